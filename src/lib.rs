@@ -1,0 +1,4 @@
+//! A WebSocket relay.
+#![forbid(unsafe_code)]
+
+pub mod relay;

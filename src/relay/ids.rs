@@ -1,0 +1,110 @@
+//! Who is who: connections, sessions and client types.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Names one connection for as long as the relay lives.
+///
+/// The slot is reused once a connection has ended; the generation is not, so an identifier that
+/// outlived its connection names nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    /// Index in the slab of connections.
+    pub slot: u32,
+    /// How many connections had been accepted before this one, modulo 2³².
+    pub generation: u32,
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.slot, self.generation)
+    }
+}
+
+/// Which side of a session a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClientType {
+    /// The developer's app, which sends bundles.
+    Desktop,
+    /// The phone, which receives them.
+    Mobile,
+}
+
+impl ClientType {
+    /// The client type at the other end of the session.
+    #[must_use]
+    pub const fn peer(self) -> Self {
+        match self {
+            Self::Desktop => Self::Mobile,
+            Self::Mobile => Self::Desktop,
+        }
+    }
+
+    /// The word used in paths and system messages: `desktop` or `mobile`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Desktop => "desktop",
+            Self::Mobile => "mobile",
+        }
+    }
+
+    /// The word as it begins a sentence: `Desktop` or `Mobile`.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Desktop => "Desktop",
+            Self::Mobile => "Mobile",
+        }
+    }
+}
+
+/// A session's name as it stands in the path: `[A-Za-z0-9_-]{1,128}`, case-sensitive.
+///
+/// Cloning shares the text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(Arc<str>);
+
+impl SessionId {
+    /// The longest session ID, in bytes.
+    pub const BYTES_MAX: usize = 128;
+
+    /// Checks a path segment and keeps it; `None` if it is not a session ID.
+    #[must_use]
+    pub fn parse(segment: &[u8]) -> Option<Self> {
+        let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        if segment.is_empty() || segment.len() > Self::BYTES_MAX || !segment.iter().all(is_allowed) {
+            return None;
+        }
+        std::str::from_utf8(segment).ok().map(|text| Self(text.into()))
+    }
+
+    /// The text, safe to stand unescaped in JSON and in a log line.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn session_id_is_1_to_128_url_safe_characters() {
+        let longest = "x".repeat(128);
+        for valid in ["a", "abc123", "A-b_C", "-", "_", longest.as_str()] {
+            assert_eq!(SessionId::parse(valid.as_bytes()).map(|id| id.to_string()), Some(valid.to_owned()));
+        }
+        let too_long = "x".repeat(129);
+        for invalid in ["", "a b", "a/b", "a%41", "ä", "a.b", "a\n", "a#", too_long.as_str()] {
+            assert_eq!(SessionId::parse(invalid.as_bytes()), None, "{invalid:?}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Every bound and default of the relay, with its unit and its reason.
+
+use std::time::Duration;
+
+/// One KiB, in bytes.
+const KIB: usize = 1024;
+/// One MiB, in bytes.
+const MIB: usize = 1024 * KIB;
+
+/// Largest request head, in bytes, the final empty line included. Browsers with many cookies stay below 8 KiB.
+pub const HEAD_BYTES_MAX: usize = 16 * KIB;
+/// Most header fields in a request head.
+pub const HEAD_FIELDS_MAX: usize = 100;
+
+/// Bytes read from the network at once: the loop's one receive buffer. Large enough for some
+/// 500 console logs in one system call, small enough to stay in the L2 cache.
+pub const RECEIVE_BUFFER_BYTES: usize = 64 * KIB;
+/// Bytes taken from one connection per turn, so that a flood waits its turn like everybody else.
+pub const READ_BYTES_PER_TURN: usize = 4 * RECEIVE_BUFFER_BYTES;
+/// Bytes handed to one socket per turn, for the same reason.
+pub const WRITE_BYTES_PER_TURN: usize = MIB;
+/// Timers fired per turn; the rest fire in the next one, which follows without a wait.
+pub const TIMERS_PER_TURN: usize = 1024;
+/// Connections served per turn; the rest are served in the next one, after their timers.
+pub const CONNECTIONS_PER_TURN: usize = 1024;
+
+/// Longest WebSocket frame header that a client sends: two bytes, a 64-bit length and a mask.
+pub const FRAME_HEADER_BYTES_MAX: usize = 14;
+/// Payload of a control frame (RFC 6455, section 5.5).
+pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
+/// Reason of a close frame: a control frame's payload less the code.
+pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
+
+/// Up to this many bytes a message is copied into a buffer shared with its neighbours; a larger
+/// one is received into memory of its own and never copied again.
+pub const SMALL_MESSAGE_BYTES_MAX: usize = 16 * KIB;
+/// A larger message leaves in fragments of this size, so that a reply can go out in between: at
+/// 10 Mbit/s one fragment takes a tenth of a second.
+pub const FRAGMENT_BYTES_MAX: usize = 128 * KIB;
+/// A client's reading pauses while more than this waits for its peer, or for itself.
+pub const HIGH_WATER_BYTES: usize = MIB;
+/// A paused client is read again once no more than this waits.
+pub const LOW_WATER_BYTES: usize = HIGH_WATER_BYTES / 2;
+
+/// Unsent bytes the kernel may hold for a client before it counts as not writable
+/// (`TCP_NOTSENT_LOWAT`): what waits beyond it stays in the outbox, where replies can overtake it.
+pub const NOT_SENT_LOW_WATER_BYTES: u32 = 128 * 1024;
+
+/// How long an ended connection may take to answer a close frame, and then to take notice of the
+/// end of the stream, before its socket is dropped.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes thrown away from an ended connection before its socket is dropped all the same: a client
+/// still in the middle of its largest message gets to read why it was closed.
+pub const LINGER_BYTES_MAX: usize = 256 * MIB;
+
+/// Connections beyond the limit that are kept just long enough to be told so.
+pub const REFUSALS_MAX: usize = 64;
+/// Sessions kept at once for every connection allowed: those of clients that left lately.
+pub const SESSIONS_PER_CONNECTION: usize = 4;
+/// Fewest sessions kept at once, whatever the connection limit.
+pub const SESSIONS_MIN: usize = 4096;
+/// What a client refused for lack of room is told to wait: `Retry-After`, in seconds.
+pub const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// Characters of anything a client sent that a log line shows.
+pub const LOGGED_CHARS_MAX: usize = 64;
+
+const _: () = assert!(LOW_WATER_BYTES < HIGH_WATER_BYTES);
+const _: () = assert!(SMALL_MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX <= RECEIVE_BUFFER_BYTES);
+const _: () = assert!(HEAD_BYTES_MAX <= RECEIVE_BUFFER_BYTES);
+const _: () = assert!(CONTROL_PAYLOAD_BYTES_MAX < 126);
+
+/// What an operator may set of the pure engine. [`Default`] gives the contract's defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Connections served at once; one more is answered with 503.
+    pub max_connections: usize,
+    /// Largest application message, in bytes; a larger one ends its connection with 1009.
+    pub max_message_size: usize,
+    /// A session without an application message or a join for this long ends.
+    pub session_timeout: Duration,
+    /// A session both of whose clients have been gone for this long is forgotten.
+    pub reconnect_window: Duration,
+    /// An otherwise silent client is pinged after this long, and ended after twice as long.
+    pub ping_interval: Duration,
+    /// A request head must be complete this long after the connection was accepted.
+    pub handshake_timeout: Duration,
+    /// A client that takes no byte for this long while something waits for it is cut off, and so
+    /// is one that stands still for this long in the middle of a message.
+    pub stall_timeout: Duration,
+    /// A message must have arrived whole this long after its first byte.
+    pub message_timeout: Duration,
+    /// Messages per second that one client may send; `None` sets no limit.
+    pub max_message_rate: Option<u32>,
+    /// Bytes per second that one client may send; `None` sets no limit.
+    pub max_byte_rate: Option<u64>,
+    /// Answer a message whose top-level `type` is `ping` rather than forward it.
+    pub answer_pings: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_message_size: 64 * MIB,
+            session_timeout: Duration::from_secs(30 * 60),
+            reconnect_window: Duration::from_secs(5 * 60),
+            ping_interval: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(60),
+            message_timeout: Duration::from_secs(5 * 60),
+            max_message_rate: None,
+            max_byte_rate: None,
+            answer_pings: false,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The engine.
+
+pub mod ids;
+pub mod limits;
+pub mod time;
