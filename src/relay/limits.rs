@@ -15,6 +15,10 @@ pub const HEAD_FIELDS_MAX: usize = 100;
 /// Bytes read from the network at once: the loop's one receive buffer. Large enough for some
 /// 500 console logs in one system call, small enough to stay in the L2 cache.
 pub const RECEIVE_BUFFER_BYTES: usize = 64 * KIB;
+/// Bytes of a large frame read at once. Its memory is touched no sooner than the bytes arrive.
+pub const READ_STEP_BYTES: usize = 4 * RECEIVE_BUFFER_BYTES;
+/// Read buffer of the loop's tungstenite context; it zeroes that much for each small frame.
+pub const TUNGSTENITE_READ_BUFFER_BYTES: usize = KIB;
 /// Bytes taken from one connection per turn, so that a flood waits its turn like everybody else.
 pub const READ_BYTES_PER_TURN: usize = 4 * RECEIVE_BUFFER_BYTES;
 /// Bytes handed to one socket per turn, for the same reason.
@@ -42,6 +46,16 @@ pub const HIGH_WATER_BYTES: usize = MIB;
 /// A paused client is read again once no more than this waits.
 pub const LOW_WATER_BYTES: usize = HIGH_WATER_BYTES / 2;
 
+/// Small messages that wait stand in buffers of at most this size, so that memory comes back in
+/// pieces as they leave.
+pub const RUN_BYTES_MAX: usize = 64 * KIB;
+/// Memory kept in spare buffers between turns: one turn's small messages.
+pub const SPARE_BUFFERS_BYTES_MAX: usize = 512 * KIB;
+/// Spare outboxes kept between turns.
+pub const SPARE_OUTBOXES_MAX: usize = 256;
+/// Pieces of memory given to one vectored write: a header and a payload for each of 32 fragments.
+pub const WRITE_SLICES_MAX: usize = 64;
+
 /// Unsent bytes the kernel may hold for a client before it counts as not writable
 /// (`TCP_NOTSENT_LOWAT`): what waits beyond it stays in the outbox, where replies can overtake it.
 pub const NOT_SENT_LOW_WATER_BYTES: u32 = 128 * 1024;
@@ -59,6 +73,8 @@ pub const REFUSALS_MAX: usize = 64;
 pub const SESSIONS_PER_CONNECTION: usize = 4;
 /// Fewest sessions kept at once, whatever the connection limit.
 pub const SESSIONS_MIN: usize = 4096;
+/// How long accepting pauses when the process is out of descriptors and none comes free.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// What a client refused for lack of room is told to wait: `Retry-After`, in seconds.
 pub const RETRY_AFTER_SECONDS: u32 = 5;
 
@@ -68,6 +84,9 @@ pub const LOGGED_CHARS_MAX: usize = 64;
 const _: () = assert!(LOW_WATER_BYTES < HIGH_WATER_BYTES);
 const _: () = assert!(SMALL_MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX <= RECEIVE_BUFFER_BYTES);
 const _: () = assert!(HEAD_BYTES_MAX <= RECEIVE_BUFFER_BYTES);
+const _: () =
+    assert!(SMALL_MESSAGE_BYTES_MAX < 0xFFFF && SMALL_MESSAGE_BYTES_MAX + 4 <= RUN_BYTES_MAX);
+const _: () = assert!(FRAGMENT_BYTES_MAX > 0xFFFF);
 const _: () = assert!(CONTROL_PAYLOAD_BYTES_MAX < 126);
 
 /// What an operator may set of the pure engine. [`Default`] gives the contract's defaults.

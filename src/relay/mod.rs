@@ -1,5 +1,337 @@
-//! The engine.
+//! The relay itself, without socket, clock, thread or randomness: bytes, readiness and the time
+//! come in, effects go out. The same inputs give the same outputs, byte for byte.
 
+pub mod connection;
+pub mod counters;
+pub mod effect;
+pub mod frame;
+pub mod handshake;
 pub mod ids;
+pub mod inbound;
+mod intake;
 pub mod limits;
+pub mod message;
+pub mod outbox;
+pub mod pace;
+mod parting;
+pub mod readiness;
+pub mod session;
 pub mod time;
+mod turn;
+pub mod wheel;
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use log::debug;
+use slab::Slab;
+
+use connection::Connection;
+use counters::Counters;
+use effect::Effect;
+use ids::{ClientType, ConnectionId};
+use inbound::Receiver;
+use limits::{ACCEPT_RETRY, REFUSALS_MAX, SESSIONS_MIN, SESSIONS_PER_CONNECTION, Settings};
+use outbox::Pool;
+use readiness::Readiness;
+use session::{SessionKey, Sessions};
+use time::{Now, Tick};
+use wheel::{TimerKey, Wheel};
+
+/// Pairs desktops with mobiles over any streams that can be read and written without blocking.
+///
+/// A host drives it in turns:
+///
+/// 1. tell it what the streams are ready for: [`handle_readiness`](Self::handle_readiness);
+/// 2. let it work: [`handle_turn`](Self::handle_turn), which reads, routes, fires timers and
+///    writes, all within bounds, the rest being left to the next turn;
+/// 3. hand it newcomers: [`handle_accept`](Self::handle_accept), while
+///    [`can_accept`](Self::can_accept);
+/// 4. do what it asks: [`poll_effect`](Self::poll_effect) until `None`;
+/// 5. wait for readiness until [`next_deadline`](Self::next_deadline), or not at all while it
+///    [`has_work`](Self::has_work).
+///
+/// Streams must be non-blocking: `WouldBlock` is how they say that there is nothing to read, or
+/// no room to write. Nothing here panics on account of what a client sends.
+#[derive(Debug)]
+pub struct Relay<S> {
+    settings: Settings,
+    slots: Slab<Slot<S>>,
+    sessions: Sessions,
+    wheel: Wheel<Timer>,
+    receiver: Receiver,
+    pool: Pool,
+    counters: Counters,
+    /// Connections that a read may bring something from, each at most once.
+    ready: VecDeque<ConnectionId>,
+    /// Connections to flush and to set timers for at the end of the turn, each at most once.
+    touched: Vec<ConnectionId>,
+    effects: VecDeque<Effect<S>>,
+    /// The time of the current turn.
+    now: Now,
+    accepting: Accepting,
+    /// When every connection still there is dropped; set once the relay is shutting down.
+    drain_deadline: Option<Tick>,
+    /// Whether somebody reads the log line of each message, as of this turn.
+    is_logging_messages: bool,
+}
+
+/// A connection and its place in the tables.
+#[derive(Debug)]
+struct Slot<S> {
+    connection: Connection<S>,
+    generation: u32,
+    /// The session it is in, from its upgrade until it closes, is closed or is replaced.
+    membership: Option<Membership>,
+    /// The one timer of the connection, set no later than [`Connection::due`] says.
+    timer: Option<(Tick, TimerKey)>,
+    is_ready: bool,
+    is_touched: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Membership {
+    session: SessionKey,
+    client_type: ClientType,
+}
+
+/// Everything that can become due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Timer {
+    /// Something of a connection is due: [`connection::Due`].
+    Connection(ConnectionId),
+    /// A session has been inactive, or empty, for too long.
+    Session(SessionKey),
+    /// The host was out of descriptors; it may try again.
+    Accept,
+    /// The grace of a shutdown is over.
+    Shutdown,
+}
+
+/// Whether newcomers are welcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Accepting {
+    #[default]
+    Open,
+    /// The host was told to leave newcomers waiting, and is to be told when there is room.
+    Full,
+    /// The host has no descriptors left.
+    Exhausted,
+}
+
+impl<S: Read + Write> Relay<S> {
+    /// A relay with nobody connected.
+    ///
+    /// `seed` keys the hash of the session table and should be hard to guess; it has no influence
+    /// on what the relay does. `now` begins its time.
+    #[must_use]
+    pub fn new(settings: Settings, seed: [u64; 2], now: Now) -> Self {
+        let connections_max = settings.max_connections.saturating_add(REFUSALS_MAX);
+        let sessions_max = connections_max
+            .saturating_mul(SESSIONS_PER_CONNECTION)
+            .max(SESSIONS_MIN);
+        // One timer for each connection and session, one to accept again, one to shut down.
+        let timers_max = connections_max
+            .saturating_add(sessions_max)
+            .saturating_add(2);
+        Self {
+            slots: Slab::new(),
+            sessions: Sessions::new(
+                sessions_max,
+                settings.session_timeout,
+                settings.reconnect_window,
+                seed,
+            ),
+            wheel: Wheel::new(timers_max, now.tick),
+            receiver: Receiver::default(),
+            pool: Pool::default(),
+            counters: Counters::default(),
+            ready: VecDeque::new(),
+            touched: Vec::new(),
+            effects: VecDeque::new(),
+            now,
+            accepting: Accepting::Open,
+            drain_deadline: None,
+            is_logging_messages: false,
+            settings,
+        }
+    }
+
+    /// Takes on a connection from `peer_addr`. The host watches the stream for both directions,
+    /// once, and reports its readiness under the identifier returned.
+    ///
+    /// Over the connection limit the client is told so, in HTTP, and let go.
+    pub fn handle_accept(&mut self, stream: S, peer_addr: SocketAddr, now: Now) -> ConnectionId {
+        self.now = now;
+        #[expect(clippy::cast_possible_truncation, reason = "a count modulo 2^32")]
+        let generation = self.counters.connections_accepted as u32;
+        let is_over_limit = self.slots.len() >= self.settings.max_connections;
+        let slot = self.slots.insert(Slot {
+            connection: Connection::new(stream, &self.settings, now.tick),
+            generation,
+            membership: None,
+            timer: None,
+            is_ready: false,
+            is_touched: false,
+        });
+        let id = ConnectionId {
+            slot: u32::try_from(slot).unwrap_or(u32::MAX),
+            generation,
+        };
+        self.counters.connections_accepted += 1;
+        debug!("conn={id} address={peer_addr} Accepted");
+        if is_over_limit || self.drain_deadline.is_some() {
+            self.refuse_newcomer(id);
+        }
+        self.touch(id);
+        id
+    }
+
+    /// Whether there is room for one more connection, if only to tell it that there is none.
+    ///
+    /// Once this has said no, the host leaves newcomers waiting until
+    /// [`Effect::ResumeAccepting`].
+    pub fn can_accept(&mut self) -> bool {
+        let is_full =
+            self.slots.len() >= self.settings.max_connections.saturating_add(REFUSALS_MAX);
+        if is_full && self.accepting == Accepting::Open {
+            self.accepting = Accepting::Full;
+        }
+        self.accepting == Accepting::Open && self.drain_deadline.is_none()
+    }
+
+    /// Notes that the host could not accept for want of descriptors or memory. It is asked to try
+    /// again when a connection ends, or after a moment.
+    pub fn handle_accept_exhausted(&mut self, now: Now) {
+        self.now = now;
+        if self.accepting != Accepting::Exhausted {
+            self.accepting = Accepting::Exhausted;
+            self.schedule(now.tick.after(ACCEPT_RETRY), Timer::Accept);
+        }
+    }
+
+    /// Notes what a stream is ready for. A stale identifier is ignored. Constant time.
+    pub fn handle_readiness(&mut self, id: ConnectionId, readiness: Readiness) {
+        let Some(slot) = self.slot_mut(id) else {
+            return;
+        };
+        slot.connection.note(readiness);
+        let wants_write = slot.connection.wants_write();
+        if slot.connection.is_readable() {
+            self.make_ready(id);
+        }
+        if wants_write {
+            self.touch(id);
+        }
+    }
+
+    /// Begins to shut down: no newcomers; every client gets what is queued for it and then a close
+    /// with 1001. What is left after `grace` is dropped.
+    pub fn handle_shutdown(&mut self, grace: Duration, now: Now) {
+        self.now = now;
+        if self.drain_deadline.is_none() {
+            self.begin_drain(now.tick.after(grace));
+        }
+    }
+
+    /// The next thing for the host to do, in order; `None` when there is nothing left.
+    pub fn poll_effect(&mut self) -> Option<Effect<S>> {
+        self.effects.pop_front()
+    }
+
+    /// When to call [`handle_turn`](Self::handle_turn) if nothing becomes ready before; it may
+    /// find nothing due yet. Constant time.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Tick> {
+        self.wheel.next_deadline()
+    }
+
+    /// Whether a turn left something over, so that the next one must not wait.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.ready.is_empty() || !self.touched.is_empty() || self.wheel.has_expired()
+    }
+
+    /// Whether the relay is shutting down and nobody is left.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.drain_deadline.is_some() && self.slots.is_empty()
+    }
+
+    /// The stream of a connection, to register it or to end its writing side.
+    pub fn stream(&mut self, id: ConnectionId) -> Option<&mut S> {
+        self.slot_mut(id).map(|slot| &mut slot.connection.stream)
+    }
+
+    /// How many connections there are, in whatever phase.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many sessions there are, those included that wait for their clients to come back.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// How many timers are pending.
+    #[must_use]
+    pub fn timers(&self) -> usize {
+        self.wheel.len()
+    }
+
+    /// What the relay has done so far.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn slot(&self, id: ConnectionId) -> Option<&Slot<S>> {
+        self.slots
+            .get(id.slot as usize)
+            .filter(|slot| slot.generation == id.generation)
+    }
+
+    fn slot_mut(&mut self, id: ConnectionId) -> Option<&mut Slot<S>> {
+        self.slots
+            .get_mut(id.slot as usize)
+            .filter(|slot| slot.generation == id.generation)
+    }
+
+    /// The connection at the other side of this one's session.
+    fn peer_of(&self, id: ConnectionId) -> Option<ConnectionId> {
+        let membership = self.slot(id)?.membership?;
+        self.sessions
+            .peer(membership.session, membership.client_type)
+    }
+
+    fn make_ready(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.slot_mut(id)
+            && !slot.is_ready
+        {
+            slot.is_ready = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    fn touch(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.slot_mut(id)
+            && !slot.is_touched
+        {
+            slot.is_touched = true;
+            self.touched.push(id);
+        }
+    }
+
+    fn schedule(&mut self, deadline: Tick, timer: Timer) -> Option<TimerKey> {
+        let key = self.wheel.schedule(deadline, timer).ok();
+        debug_assert!(
+            key.is_some(),
+            "the wheel has room for every connection and session"
+        );
+        key
+    }
+}

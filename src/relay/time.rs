@@ -29,10 +29,37 @@ pub struct Now {
     pub unix_millis: u64,
 }
 
+/// Writes `duration` exactly, in the largest unit that divides it: `30m`, `90s`, `90m`, `1h`, `500ms`, `0s`.
+///
+/// An operator writes settings in the same form, which ends at `ms`; anything finer is in `us` or `ns`.
+#[must_use]
+pub fn format_duration(duration: Duration) -> String {
+    const SECOND: u128 = 1_000_000_000;
+    const UNITS: [(&str, u128); 6] = [
+        ("d", 24 * 60 * 60 * SECOND),
+        ("h", 60 * 60 * SECOND),
+        ("m", 60 * SECOND),
+        ("s", SECOND),
+        ("ms", SECOND / 1000),
+        ("us", SECOND / 1_000_000),
+    ];
+    let nanos = duration.as_nanos();
+    if nanos == 0 {
+        return "0s".to_owned();
+    }
+    let divides = |(_, size): &(&str, u128)| nanos.is_multiple_of(*size);
+    let (unit, size) = UNITS.into_iter().find(divides).unwrap_or(("ns", 1));
+    format!("{}{unit}", nanos / size)
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "saturated first")]
 const fn millis_rounded_up(timeout: Duration) -> u64 {
     let millis = timeout.as_nanos().div_ceil(1_000_000);
-    if millis > u64::MAX as u128 { u64::MAX } else { millis as u64 }
+    if millis > u64::MAX as u128 {
+        u64::MAX
+    } else {
+        millis as u64
+    }
 }
 
 #[cfg(test)]
@@ -47,5 +74,31 @@ mod tests {
         assert_eq!(start.after(Duration::MAX), Tick(u64::MAX));
         assert_eq!(Tick(3).since(start), Duration::ZERO);
         assert_eq!(start.since(Tick(3)), Duration::from_millis(7));
+    }
+
+    #[test]
+    fn durations_are_written_in_the_largest_unit_that_divides_them() {
+        let table = [
+            (Duration::ZERO, "0s"),
+            (Duration::from_nanos(1), "1ns"),
+            (Duration::from_micros(1500), "1500us"),
+            (Duration::from_millis(500), "500ms"),
+            (Duration::from_secs(1), "1s"),
+            (Duration::from_millis(61_500), "61500ms"),
+            (Duration::from_secs(59), "59s"),
+            (Duration::from_secs(60), "1m"),
+            (Duration::from_secs(90), "90s"),
+            (Duration::from_secs(5 * 60), "5m"),
+            (Duration::from_secs(1800), "30m"),
+            (Duration::from_secs(3600), "1h"),
+            (Duration::from_secs(5400), "90m"),
+            (Duration::from_secs(86_399), "86399s"),
+            (Duration::from_secs(86_400), "1d"),
+            (Duration::from_secs(36 * 3600), "36h"),
+            (Duration::MAX, "18446744073709551615999999999ns"),
+        ];
+        for (duration, expected) in table {
+            assert_eq!(format_duration(duration), expected, "{duration:?}");
+        }
     }
 }

@@ -1,0 +1,44 @@
+//! The door to the clocks: nothing else asks what time it is.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::relay::time::{Now, Tick};
+
+/// Reads both clocks at once; its ticks count from its creation.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: Instant,
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the door")]
+impl Clock {
+    /// A clock that begins now.
+    #[must_use]
+    pub fn start() -> Self {
+        Self {
+            origin: Instant::now(),
+        }
+    }
+
+    /// The time, rounded down to the millisecond.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        let unix = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        Now {
+            tick: Tick(millis(self.origin.elapsed())),
+            unix_millis: millis(unix),
+        }
+    }
+
+    /// How long it is until `deadline`, exactly; zero if it has passed.
+    #[must_use]
+    pub fn until(&self, deadline: Tick) -> Duration {
+        Duration::from_millis(deadline.0).saturating_sub(self.origin.elapsed())
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

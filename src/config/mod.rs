@@ -1,0 +1,115 @@
+//! Flags and environment in, a checked [`Config`] out.
+//!
+//! Nothing here reads the process, prints or exits: arguments and variables are handed to
+//! [`Config::from_args_and_env`], and what comes back is a value. One table, in `table`, names every
+//! option once; parsing, variables, bounds and help all follow from it.
+
+mod error;
+mod help;
+mod parse;
+mod table;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::relay::limits::{SESSIONS_PER_CONNECTION, Settings};
+
+pub use error::ConfigError;
+pub use help::{VERSION, help};
+pub use units::format_size;
+
+/// The port listened on by default.
+pub const DEFAULT_PORT: u16 = 8787;
+/// Longest duration of any setting: long enough to mean never, far too short for a deadline to overflow.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Largest `max_message_size`, in bytes: a message is one piece of memory, and this much of it can
+/// be had, and counted in 32 bits, everywhere.
+pub const MESSAGE_SIZE_MAX: usize = 1024 * 1024 * 1024;
+/// Largest `max_connections`: ten times the files that Linux lets one process open, unless told otherwise.
+pub const CONNECTIONS_MAX: usize = 10_000_000;
+/// Largest `max_byte_rate`, in bytes per second: a client on a 10 Gbit/s network comes near it, and a
+/// limit above what can be reached is none.
+pub const BYTE_RATE_MAX: u64 = 1024 * 1024 * 1024;
+
+const _: () = assert!(MESSAGE_SIZE_MAX <= u32::MAX as usize);
+const _: () = assert!(CONNECTIONS_MAX <= u32::MAX as usize / SESSIONS_PER_CONNECTION);
+
+/// Everything an operator may set. [`Default`] gives the contract's defaults.
+///
+/// A configuration built in code has not been checked: call [`validate`](Self::validate).
+///
+/// ```
+/// # use apptuner_relay::config::Config;
+/// let config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
+/// assert_eq!(config.validate(), Ok(()));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Addresses to accept connections on, at least one; port 0 takes any free port. `[::]` means
+    /// every interface, IPv4 included. Default: `127.0.0.1:8787`.
+    pub listen: Vec<SocketAddr>,
+    /// Connections served at once; `None`, the default, derives it from the limit on open files
+    /// when the listeners are bound.
+    pub max_connections: Option<usize>,
+    /// How long a clean stop may take, from the signal to the exit. Default: 10 s.
+    pub shutdown_grace: Duration,
+    /// What the engine is told, all but its `max_connections`: that one is neither read nor checked
+    /// here, [`settings`](Self::settings) replaces it.
+    pub relay: Settings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))],
+            max_connections: None,
+            shutdown_grace: Duration::from_secs(10),
+            relay: Settings::default(),
+        }
+    }
+}
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Run the relay with this configuration, which is valid.
+    Run(Config),
+    /// Print [`help()`] and stop.
+    Help,
+    /// Print [`VERSION`] and stop.
+    Version,
+}
+
+impl Config {
+    /// Reads the arguments, without the program's name, and the environment.
+    ///
+    /// A flag wins over its variable, whose value is then not looked at. `--help` and `--version`
+    /// win over every wrong value, and over whatever stands behind them.
+    pub fn from_args_and_env(
+        args: impl IntoIterator<Item = OsString>,
+        env: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Command, ConfigError> {
+        parse::command(args, env)
+    }
+
+    /// Checks every setting against its bounds; the first that is out of them is the error.
+    ///
+    /// No relation between two timeouts is refused. Whichever ends first acts, and a timeout made
+    /// short must not force the operator to shorten the others.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        table::check_all(self)
+    }
+
+    /// The engine's settings, with `derived` connections unless `max_connections` is set.
+    #[must_use]
+    pub fn settings(&self, derived: usize) -> Settings {
+        Settings {
+            max_connections: self.max_connections.unwrap_or(derived),
+            ..self.relay.clone()
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! From arguments and variables to a [`Command`].
+
+use std::ffi::{OsStr, OsString};
+use std::net::{Ipv6Addr, SocketAddr};
+
+use lexopt::{Arg, Parser};
+
+use super::error::ConfigError;
+use super::table::{Field, Row, TABLE, VARIABLE_PREFIX};
+use super::{Command, Config, units};
+
+/// The variable by which hosting platforms say where to listen.
+const PORT: &str = "PORT";
+/// Variables that count although they do not bear our prefix.
+const FOREIGN_VARIABLES: [&str; 2] = [PORT, "RUST_LOG"];
+
+const NOT_UTF8: &str = "not UTF-8; write plain text";
+
+/// What somebody said about one row.
+struct Given {
+    row: &'static Row,
+    /// The flag, or the variable.
+    source: String,
+    /// One value, or for addresses any number.
+    values: Vec<OsString>,
+}
+
+/// See [`Config::from_args_and_env`].
+pub(super) fn command(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Command, ConfigError> {
+    let mut given = match read_flags(Parser::from_args(args))? {
+        Flags::Given(given) => given,
+        Flags::Command(command) => return Ok(command),
+    };
+    let port = read_variables(&mut given, env)?;
+
+    let mut config = Config::default();
+    if let Some(port) = port.filter(|_| !given.iter().any(|given| given.row.is_list())) {
+        config.listen = vec![SocketAddr::from((
+            Ipv6Addr::UNSPECIFIED,
+            parse_platform_port(&port)?,
+        ))];
+    }
+    for given in &given {
+        given.apply(&mut config)?;
+    }
+    debug_assert_eq!(
+        config.validate(),
+        Ok(()),
+        "every value was checked as it was set"
+    );
+    Ok(Command::Run(config))
+}
+
+/// What the command line holds.
+enum Flags {
+    Given(Vec<Given>),
+    /// `--help` or `--version`.
+    Command(Command),
+}
+
+/// Reads the command line up to its end, or to `--help` or `--version`; looks at no value yet.
+fn read_flags(mut parser: Parser) -> Result<Flags, ConfigError> {
+    let mut given: Vec<Given> = Vec::new();
+    while let Some(row) = next_row(&mut parser, &given)? {
+        let value = match row.field {
+            Field::Help => return Ok(Flags::Command(Command::Help)),
+            Field::Version => return Ok(Flags::Command(Command::Version)),
+            Field::Switch(_) => parser.optional_value().unwrap_or_else(|| "true".into()),
+            Field::Addresses(_)
+            | Field::Duration(_)
+            | Field::Size { .. }
+            | Field::Count { .. }
+            | Field::Rate { .. }
+            | Field::ByteRate { .. } => parser.value().map_err(|_| value_is_missing(row))?,
+        };
+        match given.iter_mut().find(|given| given.row.name == row.name) {
+            None => given.push(Given {
+                row,
+                source: row.flag(),
+                values: vec![value],
+            }),
+            Some(before) if row.is_list() => before.values.push(value),
+            Some(_) => {
+                return Err(ConfigError::value(
+                    row.flag(),
+                    value,
+                    "given twice; keep one",
+                ));
+            }
+        }
+    }
+    Ok(Flags::Given(given))
+}
+
+/// The row of the next option; `None` at the end of the command line.
+fn next_row(parser: &mut Parser, given: &[Given]) -> Result<Option<&'static Row>, ConfigError> {
+    let arg = match parser.next() {
+        Ok(Some(arg)) => arg,
+        Ok(None) => return Ok(None),
+        // Of the two kinds of error, one is a value that nobody took, and every value is taken below.
+        Err(error) => return Err(ConfigError::setting(error.to_string(), "see --help")),
+    };
+    match arg {
+        Arg::Long(name) => {
+            let Some(row) = TABLE.iter().find(|row| row.name == name) else {
+                return Err(unknown(OsStr::new(&format!("--{name}")), "unknown option"));
+            };
+            if matches!(row.field, Field::Help | Field::Version)
+                && let Some(value) = parser.optional_value()
+            {
+                return Err(ConfigError::value(
+                    row.flag(),
+                    value,
+                    "takes no value; leave it out",
+                ));
+            }
+            Ok(Some(row))
+        }
+        Arg::Short(short) => {
+            if let Some(row) = TABLE.iter().find(|row| row.short == Some(short)) {
+                return Ok(Some(row));
+            }
+            // `-listen` is `-l` with the value `isten` to the parser, and a typo to us.
+            let rest = parser.optional_value().unwrap_or_default();
+            let option = format!("-{short}{}", rest.to_string_lossy());
+            Err(unknown(OsStr::new(&option), "unknown option"))
+        }
+        Arg::Value(value) => Err(unexpected_argument(&value, given.last())),
+    }
+}
+
+fn value_is_missing(row: &Row) -> ConfigError {
+    let (placeholder, example) = row.placeholder().unwrap_or_default();
+    let flag = row.flag();
+    ConfigError::setting(
+        &flag,
+        format!("needs a value, {placeholder}; write {flag} {example}"),
+    )
+}
+
+fn unexpected_argument(argument: &OsStr, before: Option<&Given>) -> ConfigError {
+    let text = argument.to_string_lossy();
+    match before {
+        Some(Given { row, .. })
+            if matches!(row.field, Field::Switch(_)) && units::parse_switch(&text).is_ok() =>
+        {
+            ConfigError::setting(
+                argument,
+                format!("unexpected argument; write {}={text}", row.flag()),
+            )
+        }
+        _ => unknown(argument, "unexpected argument"),
+    }
+}
+
+fn unknown(argument: &OsStr, what: &str) -> ConfigError {
+    let name = argument.to_string_lossy();
+    let problem = match nearest(
+        name.trim_start_matches('-'),
+        TABLE.iter().map(|row| row.name),
+    ) {
+        Some((nearest, true)) => format!("{what}; did you mean --{nearest}? See --help"),
+        _ => format!("{what}; see --help"),
+    };
+    ConfigError::setting(argument, problem)
+}
+
+/// Adds what the variables say about rows that no flag spoke of; returns the value of `PORT`.
+///
+/// An empty variable is an unset one, and of two with the same name the first counts, as for `getenv`.
+fn read_variables(
+    given: &mut Vec<Given>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Option<OsString>, ConfigError> {
+    let mut port = None;
+    for (name, value) in env {
+        let name = name.to_string_lossy();
+        if value.is_empty() {
+            continue;
+        }
+        if name == PORT {
+            port.get_or_insert(value);
+            continue;
+        }
+        if !name.starts_with(VARIABLE_PREFIX) || is_service_link(&name, &value) {
+            continue;
+        }
+        let Some(row) = TABLE
+            .iter()
+            .find(|row| row.variable().is_some_and(|variable| variable == name))
+        else {
+            return Err(unknown_variable(&name));
+        };
+        if !given.iter().any(|given| given.row.name == row.name) {
+            given.push(Given {
+                row,
+                source: name.into_owned(),
+                values: split_list(row, value),
+            });
+        }
+    }
+    Ok(port)
+}
+
+/// The addresses between the commas, if `row` takes a list.
+fn split_list(row: &Row, value: OsString) -> Vec<OsString> {
+    match value.to_str() {
+        Some(text) if row.is_list() => text
+            .split(',')
+            .map(|item| item.trim_matches(' ').into())
+            .collect(),
+        _ => vec![value],
+    }
+}
+
+/// Whether this is one of the variables in which Kubernetes and Docker tell every container where a
+/// service is. One that is itself called `apptuner-relay` must not keep the relay from starting.
+fn is_service_link(name: &str, value: &OsStr) -> bool {
+    let is_url = value.to_str().is_some_and(|value| value.contains("://"));
+    let names_a_port = |rest: &str| rest.starts_with(|char: char| char.is_ascii_digit());
+    name.ends_with("_SERVICE_HOST")
+        || name.contains("_SERVICE_PORT")
+        || name.ends_with("_PORT") && is_url
+        || name.split("_PORT_").skip(1).any(names_a_port)
+}
+
+/// The value is not shown: it may be a secret meant for somebody else.
+fn unknown_variable(name: &str) -> ConfigError {
+    let tail = name.strip_prefix(VARIABLE_PREFIX).unwrap_or(name);
+    let known: Vec<String> = TABLE.iter().filter_map(Row::variable).collect();
+    let candidates = known
+        .iter()
+        .map(|name| name.strip_prefix(VARIABLE_PREFIX).unwrap_or(name));
+    let Some((nearest, is_near)) = nearest(tail, candidates.chain(FOREIGN_VARIABLES)) else {
+        return ConfigError::setting(name, "unknown variable; see --help");
+    };
+    let prefix = if FOREIGN_VARIABLES.contains(&nearest) {
+        ""
+    } else {
+        VARIABLE_PREFIX
+    };
+    let hint = if is_near {
+        format!("did you mean {prefix}{nearest}?")
+    } else {
+        format!("the nearest known one is {prefix}{nearest}.")
+    };
+    ConfigError::setting(name, format!("unknown variable; {hint} See --help"))
+}
+
+fn parse_platform_port(value: &OsStr) -> Result<u16, ConfigError> {
+    let port = value
+        .to_str()
+        .ok_or(NOT_UTF8.into())
+        .and_then(units::parse_port);
+    port.map_err(|problem| ConfigError::value(PORT, value, problem))
+}
+
+impl Given {
+    /// Puts the values in the place of what `config` holds.
+    fn apply(&self, config: &mut Config) -> Result<(), ConfigError> {
+        if let Field::Addresses(place) = self.row.field {
+            place(config).clear();
+        }
+        for value in &self.values {
+            let result = value
+                .to_str()
+                .ok_or(NOT_UTF8.into())
+                .and_then(|text| self.row.set(config, text));
+            result.map_err(|problem| ConfigError::value(&self.source, value, problem))?;
+        }
+        Ok(())
+    }
+}
+
+/// The candidate that `name` is the beginning of, or else the one that takes the fewest edits to get
+/// to; and whether it is near enough to be what was meant: a third of the letters differ at most.
+fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<(&'a str, bool)> {
+    /// More than any name has; the rest of a longer one would only cost time.
+    const CHARS_MAX: usize = 64;
+    /// A beginning shorter than this says nothing.
+    const BEGINNING_MIN: usize = 3;
+    let name: String = name.chars().take(CHARS_MAX).collect();
+    let is_beginning =
+        |candidate: &str| name.len() >= BEGINNING_MIN && candidate.starts_with(&name);
+    let (is_other, edits, nearest) = candidates
+        .map(|candidate| {
+            (
+                !is_beginning(candidate),
+                edits_between(&name, candidate),
+                candidate,
+            )
+        })
+        .min()?;
+    Some((
+        nearest,
+        !is_other || edits * 3 <= name.len().max(nearest.len()),
+    ))
+}
+
+/// Letters to insert, delete or replace to make one of the other (Levenshtein's distance).
+fn edits_between(a: &str, b: &str) -> usize {
+    let mut above: Vec<usize> = (0..=b.chars().count()).collect();
+    for (row, letter) in a.chars().enumerate() {
+        let mut diagonal = row;
+        let mut left = row + 1;
+        let mut current = vec![left];
+        for (other, edits_above) in b.chars().zip(above.iter().copied().skip(1)) {
+            left = (diagonal + usize::from(letter != other))
+                .min(edits_above + 1)
+                .min(left + 1);
+            diagonal = edits_above;
+            current.push(left);
+        }
+        above = current;
+    }
+    above.last().copied().unwrap_or_default()
+}

@@ -1,0 +1,408 @@
+//! Waits for events, feeds them to the [`Relay`] and does what it asks.
+//!
+//! One turn: wait until the next deadline, or not at all if work is left over; read the clock
+//! once; tell the relay what is ready; let it work; accept last, so that newcomers cannot starve
+//! clients; perform its effects.
+
+use std::fmt;
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use log::{debug, info, warn};
+use mio::event::Event;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Waker};
+
+use super::descriptors;
+use super::listener::{Accepted, Listener};
+use super::signals::StopSignals;
+use super::token::{self, Source};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::entropy;
+use crate::relay::Relay;
+use crate::relay::effect::Effect;
+use crate::relay::ids::ConnectionId;
+use crate::relay::readiness::Readiness;
+use crate::relay::time::Now;
+
+/// Events taken from the kernel at once.
+const EVENTS_PER_TURN: usize = 1024;
+/// Connections accepted per turn and listener, so that a rush of newcomers waits for clients.
+const ACCEPTS_PER_TURN: usize = 64;
+/// Log target of the process's own start and stop, shown even where sessions are not.
+const PROCESS: &str = "apptuner_relay::process";
+
+/// A relay on TCP sockets.
+///
+/// [`run`](Self::run) serves until it is stopped. A host with a loop of its own calls
+/// [`turn`](Self::turn) instead, whenever the descriptor that it is [`AsRawFd`] for is readable,
+/// and at the latest when the timeout it has chosen is over.
+#[derive(Debug)]
+pub struct Server {
+    poll: Poll,
+    events: Events,
+    relay: Relay<TcpStream>,
+    listeners: Vec<Listener>,
+    clock: Clock,
+    signals: Option<StopSignals>,
+    stop: StopHandle,
+    shutdown_grace: Duration,
+    /// How often the server was asked to stop, and has taken notice.
+    stops_seen: usize,
+    /// The relay wants no newcomers for now.
+    is_accepting_paused: bool,
+}
+
+/// Stops a [`Server`] from elsewhere, another thread included.
+#[derive(Clone, Debug)]
+pub struct StopHandle {
+    stops: Arc<AtomicUsize>,
+    waker: Arc<Waker>,
+}
+
+impl StopHandle {
+    /// Asks the server to stop: cleanly the first time, at once the second time.
+    pub fn stop(&self) -> io::Result<()> {
+        self.stops.fetch_add(1, Ordering::Release);
+        self.waker.wake()
+    }
+}
+
+/// How a server came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Every client was told, and got what waited for it as far as the grace allowed.
+    Cleanly,
+    /// It was asked twice.
+    AtOnce,
+}
+
+/// What a turn led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The server goes on.
+    Running,
+    /// The server has stopped; further turns do nothing.
+    Stopped(Stopped),
+}
+
+/// Why a server could not start. Its text is one line that names the setting and the remedy.
+#[derive(Debug)]
+pub enum BindError {
+    /// A setting is out of its bounds.
+    Config(ConfigError),
+    /// The address cannot be listened on.
+    Listen(SocketAddr, io::Error),
+    /// More addresses than a server takes.
+    TooManyListeners(usize),
+    /// The system gave no poll, waker or randomness.
+    System(io::Error),
+}
+
+impl std::error::Error for BindError {}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => write!(f, "{error}"),
+            Self::Listen(addr, error) => {
+                let (what, remedy) = match error.kind() {
+                    io::ErrorKind::PermissionDenied => (
+                        "permission denied",
+                        "use a port above 1023 or grant CAP_NET_BIND_SERVICE",
+                    ),
+                    io::ErrorKind::AddrInUse => (
+                        "the address is in use",
+                        "stop the program that listens there or choose another port",
+                    ),
+                    io::ErrorKind::AddrNotAvailable => (
+                        "no interface of this machine has this address",
+                        "use one that it has, or 0.0.0.0 for all",
+                    ),
+                    _ => return write!(f, "--listen {addr}: {error}; choose another address"),
+                };
+                write!(f, "--listen {addr}: {what}; {remedy}")
+            }
+            Self::TooManyListeners(count) => {
+                write!(
+                    f,
+                    "--listen: {count} addresses; at most {} are possible",
+                    token::LISTENERS_MAX
+                )
+            }
+            Self::System(error) => write!(
+                f,
+                "the system refuses what an event loop needs: {error}; raise its limits"
+            ),
+        }
+    }
+}
+
+impl From<io::Error> for BindError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+impl Server {
+    /// Checks the configuration and listens on its addresses; nobody is served before
+    /// [`run`](Self::run) or [`turn`](Self::turn).
+    pub fn bind(config: &Config) -> Result<Self, BindError> {
+        config.validate().map_err(BindError::Config)?;
+        if config.listen.len() > token::LISTENERS_MAX {
+            return Err(BindError::TooManyListeners(config.listen.len()));
+        }
+        let poll = Poll::new()?;
+        let listen = |(index, &addr)| {
+            Listener::bind(addr, index, poll.registry())
+                .map_err(|error| BindError::Listen(addr, error))
+        };
+        let listeners: Vec<_> = config
+            .listen
+            .iter()
+            .enumerate()
+            .map(listen)
+            .collect::<Result<_, _>>()?;
+        let connections_max = descriptors::connections_max();
+        let mut settings = config.settings(connections_max);
+        settings.max_connections = settings.max_connections.min(token::CONNECTIONS_MAX);
+        if settings.max_connections > connections_max {
+            warn!(
+                "file_limit={} --max-connections {}: the limit on open files leaves room for {connections_max}",
+                descriptors::file_limit(),
+                settings.max_connections,
+            );
+        }
+        let clock = Clock::start();
+        let stop = StopHandle {
+            stops: Arc::default(),
+            waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?),
+        };
+        for Listener { local_addr, .. } in &listeners {
+            let limit = settings.max_connections;
+            info!(target: PROCESS, "max_connections={limit} Listening on ws://{local_addr}");
+        }
+        Ok(Self {
+            relay: Relay::new(settings, entropy::seed()?, clock.now()),
+            poll,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            listeners,
+            clock,
+            signals: None,
+            stop,
+            shutdown_grace: config.shutdown_grace,
+            stops_seen: 0,
+            is_accepting_paused: false,
+        })
+    }
+
+    /// The addresses listened on, in the order of the configuration, with the ports that were
+    /// chosen where it said 0.
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.listeners
+            .iter()
+            .map(|listener| listener.local_addr)
+            .collect()
+    }
+
+    /// A handle that stops the server from elsewhere.
+    #[must_use]
+    pub fn stop_handle(&self) -> StopHandle {
+        self.stop.clone()
+    }
+
+    /// Makes SIGTERM and SIGINT stop this server. For a process of which it is the purpose.
+    pub fn stop_on_signals(&mut self) -> io::Result<()> {
+        self.signals = Some(StopSignals::catch(self.poll.registry())?);
+        Ok(())
+    }
+
+    /// Serves until the server is stopped.
+    pub fn run(&mut self) -> io::Result<Stopped> {
+        loop {
+            if let Turn::Stopped(stopped) = self.turn(None)? {
+                return Ok(stopped);
+            }
+        }
+    }
+
+    /// Waits for events, `timeout` at the longest, and serves those that came. Never blocks while
+    /// there is work, and does a bounded amount of it.
+    pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
+        let wait = self.wait(timeout);
+        match self.poll.poll(&mut self.events, wait) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let now = self.clock.now();
+        self.note_events();
+        if let Some(stopped) = self.note_stops(now) {
+            return Ok(Turn::Stopped(stopped));
+        }
+        self.relay.handle_turn(now);
+        self.accept(now);
+        self.perform_effects();
+        if self.relay.is_drained() {
+            info!(target: PROCESS, "Stopped");
+            return Ok(Turn::Stopped(Stopped::Cleanly));
+        }
+        Ok(Turn::Running)
+    }
+
+    fn wait(&self, timeout: Option<Duration>) -> Option<Duration> {
+        let is_accept_due =
+            !self.is_accepting_paused && self.listeners.iter().any(|listener| listener.is_ready);
+        if self.relay.has_work() || is_accept_due {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self
+            .relay
+            .next_deadline()
+            .map(|deadline| self.clock.until(deadline));
+        [deadline, timeout].into_iter().flatten().min()
+    }
+
+    fn note_events(&mut self) {
+        for event in &self.events {
+            match token::source_of(event.token()) {
+                Source::Connection { slot, generation } => {
+                    self.relay
+                        .handle_readiness(ConnectionId { slot, generation }, readiness_of(event));
+                }
+                Source::Listener(index) => {
+                    if let Some(listener) = self.listeners.get_mut(index) {
+                        listener.is_ready = true;
+                    }
+                }
+                // Both are looked at in every turn.
+                Source::Signals | Source::Waker => {}
+            }
+        }
+    }
+
+    /// Takes notice of requests to stop.
+    fn note_stops(&mut self, now: Now) -> Option<Stopped> {
+        let signals = self.signals.as_mut().map_or(0, StopSignals::take);
+        if signals > 0 {
+            self.stop.stops.fetch_add(signals, Ordering::Release);
+        }
+        let stops = self.stop.stops.load(Ordering::Acquire);
+        if stops == self.stops_seen {
+            return None;
+        }
+        self.stops_seen = stops;
+        if stops > 1 {
+            info!(target: PROCESS, "connections={} Stopped at once", self.relay.connections());
+            return Some(Stopped::AtOnce);
+        }
+        info!(target: PROCESS, "connections={} Shutting down", self.relay.connections());
+        self.listeners.clear();
+        self.relay.handle_shutdown(self.shutdown_grace, now);
+        None
+    }
+
+    fn accept(&mut self, now: Now) {
+        for index in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS_PER_TURN {
+                if self.is_accepting_paused || !self.accept_one(index, now) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Accepts one connection; whether to go on with this listener.
+    fn accept_one(&mut self, index: usize, now: Now) -> bool {
+        let Some(listener) = self
+            .listeners
+            .get_mut(index)
+            .filter(|listener| listener.is_ready)
+        else {
+            return false;
+        };
+        if !self.relay.can_accept() {
+            self.is_accepting_paused = true;
+            return false;
+        }
+        match listener.accept() {
+            Accepted::Stream(stream, peer_addr) => {
+                let id = self.relay.handle_accept(stream, peer_addr, now);
+                self.register(id);
+                true
+            }
+            Accepted::Nobody => false,
+            Accepted::Exhausted(error) => {
+                warn!(
+                    "file_limit={} Accepting paused: {error}",
+                    descriptors::file_limit()
+                );
+                self.relay.handle_accept_exhausted(now);
+                self.is_accepting_paused = true;
+                false
+            }
+            Accepted::Lost(error) => {
+                debug!("Accepting failed: {error}");
+                true
+            }
+        }
+    }
+
+    /// Watches a connection for both directions, once and for all.
+    fn register(&mut self, id: ConnectionId) {
+        let Some(stream) = self.relay.stream(id) else {
+            return;
+        };
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if let Err(error) =
+            self.poll
+                .registry()
+                .register(stream, token::of_connection(id), interest)
+        {
+            warn!("conn={id} Cannot be watched: {error}");
+            self.relay.handle_readiness(
+                id,
+                Readiness {
+                    is_failed: true,
+                    ..Readiness::default()
+                },
+            );
+        }
+    }
+
+    fn perform_effects(&mut self) {
+        while let Some(effect) = self.relay.poll_effect() {
+            match effect {
+                Effect::ShutdownWrite(id) => {
+                    if let Some(stream) = self.relay.stream(id) {
+                        // A stream that cannot be shut down has failed, which an event will tell.
+                        let _ = stream.shutdown(Shutdown::Write);
+                    }
+                }
+                // Closing a descriptor, of which there are no duplicates, also ends the watch.
+                Effect::Close { stream, .. } => drop(stream),
+                Effect::ResumeAccepting => self.is_accepting_paused = false,
+            }
+        }
+    }
+}
+
+impl AsRawFd for Server {
+    fn as_raw_fd(&self) -> RawFd {
+        self.poll.as_raw_fd()
+    }
+}
+
+fn readiness_of(event: &Event) -> Readiness {
+    Readiness {
+        is_readable: event.is_readable(),
+        is_writable: event.is_writable(),
+        is_read_closed: event.is_read_closed(),
+        is_failed: event.is_error() || event.is_write_closed(),
+    }
+}

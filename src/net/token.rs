@@ -1,0 +1,84 @@
+//! mio's `Token` stands for a connection, a listener or one of the loop's own sources.
+
+use mio::Token;
+
+use crate::relay::ids::ConnectionId;
+
+/// Half of a token is the slot, the other half the generation, as much of it as fits: what an
+/// event tells is only a hint, so a generation come round again does no harm.
+const SLOT_BITS: u32 = usize::BITS / 2;
+const SLOT_MASK: usize = usize::MAX >> SLOT_BITS;
+
+/// The last slots are not for connections.
+const RESERVED: usize = SLOT_MASK - LISTENERS_MAX - 2;
+/// Most listeners one server may have.
+pub(super) const LISTENERS_MAX: usize = 64;
+/// Wakes the loop from elsewhere.
+pub(super) const WAKER: Token = Token(SLOT_MASK);
+/// Signals.
+pub(super) const SIGNALS: Token = Token(SLOT_MASK - 1);
+
+/// Most connections that tokens can tell apart.
+pub(super) const CONNECTIONS_MAX: usize = RESERVED;
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Connection {
+        slot: u32,
+        /// The low bits of the generation.
+        generation: u32,
+    },
+    Listener(usize),
+    Signals,
+    Waker,
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "both halves are masked to fit"
+)]
+pub(super) fn source_of(token: Token) -> Source {
+    match token {
+        WAKER => Source::Waker,
+        SIGNALS => Source::Signals,
+        Token(bits) if bits & SLOT_MASK >= RESERVED => {
+            Source::Listener((bits & SLOT_MASK) - RESERVED)
+        }
+        Token(bits) => Source::Connection {
+            slot: (bits & SLOT_MASK) as u32,
+            generation: (bits >> SLOT_BITS) as u32,
+        },
+    }
+}
+
+pub(super) fn of_connection(id: ConnectionId) -> Token {
+    Token((id.slot as usize & SLOT_MASK) | ((id.generation as usize) << SLOT_BITS))
+}
+
+pub(super) fn of_listener(index: usize) -> Token {
+    Token(RESERVED + index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_token_is_told_apart() {
+        for (slot, generation) in [
+            (0, 0),
+            (1, 0),
+            (0, 1),
+            (u32::try_from(RESERVED - 1).unwrap(), u32::MAX),
+        ] {
+            let token = of_connection(ConnectionId { slot, generation });
+            assert_eq!(source_of(token), Source::Connection { slot, generation });
+        }
+        for index in [0, 1, LISTENERS_MAX - 1] {
+            assert_eq!(source_of(of_listener(index)), Source::Listener(index));
+        }
+        assert_eq!(source_of(WAKER), Source::Waker);
+        assert_eq!(source_of(SIGNALS), Source::Signals);
+    }
+}

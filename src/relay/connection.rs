@@ -1,0 +1,451 @@
+//! One client, from the first byte of its request head to the end of its stream.
+//!
+//! | phase | what its bytes are | leaves when | to |
+//! | --- | --- | --- | --- |
+//! | `Head` | the request head | it asks for an upgrade | `Open` |
+//! | | | it asks for anything else, or takes too long | `Ending` |
+//! | `Open` | WebSocket frames | the client closes, breaks the protocol or ends its stream | `Ending` |
+//! | | | the relay closes | `Closing` |
+//! | `Closing` | frames; data is thrown away | the client answers the close or ends its stream | `Ending` |
+//! | `Ending` | thrown away unread | what waits is written and the client has ended its stream | gone |
+//!
+//! `Closing` and `Ending` have a deadline, at which the connection is gone all the same; a failed
+//! stream is gone at once, in any phase.
+
+use std::io::{self, Read, Write};
+use std::time::Duration;
+
+use super::handshake::HeadReader;
+use super::inbound::{Inbound, Receiver};
+use super::limits::{CLOSE_TIMEOUT, LINGER_BYTES_MAX, Settings, WRITE_BYTES_PER_TURN};
+use super::message::CloseReason;
+use super::outbox::{Outbox, Pool, Waiting, WriteEnd};
+use super::pace::Pace;
+use super::readiness::Readiness;
+use super::time::Tick;
+
+/// Where a connection is in its life; see the module's table.
+#[derive(Debug)]
+pub enum Phase {
+    /// Reading the request head.
+    Head {
+        /// What has come of it.
+        reader: HeadReader,
+        /// When it must be complete.
+        deadline: Tick,
+    },
+    /// A WebSocket in both directions.
+    Open,
+    /// The relay's close frame is on its way, the client's is awaited.
+    Closing {
+        /// When it is awaited no longer.
+        deadline: Tick,
+    },
+    /// Only what waits is still written; nothing that comes is looked at.
+    Ending(Ending),
+}
+
+/// How far a connection has ended.
+#[derive(Debug)]
+pub struct Ending {
+    /// When it is gone, whatever is missing.
+    deadline: Tick,
+    /// The client has said that it will send nothing more.
+    is_input_over: bool,
+    /// The relay has ended its side of the stream.
+    is_shut: bool,
+    /// It is gone after the next write, whether or not everything was taken.
+    is_cut: bool,
+    /// Bytes thrown away so far.
+    discarded_bytes: usize,
+}
+
+/// What became due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// The request head is not complete in time.
+    Head,
+    /// Nothing came for a ping interval: the client is asked for a sign of life.
+    Ping,
+    /// Nothing at all came for two ping intervals.
+    Silence,
+    /// The client took no byte for the stall timeout while something waited for it.
+    Stall,
+    /// A message stood still for the stall timeout, or was not whole within the message timeout.
+    Message,
+    /// The rate limits allow reading again.
+    Pace,
+    /// The client did not bring its end about in time.
+    End,
+}
+
+/// What one read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadEnd {
+    /// So many bytes.
+    Bytes(usize),
+    /// Nothing for now.
+    Blocked,
+    /// The client will send nothing more.
+    Ended,
+    /// The stream has failed.
+    Failed,
+}
+
+/// What is left to do after a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushEnd {
+    /// Nothing, until something else happens.
+    Idle,
+    /// The rest of what waits, next turn.
+    More,
+    /// Tell the client that nothing more comes, and wait for its end of the stream.
+    Shut,
+    /// Give the stream back.
+    Gone,
+}
+
+/// One client's stream and all that is known about it but its session.
+///
+/// At rest it has no buffer of its own: neither inbound bytes nor an outbox nor, once the upgrade
+/// is through, a request head.
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts about a stream"
+)]
+pub struct Connection<S> {
+    /// The stream, as it was accepted.
+    pub stream: S,
+    /// Where the connection is in its life.
+    pub phase: Phase,
+    /// What has arrived of something whose end has not.
+    pub inbound: Inbound,
+    outbox: Option<Box<Outbox>>,
+    pace: Option<Box<Pace>>,
+    /// There may be something to read.
+    is_readable: bool,
+    is_writable: bool,
+    /// The end of the stream lies behind what can still be read.
+    is_read_closed: bool,
+    is_failed: bool,
+    /// A ping went out since the client was last heard.
+    is_pinged: bool,
+    /// When something last came from the client.
+    heard_at: Tick,
+    /// When the socket last took bytes while more waited than it took, or began to refuse. That it
+    /// took all there was proves nothing: the kernel takes bytes for a client long gone.
+    taken_at: Tick,
+    /// Since when the relay has not read although it might have.
+    held_since: Option<Tick>,
+}
+
+impl<S: Read + Write> Connection<S> {
+    /// A connection just accepted.
+    pub fn new(stream: S, settings: &Settings, now: Tick) -> Self {
+        Self {
+            stream,
+            phase: Phase::Head {
+                reader: HeadReader::default(),
+                deadline: now.after(settings.handshake_timeout),
+            },
+            inbound: Inbound::default(),
+            outbox: None,
+            pace: None,
+            is_readable: false,
+            is_writable: true,
+            is_read_closed: false,
+            is_failed: false,
+            is_pinged: false,
+            heard_at: now,
+            taken_at: now,
+            held_since: None,
+        }
+    }
+
+    /// Notes what the host saw of the stream.
+    pub fn note(&mut self, readiness: Readiness) {
+        self.is_readable |=
+            readiness.is_readable || readiness.is_read_closed || readiness.is_failed;
+        self.is_writable |= readiness.is_writable;
+        self.is_read_closed |= readiness.is_read_closed;
+        self.is_failed |= readiness.is_failed;
+    }
+
+    /// Whether a read may bring something.
+    pub const fn is_readable(&self) -> bool {
+        self.is_readable
+    }
+
+    /// Whether the stream has failed; what can still be read of it may be.
+    pub const fn is_failed(&self) -> bool {
+        self.is_failed
+    }
+
+    /// Whether a write may do something: something waits, and the socket takes it.
+    pub const fn wants_write(&self) -> bool {
+        self.is_writable && self.outbox.is_some()
+    }
+
+    /// What waits for the client, made if nothing did.
+    pub fn outbox_mut(&mut self, pool: &mut Pool) -> &mut Outbox {
+        self.outbox.get_or_insert_with(|| pool.take_outbox())
+    }
+
+    /// What waits for the client.
+    pub fn outbox(&self) -> Option<&Outbox> {
+        self.outbox.as_deref()
+    }
+
+    /// Takes the messages that the client did not get.
+    pub fn take_messages(&mut self) -> Waiting {
+        self.outbox
+            .as_mut()
+            .map(|outbox| outbox.take_messages())
+            .unwrap_or_default()
+    }
+
+    /// The request head asked for an upgrade: from here on these are frames.
+    pub fn open(&mut self, settings: &Settings) {
+        self.phase = Phase::Open;
+        self.pace = Pace::new(settings).map(Box::new);
+    }
+
+    /// Whether the client may neither be judged for its silence nor be read, given that its peer
+    /// `is_peer_congested`.
+    ///
+    /// Once the end of the stream is known to lie ahead, nothing holds the reading back: all that
+    /// can still come is what the kernel holds already.
+    pub fn is_held(&self, is_peer_congested: bool, now: Tick) -> bool {
+        matches!(self.phase, Phase::Open)
+            && !self.is_read_closed
+            && (is_peer_congested
+                || self.outbox().is_some_and(Outbox::are_replies_congested)
+                || self
+                    .pace
+                    .as_ref()
+                    .is_some_and(|pace| now < pace.resumes_at()))
+    }
+
+    /// Notes that the client is held, or no longer; the time between is not reckoned against it.
+    ///
+    /// Returns whether that is news.
+    pub fn set_held(&mut self, is_held: bool, now: Tick) -> bool {
+        match (self.held_since, is_held) {
+            (None, true) => {
+                self.held_since = Some(now);
+                true
+            }
+            (Some(since), false) => {
+                self.held_since = None;
+                self.inbound.excuse(now.since(since));
+                self.heard_at = now;
+                self.is_pinged = false;
+                true
+            }
+            (Some(_), true) | (None, false) => false,
+        }
+    }
+
+    /// Reads once, into `receiver` or into the memory of a large frame under way.
+    pub fn read(&mut self, receiver: &mut Receiver, now: Tick) -> ReadEnd {
+        let result = self.inbound.read_from(&mut self.stream, receiver);
+        match result {
+            Ok((0, _)) => ReadEnd::Ended,
+            Ok((count, may_have_more)) => {
+                // A short read empties the socket, unless the end of the stream lies behind it,
+                // for which no further event comes.
+                self.is_readable = may_have_more || self.is_read_closed || self.is_failed;
+                self.heard_at = now;
+                self.is_pinged = false;
+                ReadEnd::Bytes(count)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => ReadEnd::Bytes(0),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.is_readable = false;
+                if self.is_failed {
+                    ReadEnd::Failed
+                } else {
+                    ReadEnd::Blocked
+                }
+            }
+            Err(_) => ReadEnd::Failed,
+        }
+    }
+
+    /// Reckons what was read against the rate limits.
+    pub fn spend(&mut self, messages: u64, bytes: usize, now: Tick) {
+        if let Some(pace) = &mut self.pace {
+            pace.spend(messages, bytes as u64, now);
+        }
+    }
+
+    /// Hands the socket what waits, as far as it takes it in this turn.
+    pub fn flush(&mut self, pool: &mut Pool, now: Tick) -> FlushEnd {
+        if self.wants_write()
+            && let Some(outbox) = &mut self.outbox
+        {
+            let was_blocked = outbox.is_blocked();
+            match outbox.write_to(&mut self.stream, pool, WRITE_BYTES_PER_TURN) {
+                Ok((taken, end)) => {
+                    let is_progress = taken > 0 && (was_blocked || end != WriteEnd::Drained);
+                    if is_progress || (!was_blocked && end == WriteEnd::Blocked) {
+                        self.taken_at = now;
+                    }
+                    match end {
+                        WriteEnd::Allowance => return FlushEnd::More,
+                        WriteEnd::Blocked => self.is_writable = false,
+                        WriteEnd::Drained => {
+                            if let Some(outbox) = self.outbox.take() {
+                                pool.give_outbox(outbox);
+                            }
+                        }
+                    }
+                }
+                Err(_) => {
+                    // What came before the failure can still be read.
+                    self.is_failed = true;
+                    self.is_readable = true;
+                    return FlushEnd::Idle;
+                }
+            }
+        }
+        self.after_flush(now)
+    }
+
+    fn after_flush(&mut self, now: Tick) -> FlushEnd {
+        let is_drained = self.outbox.is_none();
+        match &mut self.phase {
+            Phase::Closing { deadline } if is_drained => {
+                *deadline = (*deadline).min(now.after(CLOSE_TIMEOUT));
+                FlushEnd::Idle
+            }
+            Phase::Ending(ending) if ending.is_cut || (is_drained && ending.is_input_over) => {
+                FlushEnd::Gone
+            }
+            Phase::Ending(ending) if is_drained && !ending.is_shut => {
+                ending.is_shut = true;
+                FlushEnd::Shut
+            }
+            Phase::Head { .. } | Phase::Open | Phase::Closing { .. } | Phase::Ending(_) => {
+                FlushEnd::Idle
+            }
+        }
+    }
+
+    /// Closes from the relay's side: the close frame goes behind everything that waits, and the
+    /// client has until `deadline` to answer it (RFC 6455, section 7.1.2).
+    pub fn close(&mut self, reason: &CloseReason, pool: &mut Pool, deadline: Tick) {
+        self.outbox_mut(pool)
+            .push_own(|out| reason.write_frame(out));
+        self.phase = Phase::Closing { deadline };
+    }
+
+    /// Ends the connection once what waits is written; nothing the client says matters any more.
+    pub fn end(&mut self, now: Tick) {
+        self.end_with(now, false, false);
+    }
+
+    /// Ends it like [`end`](Self::end), knowing that the client will send nothing more.
+    pub fn end_after_input(&mut self, now: Tick) {
+        match &mut self.phase {
+            Phase::Ending(ending) => ending.is_input_over = true,
+            Phase::Head { .. } | Phase::Open | Phase::Closing { .. } => {
+                self.end_with(now, true, false)
+            }
+        }
+    }
+
+    /// Ends it with the next write, however far that goes.
+    pub fn cut(&mut self, now: Tick) {
+        self.end_with(now, false, true);
+    }
+
+    fn end_with(&mut self, now: Tick, is_input_over: bool, is_cut: bool) {
+        self.inbound = Inbound::default();
+        self.pace = None;
+        self.held_since = None;
+        let deadline = now.after(CLOSE_TIMEOUT);
+        self.phase = Phase::Ending(Ending {
+            deadline,
+            is_input_over,
+            is_shut: false,
+            is_cut,
+            discarded_bytes: 0,
+        });
+    }
+
+    /// Reckons bytes that an ended client still sent; whether it has sent too much.
+    pub fn discard(&mut self, count: usize) -> bool {
+        match &mut self.phase {
+            Phase::Ending(ending) => {
+                ending.discarded_bytes = ending.discarded_bytes.saturating_add(count);
+                ending.discarded_bytes > LINGER_BYTES_MAX
+            }
+            Phase::Head { .. } | Phase::Open | Phase::Closing { .. } => false,
+        }
+    }
+
+    /// Notes that a ping was queued.
+    pub fn note_pinged(&mut self) {
+        self.is_pinged = true;
+    }
+
+    /// What becomes due next if nothing happens before, and when. Never a scan.
+    pub fn due(&self, settings: &Settings) -> Option<(Tick, Due)> {
+        match &self.phase {
+            Phase::Head { deadline, .. } => Some((*deadline, Due::Head)),
+            Phase::Ending(ending) => Some((ending.deadline, Due::End)),
+            Phase::Closing { deadline } => [Some((*deadline, Due::End)), self.stall_due(settings)]
+                .into_iter()
+                .flatten()
+                .min_by_key(at),
+            Phase::Open => {
+                let pace = self.pace.as_ref().filter(|_| self.held_since.is_some());
+                let pace = pace.map(|pace| (pace.resumes_at(), Due::Pace));
+                let dues = [
+                    self.stall_due(settings),
+                    self.silence_due(settings),
+                    self.message_due(settings),
+                    pace,
+                ];
+                dues.into_iter().flatten().min_by_key(at)
+            }
+        }
+    }
+
+    fn stall_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
+        self.outbox
+            .as_ref()
+            .map(|_| (self.taken_at.after(settings.stall_timeout), Due::Stall))
+    }
+
+    fn silence_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
+        let silent_since = self.heard_at.max(self.taken_at);
+        let interval = settings.ping_interval;
+        match (self.held_since, self.is_pinged) {
+            (Some(_), _) => None,
+            (None, false) => Some((silent_since.after(interval), Due::Ping)),
+            (None, true) => Some((silent_since.after(interval.saturating_mul(2)), Due::Silence)),
+        }
+    }
+
+    fn message_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
+        let since = self
+            .inbound
+            .unfinished_since()
+            .filter(|_| self.held_since.is_none())?;
+        let whole = since.after(settings.message_timeout);
+        let moving = self.heard_at.after(settings.stall_timeout);
+        Some((whole.min(moving), Due::Message))
+    }
+
+    /// How long the client has been held, for the log.
+    pub fn held_for(&self, now: Tick) -> Option<Duration> {
+        self.held_since.map(|since| now.since(since))
+    }
+}
+
+const fn at(due: &(Tick, Due)) -> Tick {
+    due.0
+}

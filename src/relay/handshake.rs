@@ -1,0 +1,480 @@
+//! The HTTP request that opens every connection, and all that is ever answered in HTTP.
+//!
+//! [`HeadReader`] takes the bytes of the request head as they come and looks at each of them once.
+//! When the head is complete it is parsed once, into a [`Verdict`]; what is certainly no request is
+//! refused sooner. The writers below put the answers into bytes. One request per connection.
+//!
+//! httparse is more lenient than we may be. It skips empty lines before the request line and takes
+//! a bare LF for CR LF; neither reaches it, the reader refuses them. It leaves `Host`,
+//! `Content-Length` and the form of the target to us.
+
+use std::mem;
+use std::net::Ipv6Addr;
+use std::str;
+
+use httparse::{Header, Status};
+use tungstenite::handshake::derive_accept_key;
+
+use super::ids::{ClientType, SessionId};
+use super::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX};
+
+pub use refusal::{Answer, BadRequest, Refusal};
+
+mod refusal;
+#[cfg(test)]
+mod tests;
+
+/// Collects a request head (RFC 9112, section 2.1) from pieces of any size.
+///
+/// Holds at most [`HEAD_BYTES_MAX`] bytes, and allocates only if the head comes in several pieces.
+#[derive(Debug, Default)]
+pub struct HeadReader {
+    head: Vec<u8>,
+    position: Position,
+}
+
+/// What a piece of the head led to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// All bytes belonged to the head, and it goes on.
+    NeedMore,
+    /// The head is over, or refused before its end.
+    Done {
+        /// How many of the bytes pushed last were looked at. Behind an upgrade, the rest is the
+        /// WebSocket's; behind anything else it is to be thrown away.
+        consumed: usize,
+        /// What is to be done about it.
+        verdict: Verdict,
+    },
+}
+
+impl HeadReader {
+    /// Takes the next bytes of the connection (RFC 9112, section 2.2). Linear in their number,
+    /// however they are cut.
+    ///
+    /// Once this has returned [`Progress::Done`] the reader is as new.
+    pub fn push(&mut self, bytes: &[u8]) -> Progress {
+        let Some((consumed, outcome)) = self.scan(bytes) else {
+            self.keep(bytes);
+            return Progress::NeedMore;
+        };
+        let taken = bytes.get(..consumed).unwrap_or(bytes);
+        let mut head = mem::take(self).head;
+        let head = if head.is_empty() {
+            taken
+        } else {
+            head.extend_from_slice(taken);
+            head.as_slice()
+        };
+        let head_only = head.starts_with(b"HEAD ");
+        let verdict = outcome
+            .and_then(|()| decide(head, head_only))
+            .unwrap_or_else(|refusal| Verdict::Refuse { refusal, head_only });
+        Progress::Done { consumed, verdict }
+    }
+
+    /// Finds the end of the head, or the first byte that spoils it, and returns how many bytes that
+    /// took; `None` if the head goes on.
+    fn scan(&mut self, bytes: &[u8]) -> Option<(usize, Result<(), Refusal>)> {
+        let room = HEAD_BYTES_MAX - self.head.len();
+        for (consumed, &byte) in (1..).zip(bytes) {
+            if consumed > room {
+                return Some((consumed, Err(Refusal::HeadTooLarge)));
+            }
+            match self.position.after(byte) {
+                Ok(Some(position)) => self.position = position,
+                Ok(None) => return Some((consumed, Ok(()))),
+                Err(fault) => return Some((consumed, Err(fault.into()))),
+            }
+        }
+        None
+    }
+
+    /// Keeps a part of the head, in memory that doubles up to the bound and never passes it.
+    fn keep(&mut self, part: &[u8]) {
+        let length = self.head.len() + part.len();
+        if length > self.head.capacity() {
+            let capacity = length.next_power_of_two().min(HEAD_BYTES_MAX);
+            self.head.reserve_exact(capacity - self.head.len());
+        }
+        self.head.extend_from_slice(part);
+    }
+}
+
+/// Where in the head the next byte stands. The head ends with the CR LF that follows a CR LF.
+#[derive(Clone, Copy, Debug, Default)]
+enum Position {
+    #[default]
+    Start,
+    InLine,
+    AfterCr,
+    LineStart,
+    AfterFinalCr,
+}
+
+impl Position {
+    /// The position behind `byte`; `None` if it ends the head.
+    fn after(self, byte: u8) -> Result<Option<Self>, BadRequest> {
+        match (self, byte) {
+            (Self::Start, _) if is_token_byte(byte) => Ok(Some(Self::InLine)),
+            (Self::Start, _) => Err(BadRequest::NotHttp),
+            (Self::AfterCr, b'\n') => Ok(Some(Self::LineStart)),
+            (Self::AfterFinalCr, b'\n') => Ok(None),
+            (Self::AfterCr | Self::AfterFinalCr, _) | (_, b'\n' | 0) => Err(BadRequest::LineEnding),
+            (Self::InLine, b'\r') => Ok(Some(Self::AfterCr)),
+            (Self::LineStart, b'\r') => Ok(Some(Self::AfterFinalCr)),
+            (Self::InLine | Self::LineStart, _) => Ok(Some(Self::InLine)),
+        }
+    }
+}
+
+/// What a request head asks for, or why it is refused.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A WebSocket handshake to accept: [`write_switching_protocols`].
+    Upgrade(Upgrade),
+    /// A question for the relay's health: [`write_health`].
+    Health {
+        /// The method was HEAD: the answer goes out without its body (RFC 9110, section 9.3.2).
+        head_only: bool,
+    },
+    /// Anything else: [`write_refusal`].
+    Refuse {
+        /// Why.
+        refusal: Refusal,
+        /// The method was HEAD: the answer goes out without its body (RFC 9110, section 9.3.2).
+        head_only: bool,
+    },
+}
+
+/// An opening handshake that passed every check of RFC 6455, section 4.2.1.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Upgrade {
+    /// Which side of the session the client is, from the path.
+    pub client_type: ClientType,
+    /// The session it joins, from the path.
+    pub session_id: SessionId,
+    accept_key: String,
+    subprotocol: Option<String>,
+}
+
+impl Upgrade {
+    /// `Sec-WebSocket-Accept` (RFC 6455, section 4.2.2, item 5.4).
+    #[must_use]
+    pub fn accept_key(&self) -> &str {
+        &self.accept_key
+    }
+
+    /// The first subprotocol offered, an HTTP token (RFC 6455, section 4.2.2, item 5.5).
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+}
+
+/// Writes the 101 that accepts `upgrade` (RFC 6455, section 4.2.2, item 5).
+pub fn write_switching_protocols(upgrade: &Upgrade, out: &mut Vec<u8>) {
+    out.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
+    );
+    for (name, value) in [
+        ("Sec-WebSocket-Accept", Some(upgrade.accept_key())),
+        ("Sec-WebSocket-Protocol", upgrade.subprotocol()),
+    ] {
+        if let Some(value) = value {
+            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes the answer to a refused request (RFC 9110, section 15); `head_only` leaves out its body.
+pub fn write_refusal(refusal: Refusal, head_only: bool, out: &mut Vec<u8>) {
+    let Answer {
+        status,
+        reason,
+        headers,
+        sentence,
+    } = refusal.answer();
+    let head = format!(
+        "HTTP/1.1 {status} {reason}\r\n{headers}Content-Type: text/plain; charset=utf-8\r\n"
+    );
+    write_closing_answer(&head, &sentence, head_only, out);
+}
+
+/// Writes the 200 that carries `body`, JSON (RFC 9110, section 15.3.1, and RFC 9111, section
+/// 5.2.2.5); `head_only` leaves the body out.
+pub fn write_health(body: &str, head_only: bool, out: &mut Vec<u8>) {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n";
+    write_closing_answer(head, body, head_only, out);
+}
+
+/// Ends the head of an answer that is not a 101, and adds its body (RFC 9112, sections 6.2, 9.6).
+fn write_closing_answer(head: &str, body: &str, head_only: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(head.as_bytes());
+    let length = body.len();
+    out.extend_from_slice(
+        format!("Content-Length: {length}\r\nConnection: close\r\n\r\n").as_bytes(),
+    );
+    if !head_only {
+        out.extend_from_slice(body.as_bytes());
+    }
+}
+
+/// Judges a complete head. The order of the checks decides which of several faults is reported.
+fn decide(head: &[u8], head_only: bool) -> Result<Verdict, Refusal> {
+    let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS_MAX];
+    let mut request = httparse::Request::new(&mut fields);
+    // We found the end; should httparse ever see another, the head has two readings.
+    if request.parse(head)? != Status::Complete(head.len()) {
+        return Err(BadRequest::RequestLine.into());
+    }
+    let (Some(method), Some(target), Some(minor_version)) =
+        (request.method, request.path, request.version)
+    else {
+        return Err(BadRequest::RequestLine.into());
+    };
+    let fields = &*request.headers;
+    check_host(fields, minor_version)?;
+    let has_body = has_body(fields)?;
+    let target = Target::parse(target);
+    let wants_upgrade = wants_upgrade(fields, minor_version);
+    check_method(method, target.as_ref(), wants_upgrade)?;
+    match target.ok_or(BadRequest::Target)? {
+        Target::Health => Ok(Verdict::Health { head_only }),
+        Target::Session(..) if !wants_upgrade => Err(Refusal::ExpectedUpgrade),
+        Target::Other if !wants_upgrade => Err(Refusal::NotFound),
+        Target::Other => Err(BadRequest::Path.into()),
+        Target::Session(..) if has_body => Err(BadRequest::Body.into()),
+        Target::Session(client_type, session_id) => {
+            accept(client_type, session_id, fields).map(Verdict::Upgrade)
+        }
+    }
+}
+
+/// What a request target names.
+enum Target {
+    Health,
+    Session(ClientType, SessionId),
+    /// A path that nothing answers to.
+    Other,
+}
+
+impl Target {
+    /// Understands the origin-form and the absolute-form (RFC 9112, section 3.2); `None` if it is
+    /// neither. The query is ignored, and nothing is decoded or normalised.
+    fn parse(target: &str) -> Option<Self> {
+        let path_and_query = if target.starts_with('/') {
+            target
+        } else {
+            path_of_absolute_form(target)?
+        };
+        let path = path_and_query
+            .split_once('?')
+            .map_or(path_and_query, |(path, _query)| path);
+        if path == "/health" {
+            return Some(Self::Health);
+        }
+        let session = |prefix: &str, client_type| {
+            let session_id = SessionId::parse(path.strip_prefix(prefix)?.as_bytes())?;
+            Some(Self::Session(client_type, session_id))
+        };
+        session("/desktop/", ClientType::Desktop)
+            .or_else(|| session("/mobile/", ClientType::Mobile))
+            .or(Some(Self::Other))
+    }
+}
+
+/// The path and query of a URI that a client sends through a proxy (RFC 9112, section 3.2.2);
+/// `None` if it is none, or its authority is malformed or has user information (RFC 9110, 4.2.4).
+fn path_of_absolute_form(target: &str) -> Option<&str> {
+    let (scheme, rest) = target.split_once("://")?;
+    let is_known = ["http", "https", "ws", "wss"]
+        .iter()
+        .any(|known| known.eq_ignore_ascii_case(scheme));
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    (is_known && is_host_and_port(authority.as_bytes())).then_some(path)
+}
+
+/// RFC 9112, section 3.2: exactly one `Host`; only HTTP/1.0 may do without.
+fn check_host(fields: &[Header<'_>], minor_version: u8) -> Result<(), BadRequest> {
+    let mut hosts = values(fields, "host");
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if is_host_and_port(host) => Ok(()),
+        (None, None) if minor_version == 0 => Ok(()),
+        (Some(_) | None, _) => Err(BadRequest::Host),
+    }
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110, section 7.2; RFC 3986, sections 3.2.2 and 3.2.3), the host
+/// not empty.
+fn is_host_and_port(value: &[u8]) -> bool {
+    let Ok(value) = str::from_utf8(value) else {
+        return false;
+    };
+    let (is_host, port) = if let Some(literal) = value.strip_prefix('[') {
+        let Some((address, port)) = literal.split_once(']') else {
+            return false;
+        };
+        (address.parse::<Ipv6Addr>().is_ok(), port)
+    } else {
+        let (name, port) = value.split_at(value.find(':').unwrap_or(value.len()));
+        (is_reg_name(name.as_bytes()), port)
+    };
+    is_host
+        && match port.strip_prefix(':') {
+            None => port.is_empty(),
+            Some("") => true,
+            Some(digits) => {
+                decimal(digits.as_bytes()).is_some_and(|port| u16::try_from(port).is_ok())
+            }
+        }
+}
+
+/// `reg-name`, not empty (RFC 3986, section 3.2.2); an IPv4 address is one too.
+fn is_reg_name(name: &[u8]) -> bool {
+    let is_hex = u8::is_ascii_hexdigit;
+    let mut rest = name;
+    loop {
+        rest = match rest {
+            [] => return !name.is_empty(),
+            [b'%', high, low, tail @ ..] if is_hex(high) && is_hex(low) => tail,
+            [byte, tail @ ..] if is_reg_name_byte(*byte) => tail,
+            _ => return false,
+        };
+    }
+}
+
+/// `unreserved` or `sub-delims` (RFC 3986, sections 2.2 and 2.3).
+const fn is_reg_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')'
+        )
+        || matches!(byte, b'*' | b'+' | b',' | b';' | b'=')
+}
+
+/// Whether a body follows the head, by RFC 9112, section 6.3, which has us refuse whatever two
+/// readers could understand differently.
+fn has_body(fields: &[Header<'_>]) -> Result<bool, BadRequest> {
+    let mut length = None;
+    for element in values(fields, "content-length").flat_map(split_list) {
+        let announced = decimal(element).ok_or(BadRequest::ContentLength)?;
+        if length.is_some_and(|length| length != announced) {
+            return Err(BadRequest::ContentLength);
+        }
+        length = Some(announced);
+    }
+    let is_encoded = values(fields, "transfer-encoding").next().is_some();
+    if is_encoded && length.is_some() {
+        return Err(BadRequest::ContentLength);
+    }
+    Ok(is_encoded || length.is_some_and(|length| length > 0))
+}
+
+/// RFC 6455, section 4.2.1, items 3 and 4. HTTP/1.0 has no upgrade (RFC 9110, section 7.8).
+fn wants_upgrade(fields: &[Header<'_>], minor_version: u8) -> bool {
+    let lists = |name, token: &str| {
+        elements(fields, name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+    };
+    minor_version == 1 && lists("upgrade", "websocket") && lists("connection", "upgrade")
+}
+
+/// RFC 9110, section 9.1: methods are compared with case, and those unknown are refused.
+fn check_method(method: &str, target: Option<&Target>, wants_upgrade: bool) -> Result<(), Refusal> {
+    match (method, target) {
+        ("GET", _) | ("HEAD", Some(Target::Health)) => Ok(()),
+        ("HEAD", _) if wants_upgrade => Err(Refusal::UpgradeMethod),
+        ("HEAD", _) => Ok(()),
+        (_, Some(Target::Session(..))) => Err(Refusal::UpgradeMethod),
+        (_, Some(Target::Health | Target::Other) | None) => Err(Refusal::MethodNotAllowed),
+    }
+}
+
+/// The rest of RFC 6455, section 4.2.1: version, key and subprotocol. Extensions are ignored.
+fn accept(
+    client_type: ClientType,
+    session_id: SessionId,
+    fields: &[Header<'_>],
+) -> Result<Upgrade, Refusal> {
+    if only_value(fields, "sec-websocket-version") != Some(b"13") {
+        return Err(Refusal::WebSocketVersion);
+    }
+    let key = only_value(fields, "sec-websocket-key")
+        .filter(|key| is_websocket_key(key))
+        .ok_or(BadRequest::WebSocketKey)?;
+    let subprotocol = elements(fields, "sec-websocket-protocol")
+        .next()
+        .map(|offered| token(offered).ok_or(BadRequest::Subprotocol))
+        .transpose()?;
+    Ok(Upgrade {
+        client_type,
+        session_id,
+        accept_key: derive_accept_key(key),
+        subprotocol,
+    })
+}
+
+/// 16 bytes in base64 (RFC 6455, section 4.1, item 7; RFC 4648, section 4).
+fn is_websocket_key(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    key.strip_suffix(b"==")
+        .is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_digit))
+}
+
+/// The values of all fields of that name; httparse took the white space off their ends.
+fn values<'h>(fields: &'h [Header<'h>], name: &str) -> impl Iterator<Item = &'h [u8]> {
+    fields
+        .iter()
+        .filter(move |field| field.name.eq_ignore_ascii_case(name))
+        .map(|field| field.value)
+}
+
+/// The value of the field of that name, if there is exactly one.
+fn only_value<'h>(fields: &'h [Header<'h>], name: &str) -> Option<&'h [u8]> {
+    let mut values = values(fields, name);
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// The elements of all lists of that name, without the empty ones (RFC 9110, section 5.6.1.2).
+fn elements<'h>(fields: &'h [Header<'h>], name: &str) -> impl Iterator<Item = &'h [u8]> {
+    values(fields, name)
+        .flat_map(split_list)
+        .filter(|element| !element.is_empty())
+}
+
+/// The elements of a list, the empty ones included. A field's only white space is SP and HTAB.
+fn split_list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// `1*DIGIT`, no more than fits.
+fn decimal(digits: &[u8]) -> Option<u64> {
+    // `parse` alone would take a sign.
+    let is_number = digits.iter().all(u8::is_ascii_digit);
+    str::from_utf8(digits)
+        .ok()
+        .filter(|_| is_number)?
+        .parse()
+        .ok()
+}
+
+/// A token (RFC 9110, section 5.6.2), fit to be sent back.
+fn token(element: &[u8]) -> Option<String> {
+    let is_token = element.iter().copied().all(is_token_byte);
+    str::from_utf8(element)
+        .ok()
+        .filter(|_| is_token)
+        .map(str::to_owned)
+}
+
+/// `tchar` (RFC 9110, section 5.6.2).
+const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.'
+        )
+        || matches!(byte, b'^' | b'_' | b'`' | b'|' | b'~')
+}

@@ -1,0 +1,193 @@
+//! Every reason to refuse a connection in HTTP, and the answer to each.
+
+use std::borrow::Cow;
+
+use crate::relay::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, RETRY_AFTER_SECONDS};
+
+/// Why a connection is answered with an error (RFC 9110, section 15).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request is not well-formed, or not for us: 400 (RFC 9110, section 15.5.1).
+    BadRequest(BadRequest),
+    /// No such path: 404 (RFC 9110, section 15.5.5).
+    NotFound,
+    /// Neither GET nor HEAD: 405 (RFC 9110, section 15.5.6).
+    MethodNotAllowed,
+    /// Not GET, where only GET opens a WebSocket: 405 (RFC 6455, section 4.2.1, item 1).
+    UpgradeMethod,
+    /// The head did not come in time: 408 (RFC 9110, section 15.5.9). For the caller to use.
+    HeadTimeout,
+    /// A session's path without an upgrade: 426 (RFC 9110, section 15.5.22).
+    ExpectedUpgrade,
+    /// Not version 13 of the protocol: 426 (RFC 6455, section 4.2.2, item 4).
+    WebSocketVersion,
+    /// More than [`HEAD_BYTES_MAX`] bytes: 431 (RFC 6585, section 5).
+    HeadTooLarge,
+    /// More than [`HEAD_FIELDS_MAX`] header fields: 431 (RFC 6585, section 5).
+    TooManyFields,
+    /// No room for another connection: 503 (RFC 9110, section 15.6.4). For the caller to use.
+    ConnectionLimit,
+}
+
+/// What is wrong with a request that is answered with 400 (RFC 9110, section 15.5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadRequest {
+    /// The first byte begins no method: TLS, or an empty line (RFC 9110, section 9.1).
+    NotHttp,
+    /// A CR or LF by itself, or a NUL (RFC 9112, section 2.2).
+    LineEnding,
+    /// Malformed request line (RFC 9112, section 3).
+    RequestLine,
+    /// Neither HTTP/1.1 nor HTTP/1.0 (RFC 9112, section 2.3).
+    HttpVersion,
+    /// Malformed header field, or one folded over lines (RFC 9112, section 5).
+    HeaderField,
+    /// `Host` missing, repeated or malformed (RFC 9112, section 3.2).
+    Host,
+    /// `Content-Length` invalid, contradictory or beside `Transfer-Encoding` (RFC 9112, 6.3).
+    ContentLength,
+    /// Target in neither origin-form nor absolute-form (RFC 9112, section 3.2).
+    Target,
+    /// An upgrade to a path that is no session's.
+    Path,
+    /// An upgrade with a request body (RFC 6455, section 4.1, knows none).
+    Body,
+    /// `Sec-WebSocket-Key` missing, repeated or malformed (RFC 6455, section 4.2.1, item 5).
+    WebSocketKey,
+    /// The first subprotocol offered is no token (RFC 6455, section 4.2.1, item 8).
+    Subprotocol,
+}
+
+impl From<BadRequest> for Refusal {
+    fn from(fault: BadRequest) -> Self {
+        Self::BadRequest(fault)
+    }
+}
+
+impl From<httparse::Error> for Refusal {
+    fn from(error: httparse::Error) -> Self {
+        use httparse::Error;
+        match error {
+            Error::TooManyHeaders => Self::TooManyFields,
+            Error::Version => BadRequest::HttpVersion.into(),
+            Error::HeaderName | Error::HeaderValue => BadRequest::HeaderField.into(),
+            Error::NewLine | Error::Token | Error::Status => BadRequest::RequestLine.into(),
+        }
+    }
+}
+
+/// What goes out to a refused client, apart from what all answers share (RFC 9112, section 4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// Reason phrase.
+    pub reason: &'static str,
+    /// Header lines peculiar to this answer, each with its CR LF.
+    pub headers: Cow<'static, str>,
+    /// The body: one sentence that says what to do.
+    pub sentence: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// How this is answered (RFC 9110, section 15).
+    #[must_use]
+    pub fn answer(self) -> Answer {
+        match self {
+            Self::BadRequest(fault) => answer(400, "Bad Request", "", fault.sentence()),
+            Self::NotFound => answer(
+                404,
+                "Not Found",
+                "",
+                "Not found: use /health, /desktop/{sessionId} or /mobile/{sessionId}",
+            ),
+            Self::MethodNotAllowed => answer(
+                405,
+                "Method Not Allowed",
+                "Allow: GET, HEAD\r\n",
+                "Use GET or HEAD",
+            ),
+            Self::UpgradeMethod => answer(
+                405,
+                "Method Not Allowed",
+                "Allow: GET\r\n",
+                "Use GET for a WebSocket upgrade",
+            ),
+            Self::HeadTimeout => answer(
+                408,
+                "Request Timeout",
+                "",
+                "Send the whole request head without delay after connecting",
+            ),
+            Self::ExpectedUpgrade => answer(
+                426,
+                "Upgrade Required",
+                "Upgrade: websocket\r\n",
+                "Expected WebSocket upgrade",
+            ),
+            Self::WebSocketVersion => answer(
+                426,
+                "Upgrade Required",
+                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+                "Send exactly one Sec-WebSocket-Version header, with the value 13",
+            ),
+            Self::HeadTooLarge => answer(
+                431,
+                "Request Header Fields Too Large",
+                "",
+                format!("Send a request head of at most {HEAD_BYTES_MAX} bytes"),
+            ),
+            Self::TooManyFields => answer(
+                431,
+                "Request Header Fields Too Large",
+                "",
+                format!("Send at most {HEAD_FIELDS_MAX} header fields"),
+            ),
+            Self::ConnectionLimit => answer(
+                503,
+                "Service Unavailable",
+                format!("Retry-After: {RETRY_AFTER_SECONDS}\r\n"),
+                format!("This relay is full: try again in {RETRY_AFTER_SECONDS} seconds"),
+            ),
+        }
+    }
+}
+
+fn answer(
+    status: u16,
+    reason: &'static str,
+    headers: impl Into<Cow<'static, str>>,
+    sentence: impl Into<Cow<'static, str>>,
+) -> Answer {
+    Answer {
+        status,
+        reason,
+        headers: headers.into(),
+        sentence: sentence.into(),
+    }
+}
+
+impl BadRequest {
+    /// The sentence that says what to do, the body of the 400 (RFC 9110, section 15.5.1).
+    #[must_use]
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::NotHttp => "Begin with an HTTP/1.1 request line: this port speaks no TLS",
+            Self::LineEnding => "End each line with CR LF, and send no other CR, LF or NUL",
+            Self::RequestLine => "Send a request line of the form: GET /path HTTP/1.1",
+            Self::HttpVersion => "Use HTTP/1.1, with single spaces in the request line",
+            Self::HeaderField => "Send each header field on one line of the form: Name: value",
+            Self::Host => "Send exactly one Host header, of the form: name or name:port",
+            Self::ContentLength => {
+                "Send at most one Content-Length, in decimal, and no Transfer-Encoding beside it"
+            }
+            Self::Target => "Send a request target that begins with / or http://host/",
+            Self::Path => "Invalid path. Use /desktop/{sessionId} or /mobile/{sessionId}",
+            Self::Body => "Send the WebSocket upgrade without a request body",
+            Self::WebSocketKey => {
+                "Send exactly one Sec-WebSocket-Key header, with 16 random bytes in base64"
+            }
+            Self::Subprotocol => "Offer subprotocols in Sec-WebSocket-Protocol as HTTP tokens",
+        }
+    }
+}

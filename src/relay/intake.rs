@@ -1,0 +1,290 @@
+//! What clients send, and where it goes.
+
+use std::io::{Read, Write};
+
+use bytes::Bytes;
+use log::{debug, info};
+use tungstenite::Utf8Bytes;
+
+use super::connection::Phase;
+use super::frame::{Opcode, ServerHeader};
+use super::handshake::{
+    Progress, Refusal, Upgrade, Verdict, write_health, write_refusal, write_switching_protocols,
+};
+use super::ids::ConnectionId;
+use super::inbound::Incoming;
+use super::limits::LINGER_BYTES_MAX;
+use super::message::{ClientError, Logged, SystemMessage, check_json, check_json_and_type};
+use super::{Membership, Relay};
+
+impl<S: Read + Write> Relay<S> {
+    /// Makes sense of what one read brought; `count` bytes, most of them in the receiver.
+    pub(super) fn take_in(&mut self, id: ConnectionId, count: usize) {
+        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
+            return;
+        };
+        match &mut slot.connection.phase {
+            Phase::Head { reader, .. } => {
+                let progress = reader.push(self.receiver.bytes());
+                self.take_head(id, progress);
+            }
+            Phase::Open | Phase::Closing { .. } => self.take_frames(id, count),
+            Phase::Ending(_) => {
+                self.receiver.clear();
+                if slot.connection.discard(count) {
+                    debug!("conn={id} bytes={LINGER_BYTES_MAX} Still sending after its end");
+                    self.remove(id);
+                }
+            }
+        }
+    }
+
+    fn take_head(&mut self, id: ConnectionId, progress: Progress) {
+        let Progress::Done { consumed, verdict } = progress else {
+            return;
+        };
+        self.receiver.consume(consumed);
+        match verdict {
+            Verdict::Upgrade(upgrade) => {
+                self.admit(id, &upgrade);
+                self.take_frames(id, 0);
+            }
+            Verdict::Health { head_only } => {
+                let body = self.health();
+                self.answer(id, |out| write_health(&body, head_only, out));
+            }
+            Verdict::Refuse { refusal, head_only } => {
+                debug!("conn={id} refusal={refusal:?} Request refused");
+                self.counters.requests_refused += 1;
+                self.answer(id, |out| write_refusal(refusal, head_only, out));
+            }
+        }
+    }
+
+    fn health(&self) -> String {
+        format!(
+            r#"{{"status":"healthy","service":"apptuner-relay","version":"{}","timestamp":{},"connections":{},"sessions":{}}}"#,
+            env!("CARGO_PKG_VERSION"),
+            self.now.unix_millis,
+            self.connections(),
+            self.sessions(),
+        )
+    }
+
+    /// Answers in HTTP and ends the connection.
+    pub(super) fn answer(&mut self, id: ConnectionId, write_answer: impl FnOnce(&mut Vec<u8>)) {
+        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
+            return;
+        };
+        slot.connection
+            .outbox_mut(&mut self.pool)
+            .reply(&mut self.pool, write_answer);
+        slot.connection.end(self.now.tick);
+        self.touch(id);
+    }
+
+    /// Tells a newcomer that there is no room.
+    pub(super) fn refuse_newcomer(&mut self, id: ConnectionId) {
+        debug!("conn={id} Refused: over the connection limit or shutting down");
+        self.counters.requests_refused += 1;
+        self.answer(id, |out| {
+            write_refusal(Refusal::ConnectionLimit, false, out)
+        });
+    }
+
+    /// Lets a client into its session: the answer to its upgrade, what it has to know, what was
+    /// waiting for the connection that it replaces, and the news for its peer.
+    fn admit(&mut self, id: ConnectionId, upgrade: &Upgrade) {
+        let client_type = upgrade.client_type;
+        let session_id = &upgrade.session_id;
+        let Ok(joined) = self
+            .sessions
+            .join(session_id, client_type, id, self.now.tick)
+        else {
+            self.refuse_newcomer(id);
+            return;
+        };
+        self.counters.joins += 1;
+        let logged = Logged(session_id.as_str());
+        info!(
+            "conn={id} session={logged} {} connected to session {logged}",
+            client_type.title()
+        );
+        let waiting = joined
+            .replaced
+            .map(|old| self.replace(old, client_type))
+            .unwrap_or_default();
+
+        let now = self.now.unix_millis;
+        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
+            return;
+        };
+        slot.membership = Some(Membership {
+            session: joined.session,
+            client_type,
+        });
+        slot.connection.open(&self.settings);
+        let outbox = slot.connection.outbox_mut(&mut self.pool);
+        outbox.reply(&mut self.pool, |out| {
+            write_switching_protocols(upgrade, out);
+            SystemMessage::Connected(client_type, session_id).write_frame(now, out);
+            if joined.peer.is_some() {
+                SystemMessage::PeerConnected(client_type.peer()).write_frame(now, out);
+            }
+        });
+        outbox.append(waiting);
+        if let Some(peer) = joined.peer {
+            self.notify(peer, SystemMessage::PeerConnected(client_type));
+            // Whatever held the peer back waited for the connection that was replaced.
+            self.make_ready(peer);
+        }
+        self.arm_session(joined.session);
+    }
+
+    /// Takes all whole things out of what was read, and keeps the rest.
+    fn take_frames(&mut self, id: ConnectionId, count: usize) {
+        let now = self.now.tick;
+        let mut messages = 0;
+        while let Some(slot) = self.slots.get_mut(id.slot as usize) {
+            let discard = match slot.connection.phase {
+                Phase::Open => false,
+                Phase::Closing { .. } => true,
+                Phase::Head { .. } | Phase::Ending(_) => break,
+            };
+            let inbound = &mut slot.connection.inbound;
+            match inbound.next(&mut self.receiver, self.settings.max_message_size, discard) {
+                Ok(Some(incoming)) => {
+                    messages += 1;
+                    self.take_incoming(id, incoming);
+                }
+                Ok(None) => {
+                    inbound.keep_rest(&mut self.receiver, now);
+                    slot.connection.spend(messages, count, now);
+                    return;
+                }
+                Err(refused) => self.fail(id, &refused.reason, refused.error.as_ref()),
+            }
+        }
+        self.receiver.clear();
+    }
+
+    fn take_incoming(&mut self, id: ConnectionId, incoming: Incoming) {
+        match incoming {
+            Incoming::Text(text) => self.take_text(id, text),
+            Incoming::Binary(payload) => {
+                self.log_message(id, None);
+                self.forward(id, Opcode::Binary, payload);
+            }
+            Incoming::Ping(payload) => self.pong(id, &payload),
+            Incoming::Pong => {}
+            Incoming::Close { code, answer } => {
+                let may_have_more = !self.receiver.bytes().is_empty()
+                    || self
+                        .slot(id)
+                        .is_some_and(|slot| slot.connection.is_readable());
+                self.close_from_client(id, code, &answer, may_have_more);
+            }
+        }
+    }
+
+    fn take_text(&mut self, id: ConnectionId, text: Utf8Bytes) {
+        if self.settings.answer_pings || self.is_logging_messages {
+            match check_json_and_type(&text) {
+                Err(error) => return self.tell(id, &ClientError::InvalidJson(error)),
+                Ok(message_type) => {
+                    if self.settings.answer_pings && message_type.as_deref() == Some("ping") {
+                        return self.reply(id, SystemMessage::Pong);
+                    }
+                    self.log_message(id, message_type.as_deref());
+                }
+            }
+        } else if let Err(error) = check_json(&text) {
+            return self.tell(id, &ClientError::InvalidJson(error));
+        }
+        self.forward(id, Opcode::Text, text.into());
+    }
+
+    fn log_message(&self, id: ConnectionId, message_type: Option<&str>) {
+        if !self.is_logging_messages {
+            return;
+        }
+        let Some(membership) = self.slot(id).and_then(|slot| slot.membership) else {
+            return;
+        };
+        let Some(session) = self.sessions.get(membership.session) else {
+            return;
+        };
+        info!(
+            "conn={id} session={} Message from {}: {}",
+            Logged(session.id.as_str()),
+            membership.client_type.as_str(),
+            Logged(message_type.unwrap_or("-")),
+        );
+    }
+
+    /// Queues an application message for the peer, or tells the sender that there is none.
+    fn forward(&mut self, id: ConnectionId, opcode: Opcode, payload: Bytes) {
+        let Some(Membership {
+            session,
+            client_type,
+        }) = self.slot(id).and_then(|slot| slot.membership)
+        else {
+            return;
+        };
+        self.sessions.touch(session, self.now.tick);
+        let peer = self.sessions.peer(session, client_type);
+        let Some(peer) = peer.filter(|&peer| self.slot(peer).is_some()) else {
+            return self.tell(id, &ClientError::PeerNotConnected(client_type.peer()));
+        };
+        self.counters.messages_accepted += 1;
+        self.counters.bytes_accepted += payload.len() as u64;
+        if let Some(slot) = self.slots.get_mut(peer.slot as usize) {
+            let outbox = slot.connection.outbox_mut(&mut self.pool);
+            outbox.push_message(&mut self.pool, opcode, payload);
+        }
+        self.touch(peer);
+    }
+
+    fn pong(&mut self, id: ConnectionId, payload: &[u8]) {
+        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
+            return;
+        };
+        if matches!(slot.connection.phase, Phase::Open) {
+            let header = ServerHeader::new(Opcode::Pong, true, payload.len());
+            slot.connection
+                .outbox_mut(&mut self.pool)
+                .reply(&mut self.pool, |out| {
+                    out.extend_from_slice(header.as_bytes());
+                    out.extend_from_slice(payload);
+                });
+            self.touch(id);
+        }
+    }
+
+    /// Tells a client what went wrong with what it sent.
+    pub(super) fn tell(&mut self, id: ConnectionId, error: &ClientError) {
+        self.counters.errors_sent += 1;
+        self.reply(id, SystemMessage::Error(error));
+    }
+
+    /// Answers a client ahead of everything that waits for it.
+    fn reply(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
+        let now = self.now.unix_millis;
+        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
+            let outbox = slot.connection.outbox_mut(&mut self.pool);
+            outbox.reply(&mut self.pool, |out| message.write_frame(now, out));
+            self.touch(id);
+        }
+    }
+
+    /// Tells a client news of its peer, in their place among the peer's messages.
+    pub(super) fn notify(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
+        let now = self.now.unix_millis;
+        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
+            slot.connection
+                .outbox_mut(&mut self.pool)
+                .push_own(|out| message.write_frame(now, out));
+            self.touch(id);
+        }
+    }
+}

@@ -1,0 +1,552 @@
+//! What waits for one client, in the order in which its socket gets it.
+//!
+//! There are two lanes. *Replies* (the answer to the upgrade, error messages, pongs) go first, and
+//! may overtake at the end of any frame. The *queue* holds application messages and, in their
+//! place between them, notices and the close frame. Small messages stand as ready frames in runs;
+//! a large one is shared, not copied, and leaves in fragments whose headers are made beside it.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+
+use bytes::Bytes;
+
+use super::frame::{Opcode, ServerHeader, server_frame_len};
+use super::limits::{
+    FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, LOW_WATER_BYTES, RUN_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX,
+    SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX, WRITE_SLICES_MAX,
+};
+
+/// Buffers and outboxes between two uses, so that the steady state allocates nothing.
+#[derive(Debug, Default)]
+pub struct Pool {
+    buffers: Vec<Vec<u8>>,
+    buffers_bytes: usize,
+    outboxes: Vec<Box<Outbox>>,
+}
+
+impl Pool {
+    fn take_buffer(&mut self) -> Vec<u8> {
+        let buffer = self.buffers.pop().unwrap_or_default();
+        self.buffers_bytes -= buffer.capacity();
+        buffer
+    }
+
+    fn give_buffer(&mut self, mut buffer: Vec<u8>) {
+        if self.buffers_bytes + buffer.capacity() <= SPARE_BUFFERS_BYTES_MAX {
+            buffer.clear();
+            self.buffers_bytes += buffer.capacity();
+            self.buffers.push(buffer);
+        }
+    }
+
+    /// An empty outbox.
+    #[must_use]
+    pub fn take_outbox(&mut self) -> Box<Outbox> {
+        self.outboxes.pop().unwrap_or_default()
+    }
+
+    /// Takes back an outbox that has run empty.
+    pub fn give_outbox(&mut self, outbox: Box<Outbox>) {
+        debug_assert!(outbox.is_empty());
+        if self.outboxes.len() < SPARE_OUTBOXES_MAX {
+            self.outboxes.push(outbox);
+        }
+    }
+}
+
+/// How far a call of [`Outbox::write_to`] came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteEnd {
+    /// Nothing waits any more.
+    Drained,
+    /// The socket takes no more until it says so.
+    Blocked,
+    /// The allowance is used up; the socket may take more.
+    Allowance,
+}
+
+/// The application messages that waited for a connection which will not get them.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    items: VecDeque<Item>,
+    bytes: usize,
+    /// How many messages these are.
+    pub messages: u64,
+}
+
+/// The two lanes of one client. Nothing in it but plain bytes, counts and shared payloads.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    replies: Vec<u8>,
+    replies_taken: usize,
+    queue: VecDeque<Item>,
+    /// Bytes of the front item, headers included, that the socket has taken.
+    front_taken: usize,
+    queued_bytes: usize,
+    queued_messages: u64,
+    is_queue_congested: bool,
+    are_replies_congested: bool,
+    /// Since the socket last took everything, it has refused some.
+    is_blocked: bool,
+}
+
+#[derive(Debug)]
+enum Item {
+    Run(Run),
+    Large(Box<Large>),
+    /// One frame of the relay's own: a notice about the peer, or the close.
+    Own(Vec<u8>),
+}
+
+/// Small application messages, one whole frame each.
+#[derive(Debug)]
+struct Run {
+    bytes: Vec<u8>,
+    /// Where the first frame begins that the socket has not taken in full.
+    frame_start: usize,
+}
+
+/// One application message in fragments of [`FRAGMENT_BYTES_MAX`], the last one shorter.
+#[derive(Debug)]
+struct Large {
+    payload: Bytes,
+    first: ServerHeader,
+    middle: ServerHeader,
+    last: ServerHeader,
+}
+
+impl Outbox {
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.replies.is_empty()
+    }
+
+    /// Whether the peer's reading must pause: more than the high-water mark waits, and more than
+    /// one message; until no more than the low-water mark, or one message, is left.
+    #[must_use]
+    pub const fn is_queue_congested(&self) -> bool {
+        self.is_queue_congested
+    }
+
+    /// Whether the client's own reading must pause, because it does not take the replies to what
+    /// it sent; same marks.
+    #[must_use]
+    pub const fn are_replies_congested(&self) -> bool {
+        self.are_replies_congested
+    }
+
+    /// Whether the socket, since it last took everything, has refused some.
+    #[must_use]
+    pub const fn is_blocked(&self) -> bool {
+        self.is_blocked
+    }
+
+    /// Application messages that the socket has not taken in full.
+    #[must_use]
+    pub const fn queued_messages(&self) -> u64 {
+        self.queued_messages
+    }
+
+    /// The lane that overtakes; append whole frames only.
+    pub fn reply(&mut self, pool: &mut Pool, write_frames: impl FnOnce(&mut Vec<u8>)) {
+        if self.replies.capacity() == 0 {
+            self.replies = pool.take_buffer();
+        }
+        write_frames(&mut self.replies);
+        self.mark();
+    }
+
+    /// Queues an application message.
+    pub fn push_message(&mut self, pool: &mut Pool, opcode: Opcode, payload: Bytes) {
+        self.queued_messages += 1;
+        if payload.len() > SMALL_MESSAGE_BYTES_MAX {
+            let large = Large::new(opcode, payload);
+            self.queued_bytes += large.wire_len();
+            self.queue.push_back(Item::Large(Box::new(large)));
+        } else {
+            let header = ServerHeader::new(opcode, true, payload.len());
+            self.push_small(pool, header.as_bytes(), &payload);
+        }
+        self.mark();
+    }
+
+    /// While the socket takes what it is given, buffers come from the pool and soon return; when
+    /// it does not, they grow no larger than what waits in them asks for.
+    fn push_small(&mut self, pool: &mut Pool, header: &[u8], payload: &[u8]) {
+        let frame_bytes = header.len() + payload.len();
+        self.queued_bytes += frame_bytes;
+        if let Some(Item::Run(run)) = self.queue.back_mut()
+            && run.bytes.len() + frame_bytes <= RUN_BYTES_MAX
+        {
+            run.bytes.extend_from_slice(header);
+            run.bytes.extend_from_slice(payload);
+            return;
+        }
+        let mut bytes = if self.is_blocked {
+            Vec::with_capacity(frame_bytes)
+        } else {
+            pool.take_buffer()
+        };
+        bytes.extend_from_slice(header);
+        bytes.extend_from_slice(payload);
+        self.queue.push_back(Item::Run(Run {
+            bytes,
+            frame_start: 0,
+        }));
+    }
+
+    /// Queues a frame of the relay's own behind everything that waits: a notice keeps its place
+    /// among the messages, a close comes last.
+    pub fn push_own(&mut self, write_frame: impl FnOnce(&mut Vec<u8>)) {
+        let mut frame = Vec::new();
+        write_frame(&mut frame);
+        self.queued_bytes += frame.len();
+        self.queue.push_back(Item::Own(frame));
+        self.mark();
+    }
+
+    /// Takes the messages that the socket has not taken in full, each from its start, and drops the
+    /// notices among them. A frame that the socket has begun on stays, so that whatever comes
+    /// next is still a frame to the client.
+    pub fn take_messages(&mut self) -> Waiting {
+        let begun = self.begun_frame_rest();
+        if !begun.is_empty() {
+            self.replies.splice(..self.replies_taken, begun);
+            self.replies_taken = 0;
+        }
+        let mut items = std::mem::take(&mut self.queue);
+        if let Some(Item::Run(run)) = items.front_mut() {
+            run.bytes.drain(..run.frame_start);
+            run.frame_start = 0;
+        }
+        items.retain(|item| !matches!(item, Item::Own(_)));
+        let waiting = Waiting {
+            bytes: items.iter().map(Item::wire_len).sum(),
+            items,
+            messages: self.queued_messages,
+        };
+        self.front_taken = 0;
+        self.queued_bytes = 0;
+        self.queued_messages = 0;
+        self.mark();
+        waiting
+    }
+
+    fn begun_frame_rest(&self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        if let Some((front, frame_end)) = self.begun_frame() {
+            let mut slices = Slices::default();
+            front.gather(self.front_taken, frame_end, &mut slices);
+            for slice in slices.as_slice() {
+                rest.extend_from_slice(slice);
+            }
+        }
+        rest
+    }
+
+    /// Queues messages that another connection did not get.
+    pub fn append(&mut self, mut waiting: Waiting) {
+        self.queue.append(&mut waiting.items);
+        self.queued_bytes += waiting.bytes;
+        self.queued_messages += waiting.messages;
+        self.mark();
+    }
+
+    /// Hands the socket as much as it takes, up to about `allowance` bytes; returns how many it
+    /// took and why it ended there.
+    pub fn write_to<W: Write>(
+        &mut self,
+        socket: &mut W,
+        pool: &mut Pool,
+        allowance: usize,
+    ) -> io::Result<(usize, WriteEnd)> {
+        let mut total = 0;
+        loop {
+            if self.is_empty() {
+                self.is_blocked = false;
+                return Ok((total, WriteEnd::Drained));
+            }
+            if total >= allowance {
+                return Ok((total, WriteEnd::Allowance));
+            }
+            match self.write_once(socket, allowance - total) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(taken) => {
+                    total += taken;
+                    self.advance(taken, pool);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.give_back_spare_room(pool);
+                    return Ok((total, WriteEnd::Blocked));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn write_once<W: Write>(&self, socket: &mut W, allowance: usize) -> io::Result<usize> {
+        let mut slices = Slices {
+            bytes_left: allowance,
+            ..Slices::default()
+        };
+        let mut from = self.front_taken;
+        if let Some((front, frame_end)) = self.begun_frame() {
+            front.gather(from, frame_end, &mut slices);
+            from = frame_end;
+        }
+        slices.push(self.replies.get(self.replies_taken..).unwrap_or_default());
+        for item in &self.queue {
+            if slices.is_full() {
+                break;
+            }
+            item.gather(from, item.wire_len(), &mut slices);
+            from = 0;
+        }
+        match slices.as_slice() {
+            [one] => socket.write(one),
+            many => socket.write_vectored(many),
+        }
+    }
+
+    /// The front item and where its current frame ends, if the socket has taken part of that frame.
+    fn begun_frame(&self) -> Option<(&Item, usize)> {
+        let front = self.queue.front()?;
+        let (start, end) = front.frame_at(self.front_taken);
+        (start < self.front_taken).then_some((front, end))
+    }
+
+    /// Accounts for bytes that the socket took, in the order in which [`Self::write_once`] gave them.
+    fn advance(&mut self, mut taken: usize, pool: &mut Pool) {
+        if let Some((_, frame_end)) = self.begun_frame() {
+            let of_frame = taken.min(frame_end - self.front_taken);
+            self.advance_queue(of_frame, pool);
+            taken -= of_frame;
+        }
+        let of_replies = taken.min(self.replies.len() - self.replies_taken);
+        self.replies_taken += of_replies;
+        if self.replies_taken == self.replies.len() {
+            self.replies_taken = 0;
+            pool.give_buffer(std::mem::take(&mut self.replies));
+        } else if self.replies_taken > self.replies.len() / 2 {
+            self.replies.drain(..self.replies_taken);
+            self.replies_taken = 0;
+        }
+        self.advance_queue(taken - of_replies, pool);
+        self.mark();
+    }
+
+    fn advance_queue(&mut self, mut taken: usize, pool: &mut Pool) {
+        self.queued_bytes -= taken;
+        while taken > 0 {
+            let Some(front) = self.queue.front_mut() else {
+                break;
+            };
+            let wire_len = front.wire_len();
+            let of_item = taken.min(wire_len - self.front_taken);
+            taken -= of_item;
+            self.front_taken += of_item;
+            self.queued_messages -= front.advance_to(self.front_taken);
+            if self.front_taken == wire_len {
+                self.front_taken = 0;
+                if let Some(Item::Run(run)) = self.queue.pop_front() {
+                    pool.give_buffer(run.bytes);
+                }
+            }
+        }
+    }
+
+    /// Once the socket blocks, what waits may wait long: it keeps no more room than it fills.
+    fn give_back_spare_room(&mut self, pool: &mut Pool) {
+        if self.is_blocked {
+            return;
+        }
+        self.is_blocked = true;
+        for item in &mut self.queue {
+            if let Item::Run(run) = item {
+                let exact = run.bytes.as_slice().to_vec();
+                pool.give_buffer(std::mem::replace(&mut run.bytes, exact));
+            }
+        }
+        self.replies.shrink_to_fit();
+    }
+
+    fn mark(&mut self) {
+        let passes = |was: bool, bytes: usize| {
+            bytes
+                > if was {
+                    LOW_WATER_BYTES
+                } else {
+                    HIGH_WATER_BYTES
+                }
+        };
+        self.is_queue_congested =
+            self.queued_messages > 1 && passes(self.is_queue_congested, self.queued_bytes);
+        self.are_replies_congested = passes(
+            self.are_replies_congested,
+            self.replies.len() - self.replies_taken,
+        );
+    }
+}
+
+impl Item {
+    /// Length in bytes of all its frames, headers included.
+    fn wire_len(&self) -> usize {
+        match self {
+            Self::Run(run) => run.bytes.len(),
+            Self::Large(large) => large.wire_len(),
+            Self::Own(frame) => frame.len(),
+        }
+    }
+
+    /// Start and end of the frame in which the byte at `position` stands; at a boundary, of the
+    /// frame that begins there.
+    fn frame_at(&self, position: usize) -> (usize, usize) {
+        match self {
+            Self::Run(run) => {
+                let frame = run.bytes.get(run.frame_start..).unwrap_or_default();
+                (run.frame_start, run.frame_start + server_frame_len(frame))
+            }
+            Self::Large(large) => large.frame_at(position),
+            Self::Own(frame) => (0, frame.len()),
+        }
+    }
+
+    /// Adds the bytes from `from` to `to` to what is written next, as far as there is room.
+    fn gather<'a>(&'a self, from: usize, to: usize, slices: &mut Slices<'a>) {
+        match self {
+            Self::Run(Run { bytes, .. }) | Self::Own(bytes) => {
+                slices.push(bytes.get(from..to).unwrap_or_default())
+            }
+            Self::Large(large) => large.gather(from, to, slices),
+        }
+    }
+
+    /// Notes that everything before `position` was taken; returns how many messages that completes.
+    fn advance_to(&mut self, position: usize) -> u64 {
+        match self {
+            Self::Run(run) => run.advance_to(position),
+            Self::Large(large) => u64::from(position == large.wire_len()),
+            Self::Own(_) => 0,
+        }
+    }
+}
+
+impl Run {
+    fn advance_to(&mut self, position: usize) -> u64 {
+        let mut completed = 0;
+        while self.frame_start < position {
+            let frame = self.bytes.get(self.frame_start..).unwrap_or_default();
+            let frame_end = self.frame_start + server_frame_len(frame);
+            if frame_end > position {
+                break;
+            }
+            self.frame_start = frame_end;
+            completed += 1;
+        }
+        completed
+    }
+}
+
+impl Large {
+    /// Length in bytes of every frame but the last.
+    const FULL_FRAME_BYTES: usize = ServerHeader::len_for(FRAGMENT_BYTES_MAX) + FRAGMENT_BYTES_MAX;
+
+    fn new(opcode: Opcode, payload: Bytes) -> Self {
+        let frames_before_last = (payload.len() - 1) / FRAGMENT_BYTES_MAX;
+        let last_bytes = payload.len() - frames_before_last * FRAGMENT_BYTES_MAX;
+        let last_opcode = if frames_before_last == 0 {
+            opcode
+        } else {
+            Opcode::Continuation
+        };
+        Self {
+            payload,
+            first: ServerHeader::new(opcode, false, FRAGMENT_BYTES_MAX),
+            middle: ServerHeader::new(Opcode::Continuation, false, FRAGMENT_BYTES_MAX),
+            last: ServerHeader::new(last_opcode, true, last_bytes),
+        }
+    }
+
+    fn frames_before_last(&self) -> usize {
+        (self.payload.len() - 1) / FRAGMENT_BYTES_MAX
+    }
+
+    fn wire_len(&self) -> usize {
+        let headers = self.frames_before_last() * ServerHeader::len_for(FRAGMENT_BYTES_MAX);
+        headers + self.last.as_bytes().len() + self.payload.len()
+    }
+
+    fn frame_at(&self, position: usize) -> (usize, usize) {
+        let start = position / Self::FULL_FRAME_BYTES * Self::FULL_FRAME_BYTES;
+        (start, (start + Self::FULL_FRAME_BYTES).min(self.wire_len()))
+    }
+
+    fn gather<'a>(&'a self, from: usize, to: usize, slices: &mut Slices<'a>) {
+        let mut position = from;
+        while position < to && !slices.is_full() {
+            let (frame_start, frame_end) = self.frame_at(position);
+            let index = frame_start / Self::FULL_FRAME_BYTES;
+            let header = match index {
+                index if index == self.frames_before_last() => &self.last,
+                0 => &self.first,
+                _ => &self.middle,
+            };
+            let header = header.as_bytes();
+            let payload_start = index * FRAGMENT_BYTES_MAX;
+            let payload_end = (payload_start + FRAGMENT_BYTES_MAX).min(self.payload.len());
+            let skip = position - frame_start;
+            slices.push(header.get(skip..).unwrap_or_default());
+            let skip = skip.saturating_sub(header.len());
+            slices.push(
+                self.payload
+                    .get(payload_start + skip..payload_end)
+                    .unwrap_or_default(),
+            );
+            position = frame_end;
+        }
+    }
+}
+
+/// What one system call is given.
+struct Slices<'a> {
+    slices: [IoSlice<'a>; WRITE_SLICES_MAX],
+    len: usize,
+    /// No more is added once this is used up; the last slice may exceed it.
+    bytes_left: usize,
+}
+
+impl Default for Slices<'_> {
+    fn default() -> Self {
+        Self {
+            slices: [IoSlice::new(&[]); WRITE_SLICES_MAX],
+            len: 0,
+            bytes_left: usize::MAX,
+        }
+    }
+}
+
+impl<'a> Slices<'a> {
+    fn push(&mut self, bytes: &'a [u8]) {
+        if bytes.is_empty() || self.is_full() {
+            return;
+        }
+        if let Some(slice) = self.slices.get_mut(self.len) {
+            *slice = IoSlice::new(bytes);
+            self.len += 1;
+            self.bytes_left = self.bytes_left.saturating_sub(bytes.len());
+        }
+    }
+
+    const fn is_full(&self) -> bool {
+        self.len == WRITE_SLICES_MAX || self.bytes_left == 0
+    }
+
+    fn as_slice(&self) -> &[IoSlice<'a>] {
+        self.slices.get(..self.len).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,356 @@
+use super::*;
+
+/// A socket that takes at most `step` bytes a call and `room` in all, then blocks.
+struct Socket {
+    taken: Vec<u8>,
+    step: usize,
+    room: usize,
+}
+
+impl Socket {
+    fn with_room(room: usize) -> Self {
+        Self {
+            taken: Vec::new(),
+            step: usize::MAX,
+            room,
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut left = self.step.min(self.room);
+        if left == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let before = self.taken.len();
+        for slice in slices {
+            let part = &slice[..slice.len().min(left)];
+            self.taken.extend_from_slice(part);
+            left -= part.len();
+        }
+        let taken = self.taken.len() - before;
+        self.room -= taken;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The frames in a byte stream: first byte and payload; the stream must end with a frame.
+fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut frames = Vec::new();
+    while let [first, second, rest @ ..] = bytes {
+        let (length_bytes, length) = match second {
+            127 => (8, u64::from_be_bytes(rest[..8].try_into().unwrap())),
+            126 => (2, u64::from(u16::from_be_bytes([rest[0], rest[1]]))),
+            length => (0, u64::from(*length)),
+        };
+        let (payload, behind) = rest[length_bytes..].split_at(usize::try_from(length).unwrap());
+        frames.push((*first, payload.to_vec()));
+        bytes = behind;
+    }
+    assert!(bytes.is_empty(), "half a frame: {bytes:x?}");
+    frames
+}
+
+/// The messages in a byte stream, fragments joined, control frames left out.
+fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut messages = Vec::new();
+    let mut open: Option<Vec<u8>> = None;
+    for (first, payload) in frames(bytes) {
+        match first & 0x0F {
+            0 => open
+                .as_mut()
+                .expect("a continuation continues something")
+                .extend(payload),
+            1 | 2 => assert!(
+                open.replace(payload).is_none(),
+                "a message within a message"
+            ),
+            _ => continue,
+        }
+        if first & 0x80 != 0 {
+            messages.extend(open.take());
+        }
+    }
+    assert_eq!(open, None, "the last message is whole");
+    messages
+}
+
+fn push(outbox: &mut Outbox, pool: &mut Pool, text: &str) {
+    outbox.push_message(pool, Opcode::Text, Bytes::copy_from_slice(text.as_bytes()));
+}
+
+fn push_sized(outbox: &mut Outbox, pool: &mut Pool, bytes: usize) {
+    outbox.push_message(pool, Opcode::Binary, Bytes::from(vec![0xAB; bytes]));
+}
+
+fn notice(text: &str) -> impl FnOnce(&mut Vec<u8>) {
+    let frame = [&[0x81, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    move |out| out.extend_from_slice(&frame)
+}
+
+fn drain(outbox: &mut Outbox, pool: &mut Pool) -> Vec<u8> {
+    let mut socket = Socket::with_room(usize::MAX);
+    let (_, end) = outbox.write_to(&mut socket, pool, usize::MAX).unwrap();
+    assert_eq!(end, WriteEnd::Drained);
+    assert_eq!((outbox.queued_messages, outbox.queued_bytes), (0, 0));
+    socket.taken
+}
+
+#[test]
+fn messages_of_every_size_leave_in_order_and_byte_for_byte() {
+    let sizes = [
+        0,
+        1,
+        125,
+        126,
+        SMALL_MESSAGE_BYTES_MAX,
+        SMALL_MESSAGE_BYTES_MAX + 1,
+        65_535,
+        65_536,
+        FRAGMENT_BYTES_MAX - 1,
+        FRAGMENT_BYTES_MAX,
+        FRAGMENT_BYTES_MAX + 1,
+        2 * FRAGMENT_BYTES_MAX,
+        40 * FRAGMENT_BYTES_MAX + 7,
+        3,
+    ];
+    for step in [usize::MAX, 100_003, 4096, 7] {
+        let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
+        let mut expected = Vec::new();
+        for (index, size) in sizes.into_iter().enumerate() {
+            let payload: Vec<u8> = (0..size).map(|at| (at * 31 + index) as u8).collect();
+            outbox.push_message(&mut pool, Opcode::Text, Bytes::from(payload.clone()));
+            expected.push(payload);
+        }
+        let mut socket = Socket {
+            taken: Vec::new(),
+            step,
+            room: usize::MAX,
+        };
+        let (total, end) = outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+        assert_eq!((total, end), (socket.taken.len(), WriteEnd::Drained));
+        assert!(messages(&socket.taken) == expected, "step {step}");
+        assert!(
+            frames(&socket.taken)
+                .iter()
+                .all(|(_, payload)| payload.len() <= FRAGMENT_BYTES_MAX)
+        );
+        assert!(outbox.is_empty());
+        assert_eq!((outbox.queued_messages, outbox.queued_bytes), (0, 0));
+    }
+}
+
+#[test]
+fn a_reply_overtakes_between_two_messages_and_between_two_fragments() {
+    // Room for the head of the first frame only: the reply comes right behind that frame.
+    for (first_message, room, replies_at) in [
+        (10, 5, 1),
+        (3 * FRAGMENT_BYTES_MAX, 1, 1),
+        (3 * FRAGMENT_BYTES_MAX, FRAGMENT_BYTES_MAX + 10 + 5, 2),
+    ] {
+        let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
+        push_sized(&mut outbox, &mut pool, first_message);
+        push(&mut outbox, &mut pool, "second");
+        let mut socket = Socket::with_room(room);
+        let (_, end) = outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+        assert_eq!(end, WriteEnd::Blocked);
+        outbox.reply(&mut pool, notice("reply"));
+        let wire = [socket.taken, drain(&mut outbox, &mut pool)].concat();
+        let position = frames(&wire)
+            .iter()
+            .position(|(_, payload)| payload == b"reply");
+        assert_eq!(
+            position,
+            Some(replies_at),
+            "message of {first_message}, room {room}"
+        );
+    }
+}
+
+#[test]
+fn a_reply_never_splits_another_reply() {
+    let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
+    outbox.reply(&mut pool, notice("first reply"));
+    push(&mut outbox, &mut pool, "message");
+    let mut socket = Socket::with_room(4);
+    outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+    outbox.reply(&mut pool, notice("second reply"));
+    let wire = [socket.taken, drain(&mut outbox, &mut pool)].concat();
+    let texts: Vec<_> = frames(&wire)
+        .into_iter()
+        .map(|(_, payload)| String::from_utf8(payload).unwrap())
+        .collect();
+    assert_eq!(texts, ["first reply", "second reply", "message"]);
+}
+
+#[test]
+fn notices_keep_their_place_among_the_messages() {
+    let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
+    push(&mut outbox, &mut pool, "before");
+    outbox.push_own(notice("gone"));
+    push(&mut outbox, &mut pool, "after");
+    assert_eq!(outbox.queued_messages(), 2);
+    let texts = messages(&drain(&mut outbox, &mut pool));
+    assert_eq!(texts, [&b"before"[..], b"gone", b"after"]);
+}
+
+#[test]
+fn messages_not_taken_in_full_move_from_their_start_and_leave_a_whole_frame_behind() {
+    let large = 2 * FRAGMENT_BYTES_MAX + 5;
+    let first_small = 2 + 3;
+    // Bytes that the old socket takes; messages that move; frames that the old client gets to see.
+    let rows = [
+        (0, 4, vec![]),
+        (1, 4, vec![3]),
+        (first_small - 1, 4, vec![3]),
+        (first_small, 3, vec![3]),
+        (first_small + 1, 3, vec![3, 4]),
+        (first_small + 6, 2, vec![3, 4]),
+        (first_small + 6 + 1, 2, vec![3, 4, FRAGMENT_BYTES_MAX]),
+        (
+            first_small + 6 + FRAGMENT_BYTES_MAX + 10,
+            2,
+            vec![3, 4, FRAGMENT_BYTES_MAX],
+        ),
+        (
+            first_small + 6 + FRAGMENT_BYTES_MAX + 11,
+            2,
+            vec![3, 4, FRAGMENT_BYTES_MAX, FRAGMENT_BYTES_MAX],
+        ),
+    ];
+    for (room, moved, frames_left) in rows {
+        let (mut old, mut new, mut pool) = (Outbox::default(), Outbox::default(), Pool::default());
+        push(&mut old, &mut pool, "one");
+        push(&mut old, &mut pool, "two!");
+        push_sized(&mut old, &mut pool, large);
+        old.push_own(notice("notice"));
+        push(&mut old, &mut pool, "last");
+        let mut socket = Socket::with_room(room);
+        old.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+        let waiting = old.take_messages();
+        assert_eq!(waiting.messages, moved, "room {room}");
+        assert_eq!(old.queued_messages(), 0);
+        let on_old = [socket.taken, drain(&mut old, &mut pool)].concat();
+        let lengths: Vec<usize> = frames(&on_old)
+            .iter()
+            .map(|(_, payload)| payload.len())
+            .collect();
+        assert_eq!(lengths, frames_left, "room {room}");
+
+        new.reply(&mut pool, notice("connected"));
+        new.append(waiting);
+        assert_eq!(new.queued_messages(), moved);
+        let on_new = messages(&drain(&mut new, &mut pool));
+        let all = [
+            b"one".to_vec(),
+            b"two!".to_vec(),
+            vec![0xAB; large],
+            b"last".to_vec(),
+        ];
+        assert_eq!(on_new[0], b"connected");
+        assert!(
+            on_new[1..] == all[4 - usize::try_from(moved).unwrap()..],
+            "room {room}"
+        );
+    }
+}
+
+#[test]
+fn congestion_begins_above_the_high_mark_and_ends_at_the_low_one() {
+    let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
+    push_sized(&mut outbox, &mut pool, 20 * HIGH_WATER_BYTES);
+    assert!(
+        !outbox.is_queue_congested(),
+        "one waiting message never pauses its sender"
+    );
+    push(&mut outbox, &mut pool, "second");
+    assert!(outbox.is_queue_congested());
+
+    let above_low = outbox.queued_bytes - LOW_WATER_BYTES - 1;
+    let mut socket = Socket::with_room(above_low);
+    outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+    assert!(
+        outbox.is_queue_congested(),
+        "still a byte above the low mark"
+    );
+    socket.room = 1;
+    outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+    assert!(!outbox.is_queue_congested());
+
+    let headers = 4 * 10;
+    let up_to_the_mark = HIGH_WATER_BYTES - outbox.queued_bytes - headers;
+    push_sized(&mut outbox, &mut pool, up_to_the_mark);
+    assert_eq!(outbox.queued_bytes, HIGH_WATER_BYTES);
+    assert!(
+        !outbox.is_queue_congested(),
+        "the mark itself is not above the mark"
+    );
+    push_sized(&mut outbox, &mut pool, 0);
+    assert!(outbox.is_queue_congested());
+    outbox.take_messages();
+    assert!(!outbox.is_queue_congested());
+}
+
+#[test]
+fn replies_have_marks_of_their_own() {
+    let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
+    outbox.reply(&mut pool, |out| out.resize(HIGH_WATER_BYTES, 0));
+    assert!(!outbox.are_replies_congested());
+    outbox.reply(&mut pool, |out| out.push(0));
+    assert!(outbox.are_replies_congested() && !outbox.is_queue_congested());
+    let mut socket = Socket::with_room(LOW_WATER_BYTES);
+    outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+    assert!(outbox.are_replies_congested());
+    socket.room = 1;
+    outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+    assert!(!outbox.are_replies_congested());
+}
+
+#[test]
+fn what_waits_for_a_blocked_socket_keeps_no_room_to_spare() {
+    let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
+    pool.give_buffer(Vec::with_capacity(RUN_BYTES_MAX));
+    push(&mut outbox, &mut pool, "small");
+    let mut socket = Socket::with_room(0);
+    outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+    let Some(Item::Run(run)) = outbox.queue.front() else {
+        panic!("a run waits")
+    };
+    assert!(run.bytes.capacity() < 64);
+    assert_eq!(pool.take_buffer().capacity(), RUN_BYTES_MAX);
+}
+
+#[test]
+fn a_turn_ends_at_its_allowance_and_an_error_ends_the_connection() {
+    let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
+    push_sized(&mut outbox, &mut pool, 20 * FRAGMENT_BYTES_MAX);
+    let mut socket = Socket::with_room(usize::MAX);
+    let (taken, end) = outbox
+        .write_to(&mut socket, &mut pool, FRAGMENT_BYTES_MAX)
+        .unwrap();
+    assert_eq!(end, WriteEnd::Allowance);
+    assert!((FRAGMENT_BYTES_MAX..3 * FRAGMENT_BYTES_MAX).contains(&taken));
+
+    struct Broken;
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::ConnectionReset.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let error = outbox
+        .write_to(&mut Broken, &mut pool, usize::MAX)
+        .unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}

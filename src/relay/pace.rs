@@ -1,0 +1,129 @@
+//! Rate limits that delay: a client over its rate is read later, never cut short.
+
+use super::limits::Settings;
+use super::time::Tick;
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+const NANOS_PER_TICK: u64 = 1_000_000;
+
+/// What one client has used of its message rate and its byte rate.
+///
+/// Each rate allows a burst of one second's worth; what was read beyond it delays the next read.
+#[derive(Debug)]
+pub struct Pace {
+    messages: Meter,
+    bytes: Meter,
+}
+
+/// A generic cell rate meter.
+#[derive(Debug)]
+struct Meter {
+    units_per_second: Option<u64>,
+    /// When everything used so far will have been paid for, in nanoseconds.
+    paid_at: u64,
+}
+
+impl Pace {
+    /// `None` where no rate is limited.
+    #[must_use]
+    pub fn new(settings: &Settings) -> Option<Self> {
+        let messages = settings.max_message_rate.map(u64::from);
+        (messages.is_some() || settings.max_byte_rate.is_some()).then(|| Self {
+            messages: Meter {
+                units_per_second: messages,
+                paid_at: 0,
+            },
+            bytes: Meter {
+                units_per_second: settings.max_byte_rate,
+                paid_at: 0,
+            },
+        })
+    }
+
+    /// Notes what was read.
+    pub fn spend(&mut self, messages: u64, bytes: u64, now: Tick) {
+        self.messages.spend(messages, now);
+        self.bytes.spend(bytes, now);
+    }
+
+    /// From when on the client may be read again.
+    #[must_use]
+    pub fn resumes_at(&self) -> Tick {
+        self.messages.resumes_at().max(self.bytes.resumes_at())
+    }
+}
+
+impl Meter {
+    fn spend(&mut self, units: u64, now: Tick) {
+        let Some(units_per_second) = self.units_per_second else {
+            return;
+        };
+        let price =
+            u128::from(units) * u128::from(NANOS_PER_SECOND) / u128::from(units_per_second.max(1));
+        let now = now.0.saturating_mul(NANOS_PER_TICK);
+        self.paid_at = self
+            .paid_at
+            .max(now)
+            .saturating_add(u64::try_from(price).unwrap_or(u64::MAX));
+    }
+
+    fn resumes_at(&self) -> Tick {
+        Tick(
+            self.paid_at
+                .saturating_sub(NANOS_PER_SECOND)
+                .div_ceil(NANOS_PER_TICK),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_limit_needs_no_pace() {
+        assert!(Pace::new(&Settings::default()).is_none());
+    }
+
+    #[test]
+    fn a_burst_of_one_second_is_free_and_the_rest_is_waited_for() {
+        let settings = Settings {
+            max_message_rate: Some(10),
+            ..Settings::default()
+        };
+        let mut pace = Pace::new(&settings).unwrap();
+        let start = Tick(5_000);
+        pace.spend(10, 1 << 40, start);
+        assert!(pace.resumes_at() <= start);
+        pace.spend(1, 0, start);
+        assert_eq!(pace.resumes_at(), Tick(5_100));
+        pace.spend(20, 0, Tick(5_100));
+        assert_eq!(pace.resumes_at(), Tick(7_100));
+        assert!(pace.resumes_at() <= Tick(60_000));
+        pace.spend(11, 0, Tick(60_000));
+        assert_eq!(
+            pace.resumes_at(),
+            Tick(60_100),
+            "idle time is not saved up beyond one burst"
+        );
+    }
+
+    #[test]
+    fn the_stricter_of_two_rates_decides() {
+        let settings = Settings {
+            max_message_rate: Some(1_000),
+            max_byte_rate: Some(1_000_000),
+            ..Settings::default()
+        };
+        let mut pace = Pace::new(&settings).unwrap();
+        pace.spend(1, 3_000_000, Tick(0));
+        assert_eq!(pace.resumes_at(), Tick(2_000));
+        let mut slowest = Pace::new(&Settings {
+            max_byte_rate: Some(1),
+            ..settings
+        })
+        .unwrap();
+        slowest.spend(0, u64::MAX, Tick(0));
+        assert!(slowest.resumes_at() > Tick(1 << 40), "saturates");
+    }
+}

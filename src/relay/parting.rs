@@ -1,0 +1,243 @@
+//! How connections and sessions end, and who is told.
+
+use std::io::{Read, Write};
+
+use log::{debug, info};
+
+use super::connection::Phase;
+use super::effect::Effect;
+use super::ids::{ClientType, ConnectionId};
+use super::limits::{CLOSE_TIMEOUT, REFUSALS_MAX};
+use super::message::{ClientError, CloseReason, Logged, SystemMessage};
+use super::outbox::Waiting;
+use super::session::Left;
+use super::time::Tick;
+use super::{Accepting, Relay, Timer};
+
+/// What the log shows where no close frame ended a connection (RFC 6455, section 7.4.1).
+const ABNORMAL_CLOSURE: u16 = 1006;
+
+impl<S: Read + Write> Relay<S> {
+    /// The client closed: answer it, and let the stream end.
+    pub(super) fn close_from_client(
+        &mut self,
+        id: ConnectionId,
+        code: u16,
+        answer: &CloseReason,
+        may_have_more: bool,
+    ) {
+        let is_open = self
+            .slot(id)
+            .is_some_and(|slot| matches!(slot.connection.phase, Phase::Open));
+        self.leave(id, code);
+        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
+            return;
+        };
+        if is_open {
+            slot.connection
+                .outbox_mut(&mut self.pool)
+                .push_own(|out| answer.write_frame(out));
+        }
+        if may_have_more {
+            slot.connection.end(self.now.tick);
+        } else {
+            slot.connection.end_after_input(self.now.tick);
+        }
+        self.touch(id);
+    }
+
+    /// The client did what the relay does not allow, or was too slow: tell it why and end.
+    pub(super) fn fail(
+        &mut self,
+        id: ConnectionId,
+        reason: &CloseReason,
+        error: Option<&ClientError>,
+    ) {
+        debug!("conn={id} reason={reason:?} Closing");
+        self.leave(id, reason.code());
+        if let Some(error) = error {
+            self.tell(id, error);
+        }
+        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
+            return;
+        };
+        // Behind the relay's own close frame nothing more is said.
+        if !matches!(slot.connection.phase, Phase::Closing { .. }) {
+            slot.connection
+                .outbox_mut(&mut self.pool)
+                .push_own(|out| reason.write_frame(out));
+        }
+        slot.connection.end(self.now.tick);
+        self.touch(id);
+    }
+
+    /// The client shows no life: it is told why, as far as that goes, and dropped.
+    pub(super) fn cut(&mut self, id: ConnectionId, reason: &CloseReason) {
+        self.fail(id, reason, None);
+        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
+            slot.connection.cut(self.now.tick);
+        }
+    }
+
+    /// The client ended its stream. Whatever answers wait for it still go out.
+    pub(super) fn end_of_stream(&mut self, id: ConnectionId) {
+        self.leave(id, ABNORMAL_CLOSURE);
+        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
+            slot.connection.end_after_input(self.now.tick);
+        }
+    }
+
+    /// The stream failed.
+    pub(super) fn lose(&mut self, id: ConnectionId) {
+        self.leave(id, ABNORMAL_CLOSURE);
+        self.remove(id);
+    }
+
+    /// Takes a client out of its session and tells its peer: first what of the peer's messages it
+    /// did not get, then that it is gone. Nothing happens if it is in no session any more.
+    fn leave(&mut self, id: ConnectionId, code: u16) {
+        let Some(slot) = self.slot_mut(id) else {
+            return;
+        };
+        let Some(membership) = slot.membership.take() else {
+            return;
+        };
+        let undelivered = slot.connection.take_messages().messages;
+        let client_type = membership.client_type;
+        let Left::Gone(peer) =
+            self.sessions
+                .leave(membership.session, client_type, id, self.now.tick)
+        else {
+            return;
+        };
+        if let Some(session) = self.sessions.get(membership.session) {
+            let logged = Logged(session.id.as_str());
+            let title = client_type.title();
+            info!("conn={id} session={logged} {title} disconnected from session {logged}: {code}");
+        }
+        match peer {
+            Some(peer) => {
+                self.tell_undelivered(peer, undelivered);
+                self.notify(peer, SystemMessage::PeerDisconnected(client_type));
+                // Whatever held the peer back waited for the client that is gone.
+                self.make_ready(peer);
+            }
+            None => self.arm_session(membership.session),
+        }
+    }
+
+    fn tell_undelivered(&mut self, sender: ConnectionId, count: u64) {
+        if count > 0 {
+            self.counters.messages_undelivered += count;
+            self.tell(sender, &ClientError::Undelivered(count));
+        }
+    }
+
+    /// Closes a connection whose place another has taken; returns what it did not get.
+    pub(super) fn replace(&mut self, old: ConnectionId, client_type: ClientType) -> Waiting {
+        let Some(slot) = self.slot_mut(old) else {
+            return Waiting::default();
+        };
+        slot.membership = None;
+        let waiting = slot.connection.take_messages();
+        debug!("conn={old} messages={} Replaced", waiting.messages);
+        self.close(
+            old,
+            &CloseReason::Replaced(client_type),
+            self.now.tick.after(CLOSE_TIMEOUT),
+        );
+        waiting
+    }
+
+    /// Closes from the relay's side, behind everything that waits for the client.
+    fn close(&mut self, id: ConnectionId, reason: &CloseReason, deadline: Tick) {
+        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
+            slot.connection.close(reason, &mut self.pool, deadline);
+            self.touch(id);
+        }
+    }
+
+    /// Closes the clients of a session that has ended. Each is told what the other did not get.
+    pub(super) fn close_session(&mut self, clients: [Option<ConnectionId>; 2]) {
+        let [desktop, mobile] = clients;
+        for (client, peer) in [(desktop, mobile), (mobile, desktop)] {
+            let Some(slot) = client.and_then(|client| self.slot_mut(client)) else {
+                continue;
+            };
+            slot.membership = None;
+            let undelivered = slot.connection.take_messages().messages;
+            if let Some(peer) = peer {
+                self.tell_undelivered(peer, undelivered);
+            }
+        }
+        let deadline = self.now.tick.after(CLOSE_TIMEOUT);
+        for client in clients.into_iter().flatten() {
+            self.close(client, &CloseReason::SessionTimeout, deadline);
+        }
+    }
+
+    /// Begins a shutdown: everybody gets what waits for them and then a close.
+    pub(super) fn begin_drain(&mut self, deadline: Tick) {
+        self.drain_deadline = Some(deadline);
+        self.schedule(deadline, Timer::Shutdown);
+        for id in self.all_ids() {
+            let Some(slot) = self.slot_mut(id) else {
+                continue;
+            };
+            slot.membership = None;
+            match slot.connection.phase {
+                Phase::Head { .. } => self.refuse_newcomer(id),
+                Phase::Open => self.close(id, &CloseReason::ShuttingDown, deadline),
+                Phase::Closing { .. } | Phase::Ending(_) => {}
+            }
+        }
+    }
+
+    /// The grace is over.
+    pub(super) fn drop_everyone(&mut self) {
+        for id in self.all_ids() {
+            self.remove(id);
+        }
+    }
+
+    /// Every connection; only for a shutdown, which happens once.
+    fn all_ids(&self) -> Vec<ConnectionId> {
+        let id = |(slot, entry): (usize, &super::Slot<S>)| {
+            u32::try_from(slot).ok().map(|slot| ConnectionId {
+                slot,
+                generation: entry.generation,
+            })
+        };
+        self.slots.iter().filter_map(id).collect()
+    }
+
+    /// Forgets a connection and gives its stream back.
+    pub(super) fn remove(&mut self, id: ConnectionId) {
+        if self.slot(id).is_none() {
+            return;
+        }
+        let slot = self.slots.remove(id.slot as usize);
+        debug_assert!(
+            slot.membership.is_none(),
+            "a connection leaves its session before it is removed"
+        );
+        if let Some((_, timer)) = slot.timer {
+            self.wheel.cancel(timer);
+        }
+        self.effects.push_back(Effect::Close {
+            id,
+            stream: slot.connection.stream,
+        });
+        debug!("conn={id} Gone");
+        let has_room = self.slots.len()
+            <= self
+                .settings
+                .max_connections
+                .saturating_add(REFUSALS_MAX / 2);
+        match self.accepting {
+            Accepting::Open => {}
+            Accepting::Full if !has_room => {}
+            Accepting::Full | Accepting::Exhausted => self.resume_accepting(),
+        }
+    }
+}

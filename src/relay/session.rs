@@ -1,0 +1,411 @@
+//! Who is whose peer: sessions begin, pair their clients, and end.
+//!
+//! | a session ends | counted from |
+//! | --- | --- |
+//! | after the session timeout | the last application message or join |
+//! | after the reconnect window | the moment its last client left |
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, DefaultHasher, Hasher};
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::ids::{ClientType, ConnectionId, SessionId};
+use super::time::Tick;
+use super::wheel::TimerKey;
+
+/// Names a session for as long as it lives; cheaper than its ID.
+///
+/// Whoever keeps one gives it up when the session is removed: a connection leaves first, and the
+/// session's timer is what removes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionKey(u32);
+
+/// One pair of clients.
+#[derive(Debug)]
+pub struct Session {
+    /// Its name in the path.
+    pub id: SessionId,
+    /// The timer that ends it, set no later than [`Sessions::due`] says.
+    pub timer: Option<(Tick, TimerKey)>,
+    desktop: Option<ConnectionId>,
+    mobile: Option<ConnectionId>,
+    last_activity: Tick,
+    empty_since: Option<Tick>,
+}
+
+/// Why a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// Neither an application message nor a join for the session timeout.
+    Inactive,
+    /// Nobody there for the reconnect window.
+    Empty,
+}
+
+/// What a join brought about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The session joined.
+    pub session: SessionKey,
+    /// The connection of the same client type that the newcomer replaces.
+    pub replaced: Option<ConnectionId>,
+    /// The other side, if it is there.
+    pub peer: Option<ConnectionId>,
+}
+
+/// What a leave brought about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// The connection had been replaced before: its end changes nothing.
+    WasReplaced,
+    /// The client is gone; its peer, if any, is to be told.
+    Gone(Option<ConnectionId>),
+}
+
+/// The session limit is reached; nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionsFull;
+
+/// All sessions, found by ID on a join and by key ever after.
+#[derive(Debug)]
+pub struct Sessions {
+    by_id: HashMap<SessionId, SessionKey, KeyedHash>,
+    slots: Slab<Session>,
+    max: usize,
+    session_timeout: Duration,
+    reconnect_window: Duration,
+}
+
+impl Sessions {
+    /// Room for `max` sessions. `seed` keys the hash, so that nobody can choose session IDs that
+    /// collide; it has no influence on what the relay does.
+    #[must_use]
+    pub fn new(
+        max: usize,
+        session_timeout: Duration,
+        reconnect_window: Duration,
+        seed: [u64; 2],
+    ) -> Self {
+        Self {
+            by_id: HashMap::with_hasher(KeyedHash(seed)),
+            slots: Slab::new(),
+            max: max.min(u32::MAX as usize),
+            session_timeout,
+            reconnect_window,
+        }
+    }
+
+    /// How many sessions there are, empty ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is no session at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The session behind a key.
+    #[must_use]
+    pub fn get(&self, key: SessionKey) -> Option<&Session> {
+        self.slots.get(key.0 as usize)
+    }
+
+    /// The session behind a key, to note its timer.
+    pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.slots.get_mut(key.0 as usize)
+    }
+
+    /// Lets a client in, in place of an older connection of its client type, and begins the
+    /// session if it is the first.
+    pub fn join(
+        &mut self,
+        id: &SessionId,
+        client_type: ClientType,
+        connection: ConnectionId,
+        now: Tick,
+    ) -> Result<Joined, SessionsFull> {
+        let key = match self.by_id.get(id) {
+            Some(&key) => key,
+            None => self.begin(id, now)?,
+        };
+        let session = self.slots.get_mut(key.0 as usize).ok_or(SessionsFull)?;
+        session.last_activity = now;
+        session.empty_since = None;
+        let replaced = session.client_mut(client_type).replace(connection);
+        Ok(Joined {
+            session: key,
+            replaced,
+            peer: session.client(client_type.peer()),
+        })
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "fewer sessions than `max`, which fits"
+    )]
+    fn begin(&mut self, id: &SessionId, now: Tick) -> Result<SessionKey, SessionsFull> {
+        if self.slots.len() >= self.max {
+            return Err(SessionsFull);
+        }
+        let key = SessionKey(self.slots.insert(Session {
+            id: id.clone(),
+            timer: None,
+            desktop: None,
+            mobile: None,
+            last_activity: now,
+            empty_since: None,
+        }) as u32);
+        self.by_id.insert(id.clone(), key);
+        Ok(key)
+    }
+
+    /// Lets a client go, if it is still the one that the session knows.
+    pub fn leave(
+        &mut self,
+        key: SessionKey,
+        client_type: ClientType,
+        connection: ConnectionId,
+        now: Tick,
+    ) -> Left {
+        let Some(session) = self.slots.get_mut(key.0 as usize) else {
+            return Left::WasReplaced;
+        };
+        if session.client(client_type) != Some(connection) {
+            return Left::WasReplaced;
+        }
+        *session.client_mut(client_type) = None;
+        let peer = session.client(client_type.peer());
+        if peer.is_none() {
+            session.empty_since = Some(now);
+        }
+        Left::Gone(peer)
+    }
+
+    /// Notes an application message.
+    pub fn touch(&mut self, key: SessionKey, now: Tick) {
+        if let Some(session) = self.slots.get_mut(key.0 as usize) {
+            session.last_activity = now;
+        }
+    }
+
+    /// The connection at the other side of a client of this type.
+    #[must_use]
+    pub fn peer(&self, key: SessionKey, client_type: ClientType) -> Option<ConnectionId> {
+        self.get(key)?.client(client_type.peer())
+    }
+
+    /// When the session ends if nothing happens before, and why.
+    #[must_use]
+    pub fn due(&self, key: SessionKey) -> Option<(Tick, Expiry)> {
+        let session = self.get(key)?;
+        let inactive = (
+            session.last_activity.after(self.session_timeout),
+            Expiry::Inactive,
+        );
+        let empty = session
+            .empty_since
+            .map(|since| (since.after(self.reconnect_window), Expiry::Empty));
+        Some(match empty {
+            Some(empty) if empty.0 < inactive.0 => empty,
+            Some(_) | None => inactive,
+        })
+    }
+
+    /// Ends a session; its clients, which no longer have one, are in the result.
+    pub fn remove(&mut self, key: SessionKey) -> Option<(Session, [Option<ConnectionId>; 2])> {
+        let session = self.slots.try_remove(key.0 as usize)?;
+        self.by_id.remove(&session.id);
+        let clients = [session.desktop, session.mobile];
+        Some((session, clients))
+    }
+}
+
+impl Session {
+    /// The connection of this client type, if there is one.
+    #[must_use]
+    pub const fn client(&self, client_type: ClientType) -> Option<ConnectionId> {
+        match client_type {
+            ClientType::Desktop => self.desktop,
+            ClientType::Mobile => self.mobile,
+        }
+    }
+
+    const fn client_mut(&mut self, client_type: ClientType) -> &mut Option<ConnectionId> {
+        match client_type {
+            ClientType::Desktop => &mut self.desktop,
+            ClientType::Mobile => &mut self.mobile,
+        }
+    }
+}
+
+/// The standard hash behind a secret prefix. The standard library's own keys would be entropy that
+/// nobody handed in.
+#[derive(Clone, Copy, Debug)]
+struct KeyedHash([u64; 2]);
+
+impl BuildHasher for KeyedHash {
+    type Hasher = DefaultHasher;
+
+    fn build_hasher(&self) -> DefaultHasher {
+        let mut hasher = DefaultHasher::new();
+        for word in self.0 {
+            hasher.write_u64(word);
+        }
+        hasher
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DESKTOP: ClientType = ClientType::Desktop;
+    const MOBILE: ClientType = ClientType::Mobile;
+    const MINUTE: u64 = 60_000;
+
+    fn sessions(max: usize) -> Sessions {
+        Sessions::new(
+            max,
+            Duration::from_millis(30 * MINUTE),
+            Duration::from_millis(5 * MINUTE),
+            [1, 2],
+        )
+    }
+
+    fn connection(slot: u32) -> ConnectionId {
+        ConnectionId {
+            slot,
+            generation: slot,
+        }
+    }
+
+    fn id(text: &str) -> SessionId {
+        SessionId::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_first_client_begins_a_session_and_the_second_finds_its_peer() {
+        let mut all = sessions(10);
+        let desktop = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap();
+        assert_eq!((desktop.replaced, desktop.peer), (None, None));
+        let mobile = all.join(&id("a"), MOBILE, connection(2), Tick(0)).unwrap();
+        assert_eq!(
+            mobile,
+            Joined {
+                session: desktop.session,
+                replaced: None,
+                peer: Some(connection(1))
+            }
+        );
+        assert_eq!(all.peer(desktop.session, DESKTOP), Some(connection(2)));
+        assert_eq!(all.peer(desktop.session, MOBILE), Some(connection(1)));
+        let other = all.join(&id("A"), MOBILE, connection(3), Tick(0)).unwrap();
+        assert_eq!(
+            (other.replaced, other.peer),
+            (None, None),
+            "another session, case-sensitive"
+        );
+        assert_eq!(all.len(), 2);
+    }
+
+    #[test]
+    fn a_late_leave_of_a_replaced_client_changes_nothing() {
+        let mut all = sessions(10);
+        let session = all
+            .join(&id("a"), DESKTOP, connection(1), Tick(0))
+            .unwrap()
+            .session;
+        all.join(&id("a"), MOBILE, connection(2), Tick(0)).unwrap();
+        let again = all.join(&id("a"), DESKTOP, connection(3), Tick(0)).unwrap();
+        assert_eq!(
+            (again.replaced, again.peer),
+            (Some(connection(1)), Some(connection(2)))
+        );
+        assert_eq!(
+            all.leave(session, DESKTOP, connection(1), Tick(0)),
+            Left::WasReplaced
+        );
+        assert_eq!(all.peer(session, MOBILE), Some(connection(3)));
+        assert_eq!(
+            all.leave(session, DESKTOP, connection(3), Tick(0)),
+            Left::Gone(Some(connection(2)))
+        );
+        assert_eq!(
+            all.leave(session, DESKTOP, connection(3), Tick(0)),
+            Left::WasReplaced,
+            "only once"
+        );
+        assert_eq!(
+            all.leave(session, MOBILE, connection(2), Tick(0)),
+            Left::Gone(None)
+        );
+    }
+
+    #[test]
+    fn a_session_ends_by_whichever_timeout_comes_first() {
+        let mut all = sessions(10);
+        let session = all
+            .join(&id("a"), DESKTOP, connection(1), Tick(0))
+            .unwrap()
+            .session;
+        assert_eq!(
+            all.due(session),
+            Some((Tick(30 * MINUTE), Expiry::Inactive))
+        );
+        all.touch(session, Tick(MINUTE));
+        assert_eq!(
+            all.due(session),
+            Some((Tick(31 * MINUTE), Expiry::Inactive))
+        );
+        all.leave(session, DESKTOP, connection(1), Tick(2 * MINUTE));
+        assert_eq!(all.due(session), Some((Tick(7 * MINUTE), Expiry::Empty)));
+        all.join(&id("a"), MOBILE, connection(2), Tick(3 * MINUTE))
+            .unwrap();
+        assert_eq!(
+            all.due(session),
+            Some((Tick(33 * MINUTE), Expiry::Inactive)),
+            "a join counts as activity"
+        );
+        all.leave(session, MOBILE, connection(2), Tick(30 * MINUTE));
+        assert_eq!(
+            all.due(session),
+            Some((Tick(33 * MINUTE), Expiry::Inactive)),
+            "inactive before the window is over"
+        );
+    }
+
+    #[test]
+    fn a_removed_session_leaves_nothing_and_its_id_begins_anew() {
+        let mut all = sessions(1);
+        let session = all
+            .join(&id("a"), DESKTOP, connection(1), Tick(0))
+            .unwrap()
+            .session;
+        assert_eq!(
+            all.join(&id("b"), DESKTOP, connection(2), Tick(0)),
+            Err(SessionsFull)
+        );
+        assert!(
+            all.join(&id("a"), MOBILE, connection(3), Tick(0)).is_ok(),
+            "joining needs no room"
+        );
+        let (removed, clients) = all.remove(session).unwrap();
+        assert_eq!(
+            (removed.id, clients),
+            (id("a"), [Some(connection(1)), Some(connection(3))])
+        );
+        assert!(all.is_empty() && all.by_id.is_empty());
+        assert!(all.remove(session).is_none() && all.due(session).is_none());
+        assert_eq!(
+            all.join(&id("a"), DESKTOP, connection(4), Tick(0))
+                .unwrap()
+                .peer,
+            None
+        );
+    }
+}

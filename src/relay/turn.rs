@@ -1,0 +1,341 @@
+//! One turn: serve who is ready, fire what is due, write what was queued. Each within a bound.
+
+use std::io::{Read, Write};
+
+use log::{debug, info, log_enabled};
+
+use super::connection::{Due, FlushEnd, Phase, ReadEnd};
+use super::effect::Effect;
+use super::frame::{Opcode, ServerHeader};
+use super::handshake::{Refusal, write_refusal};
+use super::ids::ConnectionId;
+use super::limits::{CONNECTIONS_PER_TURN, LOW_WATER_BYTES, READ_BYTES_PER_TURN, TIMERS_PER_TURN};
+use super::message::{CloseReason, Logged};
+use super::outbox::Outbox;
+use super::session::{Expiry, SessionKey};
+use super::time::{Now, format_duration};
+use super::{Accepting, Relay, Timer};
+
+/// The level of the line that every message leaves; elsewhere `log`'s macros know the level.
+const MESSAGE_LOG_LEVEL: log::Level = log::Level::Info;
+
+impl<S: Read + Write> Relay<S> {
+    /// Does what there is to do: reads from connections that are ready and routes what they sent,
+    /// fires timers due at `now`, and hands every touched connection what waits for it. Bounded;
+    /// what is left over makes [`has_work`](Self::has_work) true.
+    pub fn handle_turn(&mut self, now: Now) {
+        self.now = now;
+        self.is_logging_messages = log_enabled!(MESSAGE_LOG_LEVEL);
+        for _ in 0..self.ready.len().min(CONNECTIONS_PER_TURN) {
+            if let Some(id) = self.ready.pop_front() {
+                self.serve(id);
+            }
+        }
+        self.wheel.advance(now.tick);
+        for _ in 0..TIMERS_PER_TURN {
+            let Some((_, timer)) = self.wheel.poll_expired() else {
+                break;
+            };
+            self.fire(timer);
+        }
+        self.flush_touched();
+        #[cfg(debug_assertions)]
+        self.check_invariants();
+    }
+
+    /// Reads from one connection until it has nothing more, is held, or has had its share.
+    fn serve(&mut self, id: ConnectionId) {
+        let Some(slot) = self.slot_mut(id) else {
+            return;
+        };
+        slot.is_ready = false;
+        let mut allowance = READ_BYTES_PER_TURN;
+        while self.may_read(id) {
+            if allowance == 0 {
+                self.make_ready(id);
+                break;
+            }
+            let Some(slot) = self.slots.get_mut(id.slot as usize) else {
+                break;
+            };
+            match slot.connection.read(&mut self.receiver, self.now.tick) {
+                ReadEnd::Bytes(count) => {
+                    allowance = allowance.saturating_sub(count.max(1));
+                    self.take_in(id, count);
+                }
+                ReadEnd::Blocked => break,
+                ReadEnd::Ended => {
+                    self.end_of_stream(id);
+                    break;
+                }
+                ReadEnd::Failed => {
+                    self.lose(id);
+                    break;
+                }
+            }
+        }
+        self.touch(id);
+    }
+
+    /// Whether reading from a connection may bring something and is allowed to. A client that
+    /// failed while it was held is gone.
+    fn may_read(&mut self, id: ConnectionId) -> bool {
+        let is_held = self.update_held(id);
+        let Some(slot) = self.slot(id) else {
+            return false;
+        };
+        if is_held && slot.connection.is_failed() {
+            self.lose(id);
+            return false;
+        }
+        !is_held && slot.connection.is_readable()
+    }
+
+    /// Works out anew whether a client is held, and notes it.
+    fn update_held(&mut self, id: ConnectionId) -> bool {
+        let now = self.now.tick;
+        let peer = self.peer_of(id).and_then(|peer| self.slot(peer));
+        let peer_outbox = peer.and_then(|peer| peer.connection.outbox());
+        let is_peer_congested = peer_outbox.is_some_and(Outbox::is_queue_congested);
+        let Some(slot) = self.slot_mut(id) else {
+            return false;
+        };
+        let is_held = slot.connection.is_held(is_peer_congested, now);
+        let held_for = slot.connection.held_for(now);
+        if slot.connection.set_held(is_held, now) {
+            match held_for {
+                None => {
+                    self.counters.reads_paused += 1;
+                    debug!("conn={id} Reading paused until less waits");
+                }
+                Some(held_for) => {
+                    debug!("conn={id} held_ms={} Reading resumed", held_for.as_millis());
+                }
+            }
+        }
+        is_held
+    }
+
+    fn fire(&mut self, timer: Timer) {
+        match timer {
+            Timer::Connection(id) => self.fire_connection(id),
+            Timer::Session(session) => self.fire_session(session),
+            Timer::Accept => self.resume_accepting(),
+            Timer::Shutdown => self.drop_everyone(),
+        }
+    }
+
+    fn fire_connection(&mut self, id: ConnectionId) {
+        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
+            return;
+        };
+        slot.timer = None;
+        self.touch(id);
+        let Some(slot) = self.slot(id) else { return };
+        match slot.connection.due(&self.settings) {
+            Some((deadline, due)) if deadline <= self.now.tick => self.handle_due(id, due),
+            Some(_) | None => {}
+        }
+    }
+
+    fn handle_due(&mut self, id: ConnectionId, due: Due) {
+        match due {
+            Due::Head => self.answer(id, |out| write_refusal(Refusal::HeadTimeout, false, out)),
+            Due::Ping => self.ping(id),
+            Due::Silence => self.cut(id, &CloseReason::Silent),
+            Due::Stall => self.cut(id, &CloseReason::TakesNothing),
+            Due::Message => self.fail(id, &CloseReason::MessageTimeout, None),
+            Due::Pace => self.make_ready(id),
+            Due::End => self.remove(id),
+        }
+    }
+
+    fn ping(&mut self, id: ConnectionId) {
+        let ping = ServerHeader::new(Opcode::Ping, true, 0);
+        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
+            return;
+        };
+        slot.connection.note_pinged();
+        let outbox = slot.connection.outbox_mut(&mut self.pool);
+        outbox.reply(&mut self.pool, |out| out.extend_from_slice(ping.as_bytes()));
+    }
+
+    fn fire_session(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.timer = None;
+        match self.sessions.due(key) {
+            Some((deadline, expiry)) if deadline <= self.now.tick => self.expire(key, expiry),
+            Some(_) | None => self.arm_session(key),
+        }
+    }
+
+    fn expire(&mut self, key: SessionKey, expiry: Expiry) {
+        let Some((session, clients)) = self.sessions.remove(key) else {
+            return;
+        };
+        let id = Logged(session.id.as_str());
+        match expiry {
+            Expiry::Inactive => {
+                let timeout = format_duration(self.settings.session_timeout);
+                info!("session={id} Session {id} deleted: inactive for {timeout}");
+            }
+            Expiry::Empty => {
+                let window = format_duration(self.settings.reconnect_window);
+                info!("session={id} Session {id} deleted: empty for {window}");
+            }
+        }
+        self.close_session(clients);
+    }
+
+    /// Sets the timer of a session, if it ends sooner than the one already set would tell.
+    pub(super) fn arm_session(&mut self, key: SessionKey) {
+        let Some((deadline, _)) = self.sessions.due(key) else {
+            return;
+        };
+        let armed = self.sessions.get(key).and_then(|session| session.timer);
+        if let Some((armed_for, timer)) = armed {
+            if armed_for <= deadline {
+                return;
+            }
+            self.wheel.cancel(timer);
+        }
+        let timer = self
+            .schedule(deadline, Timer::Session(key))
+            .map(|timer| (deadline, timer));
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.timer = timer;
+        }
+    }
+
+    /// Sets the timer of a connection likewise. A deadline that has moved away is not followed:
+    /// its timer fires, finds nothing due and is set anew.
+    fn arm(&mut self, id: ConnectionId) {
+        let Some(slot) = self.slot(id) else { return };
+        let Some((deadline, _)) = slot.connection.due(&self.settings) else {
+            return;
+        };
+        if let Some((armed_for, timer)) = slot.timer {
+            if armed_for <= deadline {
+                return;
+            }
+            self.wheel.cancel(timer);
+        }
+        let timer = self
+            .schedule(deadline, Timer::Connection(id))
+            .map(|timer| (deadline, timer));
+        if let Some(slot) = self.slot_mut(id) {
+            slot.timer = timer;
+        }
+    }
+
+    /// Flushes each touched connection once. Those that a flush touches are flushed too, those
+    /// that used up their share come first in the next turn.
+    fn flush_touched(&mut self) {
+        let mut left_over = Vec::new();
+        let mut index = 0;
+        while let Some(&id) = self.touched.get(index) {
+            index += 1;
+            if self.flush(id) {
+                left_over.push(id);
+            }
+        }
+        self.touched.clear();
+        if !left_over.is_empty() {
+            left_over.into_iter().for_each(|id| self.touch(id));
+        }
+    }
+
+    /// Flushes one connection; whether it has more to write at once.
+    fn flush(&mut self, id: ConnectionId) -> bool {
+        let now = self.now.tick;
+        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
+            return false;
+        };
+        if slot.generation != id.generation {
+            return false;
+        }
+        slot.is_touched = false;
+        let before = slot.connection.outbox().map(congestion).unwrap_or_default();
+        let end = slot.connection.flush(&mut self.pool, now);
+        let after = slot.connection.outbox().map(congestion).unwrap_or_default();
+        match end {
+            FlushEnd::Idle | FlushEnd::More => {}
+            FlushEnd::Shut => self.effects.push_back(Effect::ShutdownWrite(id)),
+            FlushEnd::Gone => {
+                self.remove(id);
+                return false;
+            }
+        }
+        if before.queue && !after.queue {
+            debug!("conn={id} low_water_bytes={LOW_WATER_BYTES} Takes messages again");
+            if let Some(peer) = self.peer_of(id) {
+                self.make_ready(peer);
+                self.touch(peer);
+            }
+        }
+        if !self.update_held(id)
+            && self
+                .slot(id)
+                .is_some_and(|slot| slot.connection.is_readable())
+        {
+            self.make_ready(id);
+        }
+        self.arm(id);
+        end == FlushEnd::More
+    }
+
+    /// Tells the host to accept again, if it was told not to and there is room.
+    pub(super) fn resume_accepting(&mut self) {
+        if self.accepting != Accepting::Open {
+            self.accepting = Accepting::Open;
+            self.effects.push_back(Effect::ResumeAccepting);
+        }
+    }
+
+    /// Checks what must hold between any two inputs. Walks everything: for tests and debug builds.
+    ///
+    /// # Panics
+    /// If the relay's own books do not agree.
+    #[cfg(debug_assertions)]
+    pub fn check_invariants(&self) {
+        for (index, slot) in &self.slots {
+            let id = ConnectionId {
+                slot: u32::try_from(index).unwrap_or(u32::MAX),
+                generation: slot.generation,
+            };
+            let is_open = matches!(slot.connection.phase, Phase::Open);
+            assert_eq!(
+                is_open,
+                slot.membership.is_some(),
+                "{id}: in a session exactly while open"
+            );
+            if let Some(membership) = slot.membership {
+                let session = self.sessions.get(membership.session);
+                let client = session.and_then(|session| session.client(membership.client_type));
+                assert_eq!(client, Some(id), "the session knows its member");
+            }
+            if let Some((deadline, _)) = slot.connection.due(&self.settings)
+                && !slot.is_touched
+            {
+                let armed_for = slot.timer.map(|(armed_for, _)| armed_for);
+                assert!(
+                    armed_for.is_some_and(|armed_for| armed_for <= deadline),
+                    "{id}: its timer is set"
+                );
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Congestion {
+    queue: bool,
+}
+
+fn congestion(outbox: &Outbox) -> Congestion {
+    Congestion {
+        queue: outbox.is_queue_congested(),
+    }
+}

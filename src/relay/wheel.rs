@@ -1,0 +1,424 @@
+//! The timing wheel: finds the timers that are due without looking at those that are not.
+//!
+//! Eleven levels of 64 slots, each slot a list of timers. A slot of level 0 is one [`Tick`] wide, one
+//! of each further level 64 times as wide as those below, and together they reach every tick there is.
+//! Write the present and a deadline in base 64: the highest digit in which they differ is the timer's
+//! level, the deadline's digit there is its slot. The place follows from these two alone, so
+//!
+//! - a timer is due before all those on higher levels and in later slots of its own: the first occupied
+//!   slot of the lowest occupied level holds the earliest deadline;
+//! - timers with one deadline are always in one list, in the order they were scheduled in.
+//!
+//! As the present enters a slot above level 0, the timers there move to levels below: a cascade. A timer
+//! that waits `n` ticks moves at most once for each base-64 digit of `n`, and never more than ten times.
+
+use std::fmt;
+use std::num::NonZeroU32;
+
+use slab::Slab;
+
+use crate::relay::time::Tick;
+
+/// Bits of one base-64 digit.
+const DIGIT_BITS: u32 = 6;
+/// Slots of one level: one for each value of a digit, and one for each bit of the level's bitmap.
+const SLOTS: u32 = 1 << DIGIT_BITS;
+/// The last digit of a tick.
+const DIGIT_MASK: u64 = (1 << DIGIT_BITS) - 1;
+/// As many levels as a tick has digits, so that no deadline lies out of reach.
+const LEVELS: u32 = u64::BITS.div_ceil(DIGIT_BITS);
+/// The head of an empty list. No timer has this index.
+const NIL: u32 = u32::MAX;
+
+const _: () = assert!(SLOTS == u64::BITS);
+
+/// Timers by deadline: what is due at a given time, and how long there is nothing to do.
+///
+/// To be driven in this order, once per turn: [`advance`](Self::advance) to the present,
+/// [`poll_expired`](Self::poll_expired) until `None` or until the turn has had its share, and
+/// [`next_deadline`](Self::next_deadline) for how long to wait. No timer ever fires early.
+#[derive(Debug)]
+pub struct Wheel<T> {
+    entries: Slab<Entry<T>>,
+    /// Most timers at once; at most `NIL`, which keeps every index below it.
+    capacity: usize,
+    /// The present; no timer in a slot has an earlier deadline.
+    now: Tick,
+    /// One bit for each slot that is not empty. Written by `set_head` only.
+    occupied: [u64; LEVELS as usize],
+    /// The heads of the slots' lists, `NIL` where empty. Written by `set_head` only.
+    heads: [[u32; SLOTS as usize]; LEVELS as usize],
+    /// The head of the list of timers that are due and not yet handed out, or `NIL`.
+    expired: u32,
+    /// The generation of the next timer.
+    generation: NonZeroU32,
+}
+
+/// Names one timer until it is handed out or cancelled; afterwards it names nothing.
+///
+/// Keys are told apart by a count of timers that wraps after 2³² − 1 of them, so a key must not be
+/// kept for longer than that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimerKey {
+    index: u32,
+    generation: NonZeroU32,
+}
+
+/// As many timers as the wheel may hold are already scheduled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WheelFull;
+
+impl fmt::Display for WheelFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no room for another timer")
+    }
+}
+
+impl std::error::Error for WheelFull {}
+
+/// A timer, linked into the list of its slot or into that of the expired.
+///
+/// Lists are circular, so that the head also leads to the last entry.
+#[derive(Debug)]
+struct Entry<T> {
+    timer: T,
+    deadline: Tick,
+    next: u32,
+    previous: u32,
+    generation: NonZeroU32,
+}
+
+/// The place of a list in the wheel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slot {
+    level: u32,
+    index: u32,
+}
+
+impl Slot {
+    /// Where a timer belongs that is due at `deadline`, seen from `now`.
+    fn of(deadline: Tick, now: Tick) -> Self {
+        // A deadline equal to the present has its slot on level 0 like those that differ in the last digit only.
+        let difference = (deadline.0 ^ now.0) | 1;
+        let level = difference.ilog2() / DIGIT_BITS;
+        let index = ((deadline.0 >> (level * DIGIT_BITS)) & DIGIT_MASK) as u32;
+        Self { level, index }
+    }
+
+    /// The first tick of this slot, which lies ahead of `now` or is `now`.
+    fn start(self, now: Tick) -> Tick {
+        let shift = self.level * DIGIT_BITS;
+        let digits_above = (now.0 >> shift) & !DIGIT_MASK;
+        Tick((digits_above | u64::from(self.index)) << shift)
+    }
+}
+
+impl<T> Wheel<T> {
+    /// An empty wheel for at most `capacity` timers, whose present is `start`.
+    ///
+    /// Takes 3 KB, and 32 bytes for each timer if `T` takes 12, in a table that grows by doubling and
+    /// does not shrink.
+    #[must_use]
+    pub fn new(capacity: usize, start: Tick) -> Self {
+        Self {
+            entries: Slab::new(),
+            capacity: capacity.min(NIL as usize),
+            now: start,
+            occupied: [0; LEVELS as usize],
+            heads: [[NIL; SLOTS as usize]; LEVELS as usize],
+            expired: NIL,
+            generation: NonZeroU32::MIN,
+        }
+    }
+
+    /// Schedules `timer` to fire once `deadline` is reached, and returns the key that cancels it.
+    ///
+    /// A deadline already past is taken as the present: it fires on the next [`advance`](Self::advance),
+    /// never inside this call, behind the timers that were due by now before it. Constant time.
+    ///
+    /// # Errors
+    /// [`WheelFull`] if `capacity` timers are scheduled, expired ones that wait to be handed out
+    /// included; nothing was scheduled.
+    pub fn schedule(&mut self, deadline: Tick, timer: T) -> Result<TimerKey, WheelFull> {
+        if self.entries.len() >= self.capacity {
+            return Err(WheelFull);
+        }
+        let index = u32::try_from(self.entries.vacant_key()).map_err(|_| WheelFull)?;
+        let generation = self.generation;
+        self.generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        let deadline = deadline.max(self.now);
+        self.entries.insert(Entry {
+            timer,
+            deadline,
+            next: index,
+            previous: index,
+            generation,
+        });
+        self.place(index, deadline);
+        Ok(TimerKey { index, generation })
+    }
+
+    /// Takes back the timer that `key` names, so that it is not handed out, be it expired or not.
+    ///
+    /// `None` if it has been handed out or cancelled before. Constant time.
+    pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
+        let deadline = self.deadline(key)?;
+        let rest = self.detach(key.index);
+        // Only a head is known outside its list, and an entry heads one list at most: an expired
+        // timer is never the head found in the slot that its deadline leads to.
+        let slot = Slot::of(deadline, self.now);
+        if self.expired == key.index {
+            self.expired = rest;
+        } else if self.head(slot) == key.index {
+            self.set_head(slot, rest);
+        }
+        self.entries
+            .try_remove(key.index as usize)
+            .map(|entry| entry.timer)
+    }
+
+    /// Makes `now` the present, and gathers the timers due by then for [`poll_expired`](Self::poll_expired).
+    ///
+    /// Time does not go back: a `now` before the present stands for the present. Takes constant time
+    /// for each occupied slot passed and for each timer in those above level 0; empty time costs nothing.
+    pub fn advance(&mut self, now: Tick) {
+        let now = now.max(self.now);
+        while let Some((slot, start)) = self.first_occupied()
+            && start <= now
+        {
+            // All timers lie in this slot or behind it, so the places of the others hold good at its start.
+            self.now = start;
+            let list = self.head(slot);
+            self.set_head(slot, NIL);
+            if slot.level == 0 {
+                self.expired = self.join(self.expired, list);
+            } else {
+                self.cascade(list);
+            }
+        }
+        self.now = now;
+    }
+
+    /// Hands out the expired timers one by one, in order of deadline, then of scheduling, until none is left.
+    ///
+    /// That order holds over several turns, too: what is left over comes first in the next one. A timer
+    /// scheduled in between waits for the next [`advance`](Self::advance). Constant time.
+    pub fn poll_expired(&mut self) -> Option<(TimerKey, T)> {
+        let index = self.expired;
+        if index == NIL {
+            return None;
+        }
+        self.expired = self.detach(index);
+        let entry = self.entries.try_remove(index as usize)?;
+        Some((
+            TimerKey {
+                index,
+                generation: entry.generation,
+            },
+            entry.timer,
+        ))
+    }
+
+    /// Whether [`poll_expired`](Self::poll_expired) has a timer to hand out.
+    #[must_use]
+    pub fn has_expired(&self) -> bool {
+        self.expired != NIL
+    }
+
+    /// When to call [`advance`](Self::advance) next; `None` if nothing is scheduled.
+    ///
+    /// Never later than the earliest deadline, but maybe earlier, where a cascade is due: then `advance`
+    /// gathers nothing, and at most ten such calls come before the one that does. The present, if expired
+    /// timers wait to be handed out or a deadline was past when it was scheduled. Constant time.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Tick> {
+        if self.has_expired() {
+            return Some(self.now);
+        }
+        self.first_occupied().map(|(_, start)| start)
+    }
+
+    /// When the timer that `key` names is due, or was, if it waits to be handed out; `None` if it has
+    /// been handed out or cancelled. Constant time.
+    #[must_use]
+    pub fn deadline(&self, key: TimerKey) -> Option<Tick> {
+        let entry = self.entries.get(key.index as usize)?;
+        (entry.generation == key.generation).then_some(entry.deadline)
+    }
+
+    /// How many timers are scheduled, expired ones that wait to be handed out included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no timer is scheduled, nor any waits to be handed out.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Moves the timers of `list`, which has no slot any more, to their places as seen from the present.
+    fn cascade(&mut self, list: u32) {
+        let mut rest = list;
+        while let Some(deadline) = self.entries.get(rest as usize).map(|entry| entry.deadline) {
+            let index = rest;
+            rest = self.detach(index);
+            self.place(index, deadline);
+        }
+    }
+
+    /// Appends the entry at `index`, which is in no list, to the slot that its `deadline` leads to.
+    fn place(&mut self, index: u32, deadline: Tick) {
+        let slot = Slot::of(deadline, self.now);
+        let head = self.join(self.head(slot), index);
+        self.set_head(slot, head);
+    }
+
+    /// The slot that the earliest deadline lies in, and its first tick.
+    fn first_occupied(&self) -> Option<(Slot, Tick)> {
+        let mut levels = (0..).zip(self.occupied);
+        let (level, bits) = levels.find(|&(_, bits)| bits != 0)?;
+        let slot = Slot {
+            level,
+            index: bits.trailing_zeros(),
+        };
+        Some((slot, slot.start(self.now)))
+    }
+
+    fn head(&self, slot: Slot) -> u32 {
+        let level = self.heads.get(slot.level as usize);
+        level
+            .and_then(|heads| heads.get(slot.index as usize))
+            .copied()
+            .unwrap_or(NIL)
+    }
+
+    fn set_head(&mut self, slot: Slot, head: u32) {
+        let (level, bit) = (slot.level as usize, 1 << slot.index);
+        if let Some(bits) = self.occupied.get_mut(level) {
+            *bits = if head == NIL {
+                *bits & !bit
+            } else {
+                *bits | bit
+            };
+        }
+        if let Some(place) = self
+            .heads
+            .get_mut(level)
+            .and_then(|heads| heads.get_mut(slot.index as usize))
+        {
+            *place = head;
+        }
+    }
+
+    /// Puts the list with the head `back` behind the one with the head `front`, and returns the head of
+    /// both. An entry in no list is a list of its own; either may be `NIL`.
+    fn join(&mut self, front: u32, back: u32) -> u32 {
+        let last_of = |head: u32| self.entries.get(head as usize).map(|entry| entry.previous);
+        let Some(front_last) = last_of(front) else {
+            return back;
+        };
+        let Some(back_last) = last_of(back) else {
+            return front;
+        };
+        self.link(front_last, back);
+        self.link(back_last, front);
+        front
+    }
+
+    /// Takes the entry at `index` out of its list, and returns the one behind it: the new head if it was
+    /// the head, `NIL` if it was alone.
+    fn detach(&mut self, index: u32) -> u32 {
+        let Some(&Entry { next, previous, .. }) = self.entries.get(index as usize) else {
+            return NIL;
+        };
+        self.link(previous, next);
+        self.link(index, index);
+        if next == index { NIL } else { next }
+    }
+
+    fn link(&mut self, before: u32, after: u32) {
+        if let Some(entry) = self.entries.get_mut(before as usize) {
+            entry.next = after;
+        }
+        if let Some(entry) = self.entries.get_mut(after as usize) {
+            entry.previous = before;
+        }
+    }
+}
+
+#[cfg(any(test, debug_assertions))]
+impl<T> Wheel<T> {
+    /// Checks the wheel as a whole, for tests and debug builds. Walks every timer.
+    ///
+    /// # Panics
+    /// If the bitmaps disagree with the lists, a timer is in the wrong list or in none, or a link is broken.
+    pub fn check_invariants(&self) {
+        let mut listed = 0;
+        for (level, (bits, heads)) in (0..).zip(self.occupied.iter().zip(&self.heads)) {
+            for (index, &head) in (0..).zip(heads) {
+                assert_eq!(
+                    bits & (1 << index) != 0,
+                    head != NIL,
+                    "bit {index} of level {level} agrees with its list"
+                );
+                for entry in self.walk(head) {
+                    let slot = Slot::of(entry.deadline, self.now);
+                    assert_eq!(
+                        slot,
+                        Slot { level, index },
+                        "{:?} is in its slot",
+                        entry.deadline
+                    );
+                    assert!(
+                        entry.deadline >= self.now,
+                        "{:?} is past and still in its slot",
+                        entry.deadline
+                    );
+                    listed += 1;
+                }
+            }
+        }
+        let mut latest = Tick(0);
+        for entry in self.walk(self.expired) {
+            assert!(
+                latest <= entry.deadline,
+                "expired timers are in order of deadline"
+            );
+            assert!(entry.deadline <= self.now, "an expired timer is due");
+            latest = entry.deadline;
+            listed += 1;
+        }
+        assert_eq!(listed, self.entries.len(), "each timer is in one list");
+        assert!(
+            self.entries.len() <= self.capacity,
+            "no more timers than allowed"
+        );
+    }
+
+    /// The entries of one list from its head on, after a look at each link.
+    fn walk(&self, head: u32) -> Vec<&Entry<T>> {
+        let mut entries = Vec::new();
+        let mut index = head;
+        while let Some(entry) = self.entries.get(index as usize) {
+            let next = self.entries.get(entry.next as usize);
+            assert_eq!(
+                next.map(|next| next.previous),
+                Some(index),
+                "the next entry points back"
+            );
+            entries.push(entry);
+            assert!(
+                entries.len() <= self.entries.len(),
+                "the list comes round to its head"
+            );
+            index = if entry.next == head { NIL } else { entry.next };
+        }
+        assert_eq!(index, NIL, "a link leads to an entry");
+        entries
+    }
+}
+
+#[cfg(test)]
+mod tests;
