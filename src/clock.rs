@@ -15,21 +15,14 @@ impl Clock {
     /// A clock that begins now.
     #[must_use]
     pub fn start() -> Self {
-        Self {
-            origin: Instant::now(),
-        }
+        Self { origin: Instant::now() }
     }
 
     /// The time, rounded down to the millisecond.
     #[must_use]
     pub fn now(&self) -> Now {
-        let unix = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        Now {
-            tick: Tick(millis(self.origin.elapsed())),
-            unix_millis: millis(unix),
-        }
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Now { tick: Tick(millis(self.origin.elapsed())), unix_millis: millis(unix) }
     }
 
     /// How long it is until `deadline`, exactly; zero if it has passed.

@@ -39,14 +39,9 @@ fn main() -> ExitCode {
 
 fn start_logging() {
     // An empty variable is an unset one.
-    let filter = std::env::var("RUST_LOG")
-        .ok()
-        .filter(|filter| !filter.is_empty());
+    let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
     let filter = filter.as_deref().unwrap_or(DEFAULT_LOG_FILTER);
-    env_logger::Builder::new()
-        .parse_filters(filter)
-        .format_timestamp_millis()
-        .init();
+    env_logger::Builder::new().parse_filters(filter).format_timestamp_millis().init();
 }
 
 fn print(text: &str) -> ExitCode {

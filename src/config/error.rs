@@ -25,11 +25,7 @@ pub struct ConfigError {
 impl ConfigError {
     /// `problem` with `setting` itself, whatever its value.
     pub(super) fn setting(setting: impl AsRef<OsStr>, problem: impl Into<Problem>) -> Self {
-        Self {
-            setting: shown(setting.as_ref()),
-            value: None,
-            problem: problem.into(),
-        }
+        Self { setting: shown(setting.as_ref()), value: None, problem: problem.into() }
     }
 
     /// `problem` with the `value` of `setting`.
@@ -38,10 +34,7 @@ impl ConfigError {
         value: impl AsRef<OsStr>,
         problem: impl Into<Problem>,
     ) -> Self {
-        Self {
-            value: Some(shown(value.as_ref())),
-            ..Self::setting(setting, problem)
-        }
+        Self { value: Some(shown(value.as_ref())), ..Self::setting(setting, problem) }
     }
 }
 
@@ -100,14 +93,8 @@ mod tests {
         let table = [
             (String::new(), "''".to_owned()),
             ("it's \"ä\"".to_owned(), "it's \"ä\"".to_owned()),
-            (
-                "a\r\n\t\u{1b}[31m\\".to_owned(),
-                r"a\r\n\t\u{1b}[31m\\".to_owned(),
-            ),
-            (
-                "\u{202e}\u{2028}".to_owned(),
-                r"\u{202e}\u{2028}".to_owned(),
-            ),
+            ("a\r\n\t\u{1b}[31m\\".to_owned(), r"a\r\n\t\u{1b}[31m\\".to_owned()),
+            ("\u{202e}\u{2028}".to_owned(), r"\u{202e}\u{2028}".to_owned()),
             (x64.clone(), x64.clone()),
             (format!("{x64}x"), format!("{x63}…")),
             (format!("{x62}\n"), format!("{x62}\\n")),
@@ -124,9 +111,6 @@ mod tests {
     #[test]
     fn bytes_that_are_not_utf8_are_shown_as_numbers() {
         use std::os::unix::ffi::OsStrExt;
-        assert_eq!(
-            shown(OsStr::from_bytes(b"a\xff\xe2\x82z")),
-            r"a\xff\xe2\x82z"
-        );
+        assert_eq!(shown(OsStr::from_bytes(b"a\xff\xe2\x82z")), r"a\xff\xe2\x82z");
     }
 }

@@ -72,10 +72,7 @@ pub fn help() -> String {
 
 /// The option as it is written: `  --max-connections N`.
 fn signature(row: &Row) -> String {
-    let short = row
-        .short
-        .map(|short| format!("-{short}, "))
-        .unwrap_or_default();
+    let short = row.short.map(|short| format!("-{short}, ")).unwrap_or_default();
     let value = match (row.field, row.placeholder()) {
         (Field::Switch(_), _) => "[=true|false]".to_owned(),
         (_, Some((placeholder, _))) => format!(" {placeholder}"),

@@ -107,9 +107,6 @@ impl Config {
     /// The engine's settings, with `derived` connections unless `max_connections` is set.
     #[must_use]
     pub fn settings(&self, derived: usize) -> Settings {
-        Settings {
-            max_connections: self.max_connections.unwrap_or(derived),
-            ..self.relay.clone()
-        }
+        Settings { max_connections: self.max_connections.unwrap_or(derived), ..self.relay.clone() }
     }
 }

@@ -38,19 +38,12 @@ pub(super) fn command(
 
     let mut config = Config::default();
     if let Some(port) = port.filter(|_| !given.iter().any(|given| given.row.is_list())) {
-        config.listen = vec![SocketAddr::from((
-            Ipv6Addr::UNSPECIFIED,
-            parse_platform_port(&port)?,
-        ))];
+        config.listen = vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, parse_platform_port(&port)?))];
     }
     for given in &given {
         given.apply(&mut config)?;
     }
-    debug_assert_eq!(
-        config.validate(),
-        Ok(()),
-        "every value was checked as it was set"
-    );
+    debug_assert_eq!(config.validate(), Ok(()), "every value was checked as it was set");
     Ok(Command::Run(config))
 }
 
@@ -77,18 +70,10 @@ fn read_flags(mut parser: Parser) -> Result<Flags, ConfigError> {
             | Field::ByteRate { .. } => parser.value().map_err(|_| value_is_missing(row))?,
         };
         match given.iter_mut().find(|given| given.row.name == row.name) {
-            None => given.push(Given {
-                row,
-                source: row.flag(),
-                values: vec![value],
-            }),
+            None => given.push(Given { row, source: row.flag(), values: vec![value] }),
             Some(before) if row.is_list() => before.values.push(value),
             Some(_) => {
-                return Err(ConfigError::value(
-                    row.flag(),
-                    value,
-                    "given twice; keep one",
-                ));
+                return Err(ConfigError::value(row.flag(), value, "given twice; keep one"));
             }
         }
     }
@@ -111,11 +96,7 @@ fn next_row(parser: &mut Parser, given: &[Given]) -> Result<Option<&'static Row>
             if matches!(row.field, Field::Help | Field::Version)
                 && let Some(value) = parser.optional_value()
             {
-                return Err(ConfigError::value(
-                    row.flag(),
-                    value,
-                    "takes no value; leave it out",
-                ));
+                return Err(ConfigError::value(row.flag(), value, "takes no value; leave it out"));
             }
             Ok(Some(row))
         }
@@ -135,10 +116,7 @@ fn next_row(parser: &mut Parser, given: &[Given]) -> Result<Option<&'static Row>
 fn value_is_missing(row: &Row) -> ConfigError {
     let (placeholder, example) = row.placeholder().unwrap_or_default();
     let flag = row.flag();
-    ConfigError::setting(
-        &flag,
-        format!("needs a value, {placeholder}; write {flag} {example}"),
-    )
+    ConfigError::setting(&flag, format!("needs a value, {placeholder}; write {flag} {example}"))
 }
 
 fn unexpected_argument(argument: &OsStr, before: Option<&Given>) -> ConfigError {
@@ -147,10 +125,7 @@ fn unexpected_argument(argument: &OsStr, before: Option<&Given>) -> ConfigError 
         Some(Given { row, .. })
             if matches!(row.field, Field::Switch(_)) && units::parse_switch(&text).is_ok() =>
         {
-            ConfigError::setting(
-                argument,
-                format!("unexpected argument; write {}={text}", row.flag()),
-            )
+            ConfigError::setting(argument, format!("unexpected argument; write {}={text}", row.flag()))
         }
         _ => unknown(argument, "unexpected argument"),
     }
@@ -158,10 +133,7 @@ fn unexpected_argument(argument: &OsStr, before: Option<&Given>) -> ConfigError 
 
 fn unknown(argument: &OsStr, what: &str) -> ConfigError {
     let name = argument.to_string_lossy();
-    let problem = match nearest(
-        name.trim_start_matches('-'),
-        TABLE.iter().map(|row| row.name),
-    ) {
+    let problem = match nearest(name.trim_start_matches('-'), TABLE.iter().map(|row| row.name)) {
         Some((nearest, true)) => format!("{what}; did you mean --{nearest}? See --help"),
         _ => format!("{what}; see --help"),
     };
@@ -188,18 +160,12 @@ fn read_variables(
         if !name.starts_with(VARIABLE_PREFIX) || is_service_link(&name, &value) {
             continue;
         }
-        let Some(row) = TABLE
-            .iter()
-            .find(|row| row.variable().is_some_and(|variable| variable == name))
+        let Some(row) = TABLE.iter().find(|row| row.variable().is_some_and(|variable| variable == name))
         else {
             return Err(unknown_variable(&name));
         };
         if !given.iter().any(|given| given.row.name == row.name) {
-            given.push(Given {
-                row,
-                source: name.into_owned(),
-                values: split_list(row, value),
-            });
+            given.push(Given { row, source: name.into_owned(), values: split_list(row, value) });
         }
     }
     Ok(port)
@@ -208,10 +174,7 @@ fn read_variables(
 /// The addresses between the commas, if `row` takes a list.
 fn split_list(row: &Row, value: OsString) -> Vec<OsString> {
     match value.to_str() {
-        Some(text) if row.is_list() => text
-            .split(',')
-            .map(|item| item.trim_matches(' ').into())
-            .collect(),
+        Some(text) if row.is_list() => text.split(',').map(|item| item.trim_matches(' ').into()).collect(),
         _ => vec![value],
     }
 }
@@ -231,17 +194,11 @@ fn is_service_link(name: &str, value: &OsStr) -> bool {
 fn unknown_variable(name: &str) -> ConfigError {
     let tail = name.strip_prefix(VARIABLE_PREFIX).unwrap_or(name);
     let known: Vec<String> = TABLE.iter().filter_map(Row::variable).collect();
-    let candidates = known
-        .iter()
-        .map(|name| name.strip_prefix(VARIABLE_PREFIX).unwrap_or(name));
+    let candidates = known.iter().map(|name| name.strip_prefix(VARIABLE_PREFIX).unwrap_or(name));
     let Some((nearest, is_near)) = nearest(tail, candidates.chain(FOREIGN_VARIABLES)) else {
         return ConfigError::setting(name, "unknown variable; see --help");
     };
-    let prefix = if FOREIGN_VARIABLES.contains(&nearest) {
-        ""
-    } else {
-        VARIABLE_PREFIX
-    };
+    let prefix = if FOREIGN_VARIABLES.contains(&nearest) { "" } else { VARIABLE_PREFIX };
     let hint = if is_near {
         format!("did you mean {prefix}{nearest}?")
     } else {
@@ -251,10 +208,7 @@ fn unknown_variable(name: &str) -> ConfigError {
 }
 
 fn parse_platform_port(value: &OsStr) -> Result<u16, ConfigError> {
-    let port = value
-        .to_str()
-        .ok_or(NOT_UTF8.into())
-        .and_then(units::parse_port);
+    let port = value.to_str().ok_or(NOT_UTF8.into()).and_then(units::parse_port);
     port.map_err(|problem| ConfigError::value(PORT, value, problem))
 }
 
@@ -265,10 +219,7 @@ impl Given {
             place(config).clear();
         }
         for value in &self.values {
-            let result = value
-                .to_str()
-                .ok_or(NOT_UTF8.into())
-                .and_then(|text| self.row.set(config, text));
+            let result = value.to_str().ok_or(NOT_UTF8.into()).and_then(|text| self.row.set(config, text));
             result.map_err(|problem| ConfigError::value(&self.source, value, problem))?;
         }
         Ok(())
@@ -283,21 +234,11 @@ fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<
     /// A beginning shorter than this says nothing.
     const BEGINNING_MIN: usize = 3;
     let name: String = name.chars().take(CHARS_MAX).collect();
-    let is_beginning =
-        |candidate: &str| name.len() >= BEGINNING_MIN && candidate.starts_with(&name);
+    let is_beginning = |candidate: &str| name.len() >= BEGINNING_MIN && candidate.starts_with(&name);
     let (is_other, edits, nearest) = candidates
-        .map(|candidate| {
-            (
-                !is_beginning(candidate),
-                edits_between(&name, candidate),
-                candidate,
-            )
-        })
+        .map(|candidate| (!is_beginning(candidate), edits_between(&name, candidate), candidate))
         .min()?;
-    Some((
-        nearest,
-        !is_other || edits * 3 <= name.len().max(nearest.len()),
-    ))
+    Some((nearest, !is_other || edits * 3 <= name.len().max(nearest.len())))
 }
 
 /// Letters to insert, delete or replace to make one of the other (Levenshtein's distance).
@@ -308,9 +249,7 @@ fn edits_between(a: &str, b: &str) -> usize {
         let mut left = row + 1;
         let mut current = vec![left];
         for (other, edits_above) in b.chars().zip(above.iter().copied().skip(1)) {
-            left = (diagonal + usize::from(letter != other))
-                .min(edits_above + 1)
-                .min(left + 1);
+            left = (diagonal + usize::from(letter != other)).min(edits_above + 1).min(left + 1);
             diagonal = edits_above;
             current.push(left);
         }

@@ -68,13 +68,7 @@ const PROCESS: &str = "Process";
 
 /// A row for an option without a short form.
 const fn row(heading: &'static str, name: &'static str, field: Field, help: &'static str) -> Row {
-    Row {
-        name,
-        short: None,
-        heading,
-        field,
-        help,
-    }
+    Row { name, short: None, heading, field, help }
 }
 
 /// Every option.
@@ -142,19 +136,13 @@ pub(super) const TABLE: [Row; 15] = [
     row(
         LIMITS,
         "max-message-size",
-        Field::Size {
-            place: |config| &mut config.relay.max_message_size,
-            max: MESSAGE_SIZE_MAX,
-        },
+        Field::Size { place: |config| &mut config.relay.max_message_size, max: MESSAGE_SIZE_MAX },
         "Largest message; a larger one ends its client's connection with 1009.",
     ),
     row(
         LIMITS,
         "max-message-rate",
-        Field::Rate {
-            place: |config| &mut config.relay.max_message_rate,
-            unset: "no limit",
-        },
+        Field::Rate { place: |config| &mut config.relay.max_message_rate, unset: "no limit" },
         "Messages per second read from one client; more are delayed, not dropped.",
     ),
     row(
@@ -174,19 +162,8 @@ pub(super) const TABLE: [Row; 15] = [
         "On SIGTERM or SIGINT, time to deliver what is queued and close every\n\
          client. A second signal ends the relay at once.",
     ),
-    Row {
-        short: Some('h'),
-        ..row(PROCESS, "help", Field::Help, "Print this help and exit.")
-    },
-    Row {
-        short: Some('V'),
-        ..row(
-            PROCESS,
-            "version",
-            Field::Version,
-            "Print the version and exit.",
-        )
-    },
+    Row { short: Some('h'), ..row(PROCESS, "help", Field::Help, "Print this help and exit.") },
+    Row { short: Some('V'), ..row(PROCESS, "version", Field::Version, "Print the version and exit.") },
 ];
 
 impl Row {
@@ -200,10 +177,7 @@ impl Row {
         if matches!(self.field, Field::Help | Field::Version) {
             return None;
         }
-        Some(format!(
-            "{VARIABLE_PREFIX}{}",
-            self.name.replace('-', "_").to_ascii_uppercase()
-        ))
+        Some(format!("{VARIABLE_PREFIX}{}", self.name.replace('-', "_").to_ascii_uppercase()))
     }
 
     /// Whether the option may be given more than once, its values adding up.
@@ -234,15 +208,9 @@ impl Row {
                 *place(config) = Duration::from_millis(self.bounded(units::parse_millis(text)?)?);
             }
             Field::Size { place, .. } => *place(config) = self.bounded(units::parse_size(text)?)?,
-            Field::Count { place, .. } => {
-                *place(config) = Some(self.bounded(units::parse_count(text)?)?)
-            }
-            Field::Rate { place, .. } => {
-                *place(config) = Some(self.bounded(units::parse_count(text)?)?)
-            }
-            Field::ByteRate { place, .. } => {
-                *place(config) = Some(self.bounded(units::parse_size(text)?)?)
-            }
+            Field::Count { place, .. } => *place(config) = Some(self.bounded(units::parse_count(text)?)?),
+            Field::Rate { place, .. } => *place(config) = Some(self.bounded(units::parse_count(text)?)?),
+            Field::ByteRate { place, .. } => *place(config) = Some(self.bounded(units::parse_size(text)?)?),
             Field::Switch(place) => *place(config) = units::parse_switch(text)?,
             Field::Help | Field::Version => {}
         }
@@ -255,19 +223,14 @@ impl Row {
         let or = |text: Option<String>, unset: &str| Some(text.unwrap_or_else(|| unset.to_owned()));
         match self.field {
             Field::Addresses(place) => {
-                let addresses: Vec<String> =
-                    place(config).iter().map(SocketAddr::to_string).collect();
+                let addresses: Vec<String> = place(config).iter().map(SocketAddr::to_string).collect();
                 Some(addresses.join(","))
             }
             Field::Duration(place) => Some(format_duration(*place(config))),
             Field::Size { place, .. } => Some(units::format_size(*place(config) as u64)),
-            Field::Count { place, unset, .. } => {
-                or(place(config).map(|count| count.to_string()), unset)
-            }
+            Field::Count { place, unset, .. } => or(place(config).map(|count| count.to_string()), unset),
             Field::Rate { place, unset } => or(place(config).map(|rate| rate.to_string()), unset),
-            Field::ByteRate { place, unset, .. } => {
-                or(place(config).map(units::format_size), unset)
-            }
+            Field::ByteRate { place, unset, .. } => or(place(config).map(units::format_size), unset),
             Field::Switch(place) => Some(place(config).to_string()),
             Field::Help | Field::Version => None,
         }
@@ -290,9 +253,9 @@ impl Row {
     /// `number`, if it lies within the bounds.
     fn bounded<T: TryFrom<u64>>(&self, number: u64) -> Result<T, Problem> {
         let (max, format): (u64, fn(u64) -> String) = match self.field {
-            Field::Duration(_) => (millis(TIMEOUT_MAX), |millis| {
-                format_duration(Duration::from_millis(millis))
-            }),
+            Field::Duration(_) => {
+                (millis(TIMEOUT_MAX), |millis| format_duration(Duration::from_millis(millis)))
+            }
             Field::Size { max, .. } => (max as u64, units::format_size),
             Field::ByteRate { max, .. } => (max, units::format_size),
             Field::Count { max, .. } => (max as u64, |count| count.to_string()),
@@ -301,17 +264,11 @@ impl Row {
                 (u64::MAX, |_| String::new())
             }
         };
-        let value = T::try_from(number)
-            .ok()
-            .filter(|_| (1..=max).contains(&number));
+        let value = T::try_from(number).ok().filter(|_| (1..=max).contains(&number));
         value.ok_or_else(|| {
             let default = self.text(&Config::default()).unwrap_or_default();
-            format!(
-                "must be {} to {}; leave it out for the default, {default}",
-                format(1),
-                format(max)
-            )
-            .into()
+            format!("must be {} to {}; leave it out for the default, {default}", format(1), format(max))
+                .into()
         })
     }
 }
@@ -320,11 +277,10 @@ impl Row {
 pub(super) fn check_all(config: &Config) -> Result<(), ConfigError> {
     let scratch = &mut config.clone();
     for row in &TABLE {
-        row.check(scratch)
-            .map_err(|problem| match row.text(config) {
-                Some(value) if !value.is_empty() => ConfigError::value(row.flag(), value, problem),
-                _ => ConfigError::setting(row.flag(), problem),
-            })?;
+        row.check(scratch).map_err(|problem| match row.text(config) {
+            Some(value) if !value.is_empty() => ConfigError::value(row.flag(), value, problem),
+            _ => ConfigError::setting(row.flag(), problem),
+        })?;
     }
     Ok(())
 }

@@ -7,22 +7,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use super::DEFAULT_PORT;
 use super::error::Problem;
 
-const DURATION_UNITS: [(&str, u64); 5] = [
-    ("d", 24 * 60 * 60 * 1000),
-    ("h", 60 * 60 * 1000),
-    ("m", 60 * 1000),
-    ("s", 1000),
-    ("ms", 1),
-];
+const DURATION_UNITS: [(&str, u64); 5] =
+    [("d", 24 * 60 * 60 * 1000), ("h", 60 * 60 * 1000), ("m", 60 * 1000), ("s", 1000), ("ms", 1)];
 
 /// Largest first; these are understood in any case.
 const BINARY_UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-const DECIMAL_UNITS: [(&str, u64); 4] = [
-    ("GB", 1_000_000_000),
-    ("MB", 1_000_000),
-    ("KB", 1000),
-    ("B", 1),
-];
+const DECIMAL_UNITS: [(&str, u64); 4] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1000), ("B", 1)];
 
 /// `500ms`, `90s`, `1m30s`: milliseconds. A bare `0` will do, as its unit would make no difference.
 pub(super) fn parse_millis(text: &str) -> Result<u64, Problem> {
@@ -119,19 +109,14 @@ pub(super) fn parse_address(text: &str) -> Result<SocketAddr, Problem> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
-    if let Ok(ip) = text
-        .trim_start_matches('[')
-        .trim_end_matches(']')
-        .parse::<IpAddr>()
-    {
+    if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         // An IPv6 address without brackets ends up here too, even if its last part was meant as a port.
         return Err(format!("no port; write {}", SocketAddr::new(ip, DEFAULT_PORT)).into());
     }
     if let Ok(port) = parse_port(text) {
-        return Err(format!(
-            "no address; write 127.0.0.1:{port}, or 0.0.0.0:{port} for every interface"
-        )
-        .into());
+        return Err(
+            format!("no address; write 127.0.0.1:{port}, or 0.0.0.0:{port} for every interface").into()
+        );
     }
     let Some((host, port)) = text.rsplit_once(':') else {
         return Err("not an address; write ADDR:PORT, such as 127.0.0.1:8787".into());
@@ -144,11 +129,9 @@ pub(super) fn parse_address(text: &str) -> Result<SocketAddr, Problem> {
     }
     Err(match host {
         "" | "*" => {
-            format!("no address; write 127.0.0.1:{port}, or 0.0.0.0:{port} for every interface")
-                .into()
+            format!("no address; write 127.0.0.1:{port}, or 0.0.0.0:{port} for every interface").into()
         }
-        _ => format!("host names are not looked up; write an IP address, such as 127.0.0.1:{port}")
-            .into(),
+        _ => format!("host names are not looked up; write an IP address, such as 127.0.0.1:{port}").into(),
     })
 }
 
@@ -174,17 +157,11 @@ fn saturating(digits: &str) -> Option<u64> {
 }
 
 fn split_digits(text: &str) -> (&str, &str) {
-    text.split_at(
-        text.find(|char: char| !char.is_ascii_digit())
-            .unwrap_or(text.len()),
-    )
+    text.split_at(text.find(|char: char| !char.is_ascii_digit()).unwrap_or(text.len()))
 }
 
 fn split_letters(text: &str) -> (&str, &str) {
-    text.split_at(
-        text.find(|char: char| !char.is_alphabetic())
-            .unwrap_or(text.len()),
-    )
+    text.split_at(text.find(|char: char| !char.is_alphabetic()).unwrap_or(text.len()))
 }
 
 #[cfg(test)]
@@ -231,10 +208,7 @@ mod tests {
             ("5s,", Err(NOT_A_DURATION)),
             ("٣s", Err(NOT_A_DURATION)),
             ("30", Err("a duration needs a unit; write 30s")),
-            (
-                "123456789",
-                Err("a duration needs a unit; write 123456789s"),
-            ),
+            ("123456789", Err("a duration needs a unit; write 123456789s")),
             ("1234567890", Err(UNIT_MISSING)),
             ("1m30", Err(UNIT_MISSING)),
             ("1m0", Err(UNIT_MISSING)),
@@ -252,11 +226,7 @@ mod tests {
             ("30s1m", Err(UNIT_ORDER)),
         ];
         for (text, expected) in table {
-            assert_eq!(
-                parse_millis(text),
-                expected.map_err(Problem::from),
-                "{text:?}"
-            );
+            assert_eq!(parse_millis(text), expected.map_err(Problem::from), "{text:?}");
         }
     }
 
@@ -305,11 +275,7 @@ mod tests {
             ("1_000", Err(NOT_A_SIZE)),
         ];
         for (text, expected) in table {
-            assert_eq!(
-                parse_size(text),
-                expected.map_err(Problem::from),
-                "{text:?}"
-            );
+            assert_eq!(parse_size(text), expected.map_err(Problem::from), "{text:?}");
         }
     }
 
@@ -339,28 +305,17 @@ mod tests {
     #[test]
     fn counts_switches_and_ports_are_exact() {
         const NOT_A_NUMBER: &str = "not a number; write digits only, such as 1000";
-        for (text, count) in [
-            ("0", 0),
-            ("1000", 1000),
-            ("010", 10),
-            ("99999999999999999999", u64::MAX),
-        ] {
+        for (text, count) in [("0", 0), ("1000", 1000), ("010", 10), ("99999999999999999999", u64::MAX)] {
             assert_eq!(parse_count(text), Ok(count), "{text:?}");
         }
-        for text in [
-            "", "10k", "1_000", "1,000", "-1", "+1", " 1", "1 ", "1.0", "0x1", "٣",
-        ] {
+        for text in ["", "10k", "1_000", "1,000", "-1", "+1", " 1", "1 ", "1.0", "0x1", "٣"] {
             assert_eq!(parse_count(text), Err(NOT_A_NUMBER.into()), "{text:?}");
         }
         for (text, switch) in [("true", true), ("1", true), ("false", false), ("0", false)] {
             assert_eq!(parse_switch(text), Ok(switch), "{text:?}");
         }
         for text in ["", "yes", "no", "on", "True", "FALSE", "01", " 1", "2"] {
-            assert_eq!(
-                parse_switch(text),
-                Err("a switch takes true, false, 1 or 0".into()),
-                "{text:?}"
-            );
+            assert_eq!(parse_switch(text), Err("a switch takes true, false, 1 or 0".into()), "{text:?}");
         }
         for (text, port) in [("0", 0), ("80", 80), ("65535", 65535)] {
             assert_eq!(parse_port(text), Ok(port), "{text:?}");
@@ -383,10 +338,7 @@ mod tests {
             ("localhost:80", "127.0.0.1:80"),
             ("LocalHost:80", "127.0.0.1:80"),
         ] {
-            assert_eq!(
-                parse_address(text).map(|address| address.to_string()),
-                Ok(expected.to_owned())
-            );
+            assert_eq!(parse_address(text).map(|address| address.to_string()), Ok(expected.to_owned()));
         }
         for (text, problem) in [
             ("", NOT_AN_ADDRESS),
@@ -397,36 +349,18 @@ mod tests {
             ("::1", "no port; write [::1]:8787"),
             ("[::1]", "no port; write [::1]:8787"),
             ("::1:8080", "no port; write [::1:8080]:8787"),
-            (
-                "8080",
-                "no address; write 127.0.0.1:8080, or 0.0.0.0:8080 for every interface",
-            ),
-            (
-                ":8080",
-                "no address; write 127.0.0.1:8080, or 0.0.0.0:8080 for every interface",
-            ),
-            (
-                "*:8080",
-                "no address; write 127.0.0.1:8080, or 0.0.0.0:8080 for every interface",
-            ),
+            ("8080", "no address; write 127.0.0.1:8080, or 0.0.0.0:8080 for every interface"),
+            (":8080", "no address; write 127.0.0.1:8080, or 0.0.0.0:8080 for every interface"),
+            ("*:8080", "no address; write 127.0.0.1:8080, or 0.0.0.0:8080 for every interface"),
             ("127.0.0.1:", PORT_WRONG),
             ("127.0.0.1:65536", PORT_WRONG),
             ("127.0.0.1:http", PORT_WRONG),
             ("127.0.0.1:80 ", PORT_WRONG),
             ("localhost:+1", PORT_WRONG),
             ("http://127.0.0.1:80/", PORT_WRONG),
-            (
-                "example.com:80",
-                "host names are not looked up; write an IP address, such as 127.0.0.1:80",
-            ),
-            (
-                "localhost.:80",
-                "host names are not looked up; write an IP address, such as 127.0.0.1:80",
-            ),
-            (
-                "256.0.0.1:80",
-                "host names are not looked up; write an IP address, such as 127.0.0.1:80",
-            ),
+            ("example.com:80", "host names are not looked up; write an IP address, such as 127.0.0.1:80"),
+            ("localhost.:80", "host names are not looked up; write an IP address, such as 127.0.0.1:80"),
+            ("256.0.0.1:80", "host names are not looked up; write an IP address, such as 127.0.0.1:80"),
         ] {
             assert_eq!(parse_address(text), Err(problem.into()), "{text:?}");
         }

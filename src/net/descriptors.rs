@@ -16,13 +16,7 @@ const UNLIMITED: u64 = 1 << 20;
 pub fn raise_file_limit() -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        setrlimit(
-            Resource::Nofile,
-            Rlimit {
-                current: limit.maximum,
-                ..limit
-            },
-        )?;
+        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
     }
     Ok(())
 }
@@ -36,7 +30,5 @@ pub fn file_limit() -> usize {
 
 /// How many connections the limit leaves room for, beside those that are only told to come back.
 pub(super) fn connections_max() -> usize {
-    file_limit()
-        .saturating_sub(DESCRIPTORS_RESERVED + REFUSALS_MAX)
-        .max(1)
+    file_limit().saturating_sub(DESCRIPTORS_RESERVED + REFUSALS_MAX).max(1)
 }

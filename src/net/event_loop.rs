@@ -112,10 +112,9 @@ impl fmt::Display for BindError {
             Self::Config(error) => write!(f, "{error}"),
             Self::Listen(addr, error) => {
                 let (what, remedy) = match error.kind() {
-                    io::ErrorKind::PermissionDenied => (
-                        "permission denied",
-                        "use a port above 1023 or grant CAP_NET_BIND_SERVICE",
-                    ),
+                    io::ErrorKind::PermissionDenied => {
+                        ("permission denied", "use a port above 1023 or grant CAP_NET_BIND_SERVICE")
+                    }
                     io::ErrorKind::AddrInUse => (
                         "the address is in use",
                         "stop the program that listens there or choose another port",
@@ -129,16 +128,11 @@ impl fmt::Display for BindError {
                 write!(f, "--listen {addr}: {what}; {remedy}")
             }
             Self::TooManyListeners(count) => {
-                write!(
-                    f,
-                    "--listen: {count} addresses; at most {} are possible",
-                    token::LISTENERS_MAX
-                )
+                write!(f, "--listen: {count} addresses; at most {} are possible", token::LISTENERS_MAX)
             }
-            Self::System(error) => write!(
-                f,
-                "the system refuses what an event loop needs: {error}; raise its limits"
-            ),
+            Self::System(error) => {
+                write!(f, "the system refuses what an event loop needs: {error}; raise its limits")
+            }
         }
     }
 }
@@ -159,15 +153,9 @@ impl Server {
         }
         let poll = Poll::new()?;
         let listen = |(index, &addr)| {
-            Listener::bind(addr, index, poll.registry())
-                .map_err(|error| BindError::Listen(addr, error))
+            Listener::bind(addr, index, poll.registry()).map_err(|error| BindError::Listen(addr, error))
         };
-        let listeners: Vec<_> = config
-            .listen
-            .iter()
-            .enumerate()
-            .map(listen)
-            .collect::<Result<_, _>>()?;
+        let listeners: Vec<_> = config.listen.iter().enumerate().map(listen).collect::<Result<_, _>>()?;
         let connections_max = descriptors::connections_max();
         let mut settings = config.settings(connections_max);
         settings.max_connections = settings.max_connections.min(token::CONNECTIONS_MAX);
@@ -179,10 +167,8 @@ impl Server {
             );
         }
         let clock = Clock::start();
-        let stop = StopHandle {
-            stops: Arc::default(),
-            waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?),
-        };
+        let stop =
+            StopHandle { stops: Arc::default(), waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?) };
         for Listener { local_addr, .. } in &listeners {
             let limit = settings.max_connections;
             info!(target: PROCESS, "max_connections={limit} Listening on ws://{local_addr}");
@@ -205,10 +191,7 @@ impl Server {
     /// chosen where it said 0.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.listeners
-            .iter()
-            .map(|listener| listener.local_addr)
-            .collect()
+        self.listeners.iter().map(|listener| listener.local_addr).collect()
     }
 
     /// A handle that stops the server from elsewhere.
@@ -261,10 +244,7 @@ impl Server {
         if self.relay.has_work() || is_accept_due {
             return Some(Duration::ZERO);
         }
-        let deadline = self
-            .relay
-            .next_deadline()
-            .map(|deadline| self.clock.until(deadline));
+        let deadline = self.relay.next_deadline().map(|deadline| self.clock.until(deadline));
         [deadline, timeout].into_iter().flatten().min()
     }
 
@@ -272,8 +252,7 @@ impl Server {
         for event in &self.events {
             match token::source_of(event.token()) {
                 Source::Connection { slot, generation } => {
-                    self.relay
-                        .handle_readiness(ConnectionId { slot, generation }, readiness_of(event));
+                    self.relay.handle_readiness(ConnectionId { slot, generation }, readiness_of(event));
                 }
                 Source::Listener(index) => {
                     if let Some(listener) = self.listeners.get_mut(index) {
@@ -319,11 +298,7 @@ impl Server {
 
     /// Accepts one connection; whether to go on with this listener.
     fn accept_one(&mut self, index: usize, now: Now) -> bool {
-        let Some(listener) = self
-            .listeners
-            .get_mut(index)
-            .filter(|listener| listener.is_ready)
-        else {
+        let Some(listener) = self.listeners.get_mut(index).filter(|listener| listener.is_ready) else {
             return false;
         };
         if !self.relay.can_accept() {
@@ -338,10 +313,7 @@ impl Server {
             }
             Accepted::Nobody => false,
             Accepted::Exhausted(error) => {
-                warn!(
-                    "file_limit={} Accepting paused: {error}",
-                    descriptors::file_limit()
-                );
+                warn!("file_limit={} Accepting paused: {error}", descriptors::file_limit());
                 self.relay.handle_accept_exhausted(now);
                 self.is_accepting_paused = true;
                 false
@@ -359,19 +331,9 @@ impl Server {
             return;
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) =
-            self.poll
-                .registry()
-                .register(stream, token::of_connection(id), interest)
-        {
+        if let Err(error) = self.poll.registry().register(stream, token::of_connection(id), interest) {
             warn!("conn={id} Cannot be watched: {error}");
-            self.relay.handle_readiness(
-                id,
-                Readiness {
-                    is_failed: true,
-                    ..Readiness::default()
-                },
-            );
+            self.relay.handle_readiness(id, Readiness { is_failed: true, ..Readiness::default() });
         }
     }
 

@@ -50,11 +50,7 @@ impl Listener {
         let mut socket = TcpListener::from_std(socket.into());
         registry.register(&mut socket, token::of_listener(index), Interest::READABLE)?;
         let local_addr = socket.local_addr()?;
-        Ok(Self {
-            socket,
-            local_addr,
-            is_ready: false,
-        })
+        Ok(Self { socket, local_addr, is_ready: false })
     }
 
     pub(super) fn accept(&mut self) -> Accepted {
@@ -102,16 +98,11 @@ mod tests {
         let poll = mio::Poll::new().unwrap();
         let mut listener = Listener::bind(([127, 0, 0, 1], 0).into(), 0, poll.registry()).unwrap();
         let _client = std::net::TcpStream::connect(listener.local_addr).unwrap();
-        let Accepted::Stream(stream, _) = listener.accept() else {
-            panic!("a client waits")
-        };
+        let Accepted::Stream(stream, _) = listener.accept() else { panic!("a client waits") };
         let options = SockRef::from(&stream);
         assert!(options.tcp_nodelay().unwrap());
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        assert_eq!(
-            options.tcp_notsent_lowat().unwrap(),
-            NOT_SENT_LOW_WATER_BYTES
-        );
+        assert_eq!(options.tcp_notsent_lowat().unwrap(), NOT_SENT_LOW_WATER_BYTES);
         assert!(matches!(listener.accept(), Accepted::Nobody));
     }
 }

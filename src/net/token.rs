@@ -34,21 +34,15 @@ pub(super) enum Source {
     Waker,
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "both halves are masked to fit"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "both halves are masked to fit")]
 pub(super) fn source_of(token: Token) -> Source {
     match token {
         WAKER => Source::Waker,
         SIGNALS => Source::Signals,
-        Token(bits) if bits & SLOT_MASK >= RESERVED => {
-            Source::Listener((bits & SLOT_MASK) - RESERVED)
+        Token(bits) if bits & SLOT_MASK >= RESERVED => Source::Listener((bits & SLOT_MASK) - RESERVED),
+        Token(bits) => {
+            Source::Connection { slot: (bits & SLOT_MASK) as u32, generation: (bits >> SLOT_BITS) as u32 }
         }
-        Token(bits) => Source::Connection {
-            slot: (bits & SLOT_MASK) as u32,
-            generation: (bits >> SLOT_BITS) as u32,
-        },
     }
 }
 
@@ -66,12 +60,7 @@ mod tests {
 
     #[test]
     fn every_token_is_told_apart() {
-        for (slot, generation) in [
-            (0, 0),
-            (1, 0),
-            (0, 1),
-            (u32::try_from(RESERVED - 1).unwrap(), u32::MAX),
-        ] {
+        for (slot, generation) in [(0, 0), (1, 0), (0, 1), (u32::try_from(RESERVED - 1).unwrap(), u32::MAX)] {
             let token = of_connection(ConnectionId { slot, generation });
             assert_eq!(source_of(token), Source::Connection { slot, generation });
         }

@@ -110,10 +110,7 @@ pub enum FlushEnd {
 /// At rest it has no buffer of its own: neither inbound bytes nor an outbox nor, once the upgrade
 /// is through, a request head.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts about a stream"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a stream")]
 pub struct Connection<S> {
     /// The stream, as it was accepted.
     pub stream: S,
@@ -165,8 +162,7 @@ impl<S: Read + Write> Connection<S> {
 
     /// Notes what the host saw of the stream.
     pub fn note(&mut self, readiness: Readiness) {
-        self.is_readable |=
-            readiness.is_readable || readiness.is_read_closed || readiness.is_failed;
+        self.is_readable |= readiness.is_readable || readiness.is_read_closed || readiness.is_failed;
         self.is_writable |= readiness.is_writable;
         self.is_read_closed |= readiness.is_read_closed;
         self.is_failed |= readiness.is_failed;
@@ -199,10 +195,7 @@ impl<S: Read + Write> Connection<S> {
 
     /// Takes the messages that the client did not get.
     pub fn take_messages(&mut self) -> Waiting {
-        self.outbox
-            .as_mut()
-            .map(|outbox| outbox.take_messages())
-            .unwrap_or_default()
+        self.outbox.as_mut().map(|outbox| outbox.take_messages()).unwrap_or_default()
     }
 
     /// The request head asked for an upgrade: from here on these are frames.
@@ -221,10 +214,7 @@ impl<S: Read + Write> Connection<S> {
             && !self.is_read_closed
             && (is_peer_congested
                 || self.outbox().is_some_and(Outbox::are_replies_congested)
-                || self
-                    .pace
-                    .as_ref()
-                    .is_some_and(|pace| now < pace.resumes_at()))
+                || self.pace.as_ref().is_some_and(|pace| now < pace.resumes_at()))
     }
 
     /// Notes that the client is held, or no longer; the time between is not reckoned against it.
@@ -263,11 +253,7 @@ impl<S: Read + Write> Connection<S> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => ReadEnd::Bytes(0),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.is_readable = false;
-                if self.is_failed {
-                    ReadEnd::Failed
-                } else {
-                    ReadEnd::Blocked
-                }
+                if self.is_failed { ReadEnd::Failed } else { ReadEnd::Blocked }
             }
             Err(_) => ReadEnd::Failed,
         }
@@ -320,24 +306,19 @@ impl<S: Read + Write> Connection<S> {
                 *deadline = (*deadline).min(now.after(CLOSE_TIMEOUT));
                 FlushEnd::Idle
             }
-            Phase::Ending(ending) if ending.is_cut || (is_drained && ending.is_input_over) => {
-                FlushEnd::Gone
-            }
+            Phase::Ending(ending) if ending.is_cut || (is_drained && ending.is_input_over) => FlushEnd::Gone,
             Phase::Ending(ending) if is_drained && !ending.is_shut => {
                 ending.is_shut = true;
                 FlushEnd::Shut
             }
-            Phase::Head { .. } | Phase::Open | Phase::Closing { .. } | Phase::Ending(_) => {
-                FlushEnd::Idle
-            }
+            Phase::Head { .. } | Phase::Open | Phase::Closing { .. } | Phase::Ending(_) => FlushEnd::Idle,
         }
     }
 
     /// Closes from the relay's side: the close frame goes behind everything that waits, and the
     /// client has until `deadline` to answer it (RFC 6455, section 7.1.2).
     pub fn close(&mut self, reason: &CloseReason, pool: &mut Pool, deadline: Tick) {
-        self.outbox_mut(pool)
-            .push_own(|out| reason.write_frame(out));
+        self.outbox_mut(pool).push_own(|out| reason.write_frame(out));
         self.phase = Phase::Closing { deadline };
     }
 
@@ -350,9 +331,7 @@ impl<S: Read + Write> Connection<S> {
     pub fn end_after_input(&mut self, now: Tick) {
         match &mut self.phase {
             Phase::Ending(ending) => ending.is_input_over = true,
-            Phase::Head { .. } | Phase::Open | Phase::Closing { .. } => {
-                self.end_with(now, true, false)
-            }
+            Phase::Head { .. } | Phase::Open | Phase::Closing { .. } => self.end_with(now, true, false),
         }
     }
 
@@ -366,13 +345,8 @@ impl<S: Read + Write> Connection<S> {
         self.pace = None;
         self.held_since = None;
         let deadline = now.after(CLOSE_TIMEOUT);
-        self.phase = Phase::Ending(Ending {
-            deadline,
-            is_input_over,
-            is_shut: false,
-            is_cut,
-            discarded_bytes: 0,
-        });
+        self.phase =
+            Phase::Ending(Ending { deadline, is_input_over, is_shut: false, is_cut, discarded_bytes: 0 });
     }
 
     /// Reckons bytes that an ended client still sent; whether it has sent too much.
@@ -396,28 +370,21 @@ impl<S: Read + Write> Connection<S> {
         match &self.phase {
             Phase::Head { deadline, .. } => Some((*deadline, Due::Head)),
             Phase::Ending(ending) => Some((ending.deadline, Due::End)),
-            Phase::Closing { deadline } => [Some((*deadline, Due::End)), self.stall_due(settings)]
-                .into_iter()
-                .flatten()
-                .min_by_key(at),
+            Phase::Closing { deadline } => {
+                [Some((*deadline, Due::End)), self.stall_due(settings)].into_iter().flatten().min_by_key(at)
+            }
             Phase::Open => {
                 let pace = self.pace.as_ref().filter(|_| self.held_since.is_some());
                 let pace = pace.map(|pace| (pace.resumes_at(), Due::Pace));
-                let dues = [
-                    self.stall_due(settings),
-                    self.silence_due(settings),
-                    self.message_due(settings),
-                    pace,
-                ];
+                let dues =
+                    [self.stall_due(settings), self.silence_due(settings), self.message_due(settings), pace];
                 dues.into_iter().flatten().min_by_key(at)
             }
         }
     }
 
     fn stall_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
-        self.outbox
-            .as_ref()
-            .map(|_| (self.taken_at.after(settings.stall_timeout), Due::Stall))
+        self.outbox.as_ref().map(|_| (self.taken_at.after(settings.stall_timeout), Due::Stall))
     }
 
     fn silence_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
@@ -431,10 +398,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     fn message_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
-        let since = self
-            .inbound
-            .unfinished_since()
-            .filter(|_| self.held_since.is_none())?;
+        let since = self.inbound.unfinished_since().filter(|_| self.held_since.is_none())?;
         let whole = since.after(settings.message_timeout);
         let moving = self.heard_at.after(settings.stall_timeout);
         Some((whole.min(moving), Due::Message))

@@ -128,9 +128,7 @@ pub fn parse_header(bytes: &[u8], in_message: bool) -> Result<Option<FrameHeader
     }
     let (length_bytes, payload_bytes) = match (length_byte, bytes) {
         (126, &[_, _, a, b, ..]) => (2, u64::from(u16::from_be_bytes([a, b]))),
-        (127, &[_, _, a, b, c, d, e, f, g, h, ..]) => {
-            (8, u64::from_be_bytes([a, b, c, d, e, f, g, h]))
-        }
+        (127, &[_, _, a, b, c, d, e, f, g, h, ..]) => (8, u64::from_be_bytes([a, b, c, d, e, f, g, h])),
         (126 | 127, _) => return Ok(None),
         (length, _) => (0, u64::from(length)),
     };
@@ -149,12 +147,7 @@ pub fn parse_header(bytes: &[u8], in_message: bool) -> Result<Option<FrameHeader
     if bytes.len() < header_bytes {
         return Ok(None);
     }
-    Ok(Some(FrameHeader {
-        opcode,
-        is_final: first & 0x80 != 0,
-        header_bytes,
-        payload_bytes,
-    }))
+    Ok(Some(FrameHeader { opcode, is_final: first & 0x80 != 0, header_bytes, payload_bytes }))
 }
 
 fn check_first_byte(first: u8, in_message: bool) -> Result<Opcode, HeaderError> {
@@ -164,9 +157,7 @@ fn check_first_byte(first: u8, in_message: bool) -> Result<Opcode, HeaderError> 
     let opcode = Opcode::from_bits(first & 0x0F).ok_or(HeaderError::ReservedOpcode)?;
     let is_final = first & 0x80 != 0;
     match opcode {
-        Opcode::Close | Opcode::Ping | Opcode::Pong if !is_final => {
-            Err(HeaderError::FragmentedControl)
-        }
+        Opcode::Close | Opcode::Ping | Opcode::Pong if !is_final => Err(HeaderError::FragmentedControl),
         Opcode::Continuation if !in_message => Err(HeaderError::UnexpectedContinuation),
         Opcode::Text | Opcode::Binary if in_message => Err(HeaderError::ExpectedContinuation),
         Opcode::Continuation
@@ -191,10 +182,7 @@ impl ServerHeader {
 
     /// The header of a frame with a payload of `payload_bytes` (RFC 6455, section 5.2).
     #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "each arm's range fits its type"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "each arm's range fits its type")]
     pub fn new(opcode: Opcode, is_final: bool, payload_bytes: usize) -> Self {
         let first = opcode.bits() | if is_final { 0x80 } else { 0 };
         let mut bytes = [first, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -211,10 +199,7 @@ impl ServerHeader {
                 length.copy_from_slice(&(payload_bytes as u64).to_be_bytes());
             }
         }
-        Self {
-            bytes,
-            len: len as u8,
-        }
+        Self { bytes, len: len as u8 }
     }
 
     /// Length in bytes of the header of a frame with a payload of `payload_bytes`.
@@ -257,18 +242,8 @@ pub const fn is_close_code_allowed(code: u16) -> bool {
 mod tests {
     use super::*;
 
-    fn header(
-        opcode: Opcode,
-        is_final: bool,
-        header_bytes: usize,
-        payload_bytes: u64,
-    ) -> FrameHeader {
-        FrameHeader {
-            opcode,
-            is_final,
-            header_bytes,
-            payload_bytes,
-        }
+    fn header(opcode: Opcode, is_final: bool, header_bytes: usize, payload_bytes: u64) -> FrameHeader {
+        FrameHeader { opcode, is_final, header_bytes, payload_bytes }
     }
 
     #[test]
@@ -277,36 +252,16 @@ mod tests {
         let rows: &[(&[u8], bool, FrameHeader)] = &[
             (&[0x81, 0x80], false, header(Opcode::Text, true, 6, 0)),
             (&[0x01, 0xFD], false, header(Opcode::Text, false, 6, 125)),
-            (
-                &[0x82, 0xFE, 0, 126],
-                false,
-                header(Opcode::Binary, true, 8, 126),
-            ),
-            (
-                &[0x82, 0xFE, 0xFF, 0xFF],
-                false,
-                header(Opcode::Binary, true, 8, 65_535),
-            ),
-            (
-                &[0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0],
-                false,
-                header(Opcode::Binary, true, 14, 65_536),
-            ),
+            (&[0x82, 0xFE, 0, 126], false, header(Opcode::Binary, true, 8, 126)),
+            (&[0x82, 0xFE, 0xFF, 0xFF], false, header(Opcode::Binary, true, 8, 65_535)),
+            (&[0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0], false, header(Opcode::Binary, true, 14, 65_536)),
             (
                 &[0x82, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
                 false,
                 header(Opcode::Binary, true, 14, u64::MAX >> 1),
             ),
-            (
-                &[0x00, 0x80],
-                true,
-                header(Opcode::Continuation, false, 6, 0),
-            ),
-            (
-                &[0x80, 0x81],
-                true,
-                header(Opcode::Continuation, true, 6, 1),
-            ),
+            (&[0x00, 0x80], true, header(Opcode::Continuation, false, 6, 0)),
+            (&[0x80, 0x81], true, header(Opcode::Continuation, true, 6, 1)),
             (&[0x88, 0x80], true, header(Opcode::Close, true, 6, 0)),
             (&[0x89, 0xFD], false, header(Opcode::Ping, true, 6, 125)),
             (&[0x8A, 0x80], false, header(Opcode::Pong, true, 6, 0)),
@@ -314,23 +269,11 @@ mod tests {
         for (start, in_message, expected) in rows {
             let whole = [start, &mask[..]].concat();
             for cut in 0..whole.len() {
-                assert_eq!(
-                    parse_header(&whole[..cut], *in_message),
-                    Ok(None),
-                    "{start:x?} cut at {cut}"
-                );
+                assert_eq!(parse_header(&whole[..cut], *in_message), Ok(None), "{start:x?} cut at {cut}");
             }
-            assert_eq!(
-                parse_header(&whole, *in_message),
-                Ok(Some(*expected)),
-                "{start:x?}"
-            );
+            assert_eq!(parse_header(&whole, *in_message), Ok(Some(*expected)), "{start:x?}");
             let behind = [&whole[..], &[0xFF; 20]].concat();
-            assert_eq!(
-                parse_header(&behind, *in_message),
-                Ok(Some(*expected)),
-                "{start:x?} and more"
-            );
+            assert_eq!(parse_header(&behind, *in_message), Ok(Some(*expected)), "{start:x?} and more");
         }
     }
 
@@ -354,37 +297,17 @@ mod tests {
             (&[0x81, 0x05], false, HeaderError::Unmasked),
             (&[0x81, 0xFE, 0, 125], false, HeaderError::NonMinimalLength),
             (&[0x81, 0xFE, 0, 0], false, HeaderError::NonMinimalLength),
-            (
-                &[0x81, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF],
-                false,
-                HeaderError::NonMinimalLength,
-            ),
-            (
-                &[0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0],
-                false,
-                HeaderError::LengthOverflow,
-            ),
+            (&[0x81, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF], false, HeaderError::NonMinimalLength),
+            (&[0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0], false, HeaderError::LengthOverflow),
         ];
         for (bytes, in_message, expected) in rows {
             let proof = bytes.len();
             for cut in 0..proof {
-                assert_eq!(
-                    parse_header(&bytes[..cut], *in_message),
-                    Ok(None),
-                    "{bytes:x?} cut at {cut}"
-                );
+                assert_eq!(parse_header(&bytes[..cut], *in_message), Ok(None), "{bytes:x?} cut at {cut}");
             }
-            assert_eq!(
-                parse_header(bytes, *in_message),
-                Err(*expected),
-                "{bytes:x?}"
-            );
+            assert_eq!(parse_header(bytes, *in_message), Err(*expected), "{bytes:x?}");
             let behind = [bytes, &[0x80; 20][..]].concat();
-            assert_eq!(
-                parse_header(&behind, *in_message),
-                Err(*expected),
-                "{bytes:x?} and more"
-            );
+            assert_eq!(parse_header(&behind, *in_message), Err(*expected), "{bytes:x?} and more");
         }
     }
 
@@ -405,25 +328,14 @@ mod tests {
                 assert_eq!(server_frame_len(&frame), expected.len() + payload_bytes);
             }
         }
-        assert_eq!(
-            ServerHeader::new(Opcode::Continuation, false, 1).as_bytes(),
-            [0x00, 1]
-        );
-        assert_eq!(
-            ServerHeader::new(Opcode::Ping, true, 0).as_bytes(),
-            [0x89, 0]
-        );
+        assert_eq!(ServerHeader::new(Opcode::Continuation, false, 1).as_bytes(), [0x00, 1]);
+        assert_eq!(ServerHeader::new(Opcode::Ping, true, 0).as_bytes(), [0x89, 0]);
     }
 
     #[test]
     fn close_codes_follow_section_7_4() {
-        let allowed: Vec<u16> = (0..=u16::MAX)
-            .filter(|&code| is_close_code_allowed(code))
-            .collect();
-        let expected: Vec<u16> = (1000..=1003)
-            .chain(1007..=1014)
-            .chain(3000..=4999)
-            .collect();
+        let allowed: Vec<u16> = (0..=u16::MAX).filter(|&code| is_close_code_allowed(code)).collect();
+        let expected: Vec<u16> = (1000..=1003).chain(1007..=1014).chain(3000..=4999).collect();
         assert_eq!(allowed, expected);
     }
 }

@@ -190,15 +190,8 @@ pub fn write_switching_protocols(upgrade: &Upgrade, out: &mut Vec<u8>) {
 
 /// Writes the answer to a refused request (RFC 9110, section 15); `head_only` leaves out its body.
 pub fn write_refusal(refusal: Refusal, head_only: bool, out: &mut Vec<u8>) {
-    let Answer {
-        status,
-        reason,
-        headers,
-        sentence,
-    } = refusal.answer();
-    let head = format!(
-        "HTTP/1.1 {status} {reason}\r\n{headers}Content-Type: text/plain; charset=utf-8\r\n"
-    );
+    let Answer { status, reason, headers, sentence } = refusal.answer();
+    let head = format!("HTTP/1.1 {status} {reason}\r\n{headers}Content-Type: text/plain; charset=utf-8\r\n");
     write_closing_answer(&head, &sentence, head_only, out);
 }
 
@@ -213,9 +206,7 @@ pub fn write_health(body: &str, head_only: bool, out: &mut Vec<u8>) {
 fn write_closing_answer(head: &str, body: &str, head_only: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(head.as_bytes());
     let length = body.len();
-    out.extend_from_slice(
-        format!("Content-Length: {length}\r\nConnection: close\r\n\r\n").as_bytes(),
-    );
+    out.extend_from_slice(format!("Content-Length: {length}\r\nConnection: close\r\n\r\n").as_bytes());
     if !head_only {
         out.extend_from_slice(body.as_bytes());
     }
@@ -229,8 +220,7 @@ fn decide(head: &[u8], head_only: bool) -> Result<Verdict, Refusal> {
     if request.parse(head)? != Status::Complete(head.len()) {
         return Err(BadRequest::RequestLine.into());
     }
-    let (Some(method), Some(target), Some(minor_version)) =
-        (request.method, request.path, request.version)
+    let (Some(method), Some(target), Some(minor_version)) = (request.method, request.path, request.version)
     else {
         return Err(BadRequest::RequestLine.into());
     };
@@ -264,14 +254,8 @@ impl Target {
     /// Understands the origin-form and the absolute-form (RFC 9112, section 3.2); `None` if it is
     /// neither. The query is ignored, and nothing is decoded or normalised.
     fn parse(target: &str) -> Option<Self> {
-        let path_and_query = if target.starts_with('/') {
-            target
-        } else {
-            path_of_absolute_form(target)?
-        };
-        let path = path_and_query
-            .split_once('?')
-            .map_or(path_and_query, |(path, _query)| path);
+        let path_and_query = if target.starts_with('/') { target } else { path_of_absolute_form(target)? };
+        let path = path_and_query.split_once('?').map_or(path_and_query, |(path, _query)| path);
         if path == "/health" {
             return Some(Self::Health);
         }
@@ -289,9 +273,7 @@ impl Target {
 /// `None` if it is none, or its authority is malformed or has user information (RFC 9110, 4.2.4).
 fn path_of_absolute_form(target: &str) -> Option<&str> {
     let (scheme, rest) = target.split_once("://")?;
-    let is_known = ["http", "https", "ws", "wss"]
-        .iter()
-        .any(|known| known.eq_ignore_ascii_case(scheme));
+    let is_known = ["http", "https", "ws", "wss"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     (is_known && is_host_and_port(authority.as_bytes())).then_some(path)
 }
@@ -325,9 +307,7 @@ fn is_host_and_port(value: &[u8]) -> bool {
         && match port.strip_prefix(':') {
             None => port.is_empty(),
             Some("") => true,
-            Some(digits) => {
-                decimal(digits.as_bytes()).is_some_and(|port| u16::try_from(port).is_ok())
-            }
+            Some(digits) => decimal(digits.as_bytes()).is_some_and(|port| u16::try_from(port).is_ok()),
         }
 }
 
@@ -348,10 +328,7 @@ fn is_reg_name(name: &[u8]) -> bool {
 /// `unreserved` or `sub-delims` (RFC 3986, sections 2.2 and 2.3).
 const fn is_reg_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')'
-        )
+        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')')
         || matches!(byte, b'*' | b'+' | b',' | b';' | b'=')
 }
 
@@ -393,11 +370,7 @@ fn check_method(method: &str, target: Option<&Target>, wants_upgrade: bool) -> R
 }
 
 /// The rest of RFC 6455, section 4.2.1: version, key and subprotocol. Extensions are ignored.
-fn accept(
-    client_type: ClientType,
-    session_id: SessionId,
-    fields: &[Header<'_>],
-) -> Result<Upgrade, Refusal> {
+fn accept(client_type: ClientType, session_id: SessionId, fields: &[Header<'_>]) -> Result<Upgrade, Refusal> {
     if only_value(fields, "sec-websocket-version") != Some(b"13") {
         return Err(Refusal::WebSocketVersion);
     }
@@ -408,27 +381,18 @@ fn accept(
         .next()
         .map(|offered| token(offered).ok_or(BadRequest::Subprotocol))
         .transpose()?;
-    Ok(Upgrade {
-        client_type,
-        session_id,
-        accept_key: derive_accept_key(key),
-        subprotocol,
-    })
+    Ok(Upgrade { client_type, session_id, accept_key: derive_accept_key(key), subprotocol })
 }
 
 /// 16 bytes in base64 (RFC 6455, section 4.1, item 7; RFC 4648, section 4).
 fn is_websocket_key(key: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    key.strip_suffix(b"==")
-        .is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_digit))
+    key.strip_suffix(b"==").is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_digit))
 }
 
 /// The values of all fields of that name; httparse took the white space off their ends.
 fn values<'h>(fields: &'h [Header<'h>], name: &str) -> impl Iterator<Item = &'h [u8]> {
-    fields
-        .iter()
-        .filter(move |field| field.name.eq_ignore_ascii_case(name))
-        .map(|field| field.value)
+    fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
 }
 
 /// The value of the field of that name, if there is exactly one.
@@ -439,9 +403,7 @@ fn only_value<'h>(fields: &'h [Header<'h>], name: &str) -> Option<&'h [u8]> {
 
 /// The elements of all lists of that name, without the empty ones (RFC 9110, section 5.6.1.2).
 fn elements<'h>(fields: &'h [Header<'h>], name: &str) -> impl Iterator<Item = &'h [u8]> {
-    values(fields, name)
-        .flat_map(split_list)
-        .filter(|element| !element.is_empty())
+    values(fields, name).flat_map(split_list).filter(|element| !element.is_empty())
 }
 
 /// The elements of a list, the empty ones included. A field's only white space is SP and HTAB.
@@ -453,28 +415,18 @@ fn split_list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn decimal(digits: &[u8]) -> Option<u64> {
     // `parse` alone would take a sign.
     let is_number = digits.iter().all(u8::is_ascii_digit);
-    str::from_utf8(digits)
-        .ok()
-        .filter(|_| is_number)?
-        .parse()
-        .ok()
+    str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
 }
 
 /// A token (RFC 9110, section 5.6.2), fit to be sent back.
 fn token(element: &[u8]) -> Option<String> {
     let is_token = element.iter().copied().all(is_token_byte);
-    str::from_utf8(element)
-        .ok()
-        .filter(|_| is_token)
-        .map(str::to_owned)
+    str::from_utf8(element).ok().filter(|_| is_token).map(str::to_owned)
 }
 
 /// `tchar` (RFC 9110, section 5.6.2).
 const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.'
-        )
+        || matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.')
         || matches!(byte, b'^' | b'_' | b'`' | b'|' | b'~')
 }

@@ -73,13 +73,10 @@ impl SessionId {
     #[must_use]
     pub fn parse(segment: &[u8]) -> Option<Self> {
         let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        if segment.is_empty() || segment.len() > Self::BYTES_MAX || !segment.iter().all(is_allowed)
-        {
+        if segment.is_empty() || segment.len() > Self::BYTES_MAX || !segment.iter().all(is_allowed) {
             return None;
         }
-        std::str::from_utf8(segment)
-            .ok()
-            .map(|text| Self(text.into()))
+        std::str::from_utf8(segment).ok().map(|text| Self(text.into()))
     }
 
     /// The text, safe to stand unescaped in JSON and in a log line.
@@ -103,23 +100,10 @@ mod tests {
     fn session_id_is_1_to_128_url_safe_characters() {
         let longest = "x".repeat(128);
         for valid in ["a", "abc123", "A-b_C", "-", "_", longest.as_str()] {
-            assert_eq!(
-                SessionId::parse(valid.as_bytes()).map(|id| id.to_string()),
-                Some(valid.to_owned())
-            );
+            assert_eq!(SessionId::parse(valid.as_bytes()).map(|id| id.to_string()), Some(valid.to_owned()));
         }
         let too_long = "x".repeat(129);
-        for invalid in [
-            "",
-            "a b",
-            "a/b",
-            "a%41",
-            "ä",
-            "a.b",
-            "a\n",
-            "a#",
-            too_long.as_str(),
-        ] {
+        for invalid in ["", "a b", "a/b", "a%41", "ä", "a.b", "a\n", "a#", too_long.as_str()] {
             assert_eq!(SessionId::parse(invalid.as_bytes()), None, "{invalid:?}");
         }
     }

@@ -9,26 +9,30 @@
 //! handed to tungstenite as a final frame: fragments and control frames under the opcode
 //! `binary`, so that its context has no state that one connection could leave to the next.
 
-use std::io::{self, Read, Write};
-use std::ops::Range;
+mod fragments;
+mod receiver;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Read};
 
 use bytes::Bytes;
-use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Message, Utf8Bytes};
 
 use super::frame::{FrameHeader, Opcode, parse_header};
-use super::limits::{
-    FRAME_HEADER_BYTES_MAX, READ_STEP_BYTES, RECEIVE_BUFFER_BYTES, SMALL_MESSAGE_BYTES_MAX,
-    TUNGSTENITE_READ_BUFFER_BYTES,
-};
+use super::limits::{FRAME_HEADER_BYTES_MAX, READ_STEP_BYTES, SMALL_MESSAGE_BYTES_MAX};
 use super::message::{ClientError, CloseReason, answer_to_close};
 use super::time::Tick;
+
+use fragments::Fragments;
+pub use receiver::Receiver;
+use receiver::take_large;
 
 /// Stands for the code of a close frame that carried none; never sent.
 const NO_STATUS_RECEIVED: u16 = 1005;
 
 /// Something whole that a client sent.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
     /// A text message; it is UTF-8.
     Text(Utf8Bytes),
@@ -58,142 +62,7 @@ pub struct Refused {
 
 impl From<CloseReason> for Refused {
     fn from(reason: CloseReason) -> Self {
-        Self {
-            reason,
-            error: None,
-        }
-    }
-}
-
-/// The receive buffer and the tungstenite context that all connections take turns at.
-#[derive(Debug)]
-pub struct Receiver {
-    buffer: Box<[u8]>,
-    /// The bytes in `buffer` not yet made sense of.
-    filled: Range<usize>,
-    /// Between two frames it holds nothing, see the module's documentation.
-    context: WebSocketContext,
-}
-
-impl Default for Receiver {
-    fn default() -> Self {
-        Self {
-            buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
-            filled: 0..0,
-            context: WebSocketContext::new(
-                Role::Server,
-                Some(context_config(TUNGSTENITE_READ_BUFFER_BYTES)),
-            ),
-        }
-    }
-}
-
-/// Sizes are checked at the header, before tungstenite sees the frame.
-fn context_config(read_buffer_bytes: usize) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(read_buffer_bytes)
-        .max_message_size(None)
-        .max_frame_size(None)
-}
-
-impl Receiver {
-    /// Bytes received and not yet consumed.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.filled.clone()).unwrap_or_default()
-    }
-
-    /// Consumes `count` bytes, or all there are.
-    pub fn consume(&mut self, count: usize) {
-        self.filled.start = (self.filled.start + count).min(self.filled.end);
-    }
-
-    /// Consumes everything.
-    pub fn clear(&mut self) {
-        self.filled = 0..0;
-    }
-
-    /// Reads once into the buffer, behind what `kept` brings along.
-    ///
-    /// The second value tells whether the stream may have more.
-    pub fn read_behind<R: Read>(
-        &mut self,
-        kept: &[u8],
-        stream: &mut R,
-    ) -> io::Result<(usize, bool)> {
-        // What is kept of a small frame or a head is smaller than the buffer, see `limits`.
-        let room = self.buffer.get_mut(kept.len()..).unwrap_or_default();
-        let count = stream.read(room)?;
-        let is_full = count == room.len();
-        if let Some(front) = self.buffer.get_mut(..kept.len()) {
-            front.copy_from_slice(kept);
-        }
-        self.filled = 0..kept.len() + count;
-        Ok((count, is_full))
-    }
-
-    /// Takes the frame of `frame_bytes` that the buffer begins with through tungstenite.
-    fn take_small(&mut self, header: FrameHeader, frame_bytes: usize) -> Result<Message, Refused> {
-        let frame = self.filled.start..(self.filled.start + frame_bytes).min(self.filled.end);
-        self.filled.start = frame.end;
-        let frame = self.buffer.get_mut(frame).unwrap_or_default();
-        disguise(frame, header);
-        let result = self.context.read(&mut FrameSource(frame));
-        if result.is_err() {
-            let config = context_config(TUNGSTENITE_READ_BUFFER_BYTES);
-            self.context = WebSocketContext::new(Role::Server, Some(config));
-        }
-        result.map_err(|error| refusal_of(&error))
-    }
-}
-
-/// Takes a frame that has memory of its own through tungstenite, which unmasks it in place.
-fn take_large(header: FrameHeader, mut frame: Vec<u8>) -> Result<Message, Refused> {
-    disguise(&mut frame, header);
-    WebSocketContext::from_partially_read(frame, Role::Server, Some(context_config(0)))
-        .read(&mut FrameSource(&[]))
-        .map_err(|error| refusal_of(&error))
-}
-
-/// Makes every frame but a whole text message a final binary one, which tungstenite unmasks and
-/// hands out as it is.
-fn disguise(frame: &mut [u8], header: FrameHeader) {
-    if let (Some(first), false) = (
-        frame.first_mut(),
-        header.is_final && header.opcode == Opcode::Text,
-    ) {
-        *first = 0x82;
-    }
-}
-
-/// Headers were checked before: all that is left to go wrong is the text.
-fn refusal_of(error: &tungstenite::Error) -> Refused {
-    match error {
-        tungstenite::Error::Utf8(_) => CloseReason::NotUtf8.into(),
-        _ => CloseReason::Protocol("Malformed frame").into(),
-    }
-}
-
-/// A stream that holds one frame.
-struct FrameSource<'a>(&'a [u8]);
-
-impl Read for FrameSource<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.0.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        self.0.read(buffer)
-    }
-}
-
-/// tungstenite writes only pongs and closes, and never sees a ping or a close.
-impl Write for FrameSource<'_> {
-    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        Self { reason, error: None }
     }
 }
 
@@ -223,24 +92,18 @@ enum PartialFrame {
     /// The start of a frame that, once whole, fits the receive buffer.
     Small(Vec<u8>),
     /// The start of a larger one, in memory reserved for all of it.
-    Large {
-        header: FrameHeader,
-        frame_bytes: usize,
-        bytes: Vec<u8>,
-    },
+    Large(LargeFrame),
 }
 
-/// The fragments of one message, unmasked and joined.
-#[derive(Debug, Default)]
-enum Fragments {
-    #[default]
-    None,
-    /// Text, and the start of a character that a fragment ended in.
-    Text {
-        text: String,
-        split: Vec<u8>,
-    },
-    Binary(Vec<u8>),
+#[derive(Debug)]
+struct LargeFrame {
+    header: FrameHeader,
+    /// Its length, header included.
+    frame_bytes: usize,
+    /// What has come, and zeros a little ahead of it: each byte of the memory is zeroed once,
+    /// however small the pieces are that the frame comes in.
+    bytes: Vec<u8>,
+    filled: usize,
 }
 
 impl Inbound {
@@ -252,11 +115,7 @@ impl Inbound {
 
     /// Reckons the time in which the relay did not read out of the age of an unfinished message.
     pub fn excuse(&mut self, held: std::time::Duration) {
-        if let Some(since) = self
-            .unfinished
-            .as_mut()
-            .and_then(|unfinished| unfinished.since.as_mut())
-        {
+        if let Some(since) = self.unfinished.as_mut().and_then(|unfinished| unfinished.since.as_mut()) {
             *since = since.after(held);
         }
     }
@@ -270,21 +129,9 @@ impl Inbound {
         receiver: &mut Receiver,
     ) -> io::Result<(usize, bool)> {
         receiver.clear();
-        let partial = self
-            .unfinished
-            .as_mut()
-            .map(|unfinished| &mut unfinished.frame);
+        let partial = self.unfinished.as_mut().map(|unfinished| &mut unfinished.frame);
         match partial {
-            Some(PartialFrame::Large {
-                frame_bytes, bytes, ..
-            }) if bytes.len() < *frame_bytes => {
-                let before = bytes.len();
-                let step = (*frame_bytes - before).min(READ_STEP_BYTES);
-                bytes.resize(before + step, 0);
-                let result = stream.read(bytes.get_mut(before..).unwrap_or_default());
-                bytes.truncate(before + result.as_ref().map_or(0, |&count| count.min(step)));
-                result.map(|count| (count, count == step))
-            }
+            Some(PartialFrame::Large(large)) if large.filled < large.frame_bytes => large.read_from(stream),
             Some(PartialFrame::Small(bytes)) => {
                 let result = receiver.read_behind(bytes, stream);
                 if result.is_ok() {
@@ -292,9 +139,7 @@ impl Inbound {
                 }
                 result
             }
-            Some(PartialFrame::Large { .. } | PartialFrame::None) | None => {
-                receiver.read_behind(&[], stream)
-            }
+            Some(PartialFrame::Large(_) | PartialFrame::None) | None => receiver.read_behind(&[], stream),
         }
     }
 
@@ -321,10 +166,7 @@ impl Inbound {
         }
         loop {
             self.skip(receiver);
-            let in_message = self
-                .unfinished
-                .as_ref()
-                .is_some_and(|unfinished| unfinished.in_message);
+            let in_message = self.unfinished.as_ref().is_some_and(|unfinished| unfinished.in_message);
             let header = match parse_header(receiver.bytes(), in_message) {
                 Ok(Some(header)) => header,
                 Ok(None) => return Ok(None),
@@ -342,11 +184,7 @@ impl Inbound {
                 return Ok(None);
             }
             let message = if frame_bytes > SMALL_MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX {
-                let frame = receiver
-                    .bytes()
-                    .get(..frame_bytes)
-                    .unwrap_or_default()
-                    .to_vec();
+                let frame = receiver.bytes().get(..frame_bytes).unwrap_or_default().to_vec();
                 receiver.consume(frame_bytes);
                 take_large(header, frame)?
             } else {
@@ -373,11 +211,7 @@ impl Inbound {
         {
             unfinished.frame = PartialFrame::None;
         }
-        if self
-            .unfinished
-            .as_ref()
-            .is_some_and(|unfinished| unfinished.is_over())
-        {
+        if self.unfinished.as_ref().is_some_and(|unfinished| unfinished.is_over()) {
             self.unfinished = None;
         }
         if let Some(unfinished) = &mut self.unfinished {
@@ -394,15 +228,10 @@ impl Inbound {
         if header.opcode.is_control() {
             return Ok(header.header_bytes + usize::try_from(header.payload_bytes).unwrap_or(0));
         }
-        let before = self
-            .unfinished
-            .as_ref()
-            .map_or(0, |unfinished| unfinished.message.len());
+        let before = self.unfinished.as_ref().map_or(0, |unfinished| unfinished.message.len());
         let bytes = header.payload_bytes.saturating_add(before as u64);
         match usize::try_from(header.payload_bytes) {
-            Ok(payload_bytes) if bytes <= size_max as u64 => {
-                Ok(header.header_bytes + payload_bytes)
-            }
+            Ok(payload_bytes) if bytes <= size_max as u64 => Ok(header.header_bytes + payload_bytes),
             Ok(_) | Err(_) => Err(Refused {
                 reason: CloseReason::TooLarge,
                 error: Some(ClientError::MessageTooLarge {
@@ -422,25 +251,19 @@ impl Inbound {
         receiver: &mut Receiver,
     ) -> Result<(), Refused> {
         let mut bytes = Vec::new();
-        bytes
-            .try_reserve_exact(frame_bytes)
-            .map_err(|_| CloseReason::NoRoom)?;
+        bytes.try_reserve_exact(frame_bytes).map_err(|_| CloseReason::NoRoom)?;
         bytes.extend_from_slice(receiver.bytes());
         receiver.clear();
-        self.begin_unfinished().frame = PartialFrame::Large {
-            header,
-            frame_bytes,
-            bytes,
-        };
+        let filled = bytes.len();
+        let large = LargeFrame { header, frame_bytes, bytes, filled };
+        self.begin_unfinished().frame = PartialFrame::Large(large);
         Ok(())
     }
 
     fn begin_skipping(&mut self, header: FrameHeader) {
         let unfinished = self.begin_unfinished();
         unfinished.in_message = !header.is_final;
-        unfinished.skip = header
-            .payload_bytes
-            .saturating_add(header.header_bytes as u64);
+        unfinished.skip = header.payload_bytes.saturating_add(header.header_bytes as u64);
     }
 
     fn skip(&mut self, receiver: &mut Receiver) {
@@ -448,20 +271,14 @@ impl Inbound {
             && unfinished.skip > 0
         {
             let available = receiver.bytes().len();
-            let count = usize::try_from(unfinished.skip)
-                .unwrap_or(usize::MAX)
-                .min(available);
+            let count = usize::try_from(unfinished.skip).unwrap_or(usize::MAX).min(available);
             receiver.consume(count);
             unfinished.skip -= count as u64;
         }
     }
 
     /// Makes of a frame's payload what the frame was; `None` for a fragment before the last.
-    fn accept(
-        &mut self,
-        header: FrameHeader,
-        message: Message,
-    ) -> Result<Option<Incoming>, Refused> {
+    fn accept(&mut self, header: FrameHeader, message: Message) -> Result<Option<Incoming>, Refused> {
         let incoming = self.interpret(header, message);
         if let Some(unfinished) = &mut self.unfinished
             && !unfinished.in_message
@@ -472,11 +289,7 @@ impl Inbound {
         incoming
     }
 
-    fn interpret(
-        &mut self,
-        header: FrameHeader,
-        message: Message,
-    ) -> Result<Option<Incoming>, Refused> {
+    fn interpret(&mut self, header: FrameHeader, message: Message) -> Result<Option<Incoming>, Refused> {
         let payload = match message {
             Message::Text(text) => return Ok(Some(Incoming::Text(text))),
             message => message.into_data(),
@@ -486,35 +299,20 @@ impl Inbound {
             Opcode::Pong => Ok(Some(Incoming::Pong)),
             Opcode::Close => match answer_to_close(&payload) {
                 answer @ CloseReason::Echo(..) => {
-                    let code = if payload.is_empty() {
-                        NO_STATUS_RECEIVED
-                    } else {
-                        answer.code()
-                    };
+                    let code = if payload.is_empty() { NO_STATUS_RECEIVED } else { answer.code() };
                     Ok(Some(Incoming::Close { code, answer }))
                 }
                 refusal => Err(refusal.into()),
             },
             Opcode::Binary if header.is_final => Ok(Some(Incoming::Binary(payload))),
-            Opcode::Text | Opcode::Binary | Opcode::Continuation => {
-                self.accept_fragment(header, &payload)
-            }
+            Opcode::Text | Opcode::Binary | Opcode::Continuation => self.accept_fragment(header, &payload),
         }
     }
 
-    fn accept_fragment(
-        &mut self,
-        header: FrameHeader,
-        payload: &[u8],
-    ) -> Result<Option<Incoming>, Refused> {
+    fn accept_fragment(&mut self, header: FrameHeader, payload: &[u8]) -> Result<Option<Incoming>, Refused> {
         let unfinished = self.begin_unfinished();
         match header.opcode {
-            Opcode::Text => {
-                unfinished.message = Fragments::Text {
-                    text: String::new(),
-                    split: Vec::new(),
-                }
-            }
+            Opcode::Text => unfinished.message = Fragments::Text { text: String::new(), split: Vec::new() },
             Opcode::Binary => unfinished.message = Fragments::Binary(Vec::new()),
             Opcode::Continuation | Opcode::Close | Opcode::Ping | Opcode::Pong => {}
         }
@@ -535,94 +333,34 @@ impl Unfinished {
     /// Forgets the message and throws away the rest of a large frame as it comes.
     fn discard(&mut self) {
         self.message = Fragments::None;
-        if let PartialFrame::Large {
-            frame_bytes,
-            bytes,
-            header,
-        } = &self.frame
-        {
-            self.skip = (frame_bytes - bytes.len()) as u64;
-            self.in_message = !header.is_final;
+        if let PartialFrame::Large(large) = &self.frame {
+            self.skip = (large.frame_bytes - large.filled) as u64;
+            self.in_message = !large.header.is_final;
             self.frame = PartialFrame::None;
         }
     }
 
     fn take_whole_large(&mut self) -> Option<(FrameHeader, Vec<u8>)> {
         match &mut self.frame {
-            PartialFrame::Large {
-                header,
-                frame_bytes,
-                bytes,
-            } if bytes.len() == *frame_bytes => {
-                let whole = (*header, std::mem::take(bytes));
+            PartialFrame::Large(large) if large.filled == large.frame_bytes => {
+                let whole = (large.header, std::mem::take(&mut large.bytes));
                 self.frame = PartialFrame::None;
                 Some(whole)
             }
-            PartialFrame::Large { .. } | PartialFrame::Small(_) | PartialFrame::None => None,
+            PartialFrame::Large(_) | PartialFrame::Small(_) | PartialFrame::None => None,
         }
     }
 }
 
-impl Fragments {
-    fn len(&self) -> usize {
-        match self {
-            Self::None => 0,
-            Self::Text { text, split } => text.len() + split.len(),
-            Self::Binary(bytes) => bytes.len(),
+impl LargeFrame {
+    fn read_from<R: Read>(&mut self, stream: &mut R) -> io::Result<(usize, bool)> {
+        if self.bytes.len() - self.filled < READ_STEP_BYTES / 2 {
+            self.bytes.resize(self.frame_bytes.min(self.filled + READ_STEP_BYTES), 0);
         }
-    }
-
-    fn push(&mut self, payload: &[u8]) -> Result<(), CloseReason> {
-        match self {
-            Self::None => Ok(()),
-            Self::Text { text, split } => push_text(text, split, payload),
-            Self::Binary(bytes) => {
-                bytes.extend_from_slice(payload);
-                Ok(())
-            }
-        }
-    }
-
-    fn finish(self) -> Result<Option<Incoming>, Refused> {
-        match self {
-            Self::None => Ok(None),
-            Self::Text { text, split } if split.is_empty() => Ok(Some(Incoming::Text(text.into()))),
-            Self::Text { .. } => Err(CloseReason::NotUtf8.into()),
-            Self::Binary(bytes) => Ok(Some(Incoming::Binary(bytes.into()))),
-        }
+        let room = self.bytes.get_mut(self.filled..).unwrap_or_default();
+        let count = stream.read(room)?;
+        let is_full = count == room.len();
+        self.filled += count;
+        Ok((count, is_full))
     }
 }
-
-/// Appends a fragment of text, each byte checked once, at the earliest moment that proves it wrong.
-fn push_text(
-    text: &mut String,
-    split: &mut Vec<u8>,
-    mut payload: &[u8],
-) -> Result<(), CloseReason> {
-    while let (false, [next, rest @ ..]) = (split.is_empty(), payload) {
-        split.push(*next);
-        payload = rest;
-        match std::str::from_utf8(split) {
-            Ok(character) => {
-                text.push_str(character);
-                split.clear();
-            }
-            Err(error) if error.error_len().is_some() => return Err(CloseReason::NotUtf8),
-            Err(_) => {}
-        }
-    }
-    let mut chunks = payload.utf8_chunks();
-    if let Some(chunk) = chunks.next() {
-        text.push_str(chunk.valid());
-        let is_cut_short =
-            std::str::from_utf8(chunk.invalid()).is_err_and(|error| error.error_len().is_none());
-        if chunks.next().is_some() || !(chunk.invalid().is_empty() || is_cut_short) {
-            return Err(CloseReason::NotUtf8);
-        }
-        split.extend_from_slice(chunk.invalid());
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests;

@@ -76,9 +76,7 @@ impl<S: Read + Write> Relay<S> {
         let Some(slot) = self.slots.get_mut(id.slot as usize) else {
             return;
         };
-        slot.connection
-            .outbox_mut(&mut self.pool)
-            .reply(&mut self.pool, write_answer);
+        slot.connection.outbox_mut(&mut self.pool).reply(&mut self.pool, write_answer);
         slot.connection.end(self.now.tick);
         self.touch(id);
     }
@@ -87,9 +85,7 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn refuse_newcomer(&mut self, id: ConnectionId) {
         debug!("conn={id} Refused: over the connection limit or shutting down");
         self.counters.requests_refused += 1;
-        self.answer(id, |out| {
-            write_refusal(Refusal::ConnectionLimit, false, out)
-        });
+        self.answer(id, |out| write_refusal(Refusal::ConnectionLimit, false, out));
     }
 
     /// Lets a client into its session: the answer to its upgrade, what it has to know, what was
@@ -97,32 +93,20 @@ impl<S: Read + Write> Relay<S> {
     fn admit(&mut self, id: ConnectionId, upgrade: &Upgrade) {
         let client_type = upgrade.client_type;
         let session_id = &upgrade.session_id;
-        let Ok(joined) = self
-            .sessions
-            .join(session_id, client_type, id, self.now.tick)
-        else {
+        let Ok(joined) = self.sessions.join(session_id, client_type, id, self.now.tick) else {
             self.refuse_newcomer(id);
             return;
         };
         self.counters.joins += 1;
         let logged = Logged(session_id.as_str());
-        info!(
-            "conn={id} session={logged} {} connected to session {logged}",
-            client_type.title()
-        );
-        let waiting = joined
-            .replaced
-            .map(|old| self.replace(old, client_type))
-            .unwrap_or_default();
+        info!("conn={id} session={logged} {} connected to session {logged}", client_type.title());
+        let waiting = joined.replaced.map(|old| self.replace(old, client_type)).unwrap_or_default();
 
         let now = self.now.unix_millis;
         let Some(slot) = self.slots.get_mut(id.slot as usize) else {
             return;
         };
-        slot.membership = Some(Membership {
-            session: joined.session,
-            client_type,
-        });
+        slot.membership = Some(Membership { session: joined.session, client_type });
         slot.connection.open(&self.settings);
         let outbox = slot.connection.outbox_mut(&mut self.pool);
         outbox.reply(&mut self.pool, |out| {
@@ -179,9 +163,7 @@ impl<S: Read + Write> Relay<S> {
             Incoming::Pong => {}
             Incoming::Close { code, answer } => {
                 let may_have_more = !self.receiver.bytes().is_empty()
-                    || self
-                        .slot(id)
-                        .is_some_and(|slot| slot.connection.is_readable());
+                    || self.slot(id).is_some_and(|slot| slot.connection.is_readable());
                 self.close_from_client(id, code, &answer, may_have_more);
             }
         }
@@ -224,11 +206,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Queues an application message for the peer, or tells the sender that there is none.
     fn forward(&mut self, id: ConnectionId, opcode: Opcode, payload: Bytes) {
-        let Some(Membership {
-            session,
-            client_type,
-        }) = self.slot(id).and_then(|slot| slot.membership)
-        else {
+        let Some(Membership { session, client_type }) = self.slot(id).and_then(|slot| slot.membership) else {
             return;
         };
         self.sessions.touch(session, self.now.tick);
@@ -251,12 +229,10 @@ impl<S: Read + Write> Relay<S> {
         };
         if matches!(slot.connection.phase, Phase::Open) {
             let header = ServerHeader::new(Opcode::Pong, true, payload.len());
-            slot.connection
-                .outbox_mut(&mut self.pool)
-                .reply(&mut self.pool, |out| {
-                    out.extend_from_slice(header.as_bytes());
-                    out.extend_from_slice(payload);
-                });
+            slot.connection.outbox_mut(&mut self.pool).reply(&mut self.pool, |out| {
+                out.extend_from_slice(header.as_bytes());
+                out.extend_from_slice(payload);
+            });
             self.touch(id);
         }
     }
@@ -281,9 +257,7 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn notify(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
         let now = self.now.unix_millis;
         if let Some(slot) = self.slots.get_mut(id.slot as usize) {
-            slot.connection
-                .outbox_mut(&mut self.pool)
-                .push_own(|out| message.write_frame(now, out));
+            slot.connection.outbox_mut(&mut self.pool).push_own(|out| message.write_frame(now, out));
             self.touch(id);
         }
     }

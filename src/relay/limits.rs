@@ -84,8 +84,7 @@ pub const LOGGED_CHARS_MAX: usize = 64;
 const _: () = assert!(LOW_WATER_BYTES < HIGH_WATER_BYTES);
 const _: () = assert!(SMALL_MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX <= RECEIVE_BUFFER_BYTES);
 const _: () = assert!(HEAD_BYTES_MAX <= RECEIVE_BUFFER_BYTES);
-const _: () =
-    assert!(SMALL_MESSAGE_BYTES_MAX < 0xFFFF && SMALL_MESSAGE_BYTES_MAX + 4 <= RUN_BYTES_MAX);
+const _: () = assert!(SMALL_MESSAGE_BYTES_MAX < 0xFFFF && SMALL_MESSAGE_BYTES_MAX + 4 <= RUN_BYTES_MAX);
 const _: () = assert!(FRAGMENT_BYTES_MAX > 0xFFFF);
 const _: () = assert!(CONTROL_PAYLOAD_BYTES_MAX < 126);
 

@@ -69,28 +69,17 @@ impl ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PeerNotConnected(ClientType::Mobile) => {
-                f.write_str("Mobile device not connected")
-            }
+            Self::PeerNotConnected(ClientType::Mobile) => f.write_str("Mobile device not connected"),
             Self::PeerNotConnected(ClientType::Desktop) => f.write_str("Desktop not connected"),
             Self::InvalidJson(error) => write!(f, "{error}"),
-            Self::MessageTooLarge {
-                bytes,
-                at_least,
-                limit,
-            } => write!(
+            Self::MessageTooLarge { bytes, at_least, limit } => write!(
                 f,
                 "Message of {}{bytes} bytes is over this relay's limit of {limit} bytes (--max-message-size)",
                 if *at_least { "at least " } else { "" },
             ),
-            Self::Undelivered(1) => {
-                f.write_str("1 message was not delivered: its receiver disconnected")
-            }
+            Self::Undelivered(1) => f.write_str("1 message was not delivered: its receiver disconnected"),
             Self::Undelivered(count) => {
-                write!(
-                    f,
-                    "{count} messages were not delivered: their receiver disconnected"
-                )
+                write!(f, "{count} messages were not delivered: their receiver disconnected")
             }
         }
     }
@@ -114,17 +103,11 @@ impl SystemMessage<'_> {
                 client_type.as_str(),
             )?,
             Self::PeerConnected(peer) => write!(text, r#"{{"type":"{}_connected""#, peer.as_str())?,
-            Self::PeerDisconnected(peer) => {
-                write!(text, r#"{{"type":"{}_disconnected""#, peer.as_str())?
-            }
+            Self::PeerDisconnected(peer) => write!(text, r#"{{"type":"{}_disconnected""#, peer.as_str())?,
             Self::Pong => text.write_str(r#"{"type":"pong""#)?,
             Self::Error(error) => {
                 let sentence = serde_json::Value::String(error.to_string());
-                write!(
-                    text,
-                    r#"{{"type":"error","error":{sentence},"code":"{}""#,
-                    error.code()
-                )?;
+                write!(text, r#"{{"type":"error","error":{sentence},"code":"{}""#, error.code())?;
                 if let ClientError::Undelivered(count) = error {
                     write!(text, r#","count":{count}"#)?;
                 }
@@ -255,10 +238,7 @@ pub fn check_json(text: &str) -> Result<(), InvalidJson> {
 /// last one counts.
 pub fn check_json_and_type(text: &str) -> Result<Option<Cow<'_, str>>, InvalidJson> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    match deserializer
-        .deserialize_map(TypeOfMessage)
-        .and_then(|found| deserializer.end().map(|()| found))
-    {
+    match deserializer.deserialize_map(TypeOfMessage).and_then(|found| deserializer.end().map(|()| found)) {
         Ok(found) => Ok(found),
         // Either no object, or what reading minds and the grammar does not: numbers out of range,
         // escapes that do not pair. The contract asks for the grammar alone.
@@ -275,10 +255,7 @@ fn locate(text: &str, error: &serde_json::Error) -> InvalidJson {
         reason.truncate(end);
     }
     let lines = text.split_inclusive('\n');
-    let line_start: usize = lines
-        .take(error.line().saturating_sub(1))
-        .map(str::len)
-        .sum();
+    let line_start: usize = lines.take(error.line().saturating_sub(1)).map(str::len).sum();
     let consumed = line_start + error.column();
     let offset = if error.is_eof() {
         text.len()
@@ -293,16 +270,10 @@ fn locate(text: &str, error: &serde_json::Error) -> InvalidJson {
 /// The first of the four digits that is none, if `consumed` lies right behind a `\uXXXX` escape.
 fn first_bad_hex_digit(text: &[u8], consumed: usize) -> Option<usize> {
     let before = text.get(..consumed)?;
-    let (strings, [b'\\', b'u', digits @ ..]) =
-        before.split_at_checked(consumed.checked_sub(6)?)?
-    else {
+    let (strings, [b'\\', b'u', digits @ ..]) = before.split_at_checked(consumed.checked_sub(6)?)? else {
         return None;
     };
-    let backslashes = strings
-        .iter()
-        .rev()
-        .take_while(|&&byte| byte == b'\\')
-        .count();
+    let backslashes = strings.iter().rev().take_while(|&&byte| byte == b'\\').count();
     let bad = digits.iter().position(|digit| !digit.is_ascii_hexdigit())?;
     (backslashes % 2 == 0).then_some(consumed - 4 + bad)
 }
@@ -417,11 +388,7 @@ pub struct Logged<'a>(pub &'a str);
 impl fmt::Display for Logged<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // No escape is longer than the text may be, so the bound on the input bounds the work.
-        self.0
-            .chars()
-            .flat_map(char::escape_default)
-            .take(LOGGED_CHARS_MAX)
-            .try_for_each(|c| f.write_char(c))
+        self.0.chars().flat_map(char::escape_default).take(LOGGED_CHARS_MAX).try_for_each(|c| f.write_char(c))
     }
 }
 

@@ -129,21 +129,12 @@ impl<S: Read + Write> Relay<S> {
     #[must_use]
     pub fn new(settings: Settings, seed: [u64; 2], now: Now) -> Self {
         let connections_max = settings.max_connections.saturating_add(REFUSALS_MAX);
-        let sessions_max = connections_max
-            .saturating_mul(SESSIONS_PER_CONNECTION)
-            .max(SESSIONS_MIN);
+        let sessions_max = connections_max.saturating_mul(SESSIONS_PER_CONNECTION).max(SESSIONS_MIN);
         // One timer for each connection and session, one to accept again, one to shut down.
-        let timers_max = connections_max
-            .saturating_add(sessions_max)
-            .saturating_add(2);
+        let timers_max = connections_max.saturating_add(sessions_max).saturating_add(2);
         Self {
             slots: Slab::new(),
-            sessions: Sessions::new(
-                sessions_max,
-                settings.session_timeout,
-                settings.reconnect_window,
-                seed,
-            ),
+            sessions: Sessions::new(sessions_max, settings.session_timeout, settings.reconnect_window, seed),
             wheel: Wheel::new(timers_max, now.tick),
             receiver: Receiver::default(),
             pool: Pool::default(),
@@ -176,10 +167,7 @@ impl<S: Read + Write> Relay<S> {
             is_ready: false,
             is_touched: false,
         });
-        let id = ConnectionId {
-            slot: u32::try_from(slot).unwrap_or(u32::MAX),
-            generation,
-        };
+        let id = ConnectionId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation };
         self.counters.connections_accepted += 1;
         debug!("conn={id} address={peer_addr} Accepted");
         if is_over_limit || self.drain_deadline.is_some() {
@@ -194,8 +182,7 @@ impl<S: Read + Write> Relay<S> {
     /// Once this has said no, the host leaves newcomers waiting until
     /// [`Effect::ResumeAccepting`].
     pub fn can_accept(&mut self) -> bool {
-        let is_full =
-            self.slots.len() >= self.settings.max_connections.saturating_add(REFUSALS_MAX);
+        let is_full = self.slots.len() >= self.settings.max_connections.saturating_add(REFUSALS_MAX);
         if is_full && self.accepting == Accepting::Open {
             self.accepting = Accepting::Full;
         }
@@ -290,22 +277,17 @@ impl<S: Read + Write> Relay<S> {
     }
 
     fn slot(&self, id: ConnectionId) -> Option<&Slot<S>> {
-        self.slots
-            .get(id.slot as usize)
-            .filter(|slot| slot.generation == id.generation)
+        self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)
     }
 
     fn slot_mut(&mut self, id: ConnectionId) -> Option<&mut Slot<S>> {
-        self.slots
-            .get_mut(id.slot as usize)
-            .filter(|slot| slot.generation == id.generation)
+        self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)
     }
 
     /// The connection at the other side of this one's session.
     fn peer_of(&self, id: ConnectionId) -> Option<ConnectionId> {
         let membership = self.slot(id)?.membership?;
-        self.sessions
-            .peer(membership.session, membership.client_type)
+        self.sessions.peer(membership.session, membership.client_type)
     }
 
     fn make_ready(&mut self, id: ConnectionId) {
@@ -328,10 +310,7 @@ impl<S: Read + Write> Relay<S> {
 
     fn schedule(&mut self, deadline: Tick, timer: Timer) -> Option<TimerKey> {
         let key = self.wheel.schedule(deadline, timer).ok();
-        debug_assert!(
-            key.is_some(),
-            "the wheel has room for every connection and session"
-        );
+        debug_assert!(key.is_some(), "the wheel has room for every connection and session");
         key
     }
 }

@@ -5,16 +5,21 @@
 //! place between them, notices and the close frame. Small messages stand as ready frames in runs;
 //! a large one is shared, not copied, and leaves in fragments whose headers are made beside it.
 
+mod item;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, Write};
 
 use bytes::Bytes;
 
-use super::frame::{Opcode, ServerHeader, server_frame_len};
+use super::frame::{Opcode, ServerHeader};
 use super::limits::{
-    FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, LOW_WATER_BYTES, RUN_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX,
-    SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX, WRITE_SLICES_MAX,
+    HIGH_WATER_BYTES, LOW_WATER_BYTES, RUN_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX, SPARE_BUFFERS_BYTES_MAX,
+    SPARE_OUTBOXES_MAX,
 };
+use item::{Item, Large, Run, Slices};
 
 /// Buffers and outboxes between two uses, so that the steady state allocates nothing.
 #[derive(Debug, Default)]
@@ -90,31 +95,6 @@ pub struct Outbox {
     is_blocked: bool,
 }
 
-#[derive(Debug)]
-enum Item {
-    Run(Run),
-    Large(Box<Large>),
-    /// One frame of the relay's own: a notice about the peer, or the close.
-    Own(Vec<u8>),
-}
-
-/// Small application messages, one whole frame each.
-#[derive(Debug)]
-struct Run {
-    bytes: Vec<u8>,
-    /// Where the first frame begins that the socket has not taken in full.
-    frame_start: usize,
-}
-
-/// One application message in fragments of [`FRAGMENT_BYTES_MAX`], the last one shorter.
-#[derive(Debug)]
-struct Large {
-    payload: Bytes,
-    first: ServerHeader,
-    middle: ServerHeader,
-    last: ServerHeader,
-}
-
 impl Outbox {
     /// Whether nothing waits.
     #[must_use]
@@ -183,17 +163,10 @@ impl Outbox {
             run.bytes.extend_from_slice(payload);
             return;
         }
-        let mut bytes = if self.is_blocked {
-            Vec::with_capacity(frame_bytes)
-        } else {
-            pool.take_buffer()
-        };
+        let mut bytes = if self.is_blocked { Vec::with_capacity(frame_bytes) } else { pool.take_buffer() };
         bytes.extend_from_slice(header);
         bytes.extend_from_slice(payload);
-        self.queue.push_back(Item::Run(Run {
-            bytes,
-            frame_start: 0,
-        }));
+        self.queue.push_back(Item::Run(Run { bytes, frame_start: 0 }));
     }
 
     /// Queues a frame of the relay's own behind everything that waits: a notice keeps its place
@@ -221,11 +194,8 @@ impl Outbox {
             run.frame_start = 0;
         }
         items.retain(|item| !matches!(item, Item::Own(_)));
-        let waiting = Waiting {
-            bytes: items.iter().map(Item::wire_len).sum(),
-            items,
-            messages: self.queued_messages,
-        };
+        let waiting =
+            Waiting { bytes: items.iter().map(Item::wire_len).sum(), items, messages: self.queued_messages };
         self.front_taken = 0;
         self.queued_bytes = 0;
         self.queued_messages = 0;
@@ -236,7 +206,7 @@ impl Outbox {
     fn begun_frame_rest(&self) -> Vec<u8> {
         let mut rest = Vec::new();
         if let Some((front, frame_end)) = self.begun_frame() {
-            let mut slices = Slices::default();
+            let mut slices = Slices::within(usize::MAX);
             front.gather(self.front_taken, frame_end, &mut slices);
             for slice in slices.as_slice() {
                 rest.extend_from_slice(slice);
@@ -287,10 +257,7 @@ impl Outbox {
     }
 
     fn write_once<W: Write>(&self, socket: &mut W, allowance: usize) -> io::Result<usize> {
-        let mut slices = Slices {
-            bytes_left: allowance,
-            ..Slices::default()
-        };
+        let mut slices = Slices::within(allowance);
         let mut from = self.front_taken;
         if let Some((front, frame_end)) = self.begun_frame() {
             front.gather(from, frame_end, &mut slices);
@@ -373,180 +340,10 @@ impl Outbox {
     }
 
     fn mark(&mut self) {
-        let passes = |was: bool, bytes: usize| {
-            bytes
-                > if was {
-                    LOW_WATER_BYTES
-                } else {
-                    HIGH_WATER_BYTES
-                }
-        };
+        let passes = |was: bool, bytes: usize| bytes > if was { LOW_WATER_BYTES } else { HIGH_WATER_BYTES };
         self.is_queue_congested =
             self.queued_messages > 1 && passes(self.is_queue_congested, self.queued_bytes);
-        self.are_replies_congested = passes(
-            self.are_replies_congested,
-            self.replies.len() - self.replies_taken,
-        );
+        self.are_replies_congested =
+            passes(self.are_replies_congested, self.replies.len() - self.replies_taken);
     }
 }
-
-impl Item {
-    /// Length in bytes of all its frames, headers included.
-    fn wire_len(&self) -> usize {
-        match self {
-            Self::Run(run) => run.bytes.len(),
-            Self::Large(large) => large.wire_len(),
-            Self::Own(frame) => frame.len(),
-        }
-    }
-
-    /// Start and end of the frame in which the byte at `position` stands; at a boundary, of the
-    /// frame that begins there.
-    fn frame_at(&self, position: usize) -> (usize, usize) {
-        match self {
-            Self::Run(run) => {
-                let frame = run.bytes.get(run.frame_start..).unwrap_or_default();
-                (run.frame_start, run.frame_start + server_frame_len(frame))
-            }
-            Self::Large(large) => large.frame_at(position),
-            Self::Own(frame) => (0, frame.len()),
-        }
-    }
-
-    /// Adds the bytes from `from` to `to` to what is written next, as far as there is room.
-    fn gather<'a>(&'a self, from: usize, to: usize, slices: &mut Slices<'a>) {
-        match self {
-            Self::Run(Run { bytes, .. }) | Self::Own(bytes) => {
-                slices.push(bytes.get(from..to).unwrap_or_default())
-            }
-            Self::Large(large) => large.gather(from, to, slices),
-        }
-    }
-
-    /// Notes that everything before `position` was taken; returns how many messages that completes.
-    fn advance_to(&mut self, position: usize) -> u64 {
-        match self {
-            Self::Run(run) => run.advance_to(position),
-            Self::Large(large) => u64::from(position == large.wire_len()),
-            Self::Own(_) => 0,
-        }
-    }
-}
-
-impl Run {
-    fn advance_to(&mut self, position: usize) -> u64 {
-        let mut completed = 0;
-        while self.frame_start < position {
-            let frame = self.bytes.get(self.frame_start..).unwrap_or_default();
-            let frame_end = self.frame_start + server_frame_len(frame);
-            if frame_end > position {
-                break;
-            }
-            self.frame_start = frame_end;
-            completed += 1;
-        }
-        completed
-    }
-}
-
-impl Large {
-    /// Length in bytes of every frame but the last.
-    const FULL_FRAME_BYTES: usize = ServerHeader::len_for(FRAGMENT_BYTES_MAX) + FRAGMENT_BYTES_MAX;
-
-    fn new(opcode: Opcode, payload: Bytes) -> Self {
-        let frames_before_last = (payload.len() - 1) / FRAGMENT_BYTES_MAX;
-        let last_bytes = payload.len() - frames_before_last * FRAGMENT_BYTES_MAX;
-        let last_opcode = if frames_before_last == 0 {
-            opcode
-        } else {
-            Opcode::Continuation
-        };
-        Self {
-            payload,
-            first: ServerHeader::new(opcode, false, FRAGMENT_BYTES_MAX),
-            middle: ServerHeader::new(Opcode::Continuation, false, FRAGMENT_BYTES_MAX),
-            last: ServerHeader::new(last_opcode, true, last_bytes),
-        }
-    }
-
-    fn frames_before_last(&self) -> usize {
-        (self.payload.len() - 1) / FRAGMENT_BYTES_MAX
-    }
-
-    fn wire_len(&self) -> usize {
-        let headers = self.frames_before_last() * ServerHeader::len_for(FRAGMENT_BYTES_MAX);
-        headers + self.last.as_bytes().len() + self.payload.len()
-    }
-
-    fn frame_at(&self, position: usize) -> (usize, usize) {
-        let start = position / Self::FULL_FRAME_BYTES * Self::FULL_FRAME_BYTES;
-        (start, (start + Self::FULL_FRAME_BYTES).min(self.wire_len()))
-    }
-
-    fn gather<'a>(&'a self, from: usize, to: usize, slices: &mut Slices<'a>) {
-        let mut position = from;
-        while position < to && !slices.is_full() {
-            let (frame_start, frame_end) = self.frame_at(position);
-            let index = frame_start / Self::FULL_FRAME_BYTES;
-            let header = match index {
-                index if index == self.frames_before_last() => &self.last,
-                0 => &self.first,
-                _ => &self.middle,
-            };
-            let header = header.as_bytes();
-            let payload_start = index * FRAGMENT_BYTES_MAX;
-            let payload_end = (payload_start + FRAGMENT_BYTES_MAX).min(self.payload.len());
-            let skip = position - frame_start;
-            slices.push(header.get(skip..).unwrap_or_default());
-            let skip = skip.saturating_sub(header.len());
-            slices.push(
-                self.payload
-                    .get(payload_start + skip..payload_end)
-                    .unwrap_or_default(),
-            );
-            position = frame_end;
-        }
-    }
-}
-
-/// What one system call is given.
-struct Slices<'a> {
-    slices: [IoSlice<'a>; WRITE_SLICES_MAX],
-    len: usize,
-    /// No more is added once this is used up; the last slice may exceed it.
-    bytes_left: usize,
-}
-
-impl Default for Slices<'_> {
-    fn default() -> Self {
-        Self {
-            slices: [IoSlice::new(&[]); WRITE_SLICES_MAX],
-            len: 0,
-            bytes_left: usize::MAX,
-        }
-    }
-}
-
-impl<'a> Slices<'a> {
-    fn push(&mut self, bytes: &'a [u8]) {
-        if bytes.is_empty() || self.is_full() {
-            return;
-        }
-        if let Some(slice) = self.slices.get_mut(self.len) {
-            *slice = IoSlice::new(bytes);
-            self.len += 1;
-            self.bytes_left = self.bytes_left.saturating_sub(bytes.len());
-        }
-    }
-
-    const fn is_full(&self) -> bool {
-        self.len == WRITE_SLICES_MAX || self.bytes_left == 0
-    }
-
-    fn as_slice(&self) -> &[IoSlice<'a>] {
-        self.slices.get(..self.len).unwrap_or_default()
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -29,14 +29,8 @@ impl Pace {
     pub fn new(settings: &Settings) -> Option<Self> {
         let messages = settings.max_message_rate.map(u64::from);
         (messages.is_some() || settings.max_byte_rate.is_some()).then(|| Self {
-            messages: Meter {
-                units_per_second: messages,
-                paid_at: 0,
-            },
-            bytes: Meter {
-                units_per_second: settings.max_byte_rate,
-                paid_at: 0,
-            },
+            messages: Meter { units_per_second: messages, paid_at: 0 },
+            bytes: Meter { units_per_second: settings.max_byte_rate, paid_at: 0 },
         })
     }
 
@@ -58,21 +52,13 @@ impl Meter {
         let Some(units_per_second) = self.units_per_second else {
             return;
         };
-        let price =
-            u128::from(units) * u128::from(NANOS_PER_SECOND) / u128::from(units_per_second.max(1));
+        let price = u128::from(units) * u128::from(NANOS_PER_SECOND) / u128::from(units_per_second.max(1));
         let now = now.0.saturating_mul(NANOS_PER_TICK);
-        self.paid_at = self
-            .paid_at
-            .max(now)
-            .saturating_add(u64::try_from(price).unwrap_or(u64::MAX));
+        self.paid_at = self.paid_at.max(now).saturating_add(u64::try_from(price).unwrap_or(u64::MAX));
     }
 
     fn resumes_at(&self) -> Tick {
-        Tick(
-            self.paid_at
-                .saturating_sub(NANOS_PER_SECOND)
-                .div_ceil(NANOS_PER_TICK),
-        )
+        Tick(self.paid_at.saturating_sub(NANOS_PER_SECOND).div_ceil(NANOS_PER_TICK))
     }
 }
 
@@ -87,10 +73,7 @@ mod tests {
 
     #[test]
     fn a_burst_of_one_second_is_free_and_the_rest_is_waited_for() {
-        let settings = Settings {
-            max_message_rate: Some(10),
-            ..Settings::default()
-        };
+        let settings = Settings { max_message_rate: Some(10), ..Settings::default() };
         let mut pace = Pace::new(&settings).unwrap();
         let start = Tick(5_000);
         pace.spend(10, 1 << 40, start);
@@ -101,28 +84,17 @@ mod tests {
         assert_eq!(pace.resumes_at(), Tick(7_100));
         assert!(pace.resumes_at() <= Tick(60_000));
         pace.spend(11, 0, Tick(60_000));
-        assert_eq!(
-            pace.resumes_at(),
-            Tick(60_100),
-            "idle time is not saved up beyond one burst"
-        );
+        assert_eq!(pace.resumes_at(), Tick(60_100), "idle time is not saved up beyond one burst");
     }
 
     #[test]
     fn the_stricter_of_two_rates_decides() {
-        let settings = Settings {
-            max_message_rate: Some(1_000),
-            max_byte_rate: Some(1_000_000),
-            ..Settings::default()
-        };
+        let settings =
+            Settings { max_message_rate: Some(1_000), max_byte_rate: Some(1_000_000), ..Settings::default() };
         let mut pace = Pace::new(&settings).unwrap();
         pace.spend(1, 3_000_000, Tick(0));
         assert_eq!(pace.resumes_at(), Tick(2_000));
-        let mut slowest = Pace::new(&Settings {
-            max_byte_rate: Some(1),
-            ..settings
-        })
-        .unwrap();
+        let mut slowest = Pace::new(&Settings { max_byte_rate: Some(1), ..settings }).unwrap();
         slowest.spend(0, u64::MAX, Tick(0));
         assert!(slowest.resumes_at() > Tick(1 << 40), "saturates");
     }

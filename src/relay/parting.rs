@@ -26,17 +26,13 @@ impl<S: Read + Write> Relay<S> {
         answer: &CloseReason,
         may_have_more: bool,
     ) {
-        let is_open = self
-            .slot(id)
-            .is_some_and(|slot| matches!(slot.connection.phase, Phase::Open));
+        let is_open = self.slot(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Open));
         self.leave(id, code);
         let Some(slot) = self.slots.get_mut(id.slot as usize) else {
             return;
         };
         if is_open {
-            slot.connection
-                .outbox_mut(&mut self.pool)
-                .push_own(|out| answer.write_frame(out));
+            slot.connection.outbox_mut(&mut self.pool).push_own(|out| answer.write_frame(out));
         }
         if may_have_more {
             slot.connection.end(self.now.tick);
@@ -47,12 +43,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// The client did what the relay does not allow, or was too slow: tell it why and end.
-    pub(super) fn fail(
-        &mut self,
-        id: ConnectionId,
-        reason: &CloseReason,
-        error: Option<&ClientError>,
-    ) {
+    pub(super) fn fail(&mut self, id: ConnectionId, reason: &CloseReason, error: Option<&ClientError>) {
         debug!("conn={id} reason={reason:?} Closing");
         self.leave(id, reason.code());
         if let Some(error) = error {
@@ -63,9 +54,7 @@ impl<S: Read + Write> Relay<S> {
         };
         // Behind the relay's own close frame nothing more is said.
         if !matches!(slot.connection.phase, Phase::Closing { .. }) {
-            slot.connection
-                .outbox_mut(&mut self.pool)
-                .push_own(|out| reason.write_frame(out));
+            slot.connection.outbox_mut(&mut self.pool).push_own(|out| reason.write_frame(out));
         }
         slot.connection.end(self.now.tick);
         self.touch(id);
@@ -104,10 +93,7 @@ impl<S: Read + Write> Relay<S> {
         };
         let undelivered = slot.connection.take_messages().messages;
         let client_type = membership.client_type;
-        let Left::Gone(peer) =
-            self.sessions
-                .leave(membership.session, client_type, id, self.now.tick)
-        else {
+        let Left::Gone(peer) = self.sessions.leave(membership.session, client_type, id, self.now.tick) else {
             return;
         };
         if let Some(session) = self.sessions.get(membership.session) {
@@ -141,11 +127,7 @@ impl<S: Read + Write> Relay<S> {
         slot.membership = None;
         let waiting = slot.connection.take_messages();
         debug!("conn={old} messages={} Replaced", waiting.messages);
-        self.close(
-            old,
-            &CloseReason::Replaced(client_type),
-            self.now.tick.after(CLOSE_TIMEOUT),
-        );
+        self.close(old, &CloseReason::Replaced(client_type), self.now.tick.after(CLOSE_TIMEOUT));
         waiting
     }
 
@@ -203,10 +185,7 @@ impl<S: Read + Write> Relay<S> {
     /// Every connection; only for a shutdown, which happens once.
     fn all_ids(&self) -> Vec<ConnectionId> {
         let id = |(slot, entry): (usize, &super::Slot<S>)| {
-            u32::try_from(slot).ok().map(|slot| ConnectionId {
-                slot,
-                generation: entry.generation,
-            })
+            u32::try_from(slot).ok().map(|slot| ConnectionId { slot, generation: entry.generation })
         };
         self.slots.iter().filter_map(id).collect()
     }
@@ -217,23 +196,13 @@ impl<S: Read + Write> Relay<S> {
             return;
         }
         let slot = self.slots.remove(id.slot as usize);
-        debug_assert!(
-            slot.membership.is_none(),
-            "a connection leaves its session before it is removed"
-        );
+        debug_assert!(slot.membership.is_none(), "a connection leaves its session before it is removed");
         if let Some((_, timer)) = slot.timer {
             self.wheel.cancel(timer);
         }
-        self.effects.push_back(Effect::Close {
-            id,
-            stream: slot.connection.stream,
-        });
+        self.effects.push_back(Effect::Close { id, stream: slot.connection.stream });
         debug!("conn={id} Gone");
-        let has_room = self.slots.len()
-            <= self
-                .settings
-                .max_connections
-                .saturating_add(REFUSALS_MAX / 2);
+        let has_room = self.slots.len() <= self.settings.max_connections.saturating_add(REFUSALS_MAX / 2);
         match self.accepting {
             Accepting::Open => {}
             Accepting::Full if !has_room => {}

@@ -5,10 +5,7 @@
 /// The relay keeps what it was told until a read or write shows otherwise, so each event need be
 /// told only once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent bits of one event"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent bits of one event")]
 pub struct Readiness {
     /// There is something to read, if only the end of the stream.
     pub is_readable: bool,
@@ -22,17 +19,9 @@ pub struct Readiness {
 
 impl Readiness {
     /// Something to read.
-    pub const READABLE: Self = Self {
-        is_readable: true,
-        is_writable: false,
-        is_read_closed: false,
-        is_failed: false,
-    };
+    pub const READABLE: Self =
+        Self { is_readable: true, is_writable: false, is_read_closed: false, is_failed: false };
     /// Room to write.
-    pub const WRITABLE: Self = Self {
-        is_readable: false,
-        is_writable: true,
-        is_read_closed: false,
-        is_failed: false,
-    };
+    pub const WRITABLE: Self =
+        Self { is_readable: false, is_writable: true, is_read_closed: false, is_failed: false };
 }

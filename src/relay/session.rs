@@ -82,12 +82,7 @@ impl Sessions {
     /// Room for `max` sessions. `seed` keys the hash, so that nobody can choose session IDs that
     /// collide; it has no influence on what the relay does.
     #[must_use]
-    pub fn new(
-        max: usize,
-        session_timeout: Duration,
-        reconnect_window: Duration,
-        seed: [u64; 2],
-    ) -> Self {
+    pub fn new(max: usize, session_timeout: Duration, reconnect_window: Duration, seed: [u64; 2]) -> Self {
         Self {
             by_id: HashMap::with_hasher(KeyedHash(seed)),
             slots: Slab::new(),
@@ -137,17 +132,10 @@ impl Sessions {
         session.last_activity = now;
         session.empty_since = None;
         let replaced = session.client_mut(client_type).replace(connection);
-        Ok(Joined {
-            session: key,
-            replaced,
-            peer: session.client(client_type.peer()),
-        })
+        Ok(Joined { session: key, replaced, peer: session.client(client_type.peer()) })
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "fewer sessions than `max`, which fits"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "fewer sessions than `max`, which fits")]
     fn begin(&mut self, id: &SessionId, now: Tick) -> Result<SessionKey, SessionsFull> {
         if self.slots.len() >= self.max {
             return Err(SessionsFull);
@@ -203,13 +191,8 @@ impl Sessions {
     #[must_use]
     pub fn due(&self, key: SessionKey) -> Option<(Tick, Expiry)> {
         let session = self.get(key)?;
-        let inactive = (
-            session.last_activity.after(self.session_timeout),
-            Expiry::Inactive,
-        );
-        let empty = session
-            .empty_since
-            .map(|since| (since.after(self.reconnect_window), Expiry::Empty));
+        let inactive = (session.last_activity.after(self.session_timeout), Expiry::Inactive);
+        let empty = session.empty_since.map(|since| (since.after(self.reconnect_window), Expiry::Empty));
         Some(match empty {
             Some(empty) if empty.0 < inactive.0 => empty,
             Some(_) | None => inactive,
@@ -269,19 +252,11 @@ mod tests {
     const MINUTE: u64 = 60_000;
 
     fn sessions(max: usize) -> Sessions {
-        Sessions::new(
-            max,
-            Duration::from_millis(30 * MINUTE),
-            Duration::from_millis(5 * MINUTE),
-            [1, 2],
-        )
+        Sessions::new(max, Duration::from_millis(30 * MINUTE), Duration::from_millis(5 * MINUTE), [1, 2])
     }
 
     fn connection(slot: u32) -> ConnectionId {
-        ConnectionId {
-            slot,
-            generation: slot,
-        }
+        ConnectionId { slot, generation: slot }
     }
 
     fn id(text: &str) -> SessionId {
@@ -294,78 +269,38 @@ mod tests {
         let desktop = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap();
         assert_eq!((desktop.replaced, desktop.peer), (None, None));
         let mobile = all.join(&id("a"), MOBILE, connection(2), Tick(0)).unwrap();
-        assert_eq!(
-            mobile,
-            Joined {
-                session: desktop.session,
-                replaced: None,
-                peer: Some(connection(1))
-            }
-        );
+        assert_eq!(mobile, Joined { session: desktop.session, replaced: None, peer: Some(connection(1)) });
         assert_eq!(all.peer(desktop.session, DESKTOP), Some(connection(2)));
         assert_eq!(all.peer(desktop.session, MOBILE), Some(connection(1)));
         let other = all.join(&id("A"), MOBILE, connection(3), Tick(0)).unwrap();
-        assert_eq!(
-            (other.replaced, other.peer),
-            (None, None),
-            "another session, case-sensitive"
-        );
+        assert_eq!((other.replaced, other.peer), (None, None), "another session, case-sensitive");
         assert_eq!(all.len(), 2);
     }
 
     #[test]
     fn a_late_leave_of_a_replaced_client_changes_nothing() {
         let mut all = sessions(10);
-        let session = all
-            .join(&id("a"), DESKTOP, connection(1), Tick(0))
-            .unwrap()
-            .session;
+        let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
         all.join(&id("a"), MOBILE, connection(2), Tick(0)).unwrap();
         let again = all.join(&id("a"), DESKTOP, connection(3), Tick(0)).unwrap();
-        assert_eq!(
-            (again.replaced, again.peer),
-            (Some(connection(1)), Some(connection(2)))
-        );
-        assert_eq!(
-            all.leave(session, DESKTOP, connection(1), Tick(0)),
-            Left::WasReplaced
-        );
+        assert_eq!((again.replaced, again.peer), (Some(connection(1)), Some(connection(2))));
+        assert_eq!(all.leave(session, DESKTOP, connection(1), Tick(0)), Left::WasReplaced);
         assert_eq!(all.peer(session, MOBILE), Some(connection(3)));
-        assert_eq!(
-            all.leave(session, DESKTOP, connection(3), Tick(0)),
-            Left::Gone(Some(connection(2)))
-        );
-        assert_eq!(
-            all.leave(session, DESKTOP, connection(3), Tick(0)),
-            Left::WasReplaced,
-            "only once"
-        );
-        assert_eq!(
-            all.leave(session, MOBILE, connection(2), Tick(0)),
-            Left::Gone(None)
-        );
+        assert_eq!(all.leave(session, DESKTOP, connection(3), Tick(0)), Left::Gone(Some(connection(2))));
+        assert_eq!(all.leave(session, DESKTOP, connection(3), Tick(0)), Left::WasReplaced, "only once");
+        assert_eq!(all.leave(session, MOBILE, connection(2), Tick(0)), Left::Gone(None));
     }
 
     #[test]
     fn a_session_ends_by_whichever_timeout_comes_first() {
         let mut all = sessions(10);
-        let session = all
-            .join(&id("a"), DESKTOP, connection(1), Tick(0))
-            .unwrap()
-            .session;
-        assert_eq!(
-            all.due(session),
-            Some((Tick(30 * MINUTE), Expiry::Inactive))
-        );
+        let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
+        assert_eq!(all.due(session), Some((Tick(30 * MINUTE), Expiry::Inactive)));
         all.touch(session, Tick(MINUTE));
-        assert_eq!(
-            all.due(session),
-            Some((Tick(31 * MINUTE), Expiry::Inactive))
-        );
+        assert_eq!(all.due(session), Some((Tick(31 * MINUTE), Expiry::Inactive)));
         all.leave(session, DESKTOP, connection(1), Tick(2 * MINUTE));
         assert_eq!(all.due(session), Some((Tick(7 * MINUTE), Expiry::Empty)));
-        all.join(&id("a"), MOBILE, connection(2), Tick(3 * MINUTE))
-            .unwrap();
+        all.join(&id("a"), MOBILE, connection(2), Tick(3 * MINUTE)).unwrap();
         assert_eq!(
             all.due(session),
             Some((Tick(33 * MINUTE), Expiry::Inactive)),
@@ -382,30 +317,13 @@ mod tests {
     #[test]
     fn a_removed_session_leaves_nothing_and_its_id_begins_anew() {
         let mut all = sessions(1);
-        let session = all
-            .join(&id("a"), DESKTOP, connection(1), Tick(0))
-            .unwrap()
-            .session;
-        assert_eq!(
-            all.join(&id("b"), DESKTOP, connection(2), Tick(0)),
-            Err(SessionsFull)
-        );
-        assert!(
-            all.join(&id("a"), MOBILE, connection(3), Tick(0)).is_ok(),
-            "joining needs no room"
-        );
+        let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
+        assert_eq!(all.join(&id("b"), DESKTOP, connection(2), Tick(0)), Err(SessionsFull));
+        assert!(all.join(&id("a"), MOBILE, connection(3), Tick(0)).is_ok(), "joining needs no room");
         let (removed, clients) = all.remove(session).unwrap();
-        assert_eq!(
-            (removed.id, clients),
-            (id("a"), [Some(connection(1)), Some(connection(3))])
-        );
+        assert_eq!((removed.id, clients), (id("a"), [Some(connection(1)), Some(connection(3))]));
         assert!(all.is_empty() && all.by_id.is_empty());
         assert!(all.remove(session).is_none() && all.due(session).is_none());
-        assert_eq!(
-            all.join(&id("a"), DESKTOP, connection(4), Tick(0))
-                .unwrap()
-                .peer,
-            None
-        );
+        assert_eq!(all.join(&id("a"), DESKTOP, connection(4), Tick(0)).unwrap().peer, None);
     }
 }

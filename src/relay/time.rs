@@ -55,11 +55,7 @@ pub fn format_duration(duration: Duration) -> String {
 #[expect(clippy::cast_possible_truncation, reason = "saturated first")]
 const fn millis_rounded_up(timeout: Duration) -> u64 {
     let millis = timeout.as_nanos().div_ceil(1_000_000);
-    if millis > u64::MAX as u128 {
-        u64::MAX
-    } else {
-        millis as u64
-    }
+    if millis > u64::MAX as u128 { u64::MAX } else { millis as u64 }
 }
 
 #[cfg(test)]

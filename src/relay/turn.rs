@@ -201,9 +201,7 @@ impl<S: Read + Write> Relay<S> {
             }
             self.wheel.cancel(timer);
         }
-        let timer = self
-            .schedule(deadline, Timer::Session(key))
-            .map(|timer| (deadline, timer));
+        let timer = self.schedule(deadline, Timer::Session(key)).map(|timer| (deadline, timer));
         if let Some(session) = self.sessions.get_mut(key) {
             session.timer = timer;
         }
@@ -222,9 +220,7 @@ impl<S: Read + Write> Relay<S> {
             }
             self.wheel.cancel(timer);
         }
-        let timer = self
-            .schedule(deadline, Timer::Connection(id))
-            .map(|timer| (deadline, timer));
+        let timer = self.schedule(deadline, Timer::Connection(id)).map(|timer| (deadline, timer));
         if let Some(slot) = self.slot_mut(id) {
             slot.timer = timer;
         }
@@ -275,11 +271,7 @@ impl<S: Read + Write> Relay<S> {
                 self.touch(peer);
             }
         }
-        if !self.update_held(id)
-            && self
-                .slot(id)
-                .is_some_and(|slot| slot.connection.is_readable())
-        {
+        if !self.update_held(id) && self.slot(id).is_some_and(|slot| slot.connection.is_readable()) {
             self.make_ready(id);
         }
         self.arm(id);
@@ -301,16 +293,10 @@ impl<S: Read + Write> Relay<S> {
     #[cfg(debug_assertions)]
     pub fn check_invariants(&self) {
         for (index, slot) in &self.slots {
-            let id = ConnectionId {
-                slot: u32::try_from(index).unwrap_or(u32::MAX),
-                generation: slot.generation,
-            };
+            let id =
+                ConnectionId { slot: u32::try_from(index).unwrap_or(u32::MAX), generation: slot.generation };
             let is_open = matches!(slot.connection.phase, Phase::Open);
-            assert_eq!(
-                is_open,
-                slot.membership.is_some(),
-                "{id}: in a session exactly while open"
-            );
+            assert_eq!(is_open, slot.membership.is_some(), "{id}: in a session exactly while open");
             if let Some(membership) = slot.membership {
                 let session = self.sessions.get(membership.session);
                 let client = session.and_then(|session| session.client(membership.client_type));
@@ -320,10 +306,7 @@ impl<S: Read + Write> Relay<S> {
                 && !slot.is_touched
             {
                 let armed_for = slot.timer.map(|(armed_for, _)| armed_for);
-                assert!(
-                    armed_for.is_some_and(|armed_for| armed_for <= deadline),
-                    "{id}: its timer is set"
-                );
+                assert!(armed_for.is_some_and(|armed_for| armed_for <= deadline), "{id}: its timer is set");
             }
         }
     }
@@ -335,7 +318,5 @@ struct Congestion {
 }
 
 fn congestion(outbox: &Outbox) -> Congestion {
-    Congestion {
-        queue: outbox.is_queue_congested(),
-    }
+    Congestion { queue: outbox.is_queue_congested() }
 }

@@ -147,13 +147,7 @@ impl<T> Wheel<T> {
         let generation = self.generation;
         self.generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let deadline = deadline.max(self.now);
-        self.entries.insert(Entry {
-            timer,
-            deadline,
-            next: index,
-            previous: index,
-            generation,
-        });
+        self.entries.insert(Entry { timer, deadline, next: index, previous: index, generation });
         self.place(index, deadline);
         Ok(TimerKey { index, generation })
     }
@@ -172,9 +166,7 @@ impl<T> Wheel<T> {
         } else if self.head(slot) == key.index {
             self.set_head(slot, rest);
         }
-        self.entries
-            .try_remove(key.index as usize)
-            .map(|entry| entry.timer)
+        self.entries.try_remove(key.index as usize).map(|entry| entry.timer)
     }
 
     /// Makes `now` the present, and gathers the timers due by then for [`poll_expired`](Self::poll_expired).
@@ -210,13 +202,7 @@ impl<T> Wheel<T> {
         }
         self.expired = self.detach(index);
         let entry = self.entries.try_remove(index as usize)?;
-        Some((
-            TimerKey {
-                index,
-                generation: entry.generation,
-            },
-            entry.timer,
-        ))
+        Some((TimerKey { index, generation: entry.generation }, entry.timer))
     }
 
     /// Whether [`poll_expired`](Self::poll_expired) has a timer to hand out.
@@ -279,35 +265,21 @@ impl<T> Wheel<T> {
     fn first_occupied(&self) -> Option<(Slot, Tick)> {
         let mut levels = (0..).zip(self.occupied);
         let (level, bits) = levels.find(|&(_, bits)| bits != 0)?;
-        let slot = Slot {
-            level,
-            index: bits.trailing_zeros(),
-        };
+        let slot = Slot { level, index: bits.trailing_zeros() };
         Some((slot, slot.start(self.now)))
     }
 
     fn head(&self, slot: Slot) -> u32 {
         let level = self.heads.get(slot.level as usize);
-        level
-            .and_then(|heads| heads.get(slot.index as usize))
-            .copied()
-            .unwrap_or(NIL)
+        level.and_then(|heads| heads.get(slot.index as usize)).copied().unwrap_or(NIL)
     }
 
     fn set_head(&mut self, slot: Slot, head: u32) {
         let (level, bit) = (slot.level as usize, 1 << slot.index);
         if let Some(bits) = self.occupied.get_mut(level) {
-            *bits = if head == NIL {
-                *bits & !bit
-            } else {
-                *bits | bit
-            };
+            *bits = if head == NIL { *bits & !bit } else { *bits | bit };
         }
-        if let Some(place) = self
-            .heads
-            .get_mut(level)
-            .and_then(|heads| heads.get_mut(slot.index as usize))
-        {
+        if let Some(place) = self.heads.get_mut(level).and_then(|heads| heads.get_mut(slot.index as usize)) {
             *place = head;
         }
     }
@@ -316,12 +288,8 @@ impl<T> Wheel<T> {
     /// both. An entry in no list is a list of its own; either may be `NIL`.
     fn join(&mut self, front: u32, back: u32) -> u32 {
         let last_of = |head: u32| self.entries.get(head as usize).map(|entry| entry.previous);
-        let Some(front_last) = last_of(front) else {
-            return back;
-        };
-        let Some(back_last) = last_of(back) else {
-            return front;
-        };
+        let Some(front_last) = last_of(front) else { return back };
+        let Some(back_last) = last_of(back) else { return front };
         self.link(front_last, back);
         self.link(back_last, front);
         front
@@ -330,9 +298,7 @@ impl<T> Wheel<T> {
     /// Takes the entry at `index` out of its list, and returns the one behind it: the new head if it was
     /// the head, `NIL` if it was alone.
     fn detach(&mut self, index: u32) -> u32 {
-        let Some(&Entry { next, previous, .. }) = self.entries.get(index as usize) else {
-            return NIL;
-        };
+        let Some(&Entry { next, previous, .. }) = self.entries.get(index as usize) else { return NIL };
         self.link(previous, next);
         self.link(index, index);
         if next == index { NIL } else { next }
@@ -365,36 +331,21 @@ impl<T> Wheel<T> {
                 );
                 for entry in self.walk(head) {
                     let slot = Slot::of(entry.deadline, self.now);
-                    assert_eq!(
-                        slot,
-                        Slot { level, index },
-                        "{:?} is in its slot",
-                        entry.deadline
-                    );
-                    assert!(
-                        entry.deadline >= self.now,
-                        "{:?} is past and still in its slot",
-                        entry.deadline
-                    );
+                    assert_eq!(slot, Slot { level, index }, "{:?} is in its slot", entry.deadline);
+                    assert!(entry.deadline >= self.now, "{:?} is past and still in its slot", entry.deadline);
                     listed += 1;
                 }
             }
         }
         let mut latest = Tick(0);
         for entry in self.walk(self.expired) {
-            assert!(
-                latest <= entry.deadline,
-                "expired timers are in order of deadline"
-            );
+            assert!(latest <= entry.deadline, "expired timers are in order of deadline");
             assert!(entry.deadline <= self.now, "an expired timer is due");
             latest = entry.deadline;
             listed += 1;
         }
         assert_eq!(listed, self.entries.len(), "each timer is in one list");
-        assert!(
-            self.entries.len() <= self.capacity,
-            "no more timers than allowed"
-        );
+        assert!(self.entries.len() <= self.capacity, "no more timers than allowed");
     }
 
     /// The entries of one list from its head on, after a look at each link.
@@ -403,16 +354,9 @@ impl<T> Wheel<T> {
         let mut index = head;
         while let Some(entry) = self.entries.get(index as usize) {
             let next = self.entries.get(entry.next as usize);
-            assert_eq!(
-                next.map(|next| next.previous),
-                Some(index),
-                "the next entry points back"
-            );
+            assert_eq!(next.map(|next| next.previous), Some(index), "the next entry points back");
             entries.push(entry);
-            assert!(
-                entries.len() <= self.entries.len(),
-                "the list comes round to its head"
-            );
+            assert!(entries.len() <= self.entries.len(), "the list comes round to its head");
             index = if entry.next == head { NIL } else { entry.next };
         }
         assert_eq!(index, NIL, "a link leads to an entry");

@@ -101,30 +101,21 @@ impl Refusal {
                 "",
                 "Not found: use /health, /desktop/{sessionId} or /mobile/{sessionId}",
             ),
-            Self::MethodNotAllowed => answer(
-                405,
-                "Method Not Allowed",
-                "Allow: GET, HEAD\r\n",
-                "Use GET or HEAD",
-            ),
-            Self::UpgradeMethod => answer(
-                405,
-                "Method Not Allowed",
-                "Allow: GET\r\n",
-                "Use GET for a WebSocket upgrade",
-            ),
+            Self::MethodNotAllowed => {
+                answer(405, "Method Not Allowed", "Allow: GET, HEAD\r\n", "Use GET or HEAD")
+            }
+            Self::UpgradeMethod => {
+                answer(405, "Method Not Allowed", "Allow: GET\r\n", "Use GET for a WebSocket upgrade")
+            }
             Self::HeadTimeout => answer(
                 408,
                 "Request Timeout",
                 "",
                 "Send the whole request head without delay after connecting",
             ),
-            Self::ExpectedUpgrade => answer(
-                426,
-                "Upgrade Required",
-                "Upgrade: websocket\r\n",
-                "Expected WebSocket upgrade",
-            ),
+            Self::ExpectedUpgrade => {
+                answer(426, "Upgrade Required", "Upgrade: websocket\r\n", "Expected WebSocket upgrade")
+            }
             Self::WebSocketVersion => answer(
                 426,
                 "Upgrade Required",
@@ -159,12 +150,7 @@ fn answer(
     headers: impl Into<Cow<'static, str>>,
     sentence: impl Into<Cow<'static, str>>,
 ) -> Answer {
-    Answer {
-        status,
-        reason,
-        headers: headers.into(),
-        sentence: sentence.into(),
-    }
+    Answer { status, reason, headers: headers.into(), sentence: sentence.into() }
 }
 
 impl BadRequest {
@@ -184,9 +170,7 @@ impl BadRequest {
             Self::Target => "Send a request target that begins with / or http://host/",
             Self::Path => "Invalid path. Use /desktop/{sessionId} or /mobile/{sessionId}",
             Self::Body => "Send the WebSocket upgrade without a request body",
-            Self::WebSocketKey => {
-                "Send exactly one Sec-WebSocket-Key header, with 16 random bytes in base64"
-            }
+            Self::WebSocketKey => "Send exactly one Sec-WebSocket-Key header, with 16 random bytes in base64",
             Self::Subprotocol => "Offer subprotocols in Sec-WebSocket-Protocol as HTTP tokens",
         }
     }

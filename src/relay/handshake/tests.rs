@@ -67,11 +67,7 @@ fn feed_every_way(input: &[u8]) -> (usize, Option<Verdict>) {
     if result.1.is_some() {
         let input = [input, BEHIND].concat();
         assert_eq!(feed([input.as_slice()]), result, "bytes behind: {row}");
-        assert_eq!(
-            feed(input.chunks(7)),
-            result,
-            "bytes behind, in sevens: {row}"
-        );
+        assert_eq!(feed(input.chunks(7)), result, "bytes behind, in sevens: {row}");
     }
     let cut_every = input.len().div_ceil(100).max(1);
     for cut in (0..=input.len()).step_by(cut_every) {
@@ -97,13 +93,7 @@ fn expect_upgrade(head: &str) {
 #[track_caller]
 fn expect_refusal(head: &str, refusal: impl Into<Refusal>) {
     let head_only = head.starts_with("HEAD ");
-    expect_verdict(
-        head,
-        &Verdict::Refuse {
-            refusal: refusal.into(),
-            head_only,
-        },
-    );
+    expect_verdict(head, &Verdict::Refuse { refusal: refusal.into(), head_only });
 }
 
 fn upgrade(client_type: ClientType, session_id: &str, subprotocol: Option<&str>) -> Verdict {
@@ -149,11 +139,7 @@ fn sessions_are_told_by_the_path_alone_and_nothing_is_decoded() {
         ("ws://relay/mobile/abc", ClientType::Mobile, "abc"),
         ("WSS://relay:443/desktop/abc?x", ClientType::Desktop, "abc"),
         ("hTTp://[::1]:80/desktop/abc", ClientType::Desktop, "abc"),
-        (
-            "https://other.example:/desktop/abc",
-            ClientType::Desktop,
-            "abc",
-        ),
+        ("https://other.example:/desktop/abc", ClientType::Desktop, "abc"),
     ] {
         let head = edit(HANDSHAKE, "/desktop/abc", target);
         expect_verdict(&head, &upgrade(client_type, session_id, None));
@@ -220,11 +206,7 @@ fn targets_in_another_form_are_refused() {
         "http:relay/health",
         " http://relay/health",
     ] {
-        let refusal = if target.starts_with(' ') {
-            BadRequest::RequestLine
-        } else {
-            BadRequest::Target
-        };
+        let refusal = if target.starts_with(' ') { BadRequest::RequestLine } else { BadRequest::Target };
         expect_refusal(&edit(HANDSHAKE, "/desktop/abc", target), refusal);
         expect_refusal(&edit(PLAIN, "/health", target), refusal);
     }
@@ -240,11 +222,7 @@ fn health_answers_get_and_head_whatever_else_they_ask() {
             edit(PLAIN, "HTTP/1.1", "HTTP/1.0"),
             "GET /health HTTP/1.0\r\n\r\n".to_owned(),
             edit(HANDSHAKE, "/desktop/abc", "/health"),
-            edit(
-                &edit(HANDSHAKE, "/desktop/abc", "/health"),
-                "Version: 13",
-                "Version: 8",
-            ),
+            edit(&edit(HANDSHAKE, "/desktop/abc", "/health"), "Version: 13", "Version: 8"),
             add(PLAIN, "Content-Length: 5"),
             add(PLAIN, "Transfer-Encoding: chunked"),
         ] {
@@ -259,11 +237,7 @@ fn session_paths_without_an_upgrade_are_told_to_upgrade() {
         edit(PLAIN, "/health", "/desktop/abc"),
         edit(PLAIN, "GET /health", "HEAD /mobile/abc?x"),
         edit(HANDSHAKE, "HTTP/1.1", "HTTP/1.0"),
-        edit(
-            &edit(HANDSHAKE, "HTTP/1.1", "HTTP/1.0"),
-            "Host: relay:8787\r\n",
-            "",
-        ),
+        edit(&edit(HANDSHAKE, "HTTP/1.1", "HTTP/1.0"), "Host: relay:8787\r\n", ""),
         edit(HANDSHAKE, "Upgrade: websocket\r\n", ""),
         edit(HANDSHAKE, "Connection: Upgrade\r\n", ""),
         edit(HANDSHAKE, "websocket", "websockets"),
@@ -271,11 +245,7 @@ fn session_paths_without_an_upgrade_are_told_to_upgrade() {
         edit(HANDSHAKE, "websocket", "web socket"),
         edit(HANDSHAKE, "websocket", "h2c;websocket"),
         edit(HANDSHAKE, "websocket", ""),
-        edit(
-            HANDSHAKE,
-            "Connection: Upgrade",
-            "Connection: keep-alive, upgrades",
-        ),
+        edit(HANDSHAKE, "Connection: Upgrade", "Connection: keep-alive, upgrades"),
         edit(HANDSHAKE, "Connection: Upgrade", "Connection: close"),
         add(&edit(HANDSHAKE, "websocket", "h2c"), "Content-Length: 5"),
     ] {
@@ -298,19 +268,10 @@ fn upgrade_and_connection_are_lists_spread_over_fields_and_compared_without_case
         ("websocket", "\r\nUPGRADE:\t,websocket ,"),
         ("Connection: Upgrade", "Connection: keep-alive, Upgrade"),
         ("Connection: Upgrade", "connection:upgrade"),
-        (
-            "Connection: Upgrade",
-            "Connection: close\r\nCONNECTION: x,,\tuPGRADE\t, y",
-        ),
-        (
-            "websocket",
-            &format!("a{spaces}b,{spaces}websocket{spaces},{spaces}c"),
-        ),
+        ("Connection: Upgrade", "Connection: close\r\nCONNECTION: x,,\tuPGRADE\t, y"),
+        ("websocket", &format!("a{spaces}b,{spaces}websocket{spaces},{spaces}c")),
         ("websocket", &format!("{commas}websocket{commas}")),
-        (
-            "Connection: Upgrade",
-            &format!("Connection: {commas}{spaces}upgrade"),
-        ),
+        ("Connection: Upgrade", &format!("Connection: {commas}{spaces}upgrade")),
     ] {
         expect_upgrade(&edit(HANDSHAKE, old, new));
     }
@@ -318,43 +279,25 @@ fn upgrade_and_connection_are_lists_spread_over_fields_and_compared_without_case
 
 #[test]
 fn other_methods_are_refused_before_the_target_is_judged() {
-    for method in [
-        "POST", "get", "Get", "head", "OPTIONS", "CONNECT", "PRI", "GETS", "G", "!#$",
-    ] {
+    for method in ["POST", "get", "Get", "head", "OPTIONS", "CONNECT", "PRI", "GETS", "G", "!#$"] {
         let session = Refusal::UpgradeMethod;
         let other = Refusal::MethodNotAllowed;
-        for (target, refusal) in [
-            ("/health", other),
-            ("/nowhere", other),
-            ("*", other),
-            ("relay:80", other),
-        ] {
-            expect_refusal(
-                &edit(PLAIN, "GET /health", &format!("{method} {target}")),
-                refusal,
-            );
+        for (target, refusal) in [("/health", other), ("/nowhere", other), ("*", other), ("relay:80", other)]
+        {
+            expect_refusal(&edit(PLAIN, "GET /health", &format!("{method} {target}")), refusal);
             let head = edit(HANDSHAKE, "GET /desktop/abc", &format!("{method} {target}"));
             expect_refusal(&head, refusal);
         }
         expect_refusal(&edit(HANDSHAKE, "GET", method), session);
-        expect_refusal(
-            &edit(PLAIN, "GET /health", &format!("{method} /mobile/a?b")),
-            session,
-        );
+        expect_refusal(&edit(PLAIN, "GET /health", &format!("{method} /mobile/a?b")), session);
     }
     for target in ["/desktop/abc", "/nowhere", "*"] {
         let head = edit(HANDSHAKE, "GET /desktop/abc", &format!("HEAD {target}"));
         expect_refusal(&head, Refusal::UpgradeMethod);
     }
-    expect_refusal(
-        &edit(PLAIN, "GET /health", "HEAD /nowhere"),
-        Refusal::NotFound,
-    );
+    expect_refusal(&edit(PLAIN, "GET /health", "HEAD /nowhere"), Refusal::NotFound);
     expect_refusal(&edit(PLAIN, "GET /health", "HEAD *"), BadRequest::Target);
-    expect_refusal(
-        &edit(PLAIN, "GET /health", "POST /desktop/a.b"),
-        Refusal::MethodNotAllowed,
-    );
+    expect_refusal(&edit(PLAIN, "GET /health", "POST /desktop/a.b"), Refusal::MethodNotAllowed);
 }
 
 #[test]
@@ -379,10 +322,7 @@ fn host_is_exactly_one_host_and_port() {
         "1.2.3.4.5",
     ] {
         expect_upgrade(&edit(HANDSHAKE, "relay:8787", host));
-        expect_verdict(
-            &edit(PLAIN, "relay", host),
-            &Verdict::Health { head_only: false },
-        );
+        expect_verdict(&edit(PLAIN, "relay", host), &Verdict::Health { head_only: false });
     }
     for host in [
         "",
@@ -424,11 +364,7 @@ fn host_is_exactly_one_host_and_port() {
         "a, b",
     ] {
         for head in [HANDSHAKE, PLAIN] {
-            let head = edit(
-                head,
-                "Host: relay",
-                &format!("Host: {host}\r\nNot-Host: relay"),
-            );
+            let head = edit(head, "Host: relay", &format!("Host: {host}\r\nNot-Host: relay"));
             expect_refusal(&head, BadRequest::Host);
             expect_refusal(&edit(&head, "HTTP/1.1", "HTTP/1.0"), BadRequest::Host);
         }
@@ -517,11 +453,7 @@ fn version_is_exactly_one_13() {
         expect_refusal(&head, Refusal::WebSocketVersion);
         expect_refusal(&edit(&head, "Key", "Cle"), Refusal::WebSocketVersion);
     }
-    expect_upgrade(&edit(
-        HANDSHAKE,
-        "Sec-WebSocket-Version: 13",
-        "SEC-WEBSOCKET-VERSION:13\t",
-    ));
+    expect_upgrade(&edit(HANDSHAKE, "Sec-WebSocket-Version: 13", "SEC-WEBSOCKET-VERSION:13\t"));
 }
 
 #[test]
@@ -547,10 +479,7 @@ fn key_is_exactly_one_of_16_bytes_in_base64() {
     ] {
         expect_refusal(&edit(HANDSHAKE, key, value), BadRequest::WebSocketKey);
     }
-    expect_refusal(
-        &edit(HANDSHAKE, "Sec-WebSocket-Key", "X-Key"),
-        BadRequest::WebSocketKey,
-    );
+    expect_refusal(&edit(HANDSHAKE, "Sec-WebSocket-Key", "X-Key"), BadRequest::WebSocketKey);
     let twice = add(HANDSHAKE, &format!("sec-websocket-key: {key}"));
     expect_refusal(&twice, BadRequest::WebSocketKey);
     let and_bad_protocol = add(&twice, "Sec-WebSocket-Protocol: \"");
@@ -558,10 +487,7 @@ fn key_is_exactly_one_of_16_bytes_in_base64() {
     expect_upgrade(&edit(HANDSHAKE, "Key: ", "Key:\t \t"));
     for value in ["++++++++++//////////AA==", "0123456789ABCDEFGHIJKw=="] {
         let (_, verdict) = feed_every_way(edit(HANDSHAKE, key, value).as_bytes());
-        assert!(
-            matches!(verdict, Some(Verdict::Upgrade(_))),
-            "{value}: {verdict:?}"
-        );
+        assert!(matches!(verdict, Some(Verdict::Upgrade(_))), "{value}: {verdict:?}");
     }
 }
 
@@ -569,35 +495,17 @@ fn key_is_exactly_one_of_16_bytes_in_base64() {
 fn the_first_subprotocol_offered_is_echoed() {
     for (lines, subprotocol) in [
         ("Sec-WebSocket-Protocol: chat", Some("chat")),
-        (
-            "Sec-WebSocket-Protocol: v2.Chat~x, \"bad\"",
-            Some("v2.Chat~x"),
-        ),
+        ("Sec-WebSocket-Protocol: v2.Chat~x, \"bad\"", Some("v2.Chat~x")),
         ("sec-websocket-protocol: ,, ,\tb,a", Some("b")),
-        (
-            "Sec-WebSocket-Protocol:\r\nSec-WebSocket-Protocol: b\r\nSec-WebSocket-Protocol: a",
-            Some("b"),
-        ),
+        ("Sec-WebSocket-Protocol:\r\nSec-WebSocket-Protocol: b\r\nSec-WebSocket-Protocol: a", Some("b")),
         ("Sec-WebSocket-Protocol:", None),
         ("Sec-WebSocket-Protocol: ,\t,", None),
-        (
-            "Sec-WebSocket-Extensions: permessage-deflate; x=\"y, z\"",
-            None,
-        ),
+        ("Sec-WebSocket-Extensions: permessage-deflate; x=\"y, z\"", None),
     ] {
         let head = add(HANDSHAKE, lines);
         expect_verdict(&head, &upgrade(ClientType::Desktop, "abc", subprotocol));
     }
-    for value in [
-        "a b",
-        "\"a\"",
-        "a;b",
-        "a/b, chat",
-        "ä",
-        ", a=b, chat",
-        "a\tb",
-        "(a)",
-    ] {
+    for value in ["a b", "\"a\"", "a;b", "a/b, chat", "ä", ", a=b, chat", "a\tb", "(a)"] {
         let head = add(HANDSHAKE, &format!("Sec-WebSocket-Protocol: {value}"));
         expect_refusal(&head, BadRequest::Subprotocol);
     }
@@ -607,16 +515,8 @@ fn the_first_subprotocol_offered_is_echoed() {
 fn malformed_heads_are_refused_with_their_reason() {
     for (old, new, refusal) in [
         ("GET /health HTTP/1.1", "GET", BadRequest::RequestLine),
-        (
-            "GET /health HTTP/1.1",
-            "GET /health",
-            BadRequest::RequestLine,
-        ),
-        (
-            "GET /health HTTP/1.1",
-            "GET  HTTP/1.1",
-            BadRequest::RequestLine,
-        ),
+        ("GET /health HTTP/1.1", "GET /health", BadRequest::RequestLine),
+        ("GET /health HTTP/1.1", "GET  HTTP/1.1", BadRequest::RequestLine),
         ("GET ", "GET  ", BadRequest::RequestLine),
         ("GET ", "GET\t", BadRequest::RequestLine),
         ("GET", "G(T", BadRequest::RequestLine),
@@ -649,25 +549,13 @@ fn malformed_heads_are_refused_with_their_reason() {
     ] {
         expect_refusal(&edit(PLAIN, old, new), refusal);
     }
-    expect_refusal(
-        "HEAD / HTTP/1.1\r\nHost : a\r\n\r\n",
-        BadRequest::HeaderField,
-    );
+    expect_refusal("HEAD / HTTP/1.1\r\nHost : a\r\n\r\n", BadRequest::HeaderField);
     expect_refusal("PRI * HTTP/2.0\r\n\r\n", BadRequest::HttpVersion);
-    expect_verdict(
-        &add(PLAIN, "X: \u{e9}\u{ff}\t\"~"),
-        &Verdict::Health { head_only: false },
-    );
+    expect_verdict(&add(PLAIN, "X: \u{e9}\u{ff}\t\"~"), &Verdict::Health { head_only: false });
     let invalid_utf8 = b"GET /\xff HTTP/1.1\r\nHost: relay\r\n\r\n";
     let refusal = BadRequest::RequestLine.into();
-    let verdict = Verdict::Refuse {
-        refusal,
-        head_only: false,
-    };
-    assert_eq!(
-        feed_every_way(invalid_utf8),
-        (invalid_utf8.len(), Some(verdict))
-    );
+    let verdict = Verdict::Refuse { refusal, head_only: false };
+    assert_eq!(feed_every_way(invalid_utf8), (invalid_utf8.len(), Some(verdict)));
 }
 
 #[test]
@@ -695,21 +583,10 @@ fn what_cannot_become_a_head_is_refused_at_the_first_byte_that_shows_it() {
         (b"HEAD / HTTP/1.1\n", BadRequest::LineEnding),
     ] {
         let head_only = until_then.starts_with(b"HEAD ");
-        let verdict = Verdict::Refuse {
-            refusal: refusal.into(),
-            head_only,
-        };
-        assert_eq!(
-            feed_every_way(until_then),
-            (until_then.len(), Some(verdict))
-        );
+        let verdict = Verdict::Refuse { refusal: refusal.into(), head_only };
+        assert_eq!(feed_every_way(until_then), (until_then.len(), Some(verdict)));
         let (_, before) = until_then.split_last().expect("no row is empty");
-        assert_eq!(
-            feed_every_way(before),
-            (before.len(), None),
-            "{}",
-            before.escape_ascii()
-        );
+        assert_eq!(feed_every_way(before), (before.len(), None), "{}", before.escape_ascii());
     }
 }
 
@@ -717,31 +594,15 @@ fn what_cannot_become_a_head_is_refused_at_the_first_byte_that_shows_it() {
 fn head_of_16_kib_passes_and_one_byte_more_is_too_large() {
     expect_upgrade(&pad(HANDSHAKE, HEAD_BYTES_MAX));
     let head_only = false;
-    let verdict = || Verdict::Refuse {
-        refusal: Refusal::HeadTooLarge,
-        head_only,
-    };
+    let verdict = || Verdict::Refuse { refusal: Refusal::HeadTooLarge, head_only };
     let too_large = HEAD_BYTES_MAX + 1;
-    for head in [
-        pad(HANDSHAKE, too_large),
-        pad(HANDSHAKE, HEAD_BYTES_MAX + 20),
-        "G".repeat(too_large),
-    ] {
-        assert_eq!(
-            feed_every_way(head.as_bytes()),
-            (too_large, Some(verdict()))
-        );
+    for head in [pad(HANDSHAKE, too_large), pad(HANDSHAKE, HEAD_BYTES_MAX + 20), "G".repeat(too_large)] {
+        assert_eq!(feed_every_way(head.as_bytes()), (too_large, Some(verdict())));
     }
     let unfinished = "G".repeat(HEAD_BYTES_MAX);
-    assert_eq!(
-        feed_every_way(unfinished.as_bytes()),
-        (HEAD_BYTES_MAX, None)
-    );
+    assert_eq!(feed_every_way(unfinished.as_bytes()), (HEAD_BYTES_MAX, None));
     let head = pad(&edit(PLAIN, "GET /health", "HEAD /"), too_large);
-    let verdict = Verdict::Refuse {
-        refusal: Refusal::HeadTooLarge,
-        head_only: true,
-    };
+    let verdict = Verdict::Refuse { refusal: Refusal::HeadTooLarge, head_only: true };
     assert_eq!(feed_every_way(head.as_bytes()), (too_large, Some(verdict)));
 }
 
@@ -752,10 +613,7 @@ fn a_hundred_fields_pass_and_one_more_is_too_many() {
     expect_upgrade(&add(HANDSHAKE, &filler(HEAD_FIELDS_MAX - own)));
     let head = add(HANDSHAKE, &filler(HEAD_FIELDS_MAX + 1 - own));
     expect_refusal(&head, Refusal::TooManyFields);
-    expect_refusal(
-        &edit(&head, "Host: relay:8787", "Host:"),
-        Refusal::TooManyFields,
-    );
+    expect_refusal(&edit(&head, "Host: relay:8787", "Host:"), Refusal::TooManyFields);
     expect_refusal(&edit(&head, "GET", "HEAD"), Refusal::TooManyFields);
 }
 
@@ -765,18 +623,9 @@ fn nothing_is_allocated_before_the_first_byte_and_the_reader_starts_over_after_a
     for _ in 0..2 {
         assert_eq!(reader.push(b""), Progress::NeedMore);
         assert_eq!(reader.head.capacity(), 0);
-        assert_eq!(
-            reader.push(b"GET /health HTTP/1.0\r\n\r"),
-            Progress::NeedMore
-        );
+        assert_eq!(reader.push(b"GET /health HTTP/1.0\r\n\r"), Progress::NeedMore);
         let verdict = Verdict::Health { head_only: false };
-        assert_eq!(
-            reader.push(b"\n\n"),
-            Progress::Done {
-                consumed: 1,
-                verdict
-            }
-        );
+        assert_eq!(reader.push(b"\n\n"), Progress::Done { consumed: 1, verdict });
     }
 }
 
@@ -804,45 +653,22 @@ fn damaged_heads_end_where_the_slow_twin_says_and_are_never_accepted_without_the
         state ^= state << 17;
         usize::try_from(state >> 33).unwrap_or(0) % bound
     };
-    let splices: [&[u8]; 12] = [
-        b"\r",
-        b"\n",
-        b"\r\n",
-        b"\r\n\r\n",
-        b"\0",
-        b" ",
-        b",",
-        b":",
-        b"Host: a\r\n",
-        b"\xff",
-        b"",
-        b"a",
-    ];
+    let splices: [&[u8]; 12] =
+        [b"\r", b"\n", b"\r\n", b"\r\n\r\n", b"\0", b" ", b",", b":", b"Host: a\r\n", b"\xff", b"", b"a"];
     let (mut upgrades, mut refusals) = (0, 0);
     for round in 0..3000 {
         let mut head = HANDSHAKE.as_bytes().to_vec();
         for _ in 0..random(3) {
             let start = random(head.len());
             let end = (start + random(3)).min(head.len());
-            let splice = splices
-                .get(random(splices.len()))
-                .copied()
-                .unwrap_or_default();
+            let splice = splices.get(random(splices.len())).copied().unwrap_or_default();
             head.splice(start..end, splice.iter().copied());
         }
         let context = format!("seed {seed}, round {round}: {}", head.escape_ascii());
         let (consumed, verdict) = feed([head.as_slice()]);
         assert_eq!(feed(head.chunks(1)), feed([head.as_slice()]), "{context}");
-        assert_eq!(
-            feed(head.chunks(1 + random(40))),
-            feed([head.as_slice()]),
-            "{context}"
-        );
-        assert_eq!(
-            verdict.as_ref().map(|_| consumed),
-            slow_end(&head),
-            "{context}"
-        );
+        assert_eq!(feed(head.chunks(1 + random(40))), feed([head.as_slice()]), "{context}");
+        assert_eq!(verdict.as_ref().map(|_| consumed), slow_end(&head), "{context}");
         match verdict {
             Some(Verdict::Upgrade(_)) => {
                 upgrades += 1;
@@ -855,10 +681,7 @@ fn damaged_heads_end_where_the_slow_twin_says_and_are_never_accepted_without_the
             Some(Verdict::Health { .. }) | None => {}
         }
     }
-    assert!(
-        upgrades > 500 && refusals > 500,
-        "{upgrades} upgrades, {refusals} refusals"
-    );
+    assert!(upgrades > 500 && refusals > 500, "{upgrades} upgrades, {refusals} refusals");
 }
 
 fn refusal_bytes(refusal: Refusal, head_only: bool) -> String {
@@ -873,10 +696,7 @@ fn accepted_handshakes_are_answered_to_the_byte() {
         Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
     for (head, answer) in [
         (HANDSHAKE.to_owned(), accepted.to_owned()),
-        (
-            add(HANDSHAKE, "Sec-WebSocket-Protocol: chat, b"),
-            add(accepted, "Sec-WebSocket-Protocol: chat"),
-        ),
+        (add(HANDSHAKE, "Sec-WebSocket-Protocol: chat, b"), add(accepted, "Sec-WebSocket-Protocol: chat")),
     ] {
         let (_, verdict) = feed([head.as_bytes()]);
         let mut out = Vec::new();
@@ -891,10 +711,7 @@ fn accepted_handshakes_are_answered_to_the_byte() {
 fn health_is_answered_to_the_byte() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n\
         Content-Length: 7\r\nConnection: close\r\n\r\n";
-    for (head_only, answer) in [
-        (false, format!("{head}{{\"a\":1}}")),
-        (true, head.to_owned()),
-    ] {
+    for (head_only, answer) in [(false, format!("{head}{{\"a\":1}}")), (true, head.to_owned())] {
         let mut out = Vec::new();
         write_health("{\"a\":1}", head_only, &mut out);
         assert_eq!(String::from_utf8_lossy(&out), answer);
@@ -920,13 +737,7 @@ fn refusals_are_answered_to_the_byte() {
             67,
             "Not found: use /health, /desktop/{sessionId} or /mobile/{sessionId}",
         ),
-        (
-            Refusal::MethodNotAllowed,
-            "405 Method Not Allowed",
-            "Allow: GET, HEAD\r\n",
-            15,
-            "Use GET or HEAD",
-        ),
+        (Refusal::MethodNotAllowed, "405 Method Not Allowed", "Allow: GET, HEAD\r\n", 15, "Use GET or HEAD"),
         (
             Refusal::UpgradeMethod,
             "405 Method Not Allowed",
@@ -989,29 +800,16 @@ fn every_refusal_is_a_well_formed_answer_that_closes_and_says_one_thing() {
         let text = refusal_bytes(refusal, false);
         let mut fields = [httparse::EMPTY_HEADER; 8];
         let mut response = httparse::Response::new(&mut fields);
-        let parsed = response
-            .parse(text.as_bytes())
-            .expect("answers are well-formed");
+        let parsed = response.parse(text.as_bytes()).expect("answers are well-formed");
         assert!(parsed.is_complete(), "{text}");
         let (head, body) = text.split_once("\r\n\r\n").expect("answers have a head");
         assert_eq!(refusal_bytes(refusal, true), format!("{head}\r\n\r\n"));
         assert_eq!(response.code, Some(refusal.answer().status), "{text}");
         let fields = &*response.headers;
-        assert_eq!(
-            only_value(fields, "connection"),
-            Some(&b"close"[..]),
-            "{text}"
-        );
+        assert_eq!(only_value(fields, "connection"), Some(&b"close"[..]), "{text}");
         let length = body.len().to_string();
-        assert_eq!(
-            only_value(fields, "content-length"),
-            Some(length.as_bytes()),
-            "{text}"
-        );
-        assert!(
-            !body.is_empty() && !body.contains(['\r', '\n']) && !body.ends_with('.'),
-            "{text}"
-        );
+        assert_eq!(only_value(fields, "content-length"), Some(length.as_bytes()), "{text}");
+        assert!(!body.is_empty() && !body.contains(['\r', '\n']) && !body.ends_with('.'), "{text}");
         let later = ALL_REFUSALS.iter().skip(index + 1);
         for other in later {
             assert_ne!(refusal.answer().sentence, other.answer().sentence);

@@ -1,1 +1,270 @@
+use super::super::limits::SMALL_MESSAGE_BYTES_MAX as SMALL;
 use super::*;
+
+const LIMIT: usize = 1 << 20;
+
+/// A client's frame: `first` is its first byte, the mask is not zero.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [0x37, 0xFA, 0x21, 0x3D];
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ 0..=125 => frame.push(0x80 | u8::try_from(length).unwrap()),
+        length @ 126..=0xFFFF => {
+            frame.push(0x80 | 126);
+            frame.extend(u16::try_from(length).unwrap().to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend(mask);
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+fn text(text: &str) -> Incoming {
+    Incoming::Text(text.into())
+}
+
+/// A stream that gives its bytes in pieces of `step`, then blocks.
+struct Pieces<'a> {
+    bytes: &'a [u8],
+    step: usize,
+}
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.bytes.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = self.step.min(buffer.len());
+        let mut piece = self.bytes.get(..count).unwrap_or(self.bytes);
+        let count = piece.read(buffer)?;
+        self.bytes = &self.bytes[count..];
+        Ok(count)
+    }
+}
+
+/// Feeds bytes in pieces; what came out, and what state is left.
+fn feed(bytes: &[u8], step: usize) -> (Vec<Incoming>, Option<Refused>, Inbound) {
+    feed_with(&mut Receiver::default(), Inbound::default(), bytes, step, false)
+}
+
+fn feed_with(
+    receiver: &mut Receiver,
+    mut inbound: Inbound,
+    bytes: &[u8],
+    step: usize,
+    discard: bool,
+) -> (Vec<Incoming>, Option<Refused>, Inbound) {
+    let mut stream = Pieces { bytes, step };
+    let mut all = Vec::new();
+    while let Ok((count, _)) = inbound.read_from(&mut stream, receiver) {
+        assert!(count > 0);
+        loop {
+            match inbound.next(receiver, LIMIT, discard) {
+                Ok(Some(incoming)) => all.push(incoming),
+                Ok(None) => break,
+                Err(refused) => return (all, Some(refused), inbound),
+            }
+        }
+        inbound.keep_rest(receiver, Tick(7));
+    }
+    (all, None, inbound)
+}
+
+const STEPS: [usize; 5] = [usize::MAX, 1, 2, 7, 4096];
+
+#[test]
+fn messages_come_out_whole_however_their_bytes_are_cut() {
+    let large = "ä€𝄞x".repeat(SMALL / 4);
+    let huge = vec![0xA5; 300_000];
+    let rows: Vec<(&str, Vec<u8>, Vec<Incoming>)> = vec![
+        ("empty text", frame(0x81, b""), vec![text("")]),
+        ("text", frame(0x81, "{\"ü\":1}".as_bytes()), vec![text("{\"ü\":1}")]),
+        ("binary", frame(0x82, &[0, 255]), vec![Incoming::Binary(vec![0, 255].into())]),
+        ("125 bytes", frame(0x81, &[b'x'; 125]), vec![text(&"x".repeat(125))]),
+        ("126 bytes", frame(0x81, &[b'x'; 126]), vec![text(&"x".repeat(126))]),
+        ("the largest small", frame(0x81, &[b'x'; SMALL]), vec![text(&"x".repeat(SMALL))]),
+        ("large text", frame(0x81, large.as_bytes()), vec![text(&large)]),
+        ("larger than the buffer", frame(0x82, &huge), vec![Incoming::Binary(huge.clone().into())]),
+        ("ping", frame(0x89, b"payload"), vec![Incoming::Ping(Bytes::from_static(b"payload"))]),
+        ("pong", frame(0x8A, b""), vec![Incoming::Pong]),
+        (
+            "fragments, a ping between them, a character cut in two",
+            [
+                frame(0x01, b"\xE2\x82"),
+                frame(0x89, b"!"),
+                frame(0x00, b""),
+                frame(0x00, b"\xAC and"),
+                frame(0x80, b" more"),
+            ]
+            .concat(),
+            vec![Incoming::Ping(Bytes::from_static(b"!")), text("€ and more")],
+        ),
+        (
+            "a large fragment among small ones",
+            [frame(0x02, &[1, 2]), frame(0x00, &huge), frame(0x80, &[3])].concat(),
+            vec![Incoming::Binary([&[1, 2], &huge[..], &[3]].concat().into())],
+        ),
+        (
+            "one after the other",
+            [frame(0x81, b"1"), frame(0x82, &huge), frame(0x01, b"2"), frame(0x80, b""), frame(0x81, b"3")]
+                .concat(),
+            vec![text("1"), Incoming::Binary(huge.clone().into()), text("2"), text("3")],
+        ),
+        (
+            "close",
+            frame(0x88, &[0x03, 0xE9, b'b', b'y', b'e']),
+            vec![Incoming::Close { code: 1001, answer: CloseReason::Echo(1001, b"bye".to_vec()) }],
+        ),
+        (
+            "close without a code",
+            frame(0x88, b""),
+            vec![Incoming::Close { code: 1005, answer: CloseReason::Echo(1000, vec![]) }],
+        ),
+    ];
+    for (name, bytes, expected) in &rows {
+        for step in STEPS {
+            let (incoming, refused, inbound) = feed(bytes, step);
+            assert_eq!(refused, None, "{name}, step {step}");
+            assert!(incoming == *expected, "{name}, step {step}");
+            assert!(inbound.unfinished.is_none(), "{name}: nothing is kept between messages");
+            let behind = [&bytes[..], &[0x81]].concat();
+            let (incoming, refused, inbound) = feed(&behind, step);
+            assert!(incoming == *expected && refused.is_none(), "{name} and a byte, step {step}");
+            assert_eq!(inbound.unfinished_since(), Some(Tick(7)), "{name} and a byte, step {step}");
+        }
+    }
+}
+
+#[test]
+fn what_breaks_the_protocol_is_refused_and_what_came_before_it_is_not_lost() {
+    let too_large = |bytes, at_least| Refused {
+        reason: CloseReason::TooLarge,
+        error: Some(ClientError::MessageTooLarge { bytes, at_least, limit: LIMIT }),
+    };
+    let not_utf8 = || Refused::from(CloseReason::NotUtf8);
+    let announced = |first, length: u64| [&[first, 0xFF][..], &length.to_be_bytes(), &[1, 2, 3, 4]].concat();
+    let over = LIMIT as u64 + 1;
+    let rows: Vec<(&str, Vec<u8>, Refused)> = vec![
+        ("reserved bit", vec![0xC1], CloseReason::Protocol("Reserved bits must be zero").into()),
+        ("unmasked", vec![0x81, 0x01, b'x'], CloseReason::Protocol("Client frames must be masked").into()),
+        ("text not UTF-8", frame(0x81, b"ab\xFF"), not_utf8()),
+        ("text cut in a character", frame(0x81, b"ab\xE2\x82"), not_utf8()),
+        ("large text not UTF-8", frame(0x81, &[0xFF; 50_000]), not_utf8()),
+        ("first fragment not UTF-8", frame(0x01, b"\xFF"), not_utf8()),
+        ("second fragment not UTF-8", [frame(0x01, b"\xE2"), frame(0x00, b"x")].concat(), not_utf8()),
+        ("surrogate over fragments", [frame(0x01, b"\xED"), frame(0x00, b"\xA0\x80")].concat(), not_utf8()),
+        ("message ends in a character", [frame(0x01, b"\xE2\x82"), frame(0x80, b"")].concat(), not_utf8()),
+        ("close reason not UTF-8", frame(0x88, &[0x03, 0xE8, 0xFF]), not_utf8()),
+        (
+            "close code not allowed",
+            frame(0x88, &[0x03, 0xED]),
+            CloseReason::Protocol("Close code is not allowed").into(),
+        ),
+        ("over the limit, at its header", announced(0x81, over), too_large(over, false)),
+        ("absurd length", announced(0x82, u64::MAX >> 1), too_large(u64::MAX >> 1, false)),
+        (
+            "fragments over the limit",
+            [frame(0x02, &[0; 100]), announced(0x00, LIMIT as u64 - 99)].concat(),
+            too_large(over, true),
+        ),
+    ];
+    for (name, bytes, expected) in rows {
+        for step in STEPS {
+            let bytes = [frame(0x81, b"before"), bytes.clone()].concat();
+            let (incoming, refused, _) = feed(&bytes, step);
+            assert_eq!(incoming, [text("before")], "{name}, step {step}");
+            assert_eq!(refused.as_ref(), Some(&expected), "{name}, step {step}");
+        }
+    }
+}
+
+#[test]
+fn the_limit_itself_is_not_over_the_limit() {
+    let whole = vec![b'x'; LIMIT];
+    let fragments = [frame(0x01, &whole[1..]), frame(0x80, b"x")].concat();
+    for bytes in [frame(0x81, &whole), fragments] {
+        let (incoming, refused, _) = feed(&bytes, usize::MAX);
+        assert!(incoming.len() == 1 && refused.is_none());
+    }
+}
+
+#[test]
+fn a_refused_text_leaves_nothing_behind_for_the_next_connection() {
+    let mut receiver = Receiver::default();
+    let (_, refused, _) = feed_with(&mut receiver, Inbound::default(), &frame(0x81, b"\xFF"), 99, false);
+    assert!(refused.is_some());
+    receiver.clear();
+    let (incoming, refused, _) = feed_with(&mut receiver, Inbound::default(), &frame(0x81, b"ok"), 99, false);
+    assert_eq!((incoming, refused), (vec![text("ok")], None));
+}
+
+#[test]
+fn a_million_empty_fragments_cost_no_memory() {
+    let mut inbound = Inbound::default();
+    let mut receiver = Receiver::default();
+    let first = [frame(0x01, b"[1,"), frame(0x00, b"").repeat(1000)].concat();
+    for _ in 0..1000 {
+        let bytes = if inbound.unfinished.is_none() { &first } else { &frame(0x00, b"").repeat(1000) };
+        let (incoming, refused, next) = feed_with(&mut receiver, inbound, bytes, usize::MAX, false);
+        assert!(incoming.is_empty() && refused.is_none());
+        inbound = next;
+    }
+    let (incoming, _, inbound) = feed_with(&mut receiver, inbound, &frame(0x80, b"2]"), 1, false);
+    assert_eq!(incoming, [text("[1,2]")]);
+    assert!(inbound.unfinished.is_none());
+}
+
+#[test]
+fn discarding_skips_data_of_any_size_and_still_hears_control_frames() {
+    let close = Incoming::Close { code: 1000, answer: CloseReason::Echo(1000, vec![]) };
+    let huge = vec![7; 300_000];
+    let bytes = [
+        frame(0x81, b"\xFF not looked at"),
+        frame(0x02, &huge),
+        frame(0x8A, b""),
+        frame(0x80, b"end"),
+        frame(0x82, &vec![7; LIMIT + 1]),
+        frame(0x88, &[0x03, 0xE8]),
+    ]
+    .concat();
+    for step in [usize::MAX, 1, 4096] {
+        let all = feed_with(&mut Receiver::default(), Inbound::default(), &bytes, step, true);
+        assert_eq!((&all.0[..], &all.1), (&[Incoming::Pong, close.clone()][..], &None), "step {step}");
+    }
+    // Discarding may begin in the middle of a message, or of a large frame.
+    for (cut, before) in [(frame(0x01, b"begun"), frame(0x80, b"\xFF")), (frame(0x81, &huge), vec![])] {
+        let cut_at = cut.len().min(200_000);
+        let (_, _, inbound) = feed(&cut[..cut_at], usize::MAX);
+        assert!(inbound.unfinished.is_some());
+        let rest = [&cut[cut_at..], &before, &frame(0x88, &[0x03, 0xE8])].concat();
+        let (incoming, refused, _) = feed_with(&mut Receiver::default(), inbound, &rest, 999, true);
+        assert_eq!((incoming, refused), (vec![close.clone()], None));
+    }
+}
+
+#[test]
+fn a_messages_age_is_counted_from_its_first_byte_and_not_beyond_its_last() {
+    let mut receiver = Receiver::default();
+    let mut inbound = Inbound::default();
+    let message = frame(0x81, b"x");
+    let mut stream = [&message[..3], &message[3..], &message[..2], &message[2..]].concat();
+    let mut ages = Vec::new();
+    for (at, count) in [(1, 3), (2, message.len()), (3, message.len() - 3)] {
+        let piece: Vec<u8> = stream.drain(..count).collect();
+        inbound.read_from(&mut piece.as_slice(), &mut receiver).unwrap();
+        while inbound.next(&mut receiver, LIMIT, false).unwrap().is_some() {}
+        inbound.keep_rest(&mut receiver, Tick(at));
+        ages.push(inbound.unfinished_since());
+    }
+    // The second read ends one message and begins the next, whose age begins there.
+    assert_eq!(ages, [Some(Tick(1)), Some(Tick(2)), None]);
+
+    let (_, _, mut inbound) = feed(&frame(0x01, b"x"), 99);
+    assert_eq!(inbound.unfinished_since(), Some(Tick(7)));
+    inbound.excuse(std::time::Duration::from_millis(5));
+    assert_eq!(inbound.unfinished_since(), Some(Tick(12)));
+}

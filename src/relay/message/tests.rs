@@ -26,10 +26,7 @@ fn system_messages_read_as_the_contract_gives_them() {
             SystemMessage::PeerDisconnected(ClientType::Desktop),
             r#"{"type":"desktop_disconnected","timestamp":1700000000123}"#,
         ),
-        (
-            SystemMessage::Pong,
-            r#"{"type":"pong","timestamp":1700000000123}"#,
-        ),
+        (SystemMessage::Pong, r#"{"type":"pong","timestamp":1700000000123}"#),
         (
             SystemMessage::Error(&ClientError::PeerNotConnected(ClientType::Mobile)),
             r#"{"type":"error","error":"Mobile device not connected","code":"peer_not_connected","timestamp":1700000000123}"#,
@@ -65,38 +62,14 @@ fn system_messages_read_as_the_contract_gives_them() {
 fn every_close_frame_has_a_code_and_a_short_reason() {
     let reasons = [
         (CloseReason::Echo(4000, b"bye".to_vec()), 4000, "bye"),
-        (
-            CloseReason::Replaced(ClientType::Desktop),
-            1000,
-            "New desktop connection",
-        ),
-        (
-            CloseReason::Replaced(ClientType::Mobile),
-            1000,
-            "New mobile connection",
-        ),
+        (CloseReason::Replaced(ClientType::Desktop), 1000, "New desktop connection"),
+        (CloseReason::Replaced(ClientType::Mobile), 1000, "New mobile connection"),
         (CloseReason::SessionTimeout, 1000, "Session timeout"),
         (CloseReason::ShuttingDown, 1001, "Relay shutting down"),
-        (
-            CloseReason::Silent,
-            1001,
-            "Nothing received for two ping intervals",
-        ),
-        (
-            CloseReason::TakesNothing,
-            1001,
-            "Nothing taken for the stall timeout",
-        ),
-        (
-            CloseReason::MessageTimeout,
-            1001,
-            "Message did not arrive in time",
-        ),
-        (
-            CloseReason::Protocol("Reserved opcode"),
-            1002,
-            "Reserved opcode",
-        ),
+        (CloseReason::Silent, 1001, "Nothing received for two ping intervals"),
+        (CloseReason::TakesNothing, 1001, "Nothing taken for the stall timeout"),
+        (CloseReason::MessageTimeout, 1001, "Message did not arrive in time"),
+        (CloseReason::Protocol("Reserved opcode"), 1002, "Reserved opcode"),
         (CloseReason::NotUtf8, 1007, "Text must be UTF-8"),
         (CloseReason::TooLarge, 1009, "Message too large"),
         (CloseReason::NoRoom, 1013, "No room for this message now"),
@@ -106,10 +79,7 @@ fn every_close_frame_has_a_code_and_a_short_reason() {
         reason.write_frame(&mut frame);
         let [high, low] = u16::to_be_bytes(code);
         let length = u8::try_from(2 + text.len()).expect("short");
-        assert_eq!(
-            frame,
-            [&[0x88, length, high, low], text.as_bytes()].concat()
-        );
+        assert_eq!(frame, [&[0x88, length, high, low], text.as_bytes()].concat());
     }
 }
 
@@ -119,15 +89,9 @@ fn a_close_is_answered_with_its_own_code_or_refused() {
     let protocol = CloseReason::Protocol("Close code is not allowed");
     let rows = [
         (vec![], CloseReason::Echo(1000, vec![])),
-        (
-            vec![3],
-            CloseReason::Protocol("Close frame with half a code"),
-        ),
+        (vec![3], CloseReason::Protocol("Close frame with half a code")),
         (with(1000, b""), CloseReason::Echo(1000, vec![])),
-        (
-            with(1001, b"away"),
-            CloseReason::Echo(1001, b"away".to_vec()),
-        ),
+        (with(1001, b"away"), CloseReason::Echo(1001, b"away".to_vec())),
         (with(4999, b""), CloseReason::Echo(4999, vec![])),
         (with(1000, &[0xFF]), CloseReason::NotUtf8),
         (with(1005, b""), protocol.clone()),
@@ -168,11 +132,7 @@ fn any_json_value_passes_whatever_its_type_or_depth() {
     for (text, expected) in rows {
         let shown = &text[..text.len().min(80)];
         assert_eq!(check_json(text), Ok(()), "{shown}");
-        assert_eq!(
-            check_json_and_type(text).expect(shown).as_deref(),
-            expected,
-            "{shown}"
-        );
+        assert_eq!(check_json_and_type(text).expect(shown).as_deref(), expected, "{shown}");
     }
 }
 
@@ -213,12 +173,7 @@ fn text_that_is_not_json_is_refused_at_its_first_offending_byte() {
         let error = check_json(text).expect_err(text);
         assert_eq!(error.offset, offset, "{text:?}: {error}");
         assert_eq!(check_json_and_type(text), Err(error.clone()), "{text:?}");
-        assert!(
-            error
-                .to_string()
-                .starts_with(&format!("Invalid JSON at byte {offset}: ")),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with(&format!("Invalid JSON at byte {offset}: ")), "{error}");
         assert!(!error.to_string().contains(" line "), "{error}");
     }
 }
@@ -226,10 +181,7 @@ fn text_that_is_not_json_is_refused_at_its_first_offending_byte() {
 #[test]
 fn nothing_a_client_sent_can_forge_or_flood_a_log_line() {
     assert_eq!(Logged("bundle_update").to_string(), "bundle_update");
-    assert_eq!(
-        Logged("a\nINFO b\u{1b}[0m\"é").to_string(),
-        r#"a\nINFO b\u{1b}[0m\"\u{e9}"#
-    );
+    assert_eq!(Logged("a\nINFO b\u{1b}[0m\"é").to_string(), r#"a\nINFO b\u{1b}[0m\"\u{e9}"#);
     assert_eq!(Logged(&"x".repeat(1000)).to_string(), "x".repeat(64));
     assert_eq!(Logged(&"\n".repeat(1000)).to_string(), r"\n".repeat(32));
 }

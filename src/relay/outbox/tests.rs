@@ -1,3 +1,6 @@
+use std::io::IoSlice;
+
+use super::super::limits::FRAGMENT_BYTES_MAX;
 use super::*;
 
 /// A socket that takes at most `step` bytes a call and `room` in all, then blocks.
@@ -9,11 +12,7 @@ struct Socket {
 
 impl Socket {
     fn with_room(room: usize) -> Self {
-        Self {
-            taken: Vec::new(),
-            step: usize::MAX,
-            room,
-        }
+        Self { taken: Vec::new(), step: usize::MAX, room }
     }
 }
 
@@ -66,14 +65,8 @@ fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut open: Option<Vec<u8>> = None;
     for (first, payload) in frames(bytes) {
         match first & 0x0F {
-            0 => open
-                .as_mut()
-                .expect("a continuation continues something")
-                .extend(payload),
-            1 | 2 => assert!(
-                open.replace(payload).is_none(),
-                "a message within a message"
-            ),
+            0 => open.as_mut().expect("a continuation continues something").extend(payload),
+            1 | 2 => assert!(open.replace(payload).is_none(), "a message within a message"),
             _ => continue,
         }
         if first & 0x80 != 0 {
@@ -131,19 +124,11 @@ fn messages_of_every_size_leave_in_order_and_byte_for_byte() {
             outbox.push_message(&mut pool, Opcode::Text, Bytes::from(payload.clone()));
             expected.push(payload);
         }
-        let mut socket = Socket {
-            taken: Vec::new(),
-            step,
-            room: usize::MAX,
-        };
+        let mut socket = Socket { taken: Vec::new(), step, room: usize::MAX };
         let (total, end) = outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
         assert_eq!((total, end), (socket.taken.len(), WriteEnd::Drained));
         assert!(messages(&socket.taken) == expected, "step {step}");
-        assert!(
-            frames(&socket.taken)
-                .iter()
-                .all(|(_, payload)| payload.len() <= FRAGMENT_BYTES_MAX)
-        );
+        assert!(frames(&socket.taken).iter().all(|(_, payload)| payload.len() <= FRAGMENT_BYTES_MAX));
         assert!(outbox.is_empty());
         assert_eq!((outbox.queued_messages, outbox.queued_bytes), (0, 0));
     }
@@ -152,11 +137,9 @@ fn messages_of_every_size_leave_in_order_and_byte_for_byte() {
 #[test]
 fn a_reply_overtakes_between_two_messages_and_between_two_fragments() {
     // Room for the head of the first frame only: the reply comes right behind that frame.
-    for (first_message, room, replies_at) in [
-        (10, 5, 1),
-        (3 * FRAGMENT_BYTES_MAX, 1, 1),
-        (3 * FRAGMENT_BYTES_MAX, FRAGMENT_BYTES_MAX + 10 + 5, 2),
-    ] {
+    for (first_message, room, replies_at) in
+        [(10, 5, 1), (3 * FRAGMENT_BYTES_MAX, 1, 1), (3 * FRAGMENT_BYTES_MAX, FRAGMENT_BYTES_MAX + 10 + 5, 2)]
+    {
         let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
         push_sized(&mut outbox, &mut pool, first_message);
         push(&mut outbox, &mut pool, "second");
@@ -165,14 +148,8 @@ fn a_reply_overtakes_between_two_messages_and_between_two_fragments() {
         assert_eq!(end, WriteEnd::Blocked);
         outbox.reply(&mut pool, notice("reply"));
         let wire = [socket.taken, drain(&mut outbox, &mut pool)].concat();
-        let position = frames(&wire)
-            .iter()
-            .position(|(_, payload)| payload == b"reply");
-        assert_eq!(
-            position,
-            Some(replies_at),
-            "message of {first_message}, room {room}"
-        );
+        let position = frames(&wire).iter().position(|(_, payload)| payload == b"reply");
+        assert_eq!(position, Some(replies_at), "message of {first_message}, room {room}");
     }
 }
 
@@ -185,10 +162,8 @@ fn a_reply_never_splits_another_reply() {
     outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
     outbox.reply(&mut pool, notice("second reply"));
     let wire = [socket.taken, drain(&mut outbox, &mut pool)].concat();
-    let texts: Vec<_> = frames(&wire)
-        .into_iter()
-        .map(|(_, payload)| String::from_utf8(payload).unwrap())
-        .collect();
+    let texts: Vec<_> =
+        frames(&wire).into_iter().map(|(_, payload)| String::from_utf8(payload).unwrap()).collect();
     assert_eq!(texts, ["first reply", "second reply", "message"]);
 }
 
@@ -216,16 +191,8 @@ fn messages_not_taken_in_full_move_from_their_start_and_leave_a_whole_frame_behi
         (first_small + 1, 3, vec![3, 4]),
         (first_small + 6, 2, vec![3, 4]),
         (first_small + 6 + 1, 2, vec![3, 4, FRAGMENT_BYTES_MAX]),
-        (
-            first_small + 6 + FRAGMENT_BYTES_MAX + 10,
-            2,
-            vec![3, 4, FRAGMENT_BYTES_MAX],
-        ),
-        (
-            first_small + 6 + FRAGMENT_BYTES_MAX + 11,
-            2,
-            vec![3, 4, FRAGMENT_BYTES_MAX, FRAGMENT_BYTES_MAX],
-        ),
+        (first_small + 6 + FRAGMENT_BYTES_MAX + 10, 2, vec![3, 4, FRAGMENT_BYTES_MAX]),
+        (first_small + 6 + FRAGMENT_BYTES_MAX + 11, 2, vec![3, 4, FRAGMENT_BYTES_MAX, FRAGMENT_BYTES_MAX]),
     ];
     for (room, moved, frames_left) in rows {
         let (mut old, mut new, mut pool) = (Outbox::default(), Outbox::default(), Pool::default());
@@ -240,27 +207,16 @@ fn messages_not_taken_in_full_move_from_their_start_and_leave_a_whole_frame_behi
         assert_eq!(waiting.messages, moved, "room {room}");
         assert_eq!(old.queued_messages(), 0);
         let on_old = [socket.taken, drain(&mut old, &mut pool)].concat();
-        let lengths: Vec<usize> = frames(&on_old)
-            .iter()
-            .map(|(_, payload)| payload.len())
-            .collect();
+        let lengths: Vec<usize> = frames(&on_old).iter().map(|(_, payload)| payload.len()).collect();
         assert_eq!(lengths, frames_left, "room {room}");
 
         new.reply(&mut pool, notice("connected"));
         new.append(waiting);
         assert_eq!(new.queued_messages(), moved);
         let on_new = messages(&drain(&mut new, &mut pool));
-        let all = [
-            b"one".to_vec(),
-            b"two!".to_vec(),
-            vec![0xAB; large],
-            b"last".to_vec(),
-        ];
+        let all = [b"one".to_vec(), b"two!".to_vec(), vec![0xAB; large], b"last".to_vec()];
         assert_eq!(on_new[0], b"connected");
-        assert!(
-            on_new[1..] == all[4 - usize::try_from(moved).unwrap()..],
-            "room {room}"
-        );
+        assert!(on_new[1..] == all[4 - usize::try_from(moved).unwrap()..], "room {room}");
     }
 }
 
@@ -268,20 +224,14 @@ fn messages_not_taken_in_full_move_from_their_start_and_leave_a_whole_frame_behi
 fn congestion_begins_above_the_high_mark_and_ends_at_the_low_one() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push_sized(&mut outbox, &mut pool, 20 * HIGH_WATER_BYTES);
-    assert!(
-        !outbox.is_queue_congested(),
-        "one waiting message never pauses its sender"
-    );
+    assert!(!outbox.is_queue_congested(), "one waiting message never pauses its sender");
     push(&mut outbox, &mut pool, "second");
     assert!(outbox.is_queue_congested());
 
     let above_low = outbox.queued_bytes - LOW_WATER_BYTES - 1;
     let mut socket = Socket::with_room(above_low);
     outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
-    assert!(
-        outbox.is_queue_congested(),
-        "still a byte above the low mark"
-    );
+    assert!(outbox.is_queue_congested(), "still a byte above the low mark");
     socket.room = 1;
     outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
     assert!(!outbox.is_queue_congested());
@@ -290,10 +240,7 @@ fn congestion_begins_above_the_high_mark_and_ends_at_the_low_one() {
     let up_to_the_mark = HIGH_WATER_BYTES - outbox.queued_bytes - headers;
     push_sized(&mut outbox, &mut pool, up_to_the_mark);
     assert_eq!(outbox.queued_bytes, HIGH_WATER_BYTES);
-    assert!(
-        !outbox.is_queue_congested(),
-        "the mark itself is not above the mark"
-    );
+    assert!(!outbox.is_queue_congested(), "the mark itself is not above the mark");
     push_sized(&mut outbox, &mut pool, 0);
     assert!(outbox.is_queue_congested());
     outbox.take_messages();
@@ -322,9 +269,7 @@ fn what_waits_for_a_blocked_socket_keeps_no_room_to_spare() {
     push(&mut outbox, &mut pool, "small");
     let mut socket = Socket::with_room(0);
     outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
-    let Some(Item::Run(run)) = outbox.queue.front() else {
-        panic!("a run waits")
-    };
+    let Some(Item::Run(run)) = outbox.queue.front() else { panic!("a run waits") };
     assert!(run.bytes.capacity() < 64);
     assert_eq!(pool.take_buffer().capacity(), RUN_BYTES_MAX);
 }
@@ -334,9 +279,7 @@ fn a_turn_ends_at_its_allowance_and_an_error_ends_the_connection() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push_sized(&mut outbox, &mut pool, 20 * FRAGMENT_BYTES_MAX);
     let mut socket = Socket::with_room(usize::MAX);
-    let (taken, end) = outbox
-        .write_to(&mut socket, &mut pool, FRAGMENT_BYTES_MAX)
-        .unwrap();
+    let (taken, end) = outbox.write_to(&mut socket, &mut pool, FRAGMENT_BYTES_MAX).unwrap();
     assert_eq!(end, WriteEnd::Allowance);
     assert!((FRAGMENT_BYTES_MAX..3 * FRAGMENT_BYTES_MAX).contains(&taken));
 
@@ -349,8 +292,6 @@ fn a_turn_ends_at_its_allowance_and_an_error_ends_the_connection() {
             Ok(())
         }
     }
-    let error = outbox
-        .write_to(&mut Broken, &mut pool, usize::MAX)
-        .unwrap_err();
+    let error = outbox.write_to(&mut Broken, &mut pool, usize::MAX).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }

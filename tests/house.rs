@@ -1,0 +1,596 @@
+//! The style of the house as a test: who may import what, how large things may grow, what may not stay.
+//!
+//! The rules see tokens, with comments and literals left out, and rely on what rustfmt does to a file.
+//! They are meant for slips, not for tricks. The tables come first: a new file needs its row there.
+
+use std::fs;
+use std::path::Path;
+
+/// The modules of `src/relay`: each may import only those before it. `mod` stands for `mod.rs`, which may
+/// import all of `src/relay`; so may what comes after it, the parts that `mod.rs` is divided into.
+const RELAY_ORDER: &[&str] = &[
+    "limits",
+    "time",
+    "ids",
+    "readiness",
+    "wheel",
+    "frame",
+    "handshake",
+    "message",
+    "pace",
+    "pool",
+    "outbox",
+    "session",
+    "inbound",
+    "effect",
+    "connection",
+    "counters",
+    "mod",
+];
+
+/// What the files outside `src/relay` may import of the crate. The first row that fits a file counts; one
+/// that ends in `/` is for a folder.
+const OUTER_FILES: &[(&str, &[&str])] = &[
+    ("src/lib.rs", &["crate"]),
+    ("src/main.rs", &["crate"]),
+    ("src/clock.rs", &["crate::relay::time"]),
+    ("src/entropy.rs", &[]),
+    ("src/config.rs", &["crate::relay::limits"]),
+    ("src/config/", &["crate::relay::limits", "crate::config"]),
+    ("src/net/token.rs", &["crate::relay::ids"]),
+    ("src/net/", &["crate::relay", "crate::net", "crate::clock", "crate::entropy"]),
+];
+
+/// The doors to the outside world, and the files that may open them.
+const DOORS: &[(&str, &[&str])] = &[
+    ("Instant", &["src/clock.rs"]),
+    ("SystemTime", &["src/clock.rs"]),
+    ("getrandom", &["src/entropy.rs"]),
+    ("mio", &["src/net/"]),
+    ("signal_hook", &["src/net/"]),
+    ("signal_hook_mio", &["src/net/"]),
+    ("socket2", &["src/net/"]),
+    ("TcpListener", &["src/net/"]),
+    ("TcpStream", &["src/net/"]),
+    ("UdpSocket", &["src/net/"]),
+    ("std::thread", &[]),
+];
+
+/// The crate's name, under which the binary imports the library.
+const CRATE: &str = "apptuner_relay";
+
+const COLUMNS_MAX: usize = 120;
+/// Lines of a file, its tests left out.
+const FILE_LINES_MAX: usize = 500;
+/// Lines of a function, from its signature to its last brace.
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// Words that mark unfinished work, in code and comments alike.
+const MARKERS: &[&str] = &["FIXME", "XXX"];
+/// Macros that mark unfinished work.
+const UNFINISHED_MACROS: &[&str] = &["todo", "unimplemented", "dbg"];
+
+#[test]
+fn files_import_only_what_their_row_allows() {
+    hold_everywhere(imports_beyond_the_row);
+}
+
+#[test]
+fn clocks_entropy_and_sockets_stay_behind_their_doors() {
+    hold_everywhere(doors_opened_elsewhere);
+}
+
+#[test]
+fn lines_fit_into_120_columns() {
+    hold_everywhere(wide_lines);
+}
+
+#[test]
+fn files_stay_under_500_lines_and_functions_under_70() {
+    hold_everywhere(long_files);
+    hold_everywhere(long_functions);
+}
+
+#[test]
+fn nothing_unfinished_is_left_behind() {
+    hold_everywhere(unfinished_work);
+}
+
+#[test]
+fn nothing_is_unwrapped_outside_tests() {
+    hold_everywhere(unwraps);
+}
+
+#[test]
+fn every_file_is_a_module_of_the_crate() {
+    assert_none(&undeclared_files(&sources()));
+}
+
+#[test]
+fn rules_find_what_they_forbid_and_nothing_else() {
+    let lines = |count: usize| "    { step(); }\n".repeat(count);
+    let function =
+        |count: usize| format!("impl Turn {{\nfn run(bytes: [u8; 4]) {{\n{}}}\n}}\n", lines(count - 2));
+    let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", lines(600));
+    for (rule, path, text, expected) in [
+        (imports_beyond_the_row as Rule, "src/relay/wheel.rs", "use crate::relay::time::Tick;", &[][..]),
+        (imports_beyond_the_row, "src/relay/wheel.rs", "use super::{ids::Id,\n session,\n limits::*};", &[2]),
+        (imports_beyond_the_row, "src/relay/wheel.rs", "\nfn f() { crate::relay::frame::parse(); }", &[2]),
+        (
+            imports_beyond_the_row,
+            "src/relay/wheel.rs",
+            "use self::inner::Slot; use crate::relay::wheel::X;",
+            &[],
+        ),
+        (imports_beyond_the_row, "src/relay/wheel.rs", "use crate::relay::Relay;\nuse super::*;", &[1, 2]),
+        (
+            imports_beyond_the_row,
+            "src/relay/wheel/level.rs",
+            "use super::Wheel;\nuse super::super::frame::X;",
+            &[2],
+        ),
+        (imports_beyond_the_row, "src/relay/wheel.rs", "// crate::net\n/* crate::net */ \"crate::net\"", &[]),
+        (imports_beyond_the_row, "src/relay/wheel.rs", "#[cfg(test)]\nmod tests { use crate::net::X; }", &[]),
+        (
+            imports_beyond_the_row,
+            "src/relay/mod.rs",
+            "use crate::relay::frame;\nuse crate::{config, clock};",
+            &[2, 2],
+        ),
+        (imports_beyond_the_row, "src/relay/counters.rs", "use super::{limits::X, Relay};", &[1]),
+        (imports_beyond_the_row, "src/relay/util.rs", "", &[1]),
+        (imports_beyond_the_row, "src/relay.rs", "", &[1]),
+        (
+            imports_beyond_the_row,
+            "src/net/event_loop.rs",
+            "use crate::relay::Relay;\nuse crate::config::X;",
+            &[2],
+        ),
+        (imports_beyond_the_row, "src/net/token.rs", "use crate::relay::{ids::X, time::Tick};", &[1]),
+        (imports_beyond_the_row, "src/main.rs", "use apptuner_relay::{config, net};", &[]),
+        (imports_beyond_the_row, "src/config.rs", "use apptuner_relay::net;", &[1]),
+        (doors_opened_elsewhere, "src/relay/time.rs", "use std::time::{Duration, Instant};", &[1]),
+        (
+            doors_opened_elsewhere,
+            "src/relay/time.rs",
+            "use std::time;\nlet t = time::SystemTime::now();",
+            &[2],
+        ),
+        (doors_opened_elsewhere, "src/clock.rs", "use std::time::{Instant, SystemTime};", &[]),
+        (doors_opened_elsewhere, "src/clock.rs", "getrandom::u64();", &[1]),
+        (doors_opened_elsewhere, "src/entropy.rs", "getrandom::u64();", &[]),
+        (doors_opened_elsewhere, "src/net/token.rs", "use mio::Token; use socket2::Socket;", &[]),
+        (
+            doors_opened_elsewhere,
+            "src/main.rs",
+            "use ::mio::Poll;\nuse socket2;\nuse signal_hook_mio::v1_0;",
+            &[1, 2, 3],
+        ),
+        (doors_opened_elsewhere, "src/relay/frame.rs", "use std::net::{IpAddr, TcpStream};", &[1]),
+        (doors_opened_elsewhere, "src/relay/frame.rs", "fn f(l: TcpListener,\n u: UdpSocket) {}", &[1, 2]),
+        (doors_opened_elsewhere, "src/net/mod.rs", "use std::{\nnet::TcpListener, thread};", &[2]),
+        (doors_opened_elsewhere, "src/net/mod.rs", "std::thread::spawn::<_, ()>(run);", &[1]),
+        (wide_lines, "src/main.rs", &format!("{}\n{}", "ä".repeat(120), "x".repeat(121)), &[2]),
+        (long_files, "src/main.rs", &format!("{}{tests}", lines(500)), &[]),
+        (long_files, "src/main.rs", &format!("{tests}{}", lines(501)), &[501]),
+        (long_files, "src/relay/wheel/tests.rs", &lines(501), &[]),
+        (long_functions, "src/main.rs", &function(70), &[]),
+        (long_functions, "src/main.rs", &format!("trait T {{ fn f(); }}\n{}", function(71)), &[3]),
+        (long_functions, "src/main.rs", &format!("#[cfg(test)]\n{}", function(71)), &[]),
+        (unfinished_work, "src/main.rs", "// FIXME: later\n/* XXX */\n\"XXXL\"\n// todo!()", &[1, 2]),
+        (unfinished_work, "src/main.rs", "todo!()\ndbg!(1)\nunimplemented!()\nlet todo = 1;", &[1, 2, 3]),
+        (unwraps, "src/main.rs", "a\n.unwrap()\n.unwrap_or(1)\n#[cfg(test)]\nfn f() { b.unwrap() }", &[2]),
+        (unwraps, "src/main.rs", "\"\\\".unwrap()\"; '\\\\';\nx.unwrap()", &[2]),
+        (unwraps, "src/main.rs", "'\"'; b'\\''; r#\"\"\"#; x::<'a>.unwrap()", &[1]),
+    ] {
+        let breaches = rule(&Source::new(path, text));
+        assert_eq!(
+            breaches.iter().map(|(line, _)| *line).collect::<Vec<_>>(),
+            expected,
+            "{path}: {text}: {breaches:?}"
+        );
+    }
+    let declared = [("src/lib.rs", "pub mod relay;"), ("src/relay/mod.rs", "pub mod ids;\n// mod time;")];
+    let files = declared.into_iter().chain([("src/relay/ids.rs", ""), ("src/relay/time.rs", "")]);
+    let sources: Vec<Source> = files.map(|(path, text)| Source::new(path, text)).collect();
+    assert_eq!(undeclared_files(&sources), ["src/relay/time.rs:1: no `mod` declares this file"]);
+}
+
+/// A line, counted from 1, and the rule that it breaks.
+type Breach = (usize, String);
+type Rule = fn(&Source) -> Vec<Breach>;
+
+fn hold_everywhere(rule: Rule) {
+    let sources = sources();
+    assert!(!sources.is_empty(), "src holds no Rust file: the rules would hold for nothing");
+    let breaches = sources.iter().flat_map(|source| {
+        let place = move |(line, rule)| format!("{}:{line}: {rule}", source.path);
+        rule(source).into_iter().map(place)
+    });
+    assert_none(&breaches.collect::<Vec<_>>());
+}
+
+fn assert_none(breaches: &[String]) {
+    assert!(breaches.is_empty(), "\n{}\n", breaches.join("\n"));
+}
+
+fn imports_beyond_the_row(source: &Source) -> Vec<Breach> {
+    let own_module = source.module_path();
+    let Some((allowed, rule)) = row_of(&source.path) else {
+        return vec![(1, "the file has no row in tests/house.rs; give it one".to_owned())];
+    };
+    let beyond = |path: &ImportPath<'_>| {
+        let target = path.resolve(&own_module)?;
+        let is_allowed =
+            allowed.iter().any(|allowed| is_within(&target, allowed)) || is_within(&target, &own_module);
+        (!is_allowed).then(|| (path.line, format!("imports {}, but {rule}", target.join("::"))))
+    };
+    import_paths(&source.code).iter().filter_map(beyond).collect()
+}
+
+/// The paths that the row of the file at `path` allows, and the row in words; `None` if it has no row.
+fn row_of(path: &str) -> Option<(Vec<Vec<&str>>, String)> {
+    let split = |path: &'static str| path.split("::").collect();
+    let Some(in_relay) = path.strip_prefix("src/relay/") else {
+        let (_, allowed) = OUTER_FILES.iter().find(|(row, _)| fits(path, row))?;
+        return Some((allowed.iter().copied().map(split).collect(), format!("may import only {allowed:?}")));
+    };
+    let name = in_relay.split(['/', '.']).next()?;
+    let at = RELAY_ORDER.iter().position(|module| *module == name)?;
+    let allowed = RELAY_ORDER.iter().take(at + 1).map(|module| match *module {
+        "mod" => vec!["crate", "relay"],
+        module => vec!["crate", "relay", module],
+    });
+    Some((allowed.collect(), format!("relay/{name} may import only what comes before it in RELAY_ORDER")))
+}
+
+fn doors_opened_elsewhere(source: &Source) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    for path in import_paths(&source.code) {
+        for (door, keepers) in DOORS {
+            let door_segments: Vec<&str> = door.split("::").collect();
+            let is_opened =
+                path.segments.windows(door_segments.len()).any(|segments| segments == door_segments);
+            if is_opened && !keepers.iter().any(|row| fits(&source.path, row)) {
+                breaches.push((path.line, format!("opens {door}, allowed only in {keepers:?}")));
+            }
+        }
+    }
+    breaches
+}
+
+fn wide_lines(source: &Source) -> Vec<Breach> {
+    let widths = (1..).zip(source.text.lines().map(|line| line.chars().count()));
+    let wide = widths.filter(|&(_, width)| width > COLUMNS_MAX);
+    wide.map(|(line, width)| (line, format!("{width} columns, of {COLUMNS_MAX} allowed"))).collect()
+}
+
+fn long_files(source: &Source) -> Vec<Breach> {
+    let lines = if source.is_test() { 0 } else { source.text.lines().count() - source.test_lines };
+    let is_long = lines > FILE_LINES_MAX;
+    let breach = (lines, format!("{lines} lines without tests, of {FILE_LINES_MAX} allowed"));
+    is_long.then_some(breach).into_iter().collect()
+}
+
+fn long_functions(source: &Source) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    for (at, token) in source.code.iter().enumerate().filter(|(_, token)| token.text == "fn") {
+        // Without a name it is the type of a function pointer.
+        let Some(name) = source.code.get(at + 1).filter(|name| name.is_word()) else { continue };
+        let lines = line_of_end(&source.code, at) - token.line + 1;
+        if lines > FUNCTION_LINES_MAX {
+            let rule = format!("`{}` has {lines} lines, of {FUNCTION_LINES_MAX} allowed", name.text);
+            breaches.push((token.line, rule));
+        }
+    }
+    breaches
+}
+
+fn unfinished_work(source: &Source) -> Vec<Breach> {
+    let mut breaches = Vec::new();
+    for (line, text) in (1..).zip(source.text.lines()) {
+        let mut words = text.split(|character: char| !is_word_character(character));
+        if let Some(marker) = words.find(|word| MARKERS.contains(word)) {
+            breaches.push((line, format!("{marker} marks unfinished work")));
+        }
+    }
+    for (token, next) in pairs(&tokens(&source.text)) {
+        if UNFINISHED_MACROS.contains(&token.text.as_str()) && next.text == "!" {
+            breaches.push((token.line, format!("{}! marks unfinished work", token.text)));
+        }
+    }
+    breaches
+}
+
+fn unwraps(source: &Source) -> Vec<Breach> {
+    let calls = pairs(&source.code).filter(|(dot, name)| dot.text == "." && name.text == "unwrap");
+    calls.map(|(_, name)| (name.line, "unwrap() outside tests".to_owned())).collect()
+}
+
+/// Files that no `mod` leads to: the compiler never sees them.
+fn undeclared_files(sources: &[Source]) -> Vec<String> {
+    let mut declared = vec![vec!["crate".to_owned()]];
+    for source in sources {
+        for (_, name) in pairs(&tokens(&source.text)).filter(|(keyword, _)| keyword.text == "mod") {
+            let mut module = source.module_path();
+            module.push(name.text.clone());
+            declared.push(module);
+        }
+    }
+    let dead = sources.iter().filter(|source| !declared.contains(&source.module_path()));
+    dead.map(|source| format!("{}:1: no `mod` declares this file", source.path)).collect()
+}
+
+/// Whether the file at `path` is meant by `row`: its own path, or that of a folder with `/` at the end.
+fn fits(path: &str, row: &str) -> bool {
+    path == row || (row.ends_with('/') && path.starts_with(row))
+}
+
+/// Whether `target` names `module` or something in it.
+fn is_within(target: &[String], module: &[impl AsRef<str>]) -> bool {
+    target.len() >= module.len()
+        && target.iter().zip(module).all(|(target, module)| target == module.as_ref())
+}
+
+/// A file of `src`.
+struct Source {
+    /// From the root of the crate, with `/` between folders.
+    path: String,
+    text: String,
+    /// Its tokens without those of tests.
+    code: Vec<Token>,
+    /// Lines that hold tests.
+    test_lines: usize,
+}
+
+impl Source {
+    fn new(path: &str, text: &str) -> Self {
+        let mut source =
+            Self { path: path.to_owned(), text: text.to_owned(), code: Vec::new(), test_lines: 0 };
+        if !source.is_test() {
+            (source.code, source.test_lines) = without_tests(&tokens(text));
+        }
+        source
+    }
+
+    /// Whether the whole file is `mod tests`, or a part of it.
+    fn is_test(&self) -> bool {
+        self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+    }
+
+    /// The module that the file makes up, from `crate` on.
+    fn module_path(&self) -> Vec<String> {
+        let names = self.path.trim_start_matches("src/").trim_end_matches(".rs").split('/');
+        let names = names.filter(|name| !matches!(*name, "lib" | "main" | "mod"));
+        std::iter::once("crate").chain(names).map(str::to_owned).collect()
+    }
+}
+
+/// All Rust files of `src`, in order of path.
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![root.join("src")];
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("folder can be read") {
+            let path = entry.expect("entry can be read").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("file is UTF-8");
+                let path = path.strip_prefix(root).expect("src is below the root").to_string_lossy();
+                sources.push(Source::new(&path.replace('\\', "/"), &text));
+            }
+        }
+    }
+    sources.sort_by(|one, other| one.path.cmp(&other.path));
+    sources
+}
+
+/// A word, `::`, or any other character that is neither white space nor in a comment or a literal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Token {
+    line: usize,
+    text: String,
+}
+
+impl Token {
+    fn is_word(&self) -> bool {
+        self.text.chars().all(is_word_character)
+    }
+}
+
+fn is_word_character(character: char) -> bool {
+    character.is_alphanumeric() || character == '_'
+}
+
+fn tokens(text: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut line = 1;
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let hidden_length = hidden_length(rest);
+        let is_hidden = hidden_length > 0;
+        let (piece, after) = rest.split_at(if is_hidden { hidden_length } else { visible_length(rest) });
+        if !is_hidden && !first.is_whitespace() {
+            tokens.push(Token { line, text: piece.to_owned() });
+        }
+        line += piece.matches('\n').count();
+        rest = after;
+    }
+    tokens
+}
+
+fn visible_length(rest: &str) -> usize {
+    let word_end = rest.find(|character| !is_word_character(character)).unwrap_or(rest.len());
+    match rest.chars().next() {
+        _ if word_end > 0 => word_end,
+        Some(':') if rest.starts_with("::") => 2,
+        first => first.map_or(0, char::len_utf8),
+    }
+}
+
+/// The bytes of the comment or literal that `rest` begins with; 0 if it begins with neither.
+fn hidden_length(rest: &str) -> usize {
+    if rest.starts_with("//") {
+        return rest.find('\n').unwrap_or(rest.len());
+    }
+    if rest.starts_with("/*") {
+        return rest.find("*/").map_or(rest.len(), |end| end + 2);
+    }
+    let literal = rest.trim_start_matches(['b', 'c']);
+    let prefix_length = rest.len() - literal.len();
+    if prefix_length > 1 {
+        return 0;
+    }
+    let raw = literal.strip_prefix('r').unwrap_or_default();
+    let hashes = raw.len() - raw.trim_start_matches('#').len();
+    let (length, end) = if raw.trim_start_matches('#').starts_with('"') {
+        let fence = format!("\"{}", "#".repeat(hashes));
+        let opening = 1 + fence.len();
+        (literal.get(opening..).and_then(|body| body.find(&fence)).map(|body| opening + body), fence.len())
+    } else if literal.starts_with('"') {
+        (closing_quote(literal, '"'), 1)
+    } else if literal.starts_with('\'') && !is_lifetime(literal) {
+        (closing_quote(literal, '\''), 1)
+    } else {
+        return 0;
+    };
+    length.map_or(rest.len(), |length| prefix_length + length + end)
+}
+
+fn closing_quote(literal: &str, quote: char) -> Option<usize> {
+    let mut is_escaped = false;
+    let is_end = |&(_, character): &(usize, char)| {
+        let is_end = character == quote && !is_escaped;
+        is_escaped = character == '\\' && !is_escaped;
+        is_end
+    };
+    literal.char_indices().skip(1).find(is_end).map(|(at, _)| at)
+}
+
+fn is_lifetime(quoted: &str) -> bool {
+    let mut characters = quoted.chars().skip(1);
+    characters.next() != Some('\\') && characters.next() != Some('\'')
+}
+
+/// The tokens outside `#[cfg(test)]` items, and the number of lines that those items take.
+fn without_tests(tokens: &[Token]) -> (Vec<Token>, usize) {
+    const ATTRIBUTE: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
+    let mut code = Vec::new();
+    let mut test_lines = 0;
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        let attribute = tokens.iter().skip(at).take(ATTRIBUTE.len()).map(|token| token.text.as_str());
+        if attribute.eq(ATTRIBUTE) {
+            test_lines += line_of_end(tokens, at) - token.line + 1;
+            at = item_end(tokens, at) + 1;
+        } else {
+            code.push(token.clone());
+            at += 1;
+        }
+    }
+    (code, test_lines)
+}
+
+/// The index of the token that ends the item begun at `at`: its `;`, or the brace that closes its body.
+fn item_end(tokens: &[Token], at: usize) -> usize {
+    let mut depth = 0_usize;
+    for (index, token) in tokens.iter().enumerate().skip(at) {
+        match token.text.as_str() {
+            "(" | "[" | "{" => depth += 1,
+            ")" | "]" => depth = depth.saturating_sub(1),
+            "}" if depth > 1 => depth -= 1,
+            "}" => return index,
+            ";" if depth == 0 => return index,
+            _ => {}
+        }
+    }
+    tokens.len()
+}
+
+fn line_of_end(tokens: &[Token], at: usize) -> usize {
+    tokens.get(item_end(tokens, at)).or(tokens.last()).map_or(1, |end| end.line)
+}
+
+fn pairs(tokens: &[Token]) -> impl Iterator<Item = (&Token, &Token)> {
+    tokens.iter().zip(tokens.iter().skip(1))
+}
+
+/// A path as it stands in the code, in a `use` or elsewhere; a `use` with braces makes several.
+struct ImportPath<'a> {
+    line: usize,
+    segments: Vec<&'a str>,
+}
+
+impl ImportPath<'_> {
+    /// The path from `crate` on, if it leads through the crate's modules; `own_module` is where it stands.
+    fn resolve(&self, own_module: &[String]) -> Option<Vec<String>> {
+        let (first, rest) = self.segments.split_first().filter(|(_, rest)| !rest.is_empty())?;
+        let supers = self.segments.iter().take_while(|segment| **segment == "super").count();
+        let (base, rest) = match *first {
+            "crate" | CRATE => (vec!["crate".to_owned()], rest),
+            "self" => (own_module.to_vec(), rest),
+            "super" => {
+                let ancestor = own_module.iter().take(own_module.len().saturating_sub(supers)).cloned();
+                (ancestor.collect(), rest.get(supers - 1..).unwrap_or_default())
+            }
+            _ => return None,
+        };
+        Some(base.into_iter().chain(rest.iter().map(|&segment| segment.to_owned())).collect())
+    }
+}
+
+fn import_paths(tokens: &[Token]) -> Vec<ImportPath<'_>> {
+    let mut paths = Vec::new();
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        at = if token.is_word() { take_paths(tokens, at, &[], &mut paths) } else { at + 1 };
+    }
+    paths
+}
+
+/// Adds the paths that begin with `prefix` and go on at `at`, and returns the index behind them.
+fn take_paths<'a>(
+    tokens: &'a [Token],
+    at: usize,
+    prefix: &[&'a str],
+    paths: &mut Vec<ImportPath<'a>>,
+) -> usize {
+    let mut segments = prefix.to_vec();
+    let mut at = at;
+    while let Some(token) = tokens.get(at) {
+        let is_path_next = tokens.get(at + 1).is_some_and(|next| next.text == "::");
+        if token.text == "{" {
+            return take_branches(tokens, at + 1, &segments, paths);
+        }
+        // What follows `::` may also be the `<` of a turbofish.
+        if token.is_word() || token.text == "*" {
+            segments.push(&token.text);
+        }
+        if !is_path_next {
+            paths.push(ImportPath { line: token.line, segments });
+            return at + 1;
+        }
+        at += 2;
+    }
+    at
+}
+
+/// As `take_paths`, for all that stands between braces; `at` is behind the opening one.
+fn take_branches<'a>(
+    tokens: &'a [Token],
+    at: usize,
+    prefix: &[&'a str],
+    paths: &mut Vec<ImportPath<'a>>,
+) -> usize {
+    let mut at = at;
+    while let Some(token) = tokens.get(at) {
+        match token.text.as_str() {
+            "}" => return at + 1,
+            "," => at += 1,
+            _ => at = take_paths(tokens, at, prefix, paths),
+        }
+    }
+    at
+}
