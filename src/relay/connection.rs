@@ -377,14 +377,15 @@ impl<S: Read + Write> Connection<S> {
                 let pace = self.pace.as_ref().filter(|_| self.held_since.is_some());
                 let pace = pace.map(|pace| (pace.resumes_at(), Due::Pace));
                 let dues =
-                    [self.stall_due(settings), self.silence_due(settings), self.message_due(settings), pace];
+                    [self.stall_due(settings), self.message_due(settings), self.silence_due(settings), pace];
                 dues.into_iter().flatten().min_by_key(at)
             }
         }
     }
 
     fn stall_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
-        self.outbox.as_ref().map(|_| (self.taken_at.after(settings.stall_timeout), Due::Stall))
+        let is_blocked = self.outbox().is_some_and(Outbox::is_blocked);
+        is_blocked.then(|| (self.taken_at.after(settings.stall_timeout), Due::Stall))
     }
 
     fn silence_due(&self, settings: &Settings) -> Option<(Tick, Due)> {

@@ -62,12 +62,15 @@ impl<S: Read + Write> Relay<S> {
     }
 
     fn health(&self) -> String {
+        let version = env!("CARGO_PKG_VERSION");
+        let timestamp = self.now.unix_millis;
+        let (connections, sessions) = (self.connections(), self.sessions());
         format!(
-            r#"{{"status":"healthy","service":"apptuner-relay","version":"{}","timestamp":{},"connections":{},"sessions":{}}}"#,
-            env!("CARGO_PKG_VERSION"),
-            self.now.unix_millis,
-            self.connections(),
-            self.sessions(),
+            concat!(
+                r#"{{"status":"healthy","service":"apptuner-relay","version":"{}","timestamp":{},"#,
+                r#""connections":{},"sessions":{}}}"#
+            ),
+            version, timestamp, connections, sessions
         )
     }
 
@@ -229,7 +232,7 @@ impl<S: Read + Write> Relay<S> {
         };
         if matches!(slot.connection.phase, Phase::Open) {
             let header = ServerHeader::new(Opcode::Pong, true, payload.len());
-            slot.connection.outbox_mut(&mut self.pool).reply(&mut self.pool, |out| {
+            slot.connection.outbox_mut(&mut self.pool).control(&mut self.pool, |out| {
                 out.extend_from_slice(header.as_bytes());
                 out.extend_from_slice(payload);
             });

@@ -16,6 +16,8 @@ pub mod pace;
 mod parting;
 pub mod readiness;
 pub mod session;
+#[cfg(test)]
+mod tests;
 pub mod time;
 mod turn;
 pub mod wheel;
@@ -54,7 +56,8 @@ use wheel::{TimerKey, Wheel};
 ///    [`has_work`](Self::has_work).
 ///
 /// Streams must be non-blocking: `WouldBlock` is how they say that there is nothing to read, or
-/// no room to write. Nothing here panics on account of what a client sends.
+/// no room to write. A read that fills less than its buffer is taken to say that nothing is left
+/// until the next readiness, as it does on a socket. Nothing here panics on account of what a client sends.
 #[derive(Debug)]
 pub struct Relay<S> {
     settings: Settings,

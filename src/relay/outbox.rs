@@ -1,9 +1,11 @@
 //! What waits for one client, in the order in which its socket gets it.
 //!
-//! There are two lanes. *Replies* (the answer to the upgrade, error messages, pongs) go first, and
-//! may overtake at the end of any frame. The *queue* holds application messages and, in their
-//! place between them, notices and the close frame. Small messages stand as ready frames in runs;
-//! a large one is shared, not copied, and leaves in fragments whose headers are made beside it.
+//! There are two lanes. *Replies* (the answer to the upgrade, error messages, pongs) go first. The
+//! *queue* holds application messages and, in their place between them, notices and the close
+//! frame. A reply goes out as soon as the message begun is through; a control frame, which may
+//! stand between two fragments (RFC 6455, section 5.4), as soon as the fragment is. Small messages
+//! stand as ready frames in runs; a large one is shared, not copied, and leaves in fragments whose
+//! headers are made beside it.
 
 mod item;
 #[cfg(test)]
@@ -51,9 +53,10 @@ impl Pool {
     }
 
     /// Takes back an outbox that has run empty.
-    pub fn give_outbox(&mut self, outbox: Box<Outbox>) {
+    pub fn give_outbox(&mut self, mut outbox: Box<Outbox>) {
         debug_assert!(outbox.is_empty());
         if self.outboxes.len() < SPARE_OUTBOXES_MAX {
+            outbox.is_cut_short = false;
             self.outboxes.push(outbox);
         }
     }
@@ -82,8 +85,9 @@ pub struct Waiting {
 /// The two lanes of one client. Nothing in it but plain bytes, counts and shared payloads.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    replies: Vec<u8>,
-    replies_taken: usize,
+    /// Control frames that overtake the rest of a large message; otherwise they are replies.
+    controls: Lane,
+    replies: Lane,
     queue: VecDeque<Item>,
     /// Bytes of the front item, headers included, that the socket has taken.
     front_taken: usize,
@@ -93,13 +97,50 @@ pub struct Outbox {
     are_replies_congested: bool,
     /// Since the socket last took everything, it has refused some.
     is_blocked: bool,
+    /// The client has part of a message whose rest it will not get: nothing but control frames may
+    /// follow.
+    is_cut_short: bool,
+}
+
+/// Whole frames in one piece of memory, the first of which may be under way.
+#[derive(Debug, Default)]
+struct Lane {
+    bytes: Vec<u8>,
+    taken: usize,
+}
+
+impl Lane {
+    fn waiting(&self) -> &[u8] {
+        self.bytes.get(self.taken..).unwrap_or_default()
+    }
+
+    fn append(&mut self, pool: &mut Pool, write_frames: impl FnOnce(&mut Vec<u8>)) {
+        if self.bytes.capacity() == 0 {
+            self.bytes = pool.take_buffer();
+        }
+        write_frames(&mut self.bytes);
+    }
+
+    /// Forgets what the socket took of at most `taken` bytes; returns how many of them these were.
+    fn advance(&mut self, taken: usize, pool: &mut Pool) -> usize {
+        let taken = taken.min(self.waiting().len());
+        self.taken += taken;
+        if self.taken == self.bytes.len() {
+            self.taken = 0;
+            pool.give_buffer(std::mem::take(&mut self.bytes));
+        } else if self.taken > self.bytes.len() / 2 {
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+        }
+        taken
+    }
 }
 
 impl Outbox {
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.replies.is_empty()
+        self.queue.is_empty() && self.replies.bytes.is_empty() && self.controls.bytes.is_empty()
     }
 
     /// Whether the peer's reading must pause: more than the high-water mark waits, and more than
@@ -128,13 +169,25 @@ impl Outbox {
         self.queued_messages
     }
 
-    /// The lane that overtakes; append whole frames only.
+    /// Lets text frames, or the answer in HTTP, overtake the messages that wait.
     pub fn reply(&mut self, pool: &mut Pool, write_frames: impl FnOnce(&mut Vec<u8>)) {
-        if self.replies.capacity() == 0 {
-            self.replies = pool.take_buffer();
+        if !self.is_cut_short {
+            self.replies.append(pool, write_frames);
+            self.mark();
         }
-        write_frames(&mut self.replies);
+    }
+
+    /// Lets a control frame overtake them, and the rest of a large message begun as well.
+    pub fn control(&mut self, pool: &mut Pool, write_frame: impl FnOnce(&mut Vec<u8>)) {
+        // Elsewhere the replies are next in any case, and the first of them may be the 101.
+        let lane = if self.is_in_message() { &mut self.controls } else { &mut self.replies };
+        lane.append(pool, write_frame);
         self.mark();
+    }
+
+    /// Whether the client has some fragments of a message, and not all.
+    fn is_in_message(&self) -> bool {
+        self.is_cut_short || (self.front_taken > 0 && matches!(self.queue.front(), Some(Item::Large(_))))
     }
 
     /// Queues an application message.
@@ -184,9 +237,13 @@ impl Outbox {
     /// next is still a frame to the client.
     pub fn take_messages(&mut self) -> Waiting {
         let begun = self.begun_frame_rest();
+        if self.is_in_message() {
+            self.is_cut_short = true;
+            self.replies = Lane::default();
+        }
         if !begun.is_empty() {
-            self.replies.splice(..self.replies_taken, begun);
-            self.replies_taken = 0;
+            self.controls.bytes.splice(..self.controls.taken, begun);
+            self.controls.taken = 0;
         }
         let mut items = std::mem::take(&mut self.queue);
         if let Some(Item::Run(run)) = items.front_mut() {
@@ -258,12 +315,16 @@ impl Outbox {
 
     fn write_once<W: Write>(&self, socket: &mut W, allowance: usize) -> io::Result<usize> {
         let mut slices = Slices::within(allowance);
-        let mut from = self.front_taken;
-        if let Some((front, frame_end)) = self.begun_frame() {
-            front.gather(from, frame_end, &mut slices);
-            from = frame_end;
+        let (frame_end, message_end) = self.overtaking_points();
+        if let Some(front) = self.queue.front() {
+            front.gather(self.front_taken, frame_end, &mut slices);
+            slices.push(self.controls.waiting());
+            front.gather(frame_end, message_end, &mut slices);
+        } else {
+            slices.push(self.controls.waiting());
         }
-        slices.push(self.replies.get(self.replies_taken..).unwrap_or_default());
+        slices.push(self.replies.waiting());
+        let mut from = message_end;
         for item in &self.queue {
             if slices.is_full() {
                 break;
@@ -284,23 +345,29 @@ impl Outbox {
         (start < self.front_taken).then_some((front, end))
     }
 
+    /// How far the front item must be taken before a control frame may overtake, and before a reply
+    /// may: the end of the frame begun, and of the message begun.
+    fn overtaking_points(&self) -> (usize, usize) {
+        let frame_end = self.begun_frame().map_or(self.front_taken, |(_, frame_end)| frame_end);
+        match self.queue.front() {
+            Some(Item::Large(large)) if self.front_taken > 0 => (frame_end, large.wire_len()),
+            Some(_) | None => (frame_end, frame_end),
+        }
+    }
+
     /// Accounts for bytes that the socket took, in the order in which [`Self::write_once`] gave them.
-    fn advance(&mut self, mut taken: usize, pool: &mut Pool) {
-        if let Some((_, frame_end)) = self.begun_frame() {
-            let of_frame = taken.min(frame_end - self.front_taken);
-            self.advance_queue(of_frame, pool);
-            taken -= of_frame;
-        }
-        let of_replies = taken.min(self.replies.len() - self.replies_taken);
-        self.replies_taken += of_replies;
-        if self.replies_taken == self.replies.len() {
-            self.replies_taken = 0;
-            pool.give_buffer(std::mem::take(&mut self.replies));
-        } else if self.replies_taken > self.replies.len() / 2 {
-            self.replies.drain(..self.replies_taken);
-            self.replies_taken = 0;
-        }
-        self.advance_queue(taken - of_replies, pool);
+    fn advance(&mut self, taken: usize, pool: &mut Pool) {
+        let (frame_end, message_end) = self.overtaking_points();
+        let mut left = taken;
+        let of_frame = left.min(frame_end - self.front_taken);
+        self.advance_queue(of_frame, pool);
+        left -= of_frame;
+        left -= self.controls.advance(left, pool);
+        let of_message = left.min(message_end - frame_end);
+        self.advance_queue(of_message, pool);
+        left -= of_message;
+        left -= self.replies.advance(left, pool);
+        self.advance_queue(left, pool);
         self.mark();
     }
 
@@ -336,7 +403,8 @@ impl Outbox {
                 pool.give_buffer(std::mem::replace(&mut run.bytes, exact));
             }
         }
-        self.replies.shrink_to_fit();
+        self.controls.bytes.shrink_to_fit();
+        self.replies.bytes.shrink_to_fit();
     }
 
     fn mark(&mut self) {
@@ -344,6 +412,6 @@ impl Outbox {
         self.is_queue_congested =
             self.queued_messages > 1 && passes(self.is_queue_congested, self.queued_bytes);
         self.are_replies_congested =
-            passes(self.are_replies_congested, self.replies.len() - self.replies_taken);
+            passes(self.are_replies_congested, self.controls.waiting().len() + self.replies.waiting().len());
     }
 }

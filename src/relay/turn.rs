@@ -157,7 +157,7 @@ impl<S: Read + Write> Relay<S> {
         };
         slot.connection.note_pinged();
         let outbox = slot.connection.outbox_mut(&mut self.pool);
-        outbox.reply(&mut self.pool, |out| out.extend_from_slice(ping.as_bytes()));
+        outbox.control(&mut self.pool, |out| out.extend_from_slice(ping.as_bytes()));
     }
 
     fn fire_session(&mut self, key: SessionKey) {

@@ -37,7 +37,10 @@ fn system_messages_read_as_the_contract_gives_them() {
         ),
         (
             SystemMessage::Error(&ClientError::InvalidJson(json)),
-            r#"{"type":"error","error":"Invalid JSON at byte 5: expected `:`","code":"invalid_json","timestamp":1700000000123}"#,
+            concat!(
+                r#"{"type":"error","error":"Invalid JSON at byte 5: expected "#,
+                r#"`:`","code":"invalid_json","timestamp":1700000000123}"#
+            ),
         ),
         (
             SystemMessage::Error(&ClientError::MessageTooLarge {
@@ -45,11 +48,17 @@ fn system_messages_read_as_the_contract_gives_them() {
                 at_least: false,
                 limit: 67_108_864,
             }),
-            r#"{"type":"error","error":"Message of 71303168 bytes is over this relay's limit of 67108864 bytes (--max-message-size)","code":"message_too_large","timestamp":1700000000123}"#,
+            concat!(
+                r#"{"type":"error","error":"Message of 71303168 bytes is over this relay's limit of 67108864 "#,
+                r#"bytes (--max-message-size)","code":"message_too_large","timestamp":1700000000123}"#
+            ),
         ),
         (
             SystemMessage::Error(&ClientError::Undelivered(3)),
-            r#"{"type":"error","error":"3 messages were not delivered: their receiver disconnected","code":"undelivered","count":3,"timestamp":1700000000123}"#,
+            concat!(
+                r#"{"type":"error","error":"3 messages were not delivered: their receiver "#,
+                r#"disconnected","code":"undelivered","count":3,"timestamp":1700000000123}"#
+            ),
         ),
     ];
     for (message, expected) in rows {

@@ -135,22 +135,53 @@ fn messages_of_every_size_leave_in_order_and_byte_for_byte() {
 }
 
 #[test]
-fn a_reply_overtakes_between_two_messages_and_between_two_fragments() {
-    // Room for the head of the first frame only: the reply comes right behind that frame.
-    for (first_message, room, replies_at) in
-        [(10, 5, 1), (3 * FRAGMENT_BYTES_MAX, 1, 1), (3 * FRAGMENT_BYTES_MAX, FRAGMENT_BYTES_MAX + 10 + 5, 2)]
-    {
+fn a_control_frame_overtakes_at_the_next_fragment_and_a_reply_at_the_next_message() {
+    let fragments = 3 * FRAGMENT_BYTES_MAX;
+    let second_fragment = FRAGMENT_BYTES_MAX + 10 + 5;
+    // Length of the first message; bytes taken of it; where among the frames the two then stand.
+    let rows = [
+        (10, 0, 0, 1),
+        (10, 5, 1, 2),
+        (10, 12, 1, 2),
+        (fragments, 0, 0, 1),
+        (fragments, 1, 1, 4),
+        (fragments, FRAGMENT_BYTES_MAX + 10, 1, 4),
+        (fragments, second_fragment, 2, 4),
+    ];
+    for (first_message, room, control_at, reply_at) in rows {
         let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
         push_sized(&mut outbox, &mut pool, first_message);
         push(&mut outbox, &mut pool, "second");
         let mut socket = Socket::with_room(room);
         let (_, end) = outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
         assert_eq!(end, WriteEnd::Blocked);
+        outbox.control(&mut pool, |out| out.extend_from_slice(&[0x8A, 0]));
         outbox.reply(&mut pool, notice("reply"));
         let wire = [socket.taken, drain(&mut outbox, &mut pool)].concat();
-        let position = frames(&wire).iter().position(|(_, payload)| payload == b"reply");
-        assert_eq!(position, Some(replies_at), "message of {first_message}, room {room}");
+        let frames = frames(&wire);
+        let control = frames.iter().position(|(first, _)| *first == 0x8A);
+        let reply = frames.iter().position(|(_, payload)| payload == b"reply");
+        assert_eq!((control, reply), (Some(control_at), Some(reply_at)), "{first_message}, {room} taken");
+        assert_eq!(messages(&wire).len(), 3);
     }
+}
+
+#[test]
+fn behind_a_message_cut_short_only_control_frames_follow() {
+    let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
+    push_sized(&mut outbox, &mut pool, 3 * FRAGMENT_BYTES_MAX);
+    outbox.write_to(&mut Socket::with_room(5), &mut pool, usize::MAX).unwrap();
+    outbox.reply(&mut pool, notice("reply"));
+    outbox.take_messages();
+    outbox.reply(&mut pool, notice("another"));
+    outbox.control(&mut pool, |out| out.extend_from_slice(&[0x8A, 0]));
+    outbox.push_own(|out| out.extend_from_slice(&[0x88, 2, 3, 0xE8]));
+    let rest = drain(&mut outbox, &mut pool).split_off(FRAGMENT_BYTES_MAX + 10 - 5);
+    assert_eq!(rest, [0x8A, 0, 0x88, 2, 3, 0xE8]);
+    pool.give_outbox(Box::new(outbox));
+    let mut reused = pool.take_outbox();
+    reused.reply(&mut pool, notice("reply"));
+    assert!(!reused.is_empty(), "what an outbox went through is forgotten with it");
 }
 
 #[test]

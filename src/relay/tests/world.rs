@@ -1,0 +1,345 @@
+//! A relay among in-memory streams, on a clock that the test moves.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::super::effect::Effect;
+use super::super::ids::{ClientType, ConnectionId};
+use super::super::limits::Settings;
+use super::super::readiness::Readiness;
+use super::super::time::{Now, Tick};
+use super::super::{Relay, message};
+
+/// When every world begins: an arbitrary point on both clocks.
+const START: Now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000 };
+
+/// Both directions of one connection.
+#[derive(Debug, Default)]
+struct Wire {
+    to_relay: VecDeque<u8>,
+    from_relay: Vec<u8>,
+    /// Bytes that the client's side still takes.
+    room: usize,
+    is_client_done: bool,
+    is_reset: bool,
+    is_relay_done: bool,
+}
+
+/// The relay's end of a wire.
+#[derive(Clone, Debug)]
+pub(super) struct Stream(Rc<RefCell<Wire>>);
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        if wire.is_reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        if wire.to_relay.is_empty() && !wire.is_client_done {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        // A short read means that nothing is left, as it does on a socket.
+        wire.to_relay.make_contiguous();
+        wire.to_relay.read(buffer)
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        assert!(!wire.is_relay_done, "written to after the end of the stream");
+        if wire.is_reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        if wire.room == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let count = bytes.len().min(wire.room);
+        wire.room -= count;
+        wire.from_relay.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A client, seen from its own side.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) id: ConnectionId,
+    wire: Rc<RefCell<Wire>>,
+}
+
+/// What a client finds in what it received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Received {
+    Head(String),
+    Text(String),
+    Binary(Vec<u8>),
+    Ping,
+    Pong(Vec<u8>),
+    Close(u16, String),
+    /// The relay ended the stream.
+    End,
+}
+
+pub(super) fn text(text: &str) -> Received {
+    Received::Text(text.to_owned())
+}
+
+/// A system message without its timestamp, which is that of the world's clock.
+pub(super) fn system(start: &str) -> Received {
+    Received::Text(format!("{{{start}}}"))
+}
+
+pub(super) struct World {
+    pub(super) relay: Relay<Stream>,
+    now: Now,
+    clients: Vec<(ConnectionId, Rc<RefCell<Wire>>)>,
+    gone: Vec<ConnectionId>,
+}
+
+impl World {
+    pub(super) fn quiet() -> Self {
+        Self::with(Settings::default())
+    }
+
+    pub(super) fn with(settings: Settings) -> Self {
+        Self { relay: Relay::new(settings, [3, 5], START), now: START, clients: Vec::new(), gone: Vec::new() }
+    }
+
+    pub(super) fn connect(&mut self) -> Client {
+        let wire = Rc::new(RefCell::new(Wire { room: usize::MAX, ..Wire::default() }));
+        let addr = ([127, 0, 0, 1], 4000).into();
+        let id = self.relay.handle_accept(Stream(Rc::clone(&wire)), addr, self.now);
+        self.clients.push((id, Rc::clone(&wire)));
+        self.run_until_idle();
+        Client { id, wire }
+    }
+
+    /// A client in its session that has read its greeting, peer or not.
+    pub(super) fn join(&mut self, client_type: ClientType, session: &str) -> Client {
+        let client = self.connect();
+        self.send(&client, &upgrade(client_type, session));
+        let greeting = self.take(&client);
+        assert!(matches!(&greeting[..2], [Received::Head(_), Received::Text(_)]), "{greeting:?}");
+        client
+    }
+
+    /// A desktop and a mobile that have read their greetings.
+    pub(super) fn pair(&mut self, session: &str) -> (Client, Client) {
+        let desktop = self.join(ClientType::Desktop, session);
+        let mobile = self.join(ClientType::Mobile, session);
+        assert_eq!(self.take(&desktop), [system(r#""type":"mobile_connected""#)]);
+        (desktop, mobile)
+    }
+
+    /// Sends bytes, which the relay learns of in its next turn.
+    pub(super) fn queue(&mut self, client: &Client, bytes: &[u8]) {
+        client.wire.borrow_mut().to_relay.extend(bytes);
+        self.relay.handle_readiness(client.id, Readiness::READABLE);
+    }
+
+    /// Sends bytes and lets the relay work.
+    pub(super) fn send(&mut self, client: &Client, bytes: &[u8]) {
+        self.queue(client, bytes);
+        self.run_until_idle();
+    }
+
+    /// One turn, whatever it leaves over.
+    pub(super) fn turn(&mut self) {
+        self.relay.handle_turn(self.now);
+    }
+
+    pub(super) fn send_text(&mut self, client: &Client, text: &str) {
+        self.send(client, &frame(0x81, text.as_bytes()));
+    }
+
+    /// How many bytes more the client's side takes; what it takes at once is no event.
+    pub(super) fn set_room(&mut self, client: &Client, room: usize) {
+        client.wire.borrow_mut().room = room;
+        if room > 0 {
+            self.relay.handle_readiness(client.id, Readiness::WRITABLE);
+        }
+        self.run_until_idle();
+    }
+
+    /// The client ends its stream.
+    pub(super) fn close_tcp(&mut self, client: &Client) {
+        client.wire.borrow_mut().is_client_done = true;
+        let end = Readiness { is_read_closed: true, ..Readiness::READABLE };
+        self.relay.handle_readiness(client.id, end);
+        self.run_until_idle();
+    }
+
+    /// The client's stream fails.
+    pub(super) fn reset(&mut self, client: &Client) {
+        client.wire.borrow_mut().is_reset = true;
+        self.relay.handle_readiness(client.id, Readiness { is_failed: true, ..Readiness::default() });
+        self.run_until_idle();
+    }
+
+    /// Bytes that the relay has not read from a client.
+    pub(super) fn unread(&self, client: &Client) -> usize {
+        client.wire.borrow().to_relay.len()
+    }
+
+    /// Turns until nothing is left to do at this point in time.
+    pub(super) fn run_until_idle(&mut self) {
+        loop {
+            self.relay.handle_turn(self.now);
+            while let Some(effect) = self.relay.poll_effect() {
+                match effect {
+                    Effect::ShutdownWrite(id) => {
+                        self.relay.stream(id).expect("open").0.borrow_mut().is_relay_done = true;
+                    }
+                    Effect::Close { id, stream } => {
+                        stream.0.borrow_mut().is_relay_done = true;
+                        self.gone.push(id);
+                    }
+                    Effect::ResumeAccepting => {}
+                }
+            }
+            if !self.relay.has_work() {
+                return;
+            }
+        }
+    }
+
+    /// Moves the clock, stopping wherever the relay wants to be called.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let end = self.now.tick.after(time);
+        while let Some(deadline) = self.relay.next_deadline().filter(|&deadline| deadline <= end) {
+            self.set_tick(deadline);
+            self.run_until_idle();
+        }
+        self.set_tick(end);
+        self.run_until_idle();
+    }
+
+    fn set_tick(&mut self, tick: Tick) {
+        let unix_millis = START.unix_millis + (tick.0 - START.tick.0);
+        self.now = Now { tick, unix_millis };
+    }
+
+    pub(super) fn now(&self) -> Now {
+        self.now
+    }
+
+    pub(super) fn is_gone(&self, client: &Client) -> bool {
+        self.gone.contains(&client.id)
+    }
+
+    /// Takes everything the client received: the answer in HTTP if there is one, then messages.
+    pub(super) fn take(&mut self, client: &Client) -> Vec<Received> {
+        let mut wire = client.wire.borrow_mut();
+        let bytes = std::mem::take(&mut wire.from_relay);
+        let mut received = parse(&bytes);
+        if wire.is_relay_done {
+            received.push(Received::End);
+        }
+        received
+    }
+
+    /// All clients leave at once, and all windows pass: the relay must be as empty as it began.
+    pub(super) fn expect_empty_in_the_end(&mut self) {
+        for (id, wire) in &self.clients {
+            let mut wire = wire.borrow_mut();
+            wire.is_client_done = true;
+            wire.room = usize::MAX;
+            let end = Readiness { is_read_closed: true, is_writable: true, ..Readiness::READABLE };
+            self.relay.handle_readiness(*id, end);
+        }
+        self.run_until_idle();
+        self.pass(Duration::from_secs(3600));
+        let left = (self.relay.connections(), self.relay.sessions(), self.relay.timers());
+        assert_eq!(left, (0, 0, 0), "connections, sessions and timers left");
+    }
+}
+
+fn parse(mut bytes: &[u8]) -> Vec<Received> {
+    let mut received = Vec::new();
+    if bytes.starts_with(b"HTTP/") {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head") + 4;
+        let (head, rest) = bytes.split_at(end);
+        let head = String::from_utf8(head.to_vec()).expect("ASCII");
+        if !head.starts_with("HTTP/1.1 101 ") {
+            return vec![Received::Head(head + std::str::from_utf8(rest).expect("text"))];
+        }
+        received.push(Received::Head(head));
+        bytes = rest;
+    }
+    let mut open: Option<(u8, Vec<u8>)> = None;
+    while let [first, second, rest @ ..] = bytes {
+        let (length, rest) = match second {
+            126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
+            127 => (usize::try_from(u64::from_be_bytes(rest[..8].try_into().unwrap())).unwrap(), &rest[8..]),
+            length => (usize::from(*length), rest),
+        };
+        let Some((payload, behind)) = rest.split_at_checked(length) else { break };
+        bytes = behind;
+        match first & 0x0F {
+            0x8 => {
+                let reason = String::from_utf8(payload[2..].to_vec()).expect("UTF-8");
+                received.push(Received::Close(u16::from_be_bytes([payload[0], payload[1]]), reason));
+            }
+            0x9 => received.push(Received::Ping),
+            0xA => received.push(Received::Pong(payload.to_vec())),
+            opcode => {
+                assert_eq!(opcode != 0, open.is_none(), "a message within a message");
+                let message = open.get_or_insert_with(|| (opcode, Vec::new()));
+                message.1.extend_from_slice(payload);
+                if first & 0x80 != 0 {
+                    received.extend(open.take().map(|(opcode, payload)| message_of(opcode, payload)));
+                }
+            }
+        }
+    }
+    received
+}
+
+fn message_of(opcode: u8, payload: Vec<u8>) -> Received {
+    if opcode == 2 {
+        return Received::Binary(payload);
+    }
+    let text = String::from_utf8(payload).expect("UTF-8");
+    message::check_json(&text).expect("JSON");
+    match text.split_once(r#","timestamp":"#) {
+        Some((start, _)) => Received::Text(format!("{start}}}")),
+        None => Received::Text(text),
+    }
+}
+
+pub(super) fn upgrade(client_type: ClientType, session: &str) -> Vec<u8> {
+    format!(
+        "GET /{}/{session} HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        client_type.as_str()
+    )
+    .into_bytes()
+}
+
+/// A client's frame, masked.
+pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [1, 2, 3, 4];
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ 0..=125 => frame.push(0x80 | u8::try_from(length).unwrap()),
+        length @ 126..=0xFFFF => {
+            frame.push(0x80 | 126);
+            frame.extend(u16::try_from(length).unwrap().to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    frame.extend(mask);
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
