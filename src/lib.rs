@@ -1,4 +1,4 @@
-//! A relay that pairs a desktop app with a mobile app over WebSockets and carries JSON messages
+//! A relay that pairs a desktop app with a mobile app over WebSocket connections and carries JSON messages
 //! between them.
 #![forbid(unsafe_code)]
 

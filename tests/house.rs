@@ -145,7 +145,7 @@ fn rules_find_what_they_forbid_and_nothing_else() {
         (
             imports_beyond_the_row,
             "src/net/event_loop.rs",
-            "use crate::relay::Relay;\nuse crate::config::X;",
+            "use crate::relay::Relay;\nuse crate::tests::X;",
             &[2],
         ),
         (imports_beyond_the_row, "src/net/token.rs", "use crate::relay::{ids::X, time::Tick};", &[1]),

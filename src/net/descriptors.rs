@@ -28,7 +28,9 @@ pub fn file_limit() -> usize {
     usize::try_from(limit).unwrap_or(usize::MAX)
 }
 
-/// How many connections the limit leaves room for, beside those that are only told to come back.
+/// How many connections the limit leaves room for, beside those that are only told to come back;
+/// half of it where it is very low.
 pub(super) fn connections_max() -> usize {
-    file_limit().saturating_sub(DESCRIPTORS_RESERVED + REFUSALS_MAX).max(1)
+    let limit = file_limit();
+    (limit - (DESCRIPTORS_RESERVED + REFUSALS_MAX).min(limit / 2)).max(1)
 }

@@ -108,6 +108,10 @@ impl std::error::Error for BindError {}
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the system has many more errors than we have remedies"
+        )]
         match self {
             Self::Config(error) => write!(f, "{error}"),
             Self::Listen(addr, error) => {
@@ -169,10 +173,6 @@ impl Server {
         let clock = Clock::start();
         let stop =
             StopHandle { stops: Arc::default(), waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?) };
-        for Listener { local_addr, .. } in &listeners {
-            let limit = settings.max_connections;
-            info!(target: PROCESS, "max_connections={limit} Listening on ws://{local_addr}");
-        }
         Ok(Self {
             relay: Relay::new(settings, entropy::seed()?, clock.now()),
             poll,
@@ -208,6 +208,9 @@ impl Server {
 
     /// Serves until the server is stopped.
     pub fn run(&mut self) -> io::Result<Stopped> {
+        for Listener { local_addr, .. } in &self.listeners {
+            info!(target: PROCESS, "Listening on ws://{local_addr}");
+        }
         loop {
             if let Turn::Stopped(stopped) = self.turn(None)? {
                 return Ok(stopped);

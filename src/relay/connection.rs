@@ -241,7 +241,11 @@ impl<S: Read + Write> Connection<S> {
     pub fn read(&mut self, receiver: &mut Receiver, now: Tick) -> ReadEnd {
         let result = self.inbound.read_from(&mut self.stream, receiver);
         match result {
-            Ok((0, _)) => ReadEnd::Ended,
+            Ok((0, _)) if self.is_failed => ReadEnd::Failed,
+            Ok((0, _)) => {
+                self.is_readable = false;
+                ReadEnd::Ended
+            }
             Ok((count, may_have_more)) => {
                 // A short read empties the socket, unless the end of the stream lies behind it,
                 // for which no further event comes.
@@ -272,27 +276,23 @@ impl<S: Read + Write> Connection<S> {
             && let Some(outbox) = &mut self.outbox
         {
             let was_blocked = outbox.is_blocked();
-            match outbox.write_to(&mut self.stream, pool, WRITE_BYTES_PER_TURN) {
-                Ok((taken, end)) => {
-                    let is_progress = taken > 0 && (was_blocked || end != WriteEnd::Drained);
-                    if is_progress || (!was_blocked && end == WriteEnd::Blocked) {
-                        self.taken_at = now;
+            let Ok((taken, end)) = outbox.write_to(&mut self.stream, pool, WRITE_BYTES_PER_TURN) else {
+                // What came before the failure can still be read.
+                self.is_failed = true;
+                self.is_readable = true;
+                return FlushEnd::Idle;
+            };
+            let is_progress = taken > 0 && (was_blocked || end != WriteEnd::Drained);
+            if is_progress || (!was_blocked && end == WriteEnd::Blocked) {
+                self.taken_at = now;
+            }
+            match end {
+                WriteEnd::Allowance => return FlushEnd::More,
+                WriteEnd::Blocked => self.is_writable = false,
+                WriteEnd::Drained => {
+                    if let Some(outbox) = self.outbox.take() {
+                        pool.give_outbox(outbox);
                     }
-                    match end {
-                        WriteEnd::Allowance => return FlushEnd::More,
-                        WriteEnd::Blocked => self.is_writable = false,
-                        WriteEnd::Drained => {
-                            if let Some(outbox) = self.outbox.take() {
-                                pool.give_outbox(outbox);
-                            }
-                        }
-                    }
-                }
-                Err(_) => {
-                    // What came before the failure can still be read.
-                    self.is_failed = true;
-                    self.is_readable = true;
-                    return FlushEnd::Idle;
                 }
             }
         }
@@ -399,10 +399,9 @@ impl<S: Read + Write> Connection<S> {
     }
 
     fn message_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
-        let since = self.inbound.unfinished_since().filter(|_| self.held_since.is_none())?;
+        let (since, moved_at) = self.inbound.unfinished_since().filter(|_| self.held_since.is_none())?;
         let whole = since.after(settings.message_timeout);
-        let moving = self.heard_at.after(settings.stall_timeout);
-        Some((whole.min(moving), Due::Message))
+        Some((whole.min(moved_at.after(settings.stall_timeout)), Due::Message))
     }
 
     /// How long the client has been held, for the log.

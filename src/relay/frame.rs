@@ -127,9 +127,14 @@ pub fn parse_header(bytes: &[u8], in_message: bool) -> Result<Option<FrameHeader
         return Err(HeaderError::Unmasked);
     }
     let (length_bytes, payload_bytes) = match (length_byte, bytes) {
-        (126, &[_, _, a, b, ..]) => (2, u64::from(u16::from_be_bytes([a, b]))),
-        (127, &[_, _, a, b, c, d, e, f, g, h, ..]) => (8, u64::from_be_bytes([a, b, c, d, e, f, g, h])),
-        (126 | 127, _) => return Ok(None),
+        (126, [_, _, length @ ..]) => match length.first_chunk() {
+            Some(&length) => (2, u64::from(u16::from_be_bytes(length))),
+            None => return Ok(None),
+        },
+        (127, [_, _, length @ ..]) => match length.first_chunk() {
+            Some(&length) => (8, u64::from_be_bytes(length)),
+            None => return Ok(None),
+        },
         (length, _) => (0, u64::from(length)),
     };
     let shortest_form_max = match length_bytes {
@@ -236,6 +241,30 @@ pub fn server_frame_len(bytes: &[u8]) -> usize {
 #[must_use]
 pub const fn is_close_code_allowed(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+/// What the tests of other modules share.
+#[cfg(test)]
+pub(super) mod testing {
+    /// A client's frame: `first` is its first byte; masked, and not with zeros.
+    pub(in crate::relay) fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mask = [0x37, 0xFA, 0x21, 0x3D];
+        let mut frame = vec![first];
+        match payload.len() {
+            length @ 0..=125 => frame.push(0x80 | u8::try_from(length).unwrap()),
+            length @ 126..=0xFFFF => {
+                frame.push(0xFE);
+                frame.extend(u16::try_from(length).unwrap().to_be_bytes());
+            }
+            length => {
+                frame.push(0xFF);
+                frame.extend((length as u64).to_be_bytes());
+            }
+        }
+        frame.extend(mask);
+        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame
+    }
 }
 
 #[cfg(test)]

@@ -28,8 +28,8 @@ use fragments::Fragments;
 pub use receiver::Receiver;
 use receiver::take_large;
 
-/// Stands for the code of a close frame that carried none; never sent.
-const NO_STATUS_RECEIVED: u16 = 1005;
+/// Set in the first byte of a control frame (RFC 6455, section 5.5).
+const CONTROL_BIT: u8 = 0x08;
 
 /// Something whole that a client sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,10 @@ pub struct Inbound {
 struct Unfinished {
     /// When the first byte of it came; `None` until this is known to be the start of something.
     since: Option<Tick>,
+    /// When the last byte of it came. Control frames between its fragments are none of it.
+    moved_at: Tick,
+    /// Some of it came in the current read.
+    has_moved: bool,
     frame: PartialFrame,
     /// Whether a fragmented message is open.
     in_message: bool,
@@ -107,16 +111,19 @@ struct LargeFrame {
 }
 
 impl Inbound {
-    /// When the first byte came of a message that has not arrived whole; `None` between messages.
+    /// When the first byte came of a message that has not arrived whole, and when the last one so
+    /// far; `None` between messages.
     #[must_use]
-    pub fn unfinished_since(&self) -> Option<Tick> {
-        self.unfinished.as_ref()?.since
+    pub fn unfinished_since(&self) -> Option<(Tick, Tick)> {
+        let unfinished = self.unfinished.as_ref()?;
+        Some((unfinished.since?, unfinished.moved_at))
     }
 
     /// Reckons the time in which the relay did not read out of the age of an unfinished message.
     pub fn excuse(&mut self, held: std::time::Duration) {
-        if let Some(since) = self.unfinished.as_mut().and_then(|unfinished| unfinished.since.as_mut()) {
-            *since = since.after(held);
+        if let Some(unfinished) = &mut self.unfinished {
+            unfinished.since = unfinished.since.map(|since| since.after(held));
+            unfinished.moved_at = unfinished.moved_at.after(held);
         }
     }
 
@@ -129,17 +136,22 @@ impl Inbound {
         receiver: &mut Receiver,
     ) -> io::Result<(usize, bool)> {
         receiver.clear();
-        let partial = self.unfinished.as_mut().map(|unfinished| &mut unfinished.frame);
-        match partial {
-            Some(PartialFrame::Large(large)) if large.filled < large.frame_bytes => large.read_from(stream),
-            Some(PartialFrame::Small(bytes)) => {
+        let Some(unfinished) = &mut self.unfinished else {
+            return receiver.read_behind(&[], stream);
+        };
+        match &mut unfinished.frame {
+            PartialFrame::Large(large) if large.filled < large.frame_bytes => {
+                unfinished.has_moved = true;
+                large.read_from(stream)
+            }
+            PartialFrame::Small(bytes) => {
                 let result = receiver.read_behind(bytes, stream);
                 if result.is_ok() {
                     bytes.clear();
                 }
                 result
             }
-            Some(PartialFrame::Large(_) | PartialFrame::None) | None => receiver.read_behind(&[], stream),
+            PartialFrame::Large(_) | PartialFrame::None => receiver.read_behind(&[], stream),
         }
     }
 
@@ -200,10 +212,15 @@ impl Inbound {
     /// once after every read that brought something.
     pub fn keep_rest(&mut self, receiver: &mut Receiver, now: Tick) {
         let rest = receiver.bytes();
-        if !rest.is_empty() {
-            match &mut self.begin_unfinished().frame {
+        if let [first, ..] = rest {
+            let is_data = first & CONTROL_BIT == 0;
+            let unfinished = self.begin_unfinished();
+            unfinished.has_moved |= is_data;
+            match &mut unfinished.frame {
                 PartialFrame::Small(kept) => kept.extend_from_slice(rest),
-                frame => *frame = PartialFrame::Small(rest.to_vec()),
+                frame @ (PartialFrame::None | PartialFrame::Large(_)) => {
+                    *frame = PartialFrame::Small(rest.to_vec());
+                }
             }
             receiver.clear();
         } else if let Some(unfinished) = &mut self.unfinished
@@ -215,6 +232,9 @@ impl Inbound {
             self.unfinished = None;
         }
         if let Some(unfinished) = &mut self.unfinished {
+            if std::mem::take(&mut unfinished.has_moved) || unfinished.since.is_none() {
+                unfinished.moved_at = now;
+            }
             unfinished.since.get_or_insert(now);
         }
     }
@@ -290,20 +310,17 @@ impl Inbound {
     }
 
     fn interpret(&mut self, header: FrameHeader, message: Message) -> Result<Option<Incoming>, Refused> {
-        let payload = match message {
-            Message::Text(text) => return Ok(Some(Incoming::Text(text))),
-            message => message.into_data(),
-        };
+        if let Message::Text(text) = message {
+            return Ok(Some(Incoming::Text(text)));
+        }
+        let payload = message.into_data();
         match header.opcode {
             Opcode::Ping => Ok(Some(Incoming::Ping(payload))),
             Opcode::Pong => Ok(Some(Incoming::Pong)),
-            Opcode::Close => match answer_to_close(&payload) {
-                answer @ CloseReason::Echo(..) => {
-                    let code = if payload.is_empty() { NO_STATUS_RECEIVED } else { answer.code() };
-                    Ok(Some(Incoming::Close { code, answer }))
-                }
-                refusal => Err(refusal.into()),
-            },
+            Opcode::Close => {
+                let (code, answer) = answer_to_close(&payload)?;
+                Ok(Some(Incoming::Close { code, answer }))
+            }
             Opcode::Binary if header.is_final => Ok(Some(Incoming::Binary(payload))),
             Opcode::Text | Opcode::Binary | Opcode::Continuation => self.accept_fragment(header, &payload),
         }
@@ -317,6 +334,7 @@ impl Inbound {
             Opcode::Continuation | Opcode::Close | Opcode::Ping | Opcode::Pong => {}
         }
         unfinished.message.push(payload)?;
+        unfinished.has_moved = true;
         unfinished.in_message = !header.is_final;
         if unfinished.in_message {
             return Ok(None);

@@ -16,7 +16,7 @@ use std::fmt::{self, Write as _};
 
 use serde_core::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::frame::{Opcode, ServerHeader};
+use super::frame::{Opcode, ServerHeader, is_close_code_allowed};
 use super::ids::{ClientType, SessionId};
 use super::limits::{CLOSE_REASON_BYTES_MAX, LOGGED_CHARS_MAX};
 
@@ -189,21 +189,23 @@ impl CloseReason {
     }
 }
 
-/// Reads the payload of a client's close frame; the code and reason to answer it with
-/// (RFC 6455, sections 5.5.1 and 7.4).
-#[must_use]
-pub fn answer_to_close(payload: &[u8]) -> CloseReason {
+/// Stands for the code of a close frame that carried none; never sent (RFC 6455, section 7.1.5).
+const NO_STATUS_RECEIVED: u16 = 1005;
+
+/// Reads the payload of a client's close frame: its code, and what it is answered with, or why it
+/// is refused (RFC 6455, sections 5.5.1 and 7.4).
+pub fn answer_to_close(payload: &[u8]) -> Result<(u16, CloseReason), CloseReason> {
     match payload {
-        [] => CloseReason::Echo(1000, Vec::new()),
-        [_] => CloseReason::Protocol("Close frame with half a code"),
+        [] => Ok((NO_STATUS_RECEIVED, CloseReason::Echo(1000, Vec::new()))),
+        [_] => Err(CloseReason::Protocol("Close frame with half a code")),
         [high, low, reason @ ..] => {
             let code = u16::from_be_bytes([*high, *low]);
-            if !super::frame::is_close_code_allowed(code) {
-                CloseReason::Protocol("Close code is not allowed")
+            if !is_close_code_allowed(code) {
+                Err(CloseReason::Protocol("Close code is not allowed"))
             } else if std::str::from_utf8(reason).is_err() {
-                CloseReason::NotUtf8
+                Err(CloseReason::NotUtf8)
             } else {
-                CloseReason::Echo(code, reason.to_vec())
+                Ok((code, CloseReason::Echo(code, reason.to_vec())))
             }
         }
     }
@@ -225,11 +227,13 @@ impl fmt::Display for InvalidJson {
 
 /// Checks that a text is one JSON value, of any type and depth; builds nothing.
 pub fn check_json(text: &str) -> Result<(), InvalidJson> {
+    parse(text).map_err(|error| locate(text, &error))
+}
+
+fn parse(text: &str) -> serde_json::Result<()> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    deserializer
-        .deserialize_ignored_any(IgnoredAny)
-        .and_then(|_| deserializer.end())
-        .map_err(|error| locate(text, &error))
+    deserializer.deserialize_ignored_any(IgnoredAny)?;
+    deserializer.end()
 }
 
 /// Checks a text as [`check_json`] does, and reads its top-level `type` on the way.
@@ -246,9 +250,10 @@ pub fn check_json_and_type(text: &str) -> Result<Option<Cow<'_, str>>, InvalidJs
     }
 }
 
-/// Finds the offending byte: serde_json tells a line and the count of bytes it had consumed on it,
-/// which is one past the culprit, with two exceptions: a control character in a string is not
-/// consumed, and the four digits of an escape are consumed together.
+/// Finds the offending byte: `serde_json` tells a line and the count of bytes it had consumed on it,
+/// which is one past the culprit, with three exceptions: a control character in a string is not
+/// consumed, the four digits of an escape are consumed together, and the end of the text in the
+/// middle of a number is not told from a wrong byte.
 fn locate(text: &str, error: &serde_json::Error) -> InvalidJson {
     let mut reason = error.to_string();
     if let Some(end) = reason.rfind(" at line ") {
@@ -257,7 +262,13 @@ fn locate(text: &str, error: &serde_json::Error) -> InvalidJson {
     let lines = text.split_inclusive('\n');
     let line_start: usize = lines.take(error.line().saturating_sub(1)).map(str::len).sum();
     let consumed = line_start + error.column();
-    let offset = if error.is_eof() {
+    let ends_in_number = || {
+        // If a digit would mend it, the number was not wrong but cut short.
+        consumed == text.len()
+            && reason.starts_with("invalid number")
+            && parse(&format!("{text}0")).map_or_else(|error| error.is_eof(), |()| true)
+    };
+    let offset = if error.is_eof() || ends_in_number() {
         text.len()
     } else if reason.starts_with("control character") {
         consumed

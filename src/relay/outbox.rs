@@ -28,6 +28,7 @@ use item::{Item, Large, Run, Slices};
 pub struct Pool {
     buffers: Vec<Vec<u8>>,
     buffers_bytes: usize,
+    #[expect(clippy::vec_box, reason = "connections hold boxes, and get them back as they are")]
     outboxes: Vec<Box<Outbox>>,
 }
 
@@ -84,6 +85,7 @@ pub struct Waiting {
 
 /// The two lanes of one client. Nothing in it but plain bytes, counts and shared payloads.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about the lanes")]
 pub struct Outbox {
     /// Control frames that overtake the rest of a large message; otherwise they are replies.
     controls: Lane,

@@ -28,7 +28,7 @@ impl Pace {
     #[must_use]
     pub fn new(settings: &Settings) -> Option<Self> {
         let messages = settings.max_message_rate.map(u64::from);
-        (messages.is_some() || settings.max_byte_rate.is_some()).then(|| Self {
+        (messages.is_some() || settings.max_byte_rate.is_some()).then_some(Self {
             messages: Meter { units_per_second: messages, paid_at: 0 },
             bytes: Meter { units_per_second: settings.max_byte_rate, paid_at: 0 },
         })

@@ -238,8 +238,8 @@ impl<S: Read + Write> Relay<S> {
             }
         }
         self.touched.clear();
-        if !left_over.is_empty() {
-            left_over.into_iter().for_each(|id| self.touch(id));
+        for id in left_over {
+            self.touch(id);
         }
     }
 

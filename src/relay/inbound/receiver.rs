@@ -101,9 +101,10 @@ fn disguise(frame: &mut [u8], header: FrameHeader) {
 
 /// Headers were checked before: all that is left to go wrong is the text.
 fn refusal_of(error: &tungstenite::Error) -> Refused {
-    match error {
-        tungstenite::Error::Utf8(_) => CloseReason::NotUtf8.into(),
-        _ => CloseReason::Protocol("Malformed frame").into(),
+    if let tungstenite::Error::Utf8(_) = error {
+        CloseReason::NotUtf8.into()
+    } else {
+        CloseReason::Protocol("Malformed frame").into()
     }
 }
 

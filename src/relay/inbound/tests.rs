@@ -1,27 +1,8 @@
+use super::super::frame::testing::client_frame as frame;
 use super::super::limits::SMALL_MESSAGE_BYTES_MAX as SMALL;
 use super::*;
 
 const LIMIT: usize = 1 << 20;
-
-/// A client's frame: `first` is its first byte, the mask is not zero.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mask = [0x37, 0xFA, 0x21, 0x3D];
-    let mut frame = vec![first];
-    match payload.len() {
-        length @ 0..=125 => frame.push(0x80 | u8::try_from(length).unwrap()),
-        length @ 126..=0xFFFF => {
-            frame.push(0x80 | 126);
-            frame.extend(u16::try_from(length).unwrap().to_be_bytes());
-        }
-        length => {
-            frame.push(0x80 | 127);
-            frame.extend((length as u64).to_be_bytes());
-        }
-    }
-    frame.extend(mask);
-    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    frame
-}
 
 fn text(text: &str) -> Incoming {
     Incoming::Text(text.into())
@@ -134,7 +115,11 @@ fn messages_come_out_whole_however_their_bytes_are_cut() {
             let behind = [&bytes[..], &[0x81]].concat();
             let (incoming, refused, inbound) = feed(&behind, step);
             assert!(incoming == *expected && refused.is_none(), "{name} and a byte, step {step}");
-            assert_eq!(inbound.unfinished_since(), Some(Tick(7)), "{name} and a byte, step {step}");
+            assert_eq!(
+                inbound.unfinished_since(),
+                Some((Tick(7), Tick(7))),
+                "{name} and a byte, step {step}"
+            );
         }
     }
 }
@@ -153,7 +138,7 @@ fn what_breaks_the_protocol_is_refused_and_what_came_before_it_is_not_lost() {
         ("unmasked", vec![0x81, 0x01, b'x'], CloseReason::Protocol("Client frames must be masked").into()),
         ("text not UTF-8", frame(0x81, b"ab\xFF"), not_utf8()),
         ("text cut in a character", frame(0x81, b"ab\xE2\x82"), not_utf8()),
-        ("large text not UTF-8", frame(0x81, &[0xFF; 50_000]), not_utf8()),
+        ("large text not UTF-8", frame(0x81, &vec![0xFF; 50_000]), not_utf8()),
         ("first fragment not UTF-8", frame(0x01, b"\xFF"), not_utf8()),
         ("second fragment not UTF-8", [frame(0x01, b"\xE2"), frame(0x00, b"x")].concat(), not_utf8()),
         ("surrogate over fragments", [frame(0x01, b"\xED"), frame(0x00, b"\xA0\x80")].concat(), not_utf8()),
@@ -261,10 +246,34 @@ fn a_messages_age_is_counted_from_its_first_byte_and_not_beyond_its_last() {
         ages.push(inbound.unfinished_since());
     }
     // The second read ends one message and begins the next, whose age begins there.
-    assert_eq!(ages, [Some(Tick(1)), Some(Tick(2)), None]);
+    assert_eq!(ages, [Some((Tick(1), Tick(1))), Some((Tick(2), Tick(2))), None]);
 
     let (_, _, mut inbound) = feed(&frame(0x01, b"x"), 99);
-    assert_eq!(inbound.unfinished_since(), Some(Tick(7)));
+    assert_eq!(inbound.unfinished_since(), Some((Tick(7), Tick(7))));
     inbound.excuse(std::time::Duration::from_millis(5));
-    assert_eq!(inbound.unfinished_since(), Some(Tick(12)));
+    assert_eq!(inbound.unfinished_since(), Some((Tick(12), Tick(12))));
+}
+
+#[test]
+fn a_message_moves_with_its_own_bytes_and_not_with_pings_between_them() {
+    let mut receiver = Receiver::default();
+    let mut inbound = Inbound::default();
+    let ping = frame(0x89, b"still here");
+    let fragment = frame(0x00, b"more");
+    let large = frame(0x80, &vec![b'x'; 100_000]);
+    let pieces: [(&[u8], u64); 7] = [
+        (&frame(0x01, b"begun"), 0),
+        (&ping, 0),
+        (&ping[..5], 0),
+        (&ping[5..], 0),
+        (&[&ping[..], &fragment[..3]].concat(), 4),
+        (&[&fragment[3..], &large[..20_000]].concat(), 5),
+        (&large[20_000..99_000], 6),
+    ];
+    for (at, (piece, moved_at)) in (0..).zip(pieces) {
+        inbound.read_from(&mut &piece[..], &mut receiver).unwrap();
+        while inbound.next(&mut receiver, LIMIT, false).unwrap().is_some() {}
+        inbound.keep_rest(&mut receiver, Tick(at));
+        assert_eq!(inbound.unfinished_since(), Some((Tick(0), Tick(moved_at))), "piece {at}");
+    }
 }

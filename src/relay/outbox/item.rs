@@ -59,7 +59,7 @@ impl Item {
     pub(super) fn gather<'a>(&'a self, from: usize, to: usize, slices: &mut Slices<'a>) {
         match self {
             Self::Run(Run { bytes, .. }) | Self::Own(bytes) => {
-                slices.push(bytes.get(from..to).unwrap_or_default())
+                slices.push(bytes.get(from..to).unwrap_or_default());
             }
             Self::Large(large) => large.gather(from, to, slices),
         }
@@ -145,7 +145,7 @@ impl Large {
 
 /// What one system call is given.
 pub(super) struct Slices<'a> {
-    slices: [IoSlice<'a>; WRITE_SLICES_MAX],
+    parts: [IoSlice<'a>; WRITE_SLICES_MAX],
     len: usize,
     /// No more is added once this is used up; the last slice may exceed it.
     bytes_left: usize,
@@ -154,14 +154,14 @@ pub(super) struct Slices<'a> {
 impl<'a> Slices<'a> {
     /// Room for `bytes`, the last slice excepted.
     pub(super) fn within(bytes: usize) -> Self {
-        Self { slices: [IoSlice::new(&[]); WRITE_SLICES_MAX], len: 0, bytes_left: bytes }
+        Self { parts: [IoSlice::new(&[]); WRITE_SLICES_MAX], len: 0, bytes_left: bytes }
     }
 
     pub(super) fn push(&mut self, bytes: &'a [u8]) {
         if bytes.is_empty() || self.is_full() {
             return;
         }
-        if let Some(slice) = self.slices.get_mut(self.len) {
+        if let Some(slice) = self.parts.get_mut(self.len) {
             *slice = IoSlice::new(bytes);
             self.len += 1;
             self.bytes_left = self.bytes_left.saturating_sub(bytes.len());
@@ -173,6 +173,6 @@ impl<'a> Slices<'a> {
     }
 
     pub(super) fn as_slice(&self) -> &[IoSlice<'a>] {
-        self.slices.get(..self.len).unwrap_or_default()
+        self.parts.get(..self.len).unwrap_or_default()
     }
 }

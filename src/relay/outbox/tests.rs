@@ -120,7 +120,8 @@ fn messages_of_every_size_leave_in_order_and_byte_for_byte() {
         let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
         let mut expected = Vec::new();
         for (index, size) in sizes.into_iter().enumerate() {
-            let payload: Vec<u8> = (0..size).map(|at| (at * 31 + index) as u8).collect();
+            let payload: Vec<u8> =
+                (0..size).map(|at| u8::try_from((at * 31 + index) % 251).unwrap()).collect();
             outbox.push_message(&mut pool, Opcode::Text, Bytes::from(payload.clone()));
             expected.push(payload);
         }
@@ -314,15 +315,19 @@ fn a_turn_ends_at_its_allowance_and_an_error_ends_the_connection() {
     assert_eq!(end, WriteEnd::Allowance);
     assert!((FRAGMENT_BYTES_MAX..3 * FRAGMENT_BYTES_MAX).contains(&taken));
 
-    struct Broken;
-    impl Write for Broken {
-        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-            Err(io::ErrorKind::ConnectionReset.into())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
     let error = outbox.write_to(&mut Broken, &mut pool, usize::MAX).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+/// A socket that was reset.
+struct Broken;
+
+impl Write for Broken {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::ConnectionReset.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

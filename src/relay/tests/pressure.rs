@@ -19,9 +19,9 @@ fn flood(world: &mut World, client: &Client) -> usize {
 }
 
 fn numbers(received: &[Received]) -> Vec<usize> {
-    let number = |received: &Received| match received {
-        Received::Text(text) => text.strip_prefix(r#"{"n":"#)?.split(',').next()?.parse().ok(),
-        _ => None,
+    let number = |received: &Received| {
+        let Received::Text(text) = received else { return None };
+        text.strip_prefix(r#"{"n":"#)?.split(',').next()?.parse().ok()
     };
     received.iter().filter_map(number).collect()
 }

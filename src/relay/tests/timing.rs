@@ -16,6 +16,10 @@ fn minutes(count: u64) -> Duration {
     seconds(60 * count)
 }
 
+const fn just_under(time: Duration) -> Duration {
+    time.saturating_sub(MS)
+}
+
 fn close(code: u16, reason: &str) -> Received {
     Received::Close(code, reason.to_owned())
 }
@@ -43,7 +47,7 @@ fn a_head_not_complete_10_s_after_the_accept_is_answered_with_408() {
         world.pass(seconds(1));
         world.send(&slow, &[*byte]);
     }
-    world.pass(seconds(1) - MS);
+    world.pass(just_under(seconds(1)));
     assert_eq!((world.take(&slow), world.take(&silent)), (vec![], vec![]));
     world.pass(MS);
     for client in [&slow, &silent] {
@@ -70,7 +74,7 @@ fn a_session_without_messages_or_joins_for_30_minutes_is_closed_without_a_notice
     world.pass(seconds(20));
     world.send(&desktop, &frame(0x8A, b""));
     world.send(&mobile, &frame(0x8A, b""));
-    world.pass(seconds(40) - MS);
+    world.pass(just_under(seconds(40)));
     world.take(&desktop);
     assert!(
         world.take(&mobile).iter().all(|received| matches!(received, Received::Ping | Received::Text(_)))
@@ -97,7 +101,7 @@ fn a_message_with_no_peer_is_activity_and_an_answered_ping_is_none() {
     world.send_text(&desktop, "1");
     world.pass(seconds(9));
     world.send_text(&desktop, r#"{"type":"ping"}"#);
-    world.pass(seconds(1) - MS);
+    world.pass(just_under(seconds(1)));
     assert_eq!(world.relay.sessions(), 1);
     world.pass(MS);
     assert_eq!(world.relay.sessions(), 0);
@@ -111,13 +115,13 @@ fn an_empty_session_is_kept_for_5_minutes_and_a_client_that_comes_back_finds_it(
     pass_alive(&mut world, minutes(6), &[&mobile]);
     assert_eq!(world.relay.sessions(), 1, "one client is enough");
     world.close_tcp(&mobile);
-    world.pass(minutes(5) - MS);
+    world.pass(just_under(minutes(5)));
     assert_eq!(world.relay.sessions(), 1);
     let back = world.join(Mobile, "a");
     assert_eq!(world.relay.sessions(), 1);
     pass_alive(&mut world, minutes(2), &[&back]);
     world.close_tcp(&back);
-    world.pass(minutes(5) - MS);
+    world.pass(just_under(minutes(5)));
     assert_eq!(world.relay.sessions(), 1);
     world.pass(MS);
     assert_eq!((world.relay.sessions(), world.relay.timers()), (0, 0));
@@ -130,7 +134,7 @@ fn a_silent_client_is_pinged_after_30_s_and_ended_after_60() {
     world.pass(seconds(20));
     world.send_text(&mobile, "1");
     world.take(&desktop);
-    world.pass(seconds(10) - MS);
+    world.pass(just_under(seconds(10)));
     assert_eq!(world.take(&desktop), []);
     world.pass(MS);
     assert_eq!(world.take(&desktop), [Received::Ping]);
@@ -138,7 +142,7 @@ fn a_silent_client_is_pinged_after_30_s_and_ended_after_60() {
     world.pass(seconds(20));
     assert_eq!(world.take(&mobile), [Received::Ping]);
     world.send(&mobile, &frame(0x8A, b""));
-    world.pass(seconds(10) - MS);
+    world.pass(just_under(seconds(10)));
     assert_eq!(world.take(&desktop), [], "no second ping");
     world.pass(MS);
     assert_eq!(world.take(&desktop), [close(1001, "Nothing received for two ping intervals"), Received::End]);
@@ -159,7 +163,7 @@ fn any_sign_of_life_puts_the_ping_off() {
     // Half a frame is a sign of life, too.
     world.pass(seconds(29));
     world.send(&desktop, &[0x81]);
-    world.pass(seconds(30) - MS);
+    world.pass(just_under(seconds(30)));
     assert_eq!(world.take(&desktop), []);
     world.pass(MS);
     assert_eq!(world.take(&desktop), [Received::Ping]);
@@ -177,7 +181,7 @@ fn a_mobile_that_takes_no_byte_for_60_s_is_cut_off_and_the_desktop_told() {
         world.set_room(&mobile, 1);
     }
     world.take(&desktop);
-    pass_alive(&mut world, seconds(60) - MS, &[&desktop, &mobile]);
+    pass_alive(&mut world, just_under(seconds(60)), &[&desktop, &mobile]);
     assert!(!world.is_gone(&mobile));
     world.take(&desktop);
     world.pass(MS);
@@ -198,7 +202,7 @@ fn a_client_that_never_reads_its_own_replies_is_cut_off_too() {
     let desktop = world.join(Desktop, "a");
     world.set_room(&desktop, 0);
     world.send_text(&desktop, "?");
-    pass_alive(&mut world, seconds(60) - MS, &[&desktop]);
+    pass_alive(&mut world, just_under(seconds(60)), &[&desktop]);
     assert!(!world.is_gone(&desktop));
     world.pass(MS);
     assert!(world.is_gone(&desktop));
@@ -217,7 +221,7 @@ fn a_client_that_still_takes_bytes_is_not_judged_silent() {
     }
     assert!(!world.is_gone(&mobile));
     world.set_room(&mobile, usize::MAX);
-    world.pass(seconds(30) - MS);
+    world.pass(just_under(seconds(30)));
     world.send(&desktop, &frame(0x8A, b""));
     world.take(&mobile);
     world.pass(MS);
@@ -237,7 +241,7 @@ fn a_message_must_be_whole_within_5_minutes_and_never_stand_still_for_60_s() {
     world.pass(seconds(30));
     world.send(&mobile, &frame(0x8A, b""));
     world.send(&trickling, &bytes[10..11]);
-    world.pass(seconds(30) - MS);
+    world.pass(just_under(seconds(30)));
     assert_eq!(world.take(&standing), [Received::Ping]);
     world.pass(MS);
     let reason = close(1001, "Message did not arrive in time");
@@ -249,7 +253,7 @@ fn a_message_must_be_whole_within_5_minutes_and_never_stand_still_for_60_s() {
         world.send(&mobile, &frame(0x8A, b""));
         world.send(&trickling, &[*byte]);
     }
-    world.pass(seconds(30) - MS);
+    world.pass(just_under(seconds(30)));
     assert!(world.take(&trickling).iter().all(|received| !matches!(received, Received::Close(..))));
     world.pass(MS);
     assert_eq!(world.take(&trickling), [reason, Received::End]);
@@ -311,7 +315,7 @@ fn shutting_down_delivers_what_is_queued_closes_everybody_and_ends_with_the_grac
     world.run_until_idle();
     assert!(!world.relay.can_accept());
     let going_away = close(1001, "Relay shutting down");
-    assert_eq!(world.take(&desktop), [going_away.clone()]);
+    assert_eq!(world.take(&desktop), std::slice::from_ref(&going_away));
     let received = world.take(&asking);
     assert!(
         matches!(&received[..], [Received::Head(head), Received::End] if head.starts_with("HTTP/1.1 503 "))
@@ -329,7 +333,7 @@ fn shutting_down_delivers_what_is_queued_closes_everybody_and_ends_with_the_grac
     let (_desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
     world.relay.handle_shutdown(seconds(10), world.now());
-    world.pass(seconds(10) - MS);
+    world.pass(just_under(seconds(10)));
     assert!(!world.relay.is_drained());
     world.pass(MS);
     assert!(world.relay.is_drained(), "the grace ends whatever is missing");

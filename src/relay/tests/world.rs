@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::effect::Effect;
+pub(super) use super::super::frame::testing::client_frame as frame;
 use super::super::ids::{ClientType, ConnectionId};
 use super::super::limits::Settings;
 use super::super::readiness::Readiness;
@@ -185,6 +186,7 @@ impl World {
     }
 
     /// Bytes that the relay has not read from a client.
+    #[expect(clippy::unused_self, reason = "a client's view of the world")]
     pub(super) fn unread(&self, client: &Client) -> usize {
         client.wire.borrow().to_relay.len()
     }
@@ -236,7 +238,8 @@ impl World {
     }
 
     /// Takes everything the client received: the answer in HTTP if there is one, then messages.
-    pub(super) fn take(&mut self, client: &Client) -> Vec<Received> {
+    #[expect(clippy::unused_self, reason = "a client's view of the world")]
+    pub(super) fn take(&self, client: &Client) -> Vec<Received> {
         let mut wire = client.wire.borrow_mut();
         let bytes = std::mem::take(&mut wire.from_relay);
         let mut received = parse(&bytes);
@@ -322,24 +325,4 @@ pub(super) fn upgrade(client_type: ClientType, session: &str) -> Vec<u8> {
         client_type.as_str()
     )
     .into_bytes()
-}
-
-/// A client's frame, masked.
-pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mask = [1, 2, 3, 4];
-    let mut frame = vec![first];
-    match payload.len() {
-        length @ 0..=125 => frame.push(0x80 | u8::try_from(length).unwrap()),
-        length @ 126..=0xFFFF => {
-            frame.push(0x80 | 126);
-            frame.extend(u16::try_from(length).unwrap().to_be_bytes());
-        }
-        length => {
-            frame.push(0x80 | 127);
-            frame.extend((length as u64).to_be_bytes());
-        }
-    }
-    frame.extend(mask);
-    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    frame
 }
