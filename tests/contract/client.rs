@@ -1,0 +1,364 @@
+//! A WebSocket client that can break every rule and holds the relay to all of them.
+
+use std::fmt;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::BytesMut;
+use serde_json::{Value, json};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::answer::{Answer, upgrade_request};
+use crate::frame::{CLOSE, Frame, PING, TEXT, big_endian, close_payload, frame, take_frame};
+use crate::harness::PATIENCE;
+
+const READ_BYTES: usize = 64 * 1024;
+/// How long a write may find no room before the relay counts as not reading.
+const BLOCKED_AFTER: Duration = Duration::from_millis(700);
+/// What a relay that holds back a flood has certainly refused to take, kernel buffers included.
+const FLOOD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a client got from the relay.
+#[derive(PartialEq, Eq)]
+pub(crate) enum Received {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(u16, String),
+    /// The relay has ended the stream.
+    End,
+    /// The connection broke.
+    Reset,
+}
+
+/// How far a flood came: whole messages that were taken, and the rest, never empty, of the one that was not.
+pub(crate) struct Flood {
+    pub(crate) sent: usize,
+    pub(crate) rest: Vec<u8>,
+}
+
+pub(crate) struct Client {
+    stream: TcpStream,
+    /// Received but not yet understood.
+    input: BytesMut,
+    /// Opcode and payload so far of a message whose last fragment has not come.
+    unfinished: Option<(u8, Vec<u8>)>,
+}
+
+/// Sets timeouts so that no test hangs, and sends every write at once.
+pub(crate) fn patient(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream
+}
+
+/// A connection whose receive buffer in the kernel is small, so that what is not read soon waits in the relay.
+pub(crate) fn connect_narrow(address: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(128 * 1024).unwrap();
+    socket.connect(&address.into()).unwrap();
+    patient(socket.into())
+}
+
+impl Client {
+    /// A client whose upgrade to `path` was accepted.
+    pub(crate) fn upgrade(stream: TcpStream, path: &str) -> Self {
+        let (answer, client) = Self::handshake(stream, upgrade_request(path).as_bytes());
+        assert_eq!(answer.status, 101, "{path}: {answer:?}");
+        client
+    }
+
+    /// A client that has joined and taken its `connected`, but no notice behind it.
+    pub(crate) fn join(stream: TcpStream, client_type: &str, session: &str) -> Self {
+        let mut client = Self::upgrade(stream, &format!("/{client_type}/{session}"));
+        client.expect_connected(client_type, session);
+        client
+    }
+
+    /// A client that has joined its `peer`, with nothing left to read for either.
+    pub(crate) fn join_peer(stream: TcpStream, client_type: &str, session: &str, peer: &mut Self) -> Self {
+        let mut client = Self::join(stream, client_type, session);
+        let peer_type = if client_type == "mobile" { "desktop" } else { "mobile" };
+        client.expect_notice(&format!("{peer_type}_connected"));
+        peer.expect_notice(&format!("{client_type}_connected"));
+        client
+    }
+
+    /// Sends `request`, reads the head of the answer and leaves to the client what came behind it.
+    pub(crate) fn handshake(mut stream: TcpStream, request: &[u8]) -> (Answer, Self) {
+        stream.write_all(request).unwrap();
+        let mut client = Self { stream, input: BytesMut::new(), unfinished: None };
+        let head_length = loop {
+            if let Some(at) = client.input.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at + 4;
+            }
+            assert_eq!(client.fill(), None, "after {:?}", client.input);
+        };
+        let answer = Answer::parse(&client.input.split_to(head_length));
+        (answer, client)
+    }
+
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).unwrap();
+    }
+
+    pub(crate) fn send_byte_by_byte(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.send_raw(&[*byte]);
+        }
+    }
+
+    pub(crate) fn send(&mut self, first: u8, payload: &[u8]) {
+        self.send_raw(&frame(first, payload));
+    }
+
+    pub(crate) fn send_text(&mut self, text: &str) {
+        self.send(TEXT, text.as_bytes());
+    }
+
+    pub(crate) fn send_close(&mut self, code: u16, reason: &str) {
+        self.send(CLOSE, &close_payload(code, reason));
+    }
+
+    /// A second handle on the connection, to send from another thread while this one reads.
+    pub(crate) fn writer(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
+    }
+
+    /// Sends `message(0)`, `message(1)`, … until the relay takes no more.
+    pub(crate) fn flood(&mut self, message: impl Fn(usize) -> Vec<u8>) -> Flood {
+        self.stream.set_write_timeout(Some(BLOCKED_AFTER)).unwrap();
+        let mut taken_bytes = 0;
+        let mut sent = 0;
+        let rest = 'blocked: loop {
+            let bytes = message(sent);
+            let mut written = 0;
+            while written < bytes.len() {
+                match self.stream.write(&bytes[written..]) {
+                    Ok(count) => written += count,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        break 'blocked bytes[written..].to_vec();
+                    }
+                    Err(error) => panic!("after {sent} messages: {error}"),
+                }
+            }
+            sent += 1;
+            taken_bytes += written;
+            assert!(taken_bytes < FLOOD_BYTES_MAX, "the relay takes and takes");
+        };
+        self.stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        Flood { sent, rest }
+    }
+
+    /// Says that nothing more will be sent (FIN), and goes on reading.
+    pub(crate) fn finish_sending(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Breaks the connection (RST).
+    pub(crate) fn reset(self) {
+        reset(&self.stream);
+    }
+
+    /// Reads once; gives what ended the stream, if it ended.
+    pub(crate) fn fill(&mut self) -> Option<Received> {
+        let start = self.input.len();
+        self.input.resize(start + READ_BYTES, 0);
+        let result = self.stream.read(&mut self.input[start..]);
+        self.input.truncate(start + result.as_ref().copied().unwrap_or(0));
+        match result {
+            Ok(0) => Some(Received::End),
+            Ok(_) => None,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Some(Received::Reset),
+            Err(error) => panic!("nothing came from the relay: {error}"),
+        }
+    }
+
+    /// The next frame, or what ended the stream.
+    pub(crate) fn receive_frame(&mut self) -> Result<Frame, Received> {
+        loop {
+            if let Some(frame) = take_frame(&mut self.input) {
+                return Ok(frame);
+            }
+            if let Some(end) = self.fill() {
+                return Err(end);
+            }
+        }
+    }
+
+    /// The next message, control frame or end.
+    pub(crate) fn receive(&mut self) -> Received {
+        loop {
+            let frame = match self.receive_frame() {
+                Ok(frame) => frame,
+                Err(end) => return end,
+            };
+            match frame.opcode {
+                0x8 => return parse_close(&frame.payload),
+                0x9 => return Received::Ping(frame.payload.to_vec()),
+                0xA => return Received::Pong(frame.payload.to_vec()),
+                opcode => {
+                    if let Some(message) = self.assemble(opcode, &frame) {
+                        return message;
+                    }
+                }
+            }
+        }
+    }
+
+    fn assemble(&mut self, opcode: u8, frame: &Frame) -> Option<Received> {
+        let (opcode, mut payload) = match (opcode, self.unfinished.take()) {
+            (0, Some(begun)) => begun,
+            (1 | 2, None) => (opcode, Vec::new()),
+            (opcode, begun) => panic!("opcode {opcode}, in mid-message: {}", begun.is_some()),
+        };
+        payload.extend_from_slice(&frame.payload);
+        if !frame.is_final {
+            self.unfinished = Some((opcode, payload));
+            None
+        } else if opcode == 1 {
+            Some(Received::Text(String::from_utf8(payload).unwrap()))
+        } else {
+            Some(Received::Binary(payload))
+        }
+    }
+
+    /// The next message or end; the relay's pings are passed over.
+    pub(crate) fn receive_but_pings(&mut self) -> Received {
+        loop {
+            let received = self.receive();
+            if !matches!(received, Received::Ping(_)) {
+                return received;
+            }
+        }
+    }
+
+    pub(crate) fn expect(&mut self, expected: &Received) {
+        let received = self.receive();
+        assert!(received == *expected, "expected {expected:?}, received {received:?}");
+    }
+
+    pub(crate) fn expect_text(&mut self, text: &str) {
+        self.expect(&Received::Text(text.to_owned()));
+    }
+
+    /// The next message, which must be a system message; its time is checked and taken out.
+    pub(crate) fn receive_system(&mut self) -> Value {
+        let received = self.receive();
+        let Received::Text(text) = &received else {
+            panic!("expected a system message, received {received:?}")
+        };
+        let mut message: Value = serde_json::from_str(text).unwrap();
+        let fields = message.as_object_mut().unwrap();
+        let timestamp = fields.remove("timestamp").unwrap_or_else(|| panic!("no time in {text}"));
+        assert_is_now(&timestamp);
+        message
+    }
+
+    pub(crate) fn expect_system(&mut self, expected: &Value) {
+        assert_eq!(self.receive_system(), *expected);
+    }
+
+    pub(crate) fn expect_connected(&mut self, client_type: &str, session: &str) {
+        let expected = json!({"type": "connected", "clientType": client_type, "sessionId": session});
+        self.expect_system(&expected);
+    }
+
+    /// Expects `mobile_connected` and the like.
+    pub(crate) fn expect_notice(&mut self, name: &str) {
+        self.expect_system(&json!({"type": name}));
+    }
+
+    pub(crate) fn expect_error(&mut self, code: &str, sentence: &str) {
+        self.expect_system(&json!({"type": "error", "code": code, "error": sentence}));
+    }
+
+    /// Expects `undelivered` and gives its count, which the sentence names too.
+    pub(crate) fn expect_undelivered(&mut self) -> usize {
+        let message = self.receive_system();
+        let (sentence, count) = (&message["error"], &message["count"]);
+        let expected = json!({"type": "error", "code": "undelivered", "error": sentence, "count": count});
+        assert_eq!(message, expected);
+        let count = count.as_u64().unwrap();
+        let sentence = sentence.as_str().unwrap();
+        assert!(sentence.contains(&count.to_string()), "{count}: {sentence}");
+        usize::try_from(count).unwrap()
+    }
+
+    /// Expects the relay's close and answers it; then the stream must end in order.
+    pub(crate) fn expect_close(&mut self, code: u16, reason: &str) {
+        self.expect(&Received::Close(code, reason.to_owned()));
+        self.send_close(code, "");
+        self.expect(&Received::End);
+    }
+
+    /// As [`expect_close`](Self::expect_close), whatever the reason says.
+    pub(crate) fn expect_close_code(&mut self, code: u16) {
+        match self.receive_but_pings() {
+            Received::Close(received, _) if received == code => {}
+            received => panic!("expected a close with {code}, received {received:?}"),
+        }
+        self.send_close(code, "");
+        self.expect(&Received::End);
+    }
+
+    /// Requires that nothing waits for this client: a pong must be the very next thing to come.
+    pub(crate) fn expect_quiet(&mut self) {
+        self.send(PING, b"is anything left?");
+        self.expect(&Received::Pong(b"is anything left?".to_vec()));
+    }
+
+    /// Closes in order, as a well-behaved client does.
+    pub(crate) fn leave(mut self) {
+        self.send_close(1000, "");
+        self.expect(&Received::Close(1000, String::new()));
+        self.expect(&Received::End);
+    }
+}
+
+/// Breaks a connection (RST) once it is dropped.
+pub(crate) fn reset(stream: &TcpStream) {
+    SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn unix_time() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_millis()).unwrap()
+}
+
+/// Requires a time in milliseconds of about now; what waited for a slow reader may be a little older.
+pub(crate) fn assert_is_now(timestamp: &Value) {
+    let age = unix_time().abs_diff(timestamp.as_u64().unwrap());
+    assert!(age < 60_000, "{timestamp} is {age} ms from now");
+}
+
+/// A close of the relay always has a code and a reason that is valid UTF-8.
+fn parse_close(payload: &[u8]) -> Received {
+    let (code, reason) = payload.split_at_checked(2).expect("every close frame has a code");
+    let code = u16::try_from(big_endian(code)).unwrap();
+    Received::Close(code, String::from_utf8(reason.to_vec()).unwrap())
+}
+
+impl fmt::Debug for Received {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => {
+                let start: String = text.chars().take(200).collect();
+                write!(formatter, "Text of {} bytes: {start:?}", text.len())
+            }
+            Self::Binary(bytes) => {
+                let start = &bytes[..bytes.len().min(20)];
+                write!(formatter, "Binary of {} bytes: {start:?}", bytes.len())
+            }
+            Self::Ping(payload) => write!(formatter, "Ping {:?}", String::from_utf8_lossy(payload)),
+            Self::Pong(payload) => write!(formatter, "Pong {:?}", String::from_utf8_lossy(payload)),
+            Self::Close(code, reason) => write!(formatter, "Close {code} {reason:?}"),
+            Self::End => write!(formatter, "End"),
+            Self::Reset => write!(formatter, "Reset"),
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Starts the real relay, keeps what it logs, and ends it.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::client::Client;
+
+/// Longest wait for anything that must happen: generous, for the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How much earlier than configured the relay's clock of whole milliseconds may let a time end.
+const CLOCK_STEP: Duration = Duration::from_millis(2);
+
+/// Requires that `timeout` has passed since `start`: nothing may come early.
+#[track_caller]
+pub(crate) fn assert_lasted(start: Instant, timeout: Duration) {
+    let elapsed = start.elapsed();
+    assert!(elapsed + CLOCK_STEP >= timeout, "after only {elapsed:?}");
+}
+
+/// A running relay; dropping it kills it.
+pub(crate) struct Relay {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    log: Arc<Log>,
+}
+
+/// What a relay that ended by itself left behind.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) log: Vec<String>,
+}
+
+/// A command that runs `program` in an environment that holds nothing but `PATH`, `RUST_LOG` and `variables`.
+fn command(program: &str, variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("RUST_LOG", "info")
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// The relay's command, with nothing decided but its environment.
+pub(crate) fn relay_command(variables: &[(&str, &str)]) -> Command {
+    command(env!("CARGO_BIN_EXE_apptuner-relay"), variables)
+}
+
+impl Relay {
+    /// Starts a relay on a free port of the loopback interface.
+    pub(crate) fn start(flags: &[&str]) -> Self {
+        Self::start_with(flags, &[])
+    }
+
+    /// As [`start`](Self::start), with `variables` in the environment.
+    pub(crate) fn start_with(flags: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = relay_command(variables);
+        command.args(["--listen", "127.0.0.1:0"]).args(flags);
+        Self::spawn(command)
+    }
+
+    /// As [`start`](Self::start), in a shell that has run `preparation`, such as `ulimit -n 40`.
+    pub(crate) fn start_after(preparation: &str, flags: &[&str]) -> Self {
+        let mut command = command("sh", &[]);
+        command
+            .args(["-c", &format!("{preparation}; exec \"$0\" \"$@\"")])
+            .args([env!("CARGO_BIN_EXE_apptuner-relay"), "--listen", "127.0.0.1:0"])
+            .args(flags);
+        Self::spawn(command)
+    }
+
+    /// Starts whatever `command` says and waits until it listens.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let log = Log::follow(child.stderr.take().unwrap());
+        let unset = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut relay = Self { child, address: unset, log };
+        let line = relay
+            .wait_for_log("the line that says where it listens", |line| line.contains("Listening on ws://"));
+        let port = line.rsplit(':').next().unwrap().parse().unwrap();
+        relay.address.set_port(port);
+        relay
+    }
+
+    /// Waits for a line that `is_wanted`, which may have come before, and returns the first such line.
+    pub(crate) fn wait_for_log(&self, what: &str, is_wanted: impl Fn(&str) -> bool) -> String {
+        self.log
+            .wait_for(is_wanted)
+            .unwrap_or_else(|| panic!("{what} is missing from the log:\n{}", self.log_lines().join("\n")))
+    }
+
+    /// Waits for a line that ends in `ending`.
+    pub(crate) fn wait_for_log_ending(&self, ending: &str) -> String {
+        self.wait_for_log(ending, |line| line.ends_with(ending))
+    }
+
+    pub(crate) fn log_lines(&self) -> Vec<String> {
+        self.log.state.lock().unwrap().lines.clone()
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Sends SIGTERM and gives the exit code.
+    pub(crate) fn stop(&mut self) -> Option<i32> {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits for the end of the process and gives its exit code, `None` if a signal ended it.
+    pub(crate) fn wait(&mut self) -> Option<i32> {
+        wait_for_exit(&mut self.child)
+    }
+
+    /// A fresh TCP connection on which nothing was sent.
+    pub(crate) fn tcp(&self) -> TcpStream {
+        crate::client::patient(TcpStream::connect(self.address).unwrap())
+    }
+
+    /// A fresh TCP connection on which the kernel takes few bytes for a client that does not read.
+    pub(crate) fn narrow_tcp(&self) -> TcpStream {
+        crate::client::connect_narrow(self.address)
+    }
+
+    /// A client that has joined and taken its `connected`, but no notice behind it.
+    pub(crate) fn join(&self, client_type: &str, session: &str) -> Client {
+        Client::join(self.tcp(), client_type, session)
+    }
+
+    /// A client that has joined its `peer`, with nothing left to read for either.
+    pub(crate) fn join_peer(&self, client_type: &str, session: &str, peer: &mut Client) -> Client {
+        Client::join_peer(self.tcp(), client_type, session, peer)
+    }
+
+    /// A desktop and a mobile, joined in this order, with nothing left to read.
+    pub(crate) fn pair(&self, session: &str) -> (Client, Client) {
+        let mut desktop = self.join("desktop", session);
+        let mobile = self.join_peer("mobile", session, &mut desktop);
+        (desktop, mobile)
+    }
+
+    /// As [`pair`](Self::pair), with a mobile that takes few bytes unless it reads.
+    pub(crate) fn pair_with_narrow_mobile(&self, session: &str) -> (Client, Client) {
+        let mut desktop = self.join("desktop", session);
+        let mobile = Client::join_peer(self.narrow_tcp(), "mobile", session, &mut desktop);
+        (desktop, mobile)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // Errors mean that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("The relay's log:\n{}", self.log_lines().join("\n"));
+        }
+    }
+}
+
+/// Runs a relay that is expected to end by itself, and soon.
+pub(crate) fn run_to_end(mut command: Command) -> Ended {
+    let mut child = command.spawn().unwrap();
+    let log = Log::follow(child.stderr.take().unwrap());
+    let code = wait_for_exit(&mut child);
+    log.wait_for(|_| false);
+    let log = log.state.lock().unwrap().lines.clone();
+    Ended { code, log }
+}
+
+fn wait_for_exit(child: &mut Child) -> Option<i32> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("the relay still runs after {PATIENCE:?}");
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The lines that a relay has logged so far.
+struct Log {
+    state: Mutex<LogState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct LogState {
+    lines: Vec<String>,
+    is_complete: bool,
+}
+
+impl Log {
+    fn follow(stderr: ChildStderr) -> Arc<Self> {
+        let log = Arc::new(Self { state: Mutex::default(), changed: Condvar::new() });
+        let writer = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines() {
+                writer.update(|state| state.lines.push(line.unwrap()));
+            }
+            writer.update(|state| state.is_complete = true);
+        });
+        log
+    }
+
+    fn update(&self, change: impl FnOnce(&mut LogState)) {
+        change(&mut self.state.lock().unwrap());
+        self.changed.notify_all();
+    }
+
+    /// The first line that `is_wanted`; `None` once none can follow or [`PATIENCE`] is at its end.
+    fn wait_for(&self, is_wanted: impl Fn(&str) -> bool) -> Option<String> {
+        let found = |state: &LogState| state.lines.iter().find(|line| is_wanted(line)).cloned();
+        let is_waiting = |state: &mut LogState| found(state).is_none() && !state.is_complete;
+        let state = self.state.lock().unwrap();
+        let (state, _) = self.changed.wait_timeout_while(state, PATIENCE, is_waiting).unwrap();
+        found(&state)
+    }
+}

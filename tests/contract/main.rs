@@ -1,0 +1,27 @@
+//! The contract, clause by clause, against the real binary: each test starts a relay of its own on port 0.
+#![allow(clippy::disallowed_methods, reason = "real sockets live in real time")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that meets the unexpected fails by panicking, and then prints the relay's log"
+)]
+
+mod answer;
+mod client;
+mod frame;
+mod harness;
+
+mod http;
+mod messages;
+mod pressure;
+mod process;
+// Reads processor times from /proc.
+#[cfg(target_os = "linux")]
+mod rest;
+mod session_life;
+mod system_messages;
+mod upgrade;
+mod websocket;
