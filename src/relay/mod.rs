@@ -1,5 +1,18 @@
 //! The relay itself, without socket, clock, thread or randomness: bytes, readiness and the time
 //! come in, effects go out. The same inputs give the same outputs, byte for byte.
+//!
+//! | module | its one job |
+//! | --- | --- |
+//! | [`limits`] | every bound and default |
+//! | [`time`], [`ids`], [`readiness`] | what the relay is told, and by which names it goes |
+//! | [`wheel`] | the timing wheel |
+//! | [`frame`], [`handshake`], [`message`] | RFC 6455 headers, the HTTP head, messages: bytes in, values out |
+//! | [`pace`] | rate limits |
+//! | [`outbox`], [`inbound`] | what waits for one client, and what has come from it |
+//! | [`session`] | who is whose peer |
+//! | [`effect`], [`counters`] | what the relay asks of its host, and what it tells |
+//! | [`connection`] | one client, from head to close |
+//! | `intake`, `parting`, `turn` | the parts of [`Relay`]: what comes in, how it ends, in which order |
 
 pub mod connection;
 pub mod counters;

@@ -253,9 +253,9 @@ impl<S: Read + Write> Relay<S> {
             return false;
         }
         slot.is_touched = false;
-        let before = slot.connection.outbox().map(congestion).unwrap_or_default();
+        let was_congested = slot.connection.outbox().is_some_and(Outbox::is_queue_congested);
         let end = slot.connection.flush(&mut self.pool, now);
-        let after = slot.connection.outbox().map(congestion).unwrap_or_default();
+        let is_congested = slot.connection.outbox().is_some_and(Outbox::is_queue_congested);
         match end {
             FlushEnd::Idle | FlushEnd::More => {}
             FlushEnd::Shut => self.effects.push_back(Effect::ShutdownWrite(id)),
@@ -264,7 +264,7 @@ impl<S: Read + Write> Relay<S> {
                 return false;
             }
         }
-        if before.queue && !after.queue {
+        if was_congested && !is_congested {
             debug!("conn={id} low_water_bytes={LOW_WATER_BYTES} Takes messages again");
             if let Some(peer) = self.peer_of(id) {
                 self.make_ready(peer);
@@ -310,13 +310,4 @@ impl<S: Read + Write> Relay<S> {
             }
         }
     }
-}
-
-#[derive(Clone, Copy, Default)]
-struct Congestion {
-    queue: bool,
-}
-
-fn congestion(outbox: &Outbox) -> Congestion {
-    Congestion { queue: outbox.is_queue_congested() }
 }
