@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use log::{debug, info, log_enabled};
 
-use super::connection::{Due, FlushEnd, Phase, ReadEnd};
+use super::connection::{Due, FlushEnd, ReadEnd};
 use super::effect::Effect;
 use super::frame::{Opcode, ServerHeader};
 use super::handshake::{Refusal, write_refusal};
@@ -295,7 +295,7 @@ impl<S: Read + Write> Relay<S> {
         for (index, slot) in &self.slots {
             let id =
                 ConnectionId { slot: u32::try_from(index).unwrap_or(u32::MAX), generation: slot.generation };
-            let is_open = matches!(slot.connection.phase, Phase::Open);
+            let is_open = matches!(slot.connection.phase, super::connection::Phase::Open);
             assert_eq!(is_open, slot.membership.is_some(), "{id}: in a session exactly while open");
             if let Some(membership) = slot.membership {
                 let session = self.sessions.get(membership.session);
