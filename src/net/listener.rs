@@ -1,10 +1,11 @@
 //! One listening socket, and what the kernel is told about the sockets it accepts.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry};
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::token;
@@ -34,7 +35,15 @@ pub(super) struct Listener {
 }
 
 impl Listener {
+    /// Listens on `addr`; where the system has no IPv6, `[::]` means every IPv4 interface.
     pub(super) fn bind(addr: SocketAddr, index: usize, registry: &Registry) -> io::Result<Self> {
+        Self::bind_exactly(addr, index, registry).or_else(|error| match without_ipv6(addr, &error) {
+            Some(addr) => Self::bind_exactly(addr, index, registry),
+            None => Err(error),
+        })
+    }
+
+    fn bind_exactly(addr: SocketAddr, index: usize, registry: &Registry) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         if addr.is_ipv6() {
             // `[::]` means every interface, IPv4 included.
@@ -72,6 +81,13 @@ impl Listener {
     }
 }
 
+/// What to listen on instead of `[::]` if the error says that there is no IPv6.
+fn without_ipv6(addr: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
+    let is_missing = error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
+        || error.kind() == io::ErrorKind::AddrNotAvailable;
+    (is_missing && addr.ip() == Ipv6Addr::UNSPECIFIED).then(|| (Ipv4Addr::UNSPECIFIED, addr.port()).into())
+}
+
 /// Messages leave at once, and what the network has not taken waits in the relay, where replies
 /// can overtake it.
 fn set_stream_options(socket: &SockRef<'_>) -> io::Result<()> {
@@ -82,7 +98,6 @@ fn set_stream_options(socket: &SockRef<'_>) -> io::Result<()> {
 }
 
 fn is_exhaustion(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     let errno = error.raw_os_error();
     [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
         .map(|errno| Some(errno.raw_os_error()))
@@ -92,6 +107,16 @@ fn is_exhaustion(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_there_is_no_ipv6_every_interface_means_every_ipv4_interface() {
+        let missing = io::Error::from_raw_os_error(Errno::AFNOSUPPORT.raw_os_error());
+        let in_use = io::Error::from(io::ErrorKind::AddrInUse);
+        let everywhere: SocketAddr = "[::]:8787".parse().unwrap();
+        assert_eq!(without_ipv6(everywhere, &missing), Some("0.0.0.0:8787".parse().unwrap()));
+        assert_eq!(without_ipv6(everywhere, &in_use), None);
+        assert_eq!(without_ipv6("[::1]:8787".parse().unwrap(), &missing), None);
+    }
 
     #[test]
     fn accepted_streams_send_at_once_and_keep_little_in_the_kernel() {
