@@ -4,20 +4,22 @@
 //! | --- | --- | --- | --- |
 //! | `Head` | the request head | it asks for an upgrade | `Open` |
 //! | | | it asks for anything else, or takes too long | `Ending` |
-//! | `Open` | WebSocket frames | the client closes, breaks the protocol or ends its stream | `Ending` |
-//! | | | the relay closes | `Closing` |
-//! | `Closing` | frames; data is thrown away | the client answers the close or ends its stream | `Ending` |
+//! | `Open` | WebSocket frames | the client closes, breaks the framing or ends its stream | `Ending` |
+//! | | | the relay closes, for whatever other reason | `Closing` |
+//! | `Closing` | frames; data is thrown away | the client answers the close, or has had its time to | `Ending` |
 //! | `Ending` | thrown away unread | what waits is written and the client has ended its stream | gone |
 //!
-//! `Closing` and `Ending` have a deadline, at which the connection is gone all the same; a failed
-//! stream is gone at once, in any phase.
+//! `Closing` and `Ending` have a deadline, at which the connection is gone all the same; it moves
+//! while bytes come, within bounds. A failed stream is gone at once, in any phase.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use super::handshake::HeadReader;
 use super::inbound::{Inbound, Receiver};
-use super::limits::{CLOSE_TIMEOUT, LINGER_BYTES_MAX, Settings, WRITE_BYTES_PER_TURN};
+use super::limits::{
+    CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIME_MAX, Settings, WRITE_BYTES_PER_TURN,
+};
 use super::message::CloseReason;
 use super::outbox::{Outbox, Pool, Waiting, WriteEnd};
 use super::pace::Pace;
@@ -37,27 +39,36 @@ pub enum Phase {
     /// A WebSocket in both directions.
     Open,
     /// The relay's close frame is on its way, the client's is awaited.
-    Closing {
-        /// When it is awaited no longer.
-        deadline: Tick,
-    },
+    Closing(Patience),
     /// Only what waits is still written; nothing that comes is looked at.
     Ending(Ending),
+}
+
+/// How long the relay still waits for a client that it has done with.
+#[derive(Debug)]
+pub struct Patience {
+    deadline: Tick,
+    /// The deadline never moves beyond this.
+    latest: Tick,
+    discarded_bytes: usize,
+}
+
+impl Patience {
+    fn until(deadline: Tick, now: Tick) -> Self {
+        Self { deadline, latest: deadline.max(now.after(LINGER_TIME_MAX)), discarded_bytes: 0 }
+    }
 }
 
 /// How far a connection has ended.
 #[derive(Debug)]
 pub struct Ending {
-    /// When it is gone, whatever is missing.
-    deadline: Tick,
+    patience: Patience,
     /// The client has said that it will send nothing more.
     is_input_over: bool,
     /// The relay has ended its side of the stream.
     is_shut: bool,
     /// It is gone after the next write, whether or not everything was taken.
     is_cut: bool,
-    /// Bytes thrown away so far.
-    discarded_bytes: usize,
 }
 
 /// What became due.
@@ -75,7 +86,9 @@ pub enum Due {
     Message,
     /// The rate limits allow reading again.
     Pace,
-    /// The client did not bring its end about in time.
+    /// The client, closed, does not answer.
+    CloseAnswer,
+    /// The client, closed, does not take what waits for it, or does not end its stream.
     End,
 }
 
@@ -126,10 +139,10 @@ pub struct Connection<S> {
     /// The end of the stream lies behind what can still be read.
     is_read_closed: bool,
     is_failed: bool,
-    /// A ping went out since the client was last heard.
-    is_pinged: bool,
     /// When something last came from the client.
     heard_at: Tick,
+    /// When it was last pinged.
+    pinged_at: Tick,
     /// When the socket last took bytes while more waited than it took, or began to refuse. That it
     /// took all there was proves nothing: the kernel takes bytes for a client long gone.
     taken_at: Tick,
@@ -153,8 +166,8 @@ impl<S: Read + Write> Connection<S> {
             is_writable: true,
             is_read_closed: false,
             is_failed: false,
-            is_pinged: false,
             heard_at: now,
+            pinged_at: now,
             taken_at: now,
             held_since: None,
         }
@@ -230,7 +243,6 @@ impl<S: Read + Write> Connection<S> {
                 self.held_since = None;
                 self.inbound.excuse(now.since(since));
                 self.heard_at = now;
-                self.is_pinged = false;
                 true
             }
             (Some(_), true) | (None, false) => false,
@@ -251,7 +263,6 @@ impl<S: Read + Write> Connection<S> {
                 // for which no further event comes.
                 self.is_readable = may_have_more || self.is_read_closed || self.is_failed;
                 self.heard_at = now;
-                self.is_pinged = false;
                 ReadEnd::Bytes(count)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => ReadEnd::Bytes(0),
@@ -302,24 +313,27 @@ impl<S: Read + Write> Connection<S> {
     fn after_flush(&mut self, now: Tick) -> FlushEnd {
         let is_drained = self.outbox.is_none();
         match &mut self.phase {
-            Phase::Closing { deadline } if is_drained => {
-                *deadline = (*deadline).min(now.after(CLOSE_TIMEOUT));
+            Phase::Closing(patience) if is_drained => {
+                patience.deadline = patience.deadline.min(now.after(CLOSE_ANSWER_TIMEOUT));
                 FlushEnd::Idle
             }
             Phase::Ending(ending) if ending.is_cut || (is_drained && ending.is_input_over) => FlushEnd::Gone,
-            Phase::Ending(ending) if is_drained && !ending.is_shut => {
+            // A client in the middle of sending may take our end of the stream for its own, and
+            // not get to read what stands before it.
+            Phase::Ending(ending) if is_drained && !ending.is_shut && !self.is_readable => {
                 ending.is_shut = true;
                 FlushEnd::Shut
             }
-            Phase::Head { .. } | Phase::Open | Phase::Closing { .. } | Phase::Ending(_) => FlushEnd::Idle,
+            Phase::Head { .. } | Phase::Open | Phase::Closing(_) | Phase::Ending(_) => FlushEnd::Idle,
         }
     }
 
     /// Closes from the relay's side: the close frame goes behind everything that waits, and the
     /// client has until `deadline` to answer it (RFC 6455, section 7.1.2).
-    pub fn close(&mut self, reason: &CloseReason, pool: &mut Pool, deadline: Tick) {
+    pub fn close(&mut self, reason: &CloseReason, pool: &mut Pool, deadline: Tick, now: Tick) {
         self.outbox_mut(pool).push_own(|out| reason.write_frame(out));
-        self.phase = Phase::Closing { deadline };
+        self.phase = Phase::Closing(Patience::until(deadline, now));
+        self.held_since = None;
     }
 
     /// Ends the connection once what waits is written; nothing the client says matters any more.
@@ -331,7 +345,7 @@ impl<S: Read + Write> Connection<S> {
     pub fn end_after_input(&mut self, now: Tick) {
         match &mut self.phase {
             Phase::Ending(ending) => ending.is_input_over = true,
-            Phase::Head { .. } | Phase::Open | Phase::Closing { .. } => self.end_with(now, true, false),
+            Phase::Head { .. } | Phase::Open | Phase::Closing(_) => self.end_with(now, true, false),
         }
     }
 
@@ -344,40 +358,51 @@ impl<S: Read + Write> Connection<S> {
         self.inbound = Inbound::default();
         self.pace = None;
         self.held_since = None;
-        let deadline = now.after(CLOSE_TIMEOUT);
-        self.phase =
-            Phase::Ending(Ending { deadline, is_input_over, is_shut: false, is_cut, discarded_bytes: 0 });
+        let mut patience = Patience::until(now.after(CLOSE_TIMEOUT), now);
+        if let Phase::Closing(earlier) = &self.phase {
+            patience.latest = earlier.latest;
+            patience.discarded_bytes = earlier.discarded_bytes;
+        }
+        self.phase = Phase::Ending(Ending { patience, is_input_over, is_shut: false, is_cut });
     }
 
-    /// Reckons bytes that an ended client still sent; whether it has sent too much.
-    pub fn discard(&mut self, count: usize) -> bool {
-        match &mut self.phase {
-            Phase::Ending(ending) => {
-                ending.discarded_bytes = ending.discarded_bytes.saturating_add(count);
-                ending.discarded_bytes > LINGER_BYTES_MAX
-            }
-            Phase::Head { .. } | Phase::Open | Phase::Closing { .. } => false,
-        }
+    /// Reckons bytes that came from a client that the relay has done with: they move its deadline.
+    /// Returns whether it has sent too much.
+    pub fn is_discarding_too_much(&mut self, count: usize, now: Tick) -> bool {
+        let (patience, timeout) = match &mut self.phase {
+            Phase::Closing(patience) => (patience, CLOSE_ANSWER_TIMEOUT),
+            Phase::Ending(Ending { patience, .. }) => (patience, CLOSE_TIMEOUT),
+            Phase::Head { .. } | Phase::Open => return false,
+        };
+        patience.deadline = patience.deadline.max(now.after(timeout).min(patience.latest));
+        patience.discarded_bytes = patience.discarded_bytes.saturating_add(count);
+        patience.discarded_bytes > LINGER_BYTES_MAX
     }
 
     /// Notes that a ping was queued.
-    pub fn note_pinged(&mut self) {
-        self.is_pinged = true;
+    pub fn note_pinged(&mut self, now: Tick) {
+        self.pinged_at = now;
     }
 
     /// What becomes due next if nothing happens before, and when. Never a scan.
     pub fn due(&self, settings: &Settings) -> Option<(Tick, Due)> {
         match &self.phase {
             Phase::Head { deadline, .. } => Some((*deadline, Due::Head)),
-            Phase::Ending(ending) => Some((ending.deadline, Due::End)),
-            Phase::Closing { deadline } => {
-                [Some((*deadline, Due::End)), self.stall_due(settings)].into_iter().flatten().min_by_key(at)
+            Phase::Ending(ending) => Some((ending.patience.deadline, Due::End)),
+            Phase::Closing(patience) => {
+                let due = if self.outbox.is_none() { Due::CloseAnswer } else { Due::End };
+                let dues = [Some((patience.deadline, due)), self.stall_due(settings)];
+                dues.into_iter().flatten().min_by_key(at)
             }
             Phase::Open => {
                 let pace = self.pace.as_ref().filter(|_| self.held_since.is_some());
                 let pace = pace.map(|pace| (pace.resumes_at(), Due::Pace));
-                let dues =
-                    [self.stall_due(settings), self.message_due(settings), self.silence_due(settings), pace];
+                let dues = [
+                    self.stall_due(settings),
+                    self.message_due(settings),
+                    Some(self.silence_due(settings)),
+                    pace,
+                ];
                 dues.into_iter().flatten().min_by_key(at)
             }
         }
@@ -388,13 +413,17 @@ impl<S: Read + Write> Connection<S> {
         is_blocked.then(|| (self.taken_at.after(settings.stall_timeout), Due::Stall))
     }
 
-    fn silence_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
+    fn silence_due(&self, settings: &Settings) -> (Tick, Due) {
         let silent_since = self.heard_at.max(self.taken_at);
         let interval = settings.ping_interval;
-        match (self.held_since, self.is_pinged) {
-            (Some(_), _) => None,
-            (None, false) => Some((silent_since.after(interval), Due::Ping)),
-            (None, true) => Some((silent_since.after(interval.saturating_mul(2)), Due::Silence)),
+        if self.held_since.is_some() {
+            // Its pong would not be read: it is pinged, for a proxy between may need to see a sign
+            // of life, and not judged.
+            (silent_since.max(self.pinged_at).after(interval), Due::Ping)
+        } else if self.pinged_at > silent_since {
+            (silent_since.after(interval.saturating_mul(2)), Due::Silence)
+        } else {
+            (silent_since.after(interval), Due::Ping)
         }
     }
 

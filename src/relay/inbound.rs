@@ -58,11 +58,14 @@ pub struct Refused {
     pub reason: CloseReason,
     /// What the client is told before it.
     pub error: Option<ClientError>,
+    /// Whether frames can still be told apart in what follows, and the client's close be heard.
+    pub is_framing_intact: bool,
 }
 
 impl From<CloseReason> for Refused {
     fn from(reason: CloseReason) -> Self {
-        Self { reason, error: None }
+        let is_framing_intact = !matches!(reason, CloseReason::Protocol(_));
+        Self { reason, error: None, is_framing_intact }
     }
 }
 
@@ -259,6 +262,7 @@ impl Inbound {
                     at_least: !header.is_final,
                     limit: size_max,
                 }),
+                is_framing_intact: true,
             }),
         }
     }
@@ -318,7 +322,9 @@ impl Inbound {
             Opcode::Ping => Ok(Some(Incoming::Ping(payload))),
             Opcode::Pong => Ok(Some(Incoming::Pong)),
             Opcode::Close => {
-                let (code, answer) = answer_to_close(&payload)?;
+                // Nothing follows a close, not even another one.
+                let over = |reason| Refused { reason, error: None, is_framing_intact: false };
+                let (code, answer) = answer_to_close(&payload).map_err(over)?;
                 Ok(Some(Incoming::Close { code, answer }))
             }
             Opcode::Binary if header.is_final => Ok(Some(Incoming::Binary(payload))),
@@ -333,9 +339,9 @@ impl Inbound {
             Opcode::Binary => unfinished.message = Fragments::Binary(Vec::new()),
             Opcode::Continuation | Opcode::Close | Opcode::Ping | Opcode::Pong => {}
         }
-        unfinished.message.push(payload)?;
         unfinished.has_moved = true;
         unfinished.in_message = !header.is_final;
+        unfinished.message.push(payload)?;
         if unfinished.in_message {
             return Ok(None);
         }

@@ -12,7 +12,7 @@ use super::handshake::{
     Progress, Refusal, Upgrade, Verdict, write_health, write_refusal, write_switching_protocols,
 };
 use super::ids::ConnectionId;
-use super::inbound::Incoming;
+use super::inbound::{Incoming, Refused};
 use super::limits::LINGER_BYTES_MAX;
 use super::message::{ClientError, Logged, SystemMessage, check_json, check_json_and_type};
 use super::{Membership, Relay};
@@ -28,12 +28,13 @@ impl<S: Read + Write> Relay<S> {
                 let progress = reader.push(self.receiver.bytes());
                 self.take_head(id, progress);
             }
-            Phase::Open | Phase::Closing { .. } => self.take_frames(id, count),
-            Phase::Ending(_) => {
-                self.receiver.clear();
-                if slot.connection.discard(count) {
+            Phase::Open => self.take_frames(id, count),
+            Phase::Closing(_) | Phase::Ending(_) => {
+                if slot.connection.is_discarding_too_much(count, self.now.tick) {
                     debug!("conn={id} bytes={LINGER_BYTES_MAX} Still sending after its end");
                     self.remove(id);
+                } else {
+                    self.take_frames(id, count);
                 }
             }
         }
@@ -135,7 +136,7 @@ impl<S: Read + Write> Relay<S> {
         while let Some(slot) = self.slots.get_mut(id.slot as usize) {
             let discard = match slot.connection.phase {
                 Phase::Open => false,
-                Phase::Closing { .. } => true,
+                Phase::Closing(_) => true,
                 Phase::Head { .. } | Phase::Ending(_) => break,
             };
             let inbound = &mut slot.connection.inbound;
@@ -149,7 +150,9 @@ impl<S: Read + Write> Relay<S> {
                     slot.connection.spend(messages, count, now);
                     return;
                 }
-                Err(refused) => self.fail(id, &refused.reason, refused.error.as_ref()),
+                Err(Refused { reason, error, is_framing_intact }) => {
+                    self.fail(id, &reason, error.as_ref(), is_framing_intact);
+                }
             }
         }
         self.receiver.clear();

@@ -60,11 +60,15 @@ pub const WRITE_SLICES_MAX: usize = 64;
 /// (`TCP_NOTSENT_LOWAT`): what waits beyond it stays in the outbox, where replies can overtake it.
 pub const NOT_SENT_LOW_WATER_BYTES: u32 = 128 * 1024;
 
-/// How long an ended connection may take to answer a close frame, and then to take notice of the
-/// end of the stream, before its socket is dropped.
+/// How long a client may take to answer a close frame that it was sent, before the relay ends its
+/// side of the stream all the same.
+pub const CLOSE_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it may then stand still before its socket is dropped.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes thrown away from an ended connection before its socket is dropped all the same: a client
-/// still in the middle of its largest message gets to read why it was closed.
+/// How long it may take in all: a client still in the middle of its largest message gets to read why
+/// it was closed, even behind a proxy, if only it goes on sending.
+pub const LINGER_TIME_MAX: Duration = Duration::from_secs(5 * 60);
+/// Bytes thrown away from it meanwhile, at most.
 pub const LINGER_BYTES_MAX: usize = 256 * MIB;
 
 /// Connections beyond the limit that are kept just long enough to be told so.

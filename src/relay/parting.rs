@@ -43,26 +43,43 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// The client did what the relay does not allow, or was too slow: tell it why and end.
-    pub(super) fn fail(&mut self, id: ConnectionId, reason: &CloseReason, error: Option<&ClientError>) {
+    ///
+    /// As long as frames can be told apart, it is given the chance to answer the close: behind a
+    /// proxy, it would not get to read it otherwise.
+    pub(super) fn fail(
+        &mut self,
+        id: ConnectionId,
+        reason: &CloseReason,
+        error: Option<&ClientError>,
+        is_framing_intact: bool,
+    ) {
+        let now = self.now.tick;
         debug!("conn={id} reason={reason:?} Closing");
         self.leave(id, reason.code());
         if let Some(error) = error {
             self.tell(id, error);
         }
-        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
-            return;
-        };
         // Behind the relay's own close frame nothing more is said.
-        if !matches!(slot.connection.phase, Phase::Closing { .. }) {
-            slot.connection.outbox_mut(&mut self.pool).push_own(|out| reason.write_frame(out));
+        if self.slot(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Open)) {
+            self.close(id, reason, now.after(CLOSE_TIMEOUT));
         }
-        slot.connection.end(self.now.tick);
+        if !is_framing_intact {
+            self.end(id);
+        }
         self.touch(id);
+    }
+
+    /// Ends a connection once what waits for it is written.
+    pub(super) fn end(&mut self, id: ConnectionId) {
+        let now = self.now.tick;
+        if let Some(slot) = self.slot_mut(id) {
+            slot.connection.end(now);
+        }
     }
 
     /// The client shows no life: it is told why, as far as that goes, and dropped.
     pub(super) fn cut(&mut self, id: ConnectionId, reason: &CloseReason) {
-        self.fail(id, reason, None);
+        self.fail(id, reason, None, false);
         if let Some(slot) = self.slots.get_mut(id.slot as usize) {
             slot.connection.cut(self.now.tick);
         }
@@ -134,7 +151,7 @@ impl<S: Read + Write> Relay<S> {
     /// Closes from the relay's side, behind everything that waits for the client.
     fn close(&mut self, id: ConnectionId, reason: &CloseReason, deadline: Tick) {
         if let Some(slot) = self.slots.get_mut(id.slot as usize) {
-            slot.connection.close(reason, &mut self.pool, deadline);
+            slot.connection.close(reason, &mut self.pool, deadline, self.now.tick);
             self.touch(id);
         }
     }
@@ -170,7 +187,7 @@ impl<S: Read + Write> Relay<S> {
             match slot.connection.phase {
                 Phase::Head { .. } => self.refuse_newcomer(id),
                 Phase::Open => self.close(id, &CloseReason::ShuttingDown, deadline),
-                Phase::Closing { .. } | Phase::Ending(_) => {}
+                Phase::Closing(_) | Phase::Ending(_) => {}
             }
         }
     }

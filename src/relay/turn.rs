@@ -144,8 +144,9 @@ impl<S: Read + Write> Relay<S> {
             Due::Ping => self.ping(id),
             Due::Silence => self.cut(id, &CloseReason::Silent),
             Due::Stall => self.cut(id, &CloseReason::TakesNothing),
-            Due::Message => self.fail(id, &CloseReason::MessageTimeout, None),
+            Due::Message => self.fail(id, &CloseReason::MessageTimeout, None, true),
             Due::Pace => self.make_ready(id),
+            Due::CloseAnswer => self.end(id),
             Due::End => self.remove(id),
         }
     }
@@ -155,7 +156,7 @@ impl<S: Read + Write> Relay<S> {
         let Some(slot) = self.slots.get_mut(id.slot as usize) else {
             return;
         };
-        slot.connection.note_pinged();
+        slot.connection.note_pinged(self.now.tick);
         let outbox = slot.connection.outbox_mut(&mut self.pool);
         outbox.control(&mut self.pool, |out| out.extend_from_slice(ping.as_bytes()));
     }

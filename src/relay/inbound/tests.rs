@@ -129,6 +129,7 @@ fn what_breaks_the_protocol_is_refused_and_what_came_before_it_is_not_lost() {
     let too_large = |bytes, at_least| Refused {
         reason: CloseReason::TooLarge,
         error: Some(ClientError::MessageTooLarge { bytes, at_least, limit: LIMIT }),
+        is_framing_intact: true,
     };
     let not_utf8 = || Refused::from(CloseReason::NotUtf8);
     let announced = |first, length: u64| [&[first, 0xFF][..], &length.to_be_bytes(), &[1, 2, 3, 4]].concat();
@@ -143,7 +144,11 @@ fn what_breaks_the_protocol_is_refused_and_what_came_before_it_is_not_lost() {
         ("second fragment not UTF-8", [frame(0x01, b"\xE2"), frame(0x00, b"x")].concat(), not_utf8()),
         ("surrogate over fragments", [frame(0x01, b"\xED"), frame(0x00, b"\xA0\x80")].concat(), not_utf8()),
         ("message ends in a character", [frame(0x01, b"\xE2\x82"), frame(0x80, b"")].concat(), not_utf8()),
-        ("close reason not UTF-8", frame(0x88, &[0x03, 0xE8, 0xFF]), not_utf8()),
+        (
+            "close reason not UTF-8",
+            frame(0x88, &[0x03, 0xE8, 0xFF]),
+            Refused { is_framing_intact: false, ..not_utf8() },
+        ),
         (
             "close code not allowed",
             frame(0x88, &[0x03, 0xED]),

@@ -207,11 +207,12 @@ fn a_message_over_the_limit_is_refused_at_its_header_and_the_rest_of_it_thrown_a
         r#""type":"error","error":"Message of 1001 bytes is over this relay's limit of 1000 bytes "#,
         r#"(--max-message-size)","code":"message_too_large""#
     );
-    assert_eq!(world.take(&desktop), [system(error), close(1009, "Message too large"), Received::End]);
+    assert_eq!(world.take(&desktop), [system(error), close(1009, "Message too large")]);
     assert_eq!(world.take(&mobile), [system(r#""type":"desktop_disconnected""#)]);
     world.send(&desktop, &bytes[8..]);
     assert_eq!(world.unread(&desktop), 0, "read, so that the client gets to read why");
-    world.close_tcp(&desktop);
+    world.send(&desktop, &frame(0x88, &[0x03, 0xF1]));
+    assert_eq!(world.take(&desktop), [Received::End]);
     assert!(world.is_gone(&desktop));
 }
 
