@@ -40,7 +40,10 @@ impl Pool {
     }
 
     fn give_buffer(&mut self, mut buffer: Vec<u8>) {
-        if self.buffers_bytes + buffer.capacity() <= SPARE_BUFFERS_BYTES_MAX {
+        // A buffer without room is none, and would not count.
+        let is_kept =
+            buffer.capacity() > 0 && self.buffers_bytes + buffer.capacity() <= SPARE_BUFFERS_BYTES_MAX;
+        if is_kept {
             buffer.clear();
             self.buffers_bytes += buffer.capacity();
             self.buffers.push(buffer);
@@ -125,6 +128,9 @@ impl Lane {
 
     /// Forgets what the socket took of at most `taken` bytes; returns how many of them these were.
     fn advance(&mut self, taken: usize, pool: &mut Pool) -> usize {
+        if self.bytes.is_empty() {
+            return 0;
+        }
         let taken = taken.min(self.waiting().len());
         self.taken += taken;
         if self.taken == self.bytes.len() {

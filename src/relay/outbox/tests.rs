@@ -307,6 +307,25 @@ fn what_waits_for_a_blocked_socket_keeps_no_room_to_spare() {
 }
 
 #[test]
+fn what_the_pool_keeps_is_bounded_however_long_it_serves() {
+    let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
+    for round in 0..10_000 {
+        push_sized(&mut outbox, &mut pool, round % 100);
+        if round % 3 == 0 {
+            outbox.reply(&mut pool, notice("reply"));
+        }
+        drain(&mut outbox, &mut pool);
+    }
+    assert!(pool.buffers.len() <= 2, "{} buffers for one outbox", pool.buffers.len());
+    for _ in 0..1000 {
+        pool.give_buffer(Vec::with_capacity(RUN_BYTES_MAX));
+        pool.give_outbox(Box::default());
+    }
+    assert_eq!(pool.buffers_bytes, pool.buffers.iter().map(Vec::capacity).sum::<usize>());
+    assert!(pool.buffers_bytes <= SPARE_BUFFERS_BYTES_MAX && pool.outboxes.len() == SPARE_OUTBOXES_MAX);
+}
+
+#[test]
 fn a_turn_ends_at_its_allowance_and_an_error_ends_the_connection() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push_sized(&mut outbox, &mut pool, 20 * FRAGMENT_BYTES_MAX);
