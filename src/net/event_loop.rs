@@ -56,6 +56,7 @@ pub struct Server {
     stops_seen: usize,
     /// The relay wants no newcomers for now.
     is_accepting_paused: bool,
+    stopped: Option<Stopped>,
 }
 
 /// Stops a [`Server`] from elsewhere, another thread included.
@@ -184,6 +185,7 @@ impl Server {
             shutdown_grace: config.shutdown_grace,
             stops_seen: 0,
             is_accepting_paused: false,
+            stopped: None,
         })
     }
 
@@ -221,24 +223,28 @@ impl Server {
     /// Waits for events, `timeout` at the longest, and serves those that came. Never blocks while
     /// there is work, and does a bounded amount of it.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
-        let wait = self.wait(timeout);
-        match self.poll.poll(&mut self.events, wait) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            Ok(()) | Err(_) => {}
+        if self.stopped.is_none() {
+            let wait = self.wait(timeout);
+            match self.poll.poll(&mut self.events, wait) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            self.serve();
         }
+        Ok(self.stopped.map_or(Turn::Running, Turn::Stopped))
+    }
+
+    fn serve(&mut self) {
         let now = self.clock.now();
         self.note_events();
-        if let Some(stopped) = self.note_stops(now) {
-            return Ok(Turn::Stopped(stopped));
-        }
+        self.note_stops(now);
         self.relay.handle_turn(now);
         self.accept(now);
         self.perform_effects();
-        if self.relay.is_drained() {
+        if self.relay.is_drained() && self.stopped.is_none() {
             info!(target: PROCESS, "Stopped");
-            return Ok(Turn::Stopped(Stopped::Cleanly));
+            self.stopped = Some(Stopped::Cleanly);
         }
-        Ok(Turn::Running)
     }
 
     fn wait(&self, timeout: Option<Duration>) -> Option<Duration> {
@@ -269,24 +275,25 @@ impl Server {
     }
 
     /// Takes notice of requests to stop.
-    fn note_stops(&mut self, now: Now) -> Option<Stopped> {
+    fn note_stops(&mut self, now: Now) {
         let signals = self.signals.as_mut().map_or(0, StopSignals::take);
         if signals > 0 {
             self.stop.stops.fetch_add(signals, Ordering::Release);
         }
         let stops = self.stop.stops.load(Ordering::Acquire);
         if stops == self.stops_seen {
-            return None;
+            return;
         }
         self.stops_seen = stops;
+        let connections = self.relay.connections();
         if stops > 1 {
-            info!(target: PROCESS, "connections={} Stopped at once", self.relay.connections());
-            return Some(Stopped::AtOnce);
+            info!(target: PROCESS, "connections={connections} Stopped at once");
+            self.stopped = Some(Stopped::AtOnce);
+        } else {
+            info!(target: PROCESS, "connections={connections} Shutting down");
+            self.listeners.clear();
+            self.relay.handle_shutdown(self.shutdown_grace, now);
         }
-        info!(target: PROCESS, "connections={} Shutting down", self.relay.connections());
-        self.listeners.clear();
-        self.relay.handle_shutdown(self.shutdown_grace, now);
-        None
     }
 
     fn accept(&mut self, now: Now) {
