@@ -337,9 +337,7 @@ impl Server {
 
     /// Watches a connection for both directions, once and for all.
     fn register(&mut self, id: ConnectionId) {
-        let Some(stream) = self.relay.stream(id) else {
-            return;
-        };
+        let Some(stream) = self.relay.stream(id) else { return };
         let interest = Interest::READABLE | Interest::WRITABLE;
         if let Err(error) = self.poll.registry().register(stream, token::of_connection(id), interest) {
             warn!("conn={id} Cannot be watched: {error}");

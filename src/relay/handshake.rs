@@ -291,13 +291,9 @@ fn check_host(fields: &[Header<'_>], minor_version: u8) -> Result<(), BadRequest
 /// `uri-host [ ":" port ]` (RFC 9110, section 7.2; RFC 3986, sections 3.2.2 and 3.2.3), the host
 /// not empty.
 fn is_host_and_port(value: &[u8]) -> bool {
-    let Ok(value) = str::from_utf8(value) else {
-        return false;
-    };
+    let Ok(value) = str::from_utf8(value) else { return false };
     let (is_host, port) = if let Some(literal) = value.strip_prefix('[') {
-        let Some((address, port)) = literal.split_once(']') else {
-            return false;
-        };
+        let Some((address, port)) = literal.split_once(']') else { return false };
         (address.parse::<Ipv6Addr>().is_ok(), port)
     } else {
         let (name, port) = value.split_at(value.find(':').unwrap_or(value.len()));

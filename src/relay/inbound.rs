@@ -139,9 +139,7 @@ impl Inbound {
         receiver: &mut Receiver,
     ) -> io::Result<(usize, bool)> {
         receiver.clear();
-        let Some(unfinished) = &mut self.unfinished else {
-            return receiver.read_behind(&[], stream);
-        };
+        let Some(unfinished) = &mut self.unfinished else { return receiver.read_behind(&[], stream) };
         match &mut unfinished.frame {
             PartialFrame::Large(large) if large.filled < large.frame_bytes => {
                 unfinished.has_moved = true;

@@ -15,14 +15,13 @@ use super::ids::ConnectionId;
 use super::inbound::{Incoming, Refused};
 use super::limits::LINGER_BYTES_MAX;
 use super::message::{ClientError, Logged, SystemMessage, check_json, check_json_and_type};
+use super::outbox::{Outbox, Pool};
 use super::{Membership, Relay};
 
 impl<S: Read + Write> Relay<S> {
     /// Makes sense of what one read brought; `count` bytes, most of them in the receiver.
     pub(super) fn take_in(&mut self, id: ConnectionId, count: usize) {
-        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
-            return;
-        };
+        let Some(slot) = self.slots.get_mut(id.slot as usize) else { return };
         match &mut slot.connection.phase {
             Phase::Head { reader, .. } => {
                 let progress = reader.push(self.receiver.bytes());
@@ -41,9 +40,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     fn take_head(&mut self, id: ConnectionId, progress: Progress) {
-        let Progress::Done { consumed, verdict } = progress else {
-            return;
-        };
+        let Progress::Done { consumed, verdict } = progress else { return };
         self.receiver.consume(consumed);
         match verdict {
             Verdict::Upgrade(upgrade) => {
@@ -77,12 +74,8 @@ impl<S: Read + Write> Relay<S> {
 
     /// Answers in HTTP and ends the connection.
     pub(super) fn answer(&mut self, id: ConnectionId, write_answer: impl FnOnce(&mut Vec<u8>)) {
-        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
-            return;
-        };
-        slot.connection.outbox_mut(&mut self.pool).reply(&mut self.pool, write_answer);
-        slot.connection.end(self.now.tick);
-        self.touch(id);
+        self.queue(id, |outbox, pool| outbox.reply(pool, write_answer));
+        self.end(id);
     }
 
     /// Tells a newcomer that there is no room.
@@ -106,21 +99,21 @@ impl<S: Read + Write> Relay<S> {
         info!("conn={id} session={logged} {} connected to session {logged}", client_type.title());
         let waiting = joined.replaced.map(|old| self.replace(old, client_type)).unwrap_or_default();
 
+        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
+            slot.membership = Some(Membership { session: joined.session, client_type });
+            slot.connection.open(&self.settings);
+        }
         let now = self.now.unix_millis;
-        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
-            return;
-        };
-        slot.membership = Some(Membership { session: joined.session, client_type });
-        slot.connection.open(&self.settings);
-        let outbox = slot.connection.outbox_mut(&mut self.pool);
-        outbox.reply(&mut self.pool, |out| {
-            write_switching_protocols(upgrade, out);
-            SystemMessage::Connected(client_type, session_id).write_frame(now, out);
-            if joined.peer.is_some() {
-                SystemMessage::PeerConnected(client_type.peer()).write_frame(now, out);
-            }
+        self.queue(id, |outbox, pool| {
+            outbox.reply(pool, |out| {
+                write_switching_protocols(upgrade, out);
+                SystemMessage::Connected(client_type, session_id).write_frame(now, out);
+                if joined.peer.is_some() {
+                    SystemMessage::PeerConnected(client_type.peer()).write_frame(now, out);
+                }
+            });
+            outbox.append(waiting);
         });
-        outbox.append(waiting);
         if let Some(peer) = joined.peer {
             self.notify(peer, SystemMessage::PeerConnected(client_type));
             // Whatever held the peer back waited for the connection that was replaced.
@@ -196,12 +189,8 @@ impl<S: Read + Write> Relay<S> {
         if !self.is_logging_messages {
             return;
         }
-        let Some(membership) = self.slot(id).and_then(|slot| slot.membership) else {
-            return;
-        };
-        let Some(session) = self.sessions.get(membership.session) else {
-            return;
-        };
+        let Some(membership) = self.slot(id).and_then(|slot| slot.membership) else { return };
+        let Some(session) = self.sessions.get(membership.session) else { return };
         info!(
             "conn={id} session={} Message from {}: {}",
             Logged(session.id.as_str()),
@@ -222,24 +211,19 @@ impl<S: Read + Write> Relay<S> {
         };
         self.counters.messages_accepted += 1;
         self.counters.bytes_accepted += payload.len() as u64;
-        if let Some(slot) = self.slots.get_mut(peer.slot as usize) {
-            let outbox = slot.connection.outbox_mut(&mut self.pool);
-            outbox.push_message(&mut self.pool, opcode, payload);
-        }
-        self.touch(peer);
+        self.queue(peer, |outbox, pool| outbox.push_message(pool, opcode, payload));
     }
 
     fn pong(&mut self, id: ConnectionId, payload: &[u8]) {
-        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
-            return;
-        };
-        if matches!(slot.connection.phase, Phase::Open) {
+        // Behind the relay's own close frame nothing more is said.
+        if self.slot(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Open)) {
             let header = ServerHeader::new(Opcode::Pong, true, payload.len());
-            slot.connection.outbox_mut(&mut self.pool).control(&mut self.pool, |out| {
-                out.extend_from_slice(header.as_bytes());
-                out.extend_from_slice(payload);
+            self.queue(id, |outbox, pool| {
+                outbox.control(pool, |out| {
+                    out.extend_from_slice(header.as_bytes());
+                    out.extend_from_slice(payload);
+                });
             });
-            self.touch(id);
         }
     }
 
@@ -252,18 +236,20 @@ impl<S: Read + Write> Relay<S> {
     /// Answers a client ahead of everything that waits for it.
     fn reply(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
         let now = self.now.unix_millis;
-        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
-            let outbox = slot.connection.outbox_mut(&mut self.pool);
-            outbox.reply(&mut self.pool, |out| message.write_frame(now, out));
-            self.touch(id);
-        }
+        self.queue(id, |outbox, pool| outbox.reply(pool, |out| message.write_frame(now, out)));
     }
 
     /// Tells a client news of its peer, in their place among the peer's messages.
     pub(super) fn notify(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
         let now = self.now.unix_millis;
-        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
-            slot.connection.outbox_mut(&mut self.pool).push_own(|out| message.write_frame(now, out));
+        self.queue(id, |outbox, _| outbox.push_own(|out| message.write_frame(now, out)));
+    }
+
+    /// Puts something into a client's outbox, to be written at the end of the turn.
+    pub(super) fn queue(&mut self, id: ConnectionId, put: impl FnOnce(&mut Outbox, &mut Pool)) {
+        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation);
+        if let Some(slot) = slot {
+            put(slot.connection.outbox_mut(&mut self.pool), &mut self.pool);
             self.touch(id);
         }
     }

@@ -382,9 +382,7 @@ impl Outbox {
     fn advance_queue(&mut self, mut taken: usize, pool: &mut Pool) {
         self.queued_bytes -= taken;
         while taken > 0 {
-            let Some(front) = self.queue.front_mut() else {
-                break;
-            };
+            let Some(front) = self.queue.front_mut() else { break };
             let wire_len = front.wire_len();
             let of_item = taken.min(wire_len - self.front_taken);
             taken -= of_item;

@@ -49,9 +49,7 @@ impl Pace {
 
 impl Meter {
     fn spend(&mut self, units: u64, now: Tick) {
-        let Some(units_per_second) = self.units_per_second else {
-            return;
-        };
+        let Some(units_per_second) = self.units_per_second else { return };
         let price = u128::from(units) * u128::from(NANOS_PER_SECOND) / u128::from(units_per_second.max(1));
         let now = now.0.saturating_mul(NANOS_PER_TICK);
         self.paid_at = self.paid_at.max(now).saturating_add(u64::try_from(price).unwrap_or(u64::MAX));

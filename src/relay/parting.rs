@@ -28,18 +28,14 @@ impl<S: Read + Write> Relay<S> {
     ) {
         let is_open = self.slot(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Open));
         self.leave(id, code);
-        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
-            return;
-        };
         if is_open {
-            slot.connection.outbox_mut(&mut self.pool).push_own(|out| answer.write_frame(out));
+            self.queue(id, |outbox, _| outbox.push_own(|out| answer.write_frame(out)));
         }
         if may_have_more {
-            slot.connection.end(self.now.tick);
+            self.end(id);
         } else {
-            slot.connection.end_after_input(self.now.tick);
+            self.end_after_input(id);
         }
-        self.touch(id);
     }
 
     /// The client did what the relay does not allow, or was too slow: tell it why and end.
@@ -74,22 +70,30 @@ impl<S: Read + Write> Relay<S> {
         let now = self.now.tick;
         if let Some(slot) = self.slot_mut(id) {
             slot.connection.end(now);
+            self.touch(id);
         }
     }
 
     /// The client shows no life: it is told why, as far as that goes, and dropped.
     pub(super) fn cut(&mut self, id: ConnectionId, reason: &CloseReason) {
         self.fail(id, reason, None, false);
-        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
-            slot.connection.cut(self.now.tick);
+        let now = self.now.tick;
+        if let Some(slot) = self.slot_mut(id) {
+            slot.connection.cut(now);
         }
     }
 
     /// The client ended its stream. Whatever answers wait for it still go out.
     pub(super) fn end_of_stream(&mut self, id: ConnectionId) {
         self.leave(id, ABNORMAL_CLOSURE);
-        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
-            slot.connection.end_after_input(self.now.tick);
+        self.end_after_input(id);
+    }
+
+    fn end_after_input(&mut self, id: ConnectionId) {
+        let now = self.now.tick;
+        if let Some(slot) = self.slot_mut(id) {
+            slot.connection.end_after_input(now);
+            self.touch(id);
         }
     }
 
@@ -102,12 +106,8 @@ impl<S: Read + Write> Relay<S> {
     /// Takes a client out of its session and tells its peer: first what of the peer's messages it
     /// did not get, then that it is gone. Nothing happens if it is in no session any more.
     fn leave(&mut self, id: ConnectionId, code: u16) {
-        let Some(slot) = self.slot_mut(id) else {
-            return;
-        };
-        let Some(membership) = slot.membership.take() else {
-            return;
-        };
+        let Some(slot) = self.slot_mut(id) else { return };
+        let Some(membership) = slot.membership.take() else { return };
         let undelivered = slot.connection.take_messages().messages;
         let client_type = membership.client_type;
         let Left::Gone(peer) = self.sessions.leave(membership.session, client_type, id, self.now.tick) else {
@@ -138,9 +138,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Closes a connection whose place another has taken; returns what it did not get.
     pub(super) fn replace(&mut self, old: ConnectionId, client_type: ClientType) -> Waiting {
-        let Some(slot) = self.slot_mut(old) else {
-            return Waiting::default();
-        };
+        let Some(slot) = self.slot_mut(old) else { return Waiting::default() };
         slot.membership = None;
         let waiting = slot.connection.take_messages();
         debug!("conn={old} messages={} Replaced", waiting.messages);
@@ -160,9 +158,7 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn close_session(&mut self, clients: [Option<ConnectionId>; 2]) {
         let [desktop, mobile] = clients;
         for (client, peer) in [(desktop, mobile), (mobile, desktop)] {
-            let Some(slot) = client.and_then(|client| self.slot_mut(client)) else {
-                continue;
-            };
+            let Some(slot) = client.and_then(|client| self.slot_mut(client)) else { continue };
             slot.membership = None;
             let undelivered = slot.connection.take_messages().messages;
             if let Some(peer) = peer {
@@ -180,9 +176,7 @@ impl<S: Read + Write> Relay<S> {
         self.drain_deadline = Some(deadline);
         self.schedule(deadline, Timer::Shutdown);
         for id in self.all_ids() {
-            let Some(slot) = self.slot_mut(id) else {
-                continue;
-            };
+            let Some(slot) = self.slot_mut(id) else { continue };
             slot.membership = None;
             match slot.connection.phase {
                 Phase::Head { .. } => self.refuse_newcomer(id),

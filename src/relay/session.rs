@@ -160,9 +160,7 @@ impl Sessions {
         connection: ConnectionId,
         now: Tick,
     ) -> Left {
-        let Some(session) = self.slots.get_mut(key.0 as usize) else {
-            return Left::WasReplaced;
-        };
+        let Some(session) = self.slots.get_mut(key.0 as usize) else { return Left::WasReplaced };
         if session.client(client_type) != Some(connection) {
             return Left::WasReplaced;
         }

@@ -33,9 +33,7 @@ impl<S: Read + Write> Relay<S> {
         }
         self.wheel.advance(now.tick);
         for _ in 0..TIMERS_PER_TURN {
-            let Some((_, timer)) = self.wheel.poll_expired() else {
-                break;
-            };
+            let Some((_, timer)) = self.wheel.poll_expired() else { break };
             self.fire(timer);
         }
         self.flush_touched();
@@ -45,9 +43,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Reads from one connection until it has nothing more, is held, or has had its share.
     fn serve(&mut self, id: ConnectionId) {
-        let Some(slot) = self.slot_mut(id) else {
-            return;
-        };
+        let Some(slot) = self.slot_mut(id) else { return };
         slot.is_ready = false;
         let mut allowance = READ_BYTES_PER_TURN;
         while self.may_read(id) {
@@ -55,9 +51,7 @@ impl<S: Read + Write> Relay<S> {
                 self.make_ready(id);
                 break;
             }
-            let Some(slot) = self.slots.get_mut(id.slot as usize) else {
-                break;
-            };
+            let Some(slot) = self.slots.get_mut(id.slot as usize) else { break };
             match slot.connection.read(&mut self.receiver, self.now.tick) {
                 ReadEnd::Bytes(count) => {
                     allowance = allowance.saturating_sub(count.max(1));
@@ -81,9 +75,7 @@ impl<S: Read + Write> Relay<S> {
     /// failed while it was held is gone.
     fn may_read(&mut self, id: ConnectionId) -> bool {
         let is_held = self.update_held(id);
-        let Some(slot) = self.slot(id) else {
-            return false;
-        };
+        let Some(slot) = self.slot(id) else { return false };
         if is_held && slot.connection.is_failed() {
             self.lose(id);
             return false;
@@ -97,9 +89,7 @@ impl<S: Read + Write> Relay<S> {
         let peer = self.peer_of(id).and_then(|peer| self.slot(peer));
         let peer_outbox = peer.and_then(|peer| peer.connection.outbox());
         let is_peer_congested = peer_outbox.is_some_and(Outbox::is_queue_congested);
-        let Some(slot) = self.slot_mut(id) else {
-            return false;
-        };
+        let Some(slot) = self.slot_mut(id) else { return false };
         let is_held = slot.connection.is_held(is_peer_congested, now);
         let held_for = slot.connection.held_for(now);
         if slot.connection.set_held(is_held, now) {
@@ -126,9 +116,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     fn fire_connection(&mut self, id: ConnectionId) {
-        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
-            return;
-        };
+        let Some(slot) = self.slot_mut(id) else { return };
         slot.timer = None;
         self.touch(id);
         let Some(slot) = self.slot(id) else { return };
@@ -152,19 +140,16 @@ impl<S: Read + Write> Relay<S> {
     }
 
     fn ping(&mut self, id: ConnectionId) {
-        let ping = ServerHeader::new(Opcode::Ping, true, 0);
-        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
-            return;
-        };
-        slot.connection.note_pinged(self.now.tick);
-        let outbox = slot.connection.outbox_mut(&mut self.pool);
-        outbox.control(&mut self.pool, |out| out.extend_from_slice(ping.as_bytes()));
+        let now = self.now.tick;
+        if let Some(slot) = self.slot_mut(id) {
+            slot.connection.note_pinged(now);
+            let ping = ServerHeader::new(Opcode::Ping, true, 0);
+            self.queue(id, |outbox, pool| outbox.control(pool, |out| out.extend_from_slice(ping.as_bytes())));
+        }
     }
 
     fn fire_session(&mut self, key: SessionKey) {
-        let Some(session) = self.sessions.get_mut(key) else {
-            return;
-        };
+        let Some(session) = self.sessions.get_mut(key) else { return };
         session.timer = None;
         match self.sessions.due(key) {
             Some((deadline, expiry)) if deadline <= self.now.tick => self.expire(key, expiry),
@@ -173,9 +158,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     fn expire(&mut self, key: SessionKey, expiry: Expiry) {
-        let Some((session, clients)) = self.sessions.remove(key) else {
-            return;
-        };
+        let Some((session, clients)) = self.sessions.remove(key) else { return };
         let id = Logged(session.id.as_str());
         match expiry {
             Expiry::Inactive => {
@@ -192,9 +175,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Sets the timer of a session, if it ends sooner than the one already set would tell.
     pub(super) fn arm_session(&mut self, key: SessionKey) {
-        let Some((deadline, _)) = self.sessions.due(key) else {
-            return;
-        };
+        let Some((deadline, _)) = self.sessions.due(key) else { return };
         let armed = self.sessions.get(key).and_then(|session| session.timer);
         if let Some((armed_for, timer)) = armed {
             if armed_for <= deadline {
@@ -212,9 +193,7 @@ impl<S: Read + Write> Relay<S> {
     /// its timer fires, finds nothing due and is set anew.
     fn arm(&mut self, id: ConnectionId) {
         let Some(slot) = self.slot(id) else { return };
-        let Some((deadline, _)) = slot.connection.due(&self.settings) else {
-            return;
-        };
+        let Some((deadline, _)) = slot.connection.due(&self.settings) else { return };
         if let Some((armed_for, timer)) = slot.timer {
             if armed_for <= deadline {
                 return;
@@ -247,9 +226,7 @@ impl<S: Read + Write> Relay<S> {
     /// Flushes one connection; whether it has more to write at once.
     fn flush(&mut self, id: ConnectionId) -> bool {
         let now = self.now.tick;
-        let Some(slot) = self.slots.get_mut(id.slot as usize) else {
-            return false;
-        };
+        let Some(slot) = self.slots.get_mut(id.slot as usize) else { return false };
         if slot.generation != id.generation {
             return false;
         }
