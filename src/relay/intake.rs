@@ -16,7 +16,7 @@ use super::inbound::{Incoming, Refused};
 use super::limits::LINGER_BYTES_MAX;
 use super::message::{ClientError, Logged, SystemMessage, check_json, check_json_and_type};
 use super::outbox::{Outbox, Pool};
-use super::{Membership, Relay};
+use super::{MESSAGES, Membership, Relay};
 
 impl<S: Read + Write> Relay<S> {
     /// Makes sense of what one read brought; `count` bytes, most of them in the receiver.
@@ -192,6 +192,7 @@ impl<S: Read + Write> Relay<S> {
         let Some(membership) = self.slot(id).and_then(|slot| slot.membership) else { return };
         let Some(session) = self.sessions.get(membership.session) else { return };
         info!(
+            target: MESSAGES,
             "conn={id} session={} Message from {}: {}",
             Logged(session.id.as_str()),
             membership.client_type.as_str(),

@@ -55,6 +55,9 @@ use session::{SessionKey, Sessions};
 use time::{Now, Tick};
 use wheel::{TimerKey, Wheel};
 
+/// Log target of the line that each message leaves, so that it can be turned off by itself.
+const MESSAGES: &str = "apptuner_relay::messages";
+
 /// Pairs desktops with mobiles over any streams that can be read and written without blocking.
 ///
 /// A host drives it in turns:

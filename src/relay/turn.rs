@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use log::{debug, info, log_enabled};
+use log::{Level, debug, info, log_enabled};
 
 use super::connection::{Due, FlushEnd, ReadEnd};
 use super::effect::Effect;
@@ -14,10 +14,7 @@ use super::message::{CloseReason, Logged};
 use super::outbox::Outbox;
 use super::session::{Expiry, SessionKey};
 use super::time::{Now, format_duration};
-use super::{Accepting, Relay, Timer};
-
-/// The level of the line that every message leaves; elsewhere `log`'s macros know the level.
-const MESSAGE_LOG_LEVEL: log::Level = log::Level::Info;
+use super::{Accepting, MESSAGES, Relay, Timer};
 
 impl<S: Read + Write> Relay<S> {
     /// Does what there is to do: reads from connections that are ready and routes what they sent,
@@ -25,7 +22,7 @@ impl<S: Read + Write> Relay<S> {
     /// what is left over makes [`has_work`](Self::has_work) true.
     pub fn handle_turn(&mut self, now: Now) {
         self.now = now;
-        self.is_logging_messages = log_enabled!(MESSAGE_LOG_LEVEL);
+        self.is_logging_messages = log_enabled!(target: MESSAGES, Level::Info);
         for _ in 0..self.ready.len().min(CONNECTIONS_PER_TURN) {
             if let Some(id) = self.ready.pop_front() {
                 self.serve(id);
