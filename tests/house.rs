@@ -23,6 +23,7 @@ const RELAY_ORDER: &[&str] = &[
     "inbound",
     "effect",
     "connection",
+    "slots",
     "counters",
     "mod",
     "intake",
@@ -39,7 +40,7 @@ const OUTER_FILES: &[(&str, &[&str])] = &[
     ("src/clock.rs", &["crate::relay::time"]),
     ("src/entropy.rs", &[]),
     ("src/config/", &["crate::relay::limits", "crate::relay::time", "crate::config"]),
-    ("src/net/token.rs", &["crate::relay::ids"]),
+    ("src/net/token.rs", &["crate::relay::ids", "crate::relay::limits", "crate::config"]),
     ("src/net/", &["crate::relay", "crate::net", "crate::clock", "crate::entropy", "crate::config"]),
 ];
 

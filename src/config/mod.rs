@@ -35,6 +35,9 @@ pub const CONNECTIONS_MAX: usize = 10_000_000;
 /// limit above what can be reached is none.
 pub const BYTE_RATE_MAX: u64 = 1024 * 1024 * 1024;
 
+/// Most addresses to listen on.
+pub const LISTENERS_MAX: usize = 64;
+
 const _: () = assert!(MESSAGE_SIZE_MAX <= u32::MAX as usize);
 const _: () = assert!(CONNECTIONS_MAX <= u32::MAX as usize / SESSIONS_PER_CONNECTION);
 
@@ -52,13 +55,10 @@ pub struct Config {
     /// Addresses to accept connections on, at least one; port 0 takes any free port. `[::]` means
     /// every interface, IPv4 included. Default: `127.0.0.1:8787`.
     pub listen: Vec<SocketAddr>,
-    /// Connections served at once; `None`, the default, derives it from the limit on open files
-    /// when the listeners are bound.
-    pub max_connections: Option<usize>,
     /// How long a clean stop may take, from the signal to the exit. Default: 10 s.
     pub shutdown_grace: Duration,
-    /// What the engine is told, all but its `max_connections`: that one is neither read nor checked
-    /// here, [`settings`](Self::settings) replaces it.
+    /// What the engine is told. Without `max_connections` it is derived from the limit on open files
+    /// when the listeners are bound.
     pub relay: Settings,
 }
 
@@ -66,7 +66,6 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))],
-            max_connections: None,
             shutdown_grace: Duration::from_secs(10),
             relay: Settings::default(),
         }
@@ -102,11 +101,5 @@ impl Config {
     /// short must not force the operator to shorten the others.
     pub fn validate(&self) -> Result<(), ConfigError> {
         table::check_all(self)
-    }
-
-    /// The engine's settings, with `derived` connections unless `max_connections` is set.
-    #[must_use]
-    pub fn settings(&self, derived: usize) -> Settings {
-        Settings { max_connections: self.max_connections.unwrap_or(derived), ..self.relay.clone() }
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::error::{ConfigError, Problem};
-use super::{BYTE_RATE_MAX, CONNECTIONS_MAX, Config, MESSAGE_SIZE_MAX, TIMEOUT_MAX, units};
+use super::{BYTE_RATE_MAX, CONNECTIONS_MAX, Config, LISTENERS_MAX, MESSAGE_SIZE_MAX, TIMEOUT_MAX, units};
 use crate::relay::time::format_duration;
 
 /// What every variable's name begins with.
@@ -127,7 +127,7 @@ pub(super) const TABLE: [Row; 15] = [
         LIMITS,
         "max-connections",
         Field::Count {
-            place: |config| &mut config.max_connections,
+            place: |config| &mut config.relay.max_connections,
             max: CONNECTIONS_MAX,
             unset: "from the limit on open files",
         },
@@ -288,6 +288,9 @@ pub(super) fn check_all(config: &Config) -> Result<(), ConfigError> {
 fn check_addresses(addresses: &[SocketAddr]) -> Result<(), Problem> {
     if addresses.is_empty() {
         return Err("no address to listen on; give at least one".into());
+    }
+    if addresses.len() > LISTENERS_MAX {
+        return Err(format!("{} addresses; at most {LISTENERS_MAX} are possible", addresses.len()).into());
     }
     let mut before = Vec::new();
     for address in addresses {

@@ -56,7 +56,7 @@ type Change = fn(&mut Config);
 /// Option, value, and what it changes; every option, and no value its default.
 const CHANGES: [(&str, &str, Change); 13] = [
     ("listen", "[::1]:9000", |config| config.listen = addresses(&["[::1]:9000"])),
-    ("max-connections", "123", |config| config.max_connections = Some(123)),
+    ("max-connections", "123", |config| config.relay.max_connections = Some(123)),
     ("max-message-size", "64KiB", |config| config.relay.max_message_size = 65_536),
     ("session-timeout", "1h", |config| config.relay.session_timeout = seconds(3600)),
     ("reconnect-window", "1m30s", |config| config.relay.reconnect_window = seconds(90)),
@@ -76,10 +76,9 @@ fn defaults_are_those_of_the_contract() {
     assert_eq!(config, Config::default());
     assert_eq!(config.validate(), Ok(()));
     assert_eq!(config.listen, addresses(&["127.0.0.1:8787"]));
-    assert_eq!(config.max_connections, None);
     assert_eq!(config.shutdown_grace, seconds(10));
     let relay = Settings {
-        max_connections: config.relay.max_connections,
+        max_connections: None,
         max_message_size: 64 << 20,
         session_timeout: seconds(30 * 60),
         reconnect_window: seconds(5 * 60),
@@ -154,7 +153,7 @@ fn switches_take_four_words_after_an_equals_sign_and_in_the_environment() {
     }
     // What follows a switch is not its value.
     let config = run("--answer-pings --max-connections 5", &[]);
-    assert_eq!((config.relay.answer_pings, config.max_connections), (true, Some(5)));
+    assert_eq!((config.relay.answer_pings, config.relay.max_connections), (true, Some(5)));
 }
 
 #[test]
@@ -409,8 +408,8 @@ fn values_out_of_bounds_are_refused_and_those_on_the_bounds_are_not() {
 fn a_configuration_built_in_code_is_held_to_the_same_bounds() {
     /// Option, value as it is shown, and the change that sets it.
     const TABLE: [(&str, &str, Change); 17] = [
-        ("max-connections", "0", |config| config.max_connections = Some(0)),
-        ("max-connections", "10000001", |config| config.max_connections = Some(CONNECTIONS_MAX + 1)),
+        ("max-connections", "0", |config| config.relay.max_connections = Some(0)),
+        ("max-connections", "10000001", |config| config.relay.max_connections = Some(CONNECTIONS_MAX + 1)),
         ("max-message-size", "0B", |config| config.relay.max_message_size = 0),
         ("max-message-size", "1073741825B", |config| config.relay.max_message_size = MESSAGE_SIZE_MAX + 1),
         ("max-message-rate", "0", |config| config.relay.max_message_rate = Some(0)),
@@ -452,11 +451,11 @@ fn a_configuration_built_in_code_listens_somewhere_and_nowhere_twice() {
 }
 
 #[test]
-fn the_engines_own_max_connections_is_left_unchecked_as_it_is_replaced() {
-    let relay = Settings { max_connections: 0, ..Settings::default() };
-    let config = Config { relay, ..Config::default() };
-    assert_eq!(config.validate(), Ok(()));
-    assert_eq!(config.settings(7).max_connections, 7);
+fn at_most_64_addresses_are_listened_on() {
+    let listen = |count| vec![(Ipv4Addr::LOCALHOST, 0).into(); count];
+    assert_eq!(Config { listen: listen(64), ..Config::default() }.validate(), Ok(()));
+    let error = Config { listen: listen(65), ..Config::default() }.validate().unwrap_err();
+    assert!(error.to_string().contains("65 addresses; at most 64 are possible"), "{error}");
 }
 
 #[test]
@@ -466,14 +465,6 @@ fn timeouts_bind_nobody_to_shorten_the_others() {
             assert_eq!(run(&format!("--{} {value}", row.name), &[]).validate(), Ok(()), "{}", row.name);
         }
     }
-}
-
-#[test]
-fn settings_take_the_derived_connections_unless_told_otherwise() {
-    let config = run("--max-byte-rate 1MiB", &[]);
-    let expected = Settings { max_connections: 77, max_byte_rate: Some(1 << 20), ..Settings::default() };
-    assert_eq!(config.settings(77), expected);
-    assert_eq!(run("--max-connections 5", &[]).settings(77).max_connections, 5);
 }
 
 #[test]

@@ -27,6 +27,7 @@ use crate::entropy;
 use crate::relay::Relay;
 use crate::relay::effect::Effect;
 use crate::relay::ids::ConnectionId;
+use crate::relay::limits::Settings;
 use crate::relay::readiness::Readiness;
 use crate::relay::time::Now;
 
@@ -40,8 +41,8 @@ const PROCESS: &str = "apptuner_relay::process";
 /// A relay on TCP sockets.
 ///
 /// [`run`](Self::run) serves until it is stopped. A host with a loop of its own calls
-/// [`turn`](Self::turn) instead, whenever the descriptor that it is [`AsRawFd`] for is readable,
-/// and at the latest when the timeout it has chosen is over.
+/// [`turn`](Self::turn) instead: whenever the descriptor that it is [`AsRawFd`] for is readable,
+/// and at the latest when [`next_wait`](Self::next_wait) is over.
 #[derive(Debug)]
 pub struct Server {
     poll: Poll,
@@ -50,12 +51,11 @@ pub struct Server {
     listeners: Vec<Listener>,
     clock: Clock,
     signals: Option<StopSignals>,
+    are_signals_ready: bool,
     stop: StopHandle,
     shutdown_grace: Duration,
     /// How often the server was asked to stop, and has taken notice.
     stops_seen: usize,
-    /// The relay wants no newcomers for now.
-    is_accepting_paused: bool,
     stopped: Option<Stopped>,
 }
 
@@ -99,8 +99,6 @@ pub enum BindError {
     Config(ConfigError),
     /// The address cannot be listened on.
     Listen(SocketAddr, io::Error),
-    /// More addresses than a server takes.
-    TooManyListeners(usize),
     /// The system gave no poll, waker or randomness.
     System(io::Error),
 }
@@ -132,9 +130,6 @@ impl fmt::Display for BindError {
                 };
                 write!(f, "--listen {addr}: {what}; {remedy}")
             }
-            Self::TooManyListeners(count) => {
-                write!(f, "--listen: {count} addresses; at most {} are possible", token::LISTENERS_MAX)
-            }
             Self::System(error) => {
                 write!(f, "the system refuses what an event loop needs: {error}; raise its limits")
             }
@@ -153,24 +148,12 @@ impl Server {
     /// [`run`](Self::run) or [`turn`](Self::turn).
     pub fn bind(config: &Config) -> Result<Self, BindError> {
         config.validate().map_err(BindError::Config)?;
-        if config.listen.len() > token::LISTENERS_MAX {
-            return Err(BindError::TooManyListeners(config.listen.len()));
-        }
         let poll = Poll::new()?;
         let listen = |(index, &addr)| {
             Listener::bind(addr, index, poll.registry()).map_err(|error| BindError::Listen(addr, error))
         };
         let listeners: Vec<_> = config.listen.iter().enumerate().map(listen).collect::<Result<_, _>>()?;
-        let connections_max = descriptors::connections_max();
-        let mut settings = config.settings(connections_max);
-        settings.max_connections = settings.max_connections.min(token::CONNECTIONS_MAX);
-        if settings.max_connections > connections_max {
-            warn!(
-                "file_limit={} --max-connections {}: the limit on open files leaves room for {connections_max}",
-                descriptors::file_limit(),
-                settings.max_connections,
-            );
-        }
+        let settings = settings_within_limits(&config.relay);
         let clock = Clock::start();
         let stop =
             StopHandle { stops: Arc::default(), waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?) };
@@ -181,10 +164,10 @@ impl Server {
             listeners,
             clock,
             signals: None,
+            are_signals_ready: false,
             stop,
             shutdown_grace: config.shutdown_grace,
             stops_seen: 0,
-            is_accepting_paused: false,
             stopped: None,
         })
     }
@@ -224,7 +207,7 @@ impl Server {
     /// there is work, and does a bounded amount of it.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         if self.stopped.is_none() {
-            let wait = self.wait(timeout);
+            let wait = [self.next_wait(), timeout].into_iter().flatten().min();
             match self.poll.poll(&mut self.events, wait) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 Ok(()) | Err(_) => {}
@@ -247,14 +230,16 @@ impl Server {
         }
     }
 
-    fn wait(&self, timeout: Option<Duration>) -> Option<Duration> {
+    /// How long the next turn may wait for events: not at all if this one left something over, and
+    /// without an end, `None`, if nothing is due.
+    #[must_use]
+    pub fn next_wait(&self) -> Option<Duration> {
         let is_accept_due =
-            !self.is_accepting_paused && self.listeners.iter().any(|listener| listener.is_ready);
+            self.relay.can_accept() && self.listeners.iter().any(|listener| listener.is_ready);
         if self.relay.has_work() || is_accept_due {
             return Some(Duration::ZERO);
         }
-        let deadline = self.relay.next_deadline().map(|deadline| self.clock.until(deadline));
-        [deadline, timeout].into_iter().flatten().min()
+        self.relay.next_deadline().map(|deadline| self.clock.until(deadline))
     }
 
     fn note_events(&mut self) {
@@ -268,16 +253,17 @@ impl Server {
                         listener.is_ready = true;
                     }
                 }
-                // Both are looked at in every turn.
-                Source::Signals | Source::Waker => {}
+                Source::Signals => self.are_signals_ready = true,
+                // Requests to stop are looked at in every turn.
+                Source::Waker => {}
             }
         }
     }
 
     /// Takes notice of requests to stop.
     fn note_stops(&mut self, now: Now) {
-        let signals = self.signals.as_mut().map_or(0, StopSignals::take);
-        if signals > 0 {
+        if std::mem::take(&mut self.are_signals_ready) {
+            let signals = self.signals.as_mut().map_or(0, StopSignals::take);
             self.stop.stops.fetch_add(signals, Ordering::Release);
         }
         let stops = self.stop.stops.load(Ordering::Acquire);
@@ -299,7 +285,7 @@ impl Server {
     fn accept(&mut self, now: Now) {
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN {
-                if self.is_accepting_paused || !self.accept_one(index, now) {
+                if !self.accept_one(index, now) {
                     break;
                 }
             }
@@ -312,20 +298,19 @@ impl Server {
             return false;
         };
         if !self.relay.can_accept() {
-            self.is_accepting_paused = true;
             return false;
         }
         match listener.accept() {
-            Accepted::Stream(stream, peer_addr) => {
-                let id = self.relay.handle_accept(stream, peer_addr, now);
+            Accepted::Stream(stream, client_addr) => {
+                let id = self.relay.handle_accept(stream, client_addr, now);
                 self.register(id);
                 true
             }
             Accepted::Nobody => false,
             Accepted::Exhausted(error) => {
-                warn!("file_limit={} Accepting paused: {error}", descriptors::file_limit());
-                self.relay.handle_accept_exhausted(now);
-                self.is_accepting_paused = true;
+                if self.relay.handle_accept_exhausted(now) {
+                    warn!("file_limit={} Accepting paused: {error}", descriptors::file_limit());
+                }
                 false
             }
             Accepted::Lost(error) => {
@@ -356,10 +341,22 @@ impl Server {
                 }
                 // Closing a descriptor, of which there are no duplicates, also ends the watch.
                 Effect::Close { stream, .. } => drop(stream),
-                Effect::ResumeAccepting => self.is_accepting_paused = false,
             }
         }
     }
+}
+
+/// The settings, with a number of connections that descriptors and tokens suffice for.
+fn settings_within_limits(settings: &Settings) -> Settings {
+    let derived = descriptors::connections_max();
+    if let Some(wanted) = settings.max_connections.filter(|&wanted| wanted > derived) {
+        let limit = descriptors::file_limit();
+        warn!(
+            "file_limit={limit} --max-connections {wanted}: the limit on open files leaves room for {derived}"
+        );
+    }
+    let max_connections = settings.max_connections.unwrap_or(derived).min(token::CONNECTIONS_MAX);
+    Settings { max_connections: Some(max_connections), ..settings.clone() }
 }
 
 impl AsRawFd for Server {

@@ -2,33 +2,28 @@
 
 use mio::Token;
 
+use crate::config::LISTENERS_MAX;
 use crate::relay::ids::ConnectionId;
+use crate::relay::limits::REFUSALS_MAX;
 
-/// Half of a token is the slot, the other half the generation, as much of it as fits: what an
-/// event tells is only a hint, so a generation come round again does no harm.
+/// Half of a token is the slot, the other half the generation. What an event tells is only a hint,
+/// so a generation come round again does no harm.
 const SLOT_BITS: u32 = usize::BITS / 2;
 const SLOT_MASK: usize = usize::MAX >> SLOT_BITS;
 
 /// The last slots are not for connections.
 const RESERVED: usize = SLOT_MASK - LISTENERS_MAX - 2;
-/// Most listeners one server may have.
-pub(super) const LISTENERS_MAX: usize = 64;
 /// Wakes the loop from elsewhere.
 pub(super) const WAKER: Token = Token(SLOT_MASK);
-/// Signals.
 pub(super) const SIGNALS: Token = Token(SLOT_MASK - 1);
 
-/// Most connections that tokens can tell apart.
-pub(super) const CONNECTIONS_MAX: usize = RESERVED;
+/// Most connections that tokens can tell apart, those not counted that are only told to come back.
+pub(super) const CONNECTIONS_MAX: usize = RESERVED - REFUSALS_MAX;
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    Connection {
-        slot: u32,
-        /// The low bits of the generation.
-        generation: u32,
-    },
+    Connection { slot: u32, generation: u32 },
     Listener(usize),
     Signals,
     Waker,
@@ -60,7 +55,9 @@ mod tests {
 
     #[test]
     fn every_token_is_told_apart() {
-        for (slot, generation) in [(0, 0), (1, 0), (0, 1), (u32::try_from(RESERVED - 1).unwrap(), u32::MAX)] {
+        for (slot, generation) in
+            [(0, 0), (1, 0), (0, 1), (u32::try_from(RESERVED - 1).unwrap(), ConnectionId::GENERATION_MAX)]
+        {
             let token = of_connection(ConnectionId { slot, generation });
             assert_eq!(source_of(token), Source::Connection { slot, generation });
         }

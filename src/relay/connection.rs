@@ -385,7 +385,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// What becomes due next if nothing happens before, and when. Never a scan.
-    pub fn due(&self, settings: &Settings) -> Option<(Tick, Due)> {
+    pub fn due(&self, settings: &Settings, now: Tick) -> Option<(Tick, Due)> {
         match &self.phase {
             Phase::Head { deadline, .. } => Some((*deadline, Due::Head)),
             Phase::Ending(ending) => Some((ending.patience.deadline, Due::End)),
@@ -395,8 +395,9 @@ impl<S: Read + Write> Connection<S> {
                 dues.into_iter().flatten().min_by_key(at)
             }
             Phase::Open => {
-                let pace = self.pace.as_ref().filter(|_| self.held_since.is_some());
-                let pace = pace.map(|pace| (pace.resumes_at(), Due::Pace));
+                // Once its rate allows it to be read, only others hold it back.
+                let pace = self.pace.as_ref().map(|pace| pace.resumes_at()).filter(|&at| now < at);
+                let pace = pace.map(|at| (at, Due::Pace));
                 let dues = [
                     self.stall_due(settings),
                     self.message_due(settings),

@@ -16,6 +16,4 @@ pub enum Effect<S> {
         /// The stream that was accepted.
         stream: S,
     },
-    /// There is room for newcomers again: accept what waits.
-    ResumeAccepting,
 }

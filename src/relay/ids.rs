@@ -11,8 +11,13 @@ use std::sync::Arc;
 pub struct ConnectionId {
     /// Index in the slab of connections.
     pub slot: u32,
-    /// How many connections had been accepted before this one, modulo 2³².
+    /// How many connections had been accepted before this one, modulo [`Self::GENERATION_MAX`] + 1.
     pub generation: u32,
+}
+
+impl ConnectionId {
+    /// Generations fit half a machine word, so that a host can keep slot and generation in one.
+    pub const GENERATION_MAX: u32 = if usize::BITS >= 64 { u32::MAX } else { 0xFFFF };
 }
 
 impl fmt::Display for ConnectionId {

@@ -16,12 +16,13 @@ use super::inbound::{Incoming, Refused};
 use super::limits::LINGER_BYTES_MAX;
 use super::message::{ClientError, Logged, SystemMessage, check_json, check_json_and_type};
 use super::outbox::{Outbox, Pool};
-use super::{MESSAGES, Membership, Relay};
+use super::slots::Membership;
+use super::{MESSAGES, Relay};
 
 impl<S: Read + Write> Relay<S> {
     /// Makes sense of what one read brought; `count` bytes, most of them in the receiver.
     pub(super) fn take_in(&mut self, id: ConnectionId, count: usize) {
-        let Some(slot) = self.slots.get_mut(id.slot as usize) else { return };
+        let Some(slot) = self.slots.get_mut(id) else { return };
         match &mut slot.connection.phase {
             Phase::Head { reader, .. } => {
                 let progress = reader.push(self.receiver.bytes());
@@ -51,11 +52,7 @@ impl<S: Read + Write> Relay<S> {
                 let body = self.health();
                 self.answer(id, |out| write_health(&body, head_only, out));
             }
-            Verdict::Refuse { refusal, head_only } => {
-                debug!("conn={id} refusal={refusal:?} Request refused");
-                self.counters.requests_refused += 1;
-                self.answer(id, |out| write_refusal(refusal, head_only, out));
-            }
+            Verdict::Refuse { refusal, head_only } => self.refuse(id, refusal, head_only),
         }
     }
 
@@ -78,11 +75,11 @@ impl<S: Read + Write> Relay<S> {
         self.end(id);
     }
 
-    /// Tells a newcomer that there is no room.
-    pub(super) fn refuse_newcomer(&mut self, id: ConnectionId) {
-        debug!("conn={id} Refused: over the connection limit or shutting down");
+    /// Refuses a request, or a connection before it has made one.
+    pub(super) fn refuse(&mut self, id: ConnectionId, refusal: Refusal, head_only: bool) {
+        debug!("conn={id} refusal={refusal:?} Request refused");
         self.counters.requests_refused += 1;
-        self.answer(id, |out| write_refusal(Refusal::ConnectionLimit, false, out));
+        self.answer(id, |out| write_refusal(refusal, head_only, out));
     }
 
     /// Lets a client into its session: the answer to its upgrade, what it has to know, what was
@@ -91,7 +88,7 @@ impl<S: Read + Write> Relay<S> {
         let client_type = upgrade.client_type;
         let session_id = &upgrade.session_id;
         let Ok(joined) = self.sessions.join(session_id, client_type, id, self.now.tick) else {
-            self.refuse_newcomer(id);
+            self.refuse(id, Refusal::ConnectionLimit, false);
             return;
         };
         self.counters.joins += 1;
@@ -99,7 +96,7 @@ impl<S: Read + Write> Relay<S> {
         info!("conn={id} session={logged} {} connected to session {logged}", client_type.title());
         let waiting = joined.replaced.map(|old| self.replace(old, client_type)).unwrap_or_default();
 
-        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
+        if let Some(slot) = self.slots.get_mut(id) {
             slot.membership = Some(Membership { session: joined.session, client_type });
             slot.connection.open(&self.settings);
         }
@@ -126,7 +123,7 @@ impl<S: Read + Write> Relay<S> {
     fn take_frames(&mut self, id: ConnectionId, count: usize) {
         let now = self.now.tick;
         let mut messages = 0;
-        while let Some(slot) = self.slots.get_mut(id.slot as usize) {
+        while let Some(slot) = self.slots.get_mut(id) {
             let discard = match slot.connection.phase {
                 Phase::Open => false,
                 Phase::Closing(_) => true,
@@ -162,7 +159,7 @@ impl<S: Read + Write> Relay<S> {
             Incoming::Pong => {}
             Incoming::Close { code, answer } => {
                 let may_have_more = !self.receiver.bytes().is_empty()
-                    || self.slot(id).is_some_and(|slot| slot.connection.is_readable());
+                    || self.slots.get(id).is_some_and(|slot| slot.connection.is_readable());
                 self.close_from_client(id, code, &answer, may_have_more);
             }
         }
@@ -189,7 +186,7 @@ impl<S: Read + Write> Relay<S> {
         if !self.is_logging_messages {
             return;
         }
-        let Some(membership) = self.slot(id).and_then(|slot| slot.membership) else { return };
+        let Some(membership) = self.slots.get(id).and_then(|slot| slot.membership) else { return };
         let Some(session) = self.sessions.get(membership.session) else { return };
         info!(
             target: MESSAGES,
@@ -202,12 +199,13 @@ impl<S: Read + Write> Relay<S> {
 
     /// Queues an application message for the peer, or tells the sender that there is none.
     fn forward(&mut self, id: ConnectionId, opcode: Opcode, payload: Bytes) {
-        let Some(Membership { session, client_type }) = self.slot(id).and_then(|slot| slot.membership) else {
+        let Some(Membership { session, client_type }) = self.slots.get(id).and_then(|slot| slot.membership)
+        else {
             return;
         };
         self.sessions.touch(session, self.now.tick);
         let peer = self.sessions.peer(session, client_type);
-        let Some(peer) = peer.filter(|&peer| self.slot(peer).is_some()) else {
+        let Some(peer) = peer.filter(|&peer| self.slots.get(peer).is_some()) else {
             return self.tell(id, &ClientError::PeerNotConnected(client_type.peer()));
         };
         self.counters.messages_accepted += 1;
@@ -217,7 +215,7 @@ impl<S: Read + Write> Relay<S> {
 
     fn pong(&mut self, id: ConnectionId, payload: &[u8]) {
         // Behind the relay's own close frame nothing more is said.
-        if self.slot(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Open)) {
+        if self.slots.get(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Open)) {
             let header = ServerHeader::new(Opcode::Pong, true, payload.len());
             self.queue(id, |outbox, pool| {
                 outbox.control(pool, |out| {
@@ -248,8 +246,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Puts something into a client's outbox, to be written at the end of the turn.
     pub(super) fn queue(&mut self, id: ConnectionId, put: impl FnOnce(&mut Outbox, &mut Pool)) {
-        let slot = self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation);
-        if let Some(slot) = slot {
+        if let Some(slot) = self.slots.get_mut(id) {
             put(slot.connection.outbox_mut(&mut self.pool), &mut self.pool);
             self.touch(id);
         }

@@ -95,8 +95,9 @@ const _: () = assert!(CONTROL_PAYLOAD_BYTES_MAX < 126);
 /// What an operator may set of the pure engine. [`Default`] gives the contract's defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Connections served at once; one more is answered with 503.
-    pub max_connections: usize,
+    /// Connections served at once; one more is answered with 503. `None` sets no limit, or leaves
+    /// it to the host to derive one.
+    pub max_connections: Option<usize>,
     /// Largest application message, in bytes; a larger one ends its connection with 1009.
     pub max_message_size: usize,
     /// A session without an application message or a join for this long ends.
@@ -123,7 +124,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            max_connections: 10_000,
+            max_connections: None,
             max_message_size: 64 * MIB,
             session_timeout: Duration::from_secs(30 * 60),
             reconnect_window: Duration::from_secs(5 * 60),

@@ -29,6 +29,7 @@ pub mod pace;
 mod parting;
 pub mod readiness;
 pub mod session;
+mod slots;
 #[cfg(test)]
 mod tests;
 pub mod time;
@@ -41,17 +42,18 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use log::debug;
-use slab::Slab;
 
 use connection::Connection;
 use counters::Counters;
 use effect::Effect;
-use ids::{ClientType, ConnectionId};
+use handshake::Refusal;
+use ids::ConnectionId;
 use inbound::Receiver;
 use limits::{ACCEPT_RETRY, REFUSALS_MAX, SESSIONS_MIN, SESSIONS_PER_CONNECTION, Settings};
 use outbox::Pool;
 use readiness::Readiness;
 use session::{SessionKey, Sessions};
+use slots::Slots;
 use time::{Now, Tick};
 use wheel::{TimerKey, Wheel};
 
@@ -77,7 +79,7 @@ const MESSAGES: &str = "apptuner_relay::messages";
 #[derive(Debug)]
 pub struct Relay<S> {
     settings: Settings,
-    slots: Slab<Slot<S>>,
+    slots: Slots<S>,
     sessions: Sessions,
     wheel: Wheel<Timer>,
     receiver: Receiver,
@@ -90,30 +92,14 @@ pub struct Relay<S> {
     effects: VecDeque<Effect<S>>,
     /// The time of the current turn.
     now: Now,
-    accepting: Accepting,
+    /// The host has no descriptors left for newcomers; it may try again when this fires.
+    accept_retry: Option<TimerKey>,
+    /// It has had none since it last accepted anybody.
+    is_exhausted: bool,
     /// When every connection still there is dropped; set once the relay is shutting down.
     drain_deadline: Option<Tick>,
     /// Whether somebody reads the log line of each message, as of this turn.
     is_logging_messages: bool,
-}
-
-/// A connection and its place in the tables.
-#[derive(Debug)]
-struct Slot<S> {
-    connection: Connection<S>,
-    generation: u32,
-    /// The session it is in, from its upgrade until it closes, is closed or is replaced.
-    membership: Option<Membership>,
-    /// The one timer of the connection, set no later than [`Connection::due`] says.
-    timer: Option<(Tick, TimerKey)>,
-    is_ready: bool,
-    is_touched: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Membership {
-    session: SessionKey,
-    client_type: ClientType,
 }
 
 /// Everything that can become due.
@@ -129,17 +115,6 @@ enum Timer {
     Shutdown,
 }
 
-/// Whether newcomers are welcome.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Accepting {
-    #[default]
-    Open,
-    /// The host was told to leave newcomers waiting, and is to be told when there is room.
-    Full,
-    /// The host has no descriptors left.
-    Exhausted,
-}
-
 impl<S: Read + Write> Relay<S> {
     /// A relay with nobody connected.
     ///
@@ -147,12 +122,12 @@ impl<S: Read + Write> Relay<S> {
     /// on what the relay does. `now` begins its time.
     #[must_use]
     pub fn new(settings: Settings, seed: [u64; 2], now: Now) -> Self {
-        let connections_max = settings.max_connections.saturating_add(REFUSALS_MAX);
+        let connections_max = settings.max_connections.unwrap_or(usize::MAX).saturating_add(REFUSALS_MAX);
         let sessions_max = connections_max.saturating_mul(SESSIONS_PER_CONNECTION).max(SESSIONS_MIN);
         // One timer for each connection and session, one to accept again, one to shut down.
         let timers_max = connections_max.saturating_add(sessions_max).saturating_add(2);
         Self {
-            slots: Slab::new(),
+            slots: Slots::new(),
             sessions: Sessions::new(sessions_max, settings.session_timeout, settings.reconnect_window, seed),
             wheel: Wheel::new(timers_max, now.tick),
             receiver: Receiver::default(),
@@ -162,70 +137,56 @@ impl<S: Read + Write> Relay<S> {
             touched: Vec::new(),
             effects: VecDeque::new(),
             now,
-            accepting: Accepting::Open,
+            accept_retry: None,
+            is_exhausted: false,
             drain_deadline: None,
             is_logging_messages: false,
             settings,
         }
     }
 
-    /// Takes on a connection from `peer_addr`. The host watches the stream for both directions,
+    /// Takes on a connection from `client_addr`. The host watches the stream for both directions,
     /// once, and reports its readiness under the identifier returned.
     ///
     /// Over the connection limit the client is told so, in HTTP, and let go.
-    pub fn handle_accept(&mut self, stream: S, peer_addr: SocketAddr, now: Now) -> ConnectionId {
+    pub fn handle_accept(&mut self, stream: S, client_addr: SocketAddr, now: Now) -> ConnectionId {
         self.now = now;
-        #[expect(clippy::cast_possible_truncation, reason = "a count modulo 2^32")]
-        let generation = self.counters.connections_accepted as u32;
-        let is_over_limit = self.slots.len() >= self.settings.max_connections;
-        let slot = self.slots.insert(Slot {
-            connection: Connection::new(stream, &self.settings, now.tick),
-            generation,
-            membership: None,
-            timer: None,
-            is_ready: false,
-            is_touched: false,
-        });
-        let id = ConnectionId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation };
+        self.is_exhausted = false;
+        let is_over_limit = self.slots.len() >= self.connections_max();
+        let id = self.slots.insert(Connection::new(stream, &self.settings, now.tick));
         self.counters.connections_accepted += 1;
-        debug!("conn={id} address={peer_addr} Accepted");
+        debug!("conn={id} address={client_addr} Accepted");
         if is_over_limit || self.drain_deadline.is_some() {
-            self.refuse_newcomer(id);
+            self.refuse(id, Refusal::ConnectionLimit, false);
         }
-        self.touch(id);
+        self.arm(id);
         id
     }
 
-    /// Whether there is room for one more connection, if only to tell it that there is none.
-    ///
-    /// Once this has said no, the host leaves newcomers waiting until
-    /// [`Effect::ResumeAccepting`].
-    pub fn can_accept(&mut self) -> bool {
-        let is_full = self.slots.len() >= self.settings.max_connections.saturating_add(REFUSALS_MAX);
-        if is_full && self.accepting == Accepting::Open {
-            self.accepting = Accepting::Full;
-        }
-        self.accepting == Accepting::Open && self.drain_deadline.is_none()
+    /// Whether there is room for one more connection, if only to tell it that there is none. As
+    /// long as there is not, newcomers are best left waiting; the next turn may change it.
+    #[must_use]
+    pub fn can_accept(&self) -> bool {
+        let is_full = self.slots.len() >= self.connections_max().saturating_add(REFUSALS_MAX);
+        !is_full && self.accept_retry.is_none() && self.drain_deadline.is_none()
     }
 
-    /// Notes that the host could not accept for want of descriptors or memory. It is asked to try
-    /// again when a connection ends, or after a moment.
-    pub fn handle_accept_exhausted(&mut self, now: Now) {
+    /// Notes that the host could not accept for want of descriptors or memory: it is asked to try
+    /// again when a connection ends, or after a moment. Returns whether that is news.
+    pub fn handle_accept_exhausted(&mut self, now: Now) -> bool {
         self.now = now;
-        if self.accepting != Accepting::Exhausted {
-            self.accepting = Accepting::Exhausted;
-            self.schedule(now.tick.after(ACCEPT_RETRY), Timer::Accept);
+        if self.accept_retry.is_none() {
+            self.accept_retry = self.schedule(now.tick.after(ACCEPT_RETRY), Timer::Accept);
         }
+        !std::mem::replace(&mut self.is_exhausted, true)
     }
 
     /// Notes what a stream is ready for. A stale identifier is ignored. Constant time.
     pub fn handle_readiness(&mut self, id: ConnectionId, readiness: Readiness) {
-        let Some(slot) = self.slot_mut(id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else { return };
         slot.connection.note(readiness);
         let wants_write = slot.connection.wants_write();
-        if slot.connection.is_readable() {
-            self.make_ready(id);
-        }
+        self.make_ready(id);
         if wants_write {
             self.touch(id);
         }
@@ -261,12 +222,12 @@ impl<S: Read + Write> Relay<S> {
     /// Whether the relay is shutting down and nobody is left.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.drain_deadline.is_some() && self.slots.is_empty()
+        self.drain_deadline.is_some() && self.slots.len() == 0
     }
 
     /// The stream of a connection, to register it or to end its writing side.
     pub fn stream(&mut self, id: ConnectionId) -> Option<&mut S> {
-        self.slot_mut(id).map(|slot| &mut slot.connection.stream)
+        self.slots.get_mut(id).map(|slot| &mut slot.connection.stream)
     }
 
     /// How many connections there are, in whatever phase.
@@ -293,22 +254,20 @@ impl<S: Read + Write> Relay<S> {
         &self.counters
     }
 
-    fn slot(&self, id: ConnectionId) -> Option<&Slot<S>> {
-        self.slots.get(id.slot as usize).filter(|slot| slot.generation == id.generation)
-    }
-
-    fn slot_mut(&mut self, id: ConnectionId) -> Option<&mut Slot<S>> {
-        self.slots.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)
-    }
-
     /// The connection at the other side of this one's session.
     fn peer_of(&self, id: ConnectionId) -> Option<ConnectionId> {
-        let membership = self.slot(id)?.membership?;
+        let membership = self.slots.get(id)?.membership?;
         self.sessions.peer(membership.session, membership.client_type)
     }
 
+    fn connections_max(&self) -> usize {
+        self.settings.max_connections.unwrap_or(usize::MAX)
+    }
+
+    /// Has a connection served, if a read may bring something.
     fn make_ready(&mut self, id: ConnectionId) {
-        if let Some(slot) = self.slot_mut(id)
+        if let Some(slot) = self.slots.get_mut(id)
+            && slot.connection.is_readable()
             && !slot.is_ready
         {
             slot.is_ready = true;
@@ -317,7 +276,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     fn touch(&mut self, id: ConnectionId) {
-        if let Some(slot) = self.slot_mut(id)
+        if let Some(slot) = self.slots.get_mut(id)
             && !slot.is_touched
         {
             slot.is_touched = true;

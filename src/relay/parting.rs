@@ -6,13 +6,14 @@ use log::{debug, info};
 
 use super::connection::Phase;
 use super::effect::Effect;
+use super::handshake::Refusal;
 use super::ids::{ClientType, ConnectionId};
-use super::limits::{CLOSE_TIMEOUT, REFUSALS_MAX};
+use super::limits::CLOSE_TIMEOUT;
 use super::message::{ClientError, CloseReason, Logged, SystemMessage};
 use super::outbox::Waiting;
-use super::session::Left;
+use super::session::{Left, Session};
 use super::time::Tick;
-use super::{Accepting, Relay, Timer};
+use super::{Relay, Timer};
 
 /// What the log shows where no close frame ended a connection (RFC 6455, section 7.4.1).
 const ABNORMAL_CLOSURE: u16 = 1006;
@@ -26,7 +27,7 @@ impl<S: Read + Write> Relay<S> {
         answer: &CloseReason,
         may_have_more: bool,
     ) {
-        let is_open = self.slot(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Open));
+        let is_open = self.slots.get(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Open));
         self.leave(id, code);
         if is_open {
             self.queue(id, |outbox, _| outbox.push_own(|out| answer.write_frame(out)));
@@ -56,7 +57,7 @@ impl<S: Read + Write> Relay<S> {
             self.tell(id, error);
         }
         // Behind the relay's own close frame nothing more is said.
-        if self.slot(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Open)) {
+        if self.slots.get(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Open)) {
             self.close(id, reason, now.after(CLOSE_TIMEOUT));
         }
         if !is_framing_intact {
@@ -68,7 +69,7 @@ impl<S: Read + Write> Relay<S> {
     /// Ends a connection once what waits for it is written.
     pub(super) fn end(&mut self, id: ConnectionId) {
         let now = self.now.tick;
-        if let Some(slot) = self.slot_mut(id) {
+        if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.end(now);
             self.touch(id);
         }
@@ -78,7 +79,7 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn cut(&mut self, id: ConnectionId, reason: &CloseReason) {
         self.fail(id, reason, None, false);
         let now = self.now.tick;
-        if let Some(slot) = self.slot_mut(id) {
+        if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.cut(now);
         }
     }
@@ -91,7 +92,7 @@ impl<S: Read + Write> Relay<S> {
 
     fn end_after_input(&mut self, id: ConnectionId) {
         let now = self.now.tick;
-        if let Some(slot) = self.slot_mut(id) {
+        if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.end_after_input(now);
             self.touch(id);
         }
@@ -106,7 +107,7 @@ impl<S: Read + Write> Relay<S> {
     /// Takes a client out of its session and tells its peer: first what of the peer's messages it
     /// did not get, then that it is gone. Nothing happens if it is in no session any more.
     fn leave(&mut self, id: ConnectionId, code: u16) {
-        let Some(slot) = self.slot_mut(id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else { return };
         let Some(membership) = slot.membership.take() else { return };
         let undelivered = slot.connection.take_messages().messages;
         let client_type = membership.client_type;
@@ -138,7 +139,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Closes a connection whose place another has taken; returns what it did not get.
     pub(super) fn replace(&mut self, old: ConnectionId, client_type: ClientType) -> Waiting {
-        let Some(slot) = self.slot_mut(old) else { return Waiting::default() };
+        let Some(slot) = self.slots.get_mut(old) else { return Waiting::default() };
         slot.membership = None;
         let waiting = slot.connection.take_messages();
         debug!("conn={old} messages={} Replaced", waiting.messages);
@@ -148,17 +149,19 @@ impl<S: Read + Write> Relay<S> {
 
     /// Closes from the relay's side, behind everything that waits for the client.
     fn close(&mut self, id: ConnectionId, reason: &CloseReason, deadline: Tick) {
-        if let Some(slot) = self.slots.get_mut(id.slot as usize) {
+        if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.close(reason, &mut self.pool, deadline, self.now.tick);
             self.touch(id);
         }
     }
 
     /// Closes the clients of a session that has ended. Each is told what the other did not get.
-    pub(super) fn close_session(&mut self, clients: [Option<ConnectionId>; 2]) {
+    pub(super) fn close_session(&mut self, session: &Session) {
+        let clients =
+            [ClientType::Desktop, ClientType::Mobile].map(|client_type| session.client(client_type));
         let [desktop, mobile] = clients;
         for (client, peer) in [(desktop, mobile), (mobile, desktop)] {
-            let Some(slot) = client.and_then(|client| self.slot_mut(client)) else { continue };
+            let Some(slot) = client.and_then(|client| self.slots.get_mut(client)) else { continue };
             slot.membership = None;
             let undelivered = slot.connection.take_messages().messages;
             if let Some(peer) = peer {
@@ -175,11 +178,17 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn begin_drain(&mut self, deadline: Tick) {
         self.drain_deadline = Some(deadline);
         self.schedule(deadline, Timer::Shutdown);
-        for id in self.all_ids() {
-            let Some(slot) = self.slot_mut(id) else { continue };
+        // Sessions end here, or one that timed out would close its clients a second time.
+        for session in self.sessions.clear() {
+            if let Some((_, timer)) = session.timer {
+                self.wheel.cancel(timer);
+            }
+        }
+        for id in self.slots.ids() {
+            let Some(slot) = self.slots.get_mut(id) else { continue };
             slot.membership = None;
             match slot.connection.phase {
-                Phase::Head { .. } => self.refuse_newcomer(id),
+                Phase::Head { .. } => self.refuse(id, Refusal::ConnectionLimit, false),
                 Phase::Open => self.close(id, &CloseReason::ShuttingDown, deadline),
                 Phase::Closing(_) | Phase::Ending(_) => {}
             }
@@ -188,36 +197,23 @@ impl<S: Read + Write> Relay<S> {
 
     /// The grace is over.
     pub(super) fn drop_everyone(&mut self) {
-        for id in self.all_ids() {
+        for id in self.slots.ids() {
             self.remove(id);
         }
     }
 
-    /// Every connection; only for a shutdown, which happens once.
-    fn all_ids(&self) -> Vec<ConnectionId> {
-        let id = |(slot, entry): (usize, &super::Slot<S>)| {
-            u32::try_from(slot).ok().map(|slot| ConnectionId { slot, generation: entry.generation })
-        };
-        self.slots.iter().filter_map(id).collect()
-    }
-
     /// Forgets a connection and gives its stream back.
     pub(super) fn remove(&mut self, id: ConnectionId) {
-        if self.slot(id).is_none() {
-            return;
-        }
-        let slot = self.slots.remove(id.slot as usize);
+        let Some(slot) = self.slots.remove(id) else { return };
         debug_assert!(slot.membership.is_none(), "a connection leaves its session before it is removed");
         if let Some((_, timer)) = slot.timer {
             self.wheel.cancel(timer);
         }
         self.effects.push_back(Effect::Close { id, stream: slot.connection.stream });
         debug!("conn={id} Gone");
-        let has_room = self.slots.len() <= self.settings.max_connections.saturating_add(REFUSALS_MAX / 2);
-        match self.accepting {
-            Accepting::Open => {}
-            Accepting::Full if !has_room => {}
-            Accepting::Full | Accepting::Exhausted => self.resume_accepting(),
+        if let Some(retry) = self.accept_retry.take() {
+            // A descriptor has come free.
+            self.wheel.cancel(retry);
         }
     }
 }

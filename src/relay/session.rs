@@ -198,11 +198,25 @@ impl Sessions {
     }
 
     /// Ends a session; its clients, which no longer have one, are in the result.
-    pub fn remove(&mut self, key: SessionKey) -> Option<(Session, [Option<ConnectionId>; 2])> {
+    pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
         let session = self.slots.try_remove(key.0 as usize)?;
         self.by_id.remove(&session.id);
-        let clients = [session.desktop, session.mobile];
-        Some((session, clients))
+        Some(session)
+    }
+
+    /// How many clients all sessions have. Walks them: for checks.
+    #[cfg(debug_assertions)]
+    #[must_use]
+    pub fn members(&self) -> usize {
+        let members =
+            |(_, session): (usize, &Session)| [session.desktop, session.mobile].iter().flatten().count();
+        self.slots.iter().map(members).sum()
+    }
+
+    /// Ends all sessions.
+    pub fn clear(&mut self) -> impl Iterator<Item = Session> {
+        self.by_id.clear();
+        std::mem::take(&mut self.slots).into_iter().map(|(_, session)| session)
     }
 }
 
@@ -318,8 +332,11 @@ mod tests {
         let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
         assert_eq!(all.join(&id("b"), DESKTOP, connection(2), Tick(0)), Err(SessionsFull));
         assert!(all.join(&id("a"), MOBILE, connection(3), Tick(0)).is_ok(), "joining needs no room");
-        let (removed, clients) = all.remove(session).unwrap();
-        assert_eq!((removed.id, clients), (id("a"), [Some(connection(1)), Some(connection(3))]));
+        let removed = all.remove(session).unwrap();
+        assert_eq!(
+            (removed.client(DESKTOP), removed.client(MOBILE)),
+            (Some(connection(1)), Some(connection(3)))
+        );
         assert!(all.is_empty() && all.by_id.is_empty());
         assert!(all.remove(session).is_none() && all.due(session).is_none());
         assert_eq!(all.join(&id("a"), DESKTOP, connection(4), Tick(0)).unwrap().peer, None);

@@ -7,14 +7,15 @@ use log::{Level, debug, info, log_enabled};
 use super::connection::{Due, FlushEnd, ReadEnd};
 use super::effect::Effect;
 use super::frame::{Opcode, ServerHeader};
-use super::handshake::{Refusal, write_refusal};
+use super::handshake::Refusal;
 use super::ids::ConnectionId;
 use super::limits::{CONNECTIONS_PER_TURN, LOW_WATER_BYTES, READ_BYTES_PER_TURN, TIMERS_PER_TURN};
 use super::message::{CloseReason, Logged};
 use super::outbox::Outbox;
 use super::session::{Expiry, SessionKey};
-use super::time::{Now, format_duration};
-use super::{Accepting, MESSAGES, Relay, Timer};
+use super::time::{Now, Tick, format_duration};
+use super::wheel::TimerKey;
+use super::{MESSAGES, Relay, Timer};
 
 impl<S: Read + Write> Relay<S> {
     /// Does what there is to do: reads from connections that are ready and routes what they sent,
@@ -40,7 +41,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Reads from one connection until it has nothing more, is held, or has had its share.
     fn serve(&mut self, id: ConnectionId) {
-        let Some(slot) = self.slot_mut(id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else { return };
         slot.is_ready = false;
         let mut allowance = READ_BYTES_PER_TURN;
         while self.may_read(id) {
@@ -48,7 +49,7 @@ impl<S: Read + Write> Relay<S> {
                 self.make_ready(id);
                 break;
             }
-            let Some(slot) = self.slots.get_mut(id.slot as usize) else { break };
+            let Some(slot) = self.slots.get_mut(id) else { break };
             match slot.connection.read(&mut self.receiver, self.now.tick) {
                 ReadEnd::Bytes(count) => {
                     allowance = allowance.saturating_sub(count.max(1));
@@ -72,7 +73,7 @@ impl<S: Read + Write> Relay<S> {
     /// failed while it was held is gone.
     fn may_read(&mut self, id: ConnectionId) -> bool {
         let is_held = self.update_held(id);
-        let Some(slot) = self.slot(id) else { return false };
+        let Some(slot) = self.slots.get(id) else { return false };
         if is_held && slot.connection.is_failed() {
             self.lose(id);
             return false;
@@ -83,10 +84,10 @@ impl<S: Read + Write> Relay<S> {
     /// Works out anew whether a client is held, and notes it.
     fn update_held(&mut self, id: ConnectionId) -> bool {
         let now = self.now.tick;
-        let peer = self.peer_of(id).and_then(|peer| self.slot(peer));
+        let peer = self.peer_of(id).and_then(|peer| self.slots.get(peer));
         let peer_outbox = peer.and_then(|peer| peer.connection.outbox());
         let is_peer_congested = peer_outbox.is_some_and(Outbox::is_queue_congested);
-        let Some(slot) = self.slot_mut(id) else { return false };
+        let Some(slot) = self.slots.get_mut(id) else { return false };
         let is_held = slot.connection.is_held(is_peer_congested, now);
         let held_for = slot.connection.held_for(now);
         if slot.connection.set_held(is_held, now) {
@@ -107,17 +108,17 @@ impl<S: Read + Write> Relay<S> {
         match timer {
             Timer::Connection(id) => self.fire_connection(id),
             Timer::Session(session) => self.fire_session(session),
-            Timer::Accept => self.resume_accepting(),
+            Timer::Accept => self.accept_retry = None,
             Timer::Shutdown => self.drop_everyone(),
         }
     }
 
     fn fire_connection(&mut self, id: ConnectionId) {
-        let Some(slot) = self.slot_mut(id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else { return };
         slot.timer = None;
         self.touch(id);
-        let Some(slot) = self.slot(id) else { return };
-        match slot.connection.due(&self.settings) {
+        let Some(slot) = self.slots.get(id) else { return };
+        match slot.connection.due(&self.settings, self.now.tick) {
             Some((deadline, due)) if deadline <= self.now.tick => self.handle_due(id, due),
             Some(_) | None => {}
         }
@@ -125,12 +126,13 @@ impl<S: Read + Write> Relay<S> {
 
     fn handle_due(&mut self, id: ConnectionId, due: Due) {
         match due {
-            Due::Head => self.answer(id, |out| write_refusal(Refusal::HeadTimeout, false, out)),
+            Due::Head => self.refuse(id, Refusal::HeadTimeout, false),
             Due::Ping => self.ping(id),
             Due::Silence => self.cut(id, &CloseReason::Silent),
             Due::Stall => self.cut(id, &CloseReason::TakesNothing),
             Due::Message => self.fail(id, &CloseReason::MessageTimeout, None, true),
-            Due::Pace => self.make_ready(id),
+            // The flush that follows has it read again.
+            Due::Pace => {}
             Due::CloseAnswer => self.end(id),
             Due::End => self.remove(id),
         }
@@ -138,7 +140,7 @@ impl<S: Read + Write> Relay<S> {
 
     fn ping(&mut self, id: ConnectionId) {
         let now = self.now.tick;
-        if let Some(slot) = self.slot_mut(id) {
+        if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.note_pinged(now);
             let ping = ServerHeader::new(Opcode::Ping, true, 0);
             self.queue(id, |outbox, pool| outbox.control(pool, |out| out.extend_from_slice(ping.as_bytes())));
@@ -155,7 +157,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     fn expire(&mut self, key: SessionKey, expiry: Expiry) {
-        let Some((session, clients)) = self.sessions.remove(key) else { return };
+        let Some(session) = self.sessions.remove(key) else { return };
         let id = Logged(session.id.as_str());
         match expiry {
             Expiry::Inactive => {
@@ -167,40 +169,46 @@ impl<S: Read + Write> Relay<S> {
                 info!("session={id} Session {id} deleted: empty for {window}");
             }
         }
-        self.close_session(clients);
+        self.close_session(&session);
     }
 
-    /// Sets the timer of a session, if it ends sooner than the one already set would tell.
+    /// Sets the timer of a session.
     pub(super) fn arm_session(&mut self, key: SessionKey) {
-        let Some((deadline, _)) = self.sessions.due(key) else { return };
         let armed = self.sessions.get(key).and_then(|session| session.timer);
-        if let Some((armed_for, timer)) = armed {
-            if armed_for <= deadline {
-                return;
+        if let Some((deadline, _)) = self.sessions.due(key) {
+            let timer = self.rearm(armed, deadline, Timer::Session(key));
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.timer = timer;
             }
-            self.wheel.cancel(timer);
-        }
-        let timer = self.schedule(deadline, Timer::Session(key)).map(|timer| (deadline, timer));
-        if let Some(session) = self.sessions.get_mut(key) {
-            session.timer = timer;
         }
     }
 
-    /// Sets the timer of a connection likewise. A deadline that has moved away is not followed:
-    /// its timer fires, finds nothing due and is set anew.
-    fn arm(&mut self, id: ConnectionId) {
-        let Some(slot) = self.slot(id) else { return };
-        let Some((deadline, _)) = slot.connection.due(&self.settings) else { return };
-        if let Some((armed_for, timer)) = slot.timer {
-            if armed_for <= deadline {
-                return;
+    /// Sets the timer of a connection.
+    pub(super) fn arm(&mut self, id: ConnectionId) {
+        let Some(slot) = self.slots.get(id) else { return };
+        if let Some((deadline, _)) = slot.connection.due(&self.settings, self.now.tick) {
+            let timer = self.rearm(slot.timer, deadline, Timer::Connection(id));
+            if let Some(slot) = self.slots.get_mut(id) {
+                slot.timer = timer;
             }
-            self.wheel.cancel(timer);
         }
-        let timer = self.schedule(deadline, Timer::Connection(id)).map(|timer| (deadline, timer));
-        if let Some(slot) = self.slot_mut(id) {
-            slot.timer = timer;
+    }
+
+    /// Sets a timer, unless one is set that fires no later: a deadline that has moved away is not
+    /// followed, its timer fires, finds nothing due and is set anew.
+    fn rearm(
+        &mut self,
+        armed: Option<(Tick, TimerKey)>,
+        deadline: Tick,
+        timer: Timer,
+    ) -> Option<(Tick, TimerKey)> {
+        if let Some((armed_for, key)) = armed {
+            if armed_for <= deadline {
+                return armed;
+            }
+            self.wheel.cancel(key);
         }
+        self.schedule(deadline, timer).map(|key| (deadline, key))
     }
 
     /// Flushes each touched connection once. Those that a flush touches are flushed too, those
@@ -223,10 +231,7 @@ impl<S: Read + Write> Relay<S> {
     /// Flushes one connection; whether it has more to write at once.
     fn flush(&mut self, id: ConnectionId) -> bool {
         let now = self.now.tick;
-        let Some(slot) = self.slots.get_mut(id.slot as usize) else { return false };
-        if slot.generation != id.generation {
-            return false;
-        }
+        let Some(slot) = self.slots.get_mut(id) else { return false };
         slot.is_touched = false;
         let was_congested = slot.connection.outbox().is_some_and(Outbox::is_queue_congested);
         let end = slot.connection.flush(&mut self.pool, now);
@@ -246,19 +251,12 @@ impl<S: Read + Write> Relay<S> {
                 self.touch(peer);
             }
         }
-        if !self.update_held(id) && self.slot(id).is_some_and(|slot| slot.connection.is_readable()) {
+        let is_held = self.update_held(id);
+        if !is_held || self.slots.get(id).is_some_and(|slot| slot.connection.is_failed()) {
             self.make_ready(id);
         }
         self.arm(id);
         end == FlushEnd::More
-    }
-
-    /// Tells the host to accept again, if it was told not to and there is room.
-    pub(super) fn resume_accepting(&mut self) {
-        if self.accepting != Accepting::Open {
-            self.accepting = Accepting::Open;
-            self.effects.push_back(Effect::ResumeAccepting);
-        }
     }
 
     /// Checks what must hold between any two inputs. Walks everything: for tests and debug builds.
@@ -267,22 +265,25 @@ impl<S: Read + Write> Relay<S> {
     /// If the relay's own books do not agree.
     #[cfg(debug_assertions)]
     pub fn check_invariants(&self) {
-        for (index, slot) in &self.slots {
-            let id =
-                ConnectionId { slot: u32::try_from(index).unwrap_or(u32::MAX), generation: slot.generation };
+        self.wheel.check_invariants();
+        let mut members = 0;
+        for id in self.slots.ids() {
+            let Some(slot) = self.slots.get(id) else { continue };
             let is_open = matches!(slot.connection.phase, super::connection::Phase::Open);
             assert_eq!(is_open, slot.membership.is_some(), "{id}: in a session exactly while open");
             if let Some(membership) = slot.membership {
                 let session = self.sessions.get(membership.session);
                 let client = session.and_then(|session| session.client(membership.client_type));
                 assert_eq!(client, Some(id), "the session knows its member");
+                members += 1;
             }
-            if let Some((deadline, _)) = slot.connection.due(&self.settings)
+            if let Some((deadline, _)) = slot.connection.due(&self.settings, self.now.tick)
                 && !slot.is_touched
             {
                 let armed_for = slot.timer.map(|(armed_for, _)| armed_for);
                 assert!(armed_for.is_some_and(|armed_for| armed_for <= deadline), "{id}: its timer is set");
             }
         }
+        assert_eq!(self.sessions.members(), members, "sessions know nobody else");
     }
 }

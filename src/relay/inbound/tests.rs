@@ -203,6 +203,8 @@ fn a_million_empty_fragments_cost_no_memory() {
         assert!(incoming.is_empty() && refused.is_none());
         inbound = next;
     }
+    let kept = inbound.unfinished.as_ref().map(|unfinished| unfinished.message.len());
+    assert_eq!(kept, Some(3), "as much as it has text");
     let (incoming, _, inbound) = feed_with(&mut receiver, inbound, &frame(0x80, b"2]"), 1, false);
     assert_eq!(incoming, [text("[1,2]")]);
     assert!(inbound.unfinished.is_none());

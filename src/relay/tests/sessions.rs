@@ -250,7 +250,7 @@ fn a_stale_event_never_touches_the_slots_next_owner() {
 
 #[test]
 fn over_the_connection_limit_clients_are_told_to_come_back_later() {
-    let mut world = World::with(Settings { max_connections: 2, ..Settings::default() });
+    let mut world = World::with(Settings { max_connections: Some(2), ..Settings::default() });
     let (_desktop, mobile) = world.pair("a");
     let third = world.connect();
     let received = world.take(&third);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::ids::ClientType::{Desktop, Mobile};
-use super::super::limits::{CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, Settings};
+use super::super::limits::{ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, Settings};
 use super::world::{Client, Received, World, frame, system, text, upgrade};
 
 const MS: Duration = Duration::from_millis(1);
@@ -363,6 +363,43 @@ fn shutting_down_delivers_what_is_queued_closes_everybody_and_ends_with_the_grac
     assert!(!world.relay.is_drained());
     world.pass(MS);
     assert!(world.relay.is_drained(), "the grace ends whatever is missing");
+}
+
+#[test]
+fn a_session_that_times_out_during_a_shutdown_changes_nothing_about_it() {
+    let settings = Settings { session_timeout: seconds(5), ..Settings::default() };
+    let mut world = World::with(settings);
+    let (desktop, mobile) = world.pair("a");
+    let (ended, _other) = world.pair("b");
+    world.set_room(&mobile, 0);
+    world.send_text(&desktop, "1");
+    world.relay.handle_shutdown(seconds(30), world.now());
+    world.run_until_idle();
+    world.send(&ended, &frame(0x88, &[0x03, 0xE9]));
+    let newcomer = world.connect();
+    assert!(matches!(&world.take(&newcomer)[0], Received::Head(head) if head.starts_with("HTTP/1.1 503 ")));
+    world.pass(seconds(20));
+    world.set_room(&mobile, usize::MAX);
+    assert_eq!(world.take(&mobile), [text("1"), close(1001, "Relay shutting down")]);
+    world.pass(seconds(10));
+    assert!(world.relay.is_drained());
+}
+
+#[test]
+fn accepting_waits_for_a_descriptor_or_a_moment() {
+    let mut world = World::quiet();
+    let client = world.connect();
+    assert!(world.relay.handle_accept_exhausted(world.now()), "news");
+    assert!(!world.relay.handle_accept_exhausted(world.now()), "no news");
+    assert!(!world.relay.can_accept());
+    world.pass(just_under(ACCEPT_RETRY));
+    assert!(!world.relay.can_accept());
+    world.pass(MS);
+    assert!(world.relay.can_accept());
+    world.relay.handle_accept_exhausted(world.now());
+    world.reset(&client);
+    assert!(world.relay.can_accept(), "one has come free");
+    assert_eq!(world.relay.timers(), 0);
 }
 
 #[test]

@@ -17,6 +17,9 @@ use super::super::{Relay, message};
 /// When every world begins: an arbitrary point on both clocks.
 const START: Now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000 };
 
+/// More turns than any test has work for.
+const TURNS_MAX: usize = 100_000;
+
 /// Both directions of one connection.
 #[derive(Debug, Default)]
 struct Wire {
@@ -93,7 +96,7 @@ pub(super) fn text(text: &str) -> Received {
     Received::Text(text.to_owned())
 }
 
-/// A system message without its timestamp, which is that of the world's clock.
+/// A system message, its timestamp left out.
 pub(super) fn system(start: &str) -> Received {
     Received::Text(format!("{{{start}}}"))
 }
@@ -111,7 +114,11 @@ impl World {
     }
 
     pub(super) fn with(settings: Settings) -> Self {
-        Self { relay: Relay::new(settings, [3, 5], START), now: START, clients: Vec::new(), gone: Vec::new() }
+        Self::seeded(settings, [3, 5])
+    }
+
+    pub(super) fn seeded(settings: Settings, seed: [u64; 2]) -> Self {
+        Self { relay: Relay::new(settings, seed, START), now: START, clients: Vec::new(), gone: Vec::new() }
     }
 
     pub(super) fn connect(&mut self) -> Client {
@@ -193,7 +200,7 @@ impl World {
 
     /// Turns until nothing is left to do at this point in time.
     pub(super) fn run_until_idle(&mut self) {
-        loop {
+        for _ in 0..TURNS_MAX {
             self.relay.handle_turn(self.now);
             while let Some(effect) = self.relay.poll_effect() {
                 match effect {
@@ -204,21 +211,24 @@ impl World {
                         stream.0.borrow_mut().is_relay_done = true;
                         self.gone.push(id);
                     }
-                    Effect::ResumeAccepting => {}
                 }
             }
             if !self.relay.has_work() {
                 return;
             }
         }
+        panic!("the relay never comes to rest");
     }
 
     /// Moves the clock, stopping wherever the relay wants to be called.
     pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now.tick.after(time);
+        let mut turns = 0;
         while let Some(deadline) = self.relay.next_deadline().filter(|&deadline| deadline <= end) {
             self.set_tick(deadline);
             self.run_until_idle();
+            turns += 1;
+            assert!(turns < TURNS_MAX, "the relay never comes to rest");
         }
         self.set_tick(end);
         self.run_until_idle();

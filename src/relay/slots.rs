@@ -1,0 +1,83 @@
+//! The slab of connections: every look-up checks the generation, so that a stale identifier never
+//! reaches the slot's next owner.
+
+use slab::Slab;
+
+use super::connection::Connection;
+use super::ids::{ClientType, ConnectionId};
+use super::session::SessionKey;
+use super::time::Tick;
+use super::wheel::TimerKey;
+
+/// A connection and its place in the tables.
+#[derive(Debug)]
+pub(super) struct Slot<S> {
+    pub(super) connection: Connection<S>,
+    generation: u32,
+    /// The session it is in, from its upgrade until it closes, is closed or is replaced.
+    pub(super) membership: Option<Membership>,
+    /// The one timer of the connection, set no later than [`Connection::due`] says.
+    pub(super) timer: Option<(Tick, TimerKey)>,
+    pub(super) is_ready: bool,
+    pub(super) is_touched: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Membership {
+    pub(super) session: SessionKey,
+    pub(super) client_type: ClientType,
+}
+
+#[derive(Debug)]
+pub(super) struct Slots<S> {
+    entries: Slab<Slot<S>>,
+    next_generation: u32,
+}
+
+impl<S> Slots<S> {
+    pub(super) fn new() -> Self {
+        Self { entries: Slab::new(), next_generation: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the host has fewer descriptors")]
+    pub(super) fn insert(&mut self, connection: Connection<S>) -> ConnectionId {
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1) & ConnectionId::GENERATION_MAX;
+        let slot = self.entries.insert(Slot {
+            connection,
+            generation,
+            membership: None,
+            timer: None,
+            is_ready: false,
+            is_touched: false,
+        });
+        ConnectionId { slot: slot as u32, generation }
+    }
+
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Slot<S>> {
+        self.entries.get(id.slot as usize).filter(|slot| slot.generation == id.generation)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Slot<S>> {
+        self.entries.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)
+    }
+
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Slot<S>> {
+        self.get(id)?;
+        self.entries.try_remove(id.slot as usize)
+    }
+
+    /// Every connection. Walks all: for a shutdown, which happens once, and for checks.
+    #[expect(clippy::cast_possible_truncation, reason = "inserted as such")]
+    pub(super) fn ids(&self) -> Vec<ConnectionId> {
+        let id = |(slot, entry): (usize, &Slot<S>)| ConnectionId {
+            slot: slot as u32,
+            generation: entry.generation,
+        };
+        self.entries.iter().map(id).collect()
+    }
+}
