@@ -71,8 +71,8 @@
 pub mod clock;
 pub mod config;
 pub mod entropy;
-pub mod net;
+mod net;
 pub mod relay;
 
 pub use config::Config;
-pub use net::{BindError, Server, StopHandle, Stopped, Turn};
+pub use net::{BindError, Server, StopHandle, Stopped, Turn, raise_file_limit};

@@ -5,8 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use apptuner_relay::config::{Command, Config, VERSION, help};
-use apptuner_relay::net::raise_file_limit;
-use apptuner_relay::{BindError, Server, Stopped};
+use apptuner_relay::{BindError, Server, Stopped, raise_file_limit};
 
 /// Without `RUST_LOG`: what an operator can mend, and the start and stop of the process.
 const DEFAULT_LOG_FILTER: &str = "warn,apptuner_relay::process=info";

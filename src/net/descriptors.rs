@@ -8,7 +8,7 @@ use crate::relay::limits::REFUSALS_MAX;
 
 /// Descriptors that are not connections: the standard streams, the poll, listeners, the signal
 /// pipe and whatever else the process has open.
-pub const DESCRIPTORS_RESERVED: usize = 32;
+pub(super) const DESCRIPTORS_RESERVED: usize = 32;
 /// Where the system sets no limit, ours: what Linux allows unless told otherwise.
 const UNLIMITED: u64 = 1 << 20;
 
@@ -23,7 +23,7 @@ pub fn raise_file_limit() -> io::Result<()> {
 
 /// The soft limit on open files.
 #[must_use]
-pub fn file_limit() -> usize {
+pub(super) fn file_limit() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED);
     usize::try_from(limit).unwrap_or(usize::MAX)
 }

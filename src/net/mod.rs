@@ -6,5 +6,5 @@ mod listener;
 mod signals;
 mod token;
 
-pub use descriptors::{DESCRIPTORS_RESERVED, file_limit, raise_file_limit};
+pub use descriptors::raise_file_limit;
 pub use event_loop::{BindError, Server, StopHandle, Stopped, Turn};

@@ -2,15 +2,16 @@
 //!
 //! | phase | what its bytes are | leaves when | to |
 //! | --- | --- | --- | --- |
-//! | `Head` | the request head | it asks for an upgrade | `Open` |
-//! | | | it asks for anything else, or takes too long | `Ending` |
-//! | `Open` | WebSocket frames | the client closes, breaks the framing or ends its stream | `Ending` |
-//! | | | the relay closes, for whatever other reason | `Closing` |
-//! | `Closing` | frames; data is thrown away | the client answers the close, or has had its time to | `Ending` |
-//! | `Ending` | thrown away unread | what waits is written and the client has ended its stream | gone |
+//! | `Head` | the request head | it asks for an upgrade, and there is room | `Open` |
+//! | | | it asks for anything else, takes too long, or the stream ends | `Ending` |
+//! | `Open` | frames | replaced, session timeout, shutdown; message too large, late, not UTF-8 | `Closing` |
+//! | | | the client closes, breaks the framing, ends its stream, is silent or takes nothing | `Ending` |
+//! | `Closing` | frames; data is skipped | the close is answered, or was not in time; as from `Open` | `Ending` |
+//! | `Ending` | read, not looked at | what waits is written and the client has ended its stream | gone |
 //!
-//! `Closing` and `Ending` have a deadline, at which the connection is gone all the same; it moves
-//! while bytes come, within bounds. A failed stream is gone at once, in any phase.
+//! `Closing` and `Ending` have a deadline, which moves while bytes come, within bounds; whoever is
+//! still there then, or has sent too much, is gone all the same. A client that was cut off for its
+//! silence or for taking nothing is gone with the next write, and a failed stream at once.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -28,7 +29,7 @@ use super::time::Tick;
 
 /// Where a connection is in its life; see the module's table.
 #[derive(Debug)]
-pub enum Phase {
+pub(super) enum Phase {
     /// Reading the request head.
     Head {
         /// What has come of it.
@@ -46,7 +47,7 @@ pub enum Phase {
 
 /// How long the relay still waits for a client that it has done with.
 #[derive(Debug)]
-pub struct Patience {
+pub(super) struct Patience {
     deadline: Tick,
     /// The deadline never moves beyond this.
     latest: Tick,
@@ -61,7 +62,7 @@ impl Patience {
 
 /// How far a connection has ended.
 #[derive(Debug)]
-pub struct Ending {
+pub(super) struct Ending {
     patience: Patience,
     /// The client has said that it will send nothing more.
     is_input_over: bool,
@@ -73,7 +74,7 @@ pub struct Ending {
 
 /// What became due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+pub(super) enum Due {
     /// The request head is not complete in time.
     Head,
     /// Nothing came for a ping interval: the client is asked for a sign of life.
@@ -94,7 +95,7 @@ pub enum Due {
 
 /// What one read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReadEnd {
+pub(super) enum ReadEnd {
     /// So many bytes.
     Bytes(usize),
     /// Nothing for now.
@@ -107,7 +108,7 @@ pub enum ReadEnd {
 
 /// What is left to do after a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlushEnd {
+pub(super) enum FlushEnd {
     /// Nothing, until something else happens.
     Idle,
     /// The rest of what waits, next turn.
@@ -124,7 +125,7 @@ pub enum FlushEnd {
 /// is through, a request head.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about a stream")]
-pub struct Connection<S> {
+pub(super) struct Connection<S> {
     /// The stream, as it was accepted.
     pub stream: S,
     /// Where the connection is in its life.
@@ -152,7 +153,7 @@ pub struct Connection<S> {
 
 impl<S: Read + Write> Connection<S> {
     /// A connection just accepted.
-    pub fn new(stream: S, settings: &Settings, now: Tick) -> Self {
+    pub(super) fn new(stream: S, settings: &Settings, now: Tick) -> Self {
         Self {
             stream,
             phase: Phase::Head {
@@ -174,7 +175,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Notes what the host saw of the stream.
-    pub fn note(&mut self, readiness: Readiness) {
+    pub(super) fn note(&mut self, readiness: Readiness) {
         self.is_readable |= readiness.is_readable || readiness.is_read_closed || readiness.is_failed;
         self.is_writable |= readiness.is_writable;
         self.is_read_closed |= readiness.is_read_closed;
@@ -182,37 +183,37 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Whether a read may bring something.
-    pub const fn is_readable(&self) -> bool {
+    pub(super) const fn is_readable(&self) -> bool {
         self.is_readable
     }
 
     /// Whether the stream has failed; what can still be read of it may be.
-    pub const fn is_failed(&self) -> bool {
+    pub(super) const fn is_failed(&self) -> bool {
         self.is_failed
     }
 
     /// Whether a write may do something: something waits, and the socket takes it.
-    pub const fn wants_write(&self) -> bool {
+    pub(super) const fn wants_write(&self) -> bool {
         self.is_writable && self.outbox.is_some()
     }
 
     /// What waits for the client, made if nothing did.
-    pub fn outbox_mut(&mut self, pool: &mut Pool) -> &mut Outbox {
+    pub(super) fn outbox_mut(&mut self, pool: &mut Pool) -> &mut Outbox {
         self.outbox.get_or_insert_with(|| pool.take_outbox())
     }
 
     /// What waits for the client.
-    pub fn outbox(&self) -> Option<&Outbox> {
+    pub(super) fn outbox(&self) -> Option<&Outbox> {
         self.outbox.as_deref()
     }
 
     /// Takes the messages that the client did not get.
-    pub fn take_messages(&mut self) -> Waiting {
+    pub(super) fn take_messages(&mut self) -> Waiting {
         self.outbox.as_mut().map(|outbox| outbox.take_messages()).unwrap_or_default()
     }
 
     /// The request head asked for an upgrade: from here on these are frames.
-    pub fn open(&mut self, settings: &Settings) {
+    pub(super) fn open(&mut self, settings: &Settings) {
         self.phase = Phase::Open;
         self.pace = Pace::new(settings).map(Box::new);
     }
@@ -222,7 +223,7 @@ impl<S: Read + Write> Connection<S> {
     ///
     /// Once the end of the stream is known to lie ahead, nothing holds the reading back: all that
     /// can still come is what the kernel holds already.
-    pub fn is_held(&self, is_peer_congested: bool, now: Tick) -> bool {
+    pub(super) fn is_held(&self, is_peer_congested: bool, now: Tick) -> bool {
         matches!(self.phase, Phase::Open)
             && !self.is_read_closed
             && (is_peer_congested
@@ -233,7 +234,7 @@ impl<S: Read + Write> Connection<S> {
     /// Notes that the client is held, or no longer; the time between is not reckoned against it.
     ///
     /// Returns whether that is news.
-    pub fn set_held(&mut self, is_held: bool, now: Tick) -> bool {
+    pub(super) fn set_held(&mut self, is_held: bool, now: Tick) -> bool {
         match (self.held_since, is_held) {
             (None, true) => {
                 self.held_since = Some(now);
@@ -250,7 +251,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Reads once, into `receiver` or into the memory of a large frame under way.
-    pub fn read(&mut self, receiver: &mut Receiver, now: Tick) -> ReadEnd {
+    pub(super) fn read(&mut self, receiver: &mut Receiver, now: Tick) -> ReadEnd {
         let result = self.inbound.read_from(&mut self.stream, receiver);
         match result {
             Ok((0, _)) if self.is_failed => ReadEnd::Failed,
@@ -275,14 +276,14 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Reckons what was read against the rate limits.
-    pub fn spend(&mut self, messages: u64, bytes: usize, now: Tick) {
+    pub(super) fn spend(&mut self, messages: u64, bytes: usize, now: Tick) {
         if let Some(pace) = &mut self.pace {
             pace.spend(messages, bytes as u64, now);
         }
     }
 
     /// Hands the socket what waits, as far as it takes it in this turn.
-    pub fn flush(&mut self, pool: &mut Pool, now: Tick) -> FlushEnd {
+    pub(super) fn flush(&mut self, pool: &mut Pool, now: Tick) -> FlushEnd {
         if self.wants_write()
             && let Some(outbox) = &mut self.outbox
         {
@@ -330,19 +331,19 @@ impl<S: Read + Write> Connection<S> {
 
     /// Closes from the relay's side: the close frame goes behind everything that waits, and the
     /// client has until `deadline` to answer it (RFC 6455, section 7.1.2).
-    pub fn close(&mut self, reason: &CloseReason, pool: &mut Pool, deadline: Tick, now: Tick) {
+    pub(super) fn close(&mut self, reason: &CloseReason, pool: &mut Pool, deadline: Tick, now: Tick) {
         self.outbox_mut(pool).push_own(|out| reason.write_frame(out));
         self.phase = Phase::Closing(Patience::until(deadline, now));
         self.held_since = None;
     }
 
     /// Ends the connection once what waits is written; nothing the client says matters any more.
-    pub fn end(&mut self, now: Tick) {
+    pub(super) fn end(&mut self, now: Tick) {
         self.end_with(now, false, false);
     }
 
     /// Ends it like [`end`](Self::end), knowing that the client will send nothing more.
-    pub fn end_after_input(&mut self, now: Tick) {
+    pub(super) fn end_after_input(&mut self, now: Tick) {
         match &mut self.phase {
             Phase::Ending(ending) => ending.is_input_over = true,
             Phase::Head { .. } | Phase::Open | Phase::Closing(_) => self.end_with(now, true, false),
@@ -350,7 +351,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Ends it with the next write, however far that goes.
-    pub fn cut(&mut self, now: Tick) {
+    pub(super) fn cut(&mut self, now: Tick) {
         self.end_with(now, false, true);
     }
 
@@ -368,7 +369,7 @@ impl<S: Read + Write> Connection<S> {
 
     /// Reckons bytes that came from a client that the relay has done with: they move its deadline.
     /// Returns whether it has sent too much.
-    pub fn is_discarding_too_much(&mut self, count: usize, now: Tick) -> bool {
+    pub(super) fn is_discarding_too_much(&mut self, count: usize, now: Tick) -> bool {
         let (patience, timeout) = match &mut self.phase {
             Phase::Closing(patience) => (patience, CLOSE_ANSWER_TIMEOUT),
             Phase::Ending(Ending { patience, .. }) => (patience, CLOSE_TIMEOUT),
@@ -380,12 +381,12 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Notes that a ping was queued.
-    pub fn note_pinged(&mut self, now: Tick) {
+    pub(super) fn note_pinged(&mut self, now: Tick) {
         self.pinged_at = now;
     }
 
     /// What becomes due next if nothing happens before, and when. Never a scan.
-    pub fn due(&self, settings: &Settings, now: Tick) -> Option<(Tick, Due)> {
+    pub(super) fn due(&self, settings: &Settings, now: Tick) -> Option<(Tick, Due)> {
         match &self.phase {
             Phase::Head { deadline, .. } => Some((*deadline, Due::Head)),
             Phase::Ending(ending) => Some((ending.patience.deadline, Due::End)),
@@ -435,7 +436,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// How long the client has been held, for the log.
-    pub fn held_for(&self, now: Tick) -> Option<Duration> {
+    pub(super) fn held_for(&self, now: Tick) -> Option<Duration> {
         self.held_since.map(|since| now.since(since))
     }
 }

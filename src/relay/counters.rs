@@ -1,13 +1,13 @@
 //! What the relay has done since it began.
 
-/// Counts that only grow. Reading them costs nothing; they have no influence on behaviour.
+/// Counts that only grow. They have no influence on behaviour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Connections accepted, those told to come back later included.
     pub connections_accepted: u64,
     /// Upgrades answered with 101.
     pub joins: u64,
-    /// Requests refused in HTTP, whatever the status.
+    /// Requests answered in HTTP with anything but 101 and 200.
     pub requests_refused: u64,
     /// Application messages accepted for a peer.
     pub messages_accepted: u64,

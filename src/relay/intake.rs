@@ -132,7 +132,7 @@ impl<S: Read + Write> Relay<S> {
             let inbound = &mut slot.connection.inbound;
             match inbound.next(&mut self.receiver, self.settings.max_message_size, discard) {
                 Ok(Some(incoming)) => {
-                    messages += 1;
+                    messages += u64::from(matches!(incoming, Incoming::Text(_) | Incoming::Binary(_)));
                     self.take_incoming(id, incoming);
                 }
                 Ok(None) => {
@@ -203,7 +203,7 @@ impl<S: Read + Write> Relay<S> {
         else {
             return;
         };
-        self.sessions.touch(session, self.now.tick);
+        self.sessions.note_activity(session, self.now.tick);
         let peer = self.sessions.peer(session, client_type);
         let Some(peer) = peer.filter(|&peer| self.slots.get(peer).is_some()) else {
             return self.tell(id, &ClientError::PeerNotConnected(client_type.peer()));

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-/// One KiB, in bytes.
 const KIB: usize = 1024;
-/// One MiB, in bytes.
 const MIB: usize = 1024 * KIB;
 
 /// Largest request head, in bytes, the final empty line included. Browsers with many cookies stay below 8 KiB.
@@ -15,7 +13,8 @@ pub const HEAD_FIELDS_MAX: usize = 100;
 /// Bytes read from the network at once: the loop's one receive buffer. Large enough for some
 /// 500 console logs in one system call, small enough to stay in the L2 cache.
 pub const RECEIVE_BUFFER_BYTES: usize = 64 * KIB;
-/// Bytes of a large frame read at once. Its memory is touched no sooner than the bytes arrive.
+/// Bytes of a large frame read at once. Its memory is touched no further than this ahead of what
+/// has arrived.
 pub const READ_STEP_BYTES: usize = 4 * RECEIVE_BUFFER_BYTES;
 /// Read buffer of the loop's tungstenite context; it zeroes that much for each small frame.
 pub const TUNGSTENITE_READ_BUFFER_BYTES: usize = KIB;
@@ -113,7 +112,7 @@ pub struct Settings {
     pub stall_timeout: Duration,
     /// A message must have arrived whole this long after its first byte.
     pub message_timeout: Duration,
-    /// Messages per second that one client may send; `None` sets no limit.
+    /// Application messages per second that one client may send; `None` sets no limit.
     pub max_message_rate: Option<u32>,
     /// Bytes per second that one client may send; `None` sets no limit.
     pub max_byte_rate: Option<u64>,

@@ -7,7 +7,9 @@
 //! | a message over the limit | error `message_too_large` | close 1009 |
 //! | a header or close frame against RFC 6455 | | close 1002 |
 //! | text or close reason that is not UTF-8 | | close 1007 |
-//! | silent, or takes nothing | | close 1001 |
+//! | silent, takes nothing, or a message does not arrive in time | | close 1001 |
+//!
+//! That memory for a message cannot be had is the relay's own trouble: close 1013.
 //!
 //! A fault in the request head is answered in HTTP, by the table in `handshake.rs`.
 

@@ -7,14 +7,18 @@
 //! | [`time`], [`ids`], [`readiness`] | what the relay is told, and by which names it goes |
 //! | [`wheel`] | the timing wheel |
 //! | [`frame`], [`handshake`], [`message`] | RFC 6455 headers, the HTTP head, messages: bytes in, values out |
-//! | [`pace`] | rate limits |
+//! | `pace` | rate limits |
 //! | [`outbox`], [`inbound`] | what waits for one client, and what has come from it |
 //! | [`session`] | who is whose peer |
 //! | [`effect`], [`counters`] | what the relay asks of its host, and what it tells |
-//! | [`connection`] | one client, from head to close |
+//! | `connection`, `slots` | one client, from head to close; all of them |
 //! | `intake`, `parting`, `turn` | the parts of [`Relay`]: what comes in, how it ends, in which order |
+//!
+//! Where to start: [`Relay::handle_turn`], in `turn`. Of the words for an end, a client *leaves* its
+//! session; the relay *closes* a WebSocket, *ends* a stream once what waits is written, *cuts* it
+//! off with what can be written at once, and *removes* the connection.
 
-pub mod connection;
+mod connection;
 pub mod counters;
 pub mod effect;
 pub mod frame;
@@ -25,7 +29,7 @@ mod intake;
 pub mod limits;
 pub mod message;
 pub mod outbox;
-pub mod pace;
+mod pace;
 mod parting;
 pub mod readiness;
 pub mod session;

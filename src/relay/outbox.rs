@@ -1,11 +1,11 @@
 //! What waits for one client, in the order in which its socket gets it.
 //!
-//! There are two lanes. *Replies* (the answer to the upgrade, error messages, pongs) go first. The
-//! *queue* holds application messages and, in their place between them, notices and the close
-//! frame. A reply goes out as soon as the message begun is through; a control frame, which may
-//! stand between two fragments (RFC 6455, section 5.4), as soon as the fragment is. Small messages
-//! stand as ready frames in runs; a large one is shared, not copied, and leaves in fragments whose
-//! headers are made beside it.
+//! The *queue* holds application messages and, in their place between them, notices and the close
+//! frame. Two lanes overtake it: a *reply* (the answer to the upgrade, an error message) goes out
+//! as soon as the message begun is through; a *control* frame, which may stand between two
+//! fragments (RFC 6455, section 5.4), as soon as the fragment is. Small messages stand as ready
+//! frames in runs; a large one is shared, not copied, and leaves in fragments whose headers are
+//! made beside it.
 
 mod item;
 #[cfg(test)]
@@ -23,7 +23,7 @@ use super::limits::{
 };
 use item::{Item, Large, Run, Slices};
 
-/// Buffers and outboxes between two uses, so that the steady state allocates nothing.
+/// Buffers and outboxes between two uses, so that small messages need no allocation each.
 #[derive(Debug, Default)]
 pub struct Pool {
     buffers: Vec<Vec<u8>>,

@@ -10,7 +10,7 @@ const NANOS_PER_TICK: u64 = 1_000_000;
 ///
 /// Each rate allows a burst of one second's worth; what was read beyond it delays the next read.
 #[derive(Debug)]
-pub struct Pace {
+pub(super) struct Pace {
     messages: Meter,
     bytes: Meter,
 }
@@ -26,7 +26,7 @@ struct Meter {
 impl Pace {
     /// `None` where no rate is limited.
     #[must_use]
-    pub fn new(settings: &Settings) -> Option<Self> {
+    pub(super) fn new(settings: &Settings) -> Option<Self> {
         let messages = settings.max_message_rate.map(u64::from);
         (messages.is_some() || settings.max_byte_rate.is_some()).then_some(Self {
             messages: Meter { units_per_second: messages, paid_at: 0 },
@@ -35,14 +35,14 @@ impl Pace {
     }
 
     /// Notes what was read.
-    pub fn spend(&mut self, messages: u64, bytes: u64, now: Tick) {
+    pub(super) fn spend(&mut self, messages: u64, bytes: u64, now: Tick) {
         self.messages.spend(messages, now);
         self.bytes.spend(bytes, now);
     }
 
     /// From when on the client may be read again.
     #[must_use]
-    pub fn resumes_at(&self) -> Tick {
+    pub(super) fn resumes_at(&self) -> Tick {
         self.messages.resumes_at().max(self.bytes.resumes_at())
     }
 }

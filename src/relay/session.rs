@@ -173,7 +173,7 @@ impl Sessions {
     }
 
     /// Notes an application message.
-    pub fn touch(&mut self, key: SessionKey, now: Tick) {
+    pub fn note_activity(&mut self, key: SessionKey, now: Tick) {
         if let Some(session) = self.slots.get_mut(key.0 as usize) {
             session.last_activity = now;
         }
@@ -308,7 +308,7 @@ mod tests {
         let mut all = sessions(10);
         let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
         assert_eq!(all.due(session), Some((Tick(30 * MINUTE), Expiry::Inactive)));
-        all.touch(session, Tick(MINUTE));
+        all.note_activity(session, Tick(MINUTE));
         assert_eq!(all.due(session), Some((Tick(31 * MINUTE), Expiry::Inactive)));
         all.leave(session, DESKTOP, connection(1), Tick(2 * MINUTE));
         assert_eq!(all.due(session), Some((Tick(7 * MINUTE), Expiry::Empty)));

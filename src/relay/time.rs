@@ -52,10 +52,9 @@ pub fn format_duration(duration: Duration) -> String {
     format!("{}{unit}", nanos / size)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "saturated first")]
 const fn millis_rounded_up(timeout: Duration) -> u64 {
-    let millis = timeout.as_nanos().div_ceil(1_000_000);
-    if millis > u64::MAX as u128 { u64::MAX } else { millis as u64 }
+    let whole_seconds = timeout.as_secs().saturating_mul(1000);
+    whole_seconds.saturating_add(timeout.subsec_nanos().div_ceil(1_000_000) as u64)
 }
 
 #[cfg(test)]
