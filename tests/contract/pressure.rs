@@ -192,13 +192,13 @@ fn new_connection_of_a_paused_desktop_follows_what_the_old_one_had_got_through()
 
 #[test]
 fn session_of_a_paused_client_times_out_too() {
-    let relay = Relay::start(&["--session-timeout", "2s"]);
+    let relay = Relay::start(&["--session-timeout", "6s"]);
     let (mut desktop, mut mobile, _flood) = flooded(&relay);
     // What its peer did not take is lost, and not in silence.
     assert!(desktop.expect_undelivered() > 0);
     desktop.expect(&Received::Close(1000, "Session timeout".to_owned()));
     while matches!(mobile.receive_frame(), Ok(frame) if frame.opcode != 8) {}
-    relay.wait_for_log_ending("Session abc deleted: inactive for 2s");
+    relay.wait_for_log_ending("Session abc deleted: inactive for 6s");
 }
 
 #[test]
