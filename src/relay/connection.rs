@@ -218,17 +218,22 @@ impl<S: Read + Write> Connection<S> {
         self.pace = Pace::new(settings).map(Box::new);
     }
 
-    /// Whether the client may neither be judged for its silence nor be read, given that its peer
-    /// `is_peer_congested`.
+    /// Whether the client may neither be judged for its silence nor be read, given what waits for
+    /// its peer.
     ///
-    /// Once the end of the stream is known to lie ahead, nothing holds the reading back: all that
-    /// can still come is what the kernel holds already.
-    pub(super) fn is_held(&self, is_peer_congested: bool, now: Tick) -> bool {
-        matches!(self.phase, Phase::Open)
-            && !self.is_read_closed
-            && (is_peer_congested
-                || self.outbox().is_some_and(Outbox::are_replies_congested)
-                || self.pace.as_ref().is_some_and(|pace| now < pace.resumes_at()))
+    /// Once the end of the stream is known to lie ahead, only a peer with far too much waiting
+    /// holds the reading back: what can still come is what the kernel holds already, and the
+    /// client's end is to be noticed.
+    pub(super) fn is_held(&self, peer: Option<&Outbox>, now: Tick) -> bool {
+        if !matches!(self.phase, Phase::Open) {
+            return false;
+        }
+        if self.is_read_closed {
+            return peer.is_some_and(Outbox::is_queue_overfull);
+        }
+        peer.is_some_and(Outbox::is_queue_congested)
+            || self.outbox().is_some_and(Outbox::are_replies_congested)
+            || self.pace.as_ref().is_some_and(|pace| now < pace.resumes_at())
     }
 
     /// Notes that the client is held, or no longer; the time between is not reckoned against it.
@@ -380,6 +385,12 @@ impl<S: Read + Write> Connection<S> {
         patience.discarded_bytes > LINGER_BYTES_MAX
     }
 
+    /// Lets the next flush try a socket that is not known to take anything: a slow client makes
+    /// room long before its socket counts as writable again.
+    pub(super) const fn probe(&mut self) {
+        self.is_writable = true;
+    }
+
     /// Notes that a ping was queued.
     pub(super) fn note_pinged(&mut self, now: Tick) {
         self.pinged_at = now;
@@ -423,7 +434,9 @@ impl<S: Read + Write> Connection<S> {
             // of life, and not judged.
             (silent_since.max(self.pinged_at).after(interval), Due::Ping)
         } else if self.pinged_at > silent_since {
-            (silent_since.after(interval.saturating_mul(2)), Due::Silence)
+            // However late the ping went out, the answer has its time.
+            let asked = self.pinged_at.after(interval);
+            (silent_since.after(interval.saturating_mul(2)).max(asked), Due::Silence)
         } else {
             (silent_since.after(interval), Due::Ping)
         }

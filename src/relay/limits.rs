@@ -44,6 +44,9 @@ pub const FRAGMENT_BYTES_MAX: usize = 128 * KIB;
 pub const HIGH_WATER_BYTES: usize = MIB;
 /// A paused client is read again once no more than this waits.
 pub const LOW_WATER_BYTES: usize = HIGH_WATER_BYTES / 2;
+/// A client that has ended its stream is read to that end in spite of the high-water mark, so that
+/// nothing it sent is lost, unless more than this waits for its peer.
+pub const OVERFULL_BYTES: usize = 8 * HIGH_WATER_BYTES;
 
 /// Small messages that wait stand in buffers of at most this size, so that memory comes back in
 /// pieces as they leave.

@@ -18,8 +18,8 @@ use bytes::Bytes;
 
 use super::frame::{Opcode, ServerHeader};
 use super::limits::{
-    HIGH_WATER_BYTES, LOW_WATER_BYTES, RUN_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX, SPARE_BUFFERS_BYTES_MAX,
-    SPARE_OUTBOXES_MAX,
+    HIGH_WATER_BYTES, LOW_WATER_BYTES, OVERFULL_BYTES, RUN_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX,
+    SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX,
 };
 use item::{Item, Large, Run, Slices};
 
@@ -156,6 +156,12 @@ impl Outbox {
     #[must_use]
     pub const fn is_queue_congested(&self) -> bool {
         self.is_queue_congested
+    }
+
+    /// Whether so much waits that the peer is not even read to its end.
+    #[must_use]
+    pub const fn is_queue_overfull(&self) -> bool {
+        self.queued_messages > 1 && self.queued_bytes > OVERFULL_BYTES
     }
 
     /// Whether the client's own reading must pause, because it does not take the replies to what

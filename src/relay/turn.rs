@@ -86,9 +86,9 @@ impl<S: Read + Write> Relay<S> {
         let now = self.now.tick;
         let peer = self.peer_of(id).and_then(|peer| self.slots.get(peer));
         let peer_outbox = peer.and_then(|peer| peer.connection.outbox());
-        let is_peer_congested = peer_outbox.is_some_and(Outbox::is_queue_congested);
+        let Some(slot) = self.slots.get(id) else { return false };
+        let is_held = slot.connection.is_held(peer_outbox, now);
         let Some(slot) = self.slots.get_mut(id) else { return false };
-        let is_held = slot.connection.is_held(is_peer_congested, now);
         let held_for = slot.connection.held_for(now);
         if slot.connection.set_held(is_held, now) {
             match held_for {
@@ -128,13 +128,29 @@ impl<S: Read + Write> Relay<S> {
         match due {
             Due::Head => self.refuse(id, Refusal::HeadTimeout, false),
             Due::Ping => self.ping(id),
-            Due::Silence => self.cut(id, &CloseReason::Silent),
-            Due::Stall => self.cut(id, &CloseReason::TakesNothing),
+            Due::Silence => self.cut_unless_it_takes(id, due, &CloseReason::Silent),
+            Due::Stall => self.cut_unless_it_takes(id, due, &CloseReason::TakesNothing),
             Due::Message => self.fail(id, &CloseReason::MessageTimeout, None, true),
             // The flush that follows has it read again.
             Due::Pace => {}
             Due::CloseAnswer => self.end(id),
             Due::End => self.remove(id),
+        }
+    }
+
+    /// Cuts a client off, unless its socket, tried once more, takes something.
+    fn cut_unless_it_takes(&mut self, id: ConnectionId, due: Due, reason: &CloseReason) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.probe();
+        }
+        if self.flush(id) {
+            self.touch(id);
+        }
+        let Some(slot) = self.slots.get(id) else { return };
+        let now = self.now.tick;
+        let is_still_due = |(deadline, still)| deadline <= now && still == due;
+        if slot.connection.due(&self.settings, now).is_some_and(is_still_due) {
+            self.cut(id, reason);
         }
     }
 

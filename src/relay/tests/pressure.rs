@@ -1,7 +1,7 @@
 //! What happens when somebody does not read.
 
 use super::super::ids::ClientType::{Desktop, Mobile};
-use super::super::limits::{HIGH_WATER_BYTES, READ_BYTES_PER_TURN, Settings};
+use super::super::limits::{HIGH_WATER_BYTES, OVERFULL_BYTES, READ_BYTES_PER_TURN, Settings};
 use super::super::readiness::Readiness;
 use super::world::{Client, Received, World, frame, system, text};
 
@@ -138,6 +138,26 @@ fn what_a_held_client_sent_before_it_ended_its_stream_is_still_delivered() {
     let received = world.take(&mobile);
     assert_eq!(numbers(&received), (0..sent).collect::<Vec<_>>());
     assert_eq!(received.last(), Some(&system(r#""type":"desktop_disconnected""#)));
+}
+
+#[test]
+fn clients_that_end_their_streams_do_not_pile_up_messages_without_bound() {
+    let mut world = World::quiet();
+    let (desktop, mobile) = world.pair("a");
+    world.set_room(&mobile, 0);
+    let messages = frame(0x82, &[7; 10_000]).repeat(50);
+    world.send(&desktop, &messages);
+    let mut sent = 50;
+    for _ in 0..100 {
+        let next = world.join(Desktop, "a");
+        world.queue(&next, &messages);
+        world.close_tcp(&next);
+        sent += 50;
+    }
+    world.set_room(&mobile, usize::MAX);
+    let received = world.take(&mobile);
+    let delivered = received.iter().filter(|one| matches!(one, Received::Binary(_))).count();
+    assert!(delivered * 10_000 > OVERFULL_BYTES && delivered < sent / 4, "{delivered} of {sent}");
 }
 
 #[test]

@@ -237,6 +237,40 @@ fn a_client_that_still_takes_bytes_is_not_judged_silent() {
 }
 
 #[test]
+fn a_client_that_takes_bytes_too_slowly_for_its_socket_to_count_as_writable_is_not_cut_off() {
+    let mut world = World::quiet();
+    let (desktop, mobile) = world.pair("a");
+    world.set_room(&mobile, 0);
+    world.send(&desktop, &frame(0x82, &vec![0; 500_000]));
+    for _ in 0..100 {
+        world.pass(seconds(15));
+        world.set_room_silently(&mobile, 100);
+        world.send(&desktop, &frame(0x8A, b""));
+    }
+    assert!(!world.is_gone(&mobile), "neither stalled nor silent in 25 minutes");
+    pass_alive(&mut world, just_under(seconds(60)), &[&desktop]);
+    world.set_room_silently(&mobile, 0);
+    pass_alive(&mut world, seconds(60), &[&desktop]);
+    assert!(world.is_gone(&mobile));
+}
+
+#[test]
+fn after_the_process_was_stopped_clients_are_asked_before_they_are_judged() {
+    let mut world = World::quiet();
+    let (desktop, mobile) = world.pair("a");
+    world.set_room(&mobile, 0);
+    world.send_text(&desktop, "1");
+    world.set_room_silently(&mobile, usize::MAX);
+    world.freeze(minutes(10));
+    assert_eq!(world.take(&desktop), [Received::Ping]);
+    assert!(!world.is_gone(&mobile), "what it would have taken meanwhile is tried");
+    world.pass(just_under(seconds(30)));
+    assert!(!world.is_gone(&desktop));
+    world.pass(MS);
+    assert!(world.is_gone(&desktop), "now it was asked");
+}
+
+#[test]
 fn a_message_must_be_whole_within_5_minutes_and_never_stand_still_for_60_s() {
     let mut world = World::quiet();
     let (trickling, mobile) = world.pair("a");

@@ -177,6 +177,12 @@ impl World {
         self.run_until_idle();
     }
 
+    /// The same, but no event tells the relay.
+    #[expect(clippy::unused_self, reason = "a client's view of the world")]
+    pub(super) fn set_room_silently(&self, client: &Client, room: usize) {
+        client.wire.borrow_mut().room = room;
+    }
+
     /// The client ends its stream.
     pub(super) fn close_tcp(&mut self, client: &Client) {
         client.wire.borrow_mut().is_client_done = true;
@@ -231,6 +237,12 @@ impl World {
             assert!(turns < TURNS_MAX, "the relay never comes to rest");
         }
         self.set_tick(end);
+        self.run_until_idle();
+    }
+
+    /// Moves the clock while the relay does not run, as if its process were stopped.
+    pub(super) fn freeze(&mut self, time: Duration) {
+        self.set_tick(self.now.tick.after(time));
         self.run_until_idle();
     }
 
