@@ -20,10 +20,10 @@ pub(super) enum Accepted {
     Stream(TcpStream, SocketAddr),
     /// Nobody waits.
     Nobody,
-    /// Somebody waits, and there is no descriptor or memory for them.
-    Exhausted(io::Error),
-    /// Somebody came and is gone, or the network had a hiccup.
+    /// Somebody came and is gone.
     Lost(io::Error),
+    /// Somebody waits, and cannot be accepted: for want of a descriptor or of memory, as a rule.
+    Exhausted(io::Error),
 }
 
 #[derive(Debug)]
@@ -75,8 +75,13 @@ impl Listener {
                 self.is_ready = false;
                 Accepted::Nobody
             }
-            Err(error) if is_exhaustion(&error) => Accepted::Exhausted(error),
-            Err(error) => Accepted::Lost(error),
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) =>
+            {
+                Accepted::Lost(error)
+            }
+            // An error that lasts must not keep the loop busy.
+            Err(error) => Accepted::Exhausted(error),
         }
     }
 }
@@ -95,13 +100,6 @@ fn set_stream_options(socket: &SockRef<'_>) -> io::Result<()> {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket.set_tcp_notsent_lowat(NOT_SENT_LOW_WATER_BYTES)?;
     Ok(())
-}
-
-fn is_exhaustion(error: &io::Error) -> bool {
-    let errno = error.raw_os_error();
-    [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM]
-        .map(|errno| Some(errno.raw_os_error()))
-        .contains(&errno)
 }
 
 #[cfg(test)]

@@ -257,7 +257,12 @@ impl<S: Read + Write> Connection<S> {
 
     /// Reads once, into `receiver` or into the memory of a large frame under way.
     pub(super) fn read(&mut self, receiver: &mut Receiver, now: Tick) -> ReadEnd {
-        let result = self.inbound.read_from(&mut self.stream, receiver);
+        let result = loop {
+            match self.inbound.read_from(&mut self.stream, receiver) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => break result,
+            }
+        };
         match result {
             Ok((0, _)) if self.is_failed => ReadEnd::Failed,
             Ok((0, _)) => {
@@ -271,7 +276,6 @@ impl<S: Read + Write> Connection<S> {
                 self.heard_at = now;
                 ReadEnd::Bytes(count)
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => ReadEnd::Bytes(0),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.is_readable = false;
                 if self.is_failed { ReadEnd::Failed } else { ReadEnd::Blocked }
@@ -365,9 +369,14 @@ impl<S: Read + Write> Connection<S> {
         self.pace = None;
         self.held_since = None;
         let mut patience = Patience::until(now.after(CLOSE_TIMEOUT), now);
-        if let Phase::Closing(earlier) = &self.phase {
-            patience.latest = earlier.latest;
-            patience.discarded_bytes = earlier.discarded_bytes;
+        match &self.phase {
+            Phase::Closing(earlier) => {
+                patience.latest = earlier.latest;
+                patience.discarded_bytes = earlier.discarded_bytes;
+            }
+            // Whoever never was a client gets no more than the time to read its answer.
+            Phase::Head { .. } => patience.latest = patience.deadline,
+            Phase::Open | Phase::Ending(_) => {}
         }
         self.phase = Phase::Ending(Ending { patience, is_input_over, is_shut: false, is_cut });
     }

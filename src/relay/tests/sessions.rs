@@ -236,6 +236,18 @@ fn with_answer_pings_an_applications_ping_is_answered_and_not_forwarded() {
 }
 
 #[test]
+fn an_interrupted_read_loses_nothing() {
+    let mut world = World::quiet();
+    let (desktop, mobile) = world.pair("a");
+    let message = frame(0x81, b"\"in two pieces\"");
+    for piece in [&message[..7], &message[7..]] {
+        world.interrupt(&desktop);
+        world.send(&desktop, piece);
+    }
+    assert_eq!(world.take(&mobile), [text("\"in two pieces\"")]);
+}
+
+#[test]
 fn a_stale_event_never_touches_the_slots_next_owner() {
     let mut world = World::quiet();
     let old = world.join(Desktop, "a");

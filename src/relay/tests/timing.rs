@@ -324,6 +324,18 @@ fn a_closed_client_that_goes_on_sending_is_given_time_to_read_why() {
 }
 
 #[test]
+fn a_refused_request_keeps_its_slot_no_longer_for_going_on_to_send() {
+    let mut world = World::quiet();
+    let stranger = world.connect();
+    world.send(&stranger, b"GET /nothing HTTP/1.1\r\nHost: relay\r\n\r\n");
+    for _ in 0..5 {
+        world.pass(seconds(1));
+        world.send(&stranger, b"x");
+    }
+    assert!(world.is_gone(&stranger));
+}
+
+#[test]
 fn messages_one_after_the_other_are_each_given_their_own_time() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");

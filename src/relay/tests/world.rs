@@ -22,12 +22,15 @@ const TURNS_MAX: usize = 100_000;
 
 /// Both directions of one connection.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a wire")]
 struct Wire {
     to_relay: VecDeque<u8>,
     from_relay: Vec<u8>,
     /// Bytes that the client's side still takes.
     room: usize,
     is_client_done: bool,
+    /// The next read is interrupted by a signal.
+    is_interrupted: bool,
     is_reset: bool,
     is_relay_done: bool,
 }
@@ -39,6 +42,9 @@ pub(super) struct Stream(Rc<RefCell<Wire>>);
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut wire = self.0.borrow_mut();
+        if std::mem::take(&mut wire.is_interrupted) {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         if wire.is_reset {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
@@ -181,6 +187,12 @@ impl World {
     #[expect(clippy::unused_self, reason = "a client's view of the world")]
     pub(super) fn set_room_silently(&self, client: &Client, room: usize) {
         client.wire.borrow_mut().room = room;
+    }
+
+    /// A signal interrupts the relay's next read.
+    #[expect(clippy::unused_self, reason = "a client's view of the world")]
+    pub(super) fn interrupt(&self, client: &Client) {
+        client.wire.borrow_mut().is_interrupted = true;
     }
 
     /// The client ends its stream.
