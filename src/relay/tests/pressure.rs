@@ -127,6 +127,18 @@ fn a_held_client_that_is_reset_is_gone_at_once() {
 }
 
 #[test]
+fn a_held_client_whose_stream_is_found_broken_by_a_write_is_gone_at_once() {
+    let mut world = World::quiet();
+    let (desktop, mobile) = world.pair("a");
+    world.set_room(&mobile, 0);
+    flood(&mut world, &desktop);
+    world.reset_silently(&desktop);
+    world.send_text(&mobile, "1");
+    assert!(world.is_gone(&desktop));
+    world.expect_empty_in_the_end();
+}
+
+#[test]
 fn what_a_held_client_sent_before_it_ended_its_stream_is_still_delivered() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");

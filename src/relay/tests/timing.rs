@@ -437,6 +437,7 @@ fn accepting_waits_for_a_descriptor_or_a_moment() {
     let client = world.connect();
     assert!(world.relay.handle_accept_exhausted(world.now()), "news");
     assert!(!world.relay.handle_accept_exhausted(world.now()), "no news");
+    assert_eq!(world.relay.timers(), 2, "one for the client's head, one to accept again");
     assert!(!world.relay.can_accept());
     world.pass(just_under(ACCEPT_RETRY));
     assert!(!world.relay.can_accept());

@@ -203,6 +203,12 @@ impl World {
         self.run_until_idle();
     }
 
+    /// The client's stream fails, and no event tells the relay.
+    #[expect(clippy::unused_self, reason = "a client's view of the world")]
+    pub(super) fn reset_silently(&self, client: &Client) {
+        client.wire.borrow_mut().is_reset = true;
+    }
+
     /// The client's stream fails.
     pub(super) fn reset(&mut self, client: &Client) {
         client.wire.borrow_mut().is_reset = true;
