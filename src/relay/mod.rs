@@ -54,7 +54,7 @@ use handshake::Refusal;
 use ids::ConnectionId;
 use inbound::Receiver;
 use limits::{ACCEPT_RETRY, REFUSALS_MAX, SESSIONS_MIN, SESSIONS_PER_CONNECTION, Settings};
-use outbox::Pool;
+use outbox::{Backlog, Outbox, Pool};
 use readiness::Readiness;
 use session::{SessionKey, Sessions};
 use slots::Slots;
@@ -232,6 +232,13 @@ impl<S: Read + Write> Relay<S> {
     /// The stream of a connection, to register it or to end its writing side.
     pub fn stream(&mut self, id: ConnectionId) -> Option<&mut S> {
         self.slots.get_mut(id).map(|slot| &mut slot.connection.stream)
+    }
+
+    /// What waits for a client that its socket has not taken: messages, and the notices between them.
+    #[must_use]
+    pub fn backlog(&self, id: ConnectionId) -> Option<Backlog> {
+        let outbox = self.slots.get(id)?.connection.outbox();
+        Some(outbox.map_or(Backlog::default(), Outbox::backlog))
     }
 
     /// How many connections there are, in whatever phase.

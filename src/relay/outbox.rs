@@ -77,6 +77,15 @@ pub enum WriteEnd {
     Allowance,
 }
 
+/// How much waits in a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Application messages that the socket has not taken in full.
+    pub messages: u64,
+    /// Bytes that it has not taken, headers and the relay's own frames in the queue included.
+    pub bytes: usize,
+}
+
 /// The application messages that waited for a connection which will not get them.
 #[derive(Debug, Default)]
 pub struct Waiting {
@@ -177,10 +186,10 @@ impl Outbox {
         self.is_blocked
     }
 
-    /// Application messages that the socket has not taken in full.
+    /// What waits in the queue.
     #[must_use]
-    pub const fn queued_messages(&self) -> u64 {
-        self.queued_messages
+    pub const fn backlog(&self) -> Backlog {
+        Backlog { messages: self.queued_messages, bytes: self.queued_bytes }
     }
 
     /// Lets text frames, or the answer in HTTP, overtake the messages that wait.

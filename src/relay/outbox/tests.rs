@@ -205,7 +205,7 @@ fn notices_keep_their_place_among_the_messages() {
     push(&mut outbox, &mut pool, "before");
     outbox.push_own(notice("gone"));
     push(&mut outbox, &mut pool, "after");
-    assert_eq!(outbox.queued_messages(), 2);
+    assert_eq!(outbox.backlog().messages, 2);
     let texts = messages(&drain(&mut outbox, &mut pool));
     assert_eq!(texts, [&b"before"[..], b"gone", b"after"]);
 }
@@ -237,14 +237,14 @@ fn messages_not_taken_in_full_move_from_their_start_and_leave_a_whole_frame_behi
         old.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
         let waiting = old.take_messages();
         assert_eq!(waiting.messages, moved, "room {room}");
-        assert_eq!(old.queued_messages(), 0);
+        assert_eq!(old.backlog().messages, 0);
         let on_old = [socket.taken, drain(&mut old, &mut pool)].concat();
         let lengths: Vec<usize> = frames(&on_old).iter().map(|(_, payload)| payload.len()).collect();
         assert_eq!(lengths, frames_left, "room {room}");
 
         new.reply(&mut pool, notice("connected"));
         new.append(waiting);
-        assert_eq!(new.queued_messages(), moved);
+        assert_eq!(new.backlog().messages, moved);
         let on_new = messages(&drain(&mut new, &mut pool));
         let all = [b"one".to_vec(), b"two!".to_vec(), vec![0xAB; large], b"last".to_vec()];
         assert_eq!(on_new[0], b"connected");

@@ -1,0 +1,472 @@
+//! A client as the network sees it: what it says, in bytes, with a list of what these bytes mean, and
+//! what it does by itself.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use apptuner_relay::relay::ids::ClientType;
+use apptuner_relay::relay::time::Tick;
+
+use crate::plan::{Manner, OnClose, Reading, Request, Say, Sending};
+use crate::random::Random;
+use crate::reader::{Piece, Reader};
+use crate::wire::Wire;
+
+/// What some of a client's bytes mean. They begin where the unit before them ended.
+#[derive(Clone, Debug)]
+pub struct Unit {
+    /// How many bytes the client has sent at their end.
+    pub end: u64,
+    /// Bytes of an application message, which has to arrive in time.
+    pub is_data: bool,
+    pub what: What,
+}
+
+#[derive(Clone, Debug)]
+pub enum What {
+    Upgrade {
+        session: String,
+        client_type: ClientType,
+        has_protocols: bool,
+    },
+    /// A request that is answered in HTTP with this status, at its end if not before.
+    Answered(u16),
+    /// A frame of a message, and not its last.
+    Fragment,
+    Message {
+        opcode: u8,
+        payload: Rc<[u8]>,
+        is_ping: bool,
+    },
+    /// A text that stops being JSON at this byte.
+    BadJson {
+        offset: usize,
+    },
+    Ping(Vec<u8>),
+    Pong,
+    Close {
+        code: Option<u16>,
+        reason: Vec<u8>,
+    },
+    /// Something that ends the connection with this code, at its end if not before.
+    Refused(u16),
+}
+
+/// Texts that are not JSON, and where they stop being it.
+const BAD_JSON: [(&str, usize); 7] = [
+    ("", 0),
+    ("nope", 1),
+    (r#"{"a":"#, 5),
+    (r#"{"a":1}}"#, 7),
+    ("[1,]", 3),
+    ("\"a\u{1}\"", 2),
+    ("{'a':1}", 1),
+];
+
+/// Requests that are answered in HTTP.
+const REQUESTS: [(&str, u16); 9] = [
+    ("GET /health HTTP/1.1\r\nHost: relay\r\n\r\n", 200),
+    ("GET / HTTP/1.1\r\nHost: relay\r\n\r\n", 404),
+    ("GET /desktop/a%20b HTTP/1.1\r\nHost: relay\r\n\r\n", 404),
+    ("GET /desktop/a HTTP/1.1\r\nHost: relay\r\n\r\n", 426),
+    ("POST /desktop/a HTTP/1.1\r\nHost: relay\r\nContent-Length: 0\r\n\r\n", 405),
+    ("GET /desktop/a HTTP/1.1\r\n\r\n", 400),
+    ("GET /desktop/a HTTP/1.1\r\nHost relay\r\n\r\n", 400),
+    (
+        "GET /desktop/a HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+      Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        426,
+    ),
+    ("\u{16}\u{3}\u{1}\u{2}\r\n\r\n", 400),
+];
+
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a client")]
+pub struct Client {
+    pub wire: Rc<RefCell<Wire>>,
+    pub manner: Manner,
+    random: Random,
+    /// Bytes said so far.
+    said: u64,
+    units: Vec<Unit>,
+    /// What is said and has not arrived.
+    outgoing: VecDeque<u8>,
+    /// The rest of a message whose beginning is said.
+    held_back: Vec<u8>,
+    reader: Reader,
+    next_send: Option<Tick>,
+    next_take: Option<Tick>,
+    end_at: Option<Tick>,
+    /// It never says anything.
+    is_mute: bool,
+    has_vanished: bool,
+    has_closed: bool,
+    has_ended: bool,
+    /// The end of its stream is on its way behind everything else.
+    is_ending: bool,
+}
+
+impl Client {
+    pub fn new(wire: Rc<RefCell<Wire>>, manner: Manner, random: Random) -> Self {
+        Self {
+            wire,
+            manner,
+            random,
+            said: 0,
+            units: Vec::new(),
+            outgoing: VecDeque::new(),
+            held_back: Vec::new(),
+            reader: Reader::default(),
+            next_send: None,
+            next_take: None,
+            end_at: None,
+            is_mute: false,
+            has_vanished: false,
+            has_closed: false,
+            has_ended: false,
+            is_ending: false,
+        }
+    }
+
+    /// What was said since the last call.
+    pub fn take_units(&mut self) -> Vec<Unit> {
+        std::mem::take(&mut self.units)
+    }
+
+    pub fn request(&mut self, request: Request, session: &str, client_type: ClientType) {
+        let mut head = format!(
+            "GET /{}/{session}{} HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+            client_type.as_str(),
+            if request == Request::EagerUpgrade { "?v=1" } else { "" },
+        );
+        if request == Request::EagerUpgrade {
+            head.push_str("Sec-WebSocket-Protocol: apptuner, other\r\n");
+        }
+        head.push_str("\r\n");
+        let has_protocols = request == Request::EagerUpgrade;
+        let upgrade = What::Upgrade { session: session.to_owned(), client_type, has_protocols };
+        match request {
+            Request::Upgrade => self.say_bytes(head.as_bytes(), false, upgrade),
+            Request::EagerUpgrade => {
+                self.say_bytes(head.as_bytes(), false, upgrade);
+                self.ping(5);
+            }
+            Request::Partial(bytes) => {
+                self.held_back = head.as_bytes()[bytes..].to_vec();
+                self.outgoing.extend(&head.as_bytes()[..bytes]);
+                self.add_unit(head.len(), false, upgrade);
+            }
+            Request::Other(choice) => {
+                let (head, status) = REQUESTS[choice % REQUESTS.len()];
+                self.say_bytes(head.as_bytes(), false, What::Answered(status));
+            }
+            Request::Nothing => self.is_mute = true,
+        }
+    }
+
+    /// Says something; `id` is what is told apart by in it.
+    pub fn say(&mut self, what: &Say, id: u64, size_max: usize) {
+        if self.is_mute || self.has_vanished || self.is_ending {
+            return;
+        }
+        self.finish_part();
+        match *what {
+            Say::Text { bytes, fragments, pings_between } => {
+                self.message(1, &text(id, bytes), fragments, pings_between);
+            }
+            Say::Binary { bytes, fragments, pings_between } => {
+                self.message(2, &binary(id, bytes), fragments, pings_between);
+            }
+            Say::Burst { messages, bytes } => {
+                for index in 0..messages as u64 {
+                    self.message(1, &text(id + index, bytes), 1, false);
+                }
+            }
+            Say::AppPing => {
+                let payload = format!(r#"{{"type":"ping","n":{id}}}"#);
+                let message = What::Message { opcode: 1, payload: payload.as_bytes().into(), is_ping: true };
+                self.say_frame(0x81, payload.as_bytes(), true, message);
+            }
+            Say::BadJson(choice) => {
+                let (text, offset) = BAD_JSON[choice % BAD_JSON.len()];
+                self.say_frame(0x81, text.as_bytes(), true, What::BadJson { offset });
+            }
+            Say::Ping(bytes) => self.ping(bytes),
+            Say::Pong(bytes) => self.say_frame(0x8A, &vec![7; bytes], false, What::Pong),
+            Say::Close { code, reason } => self.close(code, reason),
+            Say::Broken(choice) => self.broken(choice),
+            Say::NotUtf8 { fragments } => self.not_utf8(fragments),
+            Say::TooLarge { fragments } => self.too_large(fragments, size_max),
+            Say::Part { bytes, sent_per_mille } => {
+                let payload = binary(id, bytes);
+                let frame = self.frame(0x82, &payload);
+                let (now, later) = frame.split_at(frame.len() * sent_per_mille / 1000);
+                self.outgoing.extend(now);
+                self.held_back = later.to_vec();
+                self.add_unit(frame.len(), true, message(2, &payload));
+            }
+        }
+    }
+
+    fn finish_part(&mut self) {
+        let rest = std::mem::take(&mut self.held_back);
+        self.outgoing.extend(rest);
+    }
+
+    fn add_unit(&mut self, bytes: usize, is_data: bool, what: What) {
+        self.said += bytes as u64;
+        self.units.push(Unit { end: self.said, is_data, what });
+    }
+
+    fn say_bytes(&mut self, bytes: &[u8], is_data: bool, what: What) {
+        self.outgoing.extend(bytes);
+        self.add_unit(bytes.len(), is_data, what);
+    }
+
+    fn say_frame(&mut self, first: u8, payload: &[u8], is_data: bool, what: What) {
+        let frame = self.frame(first, payload);
+        self.say_bytes(&frame, is_data, what);
+    }
+
+    fn frame(&mut self, first: u8, payload: &[u8]) -> Vec<u8> {
+        let mask = self.random.next().to_le_bytes();
+        let mut frame = header(first, payload.len());
+        frame.extend_from_slice(&mask[..4]);
+        frame.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
+        frame
+    }
+
+    fn message(&mut self, opcode: u8, payload: &[u8], fragments: usize, pings_between: bool) {
+        let mut rest = payload;
+        for index in 0..fragments {
+            let is_last = index + 1 == fragments;
+            let cut = if is_last { rest.len() } else { self.random.below(rest.len() + 1) };
+            let (part, behind) = rest.split_at(cut);
+            rest = behind;
+            let first = if index == 0 { opcode } else { 0 } | if is_last { 0x80 } else { 0 };
+            let what = if is_last { message(opcode, payload) } else { What::Fragment };
+            self.say_frame(first, part, true, what);
+            if pings_between && !is_last {
+                self.ping(index);
+            }
+        }
+    }
+
+    fn ping(&mut self, bytes: usize) {
+        let payload: Vec<u8> = (0..bytes).map(|_| self.random.next().to_le_bytes()[0]).collect();
+        self.say_frame(0x89, &payload, false, What::Ping(payload.clone()));
+    }
+
+    fn close(&mut self, code: Option<u16>, reason: usize) {
+        let reason = if code.is_some() { vec![b'r'; reason] } else { Vec::new() };
+        let mut payload = code.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default();
+        payload.extend_from_slice(&reason);
+        self.has_closed = true;
+        self.say_frame(0x88, &payload, false, What::Close { code, reason });
+    }
+
+    fn broken(&mut self, choice: usize) {
+        let frame = match choice % 9 {
+            0 => header(0x81, 3).into_iter().map(|byte| byte & 0x7F).chain(*b"abc").collect(),
+            1 => self.frame(0xC1, b"{}"),
+            2 => self.frame(0x83, b"{}"),
+            3 => self.frame(0x80, b"{}"),
+            4 => self.frame(0x09, b"{}"),
+            5 => self.frame(0x89, &[0; 126]),
+            6 => vec![0x81, 0xFE, 0, 5, 1, 2, 3, 4, 1, 2, 3, 4, 5],
+            7 => self.frame(0x88, &1005_u16.to_be_bytes()),
+            _ => self.frame(0x88, &[3]),
+        };
+        self.say_bytes(&frame, true, What::Refused(1002));
+    }
+
+    fn not_utf8(&mut self, fragments: usize) {
+        let mut bytes = Vec::new();
+        for index in 0..fragments {
+            let is_last = index + 1 == fragments;
+            let first = u8::from(index == 0) | if is_last { 0x80 } else { 0 };
+            let payload: &[u8] = if is_last { b"\"\xED\xA0\x80\"" } else { b"\xC3\xA9" };
+            bytes.extend(self.frame(first, payload));
+        }
+        self.say_bytes(&bytes, true, What::Refused(1007));
+    }
+
+    fn too_large(&mut self, fragments: usize, size_max: usize) {
+        let mut bytes = Vec::new();
+        for index in 1..fragments {
+            bytes.extend(self.frame(if index == 1 { 0x02 } else { 0x00 }, &vec![0; size_max / fragments]));
+        }
+        let first = if fragments > 1 { 0x80 } else { 0x82 };
+        let left = size_max - size_max / fragments * (fragments - 1);
+        let frame = self.frame(first, &vec![0; left + 1]);
+        let header = header(first, left + 1).len() + 4;
+        bytes.extend_from_slice(&frame[..header]);
+        self.say_bytes(&bytes, true, What::Refused(1009));
+        self.outgoing.extend(&frame[header..]);
+        self.said += (frame.len() - header) as u64;
+    }
+
+    pub fn half_close(&mut self) {
+        if !self.has_vanished {
+            self.is_ending = true;
+        }
+    }
+
+    pub fn vanish(&mut self) {
+        self.has_vanished = true;
+        self.outgoing.clear();
+    }
+
+    /// When it next does something of its own accord, if it does.
+    pub fn next_act(&self) -> Option<Tick> {
+        if self.has_vanished || self.wire.borrow().is_reset {
+            return None;
+        }
+        let sends = self.next_send.filter(|_| !self.outgoing.is_empty());
+        let is_slow = matches!(self.manner.reading, Reading::Slow { .. });
+        let takes = self.next_take.filter(|_| is_slow && self.wire.borrow().has_waiting());
+        [sends, takes, self.end_at].into_iter().flatten().min()
+    }
+
+    /// Does what it does of its own accord at `now`; whether that was anything.
+    pub fn act(&mut self, now: Tick) -> bool {
+        if self.has_vanished || self.wire.borrow().is_reset {
+            self.end_at = None;
+            return false;
+        }
+        let taken = self.take(now);
+        let mut is_busy = !taken.is_empty();
+        self.answer(&taken, now);
+        if self.end_at.is_some_and(|at| at <= now) {
+            self.end_at = None;
+            self.answer_close();
+            self.is_ending = true;
+        }
+        is_busy |= self.send(now);
+        if self.is_ending && self.outgoing.is_empty() && !self.has_ended {
+            self.has_ended = true;
+            self.wire.borrow_mut().end_input();
+            is_busy = true;
+        }
+        is_busy
+    }
+
+    fn take(&mut self, now: Tick) -> Vec<u8> {
+        let bytes = match self.manner.reading {
+            Reading::Eager => usize::MAX,
+            Reading::Never => 0,
+            Reading::Slow { bytes, every_millis } => {
+                if !self.wire.borrow().has_waiting() || self.next_take.is_some_and(|at| now < at) {
+                    return Vec::new();
+                }
+                self.next_take = Some(Tick(now.0 + every_millis));
+                bytes
+            }
+        };
+        self.wire.borrow_mut().take(bytes)
+    }
+
+    fn answer(&mut self, mut taken: &[u8], now: Tick) {
+        while !taken.is_empty() {
+            let (used, piece) = self.reader.push(taken).expect("checked when it was written");
+            taken = &taken[used..];
+            match piece {
+                Some(Piece::Frame { opcode: 9, payload, .. }) if self.manner.answers_pings => {
+                    if self.held_back.is_empty() && !self.is_ending {
+                        self.say_frame(0x8A, &payload, false, What::Pong);
+                    }
+                }
+                Some(Piece::Frame { opcode: 8, .. } | Piece::Answer { status: 200.., .. }) => {
+                    self.closed_by_relay(now);
+                }
+                Some(Piece::Frame { .. } | Piece::Answer { .. }) | None => {}
+            }
+        }
+        if self.wire.borrow().is_relay_done && self.manner.on_close != OnClose::Ignore {
+            self.is_ending = true;
+        }
+    }
+
+    fn closed_by_relay(&mut self, now: Tick) {
+        match self.manner.on_close {
+            OnClose::AnswerAndEnd => {
+                self.answer_close();
+                self.is_ending = true;
+            }
+            OnClose::Answer => self.answer_close(),
+            OnClose::End => self.is_ending = true,
+            OnClose::Late(millis) => self.end_at = Some(Tick(now.0 + millis)),
+            OnClose::Ignore => {}
+        }
+    }
+
+    fn answer_close(&mut self) {
+        if !self.has_closed && self.held_back.is_empty() && !self.is_ending {
+            self.close(Some(1000), 0);
+        }
+    }
+
+    fn send(&mut self, now: Tick) -> bool {
+        if self.outgoing.is_empty() {
+            return false;
+        }
+        let count = match self.manner.sending {
+            Sending::AtOnce => self.outgoing.len(),
+            Sending::Trickle { bytes, every_millis } => {
+                if self.next_send.is_some_and(|at| now < at) {
+                    return false;
+                }
+                self.next_send = Some(Tick(now.0 + every_millis));
+                bytes.min(self.outgoing.len())
+            }
+        };
+        self.wire.borrow_mut().arrive(self.outgoing.drain(..count));
+        true
+    }
+}
+
+fn message(opcode: u8, payload: &[u8]) -> What {
+    What::Message { opcode, payload: payload.into(), is_ping: false }
+}
+
+/// A frame header without a mask, its mask bit set.
+fn header(first: u8, payload: usize) -> Vec<u8> {
+    match payload {
+        0..=125 => vec![first, 0x80 | u8::try_from(payload).expect("small")],
+        126..=0xFFFF => {
+            let [high, low] = u16::try_from(payload).expect("16 bits").to_be_bytes();
+            vec![first, 0xFE, high, low]
+        }
+        _ => [&[first, 0xFF], (payload as u64).to_be_bytes().as_slice()].concat(),
+    }
+}
+
+/// A JSON text of about `bytes`, with characters of every length in it, that no other message is.
+pub fn text(id: u64, bytes: usize) -> Vec<u8> {
+    let start = format!(r#"{{"n":{id},"p":""#);
+    if bytes < start.len() + 2 {
+        return id.to_string().into_bytes();
+    }
+    let mut text = start;
+    for character in ['a', 'é', '€', '😀'].into_iter().cycle() {
+        if text.len() + character.len_utf8() + 2 > bytes {
+            break;
+        }
+        text.push(character);
+    }
+    text.push_str(r#""}"#);
+    text.into_bytes()
+}
+
+/// Bytes of every value, that no other message is as long as there are enough of them.
+pub fn binary(id: u64, bytes: usize) -> Vec<u8> {
+    let mut random = Random::new(id);
+    let mut binary = Vec::with_capacity(bytes + 8);
+    while binary.len() < bytes {
+        binary.extend_from_slice(&random.next().to_le_bytes());
+    }
+    binary.truncate(bytes);
+    binary
+}

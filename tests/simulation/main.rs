@@ -1,0 +1,142 @@
+//! The whole relay under years of bad weather: the code that the binary runs, among clients and a network
+//! that follow from a seed, on a clock that the test moves.
+//!
+//! `RELAY_SIM_SEEDS=1000000 cargo test --release --test simulation` runs as many seeds as one likes, and
+//! `RELAY_SIM_SEED=17 cargo test --test simulation` one, with a transcript if it fails.
+
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that meets the unexpected fails by panicking"
+)]
+#![expect(unreachable_pub, reason = "modules of a test are nobody else's")]
+
+mod client;
+mod journal;
+mod model;
+mod plan;
+mod random;
+mod reader;
+mod shrink;
+mod wire;
+mod world;
+
+use std::env;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use plan::Plan;
+use shrink::shrink;
+use world::{Failure, Report, run};
+
+/// Seeds of a plain `cargo test`.
+const SEEDS: u64 = 2_000;
+/// Lines of a failing run's transcript that are shown.
+const TRANSCRIPT_LINES: usize = 60;
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how fast it ran is reported, and nothing else")]
+fn every_seed_keeps_the_contract() {
+    let started = std::time::Instant::now();
+    let reports = match variable("RELAY_SIM_SEED") {
+        Some(seed) => run_seeds(seed, seed + 1),
+        None => run_seeds(0, variable("RELAY_SIM_SEEDS").unwrap_or(SEEDS)),
+    };
+    let (seeds, total) = reports.unwrap_or_else(|failure| panic!("{failure}"));
+    let hours = total.simulated_millis / 3_600_000;
+    let seconds = started.elapsed().as_secs_f64();
+    // Unlike `println`, this is shown whether or not the test passes.
+    let _ = writeln!(
+        io::stderr(),
+        "{seeds} seeds: {hours} simulated hours, {} turns, {} messages delivered in {seconds:.1} s, \
+         {:.0} simulated hours per second",
+        total.turns,
+        total.messages_delivered,
+        hours as f64 / seconds,
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_transcript() {
+    for seed in 0..60 {
+        let plan = Plan::from_seed(seed);
+        let reports = [run(&plan, false), run(&plan, true)].map(|run| run.expect("runs with every seed"));
+        assert_eq!(reports[0], reports[1], "seed {seed}");
+        assert_ne!(reports[0].transcript, run(&Plan::from_seed(seed + 1), false).unwrap().transcript);
+    }
+}
+
+fn variable(name: &str) -> Option<u64> {
+    let value = env::var(name).ok().filter(|value| !value.is_empty())?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {value:?}")))
+}
+
+/// Runs seeds on all processors; the lowest failing one decides.
+fn run_seeds(start: u64, end: u64) -> Result<(u64, Report), String> {
+    let next = AtomicU64::new(start);
+    let failed = AtomicU64::new(u64::MAX);
+    let work = || {
+        let mut total = Report::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end || failed.load(Ordering::Relaxed) < seed {
+                return total;
+            }
+            match run(&Plan::from_seed(seed), false) {
+                Ok(report) => {
+                    total.simulated_millis += report.simulated_millis;
+                    total.turns += report.turns;
+                    total.messages_delivered += report.messages_delivered;
+                }
+                Err(_) => {
+                    failed.fetch_min(seed, Ordering::Relaxed);
+                }
+            }
+        }
+    };
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
+    let reports: Vec<Report> = thread::scope(|scope| {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().expect("failures are caught")).collect()
+    });
+    let failed = failed.into_inner();
+    let result = if failed == u64::MAX {
+        let mut total = Report::default();
+        for report in reports {
+            total.simulated_millis += report.simulated_millis;
+            total.turns += report.turns;
+            total.messages_delivered += report.messages_delivered;
+        }
+        Ok((end - start, total))
+    } else {
+        Err(explain(failed))
+    };
+    std::panic::set_hook(quiet);
+    result
+}
+
+/// What somebody needs who wants to understand why a seed fails.
+fn explain(seed: u64) -> String {
+    let plan = Plan::from_seed(seed);
+    let Err(failure) = run(&plan, true) else { return format!("seed {seed} fails only now and then") };
+    let first = failure.why.clone();
+    let (plan, Failure { why, transcript, .. }) = shrink(&plan, failure);
+    let mut text = format!("seed {seed} fails: {first}\n");
+    let _ = writeln!(text, "replay: RELAY_SIM_SEED={seed} cargo test --test simulation");
+    let _ = writeln!(text, "shrunk to {} steps, which fail so: {why}", plan.steps.len());
+    let _ = writeln!(text, "{:?}", plan.settings);
+    for step in &plan.steps {
+        let _ = writeln!(text, "  {step:?}");
+    }
+    let _ = writeln!(text, "the end of its transcript, in milliseconds:");
+    for line in transcript.iter().skip(transcript.len().saturating_sub(TRANSCRIPT_LINES)) {
+        let _ = writeln!(text, "{line}");
+    }
+    text
+}

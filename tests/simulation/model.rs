@@ -1,0 +1,510 @@
+//! What each client must see, worked out from the contract alone: an obvious twin of the relay that is
+//! told what the relay read, and when, and checks what it writes.
+//!
+//! Nothing of the relay's is used here but the order in which it did things. What it reads means what the
+//! client that sent it says it means; when it logs that a client joined or left, that must be due; what it
+//! writes must be what the model has next for that client; and at rest nothing may be owed to anybody.
+
+mod conn;
+mod rest;
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use apptuner_relay::relay::counters::Counters;
+use apptuner_relay::relay::ids::{ClientType, ConnectionId};
+use apptuner_relay::relay::limits::{
+    CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, LOW_WATER_BYTES, OVERFULL_BYTES, Settings,
+};
+use apptuner_relay::relay::time::{Now, Tick};
+
+use crate::client::{Unit, What};
+use crate::journal::Event;
+use conn::{Conn, Expected, Phase};
+
+type Check = Result<(), String>;
+
+/// Everything that the relay should have in mind, and what it owes.
+#[derive(Debug)]
+pub struct Model {
+    settings: Settings,
+    now: Now,
+    conns: Vec<Conn>,
+    by_id: BTreeMap<String, usize>,
+    sessions: BTreeMap<String, Session>,
+    /// What the relay must log next, before it does anything else.
+    awaited: Option<Event>,
+    drain_deadline: Option<Tick>,
+    pub counters: Counters,
+    pub delivered: u64,
+}
+
+#[derive(Debug, Default)]
+struct Session {
+    desktop: Option<usize>,
+    mobile: Option<usize>,
+    last_activity: Tick,
+    empty_since: Option<Tick>,
+}
+
+impl Session {
+    const fn side(&mut self, client_type: ClientType) -> &mut Option<usize> {
+        match client_type {
+            ClientType::Desktop => &mut self.desktop,
+            ClientType::Mobile => &mut self.mobile,
+        }
+    }
+
+    const fn client(&self, client_type: ClientType) -> Option<usize> {
+        match client_type {
+            ClientType::Desktop => self.desktop,
+            ClientType::Mobile => self.mobile,
+        }
+    }
+}
+
+impl Model {
+    pub fn new(settings: Settings, now: Now) -> Self {
+        Self {
+            settings,
+            now,
+            conns: Vec::new(),
+            by_id: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            awaited: None,
+            drain_deadline: None,
+            counters: Counters::default(),
+            delivered: 0,
+        }
+    }
+
+    /// Time moves before a turn.
+    pub const fn set_now(&mut self, now: Now) {
+        self.now = now;
+    }
+
+    pub fn accept(&mut self, id: ConnectionId) {
+        let live = self.conns.iter().filter(|conn| conn.phase != Phase::Gone).count();
+        let is_over_limit = self.settings.max_connections.is_some_and(|max| live >= max);
+        let mut conn = Conn::new(id, self.now.tick);
+        self.counters.connections_accepted += 1;
+        if is_over_limit || self.drain_deadline.is_some() {
+            conn.answer(503, self.now.tick);
+            self.counters.requests_refused += 1;
+        }
+        self.by_id.insert(id.to_string(), self.conns.len());
+        self.conns.push(conn);
+    }
+
+    /// A client has said something, which the relay may read from now on.
+    pub fn said(&mut self, wire: usize, units: Vec<Unit>) {
+        self.conns[wire].units.extend(units);
+    }
+
+    pub fn shut_down(&mut self, deadline: Tick) {
+        if self.drain_deadline.is_some() {
+            return;
+        }
+        self.drain_deadline = Some(deadline);
+        self.sessions.clear();
+        for conn in &mut self.conns {
+            match conn.phase {
+                Phase::Head => {
+                    conn.answer(503, self.now.tick);
+                    self.counters.requests_refused += 1;
+                }
+                Phase::Open => conn.close(1001, Some("Relay shutting down"), Phase::Closing, self.now.tick),
+                Phase::Closing | Phase::Ending | Phase::Gone => {}
+            }
+        }
+    }
+
+    pub fn apply(&mut self, event: &Event) -> Check {
+        match event {
+            Event::Joined { .. } | Event::Left { .. } => {}
+            _ => self.expect_nothing_awaited(event)?,
+        }
+        if let Event::Wrote { wire, .. } | Event::WriteBlocked { wire } | Event::WriteFailed { wire } = event
+        {
+            self.answer_early(*wire)?;
+        }
+        match event {
+            Event::Read { wire, bytes } => self.read(*wire, *bytes),
+            Event::ReadEnded { wire } => self.input_over(*wire),
+            Event::ReadFailed { wire } | Event::WriteFailed { wire } => {
+                self.conns[*wire].is_failed = true;
+                Ok(())
+            }
+            Event::ReadBlocked { .. } => Ok(()),
+            Event::Wrote { wire, bytes } => self.wrote(*wire, bytes),
+            Event::WriteBlocked { wire } => {
+                self.conns[*wire].blocked_since.get_or_insert(self.now.tick);
+                Ok(())
+            }
+            Event::Joined { conn, client_type, session } => {
+                let is_awaited = self.awaited.take().as_ref() == Some(event);
+                expect(is_awaited, || format!("{conn} joined {session} unasked"))?;
+                self.join(self.by_id[conn], *client_type, session);
+                Ok(())
+            }
+            Event::Left { conn, code, .. } => {
+                let wire = *self.by_id.get(conn).ok_or("somebody unknown left")?;
+                match self.awaited.take() {
+                    Some(awaited) => {
+                        expect(&awaited == event, || format!("{event:?} instead of {awaited:?}"))?;
+                    }
+                    None => self.justify_leaving(wire, *code)?,
+                }
+                self.leave(wire, *code)
+            }
+            Event::Deleted { session, reason } => self.delete(session, reason),
+        }
+    }
+
+    pub fn expect_nothing_awaited(&self, event: &Event) -> Check {
+        match &self.awaited {
+            Some(awaited) => Err(format!("{event:?} although {awaited:?} was due first")),
+            None => Ok(()),
+        }
+    }
+
+    fn read(&mut self, wire: usize, bytes: usize) -> Check {
+        self.expect_readable(wire)?;
+        let conn = &mut self.conns[wire];
+        conn.heard(bytes as u64, self.now.tick);
+        conn.turn_read += bytes;
+        self.progress(wire);
+        Ok(())
+    }
+
+    /// Backpressure: a client is not read while more than the high-water mark waits for its peer.
+    fn expect_readable(&self, wire: usize) -> Check {
+        let conn = &self.conns[wire];
+        if conn.phase != Phase::Open || conn.has_ended_stream {
+            return Ok(());
+        }
+        match self.peer(wire).map(|peer| &self.conns[peer]) {
+            Some(peer) if peer.is_congested() => {
+                Err(format!("wire {wire} is read although {} bytes wait for its peer", peer.queued_bytes()))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Takes whatever is whole of what the relay has read from a client.
+    fn progress(&mut self, wire: usize) {
+        while self.awaited.is_none() {
+            let Some(unit) = self.conns[wire].take_whole_unit() else { break };
+            match self.conns[wire].phase {
+                Phase::Head => self.take_request(wire, unit.what),
+                Phase::Open => self.take(wire, unit.what),
+                Phase::Closing => {
+                    let is_close = matches!(unit.what, What::Close { .. });
+                    if is_close || matches!(unit.what, What::Refused(1002)) {
+                        self.conns[wire].end(self.now.tick);
+                        self.conns[wire].has_said_close = is_close;
+                    }
+                }
+                Phase::Ending | Phase::Gone => {}
+            }
+        }
+    }
+
+    fn take_request(&mut self, wire: usize, what: What) {
+        match what {
+            What::Upgrade { session, client_type, has_protocols } => {
+                let conn = &mut self.conns[wire];
+                conn.has_protocols = has_protocols;
+                self.awaited = Some(Event::Joined { conn: conn.id.to_string(), client_type, session });
+            }
+            What::Answered(status) => self.answer(wire, status),
+            _ => unreachable!("a connection begins with a request"),
+        }
+    }
+
+    fn answer(&mut self, wire: usize, status: u16) {
+        self.conns[wire].answer(status, self.now.tick);
+        self.counters.requests_refused += u64::from(status != 200);
+    }
+
+    fn take(&mut self, wire: usize, what: What) {
+        match what {
+            What::Fragment | What::Pong => {}
+            What::Message { is_ping: true, .. } if self.settings.answer_pings => {
+                self.reply(wire, r#"{"type":"pong""#, "");
+            }
+            What::Message { opcode, payload, .. } => self.forward(wire, opcode, payload),
+            What::BadJson { offset } => {
+                let start = format!(r#"{{"type":"error","error":"Invalid JSON at byte {offset}: "#);
+                self.tell(wire, &start, r#"","code":"invalid_json""#);
+            }
+            What::Ping(payload) => self.conns[wire].pongs.push_back(payload),
+            What::Close { code, reason } => {
+                self.conns[wire].close_answer = Some((code.unwrap_or(1000), reason));
+                self.conns[wire].has_said_close = true;
+                self.await_leave(wire, code.unwrap_or(1005));
+            }
+            What::Refused(code) => self.await_leave(wire, code),
+            What::Upgrade { .. } | What::Answered(_) => unreachable!("only at the beginning"),
+        }
+    }
+
+    fn await_leave(&mut self, wire: usize, code: u16) {
+        let conn = &self.conns[wire];
+        let (session, client_type) = conn.session.clone().expect("open");
+        self.awaited = Some(Event::Left { conn: conn.id.to_string(), client_type, session, code });
+    }
+
+    fn forward(&mut self, wire: usize, opcode: u8, payload: Rc<[u8]>) {
+        let (session, client_type) = self.conns[wire].session.clone().expect("open");
+        self.session(&session).last_activity = self.now.tick;
+        if let Some(peer) = self.peer(wire) {
+            self.counters.messages_accepted += 1;
+            self.counters.bytes_accepted += payload.len() as u64;
+            self.conns[peer].queue(Expected::Message { opcode, payload });
+        } else {
+            let peer = if client_type == ClientType::Desktop { "Mobile device" } else { "Desktop" };
+            let start = format!(r#"{{"type":"error","error":"{peer} not connected","#);
+            self.tell(wire, &start, r#""code":"peer_not_connected""#);
+        }
+    }
+
+    fn session(&mut self, id: &str) -> &mut Session {
+        self.sessions.get_mut(id).expect("an open connection is in a session")
+    }
+
+    fn peer(&self, wire: usize) -> Option<usize> {
+        let (session, client_type) = self.conns[wire].session.as_ref()?;
+        self.sessions.get(session)?.client(client_type.peer())
+    }
+
+    fn tell(&mut self, wire: usize, start: &str, end: &str) {
+        self.counters.errors_sent += 1;
+        self.reply(wire, start, end);
+    }
+
+    fn reply(&mut self, wire: usize, start: &str, end: &str) {
+        let system = self.system(start, end);
+        let conn = &mut self.conns[wire];
+        if !conn.is_cut_short {
+            conn.replies.push_back(system);
+        }
+    }
+
+    fn system(&self, start: &str, end: &str) -> Expected {
+        let end = format!(r#"{end},"timestamp":{}}}"#, self.now.unix_millis);
+        Expected::System { start: start.to_owned(), end }
+    }
+
+    fn notify(&mut self, wire: usize, client_type: ClientType, event: &str) {
+        let notice = self.system(&format!(r#"{{"type":"{}_{event}""#, client_type.as_str()), "");
+        self.conns[wire].queue(notice);
+    }
+
+    fn join(&mut self, wire: usize, client_type: ClientType, id: &str) {
+        let now = self.now.tick;
+        let session = self.sessions.entry(id.to_owned()).or_default();
+        session.last_activity = now;
+        session.empty_since = None;
+        let old = session.side(client_type).replace(wire);
+        let peer = session.client(client_type.peer());
+        self.counters.joins += 1;
+        let waiting = old.map(|old| {
+            let old = &mut self.conns[old];
+            let waiting = old.take_messages();
+            old.session = None;
+            let reason = format!("New {} connection", client_type.as_str());
+            old.close(1000, Some(&reason), Phase::Closing, now);
+            waiting
+        });
+        let connected = self.system(
+            &format!(r#"{{"type":"connected","clientType":"{}","sessionId":"{id}""#, client_type.as_str()),
+            "",
+        );
+        let peer_connected =
+            self.system(&format!(r#"{{"type":"{}_connected""#, client_type.peer().as_str()), "");
+        let conn = &mut self.conns[wire];
+        conn.session = Some((id.to_owned(), client_type));
+        conn.phase = Phase::Open;
+        conn.replies.extend([Expected::Answer(101), connected]);
+        conn.replies.extend(peer.map(|_| peer_connected));
+        for message in waiting.into_iter().flatten() {
+            conn.queue(message);
+        }
+        if let Some(peer) = peer {
+            self.notify(peer, client_type, "connected");
+        }
+        self.progress(wire);
+    }
+
+    /// A client has left its session: its peer learns what it did not get, and then that it is gone.
+    fn leave(&mut self, wire: usize, code: u16) -> Check {
+        let now = self.now.tick;
+        let (id, client_type) = self.conns[wire].session.take().ok_or("left without a session")?;
+        let undelivered = self.conns[wire].take_messages().len();
+        let session = self.session(&id);
+        expect(session.client(client_type) == Some(wire), || format!("wire {wire} left for another"))?;
+        *session.side(client_type) = None;
+        match session.client(client_type.peer()) {
+            Some(peer) => {
+                self.tell_undelivered(peer, undelivered);
+                self.notify(peer, client_type, "disconnected");
+            }
+            None => session.empty_since = Some(now),
+        }
+        self.end(wire, code);
+        self.progress(wire);
+        Ok(())
+    }
+
+    fn end(&mut self, wire: usize, code: u16) {
+        let now = self.now.tick;
+        if code == 1009 {
+            self.tell(wire, r#"{"type":"error","error":"Message of "#, r#"","code":"message_too_large""#);
+        }
+        let conn = &mut self.conns[wire];
+        match (conn.close_answer.take(), code) {
+            (Some((code, reason)), _) => {
+                let reason = String::from_utf8(reason).expect("ours");
+                conn.close(code, Some(&reason), Phase::Ending, now);
+            }
+            (None, 1006) => conn.end(now),
+            (None, 1002) => conn.close(code, None, Phase::Ending, now),
+            // A client that is cut off may be gone before it has taken its close frame.
+            (None, _) => conn.close(code, None, Phase::Closing, now),
+        }
+        conn.is_cut = code == 1001;
+    }
+
+    fn tell_undelivered(&mut self, sender: usize, count: usize) {
+        if count > 0 {
+            self.counters.messages_undelivered += count as u64;
+            let end = format!(r#""code":"undelivered","count":{count}"#);
+            self.tell(sender, r#"{"type":"error","error":""#, &end);
+        }
+    }
+
+    fn delete(&mut self, id: &str, reason: &str) -> Check {
+        let session = self.sessions.remove(id).ok_or_else(|| format!("session {id} deleted twice"))?;
+        let (due, why) = due(&session, &self.settings);
+        let now = self.now.tick;
+        expect(due <= now && why == reason, || {
+            format!("session {id} deleted as {reason} at {now:?}, due as {why} at {due:?}")
+        })?;
+        let sides = [(session.desktop, session.mobile), (session.mobile, session.desktop)];
+        for (wire, peer) in sides {
+            let Some(wire) = wire else { continue };
+            let undelivered = self.conns[wire].take_messages().len();
+            if let Some(peer) = peer {
+                self.tell_undelivered(peer, undelivered);
+            }
+        }
+        for wire in [session.desktop, session.mobile].into_iter().flatten() {
+            self.conns[wire].session = None;
+            self.conns[wire].close(1000, Some("Session timeout"), Phase::Closing, now);
+        }
+        Ok(())
+    }
+
+    fn input_over(&mut self, wire: usize) -> Check {
+        let conn = &mut self.conns[wire];
+        conn.is_input_over = true;
+        match conn.phase {
+            Phase::Open => self.await_leave(wire, 1006),
+            Phase::Head | Phase::Closing | Phase::Ending => conn.end(self.now.tick),
+            Phase::Gone => return Err(format!("wire {wire} is read after its end")),
+        }
+        Ok(())
+    }
+
+    /// An answer may come as soon as it is clear, and does when time is up.
+    fn answer_early(&mut self, wire: usize) -> Check {
+        if self.conns[wire].phase == Phase::Head {
+            let status = self.conns[wire].early_answer(self.now.tick, &self.settings)?;
+            self.answer(wire, status);
+        }
+        Ok(())
+    }
+
+    fn wrote(&mut self, wire: usize, bytes: &[u8]) -> Check {
+        let now = self.now.tick;
+        let conn = &mut self.conns[wire];
+        conn.turn_written += bytes.len();
+        self.delivered +=
+            conn.wrote(bytes, now, &self.settings).map_err(|why| format!("wire {wire}: {why}"))?;
+        Ok(())
+    }
+
+    /// The relay has given a connection back.
+    pub fn closed(&mut self, id: ConnectionId) -> Check {
+        let wire = *self.by_id.get(&id.to_string()).ok_or("closed a connection that never was")?;
+        let is_grace_over = self.drain_deadline.is_some_and(|deadline| deadline <= self.now.tick);
+        let now = self.now.tick;
+        let conn = &mut self.conns[wire];
+        expect(conn.phase != Phase::Gone, || format!("wire {wire} closed twice"))?;
+        let is_stalled = conn.stall_deadline(&self.settings).is_some_and(|deadline| deadline <= now);
+        expect(is_grace_over || is_stalled || conn.may_be_gone(now), || {
+            format!("wire {wire} given back in {:?} with {:?} waiting", conn.phase, conn.waiting())
+        })?;
+        expect(conn.phase != Phase::Open, || format!("wire {wire} given back while open"))?;
+        conn.phase = Phase::Gone;
+        Ok(())
+    }
+
+    /// The relay has ended its side of a stream.
+    pub fn ended(&mut self, id: ConnectionId) -> Check {
+        let wire = *self.by_id.get(&id.to_string()).ok_or("ended a stream that never was")?;
+        let now = self.now.tick;
+        let conn = &mut self.conns[wire];
+        // A client that does not answer its close, or sends what is no frame, is not waited for long.
+        let is_late =
+            now >= conn.last_take.after(CLOSE_ANSWER_TIMEOUT) || now >= conn.done_at.after(CLOSE_TIMEOUT);
+        if conn.phase == Phase::Closing && (is_late || conn.take_refused(1002)) {
+            conn.phase = Phase::Ending;
+        }
+        conn.ended_at = now;
+        expect(conn.phase == Phase::Ending && conn.waiting() == 0, || {
+            format!("wire {wire} ended in {:?} with {:?} waiting", conn.phase, conn.waiting())
+        })
+    }
+
+    /// Whether the relay may leave what this client sent unread: its peer has much waiting, or it does not
+    /// take its own replies, or its rate is used up.
+    pub fn may_be_held(&self, wire: usize) -> bool {
+        let conn = &self.conns[wire];
+        if conn.phase != Phase::Open {
+            return false;
+        }
+        let peer = self.peer(wire).map(|peer| &self.conns[peer]);
+        let is_peer_full = peer.is_some_and(|peer| {
+            let is_overfull = peer.messages() > 1 && peer.queued_bytes() > OVERFULL_BYTES;
+            if conn.has_ended_stream { is_overfull } else { peer.is_congested() }
+        });
+        let is_limited = self.settings.max_message_rate.is_some() || self.settings.max_byte_rate.is_some();
+        is_limited || is_peer_full || conn.replies_bytes_at_most() > LOW_WATER_BYTES
+    }
+
+    pub const fn size_max(&self) -> usize {
+        self.settings.max_message_size
+    }
+
+    pub fn is_gone(&self, wire: usize) -> bool {
+        self.conns[wire].phase == Phase::Gone
+    }
+
+    pub fn note_end_of_stream(&mut self, wire: usize) {
+        self.conns[wire].has_ended_stream = true;
+    }
+}
+
+fn due(session: &Session, settings: &Settings) -> (Tick, &'static str) {
+    let inactive = session.last_activity.after(settings.session_timeout);
+    match session.empty_since.map(|since| since.after(settings.reconnect_window)) {
+        Some(empty) if empty < inactive => (empty, "empty"),
+        Some(_) | None => (inactive, "inactive"),
+    }
+}
+
+fn expect(is_so: bool, otherwise: impl FnOnce() -> String) -> Check {
+    if is_so { Ok(()) } else { Err(otherwise()) }
+}

@@ -1,0 +1,506 @@
+//! One client: what the relay has read of what it said, and what it must be told next.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use apptuner_relay::relay::ids::{ClientType, ConnectionId};
+use apptuner_relay::relay::limits::{
+    FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, LOW_WATER_BYTES, SMALL_MESSAGE_BYTES_MAX, Settings,
+};
+use apptuner_relay::relay::time::Tick;
+
+use super::{Check, expect};
+use crate::client::{Unit, What};
+use crate::reader::{Piece, Reader};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Head,
+    Open,
+    /// The relay has closed: only the client's close counts.
+    Closing,
+    /// Nothing that the client says counts.
+    Ending,
+    Gone,
+}
+
+/// Something that the relay must write.
+#[derive(Clone, Debug)]
+pub(super) enum Expected {
+    Answer(u16),
+    /// A system message that begins and ends like this; between them stands a sentence at most.
+    System {
+        start: String,
+        end: String,
+    },
+    Message {
+        opcode: u8,
+        payload: Rc<[u8]>,
+    },
+    /// Any reason will do where none is given.
+    Close {
+        code: u16,
+        reason: Option<String>,
+    },
+}
+
+/// Where the piece that the relay is writing comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lane {
+    Reply,
+    Queue,
+    Control,
+    /// It was begun when the client left, and is finished.
+    Begun,
+}
+
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a connection")]
+pub(super) struct Conn {
+    pub id: ConnectionId,
+    pub phase: Phase,
+    pub session: Option<(String, ClientType)>,
+    pub has_protocols: bool,
+    accepted_at: Tick,
+    /// What the client has said and the relay has not read whole.
+    pub units: VecDeque<Unit>,
+    /// Where the first of them begins.
+    unit_start: u64,
+    read: u64,
+    pub heard_at: Tick,
+    /// When the first and the last byte so far came of a message that is not whole.
+    pub unfinished: Option<(Tick, Tick)>,
+    in_message: bool,
+    pub close_answer: Option<(u16, Vec<u8>)>,
+    /// Whether the end of its stream has reached the relay's kernel, and whether the relay has read it.
+    pub has_ended_stream: bool,
+    pub is_input_over: bool,
+    pub has_said_close: bool,
+    pub is_failed: bool,
+    pub is_cut: bool,
+
+    pub replies: VecDeque<Expected>,
+    pub pongs: VecDeque<Vec<u8>>,
+    queue: VecDeque<Expected>,
+    /// Length of everything in `queue` on the wire.
+    queue_bytes: usize,
+    messages: u64,
+    /// More than the high-water mark waits, or did and it has not fallen to the low-water mark since.
+    is_congested: bool,
+    reader: Reader,
+    lane: Lane,
+    /// The message under way: opcode, payload so far, bytes on the wire so far.
+    under_way: Option<(u8, Vec<u8>, usize)>,
+    begun: Option<Expected>,
+    /// It has part of a message that it will not get: only control frames may follow.
+    pub is_cut_short: bool,
+    has_close: bool,
+
+    pub blocked_since: Option<Tick>,
+    unblocked_at: Option<Tick>,
+    pub last_take: Tick,
+    pub pinged_at: Option<Tick>,
+    /// When it was last possibly held.
+    pub held_at: Option<Tick>,
+    pub was_held: bool,
+    /// When the relay closed, and when it ended its side of the stream.
+    pub done_at: Tick,
+    pub ended_at: Tick,
+    pub turn_read: usize,
+    pub turn_written: usize,
+}
+
+impl Conn {
+    pub(super) fn new(id: ConnectionId, now: Tick) -> Self {
+        Self {
+            id,
+            phase: Phase::Head,
+            session: None,
+            has_protocols: false,
+            accepted_at: now,
+            units: VecDeque::new(),
+            unit_start: 0,
+            read: 0,
+            heard_at: now,
+            unfinished: None,
+            in_message: false,
+            close_answer: None,
+            has_ended_stream: false,
+            is_input_over: false,
+            has_said_close: false,
+            is_failed: false,
+            is_cut: false,
+            replies: VecDeque::new(),
+            pongs: VecDeque::new(),
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            messages: 0,
+            is_congested: false,
+            reader: Reader::default(),
+            lane: Lane::Control,
+            under_way: None,
+            begun: None,
+            is_cut_short: false,
+            has_close: false,
+            blocked_since: None,
+            unblocked_at: None,
+            last_take: now,
+            pinged_at: None,
+            held_at: None,
+            was_held: false,
+            done_at: now,
+            ended_at: now,
+            turn_read: 0,
+            turn_written: 0,
+        }
+    }
+
+    /// Answers in HTTP, and that is all.
+    pub(super) fn answer(&mut self, status: u16, now: Tick) {
+        self.replies.push_back(Expected::Answer(status));
+        self.end(now);
+    }
+
+    /// Nothing that the client says counts any more.
+    pub(super) fn end(&mut self, now: Tick) {
+        if self.phase != Phase::Ending {
+            self.phase = Phase::Ending;
+            self.done_at = now;
+        }
+    }
+
+    /// Which answer may come before the whole request has.
+    pub(super) fn early_answer(&self, now: Tick, settings: &Settings) -> Result<u16, String> {
+        if now >= self.head_deadline(settings) {
+            return Ok(408);
+        }
+        match self.units.front().map(|unit| &unit.what) {
+            Some(What::Answered(status)) if self.read > 0 => Ok(*status),
+            front => Err(format!("an answer to {front:?} of which {} bytes came", self.read)),
+        }
+    }
+
+    pub(super) const fn head_deadline(&self, settings: &Settings) -> Tick {
+        self.accepted_at.after(settings.handshake_timeout)
+    }
+
+    /// The relay has read so many bytes more. A control frame between two fragments does not move the
+    /// message on; one that is not whole is waited for like a message.
+    pub(super) fn heard(&mut self, bytes: u64, now: Tick) {
+        let end = self.read + bytes;
+        let mut start = self.unit_start;
+        for unit in self.units.iter().take_while(|unit| unit.end > self.read || unit.is_data) {
+            if start >= end {
+                break;
+            }
+            start = unit.end;
+            let is_whole = unit.end <= end;
+            if unit.is_data && is_whole {
+                self.in_message = matches!(unit.what, What::Fragment);
+            }
+            let (since, moved_at) = self.unfinished.unwrap_or((now, now));
+            let moved_at = if unit.is_data && unit.end > self.read { now } else { moved_at };
+            self.unfinished = (!is_whole || self.in_message).then_some((since, moved_at));
+        }
+        self.read = end;
+        self.heard_at = now;
+    }
+
+    pub(super) fn take_whole_unit(&mut self) -> Option<Unit> {
+        self.units.front().filter(|unit| unit.end <= self.read)?;
+        let unit = self.units.pop_front()?;
+        self.unit_start = unit.end;
+        Some(unit)
+    }
+
+    /// Whether something is read of a unit that ends the connection with this code.
+    pub(super) fn take_refused(&mut self, code: u16) -> bool {
+        let is_next =
+            self.units.front().is_some_and(|unit| matches!(unit.what, What::Refused(of) if of == code));
+        let is_refused = is_next && self.read > self.unit_start;
+        if is_refused {
+            self.units.pop_front();
+        }
+        is_refused
+    }
+
+    pub(super) fn queue(&mut self, item: Expected) {
+        self.queue_bytes += wire_len(&item);
+        self.messages += u64::from(matches!(item, Expected::Message { .. }));
+        self.queue.push_back(item);
+        self.mark();
+    }
+
+    fn mark(&mut self) {
+        let mark = if self.is_congested { LOW_WATER_BYTES } else { HIGH_WATER_BYTES };
+        self.is_congested = self.messages > 1 && self.queued_bytes() > mark;
+    }
+
+    /// Whether its peer may not be read.
+    pub(super) const fn is_congested(&self) -> bool {
+        self.is_congested
+    }
+
+    pub(super) fn close(&mut self, code: u16, reason: Option<&str>, phase: Phase, now: Tick) {
+        self.queue(Expected::Close { code, reason: reason.map(str::to_owned) });
+        self.has_close = true;
+        self.phase = phase;
+        self.done_at = now;
+    }
+
+    pub(super) const fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Bytes of the queue that the client's socket has not taken.
+    pub(super) fn queued_bytes(&self) -> usize {
+        let under_way =
+            self.under_way.as_ref().filter(|_| !self.is_cut_short).map_or(0, |under_way| under_way.2);
+        let begun = if self.lane == Lane::Queue { self.reader.len() } else { 0 };
+        self.queue_bytes.saturating_sub(under_way + begun)
+    }
+
+    pub(super) fn replies_bytes_at_most(&self) -> usize {
+        let replies: usize = self.replies.iter().map(|reply| 300 + wire_len(reply)).sum();
+        replies + self.pongs.iter().map(|pong| pong.len() + 2).sum::<usize>()
+    }
+
+    /// How many things wait for it, a piece begun included.
+    pub(super) fn waiting(&self) -> usize {
+        self.replies.len() + self.pongs.len() + self.queue.len() + usize::from(self.reader.len() > 0)
+    }
+
+    /// Takes the messages that the client has not got whole; the frame begun is still finished.
+    pub(super) fn take_messages(&mut self) -> Vec<Expected> {
+        let is_frame_begun = self.lane == Lane::Queue && self.reader.len() > 0;
+        let is_large = |item: &Expected| matches!(item, Expected::Message { payload, .. } if payload.len() > SMALL_MESSAGE_BYTES_MAX);
+        if (is_frame_begun || self.under_way.is_some()) && !self.is_cut_short {
+            self.begun = self.queue.front().cloned();
+            if is_frame_begun {
+                self.lane = Lane::Begun;
+            }
+            if self.begun.as_ref().is_some_and(is_large) {
+                self.is_cut_short = true;
+                self.replies.clear();
+            }
+        }
+        self.queue_bytes = 0;
+        self.messages = 0;
+        self.is_congested = false;
+        let mut items: Vec<Expected> = std::mem::take(&mut self.queue).into();
+        items.retain(|item| matches!(item, Expected::Message { .. }));
+        items
+    }
+
+    /// The relay wrote bytes; returns how many application messages they completed.
+    pub(super) fn wrote(&mut self, mut bytes: &[u8], now: Tick, settings: &Settings) -> Result<u64, String> {
+        expect(self.phase != Phase::Gone, || "written to after its end".to_owned())?;
+        let mut delivered = 0;
+        while !bytes.is_empty() {
+            if self.reader.len() == 0 {
+                self.lane = self.lane_of(bytes[0])?;
+            }
+            let (used, piece) = self.reader.push(bytes)?;
+            bytes = &bytes[used..];
+            if let Some(piece) = piece {
+                delivered += u64::from(self.complete(piece, now, settings)?);
+            }
+        }
+        self.last_take = now;
+        self.mark();
+        let is_drained = self.waiting() == 0 && self.under_way.is_none();
+        if is_drained && self.blocked_since.take().is_some() {
+            self.unblocked_at = Some(now);
+        }
+        Ok(delivered)
+    }
+
+    /// Where a piece that begins with this byte must come from.
+    fn lane_of(&self, first: u8) -> Result<Lane, String> {
+        if let Some(Expected::Answer(_)) = self.replies.front() {
+            return Ok(Lane::Reply);
+        }
+        let opcode = first & 0x0F;
+        let is_in_message = self.under_way.is_some();
+        match opcode {
+            8 => {
+                let is_next = self.replies.is_empty() && self.pongs.is_empty();
+                expect(is_next, || format!("a close before {:?} {:?}", self.replies, self.pongs))?;
+                Ok(Lane::Queue)
+            }
+            9 | 10 => Ok(Lane::Control),
+            0..=2 if self.is_cut_short => Err("data behind a message cut short".to_owned()),
+            0..=2 if is_in_message != (opcode == 0) => Err("a message within a message".to_owned()),
+            1 if !is_in_message && !self.replies.is_empty() => Ok(Lane::Reply),
+            0..=2 => {
+                let is_next = self.pongs.is_empty() && (is_in_message || self.replies.is_empty());
+                expect(is_next, || {
+                    format!("a message before replies {:?} and pongs {:?}", self.replies, self.pongs)
+                })?;
+                Ok(Lane::Queue)
+            }
+            _ => Err(format!("a frame with opcode {opcode}")),
+        }
+    }
+
+    fn complete(&mut self, piece: Piece, now: Tick, settings: &Settings) -> Result<bool, String> {
+        match piece {
+            Piece::Answer { status, head, .. } => {
+                let expected = self.replies.pop_front();
+                let is_right = matches!(expected, Some(Expected::Answer(of)) if of == status);
+                expect(is_right, || format!("answered {status} instead of {expected:?}"))?;
+                self.check_head(status, &head)?;
+                Ok(false)
+            }
+            Piece::Frame { opcode: 8, payload, .. } => self.complete_close(&payload).map(|()| false),
+            Piece::Frame { opcode: 9, .. } => self.complete_ping(now, settings).map(|()| false),
+            Piece::Frame { opcode: 10, payload, .. } => {
+                let expected = self.pongs.pop_front();
+                expect(expected.as_ref() == Some(&payload), || {
+                    format!("a pong with {payload:?} instead of {expected:?}")
+                })?;
+                Ok(false)
+            }
+            Piece::Frame { is_final, opcode, payload } => self.complete_data(is_final, opcode, payload),
+        }
+    }
+
+    fn check_head(&self, status: u16, head: &str) -> Check {
+        let has = |line: &str| head.lines().any(|of| of.eq_ignore_ascii_case(line));
+        let is_right = if status == 101 {
+            has("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
+                && has("Sec-WebSocket-Protocol: apptuner") == self.has_protocols
+        } else {
+            has("Connection: close") && (status != 503 || head.contains("Retry-After: "))
+        };
+        expect(is_right, || format!("a head that lacks something: {head:?}"))
+    }
+
+    fn complete_close(&mut self, payload: &[u8]) -> Check {
+        let item = self.pop_queue();
+        let Some(Expected::Close { code, reason }) = &item else {
+            return Err(format!("a close with {payload:?} before {item:?}"));
+        };
+        let of = payload.get(..2).map(|code| u16::from_be_bytes([code[0], code[1]]));
+        let text = payload.get(2..).and_then(|reason| std::str::from_utf8(reason).ok());
+        let is_right =
+            of == Some(*code) && text.is_some_and(|text| reason.as_ref().is_none_or(|of| of == text));
+        expect(is_right, || format!("closed with {of:?} {text:?} instead of {item:?}"))
+    }
+
+    /// A ping interval without a sign of life comes before a ping.
+    fn complete_ping(&mut self, now: Tick, settings: &Settings) -> Check {
+        let silent_since = self.heard_at.max(self.pinged_at.unwrap_or_default());
+        let is_late = now >= silent_since.after(settings.ping_interval);
+        self.pinged_at = Some(now);
+        // One that waited was due earlier.
+        let has_waited = self.blocked_since.is_some() || self.unblocked_at == Some(now);
+        expect(is_late || has_waited, || format!("a ping after silence since {silent_since:?}"))
+    }
+
+    fn complete_data(&mut self, is_final: bool, opcode: u8, payload: Vec<u8>) -> Result<bool, String> {
+        let frame_bytes = header_len(payload.len()) + payload.len();
+        let lane = self.lane;
+        let (opcode, payload) = match self.under_way.take() {
+            Some((opcode, mut before, bytes)) => {
+                before.extend_from_slice(&payload);
+                if !is_final {
+                    self.under_way = Some((opcode, before, bytes + frame_bytes));
+                    return self.check_begun_part(lane).map(|()| false);
+                }
+                (opcode, before)
+            }
+            None if !is_final => {
+                self.under_way = Some((opcode, payload, frame_bytes));
+                return self.check_begun_part(lane).map(|()| false);
+            }
+            None => (opcode, payload),
+        };
+        let expected = match lane {
+            Lane::Reply => self.replies.pop_front(),
+            Lane::Queue => self.pop_queue(),
+            Lane::Begun => self.begun.take(),
+            Lane::Control => None,
+        };
+        match &expected {
+            Some(Expected::Message { opcode: of, payload: text }) if *of == opcode && **text == *payload => {
+                Ok(!matches!(lane, Lane::Begun))
+            }
+            Some(Expected::System { start, end }) if opcode == 1 && is_like(&payload, start, end) => {
+                Ok(false)
+            }
+            _ => Err(format!("{} instead of {}", shown(opcode, &payload), shown_expected(expected.as_ref()))),
+        }
+    }
+
+    /// Part of a message must be the beginning of the one that is next.
+    fn check_begun_part(&self, lane: Lane) -> Check {
+        let next = if lane == Lane::Begun { self.begun.as_ref() } else { self.queue.front() };
+        let Some((opcode, part, _)) = &self.under_way else { return Ok(()) };
+        let is_right = matches!(next, Some(Expected::Message { opcode: of, payload })
+            if of == opcode && payload.starts_with(part));
+        expect(is_right, || format!("fragments of {} instead of {}", part.len(), shown_expected(next)))
+    }
+
+    fn pop_queue(&mut self) -> Option<Expected> {
+        let item = self.queue.pop_front()?;
+        self.queue_bytes -= wire_len(&item);
+        self.messages -= u64::from(matches!(item, Expected::Message { .. }));
+        Some(item)
+    }
+
+    /// When it is cut off if it takes nothing before.
+    pub(super) fn stall_deadline(&self, settings: &Settings) -> Option<Tick> {
+        Some(self.blocked_since?.max(self.last_take).after(settings.stall_timeout))
+    }
+
+    /// Whether the relay may forget it now, sessions apart.
+    pub(super) fn may_be_gone(&self, now: Tick) -> bool {
+        let is_over = self.waiting() == 0 && (self.is_input_over || self.has_said_close);
+        let is_overdue = matches!(self.phase, Phase::Ending | Phase::Closing)
+            && now >= self.done_at.max(self.accepted_at).after(std::time::Duration::from_secs(5));
+        is_over || self.is_failed || self.is_cut || is_overdue
+    }
+}
+
+fn is_like(payload: &[u8], start: &str, end: &str) -> bool {
+    payload.len() >= start.len() + end.len()
+        && payload.starts_with(start.as_bytes())
+        && payload.ends_with(end.as_bytes())
+        && serde_json::from_slice::<serde_json::Value>(payload).is_ok()
+}
+
+/// Bytes of something on the wire. A message of more than 16 KiB leaves in fragments.
+fn wire_len(item: &Expected) -> usize {
+    let frame = |payload: usize| header_len(payload) + payload;
+    match item {
+        Expected::Answer(_) => 0,
+        Expected::System { start, end } => frame(start.len() + end.len()),
+        Expected::Close { reason, .. } => frame(2 + reason.as_ref().map_or(0, String::len)),
+        Expected::Message { payload, .. } if payload.len() > SMALL_MESSAGE_BYTES_MAX => {
+            let full = (payload.len() - 1) / FRAGMENT_BYTES_MAX;
+            full * frame(FRAGMENT_BYTES_MAX) + frame(payload.len() - full * FRAGMENT_BYTES_MAX)
+        }
+        Expected::Message { payload, .. } => frame(payload.len()),
+    }
+}
+
+const fn header_len(payload: usize) -> usize {
+    match payload {
+        0..=125 => 2,
+        126..=0xFFFF => 4,
+        _ => 10,
+    }
+}
+
+fn shown(opcode: u8, payload: &[u8]) -> String {
+    let start = String::from_utf8_lossy(&payload[..payload.len().min(60)]).into_owned();
+    format!("opcode {opcode}, {} bytes, {start:?}", payload.len())
+}
+
+fn shown_expected(expected: Option<&Expected>) -> String {
+    match expected {
+        Some(Expected::Message { opcode, payload }) => shown(*opcode, payload),
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,153 @@
+//! Time: nothing before it is due, and, once the relay rests, nothing left that is.
+
+use std::time::Duration;
+
+use super::conn::{Conn, Phase};
+use super::{Check, Model, due, expect};
+use crate::wire::Wire;
+
+/// How long a connection that is done with may stand still, whatever it is waiting for: a close frame's
+/// answer, the end of the stream, and again as long for what was read meanwhile.
+const GOODBYE: Duration = Duration::from_secs(12);
+/// Bytes that one connection is read, and written, in one turn; the last call may exceed the allowance.
+const TURN_READ_MAX: usize = 512 * 1024;
+const TURN_WRITTEN_MAX: usize = 2 * 1024 * 1024;
+
+impl Model {
+    /// Whether a client may leave now with this code, although nothing that it sent says so.
+    pub(super) fn justify_leaving(&mut self, wire: usize, code: u16) -> Check {
+        let conn = &mut self.conns[wire];
+        match code {
+            1006 => {
+                let is_lost = conn.is_failed || conn.is_input_over;
+                expect(is_lost, || format!("wire {wire} is lost without a failure"))
+            }
+            1001 => self.justify_timeout(wire),
+            _ => {
+                let is_refused = conn.take_refused(code);
+                expect(is_refused, || format!("wire {wire} left with {code} for no reason"))
+            }
+        }
+    }
+
+    fn justify_timeout(&self, wire: usize) -> Check {
+        let now = self.now.tick;
+        let settings = &self.settings;
+        let conn = &self.conns[wire];
+        let is_asked = conn.pinged_at.is_none_or(|at| now >= at.after(settings.ping_interval));
+        let is_silent = now >= conn.heard_at.after(settings.ping_interval * 2) && is_asked;
+        let is_stalled = conn.stall_deadline(settings).is_some_and(|deadline| deadline <= now);
+        let is_late = conn.unfinished.is_some_and(|(since, moved_at)| {
+            now >= since.after(settings.message_timeout) || now >= moved_at.after(settings.stall_timeout)
+        });
+        let is_limited = settings.max_message_rate.is_some() || settings.max_byte_rate.is_some();
+        let is_held = self.may_be_held(wire) && !is_limited;
+        expect(is_stalled || (!is_held && (is_silent || is_late)), || {
+            format!(
+                "wire {wire} cut off too early: heard at {:?}, pinged at {:?}, blocked since {:?}, taken at {:?}, \
+                 unfinished {:?}, held {is_held}",
+                conn.heard_at, conn.pinged_at, conn.blocked_since, conn.last_take, conn.unfinished
+            )
+        })
+    }
+
+    /// After each turn: what was logged was all that was due, and nobody had more than a share.
+    pub fn end_turn(&mut self) -> Check {
+        if let Some(awaited) = &self.awaited {
+            return Err(format!("{awaited:?} did not happen"));
+        }
+        for (wire, conn) in self.conns.iter_mut().enumerate() {
+            let (read, written) =
+                (std::mem::take(&mut conn.turn_read), std::mem::take(&mut conn.turn_written));
+            expect(read <= TURN_READ_MAX && written <= TURN_WRITTEN_MAX, || {
+                format!("wire {wire} had {read} bytes read and {written} written in one turn")
+            })?;
+        }
+        let now = self.now.tick;
+        for (id, session) in &self.sessions {
+            let (deadline, why) = due(session, &self.settings);
+            expect(now < deadline, || format!("session {id} is {why} since {deadline:?} and still there"))?;
+        }
+        Ok(())
+    }
+
+    /// Once the relay rests: nothing is owed, nothing is unread, nothing is overdue.
+    pub fn rest(&mut self, wire: usize, of: &Wire) -> Check {
+        let is_held = self.may_be_held(wire);
+        let conn = &mut self.conns[wire];
+        if conn.phase == Phase::Gone {
+            return Ok(());
+        }
+        // It may have been held until just now.
+        if std::mem::replace(&mut conn.was_held, is_held) || is_held {
+            conn.held_at = Some(self.now.tick);
+        }
+        expect(!of.is_reset || is_held, || format!("wire {wire} is reset and still there"))?;
+        expect(!of.has_room() || of.is_write_broken || conn.waiting() == 0, || {
+            format!("wire {wire} takes bytes and {} things wait for it", conn.waiting())
+        })?;
+        let is_unread = of.unread() > 0 || (of.is_client_done && !conn.is_input_over);
+        expect(!is_unread || is_held, || {
+            format!("wire {wire} has {} bytes unread in {:?}", of.unread(), conn.phase)
+        })?;
+        let is_drained = conn.phase == Phase::Ending && conn.waiting() == 0;
+        expect(!is_drained || of.is_relay_done, || format!("wire {wire} has not been ended"))?;
+        expect(!is_drained || !conn.is_input_over, || format!("wire {wire} is over and still there"))?;
+        let conn = &self.conns[wire];
+        self.expect_in_time(wire, conn)
+    }
+
+    fn expect_in_time(&self, wire: usize, conn: &Conn) -> Check {
+        let now = self.now.tick;
+        let settings = &self.settings;
+        let heard_at = conn.heard_at.max(conn.held_at.unwrap_or_default());
+        let deadline = match conn.phase {
+            Phase::Head => Some((conn.head_deadline(settings), "head")),
+            Phase::Open if conn.blocked_since.is_some() => {
+                conn.stall_deadline(settings).map(|deadline| (deadline, "stall"))
+            }
+            Phase::Open => {
+                let silent_since = heard_at.max(conn.last_take);
+                let interval = settings.ping_interval;
+                let silence = match conn.pinged_at.filter(|&at| at > heard_at) {
+                    Some(asked) => silent_since.after(interval * 2).max(asked.after(interval)),
+                    None => silent_since.after(interval),
+                };
+                Some((silence, "silence"))
+            }
+            Phase::Closing | Phase::Ending => {
+                let moved_at = conn.done_at.max(conn.ended_at).max(heard_at).max(conn.last_take);
+                let grace = self.drain_deadline.unwrap_or_default();
+                Some((moved_at.after(GOODBYE).max(grace), "goodbye"))
+            }
+            Phase::Gone => None,
+        };
+        let late = conn.unfinished.filter(|_| conn.phase == Phase::Open && conn.held_at.is_none());
+        let late = late.map(|(since, _)| {
+            let moved_at = conn.heard_at.after(settings.stall_timeout);
+            (since.after(settings.message_timeout).min(moved_at), "message")
+        });
+        for (deadline, what) in deadline.into_iter().chain(late) {
+            expect(now < deadline, || {
+                format!("wire {wire}: {what} is due since {deadline:?}, it is {now:?}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The relay's own books at rest.
+    pub fn books(&self, connections: usize, sessions: usize, timers: usize) -> Check {
+        let live = self.conns.iter().filter(|conn| conn.phase != Phase::Gone).count();
+        expect(connections == live, || format!("{connections} connections, {live} expected"))?;
+        let expected = self.sessions.len();
+        expect(sessions == expected, || format!("{sessions} sessions, {expected} expected"))?;
+        let most = live + expected + usize::from(self.drain_deadline.is_some());
+        expect(timers <= most && timers >= expected, || format!("{timers} timers for {live} + {expected}"))
+    }
+
+    /// Messages and bytes that wait for an open client; its replies are not counted.
+    pub fn backlog(&self, wire: usize) -> Option<(u64, usize)> {
+        let conn = &self.conns[wire];
+        (conn.phase == Phase::Open).then(|| (conn.messages(), conn.queued_bytes()))
+    }
+}

@@ -1,0 +1,363 @@
+//! What will happen: the settings, the network's temper, and a list of steps that follow from the seed
+//! and nothing else. A step that makes no sense any more when its turn comes does nothing, so that any
+//! part of a plan is a plan.
+
+use std::time::Duration;
+
+use apptuner_relay::relay::ids::ClientType;
+use apptuner_relay::relay::limits::Settings;
+
+use crate::random::Random;
+use crate::wire::Faults;
+
+/// A whole run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub settings: Settings,
+    /// The network's own chances, and a hash key for the relay.
+    pub network_seed: u64,
+    pub logs_messages: bool,
+    pub steps: Vec<Step>,
+}
+
+/// One thing that somebody does. Actors are numbered; each has at most one connection that it still
+/// speaks on, while those that it left behind live on by their manner.
+#[derive(Clone, Debug)]
+pub enum Step {
+    Connect {
+        actor: usize,
+        session: usize,
+        client_type: ClientType,
+        request: Request,
+        manner: Manner,
+    },
+    Say {
+        actor: usize,
+        what: Say,
+    },
+    Read {
+        actor: usize,
+        reading: Reading,
+    },
+    /// The client ends its stream.
+    HalfClose {
+        actor: usize,
+    },
+    Reset {
+        actor: usize,
+    },
+    /// Whatever the relay writes from now on fails.
+    BreakWrites {
+        actor: usize,
+    },
+    /// The client neither takes nor sends anything any more; no packet tells of it.
+    Vanish {
+        actor: usize,
+    },
+    /// Events for connections that may be long gone, or that mean nothing.
+    StaleEvents,
+    Wait {
+        millis: u64,
+    },
+    /// The relay's process stands still; the world goes on.
+    Freeze {
+        millis: u64,
+    },
+    Shutdown {
+        grace_millis: u64,
+    },
+}
+
+/// How a connection begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    Upgrade,
+    /// With a query, a subprotocol and the first frame right behind.
+    EagerUpgrade,
+    /// Only so many bytes of the head ever come.
+    Partial(usize),
+    /// One of the complete requests that are answered in HTTP.
+    Other(usize),
+    Nothing,
+}
+
+/// What a client does without being asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    pub answers_pings: bool,
+    pub on_close: OnClose,
+    pub reading: Reading,
+    pub sending: Sending,
+    /// Bytes that the kernel takes for it.
+    pub capacity: usize,
+    pub faults: Faults,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnClose {
+    AnswerAndEnd,
+    Answer,
+    End,
+    /// Answers and ends, so many milliseconds later.
+    Late(u64),
+    Ignore,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    Eager,
+    Slow { bytes: usize, every_millis: u64 },
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    AtOnce,
+    Trickle { bytes: usize, every_millis: u64 },
+}
+
+/// What a client sends.
+#[derive(Clone, Debug)]
+pub enum Say {
+    Text {
+        bytes: usize,
+        fragments: usize,
+        pings_between: bool,
+    },
+    Binary {
+        bytes: usize,
+        fragments: usize,
+        pings_between: bool,
+    },
+    /// Many small messages in one go.
+    Burst {
+        messages: usize,
+        bytes: usize,
+    },
+    /// The application's own ping.
+    AppPing,
+    BadJson(usize),
+    Ping(usize),
+    Pong(usize),
+    Close {
+        code: Option<u16>,
+        reason: usize,
+    },
+    /// A frame against RFC 6455.
+    Broken(usize),
+    NotUtf8 {
+        fragments: usize,
+    },
+    TooLarge {
+        fragments: usize,
+    },
+    /// The first part of a message, whose rest comes with whatever is said next.
+    Part {
+        bytes: usize,
+        sent_per_mille: usize,
+    },
+}
+
+/// What most of a run is about: the weights of its steps, in the order of [`step`].
+struct Theme {
+    weights: [u32; 12],
+    is_heavy: bool,
+}
+
+//                        connect say rebuke read fin rst brk van stale wait freeze shut
+const CHAT: [u32; 12] = [12, 70, 2, 4, 2, 1, 1, 1, 2, 25, 1, 0];
+const CHURN: [u32; 12] = [50, 40, 2, 3, 8, 6, 2, 3, 5, 15, 1, 0];
+const PRESSURE: [u32; 12] = [10, 90, 1, 14, 3, 2, 1, 2, 2, 20, 1, 0];
+const HOSTILE: [u32; 12] = [40, 30, 40, 8, 6, 4, 3, 4, 6, 20, 2, 0];
+const PATIENCE: [u32; 12] = [14, 20, 2, 6, 2, 1, 1, 6, 1, 60, 4, 0];
+const SHUTDOWN: [u32; 12] = [25, 50, 5, 8, 4, 2, 1, 2, 2, 20, 1, 4];
+
+const THEMES: [Theme; 7] = [
+    Theme { weights: CHAT, is_heavy: false },
+    Theme { weights: CHURN, is_heavy: false },
+    Theme { weights: PRESSURE, is_heavy: true },
+    Theme { weights: HOSTILE, is_heavy: false },
+    Theme { weights: PATIENCE, is_heavy: false },
+    Theme { weights: SHUTDOWN, is_heavy: false },
+    Theme { weights: SHUTDOWN, is_heavy: true },
+];
+const THEME_SHARES: [u32; 7] = [20, 25, 8, 20, 15, 8, 2];
+
+impl Plan {
+    pub fn from_seed(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let theme = &THEMES[random.weighted(&THEME_SHARES)];
+        let settings = settings(&mut random, theme);
+        let scope = Scope {
+            actors: 2 + random.below(6),
+            sessions: 1 + random.below(3),
+            // Now and then everything arrives whole, and anything that fails has a simple reason.
+            is_rough: random.per_mille(700),
+            size_max: settings.max_message_size,
+            is_heavy: theme.is_heavy,
+        };
+        let count = 10 + random.below(70);
+        let mut steps: Vec<Step> = (0..count).map(|_| step(&mut random, &scope, &theme.weights)).collect();
+        // Without two clients that meet there is little to see.
+        for (actor, client_type) in [(0, ClientType::Desktop), (1, ClientType::Mobile)] {
+            let manner = Manner { on_close: OnClose::AnswerAndEnd, ..manner(&mut random, &scope) };
+            let connect = Step::Connect { actor, session: 0, client_type, request: Request::Upgrade, manner };
+            steps.insert(actor, connect);
+        }
+        Self { settings, network_seed: random.next(), logs_messages: random.per_mille(300), steps }
+    }
+}
+
+/// What the steps of one plan choose from.
+struct Scope {
+    actors: usize,
+    sessions: usize,
+    is_rough: bool,
+    size_max: usize,
+    is_heavy: bool,
+}
+
+/// The contract's defaults, with small message limits, and now and then what an operator may have set. The
+/// session's times are no multiple of the others, so that hardly ever two things are due at once.
+fn settings(random: &mut Random, theme: &Theme) -> Settings {
+    let size_max = if theme.is_heavy { 2 << 20 } else { 150_000 };
+    Settings {
+        max_connections: random.per_mille(60).then(|| 3 + random.below(6)),
+        max_message_size: random.pick(&[1_000, 70_000, size_max]),
+        session_timeout: Duration::from_millis(30 * 60_000 + 7),
+        reconnect_window: Duration::from_millis(random.pick(&[300_003, 20_003])),
+        answer_pings: random.per_mille(400),
+        max_message_rate: random.per_mille(40).then(|| random.pick(&[5, 50])),
+        max_byte_rate: random.per_mille(40).then(|| random.pick(&[5_000, 500_000])),
+        ..Settings::default()
+    }
+}
+
+fn step(random: &mut Random, scope: &Scope, weights: &[u32; 12]) -> Step {
+    let actor = random.below(scope.actors);
+    match random.weighted(weights) {
+        0 => Step::Connect {
+            actor,
+            session: random.below(scope.sessions),
+            client_type: random.pick(&[ClientType::Desktop, ClientType::Mobile]),
+            request: request(random),
+            manner: manner(random, scope),
+        },
+        1 => Step::Say { actor, what: speech(random, scope) },
+        2 => Step::Say { actor, what: offence(random) },
+        3 => Step::Read { actor, reading: reading(random) },
+        4 => Step::HalfClose { actor },
+        5 => Step::Reset { actor },
+        6 => Step::BreakWrites { actor },
+        7 => Step::Vanish { actor },
+        8 => Step::StaleEvents,
+        9 => Step::Wait { millis: span(random) },
+        10 => Step::Freeze { millis: span(random) },
+        _ => Step::Shutdown { grace_millis: random.pick(&[0, 500, 10_000]) },
+    }
+}
+
+fn request(random: &mut Random) -> Request {
+    match random.weighted(&[70, 15, 3, 9, 3]) {
+        0 => Request::Upgrade,
+        1 => Request::EagerUpgrade,
+        2 => Request::Partial(1 + random.below(120)),
+        3 => Request::Other(random.below(usize::MAX)),
+        _ => Request::Nothing,
+    }
+}
+
+fn manner(random: &mut Random, scope: &Scope) -> Manner {
+    let chance = |random: &mut Random, choices: &[u32]| if scope.is_rough { random.pick(choices) } else { 0 };
+    let late = random.between(1, 20_000);
+    Manner {
+        answers_pings: random.per_mille(900),
+        on_close: match random.weighted(&[60, 8, 8, 16, 8]) {
+            0 => OnClose::AnswerAndEnd,
+            1 => OnClose::Answer,
+            2 => OnClose::End,
+            3 => OnClose::Late(late),
+            _ => OnClose::Ignore,
+        },
+        reading: if random.per_mille(700) { Reading::Eager } else { reading(random) },
+        sending: if random.per_mille(800) {
+            Sending::AtOnce
+        } else {
+            let (bytes, every_millis) =
+                random.pick(&[(1, 700), (1, 61_000), (7, 30_000), (300, 10), (300, 700), (70_000, 700)]);
+            Sending::Trickle { bytes, every_millis }
+        },
+        capacity: random.pick(&[1 << 30, 1 << 30, 200_000, 4_096, 300]),
+        faults: Faults {
+            short: chance(random, &[0, 50, 400]),
+            blocked: chance(random, &[0, 50, 300]),
+            interrupted: chance(random, &[0, 0, 100]),
+        },
+    }
+}
+
+fn reading(random: &mut Random) -> Reading {
+    match random.weighted(&[50, 30, 20]) {
+        0 => Reading::Eager,
+        1 => {
+            let (bytes, every_millis) = random.pick(&[
+                (1, 1_000),
+                (1, 59_000),
+                (500, 10),
+                (500, 40_000),
+                (20_000, 1_000),
+                (300_000, 59_000),
+            ]);
+            Reading::Slow { bytes, every_millis }
+        }
+        _ => Reading::Never,
+    }
+}
+
+fn speech(random: &mut Random, scope: &Scope) -> Say {
+    let fragments = if random.per_mille(250) { 2 + random.below(6) } else { 1 };
+    let pings_between = random.per_mille(300);
+    if scope.is_heavy && random.per_mille(300) {
+        let bytes = random.pick(&[60_000, 300_000, scope.size_max]).min(scope.size_max);
+        return match random.below(3) {
+            0 => Say::Text { bytes, fragments, pings_between },
+            1 => Say::Binary { bytes, fragments, pings_between },
+            _ => Say::Burst { messages: 1 + random.below(30), bytes: 60_000.min(scope.size_max) },
+        };
+    }
+    match random.weighted(&[50, 20, 12, 8, 6, 10, 4, 4, 3]) {
+        0 => Say::Text { bytes: random.length(scope.size_max), fragments, pings_between },
+        1 => Say::Binary { bytes: random.length(scope.size_max), fragments, pings_between },
+        2 => Say::Burst { messages: 1 + random.below(40), bytes: random.below(300) },
+        3 => Say::AppPing,
+        4 => Say::BadJson(random.below(usize::MAX)),
+        5 => Say::Ping(random.below(126)),
+        6 => Say::Pong(random.below(126)),
+        7 => Say::Part { bytes: random.length(scope.size_max), sent_per_mille: random.below(1000) },
+        _ => Say::Close {
+            code: random.pick(&[None, Some(1000), Some(1001), Some(1011), Some(3000), Some(4999)]),
+            reason: random.below(124),
+        },
+    }
+}
+
+fn offence(random: &mut Random) -> Say {
+    let fragments = 1 + random.below(3);
+    match random.below(5) {
+        0 => Say::NotUtf8 { fragments },
+        1 => Say::TooLarge { fragments },
+        2 => Say::BadJson(random.below(usize::MAX)),
+        _ => Say::Broken(random.below(usize::MAX)),
+    }
+}
+
+/// From a moment to half an hour and more, and often just around a time that means something.
+fn span(random: &mut Random) -> u64 {
+    match random.below(10) {
+        0..=3 => random.between(1, 2_000),
+        4 | 5 => random.between(1, 70_000),
+        6 => random.pick(&[999, 1_000, 5_000, 10_000, 30_000, 59_999, 60_000, 60_001, 300_000, 300_003]),
+        7 | 8 => random.between(60_000, 400_000),
+        _ => random.between(1_740_000, 1_860_000),
+    }
+}

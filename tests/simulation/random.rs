@@ -1,0 +1,68 @@
+//! The only source of chance: a small generator whose numbers follow from its seed.
+
+/// `SplitMix64`: fast, and good enough to choose what happens next.
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    pub const fn new(seed: u64) -> Self {
+        Self(seed ^ 0x5851_F42D_4C95_7F2D)
+    }
+
+    /// A generator of its own for a part of what `self` decides, so that one part's use of chance does not
+    /// move the other's.
+    pub const fn fork(&mut self) -> Self {
+        Self(self.next())
+    }
+
+    pub const fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number from `0` to `end - 1`; zero if there is none.
+    pub fn below(&mut self, end: usize) -> usize {
+        usize::try_from(self.next() % (end.max(1) as u64)).expect("below a usize")
+    }
+
+    /// A number from `start` to `end`, both included.
+    pub fn between(&mut self, start: u64, end: u64) -> u64 {
+        start + self.next() % (end - start + 1)
+    }
+
+    /// True so many times in a thousand.
+    pub const fn per_mille(&mut self, chance: u32) -> bool {
+        self.next() % 1000 < chance as u64
+    }
+
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len())]
+    }
+
+    /// An index into `weights`, each as likely as its weight says.
+    pub fn weighted(&mut self, weights: &[u32]) -> usize {
+        let mut left = self.next() % weights.iter().map(|&weight| u64::from(weight)).sum::<u64>();
+        for (index, &weight) in weights.iter().enumerate() {
+            if left < u64::from(weight) {
+                return index;
+            }
+            left -= u64::from(weight);
+        }
+        unreachable!("less than their sum")
+    }
+
+    /// Lengths that are rather short, often at a border, and sometimes anything up to `max`.
+    pub fn length(&mut self, max: usize) -> usize {
+        const BORDERS: [usize; 14] =
+            [0, 1, 124, 125, 126, 127, 16_383, 16_384, 16_385, 65_535, 65_536, 131_071, 131_072, 131_073];
+        let length = match self.below(8) {
+            0..=4 => self.below(200),
+            5 => self.pick(&BORDERS),
+            6 => self.below(5_000),
+            _ => self.below(max + 1),
+        };
+        length.min(max)
+    }
+}

@@ -1,0 +1,363 @@
+//! Carries a plan out: the real relay among the plan's clients, and the model beside it.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::Duration;
+
+use apptuner_relay::relay::Relay;
+use apptuner_relay::relay::effect::Effect;
+use apptuner_relay::relay::ids::ConnectionId;
+use apptuner_relay::relay::readiness::Readiness;
+use apptuner_relay::relay::time::{Now, Tick};
+
+use crate::client::Client;
+use crate::journal::{self, Event};
+use crate::model::Model;
+use crate::plan::{Plan, Reading, Say, Step};
+use crate::random::Random;
+use crate::wire::{Stream, Wire};
+
+/// When every run begins: an arbitrary point on both clocks.
+const START: Now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000 };
+/// More turns at one point in time, and more points in one wait, than any plan has work for.
+const TURNS_MAX: usize = 50_000;
+/// How many things in a thousand are told to the relay a turn later than they might be.
+const LATE_EVENTS: u32 = 200;
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub simulated_millis: u64,
+    pub turns: u64,
+    pub messages_delivered: u64,
+    /// A fingerprint of everything that happened.
+    pub transcript: u64,
+}
+
+/// Why a run failed, and the end of what happened before.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    pub step: usize,
+    pub why: String,
+    pub transcript: Vec<String>,
+}
+
+pub struct World {
+    relay: Relay<Stream>,
+    model: Model,
+    now: Now,
+    clients: Vec<(ConnectionId, Client)>,
+    actors: [Option<usize>; 8],
+    random: Random,
+    next_message: u64,
+    turns: u64,
+    fingerprint: u64,
+    /// The last things that happened, if anybody wants to read them.
+    transcript: Option<Vec<String>>,
+}
+
+/// Runs a plan to its end and beyond: everybody leaves, and everything must be as empty as it began.
+pub fn run(plan: &Plan, is_verbose: bool) -> Result<Report, Failure> {
+    journal::begin(plan.logs_messages);
+    let mut world = World::new(plan, is_verbose);
+    let mut at = 0;
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        for (index, step) in plan.steps.iter().enumerate() {
+            at = index;
+            world.step(step)?;
+        }
+        at = plan.steps.len();
+        world.finish()
+    }));
+    let why = match outcome {
+        Ok(Ok(())) => return Ok(world.report()),
+        Ok(Err(why)) => why,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            format!("panic: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("?"))
+        }
+    };
+    Err(Failure { step: at, why, transcript: world.transcript.unwrap_or_default() })
+}
+
+impl World {
+    fn new(plan: &Plan, is_verbose: bool) -> Self {
+        let mut random = Random::new(plan.network_seed);
+        let hash_seed = [random.next(), random.next()];
+        Self {
+            relay: Relay::new(plan.settings.clone(), hash_seed, START),
+            model: Model::new(plan.settings.clone(), START),
+            now: START,
+            clients: Vec::new(),
+            actors: [None; 8],
+            random,
+            next_message: 1,
+            turns: 0,
+            fingerprint: 0,
+            transcript: is_verbose.then(Vec::new),
+        }
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            simulated_millis: self.now.tick.0 - START.tick.0,
+            turns: self.turns,
+            messages_delivered: self.model.delivered,
+            transcript: self.fingerprint,
+        }
+    }
+
+    fn tell(&mut self, what: impl FnOnce() -> String) {
+        if let Some(transcript) = &mut self.transcript {
+            transcript.push(format!("{:>9} {}", self.now.tick.0 - START.tick.0, what()));
+        }
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), String> {
+        self.tell(|| format!("{step:?}"));
+        match step {
+            Step::Wait { millis } => return self.wait(*millis),
+            Step::Freeze { millis } => self.move_to(Tick(self.now.tick.0 + millis)),
+            Step::Connect { .. } => self.connect(step),
+            Step::StaleEvents => self.send_stale_events(),
+            Step::Shutdown { grace_millis } => {
+                let grace = Duration::from_millis(*grace_millis);
+                self.relay.handle_shutdown(grace, self.now);
+                self.model.shut_down(self.now.tick.after(grace));
+            }
+            Step::Say { actor, what } => {
+                let size_max = self.model.size_max();
+                let id = self.next_message;
+                self.next_message +=
+                    if let Say::Burst { messages, .. } = what { *messages as u64 } else { 1 };
+                self.with(*actor, |client| client.say(what, id, size_max));
+            }
+            Step::Read { actor, reading } => self.with(*actor, |client| client.manner.reading = *reading),
+            Step::HalfClose { actor } => self.with(*actor, Client::half_close),
+            Step::Reset { actor } => self.with(*actor, |client| client.wire.borrow_mut().reset()),
+            Step::BreakWrites { actor } => {
+                self.with(*actor, |client| client.wire.borrow_mut().break_writes());
+            }
+            Step::Vanish { actor } => self.with(*actor, Client::vanish),
+        }
+        self.run_until_rest()
+    }
+
+    fn with(&mut self, actor: usize, act: impl FnOnce(&mut Client)) {
+        if let Some(index) = self.actors[actor] {
+            act(&mut self.clients[index].1);
+            self.hand_over(index);
+        }
+    }
+
+    /// Tells the model what a client has said.
+    fn hand_over(&mut self, index: usize) {
+        let units = self.clients[index].1.take_units();
+        if !units.is_empty() {
+            self.model.said(index, units);
+        }
+    }
+
+    fn connect(&mut self, step: &Step) {
+        let Step::Connect { actor, session, client_type, request, manner } = step else { return };
+        if !self.relay.can_accept() {
+            return;
+        }
+        let index = self.clients.len();
+        let wire = Wire::new(index, manner.faults, self.random.fork(), manner.capacity);
+        let wire = Rc::new(RefCell::new(wire));
+        let mut client = Client::new(Rc::clone(&wire), *manner, self.random.fork());
+        client.request(*request, &format!("s{session}"), *client_type);
+        let id = self.relay.handle_accept(Stream(wire), ([127, 0, 0, 1], 4000).into(), self.now);
+        self.model.accept(id);
+        self.clients.push((id, client));
+        self.actors[*actor] = Some(index);
+        self.hand_over(index);
+    }
+
+    fn send_stale_events(&mut self) {
+        let everything =
+            Readiness { is_writable: true, is_read_closed: false, is_failed: false, is_readable: true };
+        for (id, _) in &self.clients {
+            self.relay.handle_readiness(*id, everything);
+        }
+        let nobody = ConnectionId { slot: 77, generation: 7 };
+        self.relay.handle_readiness(nobody, Readiness { is_failed: true, ..everything });
+    }
+
+    /// Lets time pass, with a stop wherever the relay wants to be called or a client does something.
+    fn wait(&mut self, millis: u64) -> Result<(), String> {
+        let end = Tick(self.now.tick.0 + millis);
+        for _ in 0..TURNS_MAX {
+            let acts = self.clients.iter().filter_map(|(_, client)| client.next_act()).min();
+            let next = [self.relay.next_deadline(), acts].into_iter().flatten().min();
+            let Some(next) = next.filter(|&next| next < end) else {
+                self.move_to(end);
+                return self.run_until_rest();
+            };
+            self.move_to(next.max(self.now.tick));
+            self.run_until_rest()?;
+        }
+        Err("the relay wakes up again and again".to_owned())
+    }
+
+    fn move_to(&mut self, tick: Tick) {
+        self.now = Now { tick, unix_millis: START.unix_millis + (tick.0 - START.tick.0) };
+    }
+
+    /// Turns until nothing is left to do at this point in time, by the relay or its clients.
+    fn run_until_rest(&mut self) -> Result<(), String> {
+        for _ in 0..TURNS_MAX {
+            let mut is_busy = false;
+            for index in 0..self.clients.len() {
+                is_busy |= self.clients[index].1.act(self.now.tick);
+                self.hand_over(index);
+            }
+            let told = self.send_events();
+            is_busy |= self.turn(&told)?;
+            let is_pending =
+                self.clients.iter().any(|(_, client)| client.wire.borrow().is_readiness_pending());
+            let is_due = self.relay.next_deadline().is_some_and(|deadline| deadline <= self.now.tick);
+            if !is_busy && !is_pending && !is_due && !self.relay.has_work() {
+                return self.check_rest();
+            }
+        }
+        Err("the relay never comes to rest".to_owned())
+    }
+
+    /// Tells the relay of some of what the wires are ready for, in any order. Returns those that it now has
+    /// to serve.
+    fn send_events(&mut self) -> Vec<usize> {
+        let mut ready: Vec<usize> = (0..self.clients.len()).collect();
+        let mut told = Vec::new();
+        while !ready.is_empty() {
+            let index = ready.swap_remove(self.random.below(ready.len()));
+            let (id, client) = &self.clients[index];
+            if self.random.per_mille(LATE_EVENTS) {
+                continue;
+            }
+            let Some(readiness) = client.wire.borrow_mut().take_readiness() else { continue };
+            if readiness.is_read_closed {
+                self.model.note_end_of_stream(index);
+            }
+            self.relay.handle_readiness(*id, readiness);
+            if readiness.is_readable && client.wire.borrow().unread() > 0 {
+                told.push(index);
+            }
+        }
+        told
+    }
+
+    /// One turn; whether anything happened in it.
+    fn turn(&mut self, told: &[usize]) -> Result<bool, String> {
+        self.turns += 1;
+        self.model.set_now(self.now);
+        let could_be_held: Vec<bool> = told.iter().map(|&index| self.model.may_be_held(index)).collect();
+        self.relay.handle_turn(self.now);
+        let events = journal::take();
+        for event in &events {
+            self.fingerprint = mix(self.fingerprint, event, self.now.tick);
+            self.tell(|| shown(event));
+            self.model.apply(event)?;
+        }
+        self.perform_effects()?;
+        self.model.end_turn()?;
+        for (&index, could_be_held) in told.iter().zip(could_be_held) {
+            let is_served = events.iter().any(|event| is_read_of(event, index));
+            let is_excused = could_be_held || self.model.may_be_held(index) || self.model.is_gone(index);
+            if !is_served && !is_excused {
+                return Err(format!("wire {index} was ready and is not served in the turn"));
+            }
+        }
+        Ok(!events.is_empty())
+    }
+
+    fn perform_effects(&mut self) -> Result<(), String> {
+        while let Some(effect) = self.relay.poll_effect() {
+            match effect {
+                Effect::ShutdownWrite(id) => {
+                    self.tell(|| format!("end of stream to {id}"));
+                    self.model.ended(id)?;
+                    let stream = self.relay.stream(id).ok_or("the stream to end is gone")?;
+                    stream.0.borrow_mut().is_relay_done = true;
+                }
+                Effect::Close { id, stream } => {
+                    self.tell(|| format!("{id} given back"));
+                    self.model.closed(id)?;
+                    stream.0.borrow_mut().is_relay_done = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_rest(&mut self) -> Result<(), String> {
+        for (index, (id, client)) in self.clients.iter().enumerate() {
+            self.model.rest(index, &client.wire.borrow())?;
+            if let Some(expected) = self.model.backlog(index) {
+                let backlog = self.relay.backlog(*id).map(|backlog| (backlog.messages, backlog.bytes));
+                if backlog != Some(expected) {
+                    return Err(format!("wire {index} has {backlog:?} waiting, {expected:?} expected"));
+                }
+            }
+        }
+        self.model.books(self.relay.connections(), self.relay.sessions(), self.relay.timers())?;
+        let counters = *self.relay.counters();
+        let mut expected = self.model.counters;
+        // How often a client was paused is the relay's own affair.
+        expected.reads_paused = counters.reads_paused;
+        if counters == expected { Ok(()) } else { Err(format!("{counters:?} instead of {expected:?}")) }
+    }
+
+    /// Everybody leaves, each in one way or another, and all windows pass.
+    fn finish(&mut self) -> Result<(), String> {
+        for index in 0..self.clients.len() {
+            match self.random.below(4) {
+                0 => self.clients[index].1.wire.borrow_mut().reset(),
+                1 => self.clients[index].1.vanish(),
+                _ => {
+                    self.clients[index].1.half_close();
+                    self.clients[index].1.manner.reading = Reading::Eager;
+                }
+            }
+        }
+        self.run_until_rest()?;
+        self.wait(3 * 3600 * 1000)?;
+        let left = (self.relay.connections(), self.relay.sessions(), self.relay.timers());
+        // An hour later the timer that ends a shutdown may be all there is, and it has fired.
+        if left == (0, 0, 0) {
+            Ok(())
+        } else {
+            Err(format!("{left:?} connections, sessions and timers left"))
+        }
+    }
+}
+
+fn is_read_of(event: &Event, index: usize) -> bool {
+    matches!(event,
+        Event::Read { wire, .. } | Event::ReadBlocked { wire } | Event::ReadEnded { wire } | Event::ReadFailed { wire }
+        if *wire == index)
+}
+
+/// An event in the transcript; payloads would fill it.
+fn shown(event: &Event) -> String {
+    let Event::Wrote { wire, bytes } = event else { return format!("{event:?}") };
+    let mut text = format!("Wrote {{ wire: {wire}, bytes: {} }} ", bytes.len());
+    let start = &bytes[..bytes.len().min(50)];
+    let _ = write!(text, "{}", start.escape_ascii());
+    text
+}
+
+/// Mixes an event into a fingerprint (FNV-1a), byte for byte.
+fn mix(fingerprint: u64, event: &Event, tick: Tick) -> u64 {
+    let mut hash = fingerprint ^ 0xCBF2_9CE4_8422_2325 ^ tick.0;
+    let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+    if let Event::Wrote { wire, bytes } = event {
+        wire.to_le_bytes().iter().chain(bytes).for_each(|&byte| add(byte));
+    } else {
+        format!("{event:?}").bytes().for_each(add);
+    }
+    hash
+}
