@@ -254,8 +254,9 @@ pub fn check_json_and_type(text: &str) -> Result<Option<Cow<'_, str>>, InvalidJs
 
 /// Finds the offending byte: `serde_json` tells a line and the count of bytes it had consumed on it,
 /// which is one past the culprit, with three exceptions: a control character in a string is not
-/// consumed, the four digits of an escape are consumed together, and the end of the text in the
-/// middle of a number is not told from a wrong byte.
+/// consumed, the four digits of an escape are consumed together, or found missing whatever stands in
+/// the place of the first ones, and the end of the text in the middle of a number is not told from a
+/// wrong byte.
 fn locate(text: &str, error: &serde_json::Error) -> InvalidJson {
     let mut reason = error.to_string();
     if let Some(end) = reason.rfind(" at line ") {
@@ -270,25 +271,36 @@ fn locate(text: &str, error: &serde_json::Error) -> InvalidJson {
             && reason.starts_with("invalid number")
             && parse(&format!("{text}0")).map_or_else(|error| error.is_eof(), |()| true)
     };
-    let offset = if error.is_eof() || ends_in_number() {
+    let bad_hex_digit = |end: usize, escape_bytes| first_bad_hex_digit(text.as_bytes(), end, escape_bytes);
+    let offset = if error.is_eof() {
+        match (3..=5).rev().find_map(|escape_bytes| bad_hex_digit(text.len(), escape_bytes)) {
+            Some(offset) => {
+                "invalid escape".clone_into(&mut reason);
+                offset
+            }
+            None => text.len(),
+        }
+    } else if ends_in_number() {
         text.len()
     } else if reason.starts_with("control character") {
         consumed
     } else {
-        first_bad_hex_digit(text.as_bytes(), consumed).unwrap_or(consumed.saturating_sub(1))
+        bad_hex_digit(consumed, 6).unwrap_or(consumed.saturating_sub(1))
     };
     InvalidJson { offset, reason }
 }
 
-/// The first of the four digits that is none, if `consumed` lies right behind a `\uXXXX` escape.
-fn first_bad_hex_digit(text: &[u8], consumed: usize) -> Option<usize> {
-    let before = text.get(..consumed)?;
-    let (strings, [b'\\', b'u', digits @ ..]) = before.split_at_checked(consumed.checked_sub(6)?)? else {
+/// The first digit that is none of a `\uXXXX` escape of which `escape_bytes` stand before `end`, if
+/// one does.
+fn first_bad_hex_digit(text: &[u8], end: usize, escape_bytes: usize) -> Option<usize> {
+    let before = text.get(..end)?;
+    let (strings, [b'\\', b'u', digits @ ..]) = before.split_at_checked(end.checked_sub(escape_bytes)?)?
+    else {
         return None;
     };
     let backslashes = strings.iter().rev().take_while(|&&byte| byte == b'\\').count();
     let bad = digits.iter().position(|digit| !digit.is_ascii_hexdigit())?;
-    (backslashes % 2 == 0).then_some(consumed - 4 + bad)
+    (backslashes % 2 == 0).then_some(end - digits.len() + bad)
 }
 
 /// Reads `type` from an object.
