@@ -13,6 +13,8 @@
 //! still there then, or has sent too much, is gone all the same. A client that was cut off for its
 //! silence or for taking nothing is gone with the next write, and a failed stream at once.
 
+mod frames;
+
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
@@ -29,7 +31,7 @@ use super::time::Tick;
 
 /// Where a connection is in its life; see the module's table.
 #[derive(Debug)]
-pub(super) enum Phase {
+pub enum Phase {
     /// Reading the request head.
     Head {
         /// What has come of it.
@@ -47,7 +49,7 @@ pub(super) enum Phase {
 
 /// How long the relay still waits for a client that it has done with.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub struct Patience {
     deadline: Tick,
     /// The deadline never moves beyond this.
     latest: Tick,
@@ -62,7 +64,7 @@ impl Patience {
 
 /// How far a connection has ended.
 #[derive(Debug)]
-pub(super) struct Ending {
+pub struct Ending {
     patience: Patience,
     /// The client has said that it will send nothing more.
     is_input_over: bool,
@@ -95,7 +97,7 @@ pub(super) enum Due {
 
 /// What one read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ReadEnd {
+pub enum ReadEnd {
     /// So many bytes.
     Bytes(usize),
     /// Nothing for now.
@@ -108,7 +110,7 @@ pub(super) enum ReadEnd {
 
 /// What is left to do after a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FlushEnd {
+pub enum FlushEnd {
     /// Nothing, until something else happens.
     Idle,
     /// The rest of what waits, next turn.
@@ -121,11 +123,22 @@ pub(super) enum FlushEnd {
 
 /// One client's stream and all that is known about it but its session.
 ///
+/// [`Relay`](super::Relay) drives it, or whoever speaks the protocol for another purpose:
+///
+/// 1. [`note`](Self::note) what the host saw of the stream;
+/// 2. while it [`is_readable`](Self::is_readable), [`read`](Self::read); as long as the phase is
+///    `Head`, give what came to its reader, and [`open`](Self::open) behind the answer to an
+///    upgrade;
+/// 3. take [`next_incoming`](Self::next_incoming) until `None`, and answer it: with
+///    [`pong`](Self::pong), with [`answer_close`](Self::answer_close), with
+///    [`fail`](Self::fail) where it is refused, or through the [outbox](Self::outbox_mut);
+/// 4. [`flush`](Self::flush), and do what that asks for.
+///
 /// At rest it has no buffer of its own: neither inbound bytes nor an outbox nor, once the upgrade
 /// is through, a request head.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about a stream")]
-pub(super) struct Connection<S> {
+pub struct Connection<S> {
     /// The stream, as it was accepted.
     pub stream: S,
     /// Where the connection is in its life.
@@ -153,7 +166,7 @@ pub(super) struct Connection<S> {
 
 impl<S: Read + Write> Connection<S> {
     /// A connection just accepted.
-    pub(super) fn new(stream: S, settings: &Settings, now: Tick) -> Self {
+    pub fn new(stream: S, settings: &Settings, now: Tick) -> Self {
         Self {
             stream,
             phase: Phase::Head {
@@ -175,7 +188,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Notes what the host saw of the stream.
-    pub(super) fn note(&mut self, readiness: Readiness) {
+    pub fn note(&mut self, readiness: Readiness) {
         self.is_readable |= readiness.is_readable || readiness.is_read_closed || readiness.is_failed;
         self.is_writable |= readiness.is_writable;
         self.is_read_closed |= readiness.is_read_closed;
@@ -183,7 +196,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Whether a read may bring something.
-    pub(super) const fn is_readable(&self) -> bool {
+    pub const fn is_readable(&self) -> bool {
         self.is_readable
     }
 
@@ -198,7 +211,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// What waits for the client, made if nothing did.
-    pub(super) fn outbox_mut(&mut self, pool: &mut Pool) -> &mut Outbox {
+    pub fn outbox_mut(&mut self, pool: &mut Pool) -> &mut Outbox {
         self.outbox.get_or_insert_with(|| pool.take_outbox())
     }
 
@@ -213,7 +226,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// The request head asked for an upgrade: from here on these are frames.
-    pub(super) fn open(&mut self, settings: &Settings) {
+    pub fn open(&mut self, settings: &Settings) {
         self.phase = Phase::Open;
         self.pace = Pace::new(settings).map(Box::new);
     }
@@ -256,7 +269,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Reads once, into `receiver` or into the memory of a large frame under way.
-    pub(super) fn read(&mut self, receiver: &mut Receiver, now: Tick) -> ReadEnd {
+    pub fn read(&mut self, receiver: &mut Receiver, now: Tick) -> ReadEnd {
         let result = loop {
             match self.inbound.read_from(&mut self.stream, receiver) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -292,7 +305,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Hands the socket what waits, as far as it takes it in this turn.
-    pub(super) fn flush(&mut self, pool: &mut Pool, now: Tick) -> FlushEnd {
+    pub fn flush(&mut self, pool: &mut Pool, now: Tick) -> FlushEnd {
         if self.wants_write()
             && let Some(outbox) = &mut self.outbox
         {
@@ -347,12 +360,12 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Ends the connection once what waits is written; nothing the client says matters any more.
-    pub(super) fn end(&mut self, now: Tick) {
+    pub fn end(&mut self, now: Tick) {
         self.end_with(now, false, false);
     }
 
     /// Ends it like [`end`](Self::end), knowing that the client will send nothing more.
-    pub(super) fn end_after_input(&mut self, now: Tick) {
+    pub fn end_after_input(&mut self, now: Tick) {
         match &mut self.phase {
             Phase::Ending(ending) => ending.is_input_over = true,
             Phase::Head { .. } | Phase::Open | Phase::Closing(_) => self.end_with(now, true, false),

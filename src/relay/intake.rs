@@ -7,7 +7,7 @@ use log::{debug, info};
 use tungstenite::Utf8Bytes;
 
 use super::connection::Phase;
-use super::frame::{Opcode, ServerHeader};
+use super::frame::Opcode;
 use super::handshake::{
     Progress, Refusal, Upgrade, Verdict, write_health, write_refusal, write_switching_protocols,
 };
@@ -124,19 +124,12 @@ impl<S: Read + Write> Relay<S> {
         let now = self.now.tick;
         let mut messages = 0;
         while let Some(slot) = self.slots.get_mut(id) {
-            let discard = match slot.connection.phase {
-                Phase::Open => false,
-                Phase::Closing(_) => true,
-                Phase::Head { .. } | Phase::Ending(_) => break,
-            };
-            let inbound = &mut slot.connection.inbound;
-            match inbound.next(&mut self.receiver, self.settings.max_message_size, discard) {
+            match slot.connection.next_incoming(&mut self.receiver, self.settings.max_message_size, now) {
                 Ok(Some(incoming)) => {
                     messages += u64::from(matches!(incoming, Incoming::Text(_) | Incoming::Binary(_)));
                     self.take_incoming(id, incoming);
                 }
                 Ok(None) => {
-                    inbound.keep_rest(&mut self.receiver, now);
                     slot.connection.spend(messages, count, now);
                     return;
                 }
@@ -157,11 +150,7 @@ impl<S: Read + Write> Relay<S> {
             }
             Incoming::Ping(payload) => self.pong(id, &payload),
             Incoming::Pong => {}
-            Incoming::Close { code, answer } => {
-                let may_have_more = !self.receiver.bytes().is_empty()
-                    || self.slots.get(id).is_some_and(|slot| slot.connection.is_readable());
-                self.close_from_client(id, code, &answer, may_have_more);
-            }
+            Incoming::Close { code, answer } => self.close_from_client(id, code, &answer),
         }
     }
 
@@ -214,15 +203,9 @@ impl<S: Read + Write> Relay<S> {
     }
 
     fn pong(&mut self, id: ConnectionId, payload: &[u8]) {
-        // Behind the relay's own close frame nothing more is said.
-        if self.slots.get(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Open)) {
-            let header = ServerHeader::new(Opcode::Pong, true, payload.len());
-            self.queue(id, |outbox, pool| {
-                outbox.control(pool, |out| {
-                    out.extend_from_slice(header.as_bytes());
-                    out.extend_from_slice(payload);
-                });
-            });
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.pong(payload, &mut self.pool);
+            self.touch(id);
         }
     }
 

@@ -11,14 +11,14 @@
 //! | [`outbox`], [`inbound`] | what waits for one client, and what has come from it |
 //! | [`session`] | who is whose peer |
 //! | [`effect`], [`counters`] | what the relay asks of its host, and what it tells |
-//! | `connection`, `slots` | one client, from head to close; all of them |
+//! | [`connection`], `slots` | one client, from head to close; all of them |
 //! | `intake`, `parting`, `turn` | the parts of [`Relay`]: what comes in, how it ends, in which order |
 //!
 //! Where to start: [`Relay::handle_turn`], in `turn`. Of the words for an end, a client *leaves* its
 //! session; the relay *closes* a WebSocket, *ends* a stream once what waits is written, *cuts* it
 //! off with what can be written at once, and *removes* the connection.
 
-mod connection;
+pub mod connection;
 pub mod counters;
 pub mod effect;
 pub mod frame;

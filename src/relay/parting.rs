@@ -20,29 +20,16 @@ const ABNORMAL_CLOSURE: u16 = 1006;
 
 impl<S: Read + Write> Relay<S> {
     /// The client closed: answer it, and let the stream end.
-    pub(super) fn close_from_client(
-        &mut self,
-        id: ConnectionId,
-        code: u16,
-        answer: &CloseReason,
-        may_have_more: bool,
-    ) {
-        let is_open = self.slots.get(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Open));
+    pub(super) fn close_from_client(&mut self, id: ConnectionId, code: u16, answer: &CloseReason) {
+        let now = self.now.tick;
         self.leave(id, code);
-        if is_open {
-            self.queue(id, |outbox, _| outbox.push_own(|out| answer.write_frame(out)));
-        }
-        if may_have_more {
-            self.end(id);
-        } else {
-            self.end_after_input(id);
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.answer_close(answer, &self.receiver, &mut self.pool, now);
+            self.touch(id);
         }
     }
 
     /// The client did what the relay does not allow, or was too slow: tell it why and end.
-    ///
-    /// As long as frames can be told apart, it is given the chance to answer the close: behind a
-    /// proxy, it would not get to read it otherwise.
     pub(super) fn fail(
         &mut self,
         id: ConnectionId,
@@ -56,14 +43,10 @@ impl<S: Read + Write> Relay<S> {
         if let Some(error) = error {
             self.tell(id, error);
         }
-        // Behind the relay's own close frame nothing more is said.
-        if self.slots.get(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Open)) {
-            self.close(id, reason, now.after(CLOSE_TIMEOUT));
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.fail(reason, is_framing_intact, &mut self.pool, now);
+            self.touch(id);
         }
-        if !is_framing_intact {
-            self.end(id);
-        }
-        self.touch(id);
     }
 
     /// Ends a connection once what waits for it is written.
