@@ -1,0 +1,214 @@
+//! A client in memory, and the ways in which it sends the bytes of a row.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+
+use apptuner_relay::relay::connection::{Connection, FlushEnd};
+use apptuner_relay::relay::limits::Settings;
+use apptuner_relay::relay::readiness::Readiness;
+use apptuner_relay::relay::time::Tick;
+use bytes::BytesMut;
+
+use crate::echo::Echo;
+use crate::frame::{CLOSE, TEXT, big_endian, close_payload, frame, take_frame};
+
+const NOW: Tick = Tick(1);
+
+/// What a client finds in what it received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    Text(String),
+    Binary(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(u16, String),
+    /// The server will send nothing more.
+    End,
+}
+
+pub(crate) fn text(text: &str) -> Received {
+    Received::Text(text.to_owned())
+}
+
+/// How the connection stands once the bytes of a row are through.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Then {
+    Open,
+    /// The client's close was answered so, and the stream ended.
+    Answered(u16, &'static str),
+    /// The server closes with this code, for what the client did.
+    Refused(u16),
+}
+
+/// The suite's number or our words, what is sent, and what comes back before the end.
+pub(crate) type Row<'a> = (&'a str, Vec<u8>, Vec<Received>, Then);
+
+/// Sizes of the pieces that bytes are sent in. 997 is the suite's, prime, so that it meets no boundary.
+const PIECES: [usize; 3] = [usize::MAX, 1, 997];
+
+/// Sends each row in every way, and requires exactly what it says and then nothing more.
+#[track_caller]
+pub(crate) fn assert_answers(rows: &[Row<'_>]) {
+    for (case, sent, received, then) in rows {
+        for piece in PIECES {
+            let mut client = Client::open();
+            client.send(sent, piece);
+            client.assert_received(received, *then, &format!("{case} in pieces of {piece}"));
+        }
+        let mut client = Client::open();
+        client.send(&[&sent[..], &frame(TEXT, b"behind it")].concat(), usize::MAX);
+        let mut received = received.clone();
+        if let Then::Open = then {
+            received.push(text("behind it"));
+        }
+        client.assert_received(&received, *then, &format!("{case} with a message behind it"));
+    }
+}
+
+/// The stream between a client and the server, seen from the server.
+#[derive(Default)]
+struct Wire {
+    to_server: VecDeque<u8>,
+    is_client_done: bool,
+    from_server: BytesMut,
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.to_server.is_empty() && !self.is_client_done {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        // A short read means that nothing is left, as it does on a socket.
+        self.to_server.make_contiguous();
+        self.to_server.read(buffer)
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.from_server.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+pub(crate) struct Client {
+    echo: Echo,
+    connection: Connection<Wire>,
+    is_over: bool,
+    is_gone: bool,
+}
+
+impl Client {
+    /// A client that has just connected.
+    pub(crate) fn connect(settings: Settings) -> Self {
+        let connection = Connection::new(Wire::default(), &settings, NOW);
+        let mut echo = Echo::default();
+        echo.settings = settings;
+        Self { echo, connection, is_over: false, is_gone: false }
+    }
+
+    /// A client whose handshake is through.
+    pub(crate) fn open() -> Self {
+        Self::opened_with(Settings::default())
+    }
+
+    pub(crate) fn opened_with(settings: Settings) -> Self {
+        let mut client = Self::connect(settings);
+        client.connection.open(&client.echo.settings);
+        client
+    }
+
+    /// Sends bytes in pieces, each of which the server has dealt with before the next one comes.
+    pub(crate) fn send(&mut self, bytes: &[u8], piece: usize) {
+        for piece in bytes.chunks(piece) {
+            self.connection.stream.to_server.extend(piece);
+            self.serve(Readiness::READABLE);
+        }
+    }
+
+    /// Ends the client's side of the stream.
+    pub(crate) fn finish(&mut self) {
+        self.connection.stream.is_client_done = true;
+        self.serve(Readiness { is_read_closed: true, ..Readiness::READABLE });
+    }
+
+    fn serve(&mut self, readiness: Readiness) {
+        if self.is_gone {
+            return;
+        }
+        self.connection.note(readiness);
+        let end = self.echo.serve(&mut self.connection, NOW);
+        self.is_gone = end == FlushEnd::Gone;
+        self.is_over |= matches!(end, FlushEnd::Shut | FlushEnd::Gone);
+    }
+
+    /// What came in HTTP, up to and with the empty line.
+    pub(crate) fn take_head(&mut self) -> String {
+        let received = &mut self.connection.stream.from_server;
+        let end = received.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head") + 4;
+        String::from_utf8(received.split_to(end).to_vec()).expect("ASCII")
+    }
+
+    /// Everything that came since this was last asked, of which nothing may be left unfinished.
+    pub(crate) fn take(&mut self) -> Vec<Received> {
+        let input = &mut self.connection.stream.from_server;
+        let mut received = Vec::new();
+        let mut message: Option<(u8, Vec<u8>)> = None;
+        while let Some(frame) = take_frame(input) {
+            match frame.opcode {
+                0 => message.as_mut().expect("a message to continue").1.extend(&frame.payload),
+                1 | 2 => {
+                    assert_eq!(message.replace((frame.opcode, frame.payload.to_vec())), None);
+                }
+                8 => {
+                    let (code, reason) = frame.payload.split_at(2);
+                    let reason = String::from_utf8(reason.to_vec()).expect("UTF-8");
+                    received.push(Received::Close(u16::try_from(big_endian(code)).unwrap(), reason));
+                }
+                10 => received.push(Received::Pong(frame.payload.to_vec())),
+                opcode => panic!("opcode {opcode}"),
+            }
+            if frame.opcode < 8 && frame.is_final {
+                received.push(match message.take().expect("it was begun") {
+                    (1, payload) => Received::Text(String::from_utf8(payload).expect("UTF-8")),
+                    (_, payload) => Received::Binary(payload),
+                });
+            }
+        }
+        assert!(input.is_empty() && message.is_none(), "an unfinished frame or message");
+        if self.is_over {
+            received.push(Received::End);
+        }
+        received
+    }
+
+    #[track_caller]
+    fn assert_received(mut self, expected: &[Received], then: Then, what: &str) {
+        let mut received = self.take();
+        let end = received.split_off(expected.len().min(received.len()));
+        assert!(received == expected, "{what}: {}", shortened(&received));
+        match (then, &end[..]) {
+            (Then::Answered(code, reason), [Received::Close(got, got_reason), Received::End]) => {
+                assert_eq!((*got, got_reason.as_str()), (code, reason), "{what}");
+            }
+            // Behind a breach of the framing nothing can be told apart.
+            (Then::Open, []) | (Then::Refused(1002), [Received::Close(1002, _), Received::End]) => {}
+            // Here it can be, and the client may answer.
+            (Then::Refused(code), [Received::Close(got, _)]) if *got == code && code != 1002 => {
+                self.send(&frame(CLOSE, &close_payload(code, "")), usize::MAX);
+                assert_eq!(self.take(), [Received::End], "{what}: the client's answer ends it");
+            }
+            _ => panic!("{what}: {then:?}, but {}", shortened(&end)),
+        }
+        self.finish();
+        assert!(self.is_gone, "{what}: the client ends the stream, and is gone");
+        assert_eq!(self.take(), [Received::End], "{what}: nothing more comes");
+    }
+}
+
+fn shortened(received: &[Received]) -> String {
+    format!("{received:?}").chars().take(300).collect()
+}

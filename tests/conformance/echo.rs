@@ -1,0 +1,93 @@
+//! An echo over the relay's own connections: whatever message a client sends, it gets back.
+//!
+//! Everything between the stream and the message is the relay's code, which answers pings, closes
+//! and breaches as it does there. Timeouts are not kept: nobody here is slow.
+
+use std::io::{Read, Write};
+
+use apptuner_relay::relay::connection::{Connection, FlushEnd, Phase, ReadEnd};
+use apptuner_relay::relay::frame::Opcode;
+use apptuner_relay::relay::handshake::{
+    Progress, Verdict, write_health, write_refusal, write_switching_protocols,
+};
+use apptuner_relay::relay::inbound::{Incoming, Receiver, Refused};
+use apptuner_relay::relay::limits::Settings;
+use apptuner_relay::relay::outbox::Pool;
+use apptuner_relay::relay::time::Tick;
+
+/// What all connections share, as those of a relay do.
+#[derive(Default)]
+pub(crate) struct Echo {
+    pub(crate) settings: Settings,
+    receiver: Receiver,
+    pool: Pool,
+}
+
+impl Echo {
+    /// Reads what a connection has, echoes it, and writes what the stream takes. What the flush
+    /// asks for, if it is not `Idle`, is the host's to do.
+    pub(crate) fn serve<S: Read + Write>(&mut self, connection: &mut Connection<S>, now: Tick) -> FlushEnd {
+        loop {
+            while connection.is_readable() {
+                match connection.read(&mut self.receiver, now) {
+                    ReadEnd::Bytes(_) => self.take_in(connection, now),
+                    ReadEnd::Blocked => {}
+                    ReadEnd::Ended => connection.end_after_input(now),
+                    ReadEnd::Failed => return FlushEnd::Gone,
+                }
+            }
+            match connection.flush(&mut self.pool, now) {
+                FlushEnd::More => {}
+                // A write that fails leaves it to the next read to tell.
+                FlushEnd::Idle if connection.is_readable() => {}
+                end @ (FlushEnd::Idle | FlushEnd::Shut | FlushEnd::Gone) => return end,
+            }
+        }
+    }
+
+    fn take_in<S: Read + Write>(&mut self, connection: &mut Connection<S>, now: Tick) {
+        if let Phase::Head { reader, .. } = &mut connection.phase {
+            let Progress::Done { consumed, verdict } = reader.push(self.receiver.bytes()) else { return };
+            self.receiver.consume(consumed);
+            self.answer(connection, verdict, now);
+        }
+        loop {
+            match connection.next_incoming(&mut self.receiver, self.settings.max_message_size, now) {
+                Ok(Some(incoming)) => self.echo(connection, incoming, now),
+                Ok(None) => return,
+                Err(Refused { reason, is_framing_intact, .. }) => {
+                    connection.fail(&reason, is_framing_intact, &mut self.pool, now);
+                }
+            }
+        }
+    }
+
+    fn answer<S: Read + Write>(&mut self, connection: &mut Connection<S>, verdict: Verdict, now: Tick) {
+        let pool = &mut self.pool;
+        let outbox = connection.outbox_mut(pool);
+        match verdict {
+            Verdict::Upgrade(upgrade) => {
+                outbox.reply(pool, |out| write_switching_protocols(&upgrade, out));
+                return connection.open(&self.settings);
+            }
+            Verdict::Health { head_only } => outbox.reply(pool, |out| write_health("{}", head_only, out)),
+            Verdict::Refuse { refusal, head_only } => {
+                outbox.reply(pool, |out| write_refusal(refusal, head_only, out));
+            }
+        }
+        connection.end(now);
+    }
+
+    fn echo<S: Read + Write>(&mut self, connection: &mut Connection<S>, incoming: Incoming, now: Tick) {
+        let pool = &mut self.pool;
+        match incoming {
+            Incoming::Text(text) => connection.outbox_mut(pool).push_message(pool, Opcode::Text, text.into()),
+            Incoming::Binary(payload) => {
+                connection.outbox_mut(pool).push_message(pool, Opcode::Binary, payload);
+            }
+            Incoming::Ping(payload) => connection.pong(&payload, pool),
+            Incoming::Pong => {}
+            Incoming::Close { answer, .. } => connection.answer_close(&answer, &self.receiver, pool, now),
+        }
+    }
+}
