@@ -1,0 +1,85 @@
+//! The echo server that the Autobahn|Testsuite tries; see `run` beside it.
+//!
+//! Prints its address, and serves any number of clients until it is killed.
+#![allow(clippy::print_stdout, reason = "its address is what the caller waits for")]
+
+use std::io;
+use std::net::Shutdown;
+
+use apptuner_relay::clock::Clock;
+use apptuner_relay::relay::connection::{Connection, FlushEnd};
+use apptuner_relay::relay::readiness::Readiness;
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Registry, Token};
+use slab::Slab;
+
+use echo::Echo;
+
+#[path = "../conformance/echo.rs"]
+mod echo;
+
+const LISTENER: Token = Token(usize::MAX);
+
+fn main() -> io::Result<()> {
+    let mut poll = Poll::new()?;
+    let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    println!("ws://{}/desktop/autobahn", listener.local_addr()?);
+
+    let mut server = Server { clock: Clock::start(), echo: Echo::default(), connections: Slab::new() };
+    let mut events = Events::with_capacity(64);
+    loop {
+        poll.poll(&mut events, None)?;
+        for event in &events {
+            if event.token() == LISTENER {
+                server.accept(&listener, poll.registry())?;
+            } else {
+                server.serve(event);
+            }
+        }
+    }
+}
+
+struct Server {
+    clock: Clock,
+    echo: Echo,
+    connections: Slab<Connection<TcpStream>>,
+}
+
+impl Server {
+    fn accept(&mut self, listener: &TcpListener, registry: &Registry) -> io::Result<()> {
+        loop {
+            match listener.accept() {
+                Ok((mut stream, _)) => {
+                    let slot = self.connections.vacant_entry();
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    registry.register(&mut stream, Token(slot.key()), interest)?;
+                    slot.insert(Connection::new(stream, &self.echo.settings, self.clock.now().tick));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// An event may be meant for a connection that is gone: to the one in its place it is spurious.
+    fn serve(&mut self, event: &Event) {
+        let slot = event.token().0;
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        connection.note(Readiness {
+            is_readable: event.is_readable(),
+            is_writable: event.is_writable(),
+            is_read_closed: event.is_read_closed(),
+            is_failed: event.is_error() || event.is_write_closed(),
+        });
+        match self.echo.serve(connection, self.clock.now().tick) {
+            FlushEnd::Idle | FlushEnd::More => {}
+            FlushEnd::Shut => {
+                // A stream that cannot be shut down has failed, which an event will tell.
+                let _ = connection.stream.shutdown(Shutdown::Write);
+            }
+            FlushEnd::Gone => drop(self.connections.remove(slot)),
+        }
+    }
+}
