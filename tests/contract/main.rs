@@ -13,12 +13,14 @@ mod answer;
 mod client;
 mod frame;
 mod harness;
+// Reads processor times from /proc.
+#[cfg(target_os = "linux")]
+mod processor;
 
 mod http;
 mod messages;
 mod pressure;
 mod process;
-// Reads processor times from /proc.
 #[cfg(target_os = "linux")]
 mod rest;
 mod session_life;

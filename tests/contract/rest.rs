@@ -2,37 +2,13 @@
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::thread;
-use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::client::Client;
 use crate::frame::{BINARY, PING, TEXT, frame};
 use crate::harness::Relay;
-
-/// Time for what was set in motion to come to rest, and then to be watched.
-const SETTLING: Duration = Duration::from_millis(300);
-const WATCHED: Duration = Duration::from_millis(700);
-/// Hundredths of a second of processor time allowed meanwhile; a busy loop takes some 70.
-const RESTING_TICKS_MAX: u64 = 25;
-
-/// Requires that the relay uses hardly any processor time from here on.
-fn assert_rests(relay: &Relay) {
-    thread::sleep(SETTLING);
-    let before = processor_ticks(relay.process_id());
-    thread::sleep(WATCHED);
-    let used = processor_ticks(relay.process_id()) - before;
-    assert!(used <= RESTING_TICKS_MAX, "{used} hundredths of a second in {WATCHED:?}");
-}
-
-/// User and system time so far, in hundredths of a second (`proc_pid_stat(5)`, fields 14 and 15).
-fn processor_ticks(process_id: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{process_id}/stat")).unwrap();
-    let (_, behind_name) = stat.rsplit_once(')').unwrap();
-    let fields: Vec<_> = behind_name.split_whitespace().collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-}
+use crate::processor::assert_rests;
 
 /// A session whose mobile has a large message waiting of which it took no more than the start.
 fn stuffed(relay: &Relay) -> (Client, Client) {
