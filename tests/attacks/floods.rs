@@ -1,0 +1,84 @@
+//! Clients that send without end, and do not read what they get for it.
+
+use std::io::Read;
+use std::net::TcpStream;
+
+use socket2::{Domain, Socket, Type};
+
+use crate::bystanders::Bystanders;
+use crate::client::{Client, patient};
+use crate::footprint::{Footprint, MIB, quiet_relay};
+use crate::frame::{BINARY, PING, TEXT, frame};
+use crate::harness::Relay;
+use crate::processor::assert_rests;
+
+/// What one client that does not read may cost: the high-water mark, what is under way to it, and what the
+/// allocator makes of both.
+const UNREAD_BYTES_MAX: u64 = 3 * MIB;
+
+/// A connection on which the kernel takes as little as it can for a client that does not read.
+fn narrowest_tcp(relay: &Relay) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(1).unwrap();
+    socket.connect(&relay.address.into()).unwrap();
+    patient(socket.into())
+}
+
+/// Sends `frames` until the relay reads no more, and requires that this costs nobody anything.
+fn assert_flood_stops(relay: &Relay, flooding: &mut Client, frames: &[u8]) {
+    let mut bystanders = Bystanders::join(relay);
+    let before = Footprint::of(relay);
+    flooding.flood(|_| frames.to_vec());
+    bystanders.are_served();
+    before.assert_memory_grew_at_most(UNREAD_BYTES_MAX);
+}
+
+/// CVE-2019-9512 (HTTP/2: the answers to a flood of pings are queued without end).
+#[test]
+fn pings_whose_pongs_are_not_read_are_no_longer_read_themselves() {
+    let relay = quiet_relay(&[]);
+    let mut mobile = Client::join(relay.narrow_tcp(), "mobile", "abc");
+    assert_flood_stops(&relay, &mut mobile, &frame(PING, &[0; 125]).repeat(1000));
+    assert_rests(&relay);
+}
+
+/// CVE-2019-9514 and CVE-2019-9515 (HTTP/2: so are those to whatever else must be answered). Seven bytes ask
+/// for more than a hundred.
+#[test]
+fn messages_whose_errors_are_not_read_are_no_longer_read_themselves() {
+    for text in [&b"?"[..], b"1"] {
+        let relay = quiet_relay(&[]);
+        let mut mobile = Client::join(relay.narrow_tcp(), "mobile", "abc");
+        assert_flood_stops(&relay, &mut mobile, &frame(TEXT, text).repeat(1000));
+    }
+}
+
+/// HarperFast/harper#1566 and zaphoyd/websocketpp#477 (what waits for a slow reader grows without end).
+#[test]
+fn messages_that_their_peer_does_not_read_are_no_longer_read_either() {
+    for payload_bytes in [100, 20_000] {
+        let relay = quiet_relay(&[]);
+        let (mut desktop, _mobile) = relay.pair_with_narrow_mobile("abc");
+        let count = 200_000 / payload_bytes;
+        assert_flood_stops(&relay, &mut desktop, &frame(BINARY, &vec![0; payload_bytes]).repeat(count));
+    }
+}
+
+/// CVE-2019-9511 and CVE-2019-9517 (HTTP/2: a reader of single bytes, and a window that is all but shut).
+#[test]
+fn reader_of_single_bytes_through_the_smallest_window_costs_nobody_else() {
+    let relay = quiet_relay(&[]);
+    let mut bystanders = Bystanders::join(&relay);
+    let mut desktop = relay.join("desktop", "abc");
+    let mobile = Client::join_peer(narrowest_tcp(&relay), "mobile", "abc", &mut desktop);
+    desktop.flood(|_| frame(BINARY, &[0; 1000]).repeat(60));
+
+    let before = Footprint::of(&relay);
+    let mut reader = mobile.writer();
+    for _ in 0..200 {
+        (0..100).for_each(|_| reader.read_exact(&mut [0]).unwrap());
+        bystanders.are_served();
+    }
+    before.assert_took_at_most(2);
+    before.assert_memory_grew_at_most(MIB);
+}

@@ -1,0 +1,73 @@
+//! What an attack costs the relay: memory, processor time, descriptors.
+
+use std::fs;
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::harness::Relay;
+use crate::processor::processor_ticks;
+
+const KIB: u64 = 1024;
+pub(crate) const MIB: u64 = 1024 * KIB;
+
+/// A relay that logs its start and stop alone: what it logs is not to be part of what an attack costs.
+pub(crate) fn quiet_relay(flags: &[&str]) -> Relay {
+    Relay::start_with(flags, &[("RUST_LOG", "")])
+}
+
+/// As many connections as wanted, if the limit on open files allows: other tests run beside this one.
+pub(crate) fn connections_allowed(wanted: usize) -> usize {
+    apptuner_relay::raise_file_limit().unwrap();
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let count = wanted.min(usize::try_from(limit).unwrap_or(usize::MAX) / 4);
+    if count < wanted {
+        eprintln!("only {count} connections of {wanted}: the limit on open files is {limit}");
+    }
+    count
+}
+
+/// What a relay had taken of its machine when an attack began.
+pub(crate) struct Footprint<'a> {
+    relay: &'a Relay,
+    processor_ticks: u64,
+    memory_peak_bytes: u64,
+}
+
+impl<'a> Footprint<'a> {
+    pub(crate) fn of(relay: &'a Relay) -> Self {
+        Self { relay, processor_ticks: processor_ticks(relay), memory_peak_bytes: memory_peak_bytes(relay) }
+    }
+
+    /// Hundredths of a second of processor time since.
+    pub(crate) fn processor_ticks(&self) -> u64 {
+        processor_ticks(self.relay) - self.processor_ticks
+    }
+
+    /// Requires that the relay has at no time held `bytes` more than ever before.
+    #[track_caller]
+    pub(crate) fn assert_memory_grew_at_most(&self, bytes: u64) {
+        let grown = memory_peak_bytes(self.relay) - self.memory_peak_bytes;
+        eprintln!("memory: {} KiB of {} KiB", grown / KIB, bytes / KIB);
+        assert!(grown <= bytes, "{} KiB more, of {} KiB allowed", grown / KIB, bytes / KIB);
+    }
+
+    /// Requires that the relay has used no more than `seconds` of processor time.
+    #[track_caller]
+    pub(crate) fn assert_took_at_most(&self, seconds: u64) {
+        let ticks = self.processor_ticks();
+        eprintln!("processor: {ticks} of {}", seconds * 100);
+        assert!(ticks <= seconds * 100, "{ticks} hundredths of a second, of {seconds} s allowed");
+    }
+}
+
+/// The most memory it ever had: `VmHWM` of `proc_pid_status(5)`.
+fn memory_peak_bytes(relay: &Relay) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", relay.process_id())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * KIB
+}
+
+/// How many files the relay has open.
+pub(crate) fn descriptors(relay: &Relay) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", relay.process_id())).unwrap().count()
+}

@@ -1,0 +1,35 @@
+//! Attacks on the real binary, each after a published weakness of a server of its kind. The contract says
+//! what is allowed; these tests, that insisting on it costs neither the relay nor anybody else anything.
+// Memory, processor time and descriptors are read from /proc.
+#![cfg(target_os = "linux")]
+#![allow(clippy::disallowed_methods, reason = "real sockets live in real time")]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test that meets the unexpected fails by panicking, and then prints the relay's log"
+)]
+#![allow(dead_code, reason = "some of what is shared serves only the tests of the contract")]
+
+#[path = "../contract/answer.rs"]
+mod answer;
+#[path = "../contract/client.rs"]
+mod client;
+#[path = "../contract/frame.rs"]
+mod frame;
+#[path = "../contract/harness.rs"]
+mod harness;
+#[path = "../contract/processor.rs"]
+mod processor;
+
+mod bystanders;
+mod footprint;
+
+mod connections;
+mod floods;
+mod fragments;
+mod frames;
+mod heads;
+mod json;
