@@ -234,18 +234,20 @@ impl<S: Read + Write> Connection<S> {
     /// Whether the client may neither be judged for its silence nor be read, given what waits for
     /// its peer.
     ///
-    /// Once the end of the stream is known to lie ahead, only a peer with far too much waiting
-    /// holds the reading back: what can still come is what the kernel holds already, and the
-    /// client's end is to be noticed.
+    /// Once the end of the stream is known to lie ahead, a peer holds the reading back only with far
+    /// too much waiting: what can still come is what the kernel holds already, and the client's end
+    /// is to be noticed. Its own replies, which may be many times what it sends, hold it back still.
     pub(super) fn is_held(&self, peer: Option<&Outbox>, now: Tick) -> bool {
         if !matches!(self.phase, Phase::Open) {
             return false;
+        }
+        if self.outbox().is_some_and(Outbox::are_replies_congested) {
+            return true;
         }
         if self.is_read_closed {
             return peer.is_some_and(Outbox::is_queue_overfull);
         }
         peer.is_some_and(Outbox::is_queue_congested)
-            || self.outbox().is_some_and(Outbox::are_replies_congested)
             || self.pace.as_ref().is_some_and(|pace| now < pace.resumes_at())
     }
 

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use socket2::{Domain, Socket, Type};
 
 use crate::bystanders::Bystanders;
-use crate::client::{Client, patient};
+use crate::client::{Client, Received, patient};
 use crate::footprint::{Footprint, MIB, quiet_relay};
 use crate::frame::{BINARY, PING, TEXT, frame};
 use crate::harness::Relay;
@@ -50,6 +50,34 @@ fn messages_whose_errors_are_not_read_are_no_longer_read_themselves() {
         let relay = quiet_relay(&[]);
         let mut mobile = Client::join(relay.narrow_tcp(), "mobile", "abc");
         assert_flood_stops(&relay, &mut mobile, &frame(TEXT, text).repeat(1000));
+    }
+}
+
+/// The same behind the end of the client's stream, where reading on is meant to reach that end soon.
+#[test]
+fn end_of_a_stream_does_not_let_unread_errors_pile_up() {
+    let relay = quiet_relay(&[]);
+    let mut bystanders = Bystanders::join(&relay);
+    let mut clients = Vec::new();
+    let before = Footprint::of(&relay);
+    for id in 0..4 {
+        let mut mobile = Client::join(relay.narrow_tcp(), "mobile", &id.to_string());
+        // The faster it was read, the more the kernel holds for the relay.
+        for _ in 0..16 {
+            mobile.send(BINARY, &vec![0; 1 << 20]);
+            mobile.expect_error("peer_not_connected", "Desktop not connected");
+        }
+        mobile.send_raw(&frame(TEXT, b"?").repeat(50_000));
+        mobile.finish_sending();
+        clients.push(mobile);
+        bystanders.are_served();
+    }
+    assert_rests(&relay);
+    before.assert_memory_grew_at_most(4 * UNREAD_BYTES_MAX);
+    // Whoever reads after all gets every one.
+    for client in &mut clients {
+        (0..50_000).for_each(|_| assert_eq!(client.receive_system()["code"], "invalid_json"));
+        client.expect(&Received::End);
     }
 }
 

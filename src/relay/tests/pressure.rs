@@ -173,6 +173,24 @@ fn clients_that_end_their_streams_do_not_pile_up_messages_without_bound() {
 }
 
 #[test]
+fn a_client_that_ends_its_stream_does_not_pile_up_replies_without_bound_and_gets_every_one_if_it_reads() {
+    let mut world = World::quiet();
+    let desktop = world.join(Desktop, "a");
+    world.set_room(&desktop, 0);
+    let sent = 100_000;
+    world.queue(&desktop, &frame(0x81, b"?").repeat(sent));
+    world.close_tcp(&desktop);
+    assert!(world.unread(&desktop) > 6 * sent, "{} unread", world.unread(&desktop));
+    assert!(!world.is_gone(&desktop));
+    world.set_room(&desktop, usize::MAX);
+    let received = world.take(&desktop);
+    let is_error = |one: &&Received| matches!(one, Received::Text(text) if text.contains("invalid_json"));
+    assert_eq!(received.iter().filter(is_error).count(), sent);
+    assert!(world.is_gone(&desktop));
+    world.expect_empty_in_the_end();
+}
+
+#[test]
 fn a_sender_held_back_for_a_client_that_leaves_or_is_replaced_is_read_again() {
     for replaced in [true, false] {
         let mut world = World::quiet();
