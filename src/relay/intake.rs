@@ -14,7 +14,7 @@ use super::handshake::{
 use super::ids::ConnectionId;
 use super::inbound::{Incoming, Refused};
 use super::limits::LINGER_BYTES_MAX;
-use super::message::{ClientError, Logged, SystemMessage, check_json, check_json_and_type};
+use super::message::{ClientError, CloseReason, Logged, SystemMessage, check_json, check_json_and_type};
 use super::outbox::{Outbox, Pool};
 use super::slots::Membership;
 use super::{MESSAGES, Relay};
@@ -221,10 +221,15 @@ impl<S: Read + Write> Relay<S> {
         self.queue(id, |outbox, pool| outbox.reply(pool, |out| message.write_frame(now, out)));
     }
 
-    /// Tells a client news of its peer, in their place among the peer's messages.
+    /// Tells a client news of its peer, in their place among the peer's messages; one that has left too many
+    /// of them unread is closed instead.
     pub(super) fn notify(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
         let now = self.now.unix_millis;
         self.queue(id, |outbox, _| outbox.push_own(|out| message.write_frame(now, out)));
+        let outbox = self.slots.get(id).and_then(|slot| slot.connection.outbox());
+        if outbox.is_some_and(Outbox::is_queue_full_of_notices) {
+            self.fail(id, &CloseReason::NoticesUnread, None, true);
+        }
     }
 
     /// Puts something into a client's outbox, to be written at the end of the turn.

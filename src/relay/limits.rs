@@ -48,6 +48,10 @@ pub const LOW_WATER_BYTES: usize = HIGH_WATER_BYTES / 2;
 /// nothing it sent is lost, unless more than this waits for its peer.
 pub const OVERFULL_BYTES: usize = 8 * HIGH_WATER_BYTES;
 
+/// Notices of its peer's coming and going that may wait for a client. Neither water mark stops them, for it is
+/// other connections that cause them; a client that leaves more of them unread is closed.
+pub const NOTICES_WAITING_MAX: usize = 1000;
+
 /// Small messages that wait stand in buffers of at most this size, so that memory comes back in
 /// pieces as they leave.
 pub const RUN_BYTES_MAX: usize = 64 * KIB;

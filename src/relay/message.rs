@@ -8,6 +8,7 @@
 //! | a header or close frame against RFC 6455 | | close 1002 |
 //! | text or close reason that is not UTF-8 | | close 1007 |
 //! | silent, takes nothing, or a message does not arrive in time | | close 1001 |
+//! | leaves too many notices unread | | close 1013 |
 //!
 //! That memory for a message cannot be had is the relay's own trouble: close 1013.
 //!
@@ -144,6 +145,8 @@ pub enum CloseReason {
     TooLarge,
     /// The relay has no room for the message now.
     NoRoom,
+    /// Too many notices waited for the client.
+    NoticesUnread,
 }
 
 impl CloseReason {
@@ -157,7 +160,7 @@ impl CloseReason {
             Self::Protocol(_) => 1002,
             Self::NotUtf8 => 1007,
             Self::TooLarge => 1009,
-            Self::NoRoom => 1013,
+            Self::NoRoom | Self::NoticesUnread => 1013,
         }
     }
 
@@ -175,6 +178,7 @@ impl CloseReason {
             Self::NotUtf8 => b"Text must be UTF-8",
             Self::TooLarge => b"Message too large",
             Self::NoRoom => b"No room for this message now",
+            Self::NoticesUnread => b"Too many notices left unread",
         }
     }
 

@@ -18,8 +18,8 @@ use bytes::Bytes;
 
 use super::frame::{Opcode, ServerHeader};
 use super::limits::{
-    HIGH_WATER_BYTES, LOW_WATER_BYTES, OVERFULL_BYTES, RUN_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX,
-    SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX,
+    HIGH_WATER_BYTES, LOW_WATER_BYTES, NOTICES_WAITING_MAX, OVERFULL_BYTES, RUN_BYTES_MAX,
+    SMALL_MESSAGE_BYTES_MAX, SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX,
 };
 use item::{Item, Large, Run, Slices};
 
@@ -107,6 +107,8 @@ pub struct Outbox {
     front_taken: usize,
     queued_bytes: usize,
     queued_messages: u64,
+    /// Notices in the queue, and the close if there is one.
+    queued_own: usize,
     is_queue_congested: bool,
     are_replies_congested: bool,
     /// Since the socket last took everything, it has refused some.
@@ -171,6 +173,12 @@ impl Outbox {
     #[must_use]
     pub const fn is_queue_overfull(&self) -> bool {
         self.queued_messages > 1 && self.queued_bytes > OVERFULL_BYTES
+    }
+
+    /// Whether more notices wait than a client may leave unread.
+    #[must_use]
+    pub const fn is_queue_full_of_notices(&self) -> bool {
+        self.queued_own > NOTICES_WAITING_MAX
     }
 
     /// Whether the client's own reading must pause, because it does not take the replies to what
@@ -251,6 +259,7 @@ impl Outbox {
         let mut frame = Vec::new();
         write_frame(&mut frame);
         self.queued_bytes += frame.len();
+        self.queued_own += 1;
         self.queue.push_back(Item::Own(frame));
         self.mark();
     }
@@ -279,6 +288,7 @@ impl Outbox {
         self.front_taken = 0;
         self.queued_bytes = 0;
         self.queued_messages = 0;
+        self.queued_own = 0;
         self.mark();
         waiting
     }
@@ -405,8 +415,10 @@ impl Outbox {
             self.queued_messages -= front.advance_to(self.front_taken);
             if self.front_taken == wire_len {
                 self.front_taken = 0;
-                if let Some(Item::Run(run)) = self.queue.pop_front() {
-                    pool.give_buffer(run.bytes);
+                match self.queue.pop_front() {
+                    Some(Item::Run(run)) => pool.give_buffer(run.bytes),
+                    Some(Item::Own(_)) => self.queued_own -= 1,
+                    Some(Item::Large(_)) | None => {}
                 }
             }
         }

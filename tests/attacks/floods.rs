@@ -110,3 +110,22 @@ fn reader_of_single_bytes_through_the_smallest_window_costs_nobody_else() {
     before.assert_took_at_most(2);
     before.assert_memory_grew_at_most(MIB);
 }
+
+/// HarperFast/harper#1566 for what the relay itself says: a peer that comes and goes is news each time.
+#[test]
+fn client_that_reads_none_of_thousands_of_notices_is_closed() {
+    let relay = quiet_relay(&[]);
+    let mut bystanders = Bystanders::join(&relay);
+    let mut mobile = Client::join(narrowest_tcp(&relay), "mobile", "abc");
+    let before = Footprint::of(&relay);
+    let is_mobile_there = |_: &usize| {
+        let mut desktop = relay.join("desktop", "abc");
+        desktop.send_close(1000, "");
+        desktop.receive() != Received::Close(1000, String::new())
+    };
+    let desktops = (0..10_000).take_while(is_mobile_there).count();
+    assert!(desktops < 10_000, "20,000 notices, and no end");
+    bystanders.are_served();
+    before.assert_memory_grew_at_most(MIB);
+    while !matches!(mobile.receive(), Received::Close(1013, _)) {}
+}

@@ -94,7 +94,7 @@ fn drain(outbox: &mut Outbox, pool: &mut Pool) -> Vec<u8> {
     let mut socket = Socket::with_room(usize::MAX);
     let (_, end) = outbox.write_to(&mut socket, pool, usize::MAX).unwrap();
     assert_eq!(end, WriteEnd::Drained);
-    assert_eq!((outbox.queued_messages, outbox.queued_bytes), (0, 0));
+    assert_eq!((outbox.queued_messages, outbox.queued_bytes, outbox.queued_own), (0, 0, 0));
     socket.taken
 }
 

@@ -1,9 +1,11 @@
 //! What happens when somebody does not read.
 
 use super::super::ids::ClientType::{Desktop, Mobile};
-use super::super::limits::{HIGH_WATER_BYTES, OVERFULL_BYTES, READ_BYTES_PER_TURN, Settings};
+use super::super::limits::{
+    HIGH_WATER_BYTES, NOTICES_WAITING_MAX, OVERFULL_BYTES, READ_BYTES_PER_TURN, Settings,
+};
 use super::super::readiness::Readiness;
-use super::world::{Client, Received, World, frame, system, text};
+use super::world::{Client, Received, World, frame, system, text, upgrade};
 
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -187,6 +189,38 @@ fn a_client_that_ends_its_stream_does_not_pile_up_replies_without_bound_and_gets
     let is_error = |one: &&Received| matches!(one, Received::Text(text) if text.contains("invalid_json"));
     assert_eq!(received.iter().filter(is_error).count(), sent);
     assert!(world.is_gone(&desktop));
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn a_client_that_leaves_a_thousand_notices_unread_is_closed_with_the_next_and_its_peer_told() {
+    let mut world = World::quiet();
+    let mobile = world.join(Mobile, "a");
+    world.set_room(&mobile, 0);
+    for _ in 0..NOTICES_WAITING_MAX / 2 {
+        let desktop = world.join(Desktop, "a");
+        world.reset(&desktop);
+    }
+    let desktop = world.connect();
+    world.send(&desktop, &upgrade(Desktop, "a"));
+    let connected = system(r#""type":"mobile_connected""#);
+    let disconnected = system(r#""type":"mobile_disconnected""#);
+    assert_eq!(world.take(&desktop)[2..], [connected, disconnected]);
+    world.set_room(&mobile, usize::MAX);
+    let close = Received::Close(1013, "Too many notices left unread".to_owned());
+    assert_eq!(world.take(&mobile), [close]);
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn a_client_that_reads_its_notices_may_have_any_number_of_them() {
+    let mut world = World::quiet();
+    let mobile = world.join(Mobile, "a");
+    for _ in 0..NOTICES_WAITING_MAX {
+        let desktop = world.join(Desktop, "a");
+        world.reset(&desktop);
+    }
+    assert_eq!(world.take(&mobile).len(), 2 * NOTICES_WAITING_MAX);
     world.expect_empty_in_the_end();
 }
 
