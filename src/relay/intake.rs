@@ -16,6 +16,7 @@ use super::inbound::{Incoming, Refused};
 use super::limits::LINGER_BYTES_MAX;
 use super::message::{ClientError, CloseReason, Logged, SystemMessage, check_json, check_json_and_type};
 use super::outbox::{Outbox, Pool};
+use super::session::SessionsFull;
 use super::slots::Membership;
 use super::{MESSAGES, Relay};
 
@@ -87,7 +88,12 @@ impl<S: Read + Write> Relay<S> {
     fn admit(&mut self, id: ConnectionId, upgrade: &Upgrade) {
         let client_type = upgrade.client_type;
         let session_id = &upgrade.session_id;
-        let Ok(joined) = self.sessions.join(session_id, client_type, id, self.now.tick) else {
+        let now = self.now.tick;
+        let joined = self.sessions.join(session_id, client_type, id, now).or_else(|SessionsFull| {
+            self.end_longest_empty_session();
+            self.sessions.join(session_id, client_type, id, now)
+        });
+        let Ok(joined) = joined else {
             self.refuse(id, Refusal::ConnectionLimit, false);
             return;
         };

@@ -4,8 +4,11 @@
 //! | --- | --- |
 //! | after the session timeout | the last application message or join |
 //! | after the reconnect window | the moment its last client left |
+//!
+//! An empty session holds nothing that a client could miss: where there is no room for another one,
+//! the session that has been empty for longest ends sooner.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher, DefaultHasher, Hasher};
 use std::time::Duration;
 
@@ -18,8 +21,8 @@ use super::wheel::TimerKey;
 /// Names a session for as long as it lives; cheaper than its ID.
 ///
 /// Whoever keeps one gives it up when the session is removed: a connection leaves first, and the
-/// session's timer is what removes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// session's timer is what removes it, or is cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionKey(u32);
 
 /// One pair of clients.
@@ -64,7 +67,7 @@ pub enum Left {
     Gone(Option<ConnectionId>),
 }
 
-/// The session limit is reached; nothing was changed.
+/// The session limit is reached; nothing was changed. [`Sessions::remove_longest_empty`] may help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionsFull;
 
@@ -73,6 +76,8 @@ pub struct SessionsFull;
 pub struct Sessions {
     by_id: HashMap<SessionId, SessionKey, KeyedHash>,
     slots: Slab<Session>,
+    /// Those without a client, and since when.
+    empty: BTreeSet<(Tick, SessionKey)>,
     max: usize,
     session_timeout: Duration,
     reconnect_window: Duration,
@@ -86,6 +91,7 @@ impl Sessions {
         Self {
             by_id: HashMap::with_hasher(KeyedHash(seed)),
             slots: Slab::new(),
+            empty: BTreeSet::new(),
             max: max.min(u32::MAX as usize),
             session_timeout,
             reconnect_window,
@@ -130,7 +136,9 @@ impl Sessions {
         };
         let session = self.slots.get_mut(key.0 as usize).ok_or(SessionsFull)?;
         session.last_activity = now;
-        session.empty_since = None;
+        if let Some(since) = session.empty_since.take() {
+            self.empty.remove(&(since, key));
+        }
         let replaced = session.client_mut(client_type).replace(connection);
         Ok(Joined { session: key, replaced, peer: session.client(client_type.peer()) })
     }
@@ -168,6 +176,7 @@ impl Sessions {
         let peer = session.client(client_type.peer());
         if peer.is_none() {
             session.empty_since = Some(now);
+            self.empty.insert((now, key));
         }
         Left::Gone(peer)
     }
@@ -201,7 +210,16 @@ impl Sessions {
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
         let session = self.slots.try_remove(key.0 as usize)?;
         self.by_id.remove(&session.id);
+        if let Some(since) = session.empty_since {
+            self.empty.remove(&(since, key));
+        }
         Some(session)
+    }
+
+    /// Ends the session that has been empty for longest, to make room for another.
+    pub fn remove_longest_empty(&mut self) -> Option<Session> {
+        let &(_, key) = self.empty.first()?;
+        self.remove(key)
     }
 
     /// How many clients all sessions have. Walks them: for checks.
@@ -216,6 +234,7 @@ impl Sessions {
     /// Ends all sessions.
     pub fn clear(&mut self) -> impl Iterator<Item = Session> {
         self.by_id.clear();
+        self.empty.clear();
         std::mem::take(&mut self.slots).into_iter().map(|(_, session)| session)
     }
 }
@@ -324,6 +343,26 @@ mod tests {
             Some((Tick(33 * MINUTE), Expiry::Inactive)),
             "inactive before the window is over"
         );
+    }
+
+    #[test]
+    fn the_session_empty_for_longest_makes_room_and_one_with_a_client_never_does() {
+        let mut all = sessions(3);
+        let join = |all: &mut Sessions, name: &str, now| {
+            all.join(&id(name), DESKTOP, connection(1), Tick(now)).map(|joined| joined.session)
+        };
+        let [first, second, _third] = ["a", "b", "c"].map(|name| join(&mut all, name, 0).unwrap());
+        assert!(all.remove_longest_empty().is_none());
+        all.leave(second, DESKTOP, connection(1), Tick(1));
+        all.leave(first, DESKTOP, connection(1), Tick(2));
+        join(&mut all, "b", 3).unwrap();
+        all.leave(second, DESKTOP, connection(1), Tick(4));
+        assert_eq!(join(&mut all, "d", 5), Err(SessionsFull));
+        assert_eq!(all.remove_longest_empty().unwrap().id, id("a"));
+        assert!(join(&mut all, "d", 5).is_ok());
+        assert_eq!(all.remove_longest_empty().unwrap().id, id("b"));
+        assert!(all.remove_longest_empty().is_none() && all.empty.is_empty());
+        assert_eq!(all.len(), 2);
     }
 
     #[test]

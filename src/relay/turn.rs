@@ -188,6 +188,16 @@ impl<S: Read + Write> Relay<S> {
         self.close_session(&session);
     }
 
+    /// Makes room for another session.
+    pub(super) fn end_longest_empty_session(&mut self) {
+        let Some(session) = self.sessions.remove_longest_empty() else { return };
+        if let Some((_, timer)) = session.timer {
+            self.wheel.cancel(timer);
+        }
+        let id = Logged(session.id.as_str());
+        info!("session={id} Session {id} deleted: empty, and its place was needed");
+    }
+
     /// Sets the timer of a session.
     pub(super) fn arm_session(&mut self, key: SessionKey) {
         let armed = self.sessions.get(key).and_then(|session| session.timer);

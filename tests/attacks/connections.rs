@@ -207,3 +207,17 @@ fn client_that_was_replaced_or_whose_session_only_looks_the_same_reaches_nobody(
     }
     mobile.expect_quiet();
 }
+
+/// moq-wg/moq-transport#1095 and slact/nchan#117 (whatever is remembered by a name can be filled with names).
+#[test]
+fn sessions_begun_and_left_in_any_number_keep_nobody_out() {
+    // Room for 4096 sessions, the fewest there is.
+    let relay = quiet_relay(&["--max-connections", "50"]);
+    let mut bystanders = Bystanders::join(&relay);
+    let before = Footprint::of(&relay);
+    for number in 0..4200 {
+        relay.join("desktop", &number.to_string()).leave();
+    }
+    bystanders.are_served();
+    before.assert_memory_grew_at_most(4 * MIB);
+}
