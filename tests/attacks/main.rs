@@ -33,3 +33,4 @@ mod fragments;
 mod frames;
 mod heads;
 mod json;
+mod log;
