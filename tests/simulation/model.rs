@@ -14,7 +14,8 @@ use std::rc::Rc;
 use apptuner_relay::relay::counters::Counters;
 use apptuner_relay::relay::ids::{ClientType, ConnectionId};
 use apptuner_relay::relay::limits::{
-    CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, LOW_WATER_BYTES, OVERFULL_BYTES, Settings,
+    ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, LOW_WATER_BYTES, OVERFULL_BYTES, REFUSALS_MAX,
+    Settings,
 };
 use apptuner_relay::relay::time::{Now, Tick};
 
@@ -35,6 +36,8 @@ pub struct Model {
     /// What the relay must log next, before it does anything else.
     awaited: Option<Event>,
     drain_deadline: Option<Tick>,
+    /// When accepting is tried again at the latest.
+    accept_retry: Option<Tick>,
     pub counters: Counters,
     pub delivered: u64,
 }
@@ -73,6 +76,7 @@ impl Model {
             sessions: BTreeMap::new(),
             awaited: None,
             drain_deadline: None,
+            accept_retry: None,
             counters: Counters::default(),
             delivered: 0,
         }
@@ -84,8 +88,7 @@ impl Model {
     }
 
     pub fn accept(&mut self, id: ConnectionId) {
-        let live = self.conns.iter().filter(|conn| conn.phase != Phase::Gone).count();
-        let is_over_limit = self.settings.max_connections.is_some_and(|max| live >= max);
+        let is_over_limit = self.settings.max_connections.is_some_and(|max| self.live() >= max);
         let mut conn = Conn::new(id, self.now.tick);
         self.counters.connections_accepted += 1;
         if is_over_limit || self.drain_deadline.is_some() {
@@ -94,6 +97,20 @@ impl Model {
         }
         self.by_id.insert(id.to_string(), self.conns.len());
         self.conns.push(conn);
+    }
+
+    pub fn exhaust(&mut self) {
+        self.accept_retry.get_or_insert(self.now.tick.after(ACCEPT_RETRY));
+    }
+
+    /// Whether a newcomer may be taken in, if only to be told that there is no room.
+    pub fn may_accept(&self) -> bool {
+        let is_full = self.settings.max_connections.is_some_and(|max| self.live() >= max + REFUSALS_MAX);
+        !is_full && self.accept_retry.is_none() && self.drain_deadline.is_none()
+    }
+
+    fn live(&self) -> usize {
+        self.conns.iter().filter(|conn| conn.phase != Phase::Gone).count()
     }
 
     /// A client has said something, which the relay may read from now on.
@@ -448,6 +465,8 @@ impl Model {
         })?;
         expect(conn.phase != Phase::Open, || format!("wire {wire} given back while open"))?;
         conn.phase = Phase::Gone;
+        // A descriptor has come free.
+        self.accept_retry = None;
         Ok(())
     }
 

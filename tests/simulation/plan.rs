@@ -14,7 +14,9 @@ use crate::wire::Faults;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub settings: Settings,
-    /// The network's own chances, and a hash key for the relay.
+    /// What the relay's hash is keyed with; nobody may notice.
+    pub hash_seed: [u64; 2],
+    /// The network's own chances.
     pub network_seed: u64,
     pub logs_messages: bool,
     pub steps: Vec<Step>,
@@ -56,6 +58,8 @@ pub enum Step {
     },
     /// Events for connections that may be long gone, or that mean nothing.
     StaleEvents,
+    /// The host has no descriptor left for the next newcomer.
+    Exhaust,
     Wait {
         millis: u64,
     },
@@ -158,35 +162,46 @@ pub enum Say {
     },
 }
 
-/// What most of a run is about: the weights of its steps, in the order of [`step`].
+/// What most of a run is about.
 struct Theme {
-    weights: [u32; 12],
+    /// How often it is chosen.
+    share: u32,
+    /// The weights of its steps, in the order of [`step`].
+    weights: [u32; 13],
+    /// There are messages of megabytes.
     is_heavy: bool,
+    /// Clients take little at once, and late.
+    is_slow: bool,
 }
 
-//                        connect say rebuke read fin rst brk van stale wait freeze shut
-const CHAT: [u32; 12] = [12, 70, 2, 4, 2, 1, 1, 1, 2, 25, 1, 0];
-const CHURN: [u32; 12] = [50, 40, 2, 3, 8, 6, 2, 3, 5, 15, 1, 0];
-const PRESSURE: [u32; 12] = [10, 90, 1, 14, 3, 2, 1, 2, 2, 20, 1, 0];
-const HOSTILE: [u32; 12] = [40, 30, 40, 8, 6, 4, 3, 4, 6, 20, 2, 0];
-const PATIENCE: [u32; 12] = [14, 20, 2, 6, 2, 1, 1, 6, 1, 60, 4, 0];
-const SHUTDOWN: [u32; 12] = [25, 50, 5, 8, 4, 2, 1, 2, 2, 20, 1, 4];
+const fn theme(share: u32, weights: [u32; 13]) -> Theme {
+    Theme { share, weights, is_heavy: false, is_slow: false }
+}
 
-const THEMES: [Theme; 7] = [
-    Theme { weights: CHAT, is_heavy: false },
-    Theme { weights: CHURN, is_heavy: false },
-    Theme { weights: PRESSURE, is_heavy: true },
-    Theme { weights: HOSTILE, is_heavy: false },
-    Theme { weights: PATIENCE, is_heavy: false },
-    Theme { weights: SHUTDOWN, is_heavy: false },
-    Theme { weights: SHUTDOWN, is_heavy: true },
+//                            connect say rebuke read fin rst brk van stale exh wait freeze shut
+const CHAT: [u32; 13] = [12, 70, 2, 4, 2, 1, 1, 1, 2, 1, 25, 1, 0];
+const CHURN: [u32; 13] = [50, 40, 2, 3, 8, 6, 2, 3, 5, 1, 15, 1, 0];
+const PRESSURE: [u32; 13] = [10, 90, 1, 14, 3, 2, 1, 2, 2, 1, 20, 1, 0];
+const SLOWNESS: [u32; 13] = [20, 80, 6, 20, 4, 2, 1, 3, 2, 1, 25, 1, 0];
+const HOSTILE: [u32; 13] = [40, 30, 40, 8, 6, 4, 3, 4, 6, 1, 20, 2, 0];
+const PATIENCE: [u32; 13] = [14, 20, 2, 6, 2, 1, 1, 6, 1, 1, 60, 4, 0];
+const SHUTDOWN: [u32; 13] = [25, 50, 5, 8, 4, 2, 1, 2, 2, 1, 20, 1, 4];
+
+const THEMES: [Theme; 8] = [
+    theme(18, CHAT),
+    theme(20, CHURN),
+    Theme { is_heavy: true, ..theme(7, PRESSURE) },
+    Theme { is_slow: true, ..theme(20, SLOWNESS) },
+    theme(15, HOSTILE),
+    theme(12, PATIENCE),
+    theme(6, SHUTDOWN),
+    Theme { is_heavy: true, is_slow: true, ..theme(2, SHUTDOWN) },
 ];
-const THEME_SHARES: [u32; 7] = [20, 25, 8, 20, 15, 8, 2];
 
 impl Plan {
     pub fn from_seed(seed: u64) -> Self {
         let mut random = Random::new(seed);
-        let theme = &THEMES[random.weighted(&THEME_SHARES)];
+        let theme = &THEMES[random.weighted(&THEMES.map(|theme| theme.share))];
         let settings = settings(&mut random, theme);
         let scope = Scope {
             actors: 2 + random.below(6),
@@ -195,6 +210,7 @@ impl Plan {
             is_rough: random.per_mille(700),
             size_max: settings.max_message_size,
             is_heavy: theme.is_heavy,
+            is_slow: theme.is_slow,
         };
         let count = 10 + random.below(70);
         let mut steps: Vec<Step> = (0..count).map(|_| step(&mut random, &scope, &theme.weights)).collect();
@@ -204,7 +220,13 @@ impl Plan {
             let connect = Step::Connect { actor, session: 0, client_type, request: Request::Upgrade, manner };
             steps.insert(actor, connect);
         }
-        Self { settings, network_seed: random.next(), logs_messages: random.per_mille(300), steps }
+        Self {
+            settings,
+            hash_seed: [random.next(), random.next()],
+            network_seed: random.next(),
+            logs_messages: random.per_mille(300),
+            steps,
+        }
     }
 }
 
@@ -215,6 +237,7 @@ struct Scope {
     is_rough: bool,
     size_max: usize,
     is_heavy: bool,
+    is_slow: bool,
 }
 
 /// The contract's defaults, with small message limits, and now and then what an operator may have set. The
@@ -233,7 +256,7 @@ fn settings(random: &mut Random, theme: &Theme) -> Settings {
     }
 }
 
-fn step(random: &mut Random, scope: &Scope, weights: &[u32; 12]) -> Step {
+fn step(random: &mut Random, scope: &Scope, weights: &[u32; 13]) -> Step {
     let actor = random.below(scope.actors);
     match random.weighted(weights) {
         0 => Step::Connect {
@@ -251,8 +274,9 @@ fn step(random: &mut Random, scope: &Scope, weights: &[u32; 12]) -> Step {
         6 => Step::BreakWrites { actor },
         7 => Step::Vanish { actor },
         8 => Step::StaleEvents,
-        9 => Step::Wait { millis: span(random) },
-        10 => Step::Freeze { millis: span(random) },
+        9 => Step::Exhaust,
+        10 => Step::Wait { millis: span(random) },
+        11 => Step::Freeze { millis: span(random) },
         _ => Step::Shutdown { grace_millis: random.pick(&[0, 500, 10_000]) },
     }
 }
@@ -279,7 +303,11 @@ fn manner(random: &mut Random, scope: &Scope) -> Manner {
             3 => OnClose::Late(late),
             _ => OnClose::Ignore,
         },
-        reading: if random.per_mille(700) { Reading::Eager } else { reading(random) },
+        reading: if random.per_mille(if scope.is_slow { 300 } else { 700 }) {
+            Reading::Eager
+        } else {
+            reading(random)
+        },
         sending: if random.per_mille(800) {
             Sending::AtOnce
         } else {
@@ -287,7 +315,11 @@ fn manner(random: &mut Random, scope: &Scope) -> Manner {
                 random.pick(&[(1, 700), (1, 61_000), (7, 30_000), (300, 10), (300, 700), (70_000, 700)]);
             Sending::Trickle { bytes, every_millis }
         },
-        capacity: random.pick(&[1 << 30, 1 << 30, 200_000, 4_096, 300]),
+        capacity: if scope.is_slow {
+            random.pick(&[200_000, 30_000, 4_096, 300])
+        } else {
+            random.pick(&[1 << 30, 1 << 30, 200_000, 4_096, 300])
+        },
         faults: Faults {
             short: chance(random, &[0, 50, 400]),
             blocked: chance(random, &[0, 50, 300]),
@@ -324,6 +356,10 @@ fn speech(random: &mut Random, scope: &Scope) -> Say {
             1 => Say::Binary { bytes, fragments, pings_between },
             _ => Say::Burst { messages: 1 + random.below(30), bytes: 60_000.min(scope.size_max) },
         };
+    }
+    if scope.is_slow && random.per_mille(400) {
+        let bytes = (16_000 + random.below(140_000)).min(scope.size_max);
+        return Say::Text { bytes, fragments, pings_between };
     }
     match random.weighted(&[50, 20, 12, 8, 6, 10, 4, 4, 3]) {
         0 => Say::Text { bytes: random.length(scope.size_max), fragments, pings_between },

@@ -84,10 +84,9 @@ pub fn run(plan: &Plan, is_verbose: bool) -> Result<Report, Failure> {
 
 impl World {
     fn new(plan: &Plan, is_verbose: bool) -> Self {
-        let mut random = Random::new(plan.network_seed);
-        let hash_seed = [random.next(), random.next()];
+        let random = Random::new(plan.network_seed);
         Self {
-            relay: Relay::new(plan.settings.clone(), hash_seed, START),
+            relay: Relay::new(plan.settings.clone(), plan.hash_seed, START),
             model: Model::new(plan.settings.clone(), START),
             now: START,
             clients: Vec::new(),
@@ -120,7 +119,11 @@ impl World {
         match step {
             Step::Wait { millis } => return self.wait(*millis),
             Step::Freeze { millis } => self.move_to(Tick(self.now.tick.0 + millis)),
-            Step::Connect { .. } => self.connect(step),
+            Step::Connect { .. } => self.connect(step)?,
+            Step::Exhaust => {
+                self.relay.handle_accept_exhausted(self.now);
+                self.model.exhaust();
+            }
             Step::StaleEvents => self.send_stale_events(),
             Step::Shutdown { grace_millis } => {
                 let grace = Duration::from_millis(*grace_millis);
@@ -160,10 +163,14 @@ impl World {
         }
     }
 
-    fn connect(&mut self, step: &Step) {
-        let Step::Connect { actor, session, client_type, request, manner } = step else { return };
-        if !self.relay.can_accept() {
-            return;
+    fn connect(&mut self, step: &Step) -> Result<(), String> {
+        let Step::Connect { actor, session, client_type, request, manner } = step else { return Ok(()) };
+        let (can_accept, may_accept) = (self.relay.can_accept(), self.model.may_accept());
+        if can_accept != may_accept {
+            return Err(format!("accepting: {can_accept}, {may_accept} expected"));
+        }
+        if !can_accept {
+            return Ok(());
         }
         let index = self.clients.len();
         let wire = Wire::new(index, manner.faults, self.random.fork(), manner.capacity);
@@ -175,6 +182,7 @@ impl World {
         self.clients.push((id, client));
         self.actors[*actor] = Some(index);
         self.hand_over(index);
+        Ok(())
     }
 
     fn send_stale_events(&mut self) {

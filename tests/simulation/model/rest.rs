@@ -53,6 +53,7 @@ impl Model {
 
     /// After each turn: what was logged was all that was due, and nobody had more than a share.
     pub fn end_turn(&mut self) -> Check {
+        self.accept_retry = self.accept_retry.filter(|&deadline| self.now.tick < deadline);
         if let Some(awaited) = &self.awaited {
             return Err(format!("{awaited:?} did not happen"));
         }
@@ -137,11 +138,12 @@ impl Model {
 
     /// The relay's own books at rest.
     pub fn books(&self, connections: usize, sessions: usize, timers: usize) -> Check {
-        let live = self.conns.iter().filter(|conn| conn.phase != Phase::Gone).count();
+        let live = self.live();
         expect(connections == live, || format!("{connections} connections, {live} expected"))?;
         let expected = self.sessions.len();
         expect(sessions == expected, || format!("{sessions} sessions, {expected} expected"))?;
-        let most = live + expected + usize::from(self.drain_deadline.is_some());
+        let others = [self.drain_deadline, self.accept_retry].into_iter().flatten().count();
+        let most = live + expected + others;
         expect(timers <= most && timers >= expected, || format!("{timers} timers for {live} + {expected}"))
     }
 
