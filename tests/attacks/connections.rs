@@ -97,7 +97,7 @@ fn two_thousand_slow_frames_hold_up_nobody_and_end_in_time() {
 /// and nothing else is done).
 #[test]
 fn out_of_descriptors_the_relay_rests_serves_whom_it_has_and_recovers() {
-    let relay = Relay::start_after("ulimit -n 64", &[]);
+    let relay = Relay::start_after("ulimit -n 64", &["--ping-interval", "1h"]);
     let connections = Connections::none_yet(&relay);
     let mut bystanders = Bystanders::join(&relay);
     for _ in 0..2 {

@@ -10,9 +10,10 @@ use crate::processor::processor_ticks;
 const KIB: u64 = 1024;
 pub(crate) const MIB: u64 = 1024 * KIB;
 
-/// A relay that logs its start and stop alone: what it logs is not to be part of what an attack costs.
+/// A relay that logs its start and stop alone, for what it logs is not to be part of what an attack costs, and
+/// that pings nobody, however long the attack takes.
 pub(crate) fn quiet_relay(flags: &[&str]) -> Relay {
-    Relay::start_with(flags, &[("RUST_LOG", "")])
+    Relay::start_with(&[&["--ping-interval", "1h"], flags].concat(), &[("RUST_LOG", "")])
 }
 
 /// As many connections as wanted, if the limit on open files allows: other tests run beside this one.

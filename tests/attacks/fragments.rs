@@ -4,7 +4,6 @@ use crate::bystanders::Bystanders;
 use crate::client::Received;
 use crate::footprint::{Footprint, MIB, quiet_relay};
 use crate::frame::{BINARY, CONTINUES, ENDS, PING, TEXT_BEGINS, frame};
-use crate::harness::Relay;
 
 const MILLION: usize = 1_000_000;
 /// How often bystanders must be served, at least, while a million fragments are read: with a turn each for a
@@ -95,7 +94,7 @@ fn message_of_4_mib_in_fragments_of_64_bytes_passes_with_pings_and_halves_of_cha
 /// TooTallNate/Java-WebSocket#1508 and ithewei/libhv#875 (the limit holds for each fragment, not for all).
 #[test]
 fn fragments_that_add_up_to_too_much_are_refused_with_the_one_that_does() {
-    let relay = Relay::start(&["--max-message-size", "1MiB"]);
+    let relay = quiet_relay(&["--max-message-size", "1MiB"]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let before = Footprint::of(&relay);
     for first in [TEXT_BEGINS, BINARY & 0x0F] {
