@@ -182,15 +182,16 @@ const fn theme(share: u32, weights: [u32; 13]) -> Theme {
 const CHAT: [u32; 13] = [12, 70, 2, 4, 2, 1, 1, 1, 2, 1, 25, 1, 0];
 const CHURN: [u32; 13] = [50, 40, 2, 3, 8, 6, 2, 3, 5, 1, 15, 1, 0];
 const PRESSURE: [u32; 13] = [10, 90, 1, 14, 3, 2, 1, 2, 2, 1, 20, 1, 0];
-const SLOWNESS: [u32; 13] = [20, 80, 6, 20, 4, 2, 1, 3, 2, 1, 25, 1, 0];
+const SLOWNESS: [u32; 13] = [25, 80, 12, 15, 4, 2, 1, 3, 2, 1, 25, 1, 0];
 const HOSTILE: [u32; 13] = [40, 30, 40, 8, 6, 4, 3, 4, 6, 1, 20, 2, 0];
 const PATIENCE: [u32; 13] = [14, 20, 2, 6, 2, 1, 1, 6, 1, 1, 60, 4, 0];
 const SHUTDOWN: [u32; 13] = [25, 50, 5, 8, 4, 2, 1, 2, 2, 1, 20, 1, 4];
 
-const THEMES: [Theme; 8] = [
+const THEMES: [Theme; 9] = [
     theme(18, CHAT),
     theme(20, CHURN),
-    Theme { is_heavy: true, ..theme(7, PRESSURE) },
+    Theme { is_heavy: true, ..theme(4, PRESSURE) },
+    Theme { is_heavy: true, is_slow: true, ..theme(5, PRESSURE) },
     Theme { is_slow: true, ..theme(20, SLOWNESS) },
     theme(15, HOSTILE),
     theme(12, PATIENCE),
@@ -275,6 +276,7 @@ fn step(random: &mut Random, scope: &Scope, weights: &[u32; 13]) -> Step {
         7 => Step::Vanish { actor },
         8 => Step::StaleEvents,
         9 => Step::Exhaust,
+        10 if scope.is_slow && random.per_mille(700) => Step::Wait { millis: random.between(1, 1_500) },
         10 => Step::Wait { millis: span(random) },
         11 => Step::Freeze { millis: span(random) },
         _ => Step::Shutdown { grace_millis: random.pick(&[0, 500, 10_000]) },
@@ -356,6 +358,9 @@ fn speech(random: &mut Random, scope: &Scope) -> Say {
             1 => Say::Binary { bytes, fragments, pings_between },
             _ => Say::Burst { messages: 1 + random.below(30), bytes: 60_000.min(scope.size_max) },
         };
+    }
+    if scope.is_slow && random.per_mille(100) {
+        return Say::BadJson(random.below(usize::MAX));
     }
     if scope.is_slow && random.per_mille(400) {
         let bytes = (16_000 + random.below(140_000)).min(scope.size_max);
