@@ -244,7 +244,7 @@ struct Scope {
 /// The contract's defaults, with small message limits, and now and then what an operator may have set. The
 /// session's times are no multiple of the others, so that hardly ever two things are due at once.
 fn settings(random: &mut Random, theme: &Theme) -> Settings {
-    let size_max = if theme.is_heavy { 2 << 20 } else { 150_000 };
+    let size_max = if theme.is_heavy { 2 << 20 } else { 300_000 };
     Settings {
         max_connections: random.per_mille(60).then(|| 3 + random.below(6)),
         max_message_size: random.pick(&[1_000, 70_000, size_max]),
@@ -363,7 +363,7 @@ fn speech(random: &mut Random, scope: &Scope) -> Say {
         return Say::BadJson(random.below(usize::MAX));
     }
     if scope.is_slow && random.per_mille(400) {
-        let bytes = (16_000 + random.below(140_000)).min(scope.size_max);
+        let bytes = (16_000 + random.below(290_000)).min(scope.size_max);
         return Say::Text { bytes, fragments, pings_between };
     }
     match random.weighted(&[50, 20, 12, 8, 6, 10, 4, 4, 3]) {
