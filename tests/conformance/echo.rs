@@ -51,11 +51,14 @@ impl Echo {
             self.receiver.consume(consumed);
             self.answer(connection, verdict, now);
         }
+        let mut refusals = 0;
         loop {
             match connection.next_incoming(&mut self.receiver, self.settings.max_message_size, now) {
                 Ok(Some(incoming)) => self.echo(connection, incoming, now),
                 Ok(None) => return,
                 Err(Refused { reason, is_framing_intact, .. }) => {
+                    refusals += 1;
+                    assert!(refusals <= 2, "a client is refused once, and once more for what it sends then");
                     connection.fail(&reason, is_framing_intact, &mut self.pool, now);
                 }
             }

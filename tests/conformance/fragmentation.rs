@@ -110,7 +110,9 @@ fn control_frame_in_fragments_is_refused() {
         refused("5.1", [frame(PING & 0x7F, b"fragment1"), frame(ENDS, b"fragment2")].concat()),
         refused("5.2", [frame(PONG & 0x7F, b"fragment1"), frame(ENDS, b"fragment2")].concat()),
         refused("a close", [frame(CLOSE & 0x7F, &[3]), frame(ENDS, &[0xE8])].concat()),
-        refused("an empty ping", frame(PING & 0x7F, b"")),
+        refused("a ping of which no more comes", frame(PING & 0x7F, b"")),
+        refused("a pong of which no more comes", frame(PONG & 0x7F, b"fragment1")),
+        refused("a close of which no more comes", frame(CLOSE & 0x7F, &close_payload(1000, ""))),
         refused("a ping within a message", [frame(TEXT_BEGINS, b"1"), frame(PING & 0x7F, b"")].concat()),
         refused(
             "an oversize ping within a message",

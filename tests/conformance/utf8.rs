@@ -134,10 +134,11 @@ fn text_of_no_bytes_or_of_many_characters_comes_back() {
 #[test]
 fn text_is_refused_with_the_fragment_that_spoils_it() {
     let bad = b"\xF4\x90\x80\x80";
-    let cases: [(&str, [&[u8]; 3]); 4] = [
+    let cases: [(&str, [&[u8]; 3]); 5] = [
         ("6.4.1", [START, bad, END]),
         ("6.4.2", [&[START, &bad[..1]].concat(), &bad[1..2], &[&bad[2..], END].concat()]),
         ("a surrogate's second byte", [b"\xED", b"\xA0", b"\x80"]),
+        ("a bad byte at the end of a fragment", [b"a", b"b\xFF", b"c"]),
         ("a character not gone on with", [b"\xE2\x82", b"x", b""]),
     ];
     for (case, [first, second, third]) in cases {
