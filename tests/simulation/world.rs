@@ -15,7 +15,7 @@ use apptuner_relay::relay::time::{Now, Tick};
 use crate::client::Client;
 use crate::journal::{self, Event};
 use crate::model::Model;
-use crate::plan::{Plan, Reading, Say, Step};
+use crate::plan::{Plan, Reading, Say, Sending, Step};
 use crate::random::Random;
 use crate::wire::{Stream, Wire};
 
@@ -326,8 +326,10 @@ impl World {
                 0 => self.clients[index].1.wire.borrow_mut().reset(),
                 1 => self.clients[index].1.vanish(),
                 _ => {
-                    self.clients[index].1.half_close();
-                    self.clients[index].1.manner.reading = Reading::Eager;
+                    let client = &mut self.clients[index].1;
+                    client.half_close();
+                    client.manner.reading = Reading::Eager;
+                    client.manner.sending = Sending::AtOnce;
                 }
             }
         }
