@@ -154,10 +154,13 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
+    /// Asks a client for a sign of life. While its socket refuses what waits already, a ping would only wait
+    /// with it: that it takes something is the sign then.
     fn ping(&mut self, id: ConnectionId) {
         let now = self.now.tick;
-        if let Some(slot) = self.slots.get_mut(id) {
-            slot.connection.note_pinged(now);
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        slot.connection.note_pinged(now);
+        if !slot.connection.outbox().is_some_and(Outbox::is_blocked) {
             let ping = ServerHeader::new(Opcode::Ping, true, 0);
             self.queue(id, |outbox, pool| outbox.control(pool, |out| out.extend_from_slice(ping.as_bytes())));
         }

@@ -237,6 +237,22 @@ fn a_client_that_still_takes_bytes_is_not_judged_silent() {
 }
 
 #[test]
+fn pings_do_not_pile_up_for_a_client_that_takes_little() {
+    let mut world = World::quiet();
+    let (desktop, mobile) = world.pair("a");
+    world.set_room(&mobile, 0);
+    let message = format!("\"{}\"", "x".repeat(1_000));
+    world.send_text(&desktop, &message);
+    for _ in 0..20 {
+        world.set_room(&mobile, 10);
+        pass_alive(&mut world, seconds(45), &[&desktop]);
+    }
+    world.set_room(&mobile, usize::MAX);
+    assert_eq!(world.take(&mobile), [text(&message)]);
+    assert_eq!(world.take(&desktop), []);
+}
+
+#[test]
 fn a_client_that_takes_bytes_too_slowly_for_its_socket_to_count_as_writable_is_not_cut_off() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
