@@ -247,7 +247,7 @@ fn settings(random: &mut Random, theme: &Theme) -> Settings {
     let size_max = if theme.is_heavy { 2 << 20 } else { 300_000 };
     Settings {
         max_connections: random.per_mille(60).then(|| 3 + random.below(6)),
-        max_message_size: random.pick(&[1_000, 70_000, size_max]),
+        max_message_size: random.pick(&[if theme.is_slow { size_max } else { 1_000 }, 70_000, size_max]),
         session_timeout: Duration::from_millis(30 * 60_000 + 7),
         reconnect_window: Duration::from_millis(random.pick(&[300_003, 20_003])),
         answer_pings: random.per_mille(400),
