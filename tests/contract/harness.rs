@@ -37,13 +37,15 @@ pub(crate) struct Ended {
     pub(crate) log: Vec<String>,
 }
 
-/// A command that runs `program` in an environment that holds nothing but `PATH`, `RUST_LOG` and `variables`.
+/// A command that runs `program` in an environment that holds nothing but `PATH`, `RUST_LOG`, where a
+/// build that measures coverage writes its counts, and `variables`.
 fn command(program: &str, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("RUST_LOG", "info")
+        .envs(std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)))
         .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
