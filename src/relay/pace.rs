@@ -62,6 +62,7 @@ impl Meter {
 
 #[cfg(test)]
 mod tests {
+    use super::super::frame::testing::Chance;
     use super::*;
 
     #[test]
@@ -95,5 +96,39 @@ mod tests {
         let mut slowest = Pace::new(&Settings { max_byte_rate: Some(1), ..settings }).unwrap();
         slowest.spend(0, u64::MAX, Tick(0));
         assert!(slowest.resumes_at() > Tick(1 << 40), "saturates");
+    }
+    /// The slow twin of a meter: a client may be read again once, of all windows that end then, none
+    /// holds more than its length and the burst allow. Every read so far is its time and its units.
+    fn resumes_at_slowly(reads: &[(u64, u64)], units_per_second: u64) -> u64 {
+        let windows = (0..reads.len()).map(|first| {
+            let units: u64 = reads[first..].iter().map(|(_, units)| units).sum();
+            let allowed_after = u128::from(units) * 1_000_000_000 / u128::from(units_per_second);
+            (u128::from(reads[first].0) * 1_000_000 + allowed_after).saturating_sub(1_000_000_000)
+        });
+        windows.max().map_or(0, |nanos| u64::try_from(nanos.div_ceil(1_000_000)).unwrap())
+    }
+
+    #[test]
+    fn whatever_is_spent_no_window_holds_more_than_its_rate_and_burst_nor_is_any_read_later_than_that() {
+        for seed in 0..500 {
+            let mut chance = Chance(seed);
+            let rate = [1, 3, 10, 999, 1_000, 1_000_000, 123_456_789][chance.below(7)];
+            let mut pace = Pace::new(&Settings { max_byte_rate: Some(rate), ..Settings::default() }).unwrap();
+            let (mut reads, mut now) = (Vec::new(), chance.below(3_000) as u64);
+            for _ in 0..80 {
+                let most = usize::try_from(rate).unwrap() * [1, 1, 3][chance.below(3)] / 2;
+                let units = chance.below(most + 2) as u64;
+                reads.push((now, units));
+                pace.spend(1, units, Tick(now));
+                let (resumes_at, twin) = (pace.resumes_at().0, resumes_at_slowly(&reads, rate));
+                // Each price is rounded down to the nanosecond.
+                assert!((twin.saturating_sub(1)..=twin).contains(&resumes_at), "seed {seed}: {reads:?}");
+                now = match chance.below(4) {
+                    0 => now,
+                    1 => now + chance.below(3_000) as u64,
+                    _ => now.max(resumes_at) + chance.below(2) as u64,
+                };
+            }
+        }
     }
 }

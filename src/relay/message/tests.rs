@@ -1,3 +1,4 @@
+use super::super::frame::testing::Chance;
 use super::*;
 
 fn text_of(message: SystemMessage<'_>) -> String {
@@ -85,6 +86,7 @@ fn every_close_frame_has_a_code_and_a_short_reason() {
         (CloseReason::NotUtf8, 1007, "Text must be UTF-8"),
         (CloseReason::TooLarge, 1009, "Message too large"),
         (CloseReason::NoRoom, 1013, "No room for this message now"),
+        (CloseReason::NoticesUnread, 1013, "Too many notices left unread"),
     ];
     for (reason, code, text) in reasons {
         let mut frame = Vec::new();
@@ -130,6 +132,7 @@ fn any_json_value_passes_whatever_its_type_or_depth() {
         (r#"{"type":["a"]}"#, None),
         (r#"{"type":true}"#, None),
         (r#"{"type":-1.5e3}"#, None),
+        (r#"{"type":-5}"#, None),
         (r#"{"ty\u0070e":"esc\u0061ped"}"#, Some("escaped")),
         (r#"{"nested":{"type":"inner"}}"#, None),
         (r#"["type","x"]"#, None),
@@ -199,6 +202,159 @@ fn text_that_is_not_json_is_refused_at_its_first_offending_byte() {
         assert_eq!(check_json_and_type(text), Err(error.clone()), "{text:?}");
         assert!(error.to_string().starts_with(&format!("Invalid JSON at byte {offset}: ")), "{error}");
         assert!(!error.to_string().contains(" line "), "{error}");
+    }
+}
+
+/// A slow reader of JSON: the offset behind the value that begins at `at`, or of the first byte that no
+/// JSON text has behind those before it.
+fn end_of_value(text: &[u8], at: usize) -> Result<usize, usize> {
+    let at = end_of_space(text, at);
+    match text.get(at) {
+        Some(b'{') => end_of_items(text, at + 1, b'}', |at| {
+            let colon = end_of_space(text, end_of_string(text, at)?);
+            end_of_value(text, end_of_literal(text, colon, b":")?)
+        }),
+        Some(b'[') => end_of_items(text, at + 1, b']', |at| end_of_value(text, at)),
+        Some(b'"') => end_of_string(text, at),
+        Some(b't') => end_of_literal(text, at, b"true"),
+        Some(b'f') => end_of_literal(text, at, b"false"),
+        Some(b'n') => end_of_literal(text, at, b"null"),
+        _ => end_of_number(text, at),
+    }
+}
+
+fn end_of_space(text: &[u8], at: usize) -> usize {
+    at + text[at..].iter().take_while(|byte| b" \t\r\n".contains(byte)).count()
+}
+
+fn end_of_literal(text: &[u8], at: usize, literal: &[u8]) -> Result<usize, usize> {
+    let common = text[at..].iter().zip(literal).take_while(|(byte, wanted)| byte == wanted).count();
+    if common == literal.len() { Ok(at + common) } else { Err(at + common) }
+}
+
+fn end_of_items(
+    text: &[u8],
+    at: usize,
+    close: u8,
+    end_of_item: impl Fn(usize) -> Result<usize, usize>,
+) -> Result<usize, usize> {
+    let mut at = end_of_space(text, at);
+    if text.get(at) == Some(&close) {
+        return Ok(at + 1);
+    }
+    loop {
+        at = end_of_space(text, end_of_item(end_of_space(text, at))?);
+        match text.get(at) {
+            Some(b',') => at += 1,
+            Some(byte) if *byte == close => return Ok(at + 1),
+            _ => return Err(at),
+        }
+    }
+}
+
+fn end_of_string(text: &[u8], at: usize) -> Result<usize, usize> {
+    let mut at = end_of_literal(text, at, b"\"")?;
+    loop {
+        at = match (text.get(at), text.get(at + 1)) {
+            (Some(b'"'), _) => return Ok(at + 1),
+            (Some(b'\\'), Some(b'u')) => (at + 2..at + 6).try_fold(at + 2, |_, at| {
+                let is_digit = text.get(at).is_some_and(u8::is_ascii_hexdigit);
+                if is_digit { Ok(at + 1) } else { Err(at) }
+            })?,
+            (Some(b'\\'), Some(escaped)) if b"\"\\/bfnrt".contains(escaped) => at + 2,
+            (Some(b'\\'), _) => return Err(at + 1),
+            (Some(0x20..), _) => at + 1,
+            (Some(_) | None, _) => return Err(at),
+        }
+    }
+}
+
+fn end_of_number(text: &[u8], at: usize) -> Result<usize, usize> {
+    let digits = |at: usize| match text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count() {
+        0 => Err(at),
+        count => Ok(at + count),
+    };
+    let mut at = at + usize::from(text.get(at) == Some(&b'-'));
+    at = if text.get(at) == Some(&b'0') { at + 1 } else { digits(at)? };
+    if text.get(at) == Some(&b'.') {
+        at = digits(at + 1)?;
+    }
+    if matches!(text.get(at), Some(b'e' | b'E')) {
+        at = digits(at + 1 + usize::from(matches!(text.get(at + 1), Some(b'+' | b'-'))))?;
+    }
+    Ok(at)
+}
+
+#[test]
+fn any_text_is_refused_at_the_byte_where_a_slow_reader_of_json_stops() {
+    const PIECES: [&str; 44] = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\"a\"",
+        "\"type\":",
+        "\"type\":\"x\"",
+        "\"b\":1",
+        " ",
+        "\n",
+        "\t",
+        "\r\n",
+        "\\",
+        "\\u",
+        "\\u12",
+        "\\u00e9",
+        "\\ud800",
+        "\\n",
+        "\\x",
+        "\\\"",
+        "\\\\",
+        "true",
+        "tru",
+        "false",
+        "null",
+        "0",
+        "-",
+        "12",
+        "1.5",
+        ".",
+        "e",
+        "E+",
+        "-0.1e-7",
+        "1e999",
+        "u",
+        "é",
+        "\u{2028}",
+        "\u{feff}",
+        "\u{1}",
+        "\u{7f}",
+        "g",
+    ];
+    const WHOLE: [&str; 4] = [
+        r#"{"type":"bundle","n":[1,-2.5e+3,true,null],"s":"\u00e9\\\"\n/é"}"#,
+        "[\r\n {\"a\" : {} , \"b\" : [ ] } ,\n \"\\ud83d\\ude00\" ]\n",
+        r#""\\\u0041\\u12""#,
+        "-10.25E-7",
+    ];
+    for seed in 0..60_000 {
+        let mut chance = Chance(seed);
+        let mut text = WHOLE.get(chance.below(12)).copied().unwrap_or_default().to_owned();
+        for _ in 0..=chance.below(if text.is_empty() { 8 } else { 2 }) {
+            let mut places = text.char_indices().map(|(at, _)| at).chain([text.len()]);
+            let at = places.nth(chance.below(text.chars().count() + 1)).expect("a place in the text");
+            match chance.below(4) {
+                0 => text.truncate(at),
+                1 if at < text.len() => drop(text.remove(at)),
+                _ => text.insert_str(at, PIECES[chance.below(PIECES.len())]),
+            }
+        }
+        let bytes = text.as_bytes();
+        let end = end_of_value(bytes, 0).map(|end| end_of_space(bytes, end));
+        let expected = end.and_then(|end| if end == bytes.len() { Ok(()) } else { Err(end) });
+        assert_eq!(check_json(&text).map_err(|error| error.offset), expected, "seed {seed}: {text:?}");
     }
 }
 

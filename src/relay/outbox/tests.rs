@@ -1,3 +1,5 @@
+mod twin;
+
 use std::io::IoSlice;
 
 use super::super::limits::FRAGMENT_BYTES_MAX;
@@ -336,6 +338,9 @@ fn a_turn_ends_at_its_allowance_and_an_error_ends_the_connection() {
 
     let error = outbox.write_to(&mut Broken, &mut pool, usize::MAX).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    let nothing: &mut [u8] = &mut [];
+    let error = outbox.write_to(&mut io::Cursor::new(nothing), &mut pool, usize::MAX).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::WriteZero, "a socket that takes nothing and does not say why");
 }
 
 /// A socket that was reset.

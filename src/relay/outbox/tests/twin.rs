@@ -1,0 +1,255 @@
+//! The outbox against an obvious twin that holds whole frames and picks the next one by rule.
+
+use super::super::super::frame::testing::Chance;
+use super::*;
+
+/// What stands in the twin's queue.
+#[derive(Clone)]
+struct Entry {
+    frames: Vec<Vec<u8>>,
+    is_message: bool,
+    is_large: bool,
+}
+
+impl Entry {
+    fn message(opcode: Opcode, payload: &[u8]) -> Self {
+        let is_large = payload.len() > SMALL_MESSAGE_BYTES_MAX;
+        let parts: Vec<&[u8]> =
+            if is_large { payload.chunks(FRAGMENT_BYTES_MAX).collect() } else { vec![payload] };
+        let frames = parts.iter().enumerate().map(|(index, part)| {
+            let opcode = if index == 0 { opcode } else { Opcode::Continuation };
+            frame(opcode, index + 1 == parts.len(), part)
+        });
+        Self { frames: frames.collect(), is_message: true, is_large }
+    }
+
+    fn bytes(&self) -> usize {
+        self.frames.iter().map(Vec::len).sum()
+    }
+}
+
+/// The frame that carries `part`.
+fn frame(opcode: Opcode, is_final: bool, part: &[u8]) -> Vec<u8> {
+    [ServerHeader::new(opcode, is_final, part.len()).as_bytes(), part].concat()
+}
+
+#[derive(Default)]
+struct Twin {
+    controls: VecDeque<Vec<u8>>,
+    replies: VecDeque<Vec<u8>>,
+    queue: VecDeque<Entry>,
+    /// Frames of the queue's front that were taken whole.
+    front_frames: usize,
+    /// What is left of the frame under way, and whether it is the front's.
+    begun: Vec<u8>,
+    is_front_begun: bool,
+    is_cut_short: bool,
+    is_queue_congested: bool,
+}
+
+impl Twin {
+    fn is_in_message(&self) -> bool {
+        let has_part = self.front_frames > 0 || self.is_front_begun;
+        self.is_cut_short || (has_part && self.queue.front().is_some_and(|front| front.is_large))
+    }
+
+    fn reply(&mut self, frame: Vec<u8>) {
+        if !self.is_cut_short {
+            self.replies.push_back(frame);
+        }
+    }
+
+    fn control(&mut self, frame: Vec<u8>) {
+        let lane = if self.is_in_message() { &mut self.controls } else { &mut self.replies };
+        lane.push_back(frame);
+    }
+
+    /// The next frame, once the last one is through: control frames, the rest of the message begun,
+    /// replies, the queue.
+    fn begin_frame(&mut self) {
+        let overtaking = self.controls.pop_front().or_else(|| {
+            let is_reply_next = !self.is_in_message() || self.queue.is_empty();
+            if is_reply_next { self.replies.pop_front() } else { None }
+        });
+        self.is_front_begun = overtaking.is_none() && !self.queue.is_empty();
+        self.begun = overtaking.unwrap_or_else(|| {
+            self.queue.front().map_or_else(Vec::new, |front| front.frames[self.front_frames].clone())
+        });
+    }
+
+    fn take(&mut self, bytes: usize) -> Vec<u8> {
+        let mut taken = Vec::new();
+        while taken.len() < bytes {
+            if self.begun.is_empty() {
+                self.begin_frame();
+                assert!(!self.begun.is_empty(), "more was written than waits");
+            }
+            let part = self.begun.len().min(bytes - taken.len());
+            taken.extend(self.begun.drain(..part));
+            if self.begun.is_empty() && std::mem::take(&mut self.is_front_begun) {
+                self.front_frames += 1;
+                if self.front_frames == self.queue[0].frames.len() {
+                    self.front_frames = 0;
+                    self.queue.pop_front();
+                }
+            }
+        }
+        taken
+    }
+
+    fn take_messages(&mut self) -> VecDeque<Entry> {
+        if self.is_in_message() {
+            self.is_cut_short = true;
+            self.replies.clear();
+        }
+        self.is_front_begun = false;
+        self.front_frames = 0;
+        std::mem::take(&mut self.queue).into_iter().filter(|entry| entry.is_message).collect()
+    }
+
+    fn backlog(&self) -> Backlog {
+        let messages = self.queue.iter().filter(|entry| entry.is_message).count();
+        let all: usize = self.queue.iter().map(Entry::bytes).sum();
+        let begun = if self.is_front_begun { self.begun.len() } else { 0 };
+        let taken = self.queue.front().map_or(0, |front| {
+            let frames = front.frames.iter().take(self.front_frames + usize::from(self.is_front_begun));
+            frames.map(Vec::len).sum::<usize>() - begun
+        });
+        Backlog { messages: messages as u64, bytes: all - taken }
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        let lanes: usize = self.controls.iter().chain(&self.replies).map(Vec::len).sum();
+        let begun = if self.is_front_begun { 0 } else { self.begun.len() };
+        lanes + begun + self.backlog().bytes
+    }
+}
+
+/// One client's outbox, its twin, and all that its socket took.
+#[derive(Default)]
+struct Pair {
+    outbox: Box<Outbox>,
+    twin: Twin,
+    wire: Vec<u8>,
+}
+
+impl Pair {
+    fn own_frame(chance: &mut Chance) -> Vec<u8> {
+        frame(Opcode::Text, true, &vec![b'o'; chance.below(130)])
+    }
+
+    fn reply(&mut self, pool: &mut Pool, chance: &mut Chance) {
+        let frame = Self::own_frame(chance);
+        self.outbox.reply(pool, |out| out.extend_from_slice(&frame));
+        self.twin.reply(frame);
+    }
+
+    fn control(&mut self, pool: &mut Pool, chance: &mut Chance) {
+        let frame = frame(Opcode::Pong, true, &vec![b'c'; chance.below(126)]);
+        self.outbox.control(pool, |out| out.extend_from_slice(&frame));
+        self.twin.control(frame);
+    }
+
+    fn push_own(&mut self, chance: &mut Chance) {
+        let frame = Self::own_frame(chance);
+        self.outbox.push_own(|out| out.extend_from_slice(&frame));
+        self.twin.queue.push_back(Entry { frames: vec![frame], is_message: false, is_large: false });
+    }
+
+    fn push_message(&mut self, pool: &mut Pool, chance: &mut Chance) {
+        let length = match chance.below(8) {
+            0..=4 => chance.below(300),
+            5 => SMALL_MESSAGE_BYTES_MAX - 1 + chance.below(3),
+            6 => FRAGMENT_BYTES_MAX * (1 + chance.below(3)) - 1 + chance.below(3),
+            _ => chance.below(4 * FRAGMENT_BYTES_MAX),
+        };
+        let first = chance.below(256);
+        let payload: Vec<u8> = (first..first + length).map(|value| (value % 251).to_le_bytes()[0]).collect();
+        self.twin.queue.push_back(Entry::message(Opcode::Binary, &payload));
+        self.outbox.push_message(pool, Opcode::Binary, Bytes::from(payload));
+    }
+
+    fn write(&mut self, pool: &mut Pool, room: usize, step: usize, allowance: usize) {
+        let mut socket = Socket { taken: Vec::new(), step, room };
+        let (taken, end) = self.outbox.write_to(&mut socket, pool, allowance).unwrap();
+        assert_eq!(taken, socket.taken.len());
+        assert!(self.twin.take(taken) == socket.taken, "the next frames are those of the rule");
+        self.wire.append(&mut socket.taken);
+        match end {
+            WriteEnd::Drained => assert_eq!(self.twin.waiting_bytes(), 0),
+            WriteEnd::Blocked => assert_eq!(taken, room),
+            WriteEnd::Allowance => assert!(taken >= allowance && self.twin.waiting_bytes() > 0),
+        }
+    }
+
+    /// What the outbox says of itself is what the twin counts.
+    fn compare(&mut self) {
+        let twin = &mut self.twin;
+        let backlog = twin.backlog();
+        assert_eq!(self.outbox.backlog(), backlog);
+        let waiting = twin.waiting_bytes();
+        assert_eq!(self.outbox.is_empty(), waiting == 0);
+        let mark = |was: bool| if was { LOW_WATER_BYTES } else { HIGH_WATER_BYTES };
+        twin.is_queue_congested = backlog.messages > 1 && backlog.bytes > mark(twin.is_queue_congested);
+        assert_eq!(self.outbox.is_queue_congested(), twin.is_queue_congested);
+    }
+
+    /// The client is replaced: its messages go to another outbox, and it gets no more than its close.
+    fn replace(&mut self, pool: &mut Pool, chance: &mut Chance) {
+        let waiting = self.outbox.take_messages();
+        let moved = self.twin.take_messages();
+        assert_eq!(waiting.messages, moved.len() as u64);
+        self.compare();
+        let mut next = Self { outbox: pool.take_outbox(), ..Self::default() };
+        next.reply(pool, chance);
+        next.outbox.append(waiting);
+        next.twin.queue = moved;
+        next.compare();
+        let mut old = std::mem::replace(self, next);
+        if chance.below(2) == 0 {
+            old.reply(pool, chance);
+            old.control(pool, chance);
+        }
+        old.push_own(chance);
+        old.finish(pool);
+    }
+
+    fn finish(mut self, pool: &mut Pool) {
+        self.write(pool, usize::MAX, usize::MAX, usize::MAX);
+        self.compare();
+        frames(&self.wire);
+        if !self.twin.is_cut_short {
+            messages(&self.wire);
+        }
+        pool.give_outbox(self.outbox);
+    }
+}
+
+#[test]
+fn whatever_is_queued_and_taken_the_socket_gets_what_an_obvious_twin_gives() {
+    for seed in 0..400 {
+        let mut chance = Chance(seed);
+        let (mut pair, mut pool) = (Pair::default(), Pool::default());
+        println!("seed {seed}");
+        for _ in 0..60 {
+            match chance.below(12) {
+                0..=3 => pair.push_message(&mut pool, &mut chance),
+                4 => pair.push_own(&mut chance),
+                5 => pair.reply(&mut pool, &mut chance),
+                6 => pair.control(&mut pool, &mut chance),
+                7 if chance.below(4) == 0 => pair.replace(&mut pool, &mut chance),
+                _ => {
+                    let sizes = [1, 7, 300, 20_000, FRAGMENT_BYTES_MAX + 10, 4 * FRAGMENT_BYTES_MAX];
+                    let [room, step, allowance] = [(); 3].map(|()| {
+                        let below = sizes[chance.below(sizes.len())];
+                        1 + chance.below(below)
+                    });
+                    // So many calls would take so long.
+                    pair.write(&mut pool, room, step.max(room / 50), allowance);
+                }
+            }
+            pair.compare();
+        }
+        pair.finish(&mut pool);
+    }
+}
