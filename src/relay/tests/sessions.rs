@@ -1,7 +1,7 @@
 //! Who is told what, in which order, as clients come, go and come back.
 
 use super::super::ids::ClientType::{Desktop, Mobile};
-use super::super::limits::{FRAGMENT_BYTES_MAX, Settings};
+use super::super::limits::{FRAGMENT_BYTES_MAX, SESSIONS_MIN, Settings};
 use super::world::{Received, World, frame, system, text, upgrade};
 
 const BUNDLE: &str = r#"{"type":"bundle_update","code":"…"}"#;
@@ -272,5 +272,21 @@ fn over_the_connection_limit_clients_are_told_to_come_back_later() {
     assert!(world.is_gone(&third));
     world.close_tcp(&mobile);
     world.join(Mobile, "a");
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn where_no_session_has_a_place_left_the_one_empty_for_longest_gives_its_own() {
+    let mut world = World::with(Settings { max_connections: Some(8), ..Settings::default() });
+    let (desktop, mobile) = world.pair("in-use");
+    for index in 1..SESSIONS_MIN {
+        let client = world.join(Desktop, &format!("left-{index}"));
+        world.reset(&client);
+    }
+    assert_eq!(world.relay.sessions.len(), SESSIONS_MIN);
+    let _newcomer = world.join(Desktop, "new");
+    assert_eq!(world.relay.sessions.len(), SESSIONS_MIN);
+    world.send_text(&desktop, "1");
+    assert_eq!(world.take(&mobile), [text("1")], "whoever has a client keeps its place");
     world.expect_empty_in_the_end();
 }
