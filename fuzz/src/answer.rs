@@ -1,0 +1,51 @@
+//! What the relay may answer in HTTP.
+
+/// The statuses that the relay knows.
+const STATUSES: [&str; 9] = ["101", "200", "400", "404", "405", "408", "426", "431", "503"];
+
+/// An answer, or as much of it as there is.
+pub enum Answer<'a> {
+    /// Its head is not complete.
+    InHead,
+    /// A 101, and what stands behind it.
+    SwitchingProtocols(&'a [u8]),
+    /// Anything else, of this status.
+    Other(&'a str),
+}
+
+/// Reads all that the relay has written; with `is_whole` nothing may be missing at its end.
+pub fn read(bytes: &[u8], is_whole: bool) -> Answer<'_> {
+    let Some(head_end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+        assert!(!is_whole || bytes.is_empty(), "the answer ends in its head: {}", bytes.escape_ascii());
+        return Answer::InHead;
+    };
+    let (head, rest) = bytes.split_at(head_end + 4);
+    let head = std::str::from_utf8(head).expect("heads are ASCII");
+    let mut lines = head.trim_end_matches("\r\n").split("\r\n");
+    let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")).expect("a status line");
+    let (status, _) = status.split_once(' ').expect("a reason phrase");
+    assert!(STATUSES.contains(&status), "{head}");
+    let fields: Vec<(&str, &str)> =
+        lines.map(|line| line.split_once(": ").expect("a header field")).collect();
+    for (name, value) in &fields {
+        let is_printable = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        assert!(!name.is_empty() && !value.is_empty() && is_printable, "{name}: {value}");
+    }
+    if status == "101" {
+        return Answer::SwitchingProtocols(rest);
+    }
+    check_body(&fields, rest, is_whole);
+    Answer::Other(status)
+}
+
+fn check_body(fields: &[(&str, &str)], body: &[u8], is_whole: bool) {
+    let only_field = |name| {
+        let mut values = fields.iter().filter(|(known, _)| *known == name).map(|(_, value)| *value);
+        values.next().filter(|_| values.next().is_none())
+    };
+    assert_eq!(only_field("Connection"), Some("close"));
+    let length: usize =
+        only_field("Content-Length").and_then(|length| length.parse().ok()).expect("a length");
+    assert!(body.len() <= length, "no more than announced");
+    assert!(!is_whole || body.len() == length || body.is_empty(), "the whole body, or none for HEAD");
+}

@@ -1,0 +1,316 @@
+//! What tungstenite, reading whole frames as a server, makes of a client's bytes.
+//!
+//! Where the relay differs from it on purpose:
+//!
+//! - a length that is not in its shortest form, or has its highest bit set, is refused with 1002;
+//! - so is a close code that must not be sent, even in front of a reason that is not UTF-8; 1014,
+//!   registered since and unknown to tungstenite, may be sent;
+//! - what can be told from the part of a header that has come is refused before the rest comes, and
+//!   a message that will be too large as soon as the header has come;
+//! - behind a refusal that leaves the framing intact, as behind the relay's own close, data frames
+//!   are judged by their headers alone and thrown away, whatever their length;
+//! - nothing is read behind a close.
+
+use std::io::{self, Cursor, Read, Write};
+
+use tungstenite::Message;
+use tungstenite::error::Error;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
+
+use super::super::frames::{LengthForm, client_frame};
+use super::Event;
+
+const PROTOCOL_ERROR: u16 = 1002;
+const NOT_UTF8: u16 = 1007;
+const TOO_LARGE: u16 = 1009;
+/// A close code that tungstenite takes for one that must not be sent.
+const UNKNOWN_CODE: u16 = 1014;
+
+/// Reads frame by frame, and keeps what they amount to.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about what was read")]
+pub struct Reference {
+    pub events: Vec<Event>,
+    size_max: usize,
+    context: WebSocketContext,
+    /// A fragmented message is open.
+    in_message: bool,
+    /// Payload bytes of the open message.
+    message_bytes: u64,
+    is_discarding: bool,
+    /// Nothing more is read.
+    is_over: bool,
+    ends_in_frame: bool,
+}
+
+impl Reference {
+    pub fn new(size_max: usize) -> Self {
+        Self {
+            events: Vec::new(),
+            size_max,
+            context: context(Some(size_max), false),
+            in_message: false,
+            message_bytes: 0,
+            is_discarding: false,
+            is_over: false,
+            ends_in_frame: false,
+        }
+    }
+
+    /// Reads all of `bytes`. From `discarded_from` on data is thrown away: only a frame that had come
+    /// whole by then still counts.
+    pub fn read(&mut self, bytes: &[u8], discarded_from: Option<usize>) {
+        let mut rest = bytes;
+        while !rest.is_empty() && !self.is_over {
+            let known = discarded_from.map(|from| (from + rest.len()).saturating_sub(bytes.len()));
+            let frame = Frame::of(rest);
+            let is_cut = known.is_some_and(|known| frame.len().is_none_or(|len| len > known));
+            if is_cut && !self.is_discarding {
+                self.judge_part(&rest[..known.unwrap_or(0).min(rest.len())]);
+                self.begin_discarding();
+                continue;
+            }
+            let Some((whole, behind)) = frame.len().and_then(|len| rest.split_at_checked(len)) else {
+                self.judge_part(rest);
+                self.ends_in_frame = true;
+                return;
+            };
+            self.judge(&frame, whole);
+            rest = behind;
+        }
+    }
+
+    /// Whether the bytes ended within a frame or a message; `None` if that matters no more.
+    pub fn is_unfinished(&self) -> Option<bool> {
+        (!self.is_over && !self.is_discarding).then_some(self.ends_in_frame || self.in_message)
+    }
+
+    /// A frame that has come whole.
+    fn judge(&mut self, frame: &Frame<'_>, bytes: &[u8]) {
+        if frame.is_length_refused() || frame.is_close_code_refused() {
+            return self.refuse(PROTOCOL_ERROR, frame);
+        }
+        let is_thrown_away = self.is_discarding && frame.is_data();
+        let stand_in = if is_thrown_away { frame.without_payload() } else { bytes.to_vec() };
+        let outcome = if frame.close_code() == Some(UNKNOWN_CODE) {
+            let known = frame.with_next_lower_close_code(stand_in);
+            read_frame(&mut self.context, &known).map(with_unknown_code)
+        } else {
+            read_frame(&mut self.context, &stand_in)
+        };
+        if frame.is_data() {
+            self.in_message = !frame.is_final();
+            self.message_bytes =
+                if self.in_message { self.message_bytes + frame.payload.len() as u64 } else { 0 };
+        }
+        match outcome {
+            Ok(Some(message)) if !is_thrown_away => self.take(message),
+            Ok(_) => {}
+            Err(code) => self.refuse(code, frame),
+        }
+    }
+
+    /// A frame of which only `bytes` have come.
+    fn judge_part(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let frame = Frame::of(bytes);
+        let mut context = context(None, self.in_message);
+        let outcome = read_frame(&mut context, &frame.without_payload());
+        if outcome == Err(PROTOCOL_ERROR) || frame.is_length_refused() {
+            return self.refuse(PROTOCOL_ERROR, &frame);
+        }
+        let message_bytes = frame.length.unwrap_or(0).saturating_add(self.message_bytes);
+        let is_limited = frame.is_header_whole && frame.is_data() && !self.is_discarding;
+        if is_limited && message_bytes > self.size_max as u64 {
+            self.refuse(TOO_LARGE, &frame);
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        self.events.push(match message {
+            Message::Text(text) => Event::Text(text.as_str().to_owned()),
+            Message::Binary(payload) => Event::Binary(payload.to_vec()),
+            Message::Ping(payload) => Event::Ping(payload.to_vec()),
+            Message::Pong(_) => Event::Pong,
+            Message::Close(close) => {
+                self.is_over = true;
+                close.map_or(Event::Close(1005, Vec::new()), |close| {
+                    Event::Close(close.code.into(), close.reason.as_bytes().to_vec())
+                })
+            }
+            Message::Frame(frame) => panic!("tungstenite hands out {frame}"),
+        });
+    }
+
+    fn refuse(&mut self, code: u16, frame: &Frame<'_>) {
+        self.events.push(Event::Refused(code));
+        if code == PROTOCOL_ERROR || !frame.is_data() {
+            self.is_over = true;
+        } else {
+            self.begin_discarding();
+        }
+    }
+
+    /// From here on the context, a new one, sees data frames without their payload.
+    fn begin_discarding(&mut self) {
+        if !self.is_discarding {
+            self.is_discarding = true;
+            self.context = context(None, self.in_message);
+        }
+    }
+}
+
+/// A context in the middle of a message or between two.
+fn context(size_max: Option<usize>, in_message: bool) -> WebSocketContext {
+    let config =
+        WebSocketConfig::default().read_buffer_size(1_024).max_message_size(size_max).max_frame_size(None);
+    let mut context = WebSocketContext::new(Role::Server, Some(config));
+    if in_message {
+        let first_fragment = client_frame(0x02, [0; 4], LengthForm::Shortest, b"");
+        assert_eq!(read_frame(&mut context, &first_fragment), Ok(None));
+    }
+    context
+}
+
+/// Has tungstenite read one frame: the message that it completes, or the code that it is refused with.
+fn read_frame(context: &mut WebSocketContext, bytes: &[u8]) -> Result<Option<Message>, u16> {
+    match context.read(&mut OneFrame(Cursor::new(bytes))) {
+        Ok(message) => Ok(Some(message)),
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(Error::Protocol(_)) => Err(PROTOCOL_ERROR),
+        Err(Error::Utf8(_)) => Err(NOT_UTF8),
+        Err(Error::Capacity(_)) => Err(TOO_LARGE),
+        Err(error) => panic!("tungstenite fails: {error}"),
+    }
+}
+
+/// Gives a close its own code again.
+fn with_unknown_code(message: Option<Message>) -> Option<Message> {
+    match message {
+        Some(Message::Close(Some(CloseFrame { reason, .. }))) => {
+            Some(Message::Close(Some(CloseFrame { code: UNKNOWN_CODE.into(), reason })))
+        }
+        message => message,
+    }
+}
+
+/// A stream that holds one frame and takes everything.
+struct OneFrame<'a>(Cursor<&'a [u8]>);
+
+impl Read for OneFrame<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(buffer)? {
+            0 => Err(io::ErrorKind::WouldBlock.into()),
+            count => Ok(count),
+        }
+    }
+}
+
+impl Write for OneFrame<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What can be told of the frame that some bytes begin with.
+struct Frame<'a> {
+    first: u8,
+    second: Option<u8>,
+    /// The length as it is written, once all of its bytes have come.
+    length: Option<u64>,
+    is_header_whole: bool,
+    header_bytes: usize,
+    mask: [u8; 4],
+    /// As much as has come, still masked.
+    payload: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// `bytes` are not empty.
+    fn of(bytes: &'a [u8]) -> Self {
+        let second = bytes.get(1).copied();
+        let length_bytes = match second.unwrap_or(0) & 0x7F {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let mask_bytes = if second.unwrap_or(0x80) & 0x80 == 0 { 0 } else { 4 };
+        let header_bytes = 2 + length_bytes + mask_bytes;
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
+        let length = match length_bytes {
+            0 => second.map(|second| u64::from(second & 0x7F)),
+            count => bytes.get(2..2 + count).map(number),
+        };
+        let mask = bytes.get(2 + length_bytes..).and_then(|rest| rest.first_chunk());
+        let length_in_memory = usize::try_from(length.unwrap_or(0)).unwrap_or(usize::MAX);
+        let payload = bytes.get(header_bytes..).unwrap_or_default();
+        Self {
+            first: bytes[0],
+            second,
+            length,
+            is_header_whole: bytes.len() >= header_bytes,
+            header_bytes,
+            mask: mask.copied().unwrap_or_default(),
+            payload: &payload[..length_in_memory.min(payload.len())],
+        }
+    }
+
+    fn is_data(&self) -> bool {
+        self.first & 8 == 0
+    }
+
+    fn is_final(&self) -> bool {
+        self.first & 0x80 != 0
+    }
+
+    /// The length of the whole frame; `None` as long as it is not known.
+    fn len(&self) -> Option<usize> {
+        let length = self.length.filter(|_| self.is_header_whole)?;
+        self.header_bytes.checked_add(usize::try_from(length).ok()?)
+    }
+
+    fn is_length_refused(&self) -> bool {
+        match (self.second.map(|second| second & 0x7F), self.length) {
+            (Some(126), Some(length)) => length < 126,
+            (Some(127), Some(length)) => length < 65_536 || length >> 63 != 0,
+            _ => false,
+        }
+    }
+
+    fn close_code(&self) -> Option<u16> {
+        let [high, low, ..] = self.payload else { return None };
+        let code = u16::from_be_bytes([high ^ self.mask[0], low ^ self.mask[1]]);
+        (self.first & 0x0F == 8).then_some(code)
+    }
+
+    /// Section 7.4 of RFC 6455, and what is registered since.
+    fn is_close_code_refused(&self) -> bool {
+        self.close_code().is_some_and(|code| !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999))
+    }
+
+    /// `bytes` are this frame, and the last byte of its close code is not zero.
+    fn with_next_lower_close_code(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+        let low = &mut bytes[self.header_bytes + 1];
+        *low = ((*low ^ self.mask[1]) - 1) ^ self.mask[1];
+        bytes
+    }
+
+    /// An empty frame that breaks the rules for headers wherever this one does; a control frame that
+    /// is too long remains so.
+    fn without_payload(&self) -> Vec<u8> {
+        let second = self.second.unwrap_or(0x80);
+        let is_oversize_control = !self.is_data() && second & 0x7F > 125;
+        let payload = if is_oversize_control { &[0; 126][..] } else { &[] };
+        let mut frame = client_frame(self.first, [0; 4], LengthForm::Shortest, payload);
+        if second & 0x80 == 0 {
+            frame[1] &= 0x7F;
+            frame.drain(frame.len() - payload.len() - 4..frame.len() - payload.len());
+        }
+        frame
+    }
+}

@@ -1,0 +1,287 @@
+//! A slow reader of request heads, as strict as the contract's first section: it looks at the whole
+//! head over and over, and finds all of its faults.
+
+use std::net::Ipv6Addr;
+
+use apptuner_relay::relay::handshake::{BadRequest, Refusal};
+use apptuner_relay::relay::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX};
+
+/// What a head is to the strict reader.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reading {
+    Upgrade {
+        client_type: &'static str,
+        session_id: String,
+        key: String,
+        subprotocol: Option<String>,
+    },
+    Health,
+    /// Any of these is a reason to refuse it: the contract does not say which comes first.
+    Faults(Vec<Refusal>),
+}
+
+/// Where the head ends or is spoilt, and what it is; `None` if it goes on.
+pub fn read(bytes: &[u8]) -> Option<(usize, Reading)> {
+    for end in 1..=bytes.len() {
+        let head = &bytes[..end];
+        let spoilt = |refusal: Refusal| Some((end, Reading::Faults(vec![refusal])));
+        if head.len() > HEAD_BYTES_MAX {
+            return spoilt(Refusal::HeadTooLarge);
+        }
+        if !is_token(&head[..1]) {
+            return spoilt(BadRequest::NotHttp.into());
+        }
+        let is_well_ended = match head {
+            [.., b'\r', last] => *last == b'\n',
+            [.., last] => !matches!(last, b'\n' | 0),
+            [] => true,
+        };
+        if !is_well_ended {
+            return spoilt(BadRequest::LineEnding.into());
+        }
+        if head.ends_with(b"\r\n\r\n") {
+            return Some((end, read_head(&head[..end - 4])));
+        }
+    }
+    None
+}
+
+/// `head` is complete, but for the two line ends behind it.
+fn read_head(head: &[u8]) -> Reading {
+    let mut lines = lines(head);
+    let request_line = lines.remove(0);
+    let parts: Vec<&[u8]> = request_line.split(|&byte| byte == b' ').collect();
+    let [method, target, version] = parts[..] else {
+        return Reading::Faults(vec![BadRequest::RequestLine.into(), BadRequest::HttpVersion.into()]);
+    };
+    let mut faults: Vec<Refusal> = Vec::new();
+    let target = std::str::from_utf8(target).unwrap_or_default();
+    let is_target = !target.is_empty() && target.bytes().all(|byte| byte > b' ' && byte != 0x7F);
+    if !is_token(method) || !is_target {
+        faults.push(BadRequest::RequestLine.into());
+    }
+    if version != b"HTTP/1.0" && version != b"HTTP/1.1" {
+        faults.push(BadRequest::HttpVersion.into());
+        // Its bytes may not even be those of a version.
+        faults.push(BadRequest::RequestLine.into());
+    }
+    if lines.len() > HEAD_FIELDS_MAX {
+        faults.push(Refusal::TooManyFields);
+    }
+    let fields: Vec<Option<Field>> = lines.into_iter().map(Field::read).collect();
+    if fields.contains(&None) {
+        faults.push(BadRequest::HeaderField.into());
+    }
+    if !faults.is_empty() {
+        return Reading::Faults(faults);
+    }
+    let fields = fields.into_iter().flatten().collect();
+    Request { method, target, is_http_1_1: version == b"HTTP/1.1", fields }.read()
+}
+
+fn lines(head: &[u8]) -> Vec<&[u8]> {
+    let mut lines = Vec::new();
+    let mut rest = head;
+    while let Some(end) = rest.windows(2).position(|window| window == b"\r\n") {
+        lines.push(&rest[..end]);
+        rest = &rest[end + 2..];
+    }
+    lines.push(rest);
+    lines
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Field {
+    /// In lower case.
+    name: String,
+    /// Without the white space around it.
+    value: Vec<u8>,
+}
+
+impl Field {
+    fn read(line: &[u8]) -> Option<Self> {
+        let colon = line.iter().position(|&byte| byte == b':')?;
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
+        let is_value = value.iter().all(|&byte| byte == b'\t' || (byte >= b' ' && byte != 0x7F));
+        if !is_token(name) || !is_value {
+            return None;
+        }
+        Some(Self { name: String::from_utf8_lossy(name).to_lowercase(), value: strip(value).to_vec() })
+    }
+}
+
+struct Request<'a> {
+    method: &'a [u8],
+    target: &'a str,
+    is_http_1_1: bool,
+    fields: Vec<Field>,
+}
+
+impl Request<'_> {
+    fn read(&self) -> Reading {
+        let mut faults = Vec::new();
+        let mut fault_if = |is_fault: bool, fault: Refusal| {
+            if is_fault {
+                faults.push(fault);
+            }
+        };
+        let path = self.path();
+        let session = path.and_then(session_of);
+        let is_health = path == Some("/health");
+        let is_upgrade = self.is_http_1_1
+            && self.elements("upgrade").iter().any(|element| element.eq_ignore_ascii_case(b"websocket"))
+            && self.elements("connection").iter().any(|element| element.eq_ignore_ascii_case(b"upgrade"));
+        let (is_get, is_head) = (self.method == b"GET", self.method == b"HEAD");
+        let version = self.values("sec-websocket-version");
+        let keys = self.values("sec-websocket-key");
+        let protocols = self.elements("sec-websocket-protocol");
+
+        fault_if(!self.is_host_right(), BadRequest::Host.into());
+        fault_if(!self.is_length_right(), BadRequest::ContentLength.into());
+        fault_if(path.is_none(), BadRequest::Target.into());
+        fault_if(!is_get && !is_head && session.is_none(), Refusal::MethodNotAllowed);
+        fault_if(!is_get && !is_head && session.is_some(), Refusal::UpgradeMethod);
+        fault_if(is_head && is_upgrade && !is_health, Refusal::UpgradeMethod);
+        if path.is_some() && !is_health {
+            fault_if(!is_upgrade && session.is_some(), Refusal::ExpectedUpgrade);
+            fault_if(!is_upgrade && session.is_none(), Refusal::NotFound);
+            fault_if(is_upgrade && session.is_none(), BadRequest::Path.into());
+        }
+        if is_upgrade && session.is_some() {
+            fault_if(self.has_body(), BadRequest::Body.into());
+            fault_if(version != [&b"13"[..]], Refusal::WebSocketVersion);
+            fault_if(keys.len() != 1 || !is_key(keys[0]), BadRequest::WebSocketKey.into());
+            let is_offer_wrong = protocols.first().is_some_and(|protocol| !is_token(protocol));
+            fault_if(is_offer_wrong, BadRequest::Subprotocol.into());
+        }
+        if !faults.is_empty() {
+            return Reading::Faults(faults);
+        }
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match session {
+            Some((client_type, session_id)) => Reading::Upgrade {
+                client_type,
+                session_id: session_id.to_owned(),
+                key: text(keys[0]),
+                subprotocol: protocols.first().map(|protocol| text(protocol)),
+            },
+            None => Reading::Health,
+        }
+    }
+
+    fn values(&self, name: &str) -> Vec<&[u8]> {
+        self.fields.iter().filter(|field| field.name == name).map(|field| &field.value[..]).collect()
+    }
+
+    /// All list elements but the empty ones.
+    fn elements(&self, name: &str) -> Vec<&[u8]> {
+        self.list(name).into_iter().filter(|element| !element.is_empty()).collect()
+    }
+
+    fn list(&self, name: &str) -> Vec<&[u8]> {
+        self.values(name).into_iter().flat_map(|value| value.split(|&byte| byte == b',')).map(strip).collect()
+    }
+
+    /// Without the query; `None` if the target is in neither of the two forms.
+    fn path(&self) -> Option<&str> {
+        let path_and_query = if self.target.starts_with('/') {
+            self.target
+        } else {
+            let (scheme, rest) = self.target.split_once("://")?;
+            let authority = rest.split(['/', '?']).next()?;
+            let is_known = ["http", "https", "ws", "wss"].contains(&scheme.to_lowercase().as_str());
+            if !is_known || !is_host(authority) {
+                return None;
+            }
+            &rest[authority.len()..]
+        };
+        path_and_query.split('?').next()
+    }
+
+    fn is_host_right(&self) -> bool {
+        match self.values("host")[..] {
+            [] => !self.is_http_1_1,
+            [host] => std::str::from_utf8(host).is_ok_and(is_host),
+            _ => false,
+        }
+    }
+
+    fn is_length_right(&self) -> bool {
+        let lengths = self.list("content-length");
+        let is_encoded = !self.values("transfer-encoding").is_empty();
+        let numbers: Vec<Option<u64>> = lengths.iter().map(|length| number(length)).collect();
+        let is_same = numbers.iter().all(|number| number.is_some() && number == &numbers[0]);
+        is_same && (lengths.is_empty() || !is_encoded)
+    }
+
+    fn has_body(&self) -> bool {
+        let announces = |length: &[u8]| length.iter().any(|digit| *digit != b'0');
+        !self.values("transfer-encoding").is_empty() || self.list("content-length").into_iter().any(announces)
+    }
+}
+
+/// The client type and the session ID.
+fn session_of(path: &str) -> Option<(&'static str, &str)> {
+    ["desktop", "mobile"].into_iter().find_map(|client_type| {
+        let id = path.strip_prefix('/')?.strip_prefix(client_type)?.strip_prefix('/')?;
+        let is_allowed = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
+        (matches!(id.len(), 1..=128) && id.chars().all(is_allowed)).then_some((client_type, id))
+    })
+}
+
+/// A host and maybe a port.
+fn is_host(authority: &str) -> bool {
+    let end = if authority.starts_with('[') {
+        authority.find(']').map_or(0, |end| end + 1)
+    } else {
+        authority.find(':').unwrap_or(authority.len())
+    };
+    let (host, port) = authority.split_at(end);
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => is_name(host),
+    };
+    let is_port = match port.strip_prefix(':') {
+        Some("") => true,
+        Some(digits) => number(digits.as_bytes()).is_some_and(|port| port <= 65_535),
+        None => port.is_empty(),
+    };
+    is_host && is_port
+}
+
+fn is_name(host: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=".contains(c);
+    let mut parts = host.split('%');
+    let is_start = parts.next().is_some_and(|start| start.chars().all(is_plain));
+    let is_escape = |part: &str| {
+        let (digits, rest) = part.split_at_checked(2).unwrap_or((part, ""));
+        digits.len() == 2 && digits.chars().all(|c| c.is_ascii_hexdigit()) && rest.chars().all(is_plain)
+    };
+    !host.is_empty() && is_start && parts.all(is_escape)
+}
+
+/// Digits only, and no more than fits.
+fn number(digits: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(digits).ok()?;
+    let is_digits = !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit());
+    if is_digits { digits.parse().ok() } else { None }
+}
+
+/// 16 bytes in base64.
+fn is_key(value: &[u8]) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || b"+/".contains(&byte);
+    value.len() == 24 && value.ends_with(b"==") && value[..22].iter().all(|&byte| is_digit(byte))
+}
+
+fn is_token(bytes: &[u8]) -> bool {
+    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !bytes.is_empty() && bytes.iter().all(is_allowed)
+}
+
+/// Without the spaces and tabs around it.
+fn strip(value: &[u8]) -> &[u8] {
+    let is_white = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = value.iter().take_while(|byte| is_white(byte)).count();
+    let end = value.iter().rev().take_while(|byte| is_white(byte)).count();
+    if start == value.len() { &[] } else { &value[start..value.len() - end] }
+}

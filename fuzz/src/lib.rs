@@ -1,0 +1,13 @@
+//! What the fuzz targets check, as plain functions: nightly's fuzzer calls them with inputs that it
+//! makes, and `cargo test` with those in `seeds`. Each begins with the sentence that it tries to
+//! refute.
+
+mod answer;
+mod choices;
+pub mod frame;
+mod frames;
+pub mod handshake;
+pub mod message;
+pub mod relay;
+pub mod session;
+pub mod wheel;

@@ -1,0 +1,45 @@
+//! Reads every line that the relay logs, as an operator's tools would.
+
+use std::cell::Cell;
+use std::sync::Once;
+
+use log::{LevelFilter, Log, Metadata, Record};
+
+/// The target of the line that each message leaves.
+const MESSAGES: &str = "apptuner_relay::messages";
+/// Longest line, in characters: several names cut to 64 each and their words.
+const LINE_CHARS_MAX: usize = 500;
+
+thread_local! {
+    static IS_READING_MESSAGES: Cell<bool> = const { Cell::new(false) };
+}
+
+struct LogReader;
+
+impl Log for LogReader {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target() != MESSAGES || IS_READING_MESSAGES.get()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if record.target().starts_with("apptuner_relay") && self.enabled(record.metadata()) {
+            let line = record.args().to_string();
+            assert!(line.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{line:?} can forge a line");
+            assert!(line.len() <= LINE_CHARS_MAX, "{line} is too long");
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Reads all that is logged from now on; the line of each message only if `is_reading_messages`.
+pub fn start(is_reading_messages: bool) {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        // Another test of the same process may have installed a logger of its own.
+        if log::set_logger(&LogReader).is_ok() {
+            log::set_max_level(LevelFilter::Debug);
+        }
+    });
+    IS_READING_MESSAGES.set(is_reading_messages);
+}

@@ -1,0 +1,108 @@
+//! What a client may receive: an answer in HTTP, and behind a 101 the frames that RFC 6455 allows
+//! a server.
+
+use apptuner_relay::relay::frame::is_close_code_allowed;
+use serde_json::Value;
+
+use super::super::answer::{self, Answer};
+
+/// Checks all that a client has received; with `is_whole` nothing may be missing at its end.
+///
+/// Returns whether it was told that this is the end: by an answer in HTTP, or by a close frame.
+pub fn check(bytes: &[u8], is_whole: bool) -> bool {
+    match answer::read(bytes, is_whole) {
+        Answer::InHead => false,
+        Answer::SwitchingProtocols(frames) => check_frames(frames, is_whole),
+        Answer::Other(_) => true,
+    }
+}
+
+/// One frame of a server, whole.
+struct Frame<'a> {
+    is_final: bool,
+    opcode: u8,
+    payload: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// The frame that `bytes` begin with, and what follows; `None` if it is not whole.
+    fn split_from(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let [first, second, rest @ ..] = bytes else { return None };
+        assert!(first & 0x70 == 0, "reserved bits are not set");
+        assert!(second & 0x80 == 0, "a server does not mask");
+        let (length, rest) = match second {
+            127 => {
+                let (length, rest) = rest.split_first_chunk()?;
+                let length = u64::from_be_bytes(*length);
+                assert!(length > 0xFFFF, "a 64-bit length for {length} bytes");
+                (usize::try_from(length).expect("no frame is larger than memory"), rest)
+            }
+            126 => {
+                let (length, rest) = rest.split_first_chunk()?;
+                let length = u16::from_be_bytes(*length);
+                assert!(length > 125, "a 16-bit length for {length} bytes");
+                (usize::from(length), rest)
+            }
+            length => (usize::from(*length), rest),
+        };
+        let (payload, behind) = rest.split_at_checked(length)?;
+        Some((Self { is_final: first & 0x80 != 0, opcode: first & 0x0F, payload }, behind))
+    }
+}
+
+fn check_frames(mut bytes: &[u8], is_whole: bool) -> bool {
+    let mut message: Option<(u8, Vec<u8>)> = None;
+    let mut is_first = true;
+    let mut is_closed = false;
+    while let Some((frame, behind)) = Frame::split_from(bytes) {
+        bytes = behind;
+        assert!(!is_closed, "nothing follows a close");
+        assert!(!is_first || frame.payload.starts_with(b"{\"type\":\"connected\","), "the greeting first");
+        is_first = false;
+        if frame.opcode >= 8 {
+            assert!(frame.is_final && frame.payload.len() <= 125, "a control frame is small and whole");
+            is_closed = check_control(&frame);
+            continue;
+        }
+        assert_eq!(frame.opcode == 0, message.is_some(), "a continuation exactly within a message");
+        let (opcode, payload) = message.get_or_insert_with(|| (frame.opcode, Vec::new()));
+        payload.extend_from_slice(frame.payload);
+        if frame.is_final {
+            check_message(*opcode, payload);
+            message = None;
+        }
+    }
+    assert!(!is_whole || bytes.is_empty(), "the stream ends in a frame");
+    assert!(!is_whole || !is_first, "nobody is let in without a greeting");
+    is_closed
+}
+
+/// Returns whether it is a close.
+fn check_control(frame: &Frame<'_>) -> bool {
+    match (frame.opcode, frame.payload) {
+        (8, [high, low, reason @ ..]) => {
+            let code = u16::from_be_bytes([*high, *low]);
+            assert!(is_close_code_allowed(code), "close code {code}");
+            assert!(std::str::from_utf8(reason).is_ok(), "a close reason is UTF-8");
+            true
+        }
+        (9 | 10, _) => false,
+        (opcode, _) => panic!("control frame {opcode:x} with {} bytes", frame.payload.len()),
+    }
+}
+
+fn check_message(opcode: u8, payload: &[u8]) {
+    match opcode {
+        1 => {
+            let text = std::str::from_utf8(payload).expect("text is UTF-8");
+            // Nesting, numbers and escapes may go beyond what a `Value` can hold.
+            if let Err(error) = serde_json::from_str::<Value>(text) {
+                let error = error.to_string();
+                let is_grammatical = ["recursion", "out of range", "surrogate", "hex escape"];
+                assert!(is_grammatical.iter().any(|reason| error.contains(reason)), "{error} in {text}");
+            }
+        }
+        2 => {}
+        _ => panic!("data frame {opcode:x}"),
+    }
+}
