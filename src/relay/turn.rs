@@ -143,9 +143,8 @@ impl<S: Read + Write> Relay<S> {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.probe();
         }
-        if self.flush(id) {
-            self.touch(id);
-        }
+        // What is left over goes out with the flush at the end of the turn: its timer has touched it.
+        self.flush(id);
         let Some(slot) = self.slots.get(id) else { return };
         let now = self.now.tick;
         let is_still_due = |(deadline, still)| deadline <= now && still == due;
