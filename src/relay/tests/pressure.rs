@@ -2,7 +2,7 @@
 
 use super::super::ids::ClientType::{Desktop, Mobile};
 use super::super::limits::{
-    HIGH_WATER_BYTES, NOTICES_WAITING_MAX, OVERFULL_BYTES, READ_BYTES_PER_TURN, Settings,
+    HIGH_WATER_BYTES, LINGER_BYTES_MAX, NOTICES_WAITING_MAX, OVERFULL_BYTES, READ_BYTES_PER_TURN, Settings,
 };
 use super::super::readiness::Readiness;
 use super::world::{Client, Received, World, frame, system, text, upgrade};
@@ -314,4 +314,19 @@ fn the_same_inputs_give_the_same_bytes() {
     };
     assert_eq!(run([1, 2]), run([1, 2]));
     assert_eq!(run([1, 2]), run([3, 4]), "whatever the seed");
+}
+
+#[test]
+fn a_client_that_goes_on_sending_after_its_answer_is_dropped_at_256_mib() {
+    let mut world = World::quiet();
+    let client = world.connect();
+    world.send(&client, b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n");
+    assert!(matches!(&world.take(&client)[..], [Received::Head(_), Received::End]));
+    let chunk = vec![0; 1 << 20];
+    for _ in 0..LINGER_BYTES_MAX / chunk.len() {
+        world.send(&client, &chunk);
+    }
+    assert!(!world.is_gone(&client));
+    world.send(&client, &[0]);
+    assert!(world.is_gone(&client));
 }
