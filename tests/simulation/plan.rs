@@ -317,17 +317,23 @@ fn manner(random: &mut Random, scope: &Scope) -> Manner {
                 random.pick(&[(1, 700), (1, 61_000), (7, 30_000), (300, 10), (300, 700), (70_000, 700)]);
             Sending::Trickle { bytes, every_millis }
         },
-        capacity: if scope.is_slow {
-            random.pick(&[200_000, 30_000, 4_096, 300])
-        } else {
-            random.pick(&[1 << 30, 1 << 30, 200_000, 4_096, 300])
-        },
+        capacity: capacity(random, scope),
         faults: Faults {
             short: chance(random, &[0, 50, 400]),
             blocked: chance(random, &[0, 50, 300]),
             interrupted: chance(random, &[0, 0, 100]),
         },
     }
+}
+
+fn capacity(random: &mut Random, scope: &Scope) -> usize {
+    let capacity = if scope.is_slow {
+        random.pick(&[200_000, 30_000, 4_096, 300])
+    } else {
+        random.pick(&[1 << 30, 1 << 30, 200_000, 4_096, 300])
+    };
+    // Megabytes in pieces of 300 bytes would show nothing more, and take as many turns.
+    if scope.is_heavy { capacity.max(4_096) } else { capacity }
 }
 
 fn reading(random: &mut Random) -> Reading {

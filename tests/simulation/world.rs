@@ -22,7 +22,7 @@ use crate::wire::{Stream, Wire};
 /// When every run begins: an arbitrary point on both clocks.
 const START: Now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000 };
 /// More turns at one point in time, and more points in one wait, than any plan has work for.
-const TURNS_MAX: usize = 50_000;
+const TURNS_MAX: usize = 100_000;
 /// How many things in a thousand are told to the relay a turn later than they might be.
 const LATE_EVENTS: u32 = 200;
 
