@@ -14,8 +14,8 @@ use std::rc::Rc;
 use apptuner_relay::relay::counters::Counters;
 use apptuner_relay::relay::ids::{ClientType, ConnectionId};
 use apptuner_relay::relay::limits::{
-    ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, LOW_WATER_BYTES, OVERFULL_BYTES, REFUSALS_MAX,
-    Settings,
+    ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, HIGH_WATER_BYTES, LOW_WATER_BYTES, OVERFULL_BYTES,
+    REFUSALS_MAX, Settings,
 };
 use apptuner_relay::relay::time::{Now, Tick};
 
@@ -155,7 +155,11 @@ impl Model {
             Event::ReadBlocked { .. } => Ok(()),
             Event::Wrote { wire, bytes } => self.wrote(*wire, bytes),
             Event::WriteBlocked { wire } => {
-                self.conns[*wire].blocked_since.get_or_insert(self.now.tick);
+                let conn = &mut self.conns[*wire];
+                if conn.blocked_since.is_none() {
+                    conn.blocked_since = Some(self.now.tick);
+                    conn.progress_at = self.now.tick;
+                }
                 Ok(())
             }
             Event::Joined { conn, client_type, session } => {
@@ -197,7 +201,14 @@ impl Model {
     /// Backpressure: a client is not read while more than the high-water mark waits for its peer.
     fn expect_readable(&self, wire: usize) -> Check {
         let conn = &self.conns[wire];
-        if conn.phase != Phase::Open || conn.has_ended_stream {
+        if conn.phase != Phase::Open {
+            return Ok(());
+        }
+        let replies = conn.replies_bytes_at_least();
+        expect(replies <= HIGH_WATER_BYTES, || {
+            format!("wire {wire} is read although {replies} bytes of replies wait for it")
+        })?;
+        if conn.has_ended_stream {
             return Ok(());
         }
         match self.peer(wire).map(|peer| &self.conns[peer]) {

@@ -392,6 +392,51 @@ fn time_in_which_the_relay_holds_a_client_back_is_not_reckoned_against_it() {
     world.expect_empty_in_the_end();
 }
 
+/// Sends so many small messages, and then `rest`, that the sender is held, with nothing left unread.
+fn hold(world: &mut World, desktop: &Client, rest: &[u8]) -> usize {
+    let small = frame(0x82, &[0; 1_000]);
+    world.send(desktop, &small.repeat(1_040));
+    world.send(desktop, &[&small.repeat(10), rest].concat());
+    assert_eq!(world.unread(desktop), 0);
+    1_050
+}
+
+#[test]
+fn a_client_with_nothing_to_read_is_released_as_soon_as_its_peer_takes_what_waits() {
+    let mut world = World::quiet();
+    let (desktop, mobile) = world.pair("a");
+    world.set_room(&mobile, 0);
+    hold(&mut world, &desktop, &[]);
+    world.pass(seconds(40));
+    assert_eq!(world.take(&desktop), [Received::Ping], "held, and pinged all the same");
+    world.set_room(&mobile, usize::MAX);
+    world.pass(just_under(seconds(30)));
+    assert_eq!(world.take(&desktop), []);
+    world.pass(MS);
+    assert_eq!(world.take(&desktop), [Received::Ping], "its silence counts from its release");
+}
+
+#[test]
+fn a_message_that_a_client_was_held_in_is_given_its_time_afterwards() {
+    let mut world = World::with(Settings { stall_timeout: minutes(60), ..Settings::default() });
+    let (desktop, mobile) = world.pair("a");
+    world.set_room(&mobile, 0);
+    let message = frame(0x82, &[1; 1_000]);
+    let sent = hold(&mut world, &desktop, &message[..500]);
+    for _ in 0..60 {
+        world.pass(seconds(15));
+        world.send(&mobile, &frame(0x8A, b""));
+    }
+    world.send(&desktop, &message[500..600]);
+    assert_eq!(world.unread(&desktop), 100, "it is held");
+    world.set_room(&mobile, usize::MAX);
+    world.pass(seconds(10));
+    world.send(&desktop, &message[600..]);
+    let received = world.take(&mobile).into_iter().filter(|received| matches!(received, Received::Binary(_)));
+    assert_eq!(received.count(), sent + 1);
+    assert!(!world.is_gone(&desktop));
+}
+
 #[test]
 fn shutting_down_delivers_what_is_queued_closes_everybody_and_ends_with_the_grace() {
     let mut world = World::quiet();

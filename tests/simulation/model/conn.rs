@@ -6,6 +6,7 @@ use std::rc::Rc;
 use apptuner_relay::relay::ids::{ClientType, ConnectionId};
 use apptuner_relay::relay::limits::{
     FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, LOW_WATER_BYTES, SMALL_MESSAGE_BYTES_MAX, Settings,
+    WRITE_BYTES_PER_TURN,
 };
 use apptuner_relay::relay::time::Tick;
 
@@ -99,6 +100,9 @@ pub(super) struct Conn {
     pub blocked_since: Option<Tick>,
     unblocked_at: Option<Tick>,
     pub last_take: Tick,
+    /// When it last took something while more waited than it took, or began to refuse: that it took all
+    /// there was proves nothing, the kernel takes bytes for a client long gone.
+    pub progress_at: Tick,
     pub pinged_at: Option<Tick>,
     /// When it was last possibly held.
     pub held_at: Option<Tick>,
@@ -145,6 +149,7 @@ impl Conn {
             blocked_since: None,
             unblocked_at: None,
             last_take: now,
+            progress_at: now,
             pinged_at: None,
             held_at: None,
             was_held: false,
@@ -265,6 +270,11 @@ impl Conn {
         replies + self.pongs.iter().map(|pong| pong.len() + 2).sum::<usize>()
     }
 
+    pub(super) fn replies_bytes_at_least(&self) -> usize {
+        let replies: usize = self.replies.iter().map(wire_len).sum();
+        replies.saturating_sub(self.reader.len())
+    }
+
     /// How many things wait for it, a piece begun included.
     pub(super) fn waiting(&self) -> usize {
         self.replies.len() + self.pongs.len() + self.queue.len() + usize::from(self.reader.len() > 0)
@@ -307,6 +317,9 @@ impl Conn {
             }
         }
         self.last_take = now;
+        if self.blocked_since.is_some() || self.turn_written >= WRITE_BYTES_PER_TURN {
+            self.progress_at = now;
+        }
         self.mark();
         let is_drained = self.waiting() == 0 && self.under_way.is_none();
         if is_drained && self.blocked_since.take().is_some() {

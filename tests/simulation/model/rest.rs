@@ -109,7 +109,7 @@ impl Model {
                 conn.stall_deadline(settings).map(|deadline| (deadline, "stall"))
             }
             Phase::Open => {
-                let silent_since = heard_at.max(conn.last_take);
+                let silent_since = heard_at.max(conn.progress_at);
                 let interval = settings.ping_interval;
                 let silence = match conn.pinged_at.filter(|&at| at > heard_at) {
                     Some(asked) => silent_since.after(interval * 2).max(asked.after(interval)),
