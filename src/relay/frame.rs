@@ -246,19 +246,6 @@ pub const fn is_close_code_allowed(code: u16) -> bool {
 /// What the tests of other modules share.
 #[cfg(test)]
 pub(super) mod testing {
-    /// `SplitMix64`: numbers that follow from the seed.
-    pub(in crate::relay) struct Chance(pub u64);
-
-    impl Chance {
-        /// A number below `end`.
-        pub(in crate::relay) fn below(&mut self, end: usize) -> usize {
-            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-            let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-            usize::try_from((mixed ^ (mixed >> 31)) % end as u64).unwrap()
-        }
-    }
-
     /// A client's frame: `first` is its first byte; masked, and not with zeros.
     pub(in crate::relay) fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mask = [0x37, 0xFA, 0x21, 0x3D];

@@ -62,8 +62,8 @@ impl Meter {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::testing::Chance;
     use super::*;
+    use crate::relay::tests::random::Random;
 
     #[test]
     fn no_limit_needs_no_pace() {
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn whatever_is_spent_no_window_holds_more_than_its_rate_and_burst_nor_is_any_read_later_than_that() {
         for seed in 0..500 {
-            let mut chance = Chance(seed);
+            let mut chance = Random(seed);
             let rate = [1, 3, 10, 999, 1_000, 1_000_000, 123_456_789][chance.below(7)];
             let mut pace = Pace::new(&Settings { max_byte_rate: Some(rate), ..Settings::default() }).unwrap();
             let (mut reads, mut now) = (Vec::new(), chance.below(3_000) as u64);

@@ -178,7 +178,7 @@ const fn theme(share: u32, weights: [u32; 13]) -> Theme {
     Theme { share, weights, is_heavy: false, is_slow: false }
 }
 
-//                            connect say rebuke read fin rst brk van stale exh wait freeze shut
+// connect, say, offend, read, half-close, reset, break writes, vanish, stale events, exhaust, wait, freeze, shut down
 const CHAT: [u32; 13] = [12, 70, 2, 4, 2, 1, 1, 1, 2, 1, 25, 1, 0];
 const CHURN: [u32; 13] = [50, 40, 2, 3, 8, 6, 2, 3, 5, 1, 15, 1, 0];
 const PRESSURE: [u32; 13] = [10, 90, 1, 14, 3, 2, 1, 2, 2, 1, 20, 1, 0];

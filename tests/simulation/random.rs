@@ -1,8 +1,9 @@
-//! The only source of chance: a small generator whose numbers follow from its seed.
+//! How a plan chooses.
 
-/// `SplitMix64`: fast, and good enough to choose what happens next.
-#[derive(Clone, Debug)]
-pub struct Random(u64);
+pub(crate) use generator::Random;
+
+#[path = "../../src/relay/tests/random.rs"]
+mod generator;
 
 impl Random {
     pub const fn new(seed: u64) -> Self {
@@ -13,18 +14,6 @@ impl Random {
     /// move the other's.
     pub const fn fork(&mut self) -> Self {
         Self(self.next())
-    }
-
-    pub const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number from `0` to `end - 1`; zero if there is none.
-    pub fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % (end.max(1) as u64)).expect("below a usize")
     }
 
     /// A number from `start` to `end`, both included.

@@ -336,7 +336,6 @@ impl World {
         self.run_until_rest()?;
         self.wait(3 * 3600 * 1000)?;
         let left = (self.relay.connections(), self.relay.sessions(), self.relay.timers());
-        // An hour later the timer that ends a shutdown may be all there is, and it has fired.
         if left == (0, 0, 0) {
             Ok(())
         } else {

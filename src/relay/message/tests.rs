@@ -1,5 +1,5 @@
-use super::super::frame::testing::Chance;
 use super::*;
+use crate::relay::tests::random::Random;
 
 fn text_of(message: SystemMessage<'_>) -> String {
     let mut frame = Vec::new();
@@ -340,7 +340,7 @@ fn any_text_is_refused_at_the_byte_where_a_slow_reader_of_json_stops() {
         "-10.25E-7",
     ];
     for seed in 0..60_000 {
-        let mut chance = Chance(seed);
+        let mut chance = Random(seed);
         let mut text = WHOLE.get(chance.below(12)).copied().unwrap_or_default().to_owned();
         for _ in 0..=chance.below(if text.is_empty() { 8 } else { 2 }) {
             let mut places = text.char_indices().map(|(at, _)| at).chain([text.len()]);

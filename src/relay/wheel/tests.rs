@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
+use crate::relay::tests::random::Random;
 
 /// No timer fired. The type is spelled out, for other crates compare a `Vec` with types of their own.
 const NONE: [usize; 0] = [];
@@ -267,34 +268,20 @@ impl Twin {
     }
 }
 
-/// George Marsaglia's xorshift64.
-struct Random(u64);
-
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: u32) -> u32 {
-        (self.next() >> 32) as u32 % bound
-    }
-
     /// Any number of bits up to `bits` is as likely as any other.
     fn magnitude(&mut self, bits: u32) -> u64 {
-        self.next() >> (63 - self.below(bits))
+        self.next() >> (63 - self.below(bits as usize))
     }
 
     /// Past, present, near, far, or hard by a tick at which one or more levels turn over.
     fn deadline(&mut self, now: Tick) -> Tick {
-        let short = u64::from(self.below(200));
+        let short = self.below(200) as u64;
         Tick(match self.below(16) {
             0 => u64::MAX,
             1 | 2 => now.0.saturating_sub(short),
             3..8 => {
-                let slot_ticks = 1 << (self.below(LEVELS) * DIGIT_BITS);
+                let slot_ticks = 1 << (self.below(LEVELS as usize) * DIGIT_BITS as usize);
                 (now.0 | (slot_ticks - 1)).saturating_add(short % 3)
             }
             8..12 => now.0.saturating_add(short),
@@ -320,7 +307,7 @@ struct Pair {
 
 impl Pair {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        let mut random = Random(seed);
         let start = Tick(random.magnitude(63));
         let twin = Twin { now: start, ..Twin::default() };
         let wheel = Wheel::new(CAPACITY as usize, start);
@@ -367,7 +354,7 @@ impl Pair {
     }
 
     fn cancel(&mut self) {
-        let Some(&key) = self.keys.get(self.random.below(2 * CAPACITY) as usize) else { return };
+        let Some(&key) = self.keys.get(self.random.below(2 * CAPACITY as usize)) else { return };
         self.tell(&format!("cancel {key:?}"));
         assert_eq!(self.wheel.deadline(key), self.twin.deadline(key), "{}", self.case);
         assert_eq!(self.wheel.cancel(key), self.twin.cancel(key), "{}", self.case);

@@ -1,7 +1,7 @@
 //! The outbox against an obvious twin that holds whole frames and picks the next one by rule.
 
-use super::super::super::frame::testing::Chance;
 use super::*;
+use crate::relay::tests::random::Random;
 
 /// What stands in the twin's queue.
 #[derive(Clone)]
@@ -134,29 +134,29 @@ struct Pair {
 }
 
 impl Pair {
-    fn own_frame(chance: &mut Chance) -> Vec<u8> {
+    fn own_frame(chance: &mut Random) -> Vec<u8> {
         frame(Opcode::Text, true, &vec![b'o'; chance.below(130)])
     }
 
-    fn reply(&mut self, pool: &mut Pool, chance: &mut Chance) {
+    fn reply(&mut self, pool: &mut Pool, chance: &mut Random) {
         let frame = Self::own_frame(chance);
         self.outbox.reply(pool, |out| out.extend_from_slice(&frame));
         self.twin.reply(frame);
     }
 
-    fn control(&mut self, pool: &mut Pool, chance: &mut Chance) {
+    fn control(&mut self, pool: &mut Pool, chance: &mut Random) {
         let frame = frame(Opcode::Pong, true, &vec![b'c'; chance.below(126)]);
         self.outbox.control(pool, |out| out.extend_from_slice(&frame));
         self.twin.control(frame);
     }
 
-    fn push_own(&mut self, chance: &mut Chance) {
+    fn push_own(&mut self, chance: &mut Random) {
         let frame = Self::own_frame(chance);
         self.outbox.push_own(|out| out.extend_from_slice(&frame));
         self.twin.queue.push_back(Entry { frames: vec![frame], is_message: false, is_large: false });
     }
 
-    fn push_message(&mut self, pool: &mut Pool, chance: &mut Chance) {
+    fn push_message(&mut self, pool: &mut Pool, chance: &mut Random) {
         let length = match chance.below(8) {
             0..=4 => chance.below(300),
             5 => SMALL_MESSAGE_BYTES_MAX - 1 + chance.below(3),
@@ -195,7 +195,7 @@ impl Pair {
     }
 
     /// The client is replaced: its messages go to another outbox, and it gets no more than its close.
-    fn replace(&mut self, pool: &mut Pool, chance: &mut Chance) {
+    fn replace(&mut self, pool: &mut Pool, chance: &mut Random) {
         let waiting = self.outbox.take_messages();
         let moved = self.twin.take_messages();
         assert_eq!(waiting.messages, moved.len() as u64);
@@ -228,7 +228,7 @@ impl Pair {
 #[test]
 fn whatever_is_queued_and_taken_the_socket_gets_what_an_obvious_twin_gives() {
     for seed in 0..400 {
-        let mut chance = Chance(seed);
+        let mut chance = Random(seed);
         let (mut pair, mut pool) = (Pair::default(), Pool::default());
         println!("seed {seed}");
         for _ in 0..60 {
