@@ -16,6 +16,7 @@ const RELAY_ORDER: &[&str] = &[
     "wheel",
     "frame",
     "handshake",
+    "json",
     "message",
     "pace",
     "outbox",

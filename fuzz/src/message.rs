@@ -1,10 +1,11 @@
-//! A text is JSON to the relay exactly if it is to RFC 8259's grammar, and so to `serde_json::Value`
-//! as far as a `Value` can hold it; the byte it blames is the first behind which no text could be
-//! JSON any more; and the `type` it reads is the one that a `Value` has.
+//! A text is UTF-8 to the relay exactly if it is to std. It is JSON exactly if it is to RFC 8259's
+//! grammar, and so to `serde_json::Value` as far as a `Value` can hold it; the byte it blames is the first
+//! behind which no text could be JSON any more; and the `type` it reads is the one that a `Value` has. All
+//! that is so in whatever pieces the text comes.
 
 mod grammar;
 
-use apptuner_relay::relay::message::{check_json, check_json_and_type};
+use apptuner_relay::relay::json::{NotUtf8, TextCheck, TextError, check_text, check_text_and_type};
 use serde_json::Value;
 
 use grammar::Member;
@@ -17,28 +18,80 @@ const VALUE_MINDS: [&str; 4] = [
     "unexpected end of hex escape",
 ];
 
-/// Compares all readings of `data`, as far as it is UTF-8.
+/// Compares all readings of `data`, and of as much of it as is UTF-8.
 pub fn check(data: &[u8]) {
+    check_whole_and_in_pieces(data);
     let text = data.utf8_chunks().next().map_or("", |chunk| chunk.valid());
-    let checked = check_json(text);
-    let typed = check_json_and_type(text);
+    if text.len() < data.len() {
+        check_whole_and_in_pieces(text.as_bytes());
+    }
+    check_utf8(text);
+}
+
+fn check_whole_and_in_pieces(data: &[u8]) {
+    let checked = check_text(data);
+    let typed = check_text_and_type(data);
+    let is_utf8 = std::str::from_utf8(data).is_ok();
+    assert_eq!(checked != Err(TextError::NotUtf8), is_utf8, "UTF-8 or not: {data:x?}");
+    assert_eq!(typed.as_ref().err(), checked.as_ref().err(), "with and without the type: {data:x?}");
+    // The data read backwards say how long the pieces are.
+    let lengths = data.iter().rev().map(|&byte| usize::from(byte) % 96);
+    for lengths in
+        [&mut lengths.chain([data.len()]) as &mut dyn Iterator<Item = usize>, &mut data.iter().map(|_| 1)]
+    {
+        let in_pieces = check_pieces(data, lengths);
+        let typed = typed.as_ref().map(|found| found.as_deref());
+        assert_eq!(in_pieces.as_ref().map(|found| found.as_deref()), typed, "in pieces: {data:x?}");
+    }
+}
+
+/// What the check says of data in pieces of these lengths.
+fn check_pieces(
+    mut data: &[u8],
+    lengths: &mut dyn Iterator<Item = usize>,
+) -> Result<Option<String>, TextError> {
+    let mut check = TextCheck::new(true);
+    let mut end = 0;
+    let whole = data;
+    for length in lengths {
+        let (piece, rest) = data.split_at(length.min(data.len()));
+        data = rest;
+        end += piece.len();
+        let hopeless = std::str::from_utf8(&whole[..end]).is_err_and(|error| error.error_len().is_some());
+        let pushed = check.push(piece);
+        assert_eq!(pushed, if hopeless { Err(NotUtf8) } else { Ok(()) }, "the end of {:x?}", &whole[..end]);
+        pushed?;
+    }
+    check.finish().map(|found| found.map(std::borrow::Cow::into_owned))
+}
+
+fn check_utf8(text: &str) {
+    let checked = check_text_and_type(text.as_bytes());
     let expected = grammar::read(text.as_bytes());
     match (&checked, &expected) {
-        (Ok(()), Ok(_)) => {}
-        (Err(error), Err(offset)) => assert_eq!(error.offset, *offset, "{error} in {text:?}"),
+        (Ok(_), Ok(_)) => {}
+        (Err(TextError::InvalidJson(error)), Err(offset)) => {
+            assert_eq!(error.offset, *offset, "{error} in {text:?}");
+        }
         (checked, expected) => panic!("{checked:?}, but by the grammar {expected:?}: {text:?}"),
     }
-    assert_eq!(typed.as_ref().err(), checked.as_ref().err(), "with and without the type: {text:?}");
     let value = serde_json::from_str::<Value>(text);
-    let (Ok(found), Ok(members)) = (typed, expected) else {
+    let (Ok(found), Ok(members)) = (checked, expected) else {
         assert!(value.is_err(), "a value, but not JSON: {text:?}");
         return;
     };
-    assert_eq!(found.as_deref(), type_of_members(text, &members).as_deref(), "the type in {text:?}");
+    let is_short = members.iter().all(|member| member.value.len() <= 1024);
+    if is_short {
+        assert_eq!(found.as_deref(), type_of_members(text, &members).as_deref(), "the type in {text:?}");
+    }
     match value {
         Ok(value) => {
             let expected = value.get("type").and_then(Value::as_str);
-            assert_eq!(found.as_deref(), expected, "the type of the value {text:?}");
+            if is_short {
+                assert_eq!(found.as_deref(), expected, "the type of the value {text:?}");
+            } else if let Some(found) = found.as_deref() {
+                assert!(expected.is_some_and(|whole| whole.starts_with(found)), "the type in {text:?}");
+            }
         }
         Err(error) => {
             let error = error.to_string();
@@ -47,25 +100,9 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// The last `type` that is a string, read with a `Value` for each key and each `type` alone. None at
-/// all if one of those cannot be held.
+/// The value of the last key that spells `type`, if it is a string that stands for characters.
 fn type_of_members(text: &str, members: &[Member]) -> Option<String> {
-    let mut found = None;
-    for Member { key, value } in members {
-        let key: String = serde_json::from_str(&text[key.clone()]).ok()?;
-        if key != "type" {
-            continue;
-        }
-        let value = &text[value.clone()];
-        found = match value.as_bytes().first() {
-            Some(b'"') => Some(serde_json::from_str::<String>(value).ok()?),
-            // However deep it is, what it holds does not matter.
-            Some(b'[' | b'{') => None,
-            _ => {
-                serde_json::from_str::<Value>(value).ok()?;
-                None
-            }
-        };
-    }
-    found
+    let read = |range: &std::ops::Range<usize>| serde_json::from_str::<String>(&text[range.clone()]).ok();
+    let member = members.iter().rev().find(|member| read(&member.key).as_deref() == Some("type"))?;
+    read(&member.value)
 }

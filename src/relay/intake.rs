@@ -13,8 +13,9 @@ use super::handshake::{
 };
 use super::ids::ConnectionId;
 use super::inbound::{Incoming, Refused};
+use super::json::{TextError, check_text, check_text_and_type};
 use super::limits::LINGER_BYTES_MAX;
-use super::message::{ClientError, CloseReason, Logged, SystemMessage, check_json, check_json_and_type};
+use super::message::{ClientError, CloseReason, Logged, SystemMessage};
 use super::outbox::{Outbox, Pool};
 use super::session::SessionsFull;
 use super::slots::Membership;
@@ -162,8 +163,8 @@ impl<S: Read + Write> Relay<S> {
 
     fn take_text(&mut self, id: ConnectionId, text: Utf8Bytes) {
         if self.settings.answer_pings || self.is_logging_messages {
-            match check_json_and_type(&text) {
-                Err(error) => return self.tell(id, &ClientError::InvalidJson(error)),
+            match check_text_and_type(text.as_bytes()) {
+                Err(error) => return self.refuse_text(id, error),
                 Ok(message_type) => {
                     if self.settings.answer_pings && message_type.as_deref() == Some("ping") {
                         return self.reply(id, SystemMessage::Pong);
@@ -171,10 +172,17 @@ impl<S: Read + Write> Relay<S> {
                     self.log_message(id, message_type.as_deref());
                 }
             }
-        } else if let Err(error) = check_json(&text) {
-            return self.tell(id, &ClientError::InvalidJson(error));
+        } else if let Err(error) = check_text(text.as_bytes()) {
+            return self.refuse_text(id, error);
         }
         self.forward(id, Opcode::Text, text.into());
+    }
+
+    fn refuse_text(&mut self, id: ConnectionId, error: TextError) {
+        match error {
+            TextError::NotUtf8 => self.fail(id, &CloseReason::NotUtf8, None, true),
+            TextError::InvalidJson(error) => self.tell(id, &ClientError::InvalidJson(error)),
+        }
     }
 
     fn log_message(&self, id: ConnectionId, message_type: Option<&str>) {

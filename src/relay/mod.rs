@@ -7,6 +7,7 @@
 //! | [`time`], [`ids`], [`readiness`] | what the relay is told, and by which names it goes |
 //! | [`wheel`] | the timing wheel |
 //! | [`frame`], [`handshake`], [`message`] | RFC 6455 headers, the HTTP head, messages: bytes in, values out |
+//! | [`json`] | whether a text is UTF-8 and JSON, and its `type` |
 //! | `pace` | rate limits |
 //! | [`outbox`], [`inbound`] | what waits for one client, and what has come from it |
 //! | [`session`] | who is whose peer |
@@ -26,6 +27,7 @@ pub mod handshake;
 pub mod ids;
 pub mod inbound;
 mod intake;
+pub mod json;
 pub mod limits;
 pub mod message;
 pub mod outbox;

@@ -12,7 +12,7 @@ use super::super::ids::{ClientType, ConnectionId};
 use super::super::limits::Settings;
 use super::super::readiness::Readiness;
 use super::super::time::{Now, Tick};
-use super::super::{Relay, message};
+use super::super::{Relay, json};
 
 /// When every world begins: an arbitrary point on both clocks.
 const START: Now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000 };
@@ -351,7 +351,7 @@ fn message_of(opcode: u8, payload: Vec<u8>) -> Received {
         return Received::Binary(payload);
     }
     let text = String::from_utf8(payload).expect("UTF-8");
-    message::check_json(&text).expect("JSON");
+    json::check_text(text.as_bytes()).expect("JSON");
     match text.split_once(r#","timestamp":"#) {
         Some((start, _)) => Received::Text(format!("{start}}}")),
         None => Received::Text(text),

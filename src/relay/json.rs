@@ -1,0 +1,404 @@
+//! Whether a text is UTF-8 and JSON (RFC 8259), found in one pass over bytes that arrive in pieces, and the
+//! `type` that it has on the way. Nothing is built, no depth is too deep, and one byte is looked at once.
+//!
+//! | the text so far | may go on with |
+//! | --- | --- |
+//! | `Value` | a value: at the start, behind `:`, behind `,` in an array |
+//! | `FirstItem`, `FirstKey` | what an array or object begins with, or its end |
+//! | `Key`, `Colon` | what their names say |
+//! | `AfterValue` | `,` or the end of what the value is in; white space alone if it is in nothing |
+//! | `String`, `Escape`, `Digits`, `Char` | the rest of a string, escape or character |
+//! | `Number`, `Word` | the rest of a number, or of `true`, `false`, `null` |
+//! | `Refused` | any UTF-8: the text is not JSON, but it is worse not to be UTF-8 |
+//! | `NotUtf8` | nothing |
+//!
+//! The states within strings, numbers and words tell right from wrong byte by byte, wherever a piece
+//! ends. What is fast, in `scan`, only skips what it knows to be right, and leaves all else to them.
+
+mod capture;
+mod nesting;
+mod scan;
+
+use std::borrow::Cow;
+use std::fmt;
+
+use capture::Capture;
+use nesting::{Container, Nesting};
+use scan::{CutChar, Stop, is_short_escape, skip_digits, skip_space, skip_string};
+
+/// A text that is not UTF-8, or will not be whatever follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotUtf8;
+
+/// Where a text stops being JSON, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidJson {
+    /// Zero-based offset of the first byte behind which no text is JSON; the text's length if it ends
+    /// too soon.
+    pub offset: usize,
+    reason: &'static str,
+}
+
+impl fmt::Display for InvalidJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Invalid JSON at byte {}: {}", self.offset, self.reason)
+    }
+}
+
+/// Why a text is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextError {
+    /// It is not UTF-8; whether it is JSON otherwise is not told.
+    NotUtf8,
+    /// It is UTF-8, but not JSON.
+    InvalidJson(InvalidJson),
+}
+
+impl From<NotUtf8> for TextError {
+    fn from(_: NotUtf8) -> Self {
+        Self::NotUtf8
+    }
+}
+
+/// Checks a text that is there as a whole.
+pub fn check_text(bytes: &[u8]) -> Result<(), TextError> {
+    let mut check = TextCheck::new(false);
+    check.advance(bytes)?;
+    check.verdict()
+}
+
+/// Checks a text that is there as a whole, and reads its top-level `type`: see [`TextCheck::finish`].
+pub fn check_text_and_type(bytes: &[u8]) -> Result<Option<Cow<'_, str>>, TextError> {
+    let mut check = TextCheck::new(true);
+    check.advance(bytes)?;
+    check.verdict()?;
+    Ok(check.capture.into_type(bytes))
+}
+
+/// The check of a text that arrives in pieces: [`push`](Self::push) each of them, then
+/// [`finish`](Self::finish).
+#[derive(Debug, Default)]
+pub struct TextCheck {
+    state: State,
+    nesting: Nesting,
+    /// Whether the string that `state` is in is a key.
+    is_in_key: bool,
+    /// What there is of the character that the last piece cut off; used in `Char` and `Refused`.
+    cut_char: CutChar,
+    /// Set in `Refused` alone.
+    invalid: Option<InvalidJson>,
+    /// Bytes of the pieces before the current one.
+    bytes_before: usize,
+    capture: Capture,
+}
+
+/// What the text so far ends in; the table is above.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Value,
+    FirstItem,
+    FirstKey,
+    Key,
+    Colon,
+    AfterValue,
+    String,
+    Escape,
+    /// So many of an escape's four digits are missing.
+    Digits(u8),
+    Char,
+    Number(Part),
+    /// What is missing of the word.
+    Word(&'static [u8]),
+    Refused,
+    NotUtf8,
+}
+
+/// The part of a number that its last byte belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Minus,
+    /// A zero in front, which no digit may follow.
+    Zero,
+    Integer,
+    Point,
+    Fraction,
+    /// The letter.
+    Exponent,
+    Sign,
+    Power,
+}
+
+impl TextCheck {
+    /// Begins a text; `wants_type` if its `type` is to be read. Allocates nothing.
+    #[must_use]
+    pub fn new(wants_type: bool) -> Self {
+        Self { capture: Capture::new(wants_type), ..Self::default() }
+    }
+
+    /// Takes the next bytes of the text. That it is not JSON is told only at the end: until then it may
+    /// still turn out not to be UTF-8, which is worse.
+    ///
+    /// # Errors
+    /// [`NotUtf8`] once no further bytes could make the text UTF-8; a character that the piece cuts off
+    /// may still become whole.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), NotUtf8> {
+        self.advance(bytes)?;
+        let is_in_string =
+            matches!(self.state, State::String | State::Escape | State::Digits(_) | State::Char);
+        self.capture.keep(bytes, is_in_string);
+        Ok(())
+    }
+
+    /// Ends the text, and gives its `type` if that was wanted: the value of the last key of the outermost
+    /// object that spells `type`, if this is a string. One with an escape that stands for no character,
+    /// such as `\ud800`, is none, and of a very long one only the start is given.
+    pub fn finish(self) -> Result<Option<Cow<'static, str>>, TextError> {
+        self.verdict()?;
+        Ok(self.capture.into_type(&[]).map(|found| Cow::Owned(found.into_owned())))
+    }
+
+    /// Bytes of heap memory that it holds. Constant time.
+    #[must_use]
+    pub const fn heap_bytes(&self) -> usize {
+        self.nesting.heap_bytes() + self.capture.heap_bytes()
+    }
+}
+
+impl TextCheck {
+    fn advance(&mut self, bytes: &[u8]) -> Result<(), NotUtf8> {
+        let mut at = 0;
+        while let Some(&byte) = bytes.get(at) {
+            at = match self.state {
+                State::Value | State::FirstItem => self.value(bytes, at, byte),
+                State::FirstKey | State::Key => self.key(bytes, at, byte),
+                State::Colon => self.colon(bytes, at, byte),
+                State::AfterValue => self.after_value(bytes, at, byte),
+                State::String => self.string(bytes, at),
+                State::Escape => self.escape(at, byte),
+                State::Digits(missing) => self.digit(at, byte, missing),
+                State::Char => self.char(at, byte)?,
+                State::Number(part) => self.number(bytes, at, part),
+                State::Word(missing) => self.word(bytes, at, missing),
+                State::Refused => self.refused(bytes, at)?,
+                State::NotUtf8 => return Err(NotUtf8),
+            };
+        }
+        self.bytes_before += bytes.len();
+        Ok(())
+    }
+
+    #[inline]
+    fn value(&mut self, bytes: &[u8], at: usize, byte: u8) -> usize {
+        if byte == b'"' {
+            return self.begin_string(bytes, at + 1, false);
+        }
+        match byte {
+            b' ' | b'\n' | b'\r' | b'\t' => return skip_space(bytes, at),
+            b']' if self.state == State::FirstItem => return self.close(at + 1),
+            _ => self.capture.begin_other(),
+        }
+        match byte {
+            b'{' => self.open(at, Container::Object, State::FirstKey),
+            b'[' => self.open(at, Container::Array, State::FirstItem),
+            b'-' => self.number(bytes, at + 1, Part::Minus),
+            b'0' => self.number(bytes, at + 1, Part::Zero),
+            b'1'..=b'9' => self.number(bytes, at + 1, Part::Integer),
+            b't' => self.word(bytes, at + 1, b"rue"),
+            b'f' => self.word(bytes, at + 1, b"alse"),
+            b'n' => self.word(bytes, at + 1, b"ull"),
+            // A value must come in an array only behind a comma.
+            b']' if self.nesting.innermost() == Some(Container::Array) => self.refuse(at, "trailing comma"),
+            _ => self.refuse(at, "expected value"),
+        }
+    }
+
+    #[inline]
+    fn key(&mut self, bytes: &[u8], at: usize, byte: u8) -> usize {
+        match byte {
+            b'"' => self.begin_string(bytes, at + 1, true),
+            b' ' | b'\n' | b'\r' | b'\t' => skip_space(bytes, at),
+            b'}' if self.state == State::FirstKey => self.close(at + 1),
+            b'}' => self.refuse(at, "trailing comma"),
+            _ => self.refuse(at, "key must be a string"),
+        }
+    }
+
+    #[inline]
+    fn colon(&mut self, bytes: &[u8], at: usize, byte: u8) -> usize {
+        match byte {
+            b':' => self.go_on(at + 1, State::Value),
+            b' ' | b'\n' | b'\r' | b'\t' => skip_space(bytes, at),
+            _ => self.refuse(at, "expected `:`"),
+        }
+    }
+
+    #[inline]
+    fn after_value(&mut self, bytes: &[u8], at: usize, byte: u8) -> usize {
+        match (byte, self.nesting.innermost()) {
+            (b' ' | b'\n' | b'\r' | b'\t', _) => skip_space(bytes, at),
+            (b',', Some(Container::Object)) => self.go_on(at + 1, State::Key),
+            (b',', Some(Container::Array)) => self.go_on(at + 1, State::Value),
+            (b'}', Some(Container::Object)) | (b']', Some(Container::Array)) => self.close(at + 1),
+            (_, Some(Container::Object)) => self.refuse(at, "expected `,` or `}`"),
+            (_, Some(Container::Array)) => self.refuse(at, "expected `,` or `]`"),
+            (_, None) => self.refuse(at, "trailing characters"),
+        }
+    }
+
+    #[inline]
+    fn begin_string(&mut self, bytes: &[u8], at: usize, is_key: bool) -> usize {
+        self.is_in_key = is_key;
+        self.capture.begin_string(at, is_key, &self.nesting);
+        self.string(bytes, at)
+    }
+
+    #[inline]
+    fn string(&mut self, bytes: &[u8], at: usize) -> usize {
+        match skip_string(bytes, at) {
+            Stop::Quote(at) => self.end_string(bytes, at),
+            Stop::Unsure(at) => self.rest_of_string(bytes, at),
+        }
+    }
+
+    #[inline]
+    fn end_string(&mut self, bytes: &[u8], at: usize) -> usize {
+        self.capture.end_string(bytes, at);
+        self.go_on(at + 1, if self.is_in_key { State::Colon } else { State::AfterValue })
+    }
+
+    /// Reads on in a string up to the first byte that is not an ASCII character as it stands.
+    #[inline(never)]
+    fn rest_of_string(&mut self, bytes: &[u8], at: usize) -> usize {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let plain =
+            rest.iter().take_while(|byte| matches!(byte, b' '..=b'!' | b'#'..=b'[' | b']'..=0x7F)).count();
+        let at = at + plain;
+        match rest.get(plain) {
+            None => self.go_on(at, State::String),
+            Some(b'"') => self.end_string(bytes, at),
+            Some(b'\\') => self.go_on(at + 1, State::Escape),
+            Some(0x80..) => self.go_on(at, State::Char),
+            Some(_) => self.refuse(at, "control character (\\u0000-\\u001F) found while parsing a string"),
+        }
+    }
+
+    fn escape(&mut self, at: usize, byte: u8) -> usize {
+        match byte {
+            b'u' => self.go_on(at + 1, State::Digits(4)),
+            byte if is_short_escape(byte) => self.go_on(at + 1, State::String),
+            _ => self.refuse(at, "invalid escape"),
+        }
+    }
+
+    fn digit(&mut self, at: usize, byte: u8, missing: u8) -> usize {
+        match (byte.is_ascii_hexdigit(), missing) {
+            (false, _) => self.refuse(at, "invalid escape"),
+            (true, ..=1) => self.go_on(at + 1, State::String),
+            (true, _) => self.go_on(at + 1, State::Digits(missing - 1)),
+        }
+    }
+
+    fn char(&mut self, at: usize, byte: u8) -> Result<usize, NotUtf8> {
+        let pushed = self.cut_char.push(byte);
+        self.unless_not_utf8(pushed)?;
+        Ok(self.go_on(at + 1, if self.cut_char.is_empty() { State::String } else { State::Char }))
+    }
+
+    #[inline]
+    fn number(&mut self, bytes: &[u8], mut at: usize, mut part: Part) -> usize {
+        while let Some(&byte) = bytes.get(at) {
+            part = match (part, byte) {
+                (Part::Minus, b'0') => Part::Zero,
+                (Part::Minus | Part::Integer, b'0'..=b'9') => Part::Integer,
+                (Part::Point | Part::Fraction, b'0'..=b'9') => Part::Fraction,
+                (Part::Exponent | Part::Sign | Part::Power, b'0'..=b'9') => Part::Power,
+                (Part::Zero | Part::Integer, b'.') => Part::Point,
+                (Part::Zero | Part::Integer | Part::Fraction, b'e' | b'E') => Part::Exponent,
+                (Part::Exponent, b'+' | b'-') => Part::Sign,
+                (Part::Zero, b'0'..=b'9') | (Part::Minus | Part::Point | Part::Exponent | Part::Sign, _) => {
+                    return self.refuse(at, "invalid number");
+                }
+                (Part::Zero | Part::Integer | Part::Fraction | Part::Power, _) => {
+                    return self.go_on(at, State::AfterValue);
+                }
+            };
+            at += 1;
+            if matches!(part, Part::Integer | Part::Fraction | Part::Power) {
+                at = skip_digits(bytes, at);
+            }
+        }
+        self.go_on(at, State::Number(part))
+    }
+
+    fn word(&mut self, bytes: &[u8], at: usize, missing: &'static [u8]) -> usize {
+        let rest = bytes.get(at..).unwrap_or_default();
+        let common = rest.iter().zip(missing).take_while(|(byte, wanted)| byte == wanted).count();
+        match missing.get(common..) {
+            None | Some([]) => self.go_on(at + common, State::AfterValue),
+            Some(missing) if common == rest.len() => self.go_on(at + common, State::Word(missing)),
+            Some(_) => self.refuse(at + common, "expected ident"),
+        }
+    }
+
+    #[inline]
+    fn open(&mut self, at: usize, container: Container, state: State) -> usize {
+        self.nesting.open(container);
+        self.go_on(at + 1, state)
+    }
+
+    #[inline]
+    fn close(&mut self, at: usize) -> usize {
+        self.nesting.close();
+        self.go_on(at, State::AfterValue)
+    }
+
+    #[inline]
+    const fn go_on(&mut self, at: usize, state: State) -> usize {
+        self.state = state;
+        at
+    }
+
+    /// The byte at `at` is wrong, and the first of a character.
+    #[cold]
+    fn refuse(&mut self, at: usize, reason: &'static str) -> usize {
+        self.invalid = Some(InvalidJson { offset: self.bytes_before + at, reason });
+        self.go_on(at, State::Refused)
+    }
+
+    fn refused(&mut self, bytes: &[u8], at: usize) -> Result<usize, NotUtf8> {
+        let pushed = self.cut_char.push_all(bytes.get(at..).unwrap_or_default());
+        self.unless_not_utf8(pushed)?;
+        Ok(bytes.len())
+    }
+
+    /// Remembers that the text is not UTF-8.
+    fn unless_not_utf8(&mut self, pushed: Result<(), NotUtf8>) -> Result<(), NotUtf8> {
+        pushed.inspect_err(|NotUtf8| self.state = State::NotUtf8)
+    }
+
+    fn verdict(&self) -> Result<(), TextError> {
+        let reason = match self.state {
+            State::NotUtf8 => return Err(TextError::NotUtf8),
+            _ if !self.cut_char.is_empty() => return Err(TextError::NotUtf8),
+            State::Refused => {
+                return self.invalid.map_or(Ok(()), |invalid| Err(TextError::InvalidJson(invalid)));
+            }
+            State::AfterValue | State::Number(Part::Zero | Part::Integer | Part::Fraction | Part::Power) => {
+                match self.nesting.innermost() {
+                    None => return Ok(()),
+                    Some(Container::Array) => "EOF while parsing a list",
+                    Some(Container::Object) => "EOF while parsing an object",
+                }
+            }
+            State::FirstItem => "EOF while parsing a list",
+            State::FirstKey | State::Key | State::Colon => "EOF while parsing an object",
+            State::String | State::Escape | State::Digits(_) | State::Char => "EOF while parsing a string",
+            State::Value | State::Number(_) | State::Word(_) => "EOF while parsing a value",
+        };
+        Err(TextError::InvalidJson(InvalidJson { offset: self.bytes_before, reason }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

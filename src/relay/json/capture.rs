@@ -1,0 +1,181 @@
+//! Reads the `type` of the outermost object, while the check passes over it.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::nesting::Nesting;
+
+/// The bytes of the longest spelling of the key: each of its letters as an escape.
+const KEY_BYTES_MAX: usize = 4 * r"\u0074".len();
+
+/// How much of a value is kept, as it is spelled. The log shows less.
+const VALUE_BYTES_MAX: usize = 1024;
+
+/// Where the `type` is found so far.
+#[derive(Debug, Default)]
+pub(super) enum Found {
+    #[default]
+    Nothing,
+    /// In the current piece, spelled without escapes.
+    Here(Range<usize>),
+    Kept(String),
+}
+
+/// The string that is being read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Reading {
+    #[default]
+    Nothing,
+    Key,
+    Value,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Capture {
+    is_wanted: bool,
+    /// The value that comes next belongs to a `type`.
+    is_value_next: bool,
+    reading: Reading,
+    /// Where the string that is being read, or the rest of it, begins in the current piece.
+    start: usize,
+    /// What earlier pieces held of the string, up to one byte more than is of use.
+    earlier: Vec<u8>,
+    found: Found,
+}
+
+impl Capture {
+    pub(super) fn new(is_wanted: bool) -> Self {
+        Self { is_wanted, ..Self::default() }
+    }
+
+    /// A string begins in front of `start`.
+    #[inline]
+    pub(super) fn begin_string(&mut self, start: usize, is_key: bool, nesting: &Nesting) {
+        if self.is_wanted && nesting.depth() == 1 {
+            self.reading = match (is_key, self.is_value_next) {
+                (true, _) => Reading::Key,
+                (false, true) => Reading::Value,
+                (false, false) => Reading::Nothing,
+            };
+            self.is_value_next = false;
+            self.start = start;
+        }
+    }
+
+    /// A value that is no string begins.
+    #[inline]
+    pub(super) const fn begin_other(&mut self) {
+        self.is_value_next = false;
+    }
+
+    /// The string ends in front of `end`, the place of its closing quote in `piece`.
+    #[inline]
+    pub(super) fn end_string(&mut self, piece: &[u8], end: usize) {
+        if self.reading != Reading::Nothing {
+            self.take_string(piece, end);
+        }
+    }
+
+    fn take_string(&mut self, piece: &[u8], end: usize) {
+        let here = self.start..end;
+        let is_here = self.earlier.is_empty();
+        if !is_here {
+            self.keep_earlier(piece.get(here.clone()).unwrap_or_default());
+        }
+        let spelled = if is_here { piece.get(here.clone()).unwrap_or_default() } else { &self.earlier };
+        match self.reading {
+            Reading::Nothing => {}
+            Reading::Key => {
+                if is_type(spelled) {
+                    self.is_value_next = true;
+                    self.found = Found::Nothing;
+                }
+            }
+            Reading::Value => {
+                let spelled = start_of_value(spelled);
+                self.found = if spelled.contains(&b'\\') {
+                    decode(spelled).map_or(Found::Nothing, Found::Kept)
+                } else if is_here {
+                    Found::Here(here.start..here.start + spelled.len())
+                } else {
+                    Found::Kept(String::from_utf8_lossy(spelled).into_owned())
+                };
+            }
+        }
+        self.reading = Reading::Nothing;
+        self.earlier = Vec::new();
+    }
+
+    /// Keeps what is of use in `piece`, which goes away.
+    pub(super) fn keep(&mut self, piece: &[u8], is_in_string: bool) {
+        if let Found::Here(range) = &self.found {
+            let spelled = piece.get(range.clone()).unwrap_or_default();
+            self.found = Found::Kept(String::from_utf8_lossy(spelled).into_owned());
+        }
+        if is_in_string && self.reading != Reading::Nothing {
+            self.keep_earlier(piece.get(self.start..).unwrap_or_default());
+            self.start = 0;
+        }
+    }
+
+    fn keep_earlier(&mut self, more: &[u8]) {
+        let bytes_max = if self.reading == Reading::Key { KEY_BYTES_MAX } else { VALUE_BYTES_MAX };
+        let room = (bytes_max + 1).saturating_sub(self.earlier.len());
+        self.earlier.extend_from_slice(more.get(..room).unwrap_or(more));
+    }
+
+    /// The `type`; `piece` is the one that was current last.
+    pub(super) fn into_type(self, piece: &[u8]) -> Option<Cow<'_, str>> {
+        match self.found {
+            Found::Nothing => None,
+            Found::Here(range) => piece.get(range).map(String::from_utf8_lossy),
+            Found::Kept(found) => Some(Cow::Owned(found)),
+        }
+    }
+
+    pub(super) const fn heap_bytes(&self) -> usize {
+        let found = match &self.found {
+            Found::Nothing | Found::Here(_) => 0,
+            Found::Kept(found) => found.capacity(),
+        };
+        self.earlier.capacity() + found
+    }
+}
+
+fn is_type(spelled: &[u8]) -> bool {
+    spelled == b"type"
+        || (spelled.len() <= KEY_BYTES_MAX
+            && spelled.contains(&b'\\')
+            && decode(spelled).is_some_and(|key| key == "type"))
+}
+
+/// What the inside of a string stands for, unless one of its escapes stands for no character.
+fn decode(spelled: &[u8]) -> Option<String> {
+    serde_json::from_slice(&[b"\"", spelled, b"\""].concat()).ok()
+}
+
+/// The start of a value that may be too long to keep, cut where neither a character nor an escape, nor a
+/// pair of escapes that stands for one character, is cut.
+fn start_of_value(spelled: &[u8]) -> &[u8] {
+    let Some(mut start) = spelled.get(..VALUE_BYTES_MAX).filter(|start| start.len() < spelled.len()) else {
+        return spelled;
+    };
+    let (mut at, mut cut) = (0, 0);
+    while let Some(rest) = start.get(at..).filter(|rest| !rest.is_empty()) {
+        let is_high_surrogate =
+            matches!(rest, [b'\\', b'u', b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B', ..]);
+        at += match rest {
+            [b'\\', b'u', ..] => 6,
+            [b'\\', ..] => 2,
+            [..0x80, ..] => 1,
+            [..0xE0, ..] => 2,
+            [..0xF0, ..] => 3,
+            _ => 4,
+        };
+        if at <= start.len() && !is_high_surrogate {
+            cut = at;
+        }
+    }
+    start = start.get(..cut).unwrap_or_default();
+    start
+}
