@@ -19,6 +19,8 @@ const RELAY_ORDER: &[&str] = &[
     "json",
     "message",
     "pace",
+    "budget",
+    "payload",
     "outbox",
     "session",
     "inbound",
@@ -29,6 +31,7 @@ const RELAY_ORDER: &[&str] = &[
     "mod",
     "intake",
     "parting",
+    "room",
     "turn",
     "tests",
 ];

@@ -6,8 +6,11 @@ mod reference;
 
 use std::io::{self, Read};
 
-use apptuner_relay::relay::inbound::{Inbound, Incoming, Receiver};
+use apptuner_relay::relay::budget::Budget;
+use apptuner_relay::relay::inbound::{Content, Inbound, Incoming, Receiver, Rules};
+use apptuner_relay::relay::limits::FRAGMENT_BYTES_MAX;
 use apptuner_relay::relay::message::CloseReason;
+use apptuner_relay::relay::payload::SpareBlocks;
 use apptuner_relay::relay::time::Tick;
 
 use super::choices::Choices;
@@ -150,22 +153,33 @@ fn read_in_pieces(plan: &Plan) -> (Vec<Event>, Option<usize>, bool) {
     let mut stream = Pieces { bytes: &plan.bytes, steps: plan.steps.iter().cycle() };
     let mut events = Vec::new();
     let mut discarded_from = None;
-    let mut is_discarding = false;
+    let mut rules = Rules { size_max: plan.size_max, wants_type: false, discard: false };
     loop {
         let read_bytes = plan.bytes.len() - stream.bytes.len();
         if discarded_from.is_none() && plan.discard_from.is_some_and(|from| read_bytes >= from) {
             discarded_from = Some(read_bytes);
-            is_discarding = true;
+            rules.discard = true;
         }
-        match inbound.read_from(&mut stream, &mut receiver) {
+        match inbound.read_from(&mut stream, &mut receiver, usize::MAX) {
             Ok((0, _)) => return (events, discarded_from, inbound.unfinished_since().is_some()),
             Ok(_) => {}
             Err(_) => continue,
         }
         loop {
-            match inbound.next(&mut receiver, plan.size_max, is_discarding) {
+            match inbound.next(&mut receiver, rules) {
+                Ok(Some(Incoming::Announced(ask))) => {
+                    // Now and then room comes only after the bytes have been kept for a while.
+                    if ask.order % 2 == 0 {
+                        inbound.keep_rest(&mut receiver, Tick(1));
+                    }
+                    let room = budget(plan.size_max).try_reserve(ask).expect("nobody else is there");
+                    inbound.give_room(room, &mut SpareBlocks::default()).expect("there is memory");
+                    if inbound.is_resumable() {
+                        inbound.resume(&mut receiver);
+                    }
+                }
                 Ok(Some(incoming)) => {
-                    events.push(event(incoming));
+                    events.push(event(incoming, &receiver));
                     if let Some(Event::Close(..)) = events.last() {
                         return (events, discarded_from, false);
                     }
@@ -176,7 +190,7 @@ fn read_in_pieces(plan: &Plan) -> (Vec<Event>, Option<usize>, bool) {
                     if !refused.is_framing_intact {
                         return (events, discarded_from, false);
                     }
-                    is_discarding = true;
+                    rules.discard = true;
                 }
             }
         }
@@ -185,16 +199,34 @@ fn read_in_pieces(plan: &Plan) -> (Vec<Event>, Option<usize>, bool) {
     }
 }
 
-fn event(incoming: Incoming) -> Event {
+/// An account of its own for each grant: what is granted here never runs out.
+fn budget(size_max: usize) -> Budget {
+    Budget::new(8 << 20, size_max)
+}
+
+fn event(incoming: Incoming, receiver: &Receiver) -> Event {
     match incoming {
-        Incoming::Text(text) => Event::Text(text.as_str().to_owned()),
-        Incoming::Binary(payload) => Event::Binary(payload.to_vec()),
+        Incoming::Text(content, _) => {
+            Event::Text(String::from_utf8(payload(content, receiver)).expect("texts are UTF-8"))
+        }
+        Incoming::Binary(content) => Event::Binary(payload(content, receiver)),
         Incoming::Ping(payload) => Event::Ping(payload.to_vec()),
         Incoming::Pong => Event::Pong,
         Incoming::Close { code, answer: CloseReason::Echo(answer, reason) } => {
             assert_eq!(answer, if code == 1005 { 1000 } else { code }, "a close is answered with its code");
             Event::Close(code, reason)
         }
-        Incoming::Close { answer, .. } => panic!("a close is answered with {answer:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn payload(content: Content, receiver: &Receiver) -> Vec<u8> {
+    match content {
+        Content::Received(range) => receiver.range(range).to_vec(),
+        Content::Joined(bytes) => bytes,
+        Content::Large(payload) => {
+            let starts = (0..payload.len()).step_by(FRAGMENT_BYTES_MAX);
+            starts.flat_map(|start| payload.fragment(start).to_vec()).collect()
+        }
     }
 }

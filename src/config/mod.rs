@@ -29,6 +29,8 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Largest `max_message_size`, in bytes: a message is one piece of memory, and this much of it can
 /// be had, and counted in 32 bits, everywhere.
 pub const MESSAGE_SIZE_MAX: usize = 1024 * 1024 * 1024;
+/// Largest `max_buffered`, in bytes: more memory than machines have, and no sum of it overflows.
+pub const BUFFERED_MAX: usize = if usize::BITS >= 64 { 1 << 40 } else { 1 << 30 };
 /// Largest `max_connections`: ten times the files that Linux lets one process open, unless told otherwise.
 pub const CONNECTIONS_MAX: usize = 10_000_000;
 /// Largest `max_byte_rate`, in bytes per second: a client on a 10 Gbit/s network comes near it, and a

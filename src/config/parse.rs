@@ -6,7 +6,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use lexopt::{Arg, Parser};
 
 use super::error::ConfigError;
-use super::table::{Field, Row, TABLE, VARIABLE_PREFIX};
+use super::table::{self, Field, Row, TABLE, VARIABLE_PREFIX};
 use super::{Command, Config, units};
 
 /// The variable by which hosting platforms say where to listen.
@@ -43,6 +43,7 @@ pub(super) fn command(
     for given in &given {
         given.apply(&mut config)?;
     }
+    table::check_room(&config)?;
     debug_assert_eq!(config.validate(), Ok(()), "every value was checked as it was set");
     Ok(Command::Run(config))
 }

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::error::{ConfigError, Problem};
-use super::{BYTE_RATE_MAX, CONNECTIONS_MAX, Config, LISTENERS_MAX, MESSAGE_SIZE_MAX, TIMEOUT_MAX, units};
+use super::{
+    BUFFERED_MAX, BYTE_RATE_MAX, CONNECTIONS_MAX, Config, LISTENERS_MAX, MESSAGE_SIZE_MAX, TIMEOUT_MAX, units,
+};
+use crate::relay::limits::{BUFFERED_BYTES_MIN, SMALL_SHARE, message_bytes_max};
 use crate::relay::time::format_duration;
 
 /// What every variable's name begins with.
@@ -15,8 +18,8 @@ type Place<T> = fn(&mut Config) -> &mut T;
 
 /// What kind of value an option takes, and where it goes.
 ///
-/// The smallest number allowed is 1, in the unit of the kind, and `max` the largest. `unset` says what
-/// happens without a value.
+/// The smallest number allowed is `min`, or 1 in the unit of the kind, and `max` the largest. `unset` says
+/// what happens without a value.
 #[derive(Clone, Copy)]
 pub(super) enum Field {
     Addresses(Place<Vec<SocketAddr>>),
@@ -25,6 +28,7 @@ pub(super) enum Field {
     /// In bytes.
     Size {
         place: Place<usize>,
+        min: usize,
         max: usize,
     },
     Count {
@@ -72,7 +76,7 @@ const fn row(heading: &'static str, name: &'static str, field: Field, help: &'st
 }
 
 /// Every option.
-pub(super) const TABLE: [Row; 15] = [
+pub(super) const TABLE: [Row; 16] = [
     row(
         LISTENING,
         "listen",
@@ -136,8 +140,19 @@ pub(super) const TABLE: [Row; 15] = [
     row(
         LIMITS,
         "max-message-size",
-        Field::Size { place: |config| &mut config.relay.max_message_size, max: MESSAGE_SIZE_MAX },
+        Field::Size { place: |config| &mut config.relay.max_message_size, min: 1, max: MESSAGE_SIZE_MAX },
         "Largest message; a larger one ends its client's connection with 1009.",
+    ),
+    row(
+        LIMITS,
+        "max-buffered",
+        Field::Size {
+            place: |config| &mut config.relay.max_buffered,
+            min: BUFFERED_BYTES_MIN,
+            max: BUFFERED_MAX,
+        },
+        "Memory for all messages that wait or are half received. An eighth of it\n\
+         is kept for those of at most 16KiB; a larger one is read when it fits.",
     ),
     row(
         LIMITS,
@@ -252,6 +267,7 @@ impl Row {
 
     /// `number`, if it lies within the bounds.
     fn bounded<T: TryFrom<u64>>(&self, number: u64) -> Result<T, Problem> {
+        let min = if let Field::Size { min, .. } = self.field { min as u64 } else { 1 };
         let (max, format): (u64, fn(u64) -> String) = match self.field {
             Field::Duration(_) => {
                 (millis(TIMEOUT_MAX), |millis| format_duration(Duration::from_millis(millis)))
@@ -264,10 +280,10 @@ impl Row {
                 (u64::MAX, |_| String::new())
             }
         };
-        let value = T::try_from(number).ok().filter(|_| (1..=max).contains(&number));
+        let value = T::try_from(number).ok().filter(|_| (min..=max).contains(&number));
         value.ok_or_else(|| {
             let default = self.text(&Config::default()).unwrap_or_default();
-            format!("must be {} to {}; leave it out for the default, {default}", format(1), format(max))
+            format!("must be {} to {}; leave it out for the default, {default}", format(min), format(max))
                 .into()
         })
     }
@@ -282,7 +298,24 @@ pub(super) fn check_all(config: &Config) -> Result<(), ConfigError> {
             _ => ConfigError::setting(row.flag(), problem),
         })?;
     }
-    Ok(())
+    check_room(config)
+}
+
+/// A message that never finds room would be waited for in vain.
+pub(super) fn check_room(config: &Config) -> Result<(), ConfigError> {
+    let (size, buffered) = (config.relay.max_message_size, config.relay.max_buffered);
+    let size_max = message_bytes_max(buffered);
+    if size <= size_max {
+        return Ok(());
+    }
+    let enough =
+        (size / (SMALL_SHARE - 1) + 1).saturating_mul(SMALL_SHARE).next_multiple_of(BUFFERED_BYTES_MIN);
+    let [size, buffered, size_max, enough] =
+        [size, buffered, size_max, enough].map(|bytes| units::format_size(bytes as u64));
+    let problem = format!(
+        "--max-buffered {buffered} never has room for that; lower it to {size_max} or raise --max-buffered to {enough}"
+    );
+    Err(ConfigError::value("--max-message-size", size, problem))
 }
 
 fn check_addresses(addresses: &[SocketAddr]) -> Result<(), Problem> {

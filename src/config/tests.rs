@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::table::{Field, Row, TABLE};
 use super::*;
+use crate::relay::limits::BUFFERED_BYTES_MIN;
 
 /// Names and values.
 type Variables<'a> = &'a [(&'a str, &'a str)];
@@ -54,10 +55,11 @@ fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
 type Change = fn(&mut Config);
 
 /// Option, value, and what it changes; every option, and no value its default.
-const CHANGES: [(&str, &str, Change); 13] = [
+const CHANGES: [(&str, &str, Change); 14] = [
     ("listen", "[::1]:9000", |config| config.listen = addresses(&["[::1]:9000"])),
     ("max-connections", "123", |config| config.relay.max_connections = Some(123)),
     ("max-message-size", "64KiB", |config| config.relay.max_message_size = 65_536),
+    ("max-buffered", "128MiB", |config| config.relay.max_buffered = 128 << 20),
     ("session-timeout", "1h", |config| config.relay.session_timeout = seconds(3600)),
     ("reconnect-window", "1m30s", |config| config.relay.reconnect_window = seconds(90)),
     ("ping-interval", "15s", |config| config.relay.ping_interval = seconds(15)),
@@ -80,6 +82,7 @@ fn defaults_are_those_of_the_contract() {
     let relay = Settings {
         max_connections: None,
         max_message_size: 64 << 20,
+        max_buffered: 256 << 20,
         session_timeout: seconds(30 * 60),
         reconnect_window: seconds(5 * 60),
         ping_interval: seconds(30),
@@ -236,7 +239,7 @@ fn failures_of_the_command_line_are_one_line_with_the_remedy() {
         ("--Listen x", "--Listen: unknown option; did you mean --listen? See --help"),
         ("--max-conn 5", "--max-conn: unknown option; did you mean --max-connections? See --help"),
         ("--session 5m", "--session: unknown option; did you mean --session-timeout? See --help"),
-        ("--max-buffered 1GiB", "--max-buffered: unknown option; see --help"),
+        ("--max-clients 5", "--max-clients: unknown option; see --help"),
         ("--frobnicate", "--frobnicate: unknown option; see --help"),
         ("--hello", "--hello: unknown option; see --help"),
         ("--li", "--li: unknown option; see --help"),
@@ -357,9 +360,10 @@ fn failures_in_the_environment_name_the_variable() {
 }
 
 /// Option, bounds, default.
-const BOUNDS: [(&str, &str, &str); 11] = [
+const BOUNDS: [(&str, &str, &str); 12] = [
     ("max-connections", "1 to 10000000", "from the limit on open files"),
     ("max-message-size", "1B to 1GiB", "64MiB"),
+    ("max-buffered", "1MiB to 1024GiB", "256MiB"),
     ("max-message-rate", "1 to 4294967295", "no limit"),
     ("max-byte-rate", "1B to 1GiB", "no limit"),
     ("session-timeout", "1ms to 365d", "30m"),
@@ -382,7 +386,8 @@ fn values_out_of_bounds_are_refused_and_those_on_the_bounds_are_not() {
     const OVERFLOWING: &str = "99999999999999999999999999";
     let table = [
         ("max-connections", ["1", "10000000"], ["0", "10000001", OVERFLOWING]),
-        ("max-message-size", ["1", "1GiB"], ["0", "1073741825", OVERFLOWING]),
+        ("max-message-size", ["1", "224MiB"], ["0", "1073741825", OVERFLOWING]),
+        ("max-buffered", ["74MiB", "1024GiB"], ["1023KiB", "1025GiB", OVERFLOWING]),
         ("max-message-rate", ["1", "4294967295"], ["0", "4294967296", OVERFLOWING]),
         ("max-byte-rate", ["1", "1GiB"], ["0KB", "1025MiB", OVERFLOWING]),
         ("session-timeout", ["1ms", "365d"], ["0s", "366d", "99999999999999999999s"]),
@@ -405,13 +410,37 @@ fn values_out_of_bounds_are_refused_and_those_on_the_bounds_are_not() {
 }
 
 #[test]
+fn a_message_that_could_never_find_room_is_refused_with_both_remedies() {
+    for (args, is_enough) in [
+        ("--max-buffered 64MiB --max-message-size 56MiB", true),
+        ("--max-buffered 64MiB --max-message-size 58720257", false),
+        ("--max-buffered 74MiB", true),
+        ("--max-buffered 73MiB", false),
+        ("--max-message-size 225MiB", false),
+        ("--max-message-size 1GiB --max-buffered 1171MiB", true),
+        ("--max-message-size 1GiB --max-buffered 1170MiB", false),
+        ("--max-buffered 1MiB --max-message-size 896KiB", true),
+    ] {
+        assert_eq!(read(args, &[]).is_ok(), is_enough, "{args}");
+    }
+    let expected = "--max-message-size 64MiB: --max-buffered 64MiB never has room for that; \
+                    lower it to 56MiB or raise --max-buffered to 74MiB";
+    assert_eq!(error("", &[("APPTUNER_RELAY_MAX_BUFFERED", "64MiB")]), expected);
+    let mut config = Config::default();
+    config.relay.max_buffered = 64 << 20;
+    assert_eq!(config.validate().unwrap_err().to_string(), expected);
+}
+
+#[test]
 fn a_configuration_built_in_code_is_held_to_the_same_bounds() {
     /// Option, value as it is shown, and the change that sets it.
-    const TABLE: [(&str, &str, Change); 17] = [
+    const TABLE: [(&str, &str, Change); 19] = [
         ("max-connections", "0", |config| config.relay.max_connections = Some(0)),
         ("max-connections", "10000001", |config| config.relay.max_connections = Some(CONNECTIONS_MAX + 1)),
         ("max-message-size", "0B", |config| config.relay.max_message_size = 0),
         ("max-message-size", "1073741825B", |config| config.relay.max_message_size = MESSAGE_SIZE_MAX + 1),
+        ("max-buffered", "1048575B", |config| config.relay.max_buffered = BUFFERED_BYTES_MIN - 1),
+        ("max-buffered", "2048GiB", |config| config.relay.max_buffered = 2 * BUFFERED_MAX),
         ("max-message-rate", "0", |config| config.relay.max_message_rate = Some(0)),
         ("max-byte-rate", "0B", |config| config.relay.max_byte_rate = Some(0)),
         ("max-byte-rate", "2GiB", |config| config.relay.max_byte_rate = Some(BYTE_RATE_MAX * 2)),

@@ -14,9 +14,9 @@
 //! silence or for taking nothing is gone with the next write, and a failed stream at once.
 
 mod frames;
+mod holding;
 
 use std::io::{self, Read, Write};
-use std::time::Duration;
 
 use super::handshake::HeadReader;
 use super::inbound::{Inbound, Receiver};
@@ -200,6 +200,17 @@ impl<S: Read + Write> Connection<S> {
         self.is_readable
     }
 
+    /// Whether the end of the stream lies behind what can still be read.
+    pub(super) const fn is_read_closed(&self) -> bool {
+        self.is_read_closed
+    }
+
+    /// Bytes of memory that it holds beyond its own, those left out that are room from the budget.
+    pub(super) fn small_bytes(&self) -> usize {
+        let head = if let Phase::Head { reader, .. } = &self.phase { reader.kept_bytes() } else { 0 };
+        head + self.inbound.small_bytes() + self.outbox().map_or(0, Outbox::small_bytes)
+    }
+
     /// Whether the stream has failed; what can still be read of it may be.
     pub(super) const fn is_failed(&self) -> bool {
         self.is_failed
@@ -231,49 +242,10 @@ impl<S: Read + Write> Connection<S> {
         self.pace = Pace::new(settings).map(Box::new);
     }
 
-    /// Whether the client may neither be judged for its silence nor be read, given what waits for
-    /// its peer.
-    ///
-    /// Once the end of the stream is known to lie ahead, a peer holds the reading back only with far
-    /// too much waiting: what can still come is what the kernel holds already, and the client's end
-    /// is to be noticed. Its own replies, which may be many times what it sends, hold it back still.
-    pub(super) fn is_held(&self, peer: Option<&Outbox>, now: Tick) -> bool {
-        if !matches!(self.phase, Phase::Open) {
-            return false;
-        }
-        if self.outbox().is_some_and(Outbox::are_replies_congested) {
-            return true;
-        }
-        if self.is_read_closed {
-            return peer.is_some_and(Outbox::is_queue_overfull);
-        }
-        peer.is_some_and(Outbox::is_queue_congested)
-            || self.pace.as_ref().is_some_and(|pace| now < pace.resumes_at())
-    }
-
-    /// Notes that the client is held, or no longer; the time between is not reckoned against it.
-    ///
-    /// Returns whether that is news.
-    pub(super) fn set_held(&mut self, is_held: bool, now: Tick) -> bool {
-        match (self.held_since, is_held) {
-            (None, true) => {
-                self.held_since = Some(now);
-                true
-            }
-            (Some(since), false) => {
-                self.held_since = None;
-                self.inbound.excuse(now.since(since));
-                self.heard_at = now;
-                true
-            }
-            (Some(_), true) | (None, false) => false,
-        }
-    }
-
-    /// Reads once, into `receiver` or into the memory of a large frame under way.
-    pub fn read(&mut self, receiver: &mut Receiver, now: Tick) -> ReadEnd {
+    /// Reads once, into `receiver`, at most `bytes_max`, or into the memory of a large frame under way.
+    pub fn read(&mut self, receiver: &mut Receiver, bytes_max: usize, now: Tick) -> ReadEnd {
         let result = loop {
-            match self.inbound.read_from(&mut self.stream, receiver) {
+            match self.inbound.read_from(&mut self.stream, receiver, bytes_max) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => break result,
             }
@@ -306,20 +278,24 @@ impl<S: Read + Write> Connection<S> {
         }
     }
 
-    /// Hands the socket what waits, as far as it takes it in this turn.
-    pub fn flush(&mut self, pool: &mut Pool, now: Tick) -> FlushEnd {
+    /// Hands the socket what waits, about `bytes_max` of it, as far as it takes it.
+    pub fn flush(&mut self, pool: &mut Pool, bytes_max: usize, now: Tick) -> FlushEnd {
         if self.wants_write()
             && let Some(outbox) = &mut self.outbox
         {
             let was_blocked = outbox.is_blocked();
-            let Ok((taken, end)) = outbox.write_to(&mut self.stream, pool, WRITE_BYTES_PER_TURN) else {
+            let Ok((taken, end)) = outbox.write_to(&mut self.stream, pool, bytes_max) else {
                 // What came before the failure can still be read.
                 self.is_failed = true;
                 self.is_readable = true;
                 return FlushEnd::Idle;
             };
-            let is_progress = taken > 0 && (was_blocked || end != WriteEnd::Drained);
-            if is_progress || (!was_blocked && end == WriteEnd::Blocked) {
+            let is_progress = match end {
+                WriteEnd::Drained => was_blocked,
+                WriteEnd::Blocked => taken > 0 || !was_blocked,
+                WriteEnd::Allowance => was_blocked || taken >= WRITE_BYTES_PER_TURN,
+            };
+            if is_progress {
                 self.taken_at = now;
             }
             match end {
@@ -358,6 +334,7 @@ impl<S: Read + Write> Connection<S> {
     pub(super) fn close(&mut self, reason: &CloseReason, pool: &mut Pool, deadline: Tick, now: Tick) {
         self.outbox_mut(pool).push_own(|out| reason.write_frame(out));
         self.phase = Phase::Closing(Patience::until(deadline, now));
+        self.inbound.abandon();
         self.held_since = None;
     }
 
@@ -470,11 +447,6 @@ impl<S: Read + Write> Connection<S> {
         let (since, moved_at) = self.inbound.unfinished_since().filter(|_| self.held_since.is_none())?;
         let whole = since.after(settings.message_timeout);
         Some((whole.min(moved_at.after(settings.stall_timeout)), Due::Message))
-    }
-
-    /// How long the client has been held, for the log.
-    pub(super) fn held_for(&self, now: Tick) -> Option<Duration> {
-        self.held_since.map(|since| now.since(since))
     }
 }
 

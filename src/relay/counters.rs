@@ -19,4 +19,6 @@ pub struct Counters {
     pub errors_sent: u64,
     /// Times a client was not read because something waited, or because of its rate.
     pub reads_paused: u64,
+    /// Times a large message had to wait for room in the budget.
+    pub room_awaited: u64,
 }

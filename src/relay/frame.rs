@@ -64,6 +64,16 @@ pub struct FrameHeader {
     pub header_bytes: usize,
     /// Length of the payload in bytes; below 2⁶³.
     pub payload_bytes: u64,
+    /// What the payload is masked with.
+    pub mask: [u8; 4],
+}
+
+impl FrameHeader {
+    /// Whether the frame is a message that is not fragmented.
+    #[must_use]
+    pub fn is_whole_message(&self) -> bool {
+        self.is_final && matches!(self.opcode, Opcode::Text | Opcode::Binary)
+    }
 }
 
 /// Why a header is refused; all of these are protocol errors (close code 1002).
@@ -148,11 +158,22 @@ pub fn parse_header(bytes: &[u8], in_message: bool) -> Result<Option<FrameHeader
     if payload_bytes >> 63 != 0 {
         return Err(HeaderError::LengthOverflow);
     }
-    let header_bytes = 2 + length_bytes + 4;
-    if bytes.len() < header_bytes {
-        return Ok(None);
+    let Some(&mask) = bytes.get(2 + length_bytes..).and_then(<[u8]>::first_chunk) else { return Ok(None) };
+    let header_bytes = 2 + length_bytes + mask.len();
+    Ok(Some(FrameHeader { opcode, is_final: first & 0x80 != 0, header_bytes, payload_bytes, mask }))
+}
+
+/// Masks or unmasks a payload, or a part of one whose first byte `mask` was turned to (RFC 6455, section 5.3).
+pub fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    let [a, b, c, d] = mask;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (words, rest) = payload.as_chunks_mut();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
     }
-    Ok(Some(FrameHeader { opcode, is_final: first & 0x80 != 0, header_bytes, payload_bytes }))
+    for (byte, mask) in rest.iter_mut().zip(wide.to_ne_bytes()) {
+        *byte ^= mask;
+    }
 }
 
 fn check_first_byte(first: u8, in_message: bool) -> Result<Opcode, HeaderError> {
@@ -272,7 +293,26 @@ mod tests {
     use super::*;
 
     fn header(opcode: Opcode, is_final: bool, header_bytes: usize, payload_bytes: u64) -> FrameHeader {
-        FrameHeader { opcode, is_final, header_bytes, payload_bytes }
+        FrameHeader { opcode, is_final, header_bytes, payload_bytes, mask: [1, 2, 3, 4] }
+    }
+
+    #[test]
+    fn unmasking_undoes_a_mask_whatever_the_length_and_the_cut() {
+        let mask = [0x37, 0xFA, 0x21, 0x3D];
+        for length in 0..70 {
+            let payload: Vec<u8> = (0..length).collect();
+            let masked: Vec<u8> =
+                payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+            for cut in 0..=masked.len() {
+                let mut bytes = masked.clone();
+                let (start, end) = bytes.split_at_mut(cut);
+                unmask(start, mask);
+                let mut turned = mask;
+                turned.rotate_left(cut % 4);
+                unmask(end, turned);
+                assert_eq!(bytes, payload, "{length} bytes cut at {cut}");
+            }
+        }
     }
 
     #[test]

@@ -49,6 +49,12 @@ pub enum Progress {
 }
 
 impl HeadReader {
+    /// Bytes of memory held for what has come.
+    #[must_use]
+    pub fn kept_bytes(&self) -> usize {
+        self.head.capacity()
+    }
+
     /// Takes the next bytes of the connection (RFC 9112, section 2.2). Linear in their number,
     /// however they are cut.
     ///

@@ -1,43 +1,50 @@
 //! Reads messages out of the bytes that a client sends.
 //!
-//! One [`Receiver`] serves all connections: what arrives lands in its buffer, whole frames go
-//! from there through tungstenite, and only what is left over is kept per connection, as plain
-//! bytes: an unfinished frame, and the text or bytes of a message whose last fragment has not
-//! come. A connection between two messages keeps nothing.
+//! One [`Receiver`] serves all connections: what arrives lands in its buffer.
 //!
-//! Frame headers are checked here first, so that a frame is refused at its header, and then
-//! handed to tungstenite as a final frame: fragments and control frames under the opcode
-//! `binary`, so that its context has no state that one connection could leave to the next.
+//! - A message in one small frame, as nearly all are, is unmasked and checked where it stands in the buffer.
+//! - Any other is unmasked and checked piece by piece, while its bytes are still in the cache, and collected in
+//!   memory of its own; a large one only once there is [room](Incoming::Announced) for the frame at hand.
+//! - Control frames go through tungstenite.
+//!
+//! What is kept per connection is plain: the raw start of a frame, and the message that is not whole. A
+//! connection between two messages keeps nothing. Headers are checked first, so that a frame is refused at its
+//! header.
 
-mod fragments;
+mod partial;
 mod receiver;
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, Read};
+use std::ops::Range;
 
-use bytes::Bytes;
-use tungstenite::{Message, Utf8Bytes};
+use tungstenite::Bytes;
 
+use super::budget::{Ask, Order, Room};
 use super::frame::{FrameHeader, Opcode, parse_header};
-use super::limits::{FRAME_HEADER_BYTES_MAX, READ_STEP_BYTES, SMALL_MESSAGE_BYTES_MAX};
+use super::json::{InvalidJson, TextError, check_text, check_text_and_type};
+use super::limits::SMALL_MESSAGE_BYTES_MAX;
 use super::message::{ClientError, CloseReason, answer_to_close};
+use super::payload::{Payload, SpareBlocks};
 use super::time::Tick;
 
-use fragments::Fragments;
+use partial::Partial;
 pub use receiver::Receiver;
-use receiver::take_large;
 
 /// Set in the first byte of a control frame (RFC 6455, section 5.5).
 const CONTROL_BIT: u8 = 0x08;
 
-/// Something whole that a client sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The top-level `type` of a text message.
+pub type MessageType = Box<str>;
+
+/// Something whole that a client sent, or something that it is about to send.
+#[derive(Debug)]
 pub enum Incoming {
-    /// A text message; it is UTF-8.
-    Text(Utf8Bytes),
+    /// A text message, which is UTF-8: its `type`, if that was asked for and it has one, or why it is not JSON.
+    Text(Content, Result<Option<MessageType>, InvalidJson>),
     /// A binary message.
-    Binary(Bytes),
+    Binary(Content),
     /// A ping, to be answered with the same payload.
     Ping(Bytes),
     /// A pong; all it tells is that the client lives.
@@ -49,6 +56,58 @@ pub enum Incoming {
         /// What it is answered with.
         answer: CloseReason,
     },
+    /// A frame that needs room first: [`Inbound::give_room`], now, or once there is some.
+    Announced(Ask),
+}
+
+impl Incoming {
+    fn text(content: Content, checked: Result<Option<MessageType>, TextError>) -> Result<Self, Refused> {
+        match checked {
+            Ok(message_type) => Ok(Self::Text(content, Ok(message_type))),
+            Err(TextError::InvalidJson(error)) => Ok(Self::Text(content, Err(error))),
+            Err(TextError::NotUtf8) => Err(CloseReason::NotUtf8.into()),
+        }
+    }
+}
+
+/// Where the payload of a message is.
+#[derive(Debug)]
+pub enum Content {
+    /// In the receive buffer: [`Receiver::range`].
+    Received(Range<usize>),
+    /// Small, and joined from fragments.
+    Joined(Vec<u8>),
+    /// In memory of its own.
+    Large(Payload),
+}
+
+impl Content {
+    /// Length in bytes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Received(range) => range.len(),
+            Self::Joined(bytes) => bytes.len(),
+            Self::Large(payload) => payload.len(),
+        }
+    }
+
+    /// Whether the message has no byte.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What is asked of a client's messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// The longest message, in bytes.
+    pub size_max: usize,
+    /// Whether anybody will look at the `type` of a text.
+    pub wants_type: bool,
+    /// Data frames are thrown away as they come, whatever their size; only control frames are handed out.
+    pub discard: bool,
 }
 
 /// What a client sent is refused: the connection ends.
@@ -84,33 +143,17 @@ struct Unfinished {
     moved_at: Tick,
     /// Some of it came in the current read.
     has_moved: bool,
-    frame: PartialFrame,
-    /// Whether a fragmented message is open.
+    /// The raw start of a frame, or a frame that waits for room and what came behind it.
+    kept: Vec<u8>,
+    /// What is kept can be gone on with, without a read.
+    is_resumable: bool,
+    /// A fragmented message is open: a continuation must come next.
     in_message: bool,
-    message: Fragments,
+    message: Option<Partial>,
+    /// Length of the frame that waits for room, its header included.
+    awaited_bytes: usize,
     /// Bytes of a frame's payload still to be thrown away.
     skip: u64,
-}
-
-#[derive(Debug, Default)]
-enum PartialFrame {
-    #[default]
-    None,
-    /// The start of a frame that, once whole, fits the receive buffer.
-    Small(Vec<u8>),
-    /// The start of a larger one, in memory reserved for all of it.
-    Large(LargeFrame),
-}
-
-#[derive(Debug)]
-struct LargeFrame {
-    header: FrameHeader,
-    /// Its length, header included.
-    frame_bytes: usize,
-    /// What has come, and zeros a little ahead of it: each byte of the memory is zeroed once,
-    /// however small the pieces are that the frame comes in.
-    bytes: Vec<u8>,
-    filled: usize,
 }
 
 impl Inbound {
@@ -130,83 +173,156 @@ impl Inbound {
         }
     }
 
-    /// Reads once. The bytes land in `receiver`, or in the memory of a large frame under way.
+    /// What waits for room, if something does.
+    #[must_use]
+    pub fn asked(&self) -> Option<Ask> {
+        self.unfinished.as_ref()?.message.as_ref()?.asked
+    }
+
+    /// Whether all of the frame that waits for room has arrived: its client has done what it could.
+    #[must_use]
+    pub fn is_awaited_frame_whole(&self) -> bool {
+        let waiting = self.unfinished.as_ref().filter(|_| self.asked().is_some());
+        waiting.is_some_and(|unfinished| unfinished.kept.len() >= unfinished.awaited_bytes)
+    }
+
+    /// The order under which a message in fragments holds room, and may ask for more.
+    #[must_use]
+    pub fn fragments_order(&self) -> Option<Order> {
+        self.unfinished.as_ref()?.message.as_ref()?.fragments_order()
+    }
+
+    /// Whether the next bytes are of a frame that has its room.
+    #[must_use]
+    pub fn is_in_frame(&self) -> bool {
+        let message = self.unfinished.as_ref().and_then(|unfinished| unfinished.message.as_ref());
+        message.is_some_and(|message| message.frame_rest().is_some())
+    }
+
+    /// Bytes of memory held, those left out that are room from the budget.
+    #[must_use]
+    pub fn small_bytes(&self) -> usize {
+        let Some(unfinished) = &self.unfinished else { return 0 };
+        unfinished.kept.capacity() + unfinished.message.as_ref().map_or(0, Partial::small_bytes)
+    }
+
+    /// Gives the room that was asked for; [`resume`](Self::resume) then goes on where it was missing.
+    ///
+    /// # Errors
+    /// If the system has no memory although the budget has.
+    pub fn give_room(&mut self, room: Room, spare: &mut SpareBlocks) -> Result<(), Refused> {
+        let Some(unfinished) = &mut self.unfinished else { return Ok(()) };
+        unfinished.is_resumable = !unfinished.kept.is_empty();
+        let Some(message) = &mut unfinished.message else { return Ok(()) };
+        message.give_room(room, spare).map_err(|_| CloseReason::NoRoom.into())
+    }
+
+    /// Whether [`resume`](Self::resume) has something to go on with.
+    #[must_use]
+    pub fn is_resumable(&self) -> bool {
+        self.unfinished.as_ref().is_some_and(|unfinished| unfinished.is_resumable)
+    }
+
+    /// Puts back into `receiver` what was kept while room was missing.
+    pub fn resume(&mut self, receiver: &mut Receiver) {
+        receiver.clear();
+        if let Some(unfinished) = self.unfinished.as_mut().filter(|unfinished| unfinished.is_resumable) {
+            unfinished.is_resumable = false;
+            receiver.load(&std::mem::take(&mut unfinished.kept));
+        }
+    }
+
+    /// Forgets the message that is not whole, and gives its room back: what comes is to be discarded.
+    pub fn abandon(&mut self) {
+        if let Some(unfinished) = &mut self.unfinished {
+            unfinished.discard();
+            unfinished.is_resumable = !unfinished.kept.is_empty();
+        }
+    }
+
+    /// Reads once. The bytes land in `receiver`, at most `bytes_max` of them, or in the memory of a large
+    /// frame under way.
     ///
     /// Returns how many came, zero at the end of the stream, and whether the stream may have more.
     pub fn read_from<R: Read>(
         &mut self,
         stream: &mut R,
         receiver: &mut Receiver,
+        bytes_max: usize,
     ) -> io::Result<(usize, bool)> {
         receiver.clear();
-        let Some(unfinished) = &mut self.unfinished else { return receiver.read_behind(&[], stream) };
-        match &mut unfinished.frame {
-            PartialFrame::Large(large) if large.filled < large.frame_bytes => {
-                unfinished.has_moved = true;
-                large.read_from(stream)
-            }
-            PartialFrame::Small(bytes) => {
-                let result = receiver.read_behind(bytes, stream);
-                if result.is_ok() {
-                    bytes.clear();
-                }
-                result
-            }
-            PartialFrame::Large(_) | PartialFrame::None => receiver.read_behind(&[], stream),
+        let Some(unfinished) = &mut self.unfinished else {
+            return receiver.read_behind(&[], stream, bytes_max);
+        };
+        if let Some(message) = &mut unfinished.message
+            && let Some(place) = message.place_mut()
+        {
+            let place_bytes = place.len();
+            let (count, may_have_more) = receiver.read_past(place, stream, bytes_max)?;
+            message.absorb_in_place(count.min(place_bytes));
+            unfinished.has_moved = true;
+            return Ok((count, may_have_more));
         }
+        let result = receiver.read_behind(&unfinished.kept, stream, bytes_max);
+        if result.is_ok() {
+            unfinished.kept.clear();
+        }
+        result
     }
 
     /// Takes the next whole thing out of what was read; `None` once only part of one is left.
-    ///
-    /// `size_max` is the largest message in bytes. With `discard` data frames are thrown away as
-    /// they come, whatever their size, and only control frames are handed out.
-    pub fn next(
-        &mut self,
-        receiver: &mut Receiver,
-        size_max: usize,
-        discard: bool,
-    ) -> Result<Option<Incoming>, Refused> {
-        if let Some(unfinished) = &mut self.unfinished {
-            if discard {
-                unfinished.discard();
-            }
-            if let Some((header, frame)) = unfinished.take_whole_large() {
-                let message = take_large(header, frame)?;
-                if let Some(incoming) = self.accept(header, message)? {
-                    return Ok(Some(incoming));
-                }
-            }
-        }
+    pub fn next(&mut self, receiver: &mut Receiver, rules: Rules) -> Result<Option<Incoming>, Refused> {
         loop {
-            self.skip(receiver);
+            if let Some(incoming) = self.go_on(receiver, rules)? {
+                return Ok(Some(incoming));
+            }
             let in_message = self.unfinished.as_ref().is_some_and(|unfinished| unfinished.in_message);
             let header = match parse_header(receiver.bytes(), in_message) {
                 Ok(Some(header)) => header,
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(CloseReason::Protocol(error.reason()).into()),
             };
-            if discard && !header.opcode.is_control() {
+            if header.opcode.is_control() {
+                return self.take_control(header, receiver);
+            }
+            if rules.discard {
                 self.begin_skipping(header);
                 continue;
             }
-            let frame_bytes = self.check_size(header, size_max)?;
-            if frame_bytes > receiver.bytes().len() {
-                if frame_bytes > SMALL_MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX {
-                    self.begin_large(header, frame_bytes, receiver)?;
+            let (payload_bytes, message_bytes) = self.check_size(header, rules.size_max)?;
+            if header.is_whole_message() && payload_bytes <= SMALL_MESSAGE_BYTES_MAX {
+                if header.header_bytes + payload_bytes > receiver.bytes().len() {
+                    return Ok(None);
                 }
-                return Ok(None);
+                receiver.consume(header.header_bytes);
+                let range = receiver.take_unmasked(header.mask, payload_bytes);
+                self.end_message();
+                return take_small(header.opcode, range, receiver, rules).map(Some);
             }
-            let message = if frame_bytes > SMALL_MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX {
-                let frame = receiver.bytes().get(..frame_bytes).unwrap_or_default().to_vec();
-                receiver.consume(frame_bytes);
-                take_large(header, frame)?
-            } else {
-                receiver.take_small(header, frame_bytes)?
-            };
-            if let Some(incoming) = self.accept(header, message)? {
-                return Ok(Some(incoming));
+            if let Some(ask) = self.begin_frame(header, payload_bytes, message_bytes, receiver, rules) {
+                return Ok(Some(Incoming::Announced(ask)));
             }
         }
+    }
+
+    /// Goes on with what was begun: bytes to be thrown away, or those of a frame under way.
+    fn go_on(&mut self, receiver: &mut Receiver, rules: Rules) -> Result<Option<Incoming>, Refused> {
+        let Some(unfinished) = &mut self.unfinished else { return Ok(None) };
+        if rules.discard {
+            unfinished.discard();
+        }
+        unfinished.skip(receiver);
+        let Some(message) = &mut unfinished.message else { return Ok(None) };
+        let Some((missing, _)) = message.frame_rest() else { return Ok(None) };
+        let piece = receiver.take_mut(missing);
+        unfinished.has_moved |= !piece.is_empty();
+        message.absorb(piece)?;
+        if !message.end_frame() {
+            return Ok(None);
+        }
+        let message = unfinished.message.take();
+        self.end_message();
+        message.map(Partial::finish).transpose()
     }
 
     /// Keeps what is left in `receiver` for the next read, and nothing if nothing is. To be called
@@ -217,17 +333,12 @@ impl Inbound {
             let is_data = first & CONTROL_BIT == 0;
             let unfinished = self.begin_unfinished();
             unfinished.has_moved |= is_data;
-            match &mut unfinished.frame {
-                PartialFrame::Small(kept) => kept.extend_from_slice(rest),
-                frame @ (PartialFrame::None | PartialFrame::Large(_)) => {
-                    *frame = PartialFrame::Small(rest.to_vec());
-                }
-            }
+            unfinished.kept.clear();
+            unfinished.kept.reserve_exact(rest.len());
+            unfinished.kept.extend_from_slice(rest);
             receiver.clear();
-        } else if let Some(unfinished) = &mut self.unfinished
-            && let PartialFrame::Small(_) = unfinished.frame
-        {
-            unfinished.frame = PartialFrame::None;
+        } else if let Some(unfinished) = &mut self.unfinished {
+            unfinished.kept = Vec::new();
         }
         if self.unfinished.as_ref().is_some_and(|unfinished| unfinished.is_over()) {
             self.unfinished = None;
@@ -244,16 +355,21 @@ impl Inbound {
         self.unfinished.get_or_insert_default()
     }
 
-    /// The length of the whole frame, if the message that it belongs to may become that long.
-    fn check_size(&self, header: FrameHeader, size_max: usize) -> Result<usize, Refused> {
-        if header.opcode.is_control() {
-            return Ok(header.header_bytes + usize::try_from(header.payload_bytes).unwrap_or(0));
+    /// The next message's time begins with its own first byte.
+    fn end_message(&mut self) {
+        if let Some(unfinished) = &mut self.unfinished {
+            unfinished.since = None;
         }
-        let before = self.unfinished.as_ref().map_or(0, |unfinished| unfinished.message.len());
+    }
+
+    /// The length of a data frame's payload, and of the message up to its end, if it may become that long.
+    fn check_size(&self, header: FrameHeader, size_max: usize) -> Result<(usize, usize), Refused> {
+        let message = self.unfinished.as_ref().and_then(|unfinished| unfinished.message.as_ref());
+        let before = message.map_or(0, Partial::len);
         let bytes = header.payload_bytes.saturating_add(before as u64);
-        match usize::try_from(header.payload_bytes) {
-            Ok(payload_bytes) if bytes <= size_max as u64 => Ok(header.header_bytes + payload_bytes),
-            Ok(_) | Err(_) => Err(Refused {
+        match (usize::try_from(header.payload_bytes), usize::try_from(bytes)) {
+            (Ok(payload_bytes), Ok(bytes)) if bytes <= size_max => Ok((payload_bytes, bytes)),
+            (_, _) => Err(Refused {
                 reason: CloseReason::TooLarge,
                 error: Some(ClientError::MessageTooLarge {
                     bytes,
@@ -265,21 +381,27 @@ impl Inbound {
         }
     }
 
-    /// Makes room for a large frame, exactly, and moves what has come of it there.
-    fn begin_large(
+    /// Begins a data frame that is not a small message by itself; what it needs first, if anything.
+    fn begin_frame(
         &mut self,
         header: FrameHeader,
-        frame_bytes: usize,
+        payload_bytes: usize,
+        message_bytes: usize,
         receiver: &mut Receiver,
-    ) -> Result<(), Refused> {
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(frame_bytes).map_err(|_| CloseReason::NoRoom)?;
-        bytes.extend_from_slice(receiver.bytes());
-        receiver.clear();
-        let filled = bytes.len();
-        let large = LargeFrame { header, frame_bytes, bytes, filled };
-        self.begin_unfinished().frame = PartialFrame::Large(large);
-        Ok(())
+        rules: Rules,
+    ) -> Option<Ask> {
+        let unfinished = self.begin_unfinished();
+        let message =
+            unfinished.message.get_or_insert_with(|| Partial::new(header, receiver.next_order(), rules));
+        if let Some(ask) = message.ask(message_bytes, rules) {
+            unfinished.awaited_bytes = header.header_bytes + payload_bytes;
+            return Some(ask);
+        }
+        receiver.consume(header.header_bytes);
+        message.begin_frame(header, payload_bytes);
+        unfinished.has_moved = true;
+        unfinished.in_message = !header.is_final;
+        None
     }
 
     fn begin_skipping(&mut self, header: FrameHeader) {
@@ -288,101 +410,70 @@ impl Inbound {
         unfinished.skip = header.payload_bytes.saturating_add(header.header_bytes as u64);
     }
 
-    fn skip(&mut self, receiver: &mut Receiver) {
-        if let Some(unfinished) = &mut self.unfinished
-            && unfinished.skip > 0
-        {
-            let available = receiver.bytes().len();
-            let count = usize::try_from(unfinished.skip).unwrap_or(usize::MAX).min(available);
-            receiver.consume(count);
-            unfinished.skip -= count as u64;
+    fn take_control(
+        &mut self,
+        header: FrameHeader,
+        receiver: &mut Receiver,
+    ) -> Result<Option<Incoming>, Refused> {
+        let frame_bytes = header.header_bytes as u64 + header.payload_bytes;
+        if frame_bytes > receiver.bytes().len() as u64 {
+            return Ok(None);
         }
-    }
-
-    /// Makes of a frame's payload what the frame was; `None` for a fragment before the last.
-    fn accept(&mut self, header: FrameHeader, message: Message) -> Result<Option<Incoming>, Refused> {
-        let incoming = self.interpret(header, message);
-        if let Some(unfinished) = &mut self.unfinished
-            && !unfinished.in_message
-        {
-            // The next message's time begins with its own first byte.
-            unfinished.since = None;
+        let payload = receiver.take_control(header)?;
+        if self.unfinished.as_ref().is_some_and(|unfinished| !unfinished.in_message) {
+            self.end_message();
         }
-        incoming
-    }
-
-    fn interpret(&mut self, header: FrameHeader, message: Message) -> Result<Option<Incoming>, Refused> {
-        if let Message::Text(text) = message {
-            return Ok(Some(Incoming::Text(text)));
-        }
-        let payload = message.into_data();
         match header.opcode {
             Opcode::Ping => Ok(Some(Incoming::Ping(payload))),
-            Opcode::Pong => Ok(Some(Incoming::Pong)),
             Opcode::Close => {
                 // Nothing follows a close, not even another one.
                 let over = |reason| Refused { reason, error: None, is_framing_intact: false };
                 let (code, answer) = answer_to_close(&payload).map_err(over)?;
                 Ok(Some(Incoming::Close { code, answer }))
             }
-            Opcode::Binary if header.is_final => Ok(Some(Incoming::Binary(payload))),
-            Opcode::Text | Opcode::Binary | Opcode::Continuation => self.accept_fragment(header, &payload),
+            Opcode::Pong | Opcode::Text | Opcode::Binary | Opcode::Continuation => Ok(Some(Incoming::Pong)),
         }
     }
+}
 
-    fn accept_fragment(&mut self, header: FrameHeader, payload: &[u8]) -> Result<Option<Incoming>, Refused> {
-        let unfinished = self.begin_unfinished();
-        match header.opcode {
-            Opcode::Text => unfinished.message = Fragments::Text { text: String::new(), split: Vec::new() },
-            Opcode::Binary => unfinished.message = Fragments::Binary(Vec::new()),
-            Opcode::Continuation | Opcode::Close | Opcode::Ping | Opcode::Pong => {}
-        }
-        unfinished.has_moved = true;
-        unfinished.in_message = !header.is_final;
-        unfinished.message.push(payload)?;
-        if unfinished.in_message {
-            return Ok(None);
-        }
-        std::mem::take(&mut unfinished.message).finish()
+/// Checks a message that stands whole in the receive buffer, unmasked.
+fn take_small(
+    opcode: Opcode,
+    range: Range<usize>,
+    receiver: &Receiver,
+    rules: Rules,
+) -> Result<Incoming, Refused> {
+    if opcode != Opcode::Text {
+        return Ok(Incoming::Binary(Content::Received(range)));
     }
+    let text = receiver.range(range.clone());
+    let checked = if rules.wants_type {
+        check_text_and_type(text).map(|found| found.map(MessageType::from))
+    } else {
+        check_text(text).map(|()| None)
+    };
+    Incoming::text(Content::Received(range), checked)
 }
 
 impl Unfinished {
     fn is_over(&self) -> bool {
-        !self.in_message && self.skip == 0 && matches!(self.frame, PartialFrame::None)
+        !self.in_message && self.skip == 0 && self.kept.is_empty() && self.message.is_none()
     }
 
-    /// Forgets the message and throws away the rest of a large frame as it comes.
+    fn skip(&mut self, receiver: &mut Receiver) {
+        if self.skip > 0 {
+            let available = receiver.bytes().len();
+            let count = usize::try_from(self.skip).unwrap_or(usize::MAX).min(available);
+            receiver.consume(count);
+            self.skip -= count as u64;
+        }
+    }
+
+    /// Forgets the message and throws away the rest of its frame as it comes.
     fn discard(&mut self) {
-        self.message = Fragments::None;
-        if let PartialFrame::Large(large) = &self.frame {
-            self.skip = (large.frame_bytes - large.filled) as u64;
-            self.in_message = !large.header.is_final;
-            self.frame = PartialFrame::None;
+        if let Some((missing, is_final)) = self.message.take().and_then(|message| message.frame_rest()) {
+            self.skip = missing as u64;
+            self.in_message = !is_final;
         }
-    }
-
-    fn take_whole_large(&mut self) -> Option<(FrameHeader, Vec<u8>)> {
-        match &mut self.frame {
-            PartialFrame::Large(large) if large.filled == large.frame_bytes => {
-                let whole = (large.header, std::mem::take(&mut large.bytes));
-                self.frame = PartialFrame::None;
-                Some(whole)
-            }
-            PartialFrame::Large(_) | PartialFrame::Small(_) | PartialFrame::None => None,
-        }
-    }
-}
-
-impl LargeFrame {
-    fn read_from<R: Read>(&mut self, stream: &mut R) -> io::Result<(usize, bool)> {
-        if self.bytes.len() - self.filled < READ_STEP_BYTES / 2 {
-            self.bytes.resize(self.frame_bytes.min(self.filled + READ_STEP_BYTES), 0);
-        }
-        let room = self.bytes.get_mut(self.filled..).unwrap_or_default();
-        let count = stream.read(room)?;
-        let is_full = count == room.len();
-        self.filled += count;
-        Ok((count, is_full))
     }
 }

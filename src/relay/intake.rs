@@ -2,9 +2,7 @@
 
 use std::io::{Read, Write};
 
-use bytes::Bytes;
 use log::{debug, info};
-use tungstenite::Utf8Bytes;
 
 use super::connection::Phase;
 use super::frame::Opcode;
@@ -12,8 +10,8 @@ use super::handshake::{
     Progress, Refusal, Upgrade, Verdict, write_health, write_refusal, write_switching_protocols,
 };
 use super::ids::ConnectionId;
-use super::inbound::{Incoming, Refused};
-use super::json::{TextError, check_text, check_text_and_type};
+use super::inbound::{Content, Incoming, MessageType, Refused};
+use super::json::InvalidJson;
 use super::limits::LINGER_BYTES_MAX;
 use super::message::{ClientError, CloseReason, Logged, SystemMessage};
 use super::outbox::{Outbox, Pool};
@@ -129,60 +127,60 @@ impl<S: Read + Write> Relay<S> {
     /// Takes all whole things out of what was read, and keeps the rest.
     fn take_frames(&mut self, id: ConnectionId, count: usize) {
         let now = self.now.tick;
+        let size_max = self.settings.max_message_size;
+        let wants_type = self.settings.answer_pings || self.is_logging_messages;
         let mut messages = 0;
         while let Some(slot) = self.slots.get_mut(id) {
-            match slot.connection.next_incoming(&mut self.receiver, self.settings.max_message_size, now) {
+            match slot.connection.next_incoming(&mut self.receiver, size_max, wants_type, now) {
+                Ok(Some(Incoming::Announced(ask))) => {
+                    if !self.ask_for_room(id, ask) {
+                        break;
+                    }
+                }
                 Ok(Some(incoming)) => {
-                    messages += u64::from(matches!(incoming, Incoming::Text(_) | Incoming::Binary(_)));
+                    messages += u64::from(matches!(incoming, Incoming::Text(..) | Incoming::Binary(_)));
                     self.take_incoming(id, incoming);
                 }
-                Ok(None) => {
-                    slot.connection.spend(messages, count, now);
-                    return;
-                }
+                Ok(None) => break,
                 Err(Refused { reason, error, is_framing_intact }) => {
                     self.fail(id, &reason, error.as_ref(), is_framing_intact);
                 }
             }
         }
         self.receiver.clear();
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.spend(messages, count, now);
+        }
     }
 
     fn take_incoming(&mut self, id: ConnectionId, incoming: Incoming) {
         match incoming {
-            Incoming::Text(text) => self.take_text(id, text),
-            Incoming::Binary(payload) => {
+            Incoming::Text(content, checked) => self.take_text(id, content, checked),
+            Incoming::Binary(content) => {
                 self.log_message(id, None);
-                self.forward(id, Opcode::Binary, payload);
+                self.forward(id, Opcode::Binary, content);
             }
             Incoming::Ping(payload) => self.pong(id, &payload),
-            Incoming::Pong => {}
+            Incoming::Pong | Incoming::Announced(_) => {}
             Incoming::Close { code, answer } => self.close_from_client(id, code, &answer),
         }
     }
 
-    fn take_text(&mut self, id: ConnectionId, text: Utf8Bytes) {
-        if self.settings.answer_pings || self.is_logging_messages {
-            match check_text_and_type(text.as_bytes()) {
-                Err(error) => return self.refuse_text(id, error),
-                Ok(message_type) => {
-                    if self.settings.answer_pings && message_type.as_deref() == Some("ping") {
-                        return self.reply(id, SystemMessage::Pong);
-                    }
-                    self.log_message(id, message_type.as_deref());
-                }
-            }
-        } else if let Err(error) = check_text(text.as_bytes()) {
-            return self.refuse_text(id, error);
+    fn take_text(
+        &mut self,
+        id: ConnectionId,
+        content: Content,
+        checked: Result<Option<MessageType>, InvalidJson>,
+    ) {
+        let message_type = match checked {
+            Ok(message_type) => message_type,
+            Err(error) => return self.tell(id, &ClientError::InvalidJson(error)),
+        };
+        if self.settings.answer_pings && message_type.as_deref() == Some("ping") {
+            return self.reply(id, SystemMessage::Pong);
         }
-        self.forward(id, Opcode::Text, text.into());
-    }
-
-    fn refuse_text(&mut self, id: ConnectionId, error: TextError) {
-        match error {
-            TextError::NotUtf8 => self.fail(id, &CloseReason::NotUtf8, None, true),
-            TextError::InvalidJson(error) => self.tell(id, &ClientError::InvalidJson(error)),
-        }
+        self.log_message(id, message_type.as_deref());
+        self.forward(id, Opcode::Text, content);
     }
 
     fn log_message(&self, id: ConnectionId, message_type: Option<&str>) {
@@ -201,19 +199,25 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Queues an application message for the peer, or tells the sender that there is none.
-    fn forward(&mut self, id: ConnectionId, opcode: Opcode, payload: Bytes) {
+    fn forward(&mut self, id: ConnectionId, opcode: Opcode, content: Content) {
         let Some(Membership { session, client_type }) = self.slots.get(id).and_then(|slot| slot.membership)
         else {
             return;
         };
         self.sessions.note_activity(session, self.now.tick);
         let peer = self.sessions.peer(session, client_type);
-        let Some(peer) = peer.filter(|&peer| self.slots.get(peer).is_some()) else {
+        let Some((peer, slot)) = peer.and_then(|peer| Some((peer, self.slots.get_mut(peer)?))) else {
             return self.tell(id, &ClientError::PeerNotConnected(client_type.peer()));
         };
         self.counters.messages_accepted += 1;
-        self.counters.bytes_accepted += payload.len() as u64;
-        self.queue(peer, |outbox, pool| outbox.push_message(pool, opcode, payload));
+        self.counters.bytes_accepted += content.len() as u64;
+        let outbox = slot.connection.outbox_mut(&mut self.pool);
+        match content {
+            Content::Received(range) => outbox.push_small(&mut self.pool, opcode, self.receiver.range(range)),
+            Content::Joined(bytes) => outbox.push_small(&mut self.pool, opcode, &bytes),
+            Content::Large(payload) => outbox.push_large(opcode, payload),
+        }
+        self.touch(peer);
     }
 
     fn pong(&mut self, id: ConnectionId, payload: &[u8]) {

@@ -13,9 +13,14 @@ pub const HEAD_FIELDS_MAX: usize = 100;
 /// Bytes read from the network at once: the loop's one receive buffer. Large enough for some
 /// 500 console logs in one system call, small enough to stay in the L2 cache.
 pub const RECEIVE_BUFFER_BYTES: usize = 64 * KIB;
-/// Bytes of a large frame read at once. Its memory is touched no further than this ahead of what
-/// has arrived.
+/// Bytes of a large frame read at once, so that they are still in the L2 cache when they are checked.
 pub const READ_STEP_BYTES: usize = 4 * RECEIVE_BUFFER_BYTES;
+/// Bytes read at once from a client between two messages while room for large ones is short, for what
+/// follows a header then has to be kept.
+pub const SHORT_READ_BYTES: usize = 4 * KIB;
+/// The rest of a large frame is read straight into its place, rather than through the receive buffer, as
+/// long as it is more than this.
+pub const DIRECT_READ_BYTES_MIN: usize = 16 * KIB;
 /// Read buffer of the loop's tungstenite context; it zeroes that much for each small frame.
 pub const TUNGSTENITE_READ_BUFFER_BYTES: usize = KIB;
 /// Bytes taken from one connection per turn, so that a flood waits its turn like everybody else.
@@ -35,8 +40,24 @@ pub const CONTROL_PAYLOAD_BYTES_MAX: usize = 125;
 pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
 
 /// Up to this many bytes a message is copied into a buffer shared with its neighbours; a larger
-/// one is received into memory of its own and never copied again.
+/// one is received into memory of its own, for which there must be room in the budget.
 pub const SMALL_MESSAGE_BYTES_MAX: usize = 16 * KIB;
+/// Memory of a message that comes in fragments grows by this much.
+pub const BLOCK_BYTES: usize = 256 * KIB;
+/// Memory of a message of up to this size is used again for the next one.
+pub const SPARE_BLOCK_BYTES: usize = 64 * KIB;
+/// Blocks of that size kept between turns: 512 KiB.
+pub const SPARE_BLOCKS_MAX: usize = 8;
+/// The system's memory comes in pages of so many bytes, or of multiples.
+pub const PAGE_BYTES: usize = 4 * KIB;
+/// One part in so many of the budget is kept for messages that are not large.
+pub const SMALL_SHARE: usize = 8;
+/// Nobody is read between two messages while small ones have less room than this: one of them, and what a
+/// short read may bring behind it.
+pub const SMALL_ROOM_BYTES_MIN: usize = SMALL_MESSAGE_BYTES_MAX + 2 * SHORT_READ_BYTES;
+/// The smallest budget: its [share](SMALL_SHARE) for small messages is two reads.
+pub const BUFFERED_BYTES_MIN: usize = MIB;
+
 /// A larger message leaves in fragments of this size, so that a reply can go out in between: at
 /// 10 Mbit/s one fragment takes a tenth of a second.
 pub const FRAGMENT_BYTES_MAX: usize = 128 * KIB;
@@ -57,6 +78,12 @@ pub const NOTICES_WAITING_MAX: usize = 1000;
 pub const RUN_BYTES_MAX: usize = 64 * KIB;
 /// Memory kept in spare buffers between turns: one turn's small messages.
 pub const SPARE_BUFFERS_BYTES_MAX: usize = 512 * KIB;
+/// What a buffer for small messages grows by at most once its client blocks, so that it holds little more
+/// than what waits in it.
+pub const RUN_GROWTH_BYTES_MAX: usize = 4 * KIB;
+/// Once so much waits for a client it is flushed before more is read from its peer, while the bytes are
+/// still in the cache.
+pub const EARLY_FLUSH_BYTES: usize = 64 * KIB;
 /// Spare outboxes kept between turns.
 pub const SPARE_OUTBOXES_MAX: usize = 256;
 /// Pieces of memory given to one vectored write: a header and a payload for each of 32 fragments.
@@ -96,7 +123,21 @@ const _: () = assert!(SMALL_MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX <= RECEIV
 const _: () = assert!(HEAD_BYTES_MAX <= RECEIVE_BUFFER_BYTES);
 const _: () = assert!(SMALL_MESSAGE_BYTES_MAX < 0xFFFF && SMALL_MESSAGE_BYTES_MAX + 4 <= RUN_BYTES_MAX);
 const _: () = assert!(FRAGMENT_BYTES_MAX > 0xFFFF);
+// A fragment that leaves stands in one block; so does a frame that may be longer than a small message.
+const _: () =
+    assert!(BLOCK_BYTES.is_multiple_of(FRAGMENT_BYTES_MAX) && BLOCK_BYTES.is_multiple_of(PAGE_BYTES));
+const _: () =
+    assert!(SPARE_BLOCK_BYTES.is_multiple_of(PAGE_BYTES) && SPARE_BLOCK_BYTES >= SMALL_MESSAGE_BYTES_MAX);
+const _: () = assert!(BUFFERED_BYTES_MIN / SMALL_SHARE >= 2 * RECEIVE_BUFFER_BYTES);
+const _: () = assert!(SHORT_READ_BYTES >= FRAME_HEADER_BYTES_MAX + CONTROL_PAYLOAD_BYTES_MAX);
 const _: () = assert!(CONTROL_PAYLOAD_BYTES_MAX < 126);
+
+/// The largest message, in bytes, that a budget of `max_buffered` bytes can ever grant room for.
+#[must_use]
+pub const fn message_bytes_max(max_buffered: usize) -> usize {
+    let large_share = max_buffered - max_buffered / SMALL_SHARE;
+    large_share - large_share % PAGE_BYTES
+}
 
 /// What an operator may set of the pure engine. [`Default`] gives the contract's defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +147,9 @@ pub struct Settings {
     pub max_connections: Option<usize>,
     /// Largest application message, in bytes; a larger one ends its connection with 1009.
     pub max_message_size: usize,
+    /// Most bytes of memory for everything that waits for clients or is half received; at least
+    /// [`BUFFERED_BYTES_MIN`], and such that [`message_bytes_max`] of it is no less than `max_message_size`.
+    pub max_buffered: usize,
     /// A session without an application message or a join for this long ends.
     pub session_timeout: Duration,
     /// A session both of whose clients have been gone for this long is forgotten.
@@ -132,6 +176,7 @@ impl Default for Settings {
         Self {
             max_connections: None,
             max_message_size: 64 * MIB,
+            max_buffered: 256 * MIB,
             session_timeout: Duration::from_secs(30 * 60),
             reconnect_window: Duration::from_secs(5 * 60),
             ping_interval: Duration::from_secs(30),

@@ -9,16 +9,18 @@
 //! | [`frame`], [`handshake`], [`message`] | RFC 6455 headers, the HTTP head, messages: bytes in, values out |
 //! | [`json`] | whether a text is UTF-8 and JSON, and its `type` |
 //! | `pace` | rate limits |
+//! | [`budget`], [`payload`] | the account of all memory for messages, and the memory of a large one |
 //! | [`outbox`], [`inbound`] | what waits for one client, and what has come from it |
 //! | [`session`] | who is whose peer |
 //! | [`effect`], [`counters`] | what the relay asks of its host, and what it tells |
 //! | [`connection`], `slots` | one client, from head to close; all of them |
-//! | `intake`, `parting`, `turn` | the parts of [`Relay`]: what comes in, how it ends, in which order |
+//! | `intake`, `parting`, `room`, `turn` | the parts of [`Relay`]: what comes in and how it ends, room, order |
 //!
 //! Where to start: [`Relay::handle_turn`], in `turn`. Of the words for an end, a client *leaves* its
 //! session; the relay *closes* a WebSocket, *ends* a stream once what waits is written, *cuts* it
 //! off with what can be written at once, and *removes* the connection.
 
+pub mod budget;
 pub mod connection;
 pub mod counters;
 pub mod effect;
@@ -33,7 +35,9 @@ pub mod message;
 pub mod outbox;
 mod pace;
 mod parting;
+pub mod payload;
 pub mod readiness;
+mod room;
 pub mod session;
 mod slots;
 #[cfg(test)]
@@ -49,6 +53,7 @@ use std::time::Duration;
 
 use log::debug;
 
+use budget::Budget;
 use connection::Connection;
 use counters::Counters;
 use effect::Effect;
@@ -90,9 +95,12 @@ pub struct Relay<S> {
     wheel: Wheel<Timer>,
     receiver: Receiver,
     pool: Pool,
+    budget: Budget,
     counters: Counters,
     /// Connections that a read may bring something from, each at most once.
     ready: VecDeque<ConnectionId>,
+    /// Connections that are not read for want of room for small messages, each at most once.
+    starved: VecDeque<ConnectionId>,
     /// Connections to flush and to set timers for at the end of the turn, each at most once.
     touched: Vec<ConnectionId>,
     effects: VecDeque<Effect<S>>,
@@ -138,8 +146,10 @@ impl<S: Read + Write> Relay<S> {
             wheel: Wheel::new(timers_max, now.tick),
             receiver: Receiver::default(),
             pool: Pool::default(),
+            budget: Budget::new(settings.max_buffered, settings.max_message_size),
             counters: Counters::default(),
             ready: VecDeque::new(),
+            starved: VecDeque::new(),
             touched: Vec::new(),
             effects: VecDeque::new(),
             now,
@@ -222,7 +232,7 @@ impl<S: Read + Write> Relay<S> {
     /// Whether a turn left something over, so that the next one must not wait.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.touched.is_empty() || self.wheel.has_expired()
+        !self.ready.is_empty() || !self.touched.is_empty() || self.wheel.has_expired() || self.is_room_due()
     }
 
     /// Whether the relay is shutting down and nobody is left.
@@ -241,6 +251,12 @@ impl<S: Read + Write> Relay<S> {
     pub fn backlog(&self, id: ConnectionId) -> Option<Backlog> {
         let outbox = self.slots.get(id)?.connection.outbox();
         Some(outbox.map_or(Backlog::default(), Outbox::backlog))
+    }
+
+    /// Bytes on the account that [`Settings::max_buffered`] limits.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.budget.used_bytes()
     }
 
     /// How many connections there are, in whatever phase.
@@ -280,7 +296,7 @@ impl<S: Read + Write> Relay<S> {
     /// Has a connection served, if a read may bring something.
     fn make_ready(&mut self, id: ConnectionId) {
         if let Some(slot) = self.slots.get_mut(id)
-            && slot.connection.is_readable()
+            && (slot.connection.is_readable() || slot.connection.inbound.is_resumable())
             && !slot.is_ready
         {
             slot.is_ready = true;

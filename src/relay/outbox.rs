@@ -14,13 +14,12 @@ mod tests;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 
-use bytes::Bytes;
-
 use super::frame::{Opcode, ServerHeader};
 use super::limits::{
     HIGH_WATER_BYTES, LOW_WATER_BYTES, NOTICES_WAITING_MAX, OVERFULL_BYTES, RUN_BYTES_MAX,
-    SMALL_MESSAGE_BYTES_MAX, SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX,
+    RUN_GROWTH_BYTES_MAX, SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX,
 };
+use super::payload::{Payload, SpareBlocks};
 use item::{Item, Large, Run, Slices};
 
 /// Buffers and outboxes between two uses, so that small messages need no allocation each.
@@ -30,6 +29,8 @@ pub struct Pool {
     buffers_bytes: usize,
     #[expect(clippy::vec_box, reason = "connections hold boxes, and get them back as they are")]
     outboxes: Vec<Box<Outbox>>,
+    /// Memory of large messages.
+    pub blocks: SpareBlocks,
 }
 
 impl Pool {
@@ -91,6 +92,7 @@ pub struct Backlog {
 pub struct Waiting {
     items: VecDeque<Item>,
     bytes: usize,
+    small_bytes: usize,
     /// How many messages these are.
     pub messages: u64,
 }
@@ -107,6 +109,8 @@ pub struct Outbox {
     front_taken: usize,
     queued_bytes: usize,
     queued_messages: u64,
+    /// Memory of the queue, that of large payloads left out.
+    queue_small_bytes: usize,
     /// Notices in the queue, and the close if there is one.
     queued_own: usize,
     is_queue_congested: bool,
@@ -169,6 +173,12 @@ impl Outbox {
         self.is_queue_congested
     }
 
+    /// Whether more than one message waits, and small ones among them take more than `small_bytes_max`.
+    #[must_use]
+    pub const fn is_queue_over(&self, small_bytes_max: usize) -> bool {
+        self.queued_messages > 1 && self.queue_small_bytes > small_bytes_max
+    }
+
     /// Whether so much waits that the peer is not even read to its end.
     #[must_use]
     pub const fn is_queue_overfull(&self) -> bool {
@@ -221,36 +231,50 @@ impl Outbox {
         self.is_cut_short || (self.front_taken > 0 && matches!(self.queue.front(), Some(Item::Large(_))))
     }
 
-    /// Queues an application message.
-    pub fn push_message(&mut self, pool: &mut Pool, opcode: Opcode, payload: Bytes) {
+    /// Bytes of memory that what waits takes, those left out that are room from the budget.
+    #[must_use]
+    pub const fn small_bytes(&self) -> usize {
+        self.queue_small_bytes + self.controls.bytes.capacity() + self.replies.bytes.capacity()
+    }
+
+    /// Queues a small application message; a copy of it.
+    ///
+    /// While the socket takes what it is given, buffers come from the pool and soon return; when
+    /// it does not, they grow little further than what waits in them asks for.
+    pub fn push_small(&mut self, pool: &mut Pool, opcode: Opcode, payload: &[u8]) {
+        let header = ServerHeader::new(opcode, true, payload.len());
+        let header = header.as_bytes();
+        let frame_bytes = header.len() + payload.len();
         self.queued_messages += 1;
-        if payload.len() > SMALL_MESSAGE_BYTES_MAX {
-            let large = Large::new(opcode, payload);
-            self.queued_bytes += large.wire_len();
-            self.queue.push_back(Item::Large(Box::new(large)));
-        } else {
-            let header = ServerHeader::new(opcode, true, payload.len());
-            self.push_small(pool, header.as_bytes(), &payload);
+        self.queued_bytes += frame_bytes;
+        let run = match self.queue.back_mut() {
+            Some(Item::Run(run)) if run.bytes.len() + frame_bytes <= RUN_BYTES_MAX => run,
+            Some(_) | None => {
+                let bytes = if self.is_blocked { Vec::new() } else { pool.take_buffer() };
+                self.queue_small_bytes += bytes.capacity();
+                self.queue.push_back(Item::Run(Run { bytes, frame_start: 0 }));
+                let Some(Item::Run(run)) = self.queue.back_mut() else { return };
+                run
+            }
+        };
+        let bytes_before = run.bytes.capacity();
+        if self.is_blocked && run.bytes.len() + frame_bytes > bytes_before {
+            run.bytes.reserve_exact(frame_bytes.max((run.bytes.len() / 4).min(RUN_GROWTH_BYTES_MAX)));
         }
+        run.bytes.extend_from_slice(header);
+        run.bytes.extend_from_slice(payload);
+        self.queue_small_bytes += run.bytes.capacity() - bytes_before;
         self.mark();
     }
 
-    /// While the socket takes what it is given, buffers come from the pool and soon return; when
-    /// it does not, they grow no larger than what waits in them asks for.
-    fn push_small(&mut self, pool: &mut Pool, header: &[u8], payload: &[u8]) {
-        let frame_bytes = header.len() + payload.len();
-        self.queued_bytes += frame_bytes;
-        if let Some(Item::Run(run)) = self.queue.back_mut()
-            && run.bytes.len() + frame_bytes <= RUN_BYTES_MAX
-        {
-            run.bytes.extend_from_slice(header);
-            run.bytes.extend_from_slice(payload);
-            return;
-        }
-        let mut bytes = if self.is_blocked { Vec::with_capacity(frame_bytes) } else { pool.take_buffer() };
-        bytes.extend_from_slice(header);
-        bytes.extend_from_slice(payload);
-        self.queue.push_back(Item::Run(Run { bytes, frame_start: 0 }));
+    /// Queues a large application message, which has at least one byte.
+    pub fn push_large(&mut self, opcode: Opcode, payload: Payload) {
+        debug_assert!(!payload.is_empty(), "it would be a small one");
+        let large = Large::new(opcode, payload);
+        self.queued_messages += 1;
+        self.queued_bytes += large.wire_len();
+        self.queue.push_back(Item::Large(Box::new(large)));
+        self.mark();
     }
 
     /// Queues a frame of the relay's own behind everything that waits: a notice keeps its place
@@ -259,6 +283,7 @@ impl Outbox {
         let mut frame = Vec::new();
         write_frame(&mut frame);
         self.queued_bytes += frame.len();
+        self.queue_small_bytes += frame.capacity();
         self.queued_own += 1;
         self.queue.push_back(Item::Own(frame));
         self.mark();
@@ -283,10 +308,15 @@ impl Outbox {
             run.frame_start = 0;
         }
         items.retain(|item| !matches!(item, Item::Own(_)));
-        let waiting =
-            Waiting { bytes: items.iter().map(Item::wire_len).sum(), items, messages: self.queued_messages };
+        let waiting = Waiting {
+            bytes: items.iter().map(Item::wire_len).sum(),
+            small_bytes: items.iter().map(Item::small_bytes).sum(),
+            items,
+            messages: self.queued_messages,
+        };
         self.front_taken = 0;
         self.queued_bytes = 0;
+        self.queue_small_bytes = 0;
         self.queued_messages = 0;
         self.queued_own = 0;
         self.mark();
@@ -309,6 +339,7 @@ impl Outbox {
     pub fn append(&mut self, mut waiting: Waiting) {
         self.queue.append(&mut waiting.items);
         self.queued_bytes += waiting.bytes;
+        self.queue_small_bytes += waiting.small_bytes;
         self.queued_messages += waiting.messages;
         self.mark();
     }
@@ -415,10 +446,12 @@ impl Outbox {
             self.queued_messages -= front.advance_to(self.front_taken);
             if self.front_taken == wire_len {
                 self.front_taken = 0;
-                match self.queue.pop_front() {
-                    Some(Item::Run(run)) => pool.give_buffer(run.bytes),
-                    Some(Item::Own(_)) => self.queued_own -= 1,
-                    Some(Item::Large(_)) | None => {}
+                let Some(done) = self.queue.pop_front() else { break };
+                self.queue_small_bytes -= done.small_bytes();
+                match done {
+                    Item::Run(run) => pool.give_buffer(run.bytes),
+                    Item::Own(_) => self.queued_own -= 1,
+                    Item::Large(large) => large.payload.give_back(&mut pool.blocks),
                 }
             }
         }
@@ -432,7 +465,9 @@ impl Outbox {
         self.is_blocked = true;
         for item in &mut self.queue {
             if let Item::Run(run) = item {
+                self.queue_small_bytes -= run.bytes.capacity();
                 let exact = run.bytes.as_slice().to_vec();
+                self.queue_small_bytes += exact.capacity();
                 pool.give_buffer(std::mem::replace(&mut run.bytes, exact));
             }
         }

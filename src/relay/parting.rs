@@ -192,6 +192,11 @@ impl<S: Read + Write> Relay<S> {
         if let Some((_, timer)) = slot.timer {
             self.wheel.cancel(timer);
         }
+        self.budget.charge_small(slot.charged_bytes, 0);
+        if let Some(claim) = slot.claim {
+            claim.asked.into_iter().for_each(|order| self.budget.forget(order));
+            claim.fragments.into_iter().for_each(|order| self.budget.end_fragments(order));
+        }
         self.effects.push_back(Effect::Close { id, stream: slot.connection.stream });
         debug!("conn={id} Gone");
         if let Some(retry) = self.accept_retry.take() {

@@ -3,6 +3,7 @@
 
 use slab::Slab;
 
+use super::budget::Order;
 use super::connection::Connection;
 use super::ids::{ClientType, ConnectionId};
 use super::session::SessionKey;
@@ -18,8 +19,34 @@ pub(super) struct Slot<S> {
     pub(super) membership: Option<Membership>,
     /// The one timer of the connection, set no later than [`Connection::due`] says.
     pub(super) timer: Option<(Tick, TimerKey)>,
+    /// What the budget was last charged for it.
+    pub(super) charged_bytes: usize,
+    /// Where the budget has it on a list.
+    pub(super) claim: Option<Box<Claim>>,
     pub(super) is_ready: bool,
     pub(super) is_touched: bool,
+    pub(super) is_starved: bool,
+}
+
+/// The lists of the budget that a connection stands on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Claim {
+    /// It waits for room under this order.
+    pub(super) asked: Option<Order>,
+    /// It holds room for a message in fragments.
+    pub(super) fragments: Option<Order>,
+}
+
+impl Claim {
+    pub(super) const fn is_empty(self) -> bool {
+        self.asked.is_none() && self.fragments.is_none()
+    }
+}
+
+impl<S> Slot<S> {
+    pub(super) fn claim_mut(&mut self) -> &mut Claim {
+        self.claim.get_or_insert_default()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,8 +79,11 @@ impl<S> Slots<S> {
             generation,
             membership: None,
             timer: None,
+            charged_bytes: 0,
+            claim: None,
             is_ready: false,
             is_touched: false,
+            is_starved: false,
         });
         ConnectionId { slot: slot as u32, generation }
     }

@@ -9,7 +9,10 @@ use super::effect::Effect;
 use super::frame::{Opcode, ServerHeader};
 use super::handshake::Refusal;
 use super::ids::ConnectionId;
-use super::limits::{CONNECTIONS_PER_TURN, LOW_WATER_BYTES, READ_BYTES_PER_TURN, TIMERS_PER_TURN};
+use super::limits::{
+    CONNECTIONS_PER_TURN, EARLY_FLUSH_BYTES, LOW_WATER_BYTES, READ_BYTES_PER_TURN, TIMERS_PER_TURN,
+    WRITE_BYTES_PER_TURN,
+};
 use super::message::{CloseReason, Logged};
 use super::outbox::Outbox;
 use super::session::{Expiry, SessionKey};
@@ -35,6 +38,7 @@ impl<S: Read + Write> Relay<S> {
             self.fire(timer);
         }
         self.flush_touched();
+        self.hand_out_room();
         #[cfg(debug_assertions)]
         self.check_invariants();
     }
@@ -43,17 +47,25 @@ impl<S: Read + Write> Relay<S> {
     fn serve(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.is_ready = false;
+        if slot.connection.inbound.is_resumable() {
+            slot.connection.inbound.resume(&mut self.receiver);
+            self.take_in(id, 0);
+            self.settle(id);
+        }
         let mut allowance = READ_BYTES_PER_TURN;
         while self.may_read(id) {
             if allowance == 0 {
                 self.make_ready(id);
                 break;
             }
+            let bytes_max = self.budget.read_bytes_max();
             let Some(slot) = self.slots.get_mut(id) else { break };
-            match slot.connection.read(&mut self.receiver, self.now.tick) {
+            match slot.connection.read(&mut self.receiver, bytes_max, self.now.tick) {
                 ReadEnd::Bytes(count) => {
                     allowance = allowance.saturating_sub(count.max(1));
                     self.take_in(id, count);
+                    self.settle(id);
+                    self.flush_early(id, count);
                 }
                 ReadEnd::Blocked => break,
                 ReadEnd::Ended => {
@@ -69,16 +81,37 @@ impl<S: Read + Write> Relay<S> {
         self.touch(id);
     }
 
+    /// Hands on what was read while it is still in the cache, if it is much: about as much as was read, so that
+    /// the peer's share of the turn stays bounded.
+    fn flush_early(&mut self, id: ConnectionId, bytes_read: usize) {
+        let Some(peer) = self.peer_of(id) else { return };
+        if let Some(slot) = self.slots.get_mut(peer)
+            && slot.connection.outbox().is_some_and(|outbox| outbox.backlog().bytes >= EARLY_FLUSH_BYTES)
+        {
+            // A client in a session neither ends nor fails by a flush: the one at the end of the turn follows.
+            slot.connection.flush(&mut self.pool, bytes_read, self.now.tick);
+        }
+        self.settle(peer);
+    }
+
     /// Whether reading from a connection may bring something and is allowed to. A client that
-    /// failed while it was held is gone.
+    /// failed while it was held is gone, and so is one that ended its stream while it was held for want of room.
     fn may_read(&mut self, id: ConnectionId) -> bool {
         let is_held = self.update_held(id);
         let Some(slot) = self.slots.get(id) else { return false };
-        if is_held && slot.connection.is_failed() {
-            self.lose(id);
-            return false;
+        if !is_held {
+            return slot.connection.is_readable();
         }
-        !is_held && slot.connection.is_readable()
+        let is_starved = slot.connection.is_starved(&self.budget);
+        let lacks_room = is_starved || slot.connection.inbound.asked().is_some();
+        if slot.connection.is_failed() {
+            self.lose(id);
+        } else if lacks_room && slot.connection.is_read_closed() {
+            self.end_of_stream(id);
+        } else if is_starved {
+            self.starve(id);
+        }
+        false
     }
 
     /// Works out anew whether a client is held, and notes it.
@@ -87,7 +120,7 @@ impl<S: Read + Write> Relay<S> {
         let peer = self.peer_of(id).and_then(|peer| self.slots.get(peer));
         let peer_outbox = peer.and_then(|peer| peer.connection.outbox());
         let Some(slot) = self.slots.get(id) else { return false };
-        let is_held = slot.connection.is_held(peer_outbox, now);
+        let is_held = slot.connection.is_held(peer_outbox, &self.budget, now);
         let Some(slot) = self.slots.get_mut(id) else { return false };
         let held_for = slot.connection.held_for(now);
         if slot.connection.set_held(is_held, now) {
@@ -261,9 +294,12 @@ impl<S: Read + Write> Relay<S> {
         let now = self.now.tick;
         let Some(slot) = self.slots.get_mut(id) else { return false };
         slot.is_touched = false;
-        let was_congested = slot.connection.outbox().is_some_and(Outbox::is_queue_congested);
-        let end = slot.connection.flush(&mut self.pool, now);
-        let is_congested = slot.connection.outbox().is_some_and(Outbox::is_queue_congested);
+        let backlog = |outbox: Option<&Outbox>| {
+            outbox.map_or((false, 0), |outbox| (outbox.is_queue_congested(), outbox.backlog().bytes))
+        };
+        let (was_congested, bytes_before) = backlog(slot.connection.outbox());
+        let end = slot.connection.flush(&mut self.pool, WRITE_BYTES_PER_TURN, now);
+        let (is_congested, bytes_left) = backlog(slot.connection.outbox());
         match end {
             FlushEnd::Idle | FlushEnd::More => {}
             FlushEnd::Shut => self.effects.push_back(Effect::ShutdownWrite(id)),
@@ -274,11 +310,15 @@ impl<S: Read + Write> Relay<S> {
         }
         if was_congested && !is_congested {
             debug!("conn={id} low_water_bytes={LOW_WATER_BYTES} Takes messages again");
-            if let Some(peer) = self.peer_of(id) {
-                self.make_ready(peer);
-                self.touch(peer);
-            }
         }
+        if bytes_left < bytes_before
+            && let Some(peer) = self.peer_of(id)
+            && self.slots.get(peer).is_some_and(|peer| peer.connection.is_noted_held())
+        {
+            self.make_ready(peer);
+            self.touch(peer);
+        }
+        self.settle(id);
         let is_held = self.update_held(id);
         if !is_held || self.slots.get(id).is_some_and(|slot| slot.connection.is_failed()) {
             self.make_ready(id);
@@ -294,9 +334,18 @@ impl<S: Read + Write> Relay<S> {
     #[cfg(debug_assertions)]
     pub fn check_invariants(&self) {
         self.wheel.check_invariants();
-        let mut members = 0;
+        let (mut members, mut charged_bytes, mut asked) = (0, 0, 0);
         for id in self.slots.ids() {
             let Some(slot) = self.slots.get(id) else { continue };
+            charged_bytes += slot.charged_bytes;
+            asked += usize::from(slot.claim.as_ref().is_some_and(|claim| claim.asked.is_some()));
+            if !slot.is_touched {
+                assert_eq!(
+                    slot.charged_bytes,
+                    slot.connection.small_bytes(),
+                    "{id}: what it holds is charged"
+                );
+            }
             let is_open = matches!(slot.connection.phase, super::connection::Phase::Open);
             assert_eq!(is_open, slot.membership.is_some(), "{id}: in a session exactly while open");
             if let Some(membership) = slot.membership {
@@ -313,5 +362,6 @@ impl<S: Read + Write> Relay<S> {
             }
         }
         assert_eq!(self.sessions.members(), members, "sessions know nobody else");
+        self.budget.check_invariants(charged_bytes, asked);
     }
 }

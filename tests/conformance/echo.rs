@@ -5,12 +5,13 @@
 
 use std::io::{Read, Write};
 
+use apptuner_relay::relay::budget::Room;
 use apptuner_relay::relay::connection::{Connection, FlushEnd, Phase, ReadEnd};
 use apptuner_relay::relay::frame::Opcode;
 use apptuner_relay::relay::handshake::{
     Progress, Verdict, write_health, write_refusal, write_switching_protocols,
 };
-use apptuner_relay::relay::inbound::{Incoming, Receiver, Refused};
+use apptuner_relay::relay::inbound::{Content, Incoming, Receiver, Refused};
 use apptuner_relay::relay::limits::Settings;
 use apptuner_relay::relay::outbox::Pool;
 use apptuner_relay::relay::time::Tick;
@@ -29,14 +30,14 @@ impl Echo {
     pub(crate) fn serve<S: Read + Write>(&mut self, connection: &mut Connection<S>, now: Tick) -> FlushEnd {
         loop {
             while connection.is_readable() {
-                match connection.read(&mut self.receiver, now) {
+                match connection.read(&mut self.receiver, usize::MAX, now) {
                     ReadEnd::Bytes(_) => self.take_in(connection, now),
                     ReadEnd::Blocked => {}
                     ReadEnd::Ended => connection.end_after_input(now),
                     ReadEnd::Failed => return FlushEnd::Gone,
                 }
             }
-            match connection.flush(&mut self.pool, now) {
+            match connection.flush(&mut self.pool, usize::MAX, now) {
                 FlushEnd::More => {}
                 // A write that fails leaves it to the next read to tell.
                 FlushEnd::Idle if connection.is_readable() => {}
@@ -53,7 +54,7 @@ impl Echo {
         }
         let mut refusals = 0;
         loop {
-            match connection.next_incoming(&mut self.receiver, self.settings.max_message_size, now) {
+            match connection.next_incoming(&mut self.receiver, self.settings.max_message_size, false, now) {
                 Ok(Some(incoming)) => self.echo(connection, incoming, now),
                 Ok(None) => return,
                 Err(Refused { reason, is_framing_intact, .. }) => {
@@ -84,13 +85,30 @@ impl Echo {
     fn echo<S: Read + Write>(&mut self, connection: &mut Connection<S>, incoming: Incoming, now: Tick) {
         let pool = &mut self.pool;
         match incoming {
-            Incoming::Text(text) => connection.outbox_mut(pool).push_message(pool, Opcode::Text, text.into()),
-            Incoming::Binary(payload) => {
-                connection.outbox_mut(pool).push_message(pool, Opcode::Binary, payload);
+            // An echo minds no JSON.
+            Incoming::Text(content, _) => self.echo_message(connection, Opcode::Text, content),
+            Incoming::Binary(content) => self.echo_message(connection, Opcode::Binary, content),
+            Incoming::Announced(ask) => {
+                let room = Room::unlimited(ask.bytes);
+                connection.inbound.give_room(room, &mut pool.blocks).expect("the tests have memory");
             }
             Incoming::Ping(payload) => connection.pong(&payload, pool),
             Incoming::Pong => {}
             Incoming::Close { answer, .. } => connection.answer_close(&answer, &self.receiver, pool, now),
+        }
+    }
+
+    fn echo_message<S: Read + Write>(
+        &mut self,
+        connection: &mut Connection<S>,
+        opcode: Opcode,
+        content: Content,
+    ) {
+        let outbox = connection.outbox_mut(&mut self.pool);
+        match content {
+            Content::Received(range) => outbox.push_small(&mut self.pool, opcode, self.receiver.range(range)),
+            Content::Joined(bytes) => outbox.push_small(&mut self.pool, opcode, &bytes),
+            Content::Large(payload) => outbox.push_large(opcode, payload),
         }
     }
 }

@@ -87,6 +87,7 @@ fn bad_flag_ends_with_2_and_one_line_that_names_it() {
         ("--max-message-size", "64 MiB of it"),
         ("--max-message-size", "99999999999999999999"),
         ("--max-connections", "many"),
+        ("--max-message-size", "300MiB"),
         ("--listen", "nowhere"),
         ("--listen", "127.0.0.1"),
         ("--listen", "127.0.0.1:99999"),
@@ -129,6 +130,7 @@ fn every_setting_has_a_flag_and_a_variable_that_refuse_nonsense_by_name() {
     let settings = [
         "listen",
         "max-message-size",
+        "max-buffered",
         "session-timeout",
         "reconnect-window",
         "ping-interval",

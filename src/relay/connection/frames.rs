@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 
 use super::{Connection, Phase};
 use crate::relay::frame::{Opcode, ServerHeader};
-use crate::relay::inbound::{Incoming, Receiver, Refused};
+use crate::relay::inbound::{Incoming, Receiver, Refused, Rules};
 use crate::relay::limits::CLOSE_TIMEOUT;
 use crate::relay::message::CloseReason;
 use crate::relay::outbox::Pool;
@@ -15,12 +15,14 @@ impl<S: Read + Write> Connection<S> {
     /// Takes the next whole thing out of what was read; at `None` the rest of it is kept for the
     /// next read, or thrown away if nothing that comes is looked at any more.
     ///
-    /// `size_max` is the largest message in bytes. A refusal is the caller's to act on, with
-    /// [`fail`](Self::fail); there may be more to take even then.
+    /// `size_max` is the largest message in bytes; `wants_type` asks for the `type` of texts. A refusal is the
+    /// caller's to act on, with [`fail`](Self::fail); there may be more to take even then. What is
+    /// [announced](Incoming::Announced) is given room at once, or the rest is [kept](Self::keep_rest).
     pub fn next_incoming(
         &mut self,
         receiver: &mut Receiver,
         size_max: usize,
+        wants_type: bool,
         now: Tick,
     ) -> Result<Option<Incoming>, Refused> {
         let discard = match self.phase {
@@ -31,11 +33,16 @@ impl<S: Read + Write> Connection<S> {
                 return Ok(None);
             }
         };
-        let incoming = self.inbound.next(receiver, size_max, discard)?;
+        let incoming = self.inbound.next(receiver, Rules { size_max, wants_type, discard })?;
         if incoming.is_none() {
-            self.inbound.keep_rest(receiver, now);
+            self.keep_rest(receiver, now);
         }
         Ok(incoming)
+    }
+
+    /// Keeps the rest of what was read until there is room for what it announces.
+    pub fn keep_rest(&mut self, receiver: &mut Receiver, now: Tick) {
+        self.inbound.keep_rest(receiver, now);
     }
 
     /// Answers a ping, ahead of what waits (RFC 6455, section 5.5.2).

@@ -1,11 +1,34 @@
+use super::super::budget::{Budget, room_of_frame};
 use super::super::frame::testing::client_frame as frame;
-use super::super::limits::SMALL_MESSAGE_BYTES_MAX as SMALL;
+use super::super::limits::{BLOCK_BYTES, FRAGMENT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX as SMALL};
 use super::*;
 
 const LIMIT: usize = 1 << 20;
+const RULES: Rules = Rules { size_max: LIMIT, wants_type: false, discard: false };
 
-fn text(text: &str) -> Incoming {
-    Incoming::Text(text.into())
+/// What came in, its bytes taken out of wherever they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Event {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong,
+    Close(u16, CloseReason),
+}
+
+fn text(text: &str) -> Event {
+    Event::Text(text.to_owned())
+}
+
+fn payload_of(content: Content, receiver: &Receiver) -> Vec<u8> {
+    match content {
+        Content::Received(range) => receiver.range(range).to_vec(),
+        Content::Joined(bytes) => bytes,
+        Content::Large(payload) => {
+            let starts = (0..payload.len()).step_by(FRAGMENT_BYTES_MAX);
+            starts.flat_map(|start| payload.fragment(start).to_vec()).collect()
+        }
+    }
 }
 
 /// A stream that gives its bytes in pieces of `step`, then blocks.
@@ -28,8 +51,8 @@ impl Read for Pieces<'_> {
 }
 
 /// Feeds bytes in pieces; what came out, and what state is left.
-fn feed(bytes: &[u8], step: usize) -> (Vec<Incoming>, Option<Refused>, Inbound) {
-    feed_with(&mut Receiver::default(), Inbound::default(), bytes, step, false)
+fn feed(bytes: &[u8], step: usize) -> (Vec<Event>, Option<Refused>, Inbound) {
+    feed_with(&mut Receiver::default(), Inbound::default(), bytes, step, RULES)
 }
 
 fn feed_with(
@@ -37,22 +60,43 @@ fn feed_with(
     mut inbound: Inbound,
     bytes: &[u8],
     step: usize,
-    discard: bool,
-) -> (Vec<Incoming>, Option<Refused>, Inbound) {
+    rules: Rules,
+) -> (Vec<Event>, Option<Refused>, Inbound) {
     let mut stream = Pieces { bytes, step };
     let mut all = Vec::new();
-    while let Ok((count, _)) = inbound.read_from(&mut stream, receiver) {
+    while let Ok((count, _)) = inbound.read_from(&mut stream, receiver, usize::MAX) {
         assert!(count > 0);
-        loop {
-            match inbound.next(receiver, LIMIT, discard) {
-                Ok(Some(incoming)) => all.push(incoming),
-                Ok(None) => break,
-                Err(refused) => return (all, Some(refused), inbound),
-            }
+        if let Err(refused) = take_all(&mut inbound, receiver, rules, &mut all) {
+            return (all, Some(refused), inbound);
         }
         inbound.keep_rest(receiver, Tick(7));
     }
     (all, None, inbound)
+}
+
+/// Takes whatever is whole; there is room for everything.
+fn take_all(
+    inbound: &mut Inbound,
+    receiver: &mut Receiver,
+    rules: Rules,
+    all: &mut Vec<Event>,
+) -> Result<(), Refused> {
+    while let Some(incoming) = inbound.next(receiver, rules)? {
+        all.push(match incoming {
+            Incoming::Announced(ask) => {
+                inbound.give_room(Room::unlimited(ask.bytes), &mut SpareBlocks::default())?;
+                continue;
+            }
+            Incoming::Text(content, _) => {
+                Event::Text(String::from_utf8(payload_of(content, receiver)).expect("checked"))
+            }
+            Incoming::Binary(content) => Event::Binary(payload_of(content, receiver)),
+            Incoming::Ping(payload) => Event::Ping(payload.to_vec()),
+            Incoming::Pong => Event::Pong,
+            Incoming::Close { code, answer } => Event::Close(code, answer),
+        });
+    }
+    Ok(())
 }
 
 const STEPS: [usize; 5] = [usize::MAX, 1, 2, 7, 4096];
@@ -61,17 +105,17 @@ const STEPS: [usize; 5] = [usize::MAX, 1, 2, 7, 4096];
 fn messages_come_out_whole_however_their_bytes_are_cut() {
     let large = "ä€𝄞x".repeat(SMALL / 4);
     let huge = vec![0xA5; 300_000];
-    let rows: Vec<(&str, Vec<u8>, Vec<Incoming>)> = vec![
+    let rows: Vec<(&str, Vec<u8>, Vec<Event>)> = vec![
         ("empty text", frame(0x81, b""), vec![text("")]),
         ("text", frame(0x81, "{\"ü\":1}".as_bytes()), vec![text("{\"ü\":1}")]),
-        ("binary", frame(0x82, &[0, 255]), vec![Incoming::Binary(vec![0, 255].into())]),
+        ("binary", frame(0x82, &[0, 255]), vec![Event::Binary(vec![0, 255])]),
         ("125 bytes", frame(0x81, &[b'x'; 125]), vec![text(&"x".repeat(125))]),
         ("126 bytes", frame(0x81, &[b'x'; 126]), vec![text(&"x".repeat(126))]),
         ("the largest small", frame(0x81, &[b'x'; SMALL]), vec![text(&"x".repeat(SMALL))]),
         ("large text", frame(0x81, large.as_bytes()), vec![text(&large)]),
-        ("larger than the buffer", frame(0x82, &huge), vec![Incoming::Binary(huge.clone().into())]),
-        ("ping", frame(0x89, b"payload"), vec![Incoming::Ping(Bytes::from_static(b"payload"))]),
-        ("pong", frame(0x8A, b""), vec![Incoming::Pong]),
+        ("larger than the buffer", frame(0x82, &huge), vec![Event::Binary(huge.clone())]),
+        ("ping", frame(0x89, b"payload"), vec![Event::Ping(b"payload".to_vec())]),
+        ("pong", frame(0x8A, b""), vec![Event::Pong]),
         (
             "fragments, a ping between them, a character cut in two",
             [
@@ -82,29 +126,25 @@ fn messages_come_out_whole_however_their_bytes_are_cut() {
                 frame(0x80, b" more"),
             ]
             .concat(),
-            vec![Incoming::Ping(Bytes::from_static(b"!")), text("€ and more")],
+            vec![Event::Ping(b"!".to_vec()), text("€ and more")],
         ),
         (
             "a large fragment among small ones",
             [frame(0x02, &[1, 2]), frame(0x00, &huge), frame(0x80, &[3])].concat(),
-            vec![Incoming::Binary([&[1, 2], &huge[..], &[3]].concat().into())],
+            vec![Event::Binary([&[1, 2], &huge[..], &[3]].concat())],
         ),
         (
             "one after the other",
             [frame(0x81, b"1"), frame(0x82, &huge), frame(0x01, b"2"), frame(0x80, b""), frame(0x81, b"3")]
                 .concat(),
-            vec![text("1"), Incoming::Binary(huge.clone().into()), text("2"), text("3")],
+            vec![text("1"), Event::Binary(huge.clone()), text("2"), text("3")],
         ),
         (
             "close",
             frame(0x88, &[0x03, 0xE9, b'b', b'y', b'e']),
-            vec![Incoming::Close { code: 1001, answer: CloseReason::Echo(1001, b"bye".to_vec()) }],
+            vec![Event::Close(1001, CloseReason::Echo(1001, b"bye".to_vec()))],
         ),
-        (
-            "close without a code",
-            frame(0x88, b""),
-            vec![Incoming::Close { code: 1005, answer: CloseReason::Echo(1000, vec![]) }],
-        ),
+        ("close without a code", frame(0x88, b""), vec![Event::Close(1005, CloseReason::Echo(1000, vec![]))]),
     ];
     for (name, bytes, expected) in &rows {
         for step in STEPS {
@@ -185,10 +225,10 @@ fn the_limit_itself_is_not_over_the_limit() {
 #[test]
 fn a_refused_text_leaves_nothing_behind_for_the_next_connection() {
     let mut receiver = Receiver::default();
-    let (_, refused, _) = feed_with(&mut receiver, Inbound::default(), &frame(0x81, b"\xFF"), 99, false);
+    let (_, refused, _) = feed_with(&mut receiver, Inbound::default(), &frame(0x81, b"\xFF"), 99, RULES);
     assert!(refused.is_some());
     receiver.clear();
-    let (incoming, refused, _) = feed_with(&mut receiver, Inbound::default(), &frame(0x81, b"ok"), 99, false);
+    let (incoming, refused, _) = feed_with(&mut receiver, Inbound::default(), &frame(0x81, b"ok"), 99, RULES);
     assert_eq!((incoming, refused), (vec![text("ok")], None));
 }
 
@@ -199,20 +239,21 @@ fn a_million_empty_fragments_cost_no_memory() {
     let first = [frame(0x01, b"[1,"), frame(0x00, b"").repeat(1000)].concat();
     for _ in 0..1000 {
         let bytes = if inbound.unfinished.is_none() { &first } else { &frame(0x00, b"").repeat(1000) };
-        let (incoming, refused, next) = feed_with(&mut receiver, inbound, bytes, usize::MAX, false);
+        let (incoming, refused, next) = feed_with(&mut receiver, inbound, bytes, usize::MAX, RULES);
         assert!(incoming.is_empty() && refused.is_none());
         inbound = next;
     }
-    let kept = inbound.unfinished.as_ref().map(|unfinished| unfinished.message.len());
-    assert_eq!(kept, Some(3), "as much as it has text");
-    let (incoming, _, inbound) = feed_with(&mut receiver, inbound, &frame(0x80, b"2]"), 1, false);
+    let kept = inbound.unfinished.as_ref().map(|unfinished| unfinished.message.as_ref().map(Partial::len));
+    assert_eq!(kept, Some(Some(3)), "as much as it has text");
+    let (incoming, _, inbound) = feed_with(&mut receiver, inbound, &frame(0x80, b"2]"), 1, RULES);
     assert_eq!(incoming, [text("[1,2]")]);
     assert!(inbound.unfinished.is_none());
 }
 
 #[test]
 fn discarding_skips_data_of_any_size_and_still_hears_control_frames() {
-    let close = Incoming::Close { code: 1000, answer: CloseReason::Echo(1000, vec![]) };
+    let close = Event::Close(1000, CloseReason::Echo(1000, vec![]));
+    let discard = Rules { discard: true, ..RULES };
     let huge = vec![7; 300_000];
     let bytes = [
         frame(0x81, b"\xFF not looked at"),
@@ -224,8 +265,8 @@ fn discarding_skips_data_of_any_size_and_still_hears_control_frames() {
     ]
     .concat();
     for step in [usize::MAX, 1, 4096] {
-        let all = feed_with(&mut Receiver::default(), Inbound::default(), &bytes, step, true);
-        assert_eq!((&all.0[..], &all.1), (&[Incoming::Pong, close.clone()][..], &None), "step {step}");
+        let all = feed_with(&mut Receiver::default(), Inbound::default(), &bytes, step, discard);
+        assert_eq!((&all.0[..], &all.1), (&[Event::Pong, close.clone()][..], &None), "step {step}");
     }
     // Discarding may begin in the middle of a message, or of a large frame.
     for (cut, before) in [(frame(0x01, b"begun"), frame(0x80, b"\xFF")), (frame(0x81, &huge), vec![])] {
@@ -233,7 +274,7 @@ fn discarding_skips_data_of_any_size_and_still_hears_control_frames() {
         let (_, _, inbound) = feed(&cut[..cut_at], usize::MAX);
         assert!(inbound.unfinished.is_some());
         let rest = [&cut[cut_at..], &before, &frame(0x88, &[0x03, 0xE8])].concat();
-        let (incoming, refused, _) = feed_with(&mut Receiver::default(), inbound, &rest, 999, true);
+        let (incoming, refused, _) = feed_with(&mut Receiver::default(), inbound, &rest, 999, discard);
         assert_eq!((incoming, refused), (vec![close.clone()], None));
     }
 }
@@ -247,8 +288,8 @@ fn a_messages_age_is_counted_from_its_first_byte_and_not_beyond_its_last() {
     let mut ages = Vec::new();
     for (at, count) in [(1, 3), (2, message.len()), (3, message.len() - 3)] {
         let piece: Vec<u8> = stream.drain(..count).collect();
-        inbound.read_from(&mut piece.as_slice(), &mut receiver).unwrap();
-        while inbound.next(&mut receiver, LIMIT, false).unwrap().is_some() {}
+        inbound.read_from(&mut piece.as_slice(), &mut receiver, usize::MAX).unwrap();
+        take_all(&mut inbound, &mut receiver, RULES, &mut Vec::new()).unwrap();
         inbound.keep_rest(&mut receiver, Tick(at));
         ages.push(inbound.unfinished_since());
     }
@@ -278,9 +319,102 @@ fn a_message_moves_with_its_own_bytes_and_not_with_pings_between_them() {
         (&large[20_000..99_000], 6),
     ];
     for (at, (piece, moved_at)) in (0..).zip(pieces) {
-        inbound.read_from(&mut &piece[..], &mut receiver).unwrap();
-        while inbound.next(&mut receiver, LIMIT, false).unwrap().is_some() {}
+        inbound.read_from(&mut &piece[..], &mut receiver, usize::MAX).unwrap();
+        take_all(&mut inbound, &mut receiver, RULES, &mut Vec::new()).unwrap();
         inbound.keep_rest(&mut receiver, Tick(at));
         assert_eq!(inbound.unfinished_since(), Some((Tick(0), Tick(moved_at))), "piece {at}");
+    }
+}
+
+/// Feeds all of `bytes` and takes what is whole, up to the first ask for room.
+fn ask_of(inbound: &mut Inbound, receiver: &mut Receiver, bytes: &[u8]) -> Option<Ask> {
+    inbound.read_from(&mut &bytes[..], receiver, usize::MAX).unwrap();
+    match inbound.next(receiver, RULES).unwrap() {
+        Some(Incoming::Announced(ask)) => {
+            inbound.keep_rest(receiver, Tick(1));
+            Some(ask)
+        }
+        other => {
+            assert!(other.is_none(), "{other:?}");
+            inbound.keep_rest(receiver, Tick(1));
+            None
+        }
+    }
+}
+
+#[test]
+fn a_large_frame_asks_for_its_room_at_its_header_and_waits_with_all_that_follows() {
+    for payload_bytes in [SMALL + 1, 50_000, 65_536, 300_000] {
+        let (mut inbound, mut receiver) = (Inbound::default(), Receiver::default());
+        let bytes = [frame(0x82, &vec![7; payload_bytes]), frame(0x81, b"behind")].concat();
+        let (now, later) = bytes.split_at(bytes.len().min(40_000));
+        let ask = ask_of(&mut inbound, &mut receiver, now).unwrap();
+        assert_eq!(ask, Ask { order: 1, bytes: room_of_frame(payload_bytes), is_fragmented: false });
+        assert_eq!(inbound.asked(), Some(ask));
+        assert_eq!(inbound.is_awaited_frame_whole(), payload_bytes < 39_000, "{payload_bytes}");
+        assert!(inbound.small_bytes() >= now.len() && !inbound.is_in_frame());
+
+        let room = Budget::new(1 << 22, LIMIT).try_reserve(ask).unwrap();
+        inbound.give_room(room, &mut SpareBlocks::default()).unwrap();
+        assert!(inbound.is_resumable() && inbound.asked().is_none());
+        inbound.resume(&mut receiver);
+        let mut all = Vec::new();
+        take_all(&mut inbound, &mut receiver, RULES, &mut all).unwrap();
+        inbound.keep_rest(&mut receiver, Tick(1));
+        let (rest, _, inbound) = feed_with(&mut receiver, inbound, later, 10_000, RULES);
+        all.extend(rest);
+        assert_eq!(all, [Event::Binary(vec![7; payload_bytes]), text("behind")], "{payload_bytes}");
+        assert_eq!(inbound.small_bytes(), 0);
+    }
+}
+
+#[test]
+fn fragments_ask_for_room_once_they_are_more_than_a_small_message_and_then_block_by_block() {
+    let (mut inbound, mut receiver) = (Inbound::default(), Receiver::default());
+    let mut asks = Vec::new();
+    for index in 0..60 {
+        let bytes = frame(if index == 0 { 0x02 } else { 0x00 }, &vec![index; 10_000]);
+        if let Some(ask) = ask_of(&mut inbound, &mut receiver, &bytes) {
+            asks.push((index, ask.order, ask.bytes, ask.is_fragmented));
+            inbound.give_room(Room::unlimited(ask.bytes), &mut SpareBlocks::default()).unwrap();
+            inbound.resume(&mut receiver);
+            assert!(inbound.next(&mut receiver, RULES).unwrap().is_none());
+            inbound.keep_rest(&mut receiver, Tick(1));
+        }
+    }
+    let block = BLOCK_BYTES;
+    assert_eq!(asks, [(1, 1, block, true), (26, 1, block, true), (52, 1, block, true)]);
+    assert_eq!(inbound.fragments_order(), Some(1));
+    let expected: Vec<u8> = (0..60).flat_map(|index| vec![index; 10_000]).collect();
+    let (all, _, inbound) = feed_with(&mut receiver, inbound, &frame(0x80, b""), 99, RULES);
+    assert_eq!((all, inbound.fragments_order()), (vec![Event::Binary(expected)], None));
+}
+
+#[test]
+fn what_is_abandoned_gives_its_room_back_and_the_rest_is_discarded() {
+    let close = Event::Close(1000, CloseReason::Echo(1000, vec![]));
+    let discard = Rules { discard: true, ..RULES };
+    let bytes = [frame(0x82, &vec![7; 200_000]), frame(0x88, &[0x03, 0xE8])].concat();
+    for (is_granted, cut) in [(true, 30_000), (false, 30_000), (true, 150_000)] {
+        let (mut inbound, mut receiver) = (Inbound::default(), Receiver::default());
+        let mut budget = Budget::new(1 << 22, LIMIT);
+        let ask = ask_of(&mut inbound, &mut receiver, &bytes[..cut.min(50_000)]).unwrap();
+        let mut from = cut.min(50_000);
+        if is_granted {
+            inbound.give_room(budget.try_reserve(ask).unwrap(), &mut SpareBlocks::default()).unwrap();
+            inbound.resume(&mut receiver);
+            take_all(&mut inbound, &mut receiver, RULES, &mut Vec::new()).unwrap();
+            inbound.keep_rest(&mut receiver, Tick(1));
+            inbound = feed_with(&mut receiver, inbound, &bytes[from..cut.max(from)], 9_000, RULES).2;
+            from = cut.max(from);
+            assert!(budget.used_bytes() >= 200_000);
+        }
+        inbound.abandon();
+        assert_eq!((budget.used_bytes(), inbound.asked()), (0, None));
+        let mut all = Vec::new();
+        inbound.resume(&mut receiver);
+        take_all(&mut inbound, &mut receiver, discard, &mut all).unwrap();
+        inbound.keep_rest(&mut receiver, Tick(1));
+        assert_eq!(feed_with(&mut receiver, inbound, &bytes[from..], 9_000, discard).0, [close.clone()]);
     }
 }

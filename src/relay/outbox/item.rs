@@ -2,10 +2,9 @@
 
 use std::io::IoSlice;
 
-use bytes::Bytes;
-
 use crate::relay::frame::{Opcode, ServerHeader, server_frame_len};
 use crate::relay::limits::{FRAGMENT_BYTES_MAX, WRITE_SLICES_MAX};
+use crate::relay::payload::Payload;
 
 #[derive(Debug)]
 pub(super) enum Item {
@@ -26,7 +25,7 @@ pub(super) struct Run {
 /// One application message in fragments of [`FRAGMENT_BYTES_MAX`], the last one shorter.
 #[derive(Debug)]
 pub(super) struct Large {
-    payload: Bytes,
+    pub(super) payload: Payload,
     first: ServerHeader,
     middle: ServerHeader,
     last: ServerHeader,
@@ -39,6 +38,15 @@ impl Item {
             Self::Run(run) => run.bytes.len(),
             Self::Large(large) => large.wire_len(),
             Self::Own(frame) => frame.len(),
+        }
+    }
+
+    /// Bytes of memory, those left out that are room from the budget.
+    pub(super) fn small_bytes(&self) -> usize {
+        match self {
+            Self::Run(run) => run.bytes.capacity(),
+            Self::Own(frame) => frame.capacity(),
+            Self::Large(_) => 0,
         }
     }
 
@@ -95,7 +103,7 @@ impl Large {
     /// Length in bytes of every frame but the last.
     const FULL_FRAME_BYTES: usize = ServerHeader::len_for(FRAGMENT_BYTES_MAX) + FRAGMENT_BYTES_MAX;
 
-    pub(super) fn new(opcode: Opcode, payload: Bytes) -> Self {
+    pub(super) fn new(opcode: Opcode, payload: Payload) -> Self {
         let frames_before_last = (payload.len() - 1) / FRAGMENT_BYTES_MAX;
         let last_bytes = payload.len() - frames_before_last * FRAGMENT_BYTES_MAX;
         let last_opcode = if frames_before_last == 0 { opcode } else { Opcode::Continuation };
@@ -132,12 +140,10 @@ impl Large {
                 _ => &self.middle,
             };
             let header = header.as_bytes();
-            let payload_start = index * FRAGMENT_BYTES_MAX;
-            let payload_end = (payload_start + FRAGMENT_BYTES_MAX).min(self.payload.len());
+            let payload = self.payload.fragment(index * FRAGMENT_BYTES_MAX);
             let skip = position - frame_start;
             slices.push(header.get(skip..).unwrap_or_default());
-            let skip = skip.saturating_sub(header.len());
-            slices.push(self.payload.get(payload_start + skip..payload_end).unwrap_or_default());
+            slices.push(payload.get(skip.saturating_sub(header.len())..).unwrap_or_default());
             position = frame_end;
         }
     }

@@ -2,7 +2,7 @@ mod twin;
 
 use std::io::IoSlice;
 
-use super::super::limits::FRAGMENT_BYTES_MAX;
+use super::super::limits::{FRAGMENT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 use super::*;
 
 /// A socket that takes at most `step` bytes a call and `room` in all, then blocks.
@@ -79,12 +79,20 @@ fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
     messages
 }
 
+fn push_message(outbox: &mut Outbox, pool: &mut Pool, opcode: Opcode, payload: &[u8]) {
+    if payload.len() > SMALL_MESSAGE_BYTES_MAX {
+        outbox.push_large(opcode, Payload::copy_of(payload).unwrap());
+    } else {
+        outbox.push_small(pool, opcode, payload);
+    }
+}
+
 fn push(outbox: &mut Outbox, pool: &mut Pool, text: &str) {
-    outbox.push_message(pool, Opcode::Text, Bytes::copy_from_slice(text.as_bytes()));
+    push_message(outbox, pool, Opcode::Text, text.as_bytes());
 }
 
 fn push_sized(outbox: &mut Outbox, pool: &mut Pool, bytes: usize) {
-    outbox.push_message(pool, Opcode::Binary, Bytes::from(vec![0xAB; bytes]));
+    push_message(outbox, pool, Opcode::Binary, &vec![0xAB; bytes]);
 }
 
 fn notice(text: &str) -> impl FnOnce(&mut Vec<u8>) {
@@ -124,7 +132,7 @@ fn messages_of_every_size_leave_in_order_and_byte_for_byte() {
         for (index, size) in sizes.into_iter().enumerate() {
             let payload: Vec<u8> =
                 (0..size).map(|at| u8::try_from((at * 31 + index) % 251).unwrap()).collect();
-            outbox.push_message(&mut pool, Opcode::Text, Bytes::from(payload.clone()));
+            push_message(&mut outbox, &mut pool, Opcode::Text, &payload);
             expected.push(payload);
         }
         let mut socket = Socket { taken: Vec::new(), step, room: usize::MAX };

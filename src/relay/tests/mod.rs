@@ -2,6 +2,7 @@
 
 mod pressure;
 pub(crate) mod random;
+mod room;
 mod sessions;
 mod timing;
 mod world;

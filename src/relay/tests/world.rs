@@ -302,6 +302,7 @@ impl World {
         self.pass(Duration::from_secs(3600));
         let left = (self.relay.connections(), self.relay.sessions(), self.relay.timers());
         assert_eq!(left, (0, 0, 0), "connections, sessions and timers left");
+        assert_eq!(self.relay.buffered_bytes(), 0, "bytes left on the account");
     }
 }
 

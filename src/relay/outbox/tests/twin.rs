@@ -166,7 +166,7 @@ impl Pair {
         let first = chance.below(256);
         let payload: Vec<u8> = (first..first + length).map(|value| (value % 251).to_le_bytes()[0]).collect();
         self.twin.queue.push_back(Entry::message(Opcode::Binary, &payload));
-        self.outbox.push_message(pool, Opcode::Binary, Bytes::from(payload));
+        push_message(&mut self.outbox, pool, Opcode::Binary, &payload);
     }
 
     fn write(&mut self, pool: &mut Pool, room: usize, step: usize, allowance: usize) {

@@ -1,0 +1,292 @@
+//! One account for all that waits and all that is half received.
+//!
+//! The *large* part is the memory of messages over
+//! [`SMALL_MESSAGE_BYTES_MAX`](super::limits::SMALL_MESSAGE_BYTES_MAX): asked for at the header of each frame, and
+//! granted as [`Room`], which gives itself back. The *small* part is everything else, the small messages, replies
+//! and notices that wait, unfinished small frames and request heads: it is charged once it is there, and nobody is
+//! read while there is no room for what a read may bring.
+//!
+//! Large messages never take the last [eighth](SMALL_SHARE); small ones never more than half of the budget.
+//!
+//! Where room is short it goes to the message that began first. Messages in fragments ask again for each
+//! frame, so two of them could hold what the other waits for: one of them, the *head*, is always left as
+//! much as the longest message may yet need, and the others share only what lies beyond that. A message in
+//! one frame needs nothing after its header and cannot lock anybody out.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::ids::ConnectionId;
+use super::limits::{
+    BLOCK_BYTES, HIGH_WATER_BYTES, PAGE_BYTES, RECEIVE_BUFFER_BYTES, SHORT_READ_BYTES, SMALL_ROOM_BYTES_MIN,
+    SMALL_SHARE, SPARE_BLOCK_BYTES,
+};
+
+/// When a message began, among all.
+pub type Order = u64;
+
+/// Room that was granted; it goes back into the budget when this is dropped.
+#[derive(Debug)]
+pub struct Room {
+    bytes: usize,
+    account: Option<Account>,
+}
+
+/// Bytes on the large account. Shared by reference count, and atomic only so that a host may hand the relay
+/// to another thread.
+type Account = Arc<AtomicUsize>;
+
+impl Room {
+    /// Room that no budget knows of: for whoever speaks the protocol without a relay.
+    #[must_use]
+    pub const fn unlimited(bytes: usize) -> Self {
+        Self { bytes, account: None }
+    }
+
+    /// How much it is.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds room from the same budget.
+    pub fn add(&mut self, mut other: Self) {
+        self.bytes += std::mem::take(&mut other.bytes);
+        if self.account.is_none() {
+            self.account = other.account.take();
+        }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(account) = &self.account {
+            account.fetch_sub(self.bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a frame's header asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// When its message began.
+    pub order: Order,
+    /// Bytes beyond those that the message has already.
+    pub bytes: usize,
+    /// Further frames may ask for more.
+    pub is_fragmented: bool,
+}
+
+/// The account of one relay.
+#[derive(Debug)]
+pub struct Budget {
+    bytes_max: usize,
+    large: Account,
+    small_bytes: usize,
+    /// The longest message that fragments may amount to, as room.
+    fragments_bytes_max: usize,
+    /// Room of each message whose fragments have not all come.
+    fragmented: BTreeMap<Order, usize>,
+    fragmented_bytes: usize,
+    head: Option<Order>,
+    waiting_whole: BTreeMap<Order, (ConnectionId, Ask)>,
+    waiting_fragmented: BTreeMap<Order, (ConnectionId, Ask)>,
+}
+
+/// The room in bytes that a message of `bytes` takes if it comes in one frame.
+#[must_use]
+pub const fn room_of_frame(bytes: usize) -> usize {
+    if bytes <= SPARE_BLOCK_BYTES { SPARE_BLOCK_BYTES } else { bytes.next_multiple_of(PAGE_BYTES) }
+}
+
+/// The room in bytes that `bytes` of a message in fragments take, if none may become longer than `bytes_max`.
+#[must_use]
+pub fn room_of_fragments(bytes: usize, bytes_max: usize) -> usize {
+    bytes.next_multiple_of(BLOCK_BYTES).min(room_of_frame(bytes_max))
+}
+
+impl Budget {
+    /// An empty account of `bytes_max`, for messages of up to `message_bytes_max`.
+    #[must_use]
+    pub fn new(bytes_max: usize, message_bytes_max: usize) -> Self {
+        Self {
+            bytes_max,
+            large: Account::default(),
+            small_bytes: 0,
+            fragments_bytes_max: room_of_frame(message_bytes_max),
+            fragmented: BTreeMap::new(),
+            fragmented_bytes: 0,
+            head: None,
+            waiting_whole: BTreeMap::new(),
+            waiting_fragmented: BTreeMap::new(),
+        }
+    }
+
+    /// Bytes on both accounts.
+    #[must_use]
+    pub fn used_bytes(&self) -> usize {
+        self.large_bytes() + self.small_bytes
+    }
+
+    fn large_bytes(&self) -> usize {
+        self.large.load(Ordering::Relaxed)
+    }
+
+    /// Takes room at once if there is some and nobody is before `ask`. Logarithmic in the number of those
+    /// that wait.
+    pub fn try_reserve(&mut self, ask: Ask) -> Option<Room> {
+        let is_first = self.next_in_line().is_none_or(|next| self.place(ask) <= self.place(next));
+        (is_first && self.is_safe(ask) && self.fits(ask.bytes)).then(|| self.reserve(ask))
+    }
+
+    /// Puts `ask` in line for [`poll_granted`](Self::poll_granted).
+    pub fn wait(&mut self, id: ConnectionId, ask: Ask) {
+        let waiting = if ask.is_fragmented { &mut self.waiting_fragmented } else { &mut self.waiting_whole };
+        waiting.insert(ask.order, (id, ask));
+    }
+
+    /// Takes an ask out of the line; nothing happens if it is not in it.
+    pub fn forget(&mut self, order: Order) {
+        self.waiting_whole.remove(&order);
+        self.waiting_fragmented.remove(&order);
+    }
+
+    /// Hands out room that has come free to who is next, if it suffices. Logarithmic in the number of those
+    /// that wait.
+    pub fn poll_granted(&mut self) -> Option<(ConnectionId, Ask, Room)> {
+        let ask = self.next_in_line().filter(|ask| self.fits(ask.bytes))?;
+        let waiting = if ask.is_fragmented { &mut self.waiting_fragmented } else { &mut self.waiting_whole };
+        let (id, ask) = waiting.remove(&ask.order)?;
+        Some((id, ask, self.reserve(ask)))
+    }
+
+    /// Whether [`poll_granted`](Self::poll_granted) has room to hand out.
+    #[must_use]
+    pub fn is_grantable(&self) -> bool {
+        self.next_in_line().is_some_and(|ask| self.fits(ask.bytes))
+    }
+
+    /// The first in line. Fragments that must leave room for others let those pass who take none from them.
+    fn next_in_line(&self) -> Option<Ask> {
+        let ask_of = |(_, ask): &(ConnectionId, Ask)| *ask;
+        let head = self.head.and_then(|head| self.waiting_fragmented.get(&head)).map(ask_of);
+        let first =
+            |waiting: &BTreeMap<Order, _>| waiting.first_key_value().map(|(_, waiting)| ask_of(waiting));
+        head.or_else(|| {
+            let fragmented = first(&self.waiting_fragmented).filter(|&ask| self.is_safe(ask));
+            [first(&self.waiting_whole), fragmented].into_iter().flatten().min_by_key(|ask| ask.order)
+        })
+    }
+
+    /// Who goes before whom: the head first, then who began first.
+    fn place(&self, ask: Ask) -> (bool, Order) {
+        (self.head != Some(ask.order), ask.order)
+    }
+
+    fn fits(&self, bytes: usize) -> bool {
+        let kept = self.small_bytes.max(self.bytes_max / SMALL_SHARE);
+        self.large_bytes().saturating_add(kept).saturating_add(bytes) <= self.bytes_max
+    }
+
+    /// Whether the head can still become as long as any message, once this is granted and all messages that
+    /// are whole have gone.
+    fn is_safe(&self, ask: Ask) -> bool {
+        if !ask.is_fragmented || self.head.is_none_or(|head| head == ask.order) {
+            return true;
+        }
+        let of_head = self.head.and_then(|head| self.fragmented.get(&head)).copied().unwrap_or(0);
+        let of_others = self.fragmented_bytes - of_head + ask.bytes;
+        let large_share = self.bytes_max - self.bytes_max / SMALL_SHARE;
+        of_others.saturating_add(self.fragments_bytes_max) <= large_share
+    }
+
+    fn reserve(&mut self, ask: Ask) -> Room {
+        self.large.fetch_add(ask.bytes, Ordering::Relaxed);
+        if ask.is_fragmented {
+            self.head.get_or_insert(ask.order);
+            *self.fragmented.entry(ask.order).or_default() += ask.bytes;
+            self.fragmented_bytes += ask.bytes;
+        }
+        Room { bytes: ask.bytes, account: Some(Arc::clone(&self.large)) }
+    }
+
+    /// A message in fragments asks for no more: it is whole, or will never be.
+    pub fn end_fragments(&mut self, order: Order) {
+        if let Some(bytes) = self.fragmented.remove(&order) {
+            self.fragmented_bytes -= bytes;
+            if self.head == Some(order) {
+                self.head = self.fragmented.first_key_value().map(|(&order, _)| order);
+            }
+        }
+    }
+
+    /// Notes that what was charged as `before` has become `after`.
+    pub fn charge_small(&mut self, before: usize, after: usize) {
+        self.small_bytes = self.small_bytes + after - before;
+    }
+
+    /// What small messages may still take.
+    fn small_room(&self) -> usize {
+        let half = self.bytes_max / 2;
+        self.bytes_max.saturating_sub(self.used_bytes()).min(half.saturating_sub(self.small_bytes))
+    }
+
+    /// Whether a read may be made whose bytes nobody has asked room for.
+    #[must_use]
+    pub fn has_small_room(&self) -> bool {
+        self.small_room() >= SMALL_ROOM_BYTES_MIN
+    }
+
+    /// How many bytes of small messages may wait for one client: more than the high-water mark while half of the
+    /// room is left, and then fewer, by the cube of what is left. So it takes thousands of clients that do not
+    /// read, rather than a hundred, until nobody finds any.
+    #[must_use]
+    pub fn small_queue_bytes_max(&self) -> usize {
+        let half = self.bytes_max / 2;
+        let free_of_256 = self.small_room().saturating_mul(256) / half.max(1);
+        // 8 is the cube of 2: at half of the room it is the mark.
+        let at_most = half.min(8 * HIGH_WATER_BYTES);
+        at_most.saturating_mul(free_of_256.pow(3)) >> 24
+    }
+
+    /// How many bytes to read at once from a client between two messages: few if they may have to wait for
+    /// room.
+    #[must_use]
+    pub fn read_bytes_max(&self) -> usize {
+        if self.is_awaited() || !self.fits(BLOCK_BYTES) {
+            SHORT_READ_BYTES
+        } else {
+            self.small_queue_bytes_max().clamp(SHORT_READ_BYTES, RECEIVE_BUFFER_BYTES)
+        }
+    }
+
+    /// Whether anybody is in line.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        !self.waiting_whole.is_empty() || !self.waiting_fragmented.is_empty()
+    }
+}
+
+#[cfg(any(test, debug_assertions))]
+impl Budget {
+    /// Checks the account against what the connections know of themselves. For tests and debug builds.
+    ///
+    /// # Panics
+    /// If they disagree, or the account disagrees with itself.
+    pub fn check_invariants(&self, small_bytes: usize, waiting: usize) {
+        assert_eq!(self.small_bytes, small_bytes, "what connections were charged for");
+        assert_eq!(self.waiting_whole.len() + self.waiting_fragmented.len(), waiting, "who waits for room");
+        assert_eq!(self.fragmented_bytes, self.fragmented.values().sum::<usize>(), "room of fragments");
+        assert_eq!(self.head.is_some(), !self.fragmented.is_empty(), "one of the fragmented is the head");
+        let of_head = self.head.map_or(0, |head| self.fragmented.get(&head).copied().unwrap_or_default());
+        let large_share = self.bytes_max - self.bytes_max / SMALL_SHARE;
+        assert!(self.large_bytes() <= large_share, "large messages leave the small ones their share");
+        let of_others = self.fragmented_bytes - of_head;
+        let is_safe = of_others == 0 || of_others + self.fragments_bytes_max <= large_share;
+        assert!(is_safe, "the head can become as long as any message");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! Who gets room for what it sends, and when: the relay's side of the [budget](super::budget).
+
+use std::io::{Read, Write};
+
+use log::debug;
+
+use super::Relay;
+use super::budget::{Ask, Room};
+use super::ids::ConnectionId;
+use super::inbound::Refused;
+use super::limits::CONNECTIONS_PER_TURN;
+
+impl<S: Read + Write> Relay<S> {
+    /// Gives a client the room that its message needs, or puts it in line; whether it has it.
+    pub(super) fn ask_for_room(&mut self, id: ConnectionId, ask: Ask) -> bool {
+        self.settle(id);
+        if let Some(room) = self.budget.try_reserve(ask) {
+            self.give_room(id, ask, room);
+            return true;
+        }
+        debug!("conn={id} room_bytes={} Waits for room", ask.bytes);
+        self.counters.room_awaited += 1;
+        self.budget.wait(id, ask);
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.claim_mut().asked = Some(ask.order);
+            slot.connection.keep_rest(&mut self.receiver, self.now.tick);
+        }
+        false
+    }
+
+    fn give_room(&mut self, id: ConnectionId, ask: Ask, room: Room) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        if ask.is_fragmented {
+            slot.claim_mut().fragments = Some(ask.order);
+        }
+        let given = slot.connection.inbound.give_room(room, &mut self.pool.blocks);
+        if let Err(Refused { reason, error, is_framing_intact }) = given {
+            self.fail(id, &reason, error.as_ref(), is_framing_intact);
+        }
+    }
+
+    /// Brings the budget up to date with what a connection holds and asks for.
+    pub(super) fn settle(&mut self, id: ConnectionId) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        let bytes = slot.connection.small_bytes();
+        if bytes != slot.charged_bytes {
+            self.budget.charge_small(slot.charged_bytes, bytes);
+            slot.charged_bytes = bytes;
+        }
+        let Some(claim) = &mut slot.claim else { return };
+        let inbound = &slot.connection.inbound;
+        if inbound.asked().is_none()
+            && let Some(order) = claim.asked.take()
+        {
+            self.budget.forget(order);
+        }
+        if let Some(order) = claim.fragments.take_if(|order| inbound.fragments_order() != Some(*order)) {
+            self.budget.end_fragments(order);
+        }
+        if claim.is_empty() {
+            slot.claim = None;
+        }
+    }
+
+    /// Notes a client that is not read for want of room for small messages.
+    pub(super) fn starve(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.slots.get_mut(id)
+            && !slot.is_starved
+        {
+            slot.is_starved = true;
+            self.starved.push_back(id);
+        }
+    }
+
+    /// Hands out the room that has come free. Bounded; whoever could go on and is not reached is told in the
+    /// next turn.
+    pub(super) fn hand_out_room(&mut self) {
+        for _ in 0..CONNECTIONS_PER_TURN {
+            let Some((id, ask, room)) = self.budget.poll_granted() else { break };
+            debug!("conn={id} room_bytes={} Has room", ask.bytes);
+            self.give_room(id, ask, room);
+            self.settle(id);
+            self.make_ready(id);
+            self.touch(id);
+        }
+        for _ in 0..CONNECTIONS_PER_TURN {
+            if !self.budget.has_small_room() {
+                break;
+            }
+            let Some(id) = self.starved.pop_front() else { break };
+            if let Some(slot) = self.slots.get_mut(id) {
+                slot.is_starved = false;
+            }
+            self.make_ready(id);
+            self.touch(id);
+        }
+    }
+
+    /// Whether [`hand_out_room`](Self::hand_out_room) has something left to do.
+    pub(super) fn is_room_due(&self) -> bool {
+        self.budget.is_grantable() || (!self.starved.is_empty() && self.budget.has_small_room())
+    }
+}

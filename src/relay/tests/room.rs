@@ -1,0 +1,273 @@
+//! One budget for everybody.
+
+use super::super::ids::ClientType::{Desktop, Mobile};
+use super::super::limits::{BUFFERED_BYTES_MIN, SHORT_READ_BYTES, SMALL_ROOM_BYTES_MIN, Settings};
+use super::world::{Client, Received, World, frame, system, text};
+
+const KIB: usize = 1024;
+const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// A budget of 1 MiB, of which large messages get 896 KiB.
+fn narrow_world() -> World {
+    let settings =
+        Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: 896 * KIB, ..Settings::default() };
+    World::with(settings)
+}
+
+fn binary(bytes: usize) -> Vec<u8> {
+    frame(0x82, &vec![7; bytes])
+}
+
+fn received(bytes: usize) -> Received {
+    Received::Binary(vec![7; bytes])
+}
+
+/// A pair whose mobile takes nothing, with a message of 600 KiB on its way to it.
+fn full_pair(world: &mut World) -> (Client, Client) {
+    let (desktop, mobile) = world.pair("full");
+    world.set_room(&mobile, 0);
+    world.send(&desktop, &binary(600 * KIB));
+    assert_eq!(world.unread(&desktop), 0);
+    assert_eq!(world.relay.buffered_bytes(), 600 * KIB);
+    (desktop, mobile)
+}
+
+#[test]
+fn a_large_message_stays_in_the_kernel_until_there_is_room_and_is_then_delivered() {
+    let mut world = narrow_world();
+    let (_desktop, full) = full_pair(&mut world);
+    let (desktop, mobile) = world.pair("a");
+    world.send(&desktop, &binary(500 * KIB));
+    assert!(world.unread(&desktop) > 400 * KIB);
+    assert_eq!(world.take(&mobile), []);
+    assert_eq!(world.relay.counters().room_awaited, 1);
+    world.set_room(&full, usize::MAX);
+    assert_eq!(world.unread(&desktop), 0);
+    assert_eq!(world.take(&full), [received(600 * KIB)]);
+    assert_eq!(world.take(&mobile), [received(500 * KIB)]);
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn a_fragment_read_as_a_whole_while_it_waits_for_room_is_delivered_however_late_without_another_byte() {
+    let mut world = narrow_world();
+    let (_desktop, full) = full_pair(&mut world);
+    let (_third, fourth) = {
+        let (third, fourth) = world.pair("b");
+        world.set_room(&fourth, 0);
+        world.send(&third, &binary(260 * KIB));
+        (third, fourth)
+    };
+    let (desktop, mobile) = world.pair("a");
+    world.send(&desktop, &frame(0x02, &[7; 15 * KIB]));
+    world.send(&desktop, &[frame(0x80, &[7; 3 * KIB]), frame(0x81, b"1")].concat());
+    assert_eq!((world.unread(&desktop), world.take(&mobile)), (0, vec![]));
+    // However long it takes, the client has done what it could; and those before it take a little.
+    for _ in 0..8 {
+        world.pass(50 * SECOND);
+        world.send(&desktop, &frame(0x8A, b""));
+        world.send(&mobile, &frame(0x8A, b""));
+        world.set_room(&full, 1);
+        world.set_room(&fourth, 1);
+    }
+    let pings = world.take(&mobile);
+    assert!(pings.iter().all(|one| *one == Received::Ping), "{pings:?}");
+    world.set_room(&full, usize::MAX);
+    assert_eq!(world.take(&mobile), [received(18 * KIB), text("1")]);
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn small_messages_pass_while_large_ones_wait_for_room() {
+    let mut world = narrow_world();
+    let (_desktop, _full) = full_pair(&mut world);
+    let (waiting, _) = world.pair("waiting");
+    world.send(&waiting, &binary(800 * KIB));
+    assert!(world.unread(&waiting) > 0);
+    let (desktop, mobile) = world.pair("a");
+    for _ in 0..100 {
+        world.send_text(&desktop, "1");
+        world.send(&mobile, &frame(0x82, &[7; 16 * KIB]));
+    }
+    assert_eq!(world.take(&mobile), vec![text("1"); 100]);
+    assert_eq!(world.take(&desktop), vec![received(16 * KIB); 100]);
+}
+
+#[test]
+fn room_goes_first_to_the_message_that_began_first() {
+    let mut world = narrow_world();
+    let (_desktop, full) = full_pair(&mut world);
+    let (first, first_mobile) = world.pair("first");
+    let (second, second_mobile) = world.pair("second");
+    world.send(&first, &binary(800 * KIB));
+    world.send(&second, &binary(20 * KIB));
+    assert_eq!(world.take(&second_mobile), [], "there would be room, but another was before it");
+    world.set_room(&first_mobile, 0);
+    world.set_room(&full, usize::MAX);
+    assert_eq!(world.unread(&first), 0);
+    assert_eq!(world.take(&second_mobile), [received(20 * KIB)]);
+    world.set_room(&first_mobile, usize::MAX);
+    assert_eq!(world.take(&first_mobile), [received(800 * KIB)]);
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn whoever_announces_and_does_not_send_is_ended_at_the_stall_timeout_and_the_room_comes_back() {
+    let mut world = World::quiet();
+    let announced = [&[0x82, 0xFF][..], &(16u64 << 20).to_be_bytes(), &[1, 2, 3, 4]].concat();
+    let clients: Vec<Client> = (0..100).map(|index| world.join(Desktop, &index.to_string())).collect();
+    for client in &clients {
+        world.send(client, &announced);
+    }
+    assert_eq!(world.relay.buffered_bytes() >> 20, 224, "fourteen have their room, and the others wait");
+    let (desktop, mobile) = world.pair("healthy");
+    world.send_text(&desktop, "1");
+    assert_eq!(world.take(&mobile), [text("1")]);
+    world.pass(59 * SECOND);
+    assert!(!world.is_gone(&clients[0]) && !world.is_gone(&clients[99]));
+    world.pass(7 * SECOND);
+    for client in &clients {
+        let received = world.take(client);
+        assert!(received.iter().any(|one| matches!(one, Received::Close(1001, _))), "{received:?}");
+    }
+    assert_eq!(world.relay.buffered_bytes(), 0);
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn a_sender_that_dies_in_mid_message_gives_its_room_back_and_its_receiver_sees_nothing_of_it() {
+    for is_reset in [true, false] {
+        let mut world = World::quiet();
+        let (desktop, mobile) = world.pair("a");
+        world.send(&desktop, &binary(30_000 * KIB)[..20_000 * KIB]);
+        assert!(world.relay.buffered_bytes() >= 30_000 * KIB);
+        if is_reset {
+            world.reset(&desktop);
+        } else {
+            world.close_tcp(&desktop);
+        }
+        assert_eq!(world.relay.buffered_bytes(), 0);
+        assert_eq!(world.take(&mobile), [system(r#""type":"desktop_disconnected""#)]);
+        world.expect_empty_in_the_end();
+    }
+}
+
+#[test]
+fn a_client_that_waits_for_room_and_goes_is_gone_at_once() {
+    for is_reset in [true, false] {
+        let mut world = narrow_world();
+        let (_desktop, full) = full_pair(&mut world);
+        let (desktop, mobile) = world.pair("a");
+        world.send(&desktop, &binary(500 * KIB));
+        if is_reset {
+            world.reset(&desktop);
+        } else {
+            world.close_tcp(&desktop);
+        }
+        assert_eq!(world.take(&mobile), [system(r#""type":"desktop_disconnected""#)]);
+        assert_eq!(world.relay.buffered_bytes(), 600 * KIB, "nothing of it is kept");
+        world.set_room(&full, usize::MAX);
+        assert_eq!(world.relay.buffered_bytes(), 0, "and no room is granted to it");
+        world.expect_empty_in_the_end();
+    }
+}
+
+#[test]
+fn messages_in_many_fragments_do_not_lock_each_other_out() {
+    let mut world = narrow_world();
+    let pairs: Vec<(Client, Client)> = (0..5).map(|index| world.pair(&index.to_string())).collect();
+    for step in 0..40 {
+        for (desktop, _) in &pairs {
+            let first = match step {
+                0 => 0x02,
+                39 => 0x80,
+                _ => 0x00,
+            };
+            world.send(desktop, &frame(first, &[7; 20 * KIB]));
+        }
+        assert!(world.relay.buffered_bytes() <= BUFFERED_BYTES_MIN + 2 * SHORT_READ_BYTES);
+    }
+    for (_, mobile) in &pairs {
+        assert_eq!(world.take(mobile), [received(800 * KIB)]);
+    }
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn receivers_that_do_not_read_leave_room_for_the_next_pair() {
+    let mut world = narrow_world();
+    let mut silent = Vec::new();
+    for index in 0..25 {
+        let (desktop, mobile) = world.pair(&index.to_string());
+        world.set_room(&mobile, 0);
+        world.send(&desktop, &frame(0x82, &[7; 1000]).repeat(60));
+        assert!(world.relay.buffered_bytes() <= BUFFERED_BYTES_MIN, "{index}");
+        silent.push((desktop, mobile));
+    }
+    let (desktop, mobile) = world.pair("healthy");
+    world.send_text(&desktop, "1");
+    assert_eq!(world.take(&mobile), [text("1")]);
+    // Nothing was lost.
+    for (_, mobile) in &silent {
+        world.set_room(mobile, usize::MAX);
+    }
+    for (index, (desktop, mobile)) in silent.iter().enumerate() {
+        assert_eq!(world.unread(desktop), 0, "{index}");
+        assert_eq!(world.take(mobile), vec![received(1000); 60], "{index}");
+    }
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn whoever_finds_no_room_for_small_messages_is_read_once_there_is_some() {
+    let mut world = narrow_world();
+    let mut silent = Vec::new();
+    // One message each is let through however little room is left; in the end there is none.
+    while world.relay.buffered_bytes() < BUFFERED_BYTES_MIN / 2 - SMALL_ROOM_BYTES_MIN {
+        let (desktop, mobile) = world.pair(&silent.len().to_string());
+        world.set_room(&mobile, 0);
+        world.send(&desktop, &frame(0x82, &[7; 16 * KIB]));
+        silent.push((desktop, mobile));
+    }
+    let desktop = &silent[0].0;
+    world.send_text(desktop, "1");
+    assert!(world.unread(desktop) > 0, "it is not read");
+    world.reset(&silent[1].0);
+    assert!(world.is_gone(&silent[1].0), "but watched");
+    world.set_room(&silent[2].1, usize::MAX);
+    let desktop = &silent[0].0;
+    assert_eq!(world.unread(desktop), 0);
+    world.set_room(&silent[0].1, usize::MAX);
+    assert_eq!(world.take(&silent[0].1), [received(16 * KIB), text("1")]);
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn replies_and_unfinished_frames_and_heads_are_on_the_account() {
+    let mut world = World::quiet();
+    let head = world.connect();
+    world.send(&head, b"GET /desktop/a HTTP/1.1\r\nHost: ");
+    let of_head = world.relay.buffered_bytes();
+    assert!(of_head >= 30);
+    let desktop = world.join(Desktop, "a");
+    world.send(&desktop, &frame(0x82, &[7; 16 * KIB])[..10 * KIB]);
+    let with_frame = world.relay.buffered_bytes();
+    assert!(with_frame - of_head >= 10 * KIB);
+    let mobile = world.join(Mobile, "b");
+    world.set_room(&mobile, 0);
+    world.send(&mobile, &frame(0x81, b"?").repeat(1000));
+    assert!(world.relay.buffered_bytes() - with_frame >= 100 * 1000);
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn what_waits_moves_to_the_new_connection_with_its_room() {
+    let mut world = narrow_world();
+    let (desktop, _full) = full_pair(&mut world);
+    let new = world.join(Mobile, "full");
+    world.run_until_idle();
+    assert!(world.relay.buffered_bytes() < 100, "all but the close of the old one has been written");
+    assert_eq!(world.take(&desktop), [system(r#""type":"mobile_connected""#)]);
+    assert!(!world.is_gone(&new));
+    world.expect_empty_in_the_end();
+}
