@@ -1,5 +1,5 @@
 //! Whether a text is UTF-8 and JSON (RFC 8259), found in one pass over bytes that arrive in pieces, and the
-//! `type` that it has on the way. Nothing is built, no depth is too deep, and one byte is looked at once.
+//! `type` that it has on the way. Nothing is built, and no depth is too deep.
 //!
 //! | the text so far | may go on with |
 //! | --- | --- |
@@ -13,11 +13,14 @@
 //! | `NotUtf8` | nothing |
 //!
 //! The states within strings, numbers and words tell right from wrong byte by byte, wherever a piece
-//! ends. What is fast, in `scan`, only skips what it knows to be right, and leaves all else to them.
+//! ends. What is fast, in `values`, `scan` and `block`, only passes over what it knows to be right, and leaves
+//! all else to them.
 
+mod block;
 mod capture;
 mod nesting;
 mod scan;
+mod values;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -25,6 +28,7 @@ use std::fmt;
 use capture::Capture;
 use nesting::{Container, Nesting};
 use scan::{CutChar, Stop, is_short_escape, skip_digits, skip_space, skip_string};
+use values::Progress;
 
 /// A text that is not UTF-8, or will not be whatever follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,15 +174,17 @@ impl TextCheck {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             at = match self.state {
-                State::Value | State::FirstItem => self.value(bytes, at, byte),
-                State::FirstKey | State::Key => self.key(bytes, at, byte),
+                State::Value | State::AfterValue => self.values(bytes, at),
+                State::FirstItem => self.first_item(bytes, at, byte),
+                State::FirstKey | State::Key => self.begin_key(bytes, at, byte),
                 State::Colon => self.colon(bytes, at, byte),
-                State::AfterValue => self.after_value(bytes, at, byte),
                 State::String => self.string(bytes, at),
                 State::Escape => self.escape(at, byte),
                 State::Digits(missing) => self.digit(at, byte, missing),
                 State::Char => self.char(at, byte)?,
-                State::Number(part) => self.number(bytes, at, part),
+                State::Number(part) => {
+                    self.number(bytes, at, part).map_or_else(|at| at, |at| self.go_on(at, State::AfterValue))
+                }
                 State::Word(missing) => self.word(bytes, at, missing),
                 State::Refused => self.refused(bytes, at)?,
                 State::NotUtf8 => return Err(NotUtf8),
@@ -188,43 +194,34 @@ impl TextCheck {
         Ok(())
     }
 
-    #[inline]
-    fn value(&mut self, bytes: &[u8], at: usize, byte: u8) -> usize {
-        if byte == b'"' {
-            return self.begin_string(bytes, at + 1, false);
-        }
+    fn first_item(&mut self, bytes: &[u8], at: usize, byte: u8) -> usize {
         match byte {
-            b' ' | b'\n' | b'\r' | b'\t' => return skip_space(bytes, at),
-            b']' if self.state == State::FirstItem => return self.close(at + 1),
-            _ => self.capture.begin_other(),
-        }
-        match byte {
-            b'{' => self.open(at, Container::Object, State::FirstKey),
-            b'[' => self.open(at, Container::Array, State::FirstItem),
-            b'-' => self.number(bytes, at + 1, Part::Minus),
-            b'0' => self.number(bytes, at + 1, Part::Zero),
-            b'1'..=b'9' => self.number(bytes, at + 1, Part::Integer),
-            b't' => self.word(bytes, at + 1, b"rue"),
-            b'f' => self.word(bytes, at + 1, b"alse"),
-            b'n' => self.word(bytes, at + 1, b"ull"),
-            // A value must come in an array only behind a comma.
-            b']' if self.nesting.innermost() == Some(Container::Array) => self.refuse(at, "trailing comma"),
-            _ => self.refuse(at, "expected value"),
+            b' ' | b'\n' | b'\r' | b'\t' => skip_space(bytes, at),
+            b']' => {
+                let at = self.close(at + 1);
+                self.go_on(at, State::AfterValue)
+            }
+            _ => self.go_on(at, State::Value),
         }
     }
 
-    #[inline]
-    fn key(&mut self, bytes: &[u8], at: usize, byte: u8) -> usize {
+    fn begin_key(&mut self, bytes: &[u8], at: usize, byte: u8) -> usize {
         match byte {
-            b'"' => self.begin_string(bytes, at + 1, true),
+            b'"' => {
+                self.is_in_key = true;
+                self.capture.begin_string(at + 1, true, &self.nesting);
+                self.go_on(at + 1, State::String)
+            }
             b' ' | b'\n' | b'\r' | b'\t' => skip_space(bytes, at),
-            b'}' if self.state == State::FirstKey => self.close(at + 1),
+            b'}' if self.state == State::FirstKey => {
+                let at = self.close(at + 1);
+                self.go_on(at, State::AfterValue)
+            }
             b'}' => self.refuse(at, "trailing comma"),
             _ => self.refuse(at, "key must be a string"),
         }
     }
 
-    #[inline]
     fn colon(&mut self, bytes: &[u8], at: usize, byte: u8) -> usize {
         match byte {
             b':' => self.go_on(at + 1, State::Value),
@@ -233,27 +230,6 @@ impl TextCheck {
         }
     }
 
-    #[inline]
-    fn after_value(&mut self, bytes: &[u8], at: usize, byte: u8) -> usize {
-        match (byte, self.nesting.innermost()) {
-            (b' ' | b'\n' | b'\r' | b'\t', _) => skip_space(bytes, at),
-            (b',', Some(Container::Object)) => self.go_on(at + 1, State::Key),
-            (b',', Some(Container::Array)) => self.go_on(at + 1, State::Value),
-            (b'}', Some(Container::Object)) | (b']', Some(Container::Array)) => self.close(at + 1),
-            (_, Some(Container::Object)) => self.refuse(at, "expected `,` or `}`"),
-            (_, Some(Container::Array)) => self.refuse(at, "expected `,` or `]`"),
-            (_, None) => self.refuse(at, "trailing characters"),
-        }
-    }
-
-    #[inline]
-    fn begin_string(&mut self, bytes: &[u8], at: usize, is_key: bool) -> usize {
-        self.is_in_key = is_key;
-        self.capture.begin_string(at, is_key, &self.nesting);
-        self.string(bytes, at)
-    }
-
-    #[inline]
     fn string(&mut self, bytes: &[u8], at: usize) -> usize {
         match skip_string(bytes, at) {
             Stop::Quote(at) => self.end_string(bytes, at),
@@ -261,7 +237,6 @@ impl TextCheck {
         }
     }
 
-    #[inline]
     fn end_string(&mut self, bytes: &[u8], at: usize) -> usize {
         self.capture.end_string(bytes, at);
         self.go_on(at + 1, if self.is_in_key { State::Colon } else { State::AfterValue })
@@ -305,8 +280,8 @@ impl TextCheck {
         Ok(self.go_on(at + 1, if self.cut_char.is_empty() { State::String } else { State::Char }))
     }
 
-    #[inline]
-    fn number(&mut self, bytes: &[u8], mut at: usize, mut part: Part) -> usize {
+    #[inline(never)]
+    fn number(&mut self, bytes: &[u8], mut at: usize, mut part: Part) -> Progress {
         while let Some(&byte) = bytes.get(at) {
             part = match (part, byte) {
                 (Part::Minus, b'0') => Part::Zero,
@@ -317,18 +292,16 @@ impl TextCheck {
                 (Part::Zero | Part::Integer | Part::Fraction, b'e' | b'E') => Part::Exponent,
                 (Part::Exponent, b'+' | b'-') => Part::Sign,
                 (Part::Zero, b'0'..=b'9') | (Part::Minus | Part::Point | Part::Exponent | Part::Sign, _) => {
-                    return self.refuse(at, "invalid number");
+                    return Err(self.refuse(at, "invalid number"));
                 }
-                (Part::Zero | Part::Integer | Part::Fraction | Part::Power, _) => {
-                    return self.go_on(at, State::AfterValue);
-                }
+                (Part::Zero | Part::Integer | Part::Fraction | Part::Power, _) => return Ok(at),
             };
             at += 1;
             if matches!(part, Part::Integer | Part::Fraction | Part::Power) {
                 at = skip_digits(bytes, at);
             }
         }
-        self.go_on(at, State::Number(part))
+        Err(self.go_on(at, State::Number(part)))
     }
 
     fn word(&mut self, bytes: &[u8], at: usize, missing: &'static [u8]) -> usize {
@@ -342,15 +315,9 @@ impl TextCheck {
     }
 
     #[inline]
-    fn open(&mut self, at: usize, container: Container, state: State) -> usize {
-        self.nesting.open(container);
-        self.go_on(at + 1, state)
-    }
-
-    #[inline]
     fn close(&mut self, at: usize) -> usize {
         self.nesting.close();
-        self.go_on(at, State::AfterValue)
+        at
     }
 
     #[inline]
@@ -359,9 +326,11 @@ impl TextCheck {
         at
     }
 
-    /// The byte at `at` is wrong, and the first of a character.
+    /// The byte at `at` is wrong, and the first of a character. What is no longer needed is freed.
     #[cold]
     fn refuse(&mut self, at: usize, reason: &'static str) -> usize {
+        self.nesting = Nesting::default();
+        self.capture = Capture::new(false);
         self.invalid = Some(InvalidJson { offset: self.bytes_before + at, reason });
         self.go_on(at, State::Refused)
     }

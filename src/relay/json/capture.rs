@@ -33,8 +33,8 @@ enum Reading {
 #[derive(Debug, Default)]
 pub(super) struct Capture {
     is_wanted: bool,
-    /// The value that comes next belongs to a `type`.
-    is_value_next: bool,
+    /// The last key of the outermost object was `type`.
+    is_behind_type: bool,
     reading: Reading,
     /// Where the string that is being read, or the rest of it, begins in the current piece.
     start: usize,
@@ -52,20 +52,13 @@ impl Capture {
     #[inline]
     pub(super) fn begin_string(&mut self, start: usize, is_key: bool, nesting: &Nesting) {
         if self.is_wanted && nesting.depth() == 1 {
-            self.reading = match (is_key, self.is_value_next) {
+            self.reading = match (is_key, self.is_behind_type) {
                 (true, _) => Reading::Key,
                 (false, true) => Reading::Value,
                 (false, false) => Reading::Nothing,
             };
-            self.is_value_next = false;
             self.start = start;
         }
-    }
-
-    /// A value that is no string begins.
-    #[inline]
-    pub(super) const fn begin_other(&mut self) {
-        self.is_value_next = false;
     }
 
     /// The string ends in front of `end`, the place of its closing quote in `piece`.
@@ -86,8 +79,8 @@ impl Capture {
         match self.reading {
             Reading::Nothing => {}
             Reading::Key => {
-                if is_type(spelled) {
-                    self.is_value_next = true;
+                self.is_behind_type = is_type(spelled);
+                if self.is_behind_type {
                     self.found = Found::Nothing;
                 }
             }
@@ -157,25 +150,24 @@ fn decode(spelled: &[u8]) -> Option<String> {
 /// The start of a value that may be too long to keep, cut where neither a character nor an escape, nor a
 /// pair of escapes that stands for one character, is cut.
 fn start_of_value(spelled: &[u8]) -> &[u8] {
-    let Some(mut start) = spelled.get(..VALUE_BYTES_MAX).filter(|start| start.len() < spelled.len()) else {
+    let Some(start) = spelled.get(..VALUE_BYTES_MAX).filter(|start| start.len() < spelled.len()) else {
         return spelled;
     };
     let (mut at, mut cut) = (0, 0);
     while let Some(rest) = start.get(at..).filter(|rest| !rest.is_empty()) {
-        let is_high_surrogate =
-            matches!(rest, [b'\\', b'u', b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B', ..]);
         at += match rest {
             [b'\\', b'u', ..] => 6,
             [b'\\', ..] => 2,
-            [..0x80, ..] => 1,
-            [..0xE0, ..] => 2,
-            [..0xF0, ..] => 3,
+            [byte, ..] if *byte < 0x80 => 1,
+            [byte, ..] if *byte < 0xE0 => 2,
+            [byte, ..] if *byte < 0xF0 => 3,
             _ => 4,
         };
+        let is_high_surrogate =
+            matches!(rest, [b'\\', b'u', b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B', ..]);
         if at <= start.len() && !is_high_surrogate {
             cut = at;
         }
     }
-    start = start.get(..cut).unwrap_or_default();
-    start
+    start.get(..cut).unwrap_or_default()
 }

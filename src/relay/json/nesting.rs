@@ -37,7 +37,7 @@ impl Nesting {
 
     #[inline]
     pub(super) fn open(&mut self, container: Container) {
-        if self.depth > 0 && self.depth.is_multiple_of(LEVELS_PER_WORD) {
+        if self.depth.is_multiple_of(LEVELS_PER_WORD) && self.depth > 0 {
             self.outer.push(self.innermost);
         }
         self.depth += 1;
@@ -48,7 +48,7 @@ impl Nesting {
     pub(super) fn close(&mut self) {
         self.depth = self.depth.saturating_sub(1);
         self.innermost >>= 1;
-        if self.depth > 0 && self.depth.is_multiple_of(LEVELS_PER_WORD) {
+        if self.depth.is_multiple_of(LEVELS_PER_WORD) && self.depth > 0 {
             self.innermost = self.outer.pop().unwrap_or_default();
         }
     }

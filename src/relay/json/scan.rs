@@ -1,60 +1,144 @@
 //! The fast part: skips what is surely right in strings, numbers and white space.
 
 use super::NotUtf8;
+use super::block::{Block, LEAD_BYTES};
 
 /// Where [`skip_string`] stops.
 pub(super) enum Stop {
     /// At the closing quote.
     Quote(usize),
-    /// In front of something that is wrong, or cut off, or too close to the end of the piece to tell.
+    /// In front of something that is wrong or cut off, or at the end of the piece.
     Unsure(usize),
 }
 
-const BLOCK_BYTES: usize = 32;
+/// Bytes that are judged at once.
+const BLOCK_BYTES: usize = 64;
 
-/// Skips what a string holds from `at` on.
+/// Bytes that are judged at once where the large block is of no use.
+const SMALL_BLOCK_BYTES: usize = 16;
+
+/// How much is read word by word at most where blocks are of no use, before they are tried again.
+const WORDWISE_BYTES_MAX: usize = 16 * BLOCK_BYTES;
+
+/// Skips what a string holds from `at` on, where neither a character nor an escape is cut.
 #[inline]
-pub(super) fn skip_string(bytes: &[u8], mut at: usize) -> Stop {
-    let Some(last_start) = bytes.len().checked_sub(BLOCK_BYTES) else { return Stop::Unsure(at) };
-    while at < bytes.len() {
-        // The last blocks overlap, so that there is always a whole one.
-        let start = at.min(last_start);
-        let Some(block) = bytes.get(start..).and_then(|rest| rest.first_chunk()) else { break };
-        let mut special = special_bytes(block) & u32::MAX << (at - start);
-        at = loop {
-            if special == 0 {
-                break start + BLOCK_BYTES;
-            }
-            let index = special.trailing_zeros() as usize;
-            let word = bytes.get(start + index..).and_then(|rest| rest.first_chunk());
-            let Some(word) = word.copied().map(u64::from_le_bytes) else {
-                let at = start + index;
-                return if bytes.get(at) == Some(&b'"') { Stop::Quote(at) } else { Stop::Unsure(at) };
-            };
-            if word & 0xFF == u64::from(b'"') {
-                return Stop::Quote(start + index);
-            }
-            let Some(next) = unit_bytes(word).map(|bytes| index + bytes) else {
-                return Stop::Unsure(start + index);
-            };
-            if next >= BLOCK_BYTES {
-                break start + next;
-            }
-            special &= u32::MAX << next;
-        };
+pub(super) fn skip_string(bytes: &[u8], at: usize) -> Stop {
+    let word = word_at(bytes, at);
+    let special = special_bytes(word);
+    let first = special.trailing_zeros() / 8;
+    if special != 0 && word >> (8 * first) & 0xFF == u64::from(b'"') {
+        return Stop::Quote(at + first as usize);
     }
-    Stop::Unsure(at)
+    skip_long_string(bytes, at)
 }
 
-/// The length of the escape or non-ASCII character that `word`, in little-endian order, begins with; `None`
+#[inline(never)]
+fn skip_long_string(bytes: &[u8], mut at: usize) -> Stop {
+    let mut wordwise_bytes = SMALL_BLOCK_BYTES;
+    loop {
+        let start = at;
+        at = skip_blocks::<SMALL_BLOCK_BYTES>(bytes, at, 1, Block::has_only_parts);
+        if at > start {
+            at = skip_blocks::<BLOCK_BYTES>(bytes, at, usize::MAX, Block::is_inside_string);
+            at = skip_blocks::<SMALL_BLOCK_BYTES>(bytes, at, 3, Block::has_only_parts);
+            wordwise_bytes = SMALL_BLOCK_BYTES;
+        } else {
+            // Where blocks are of no use, they are tried less and less often.
+            wordwise_bytes = (2 * wordwise_bytes).min(WORDWISE_BYTES_MAX);
+        }
+        match skip_words(bytes, at, at + wordwise_bytes) {
+            Ok(end) => at = end,
+            Err(stop) => return stop,
+        }
+    }
+}
+
+/// Skips up to `blocks_max` blocks that are judged right, from where neither a character nor an escape is
+/// cut to another such place.
+#[inline]
+fn skip_blocks<'a, const N: usize>(
+    bytes: &'a [u8],
+    start: usize,
+    blocks_max: usize,
+    is_right: impl Fn(Block<'a, N>) -> bool,
+) -> usize {
+    let mut at = start;
+    // Whether a backslash in front of the first block escapes would take more to tell.
+    if at == 0 || bytes.get(at - 1) == Some(&b'\\') {
+        return at;
+    }
+    let mut blocks = 0;
+    while blocks < blocks_max && Block::new(bytes, at).is_some_and(&is_right) {
+        at += N;
+        blocks += 1;
+    }
+    if blocks == 0 {
+        return at;
+    }
+    match bytes.get(at - LEAD_BYTES..at) {
+        Some([b'\\', b'\\', b'\\']) => at - 1,
+        Some([_, b'\\', b'\\']) => at,
+        Some([_, _, b'\\' | 0xC0..=0xFF]) => at - 1,
+        Some([_, 0xE0..=0xFF, _]) => at - 2,
+        _ => at,
+    }
+}
+
+/// Skips what a string holds word by word, up to `end` or a little further.
+#[inline]
+fn skip_words(bytes: &[u8], mut at: usize, end: usize) -> Result<usize, Stop> {
+    while at < end {
+        let word = word_at(bytes, at);
+        let special = special_bytes(word);
+        if special & 0x80 == 0 {
+            // Eight, if there is none.
+            at += (special.trailing_zeros() / 8) as usize;
+            continue;
+        }
+        let [first, second, ..] = word.to_le_bytes();
+        // The lengths are constants on branches, so that what follows needs not wait for them.
+        at += match first {
+            b'"' => return Err(Stop::Quote(at)),
+            b'\\' if is_short_escape(second) => 2,
+            _ => match unit_bytes(word) {
+                Some(2) => 2,
+                Some(3) => 3,
+                Some(bytes) => bytes,
+                None => return Err(Stop::Unsure(at)),
+            },
+        };
+    }
+    Ok(at)
+}
+
+/// The eight bytes from `at` on, the first one lowest; those behind the end are zero.
+#[inline]
+fn word_at(bytes: &[u8], at: usize) -> u64 {
+    match bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+        Some(word) => u64::from_le_bytes(*word),
+        None => last_word(bytes, at),
+    }
+}
+
+#[inline(never)]
+fn last_word(bytes: &[u8], at: usize) -> u64 {
+    match bytes.last_chunk() {
+        Some(word) if at < bytes.len() => u64::from_le_bytes(*word) >> (8 * (at + 8 - bytes.len())),
+        _ => bytes
+            .get(at..)
+            .unwrap_or_default()
+            .iter()
+            .rev()
+            .fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
+}
+
+/// The length of the long escape or non-ASCII character that `word` begins with, the first byte lowest; `None`
 /// if it is neither, or wrong.
 #[inline]
 fn unit_bytes(word: u64) -> Option<usize> {
     let [first, second, ..] = word.to_le_bytes();
     if first == b'\\' {
-        if is_short_escape(second) {
-            return Some(2);
-        }
         let [_, _, digits @ .., _, _] = word.to_le_bytes();
         return (second == b'u' && digits.iter().all(u8::is_ascii_hexdigit)).then_some(6);
     }
@@ -86,47 +170,55 @@ const fn repeat(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// A bit for each byte that is not an ASCII character as it stands in a string.
+/// The high bits of those bytes that are not an ASCII character as it stands in a string. Only up to the first of
+/// them it is exact.
 #[inline]
-fn special_bytes(block: &[u8; BLOCK_BYTES]) -> u32 {
-    let (words, _) = block.as_chunks::<8>();
-    words.iter().rev().fold(0, |bits, word| {
-        let word = u64::from_le_bytes(*word);
-        let low = word & LOW_BITS;
-        // No sum carries into the next byte; the high bits tell the bytes that are printable and differ.
-        let plain = (low + repeat(0x60))
-            & ((low ^ repeat(b'"')) + LOW_BITS)
-            & ((low ^ repeat(b'\\')) + LOW_BITS)
-            & !word;
-        let special = !plain & HIGH_BITS;
-        bits << 8 | ((special >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u32
-    })
+const fn special_bytes(word: u64) -> u64 {
+    // A byte borrows from those behind it if it is less.
+    let control = word.wrapping_sub(repeat(0x20));
+    let quote = (word ^ repeat(b'"')).wrapping_sub(repeat(1));
+    let backslash = (word ^ repeat(b'\\')).wrapping_sub(repeat(1));
+    (word | control | quote | backslash) & HIGH_BITS
+}
+
+/// The high bits of those bytes that are no digits.
+#[inline]
+const fn non_digits(word: u64) -> u64 {
+    let word = word ^ repeat(b'0');
+    // No sum carries into the next byte.
+    (((word & LOW_BITS) + repeat(0x7F - 9)) | word) & HIGH_BITS
 }
 
 /// Skips digits from `at` on.
 #[inline]
 pub(super) fn skip_digits(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(word) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
-        let word = u64::from_le_bytes(*word) ^ repeat(b'0');
-        let others = (((word & LOW_BITS) + repeat(0x7F - 9)) | word) & HIGH_BITS;
+    loop {
+        let others = non_digits(word_at(bytes, at));
+        at += (others.trailing_zeros() / 8) as usize;
         if others != 0 {
-            return at + (others.trailing_zeros() / 8) as usize;
+            return at;
         }
-        at += 8;
     }
-    at + bytes.get(at..).unwrap_or_default().iter().take_while(|byte| byte.is_ascii_digit()).count()
 }
 
 /// Skips white space from `at` on.
 #[inline]
-pub(super) fn skip_space(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn skip_space(bytes: &[u8], at: usize) -> usize {
+    match bytes.get(at) {
+        Some(b' ' | b'\n' | b'\r' | b'\t') => skip_more_space(bytes, at + 1),
+        _ => at,
+    }
+}
+
+fn skip_more_space(bytes: &[u8], mut at: usize) -> usize {
     loop {
+        // Indentation.
+        while word_at(bytes, at) == repeat(b' ') {
+            at += 8;
+        }
         match bytes.get(at) {
             Some(b' ' | b'\n' | b'\r' | b'\t') => at += 1,
             _ => return at,
-        }
-        while bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) == Some(b"        ") {
-            at += 8;
         }
     }
 }

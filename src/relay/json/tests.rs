@@ -430,13 +430,10 @@ fn long_strings_are_judged_as_std_and_serde_json_judge_them() {
     assert!(verdicts.iter().all(|&count| count > 2_000), "all kinds of texts come up: {verdicts:?}");
 }
 
-/// Checks that `bytes` in the middle of a string are UTF-8 to the check exactly if they are to std, and
-/// that it refuses them at the first byte that proves them wrong.
+/// Checks that `bytes` in the middle of a string are UTF-8 to the check exactly if they are to std.
 fn check_in_string(bytes: &[u8], paddings: &[usize]) {
     for &padding in paddings {
-        let text =
-            [b"\"", &vec![b'x'; padding][..], bytes, b"yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\""]
-                .concat();
+        let text = [b"\"", &vec![b'x'; padding][..], bytes, &[b'y'; 100], b"\""].concat();
         let is_utf8 = std::str::from_utf8(&text).is_ok();
         let checked = check_text(&text);
         assert_eq!(checked != Err(TextError::NotUtf8), is_utf8, "{bytes:x?} behind {padding}");
@@ -481,6 +478,66 @@ fn characters_in_a_string_are_utf8_exactly_if_std_says_so() {
                     check_in_string(&[first, second, third, fourth], &[1, 29]);
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn parts_of_strings_are_judged_alike_wherever_blocks_begin_and_end() {
+    const PARTS: [&[u8]; 34] = [
+        b"\xC3\xA9",
+        b"\xC3",
+        b"\xA9",
+        b"\xC1\xBF",
+        b"\xE6\x97\xA5",
+        b"\xE6\x97",
+        b"\xE6",
+        b"\xE6\x97\xA5\xA5",
+        b"\xE0\x9F\xBF",
+        b"\xE0\xA0\x80",
+        b"\xED\x9F\xBF",
+        b"\xED\xA0\x80",
+        b"\xF0\x9F\x98\x80",
+        b"\xF0\x9F\x98",
+        b"\xF0\x9F",
+        b"\xF0",
+        b"\xF0\x8F\xBF\xBF",
+        b"\xF4\x90\x80\x80",
+        b"\\n",
+        b"\\x",
+        b"\\\\",
+        b"\\\\\\",
+        b"\\\\\\\\",
+        b"\\\\\\\\\\",
+        b"\\\\x",
+        b"\\\\\\\"",
+        b"\\\\\"",
+        b"\\\"",
+        b"\"",
+        b"\x1F",
+        b"\x7F",
+        b"\\u00e9\\\\\\u00E9",
+        b"\\\xC3\xA9",
+        b"\xC3\\n",
+    ];
+    // Each makes blocks be judged in another way.
+    for around in ["x", "xxxé", "日xx", r"\\xx", r"\u00e9x"] {
+        for (part, padding) in PARTS.into_iter().flat_map(|part| (0..200).map(move |padding| (part, padding)))
+        {
+            let filler = around.repeat(200);
+            let before = &filler.as_bytes()[..padding - padding % around.len()];
+            let shift = &b"xxxxxxx"[..padding % around.len()];
+            let text = [b"\"", shift, before, part, filler.as_bytes(), b"\""].concat();
+            let expected = match end_of_value(&text, 0) {
+                _ if std::str::from_utf8(&text).is_err() => Err(None),
+                Ok(end) if end == text.len() => Ok(()),
+                Ok(offset) | Err(offset) => Err(Some(offset)),
+            };
+            let checked = check_text(&text).map_err(|error| match error {
+                TextError::InvalidJson(error) => Some(error.offset),
+                TextError::NotUtf8 => None,
+            });
+            assert_eq!(checked, expected, "{part:x?} behind {padding} of {around}");
         }
     }
 }
@@ -534,6 +591,8 @@ fn no_depth_is_too_deep() {
     assert_eq!(check.heap_bytes(), 0, "the first levels are held inline");
     check.push(&b"[".repeat(DEPTH)).expect("UTF-8");
     assert!((DEPTH / 8..DEPTH).contains(&check.heap_bytes()), "a bit for each level: {}", check.heap_bytes());
+    check.push(b"}").expect("UTF-8");
+    assert_eq!(check.heap_bytes(), 0, "what is no JSON needs no levels");
 }
 
 #[test]

@@ -1,0 +1,131 @@
+//! Reads values and what is between them, as far as the piece holds them as a whole.
+
+use super::nesting::Container;
+use super::scan::{Stop, skip_digits, skip_space, skip_string};
+use super::{Part, State, TextCheck};
+
+/// How far a reader of whole things came: `Ok` behind what it read, `Err` where `state` was set and decides on
+/// what follows byte by byte.
+pub(super) type Progress = Result<usize, usize>;
+
+/// The readers of whole things. They make up one loop, which sets `state` only where it ends.
+#[expect(clippy::inline_always, reason = "called in several places each, and a fifth slower by calls")]
+impl TextCheck {
+    /// Reads values, and what is between them, as far as they are there as a whole.
+    pub(super) fn values(&mut self, bytes: &[u8], mut at: usize) -> usize {
+        let mut is_behind_value = self.state == State::AfterValue;
+        loop {
+            let value = if is_behind_value { Ok(at) } else { self.value(bytes, at) };
+            is_behind_value = false;
+            match value.and_then(|at| self.after_value(bytes, at)) {
+                Ok(next) => at = next,
+                Err(at) => return at,
+            }
+        }
+    }
+
+    /// Reads a value, or containers down to the first one in them that holds none, or is empty.
+    #[inline(always)]
+    fn value(&mut self, bytes: &[u8], mut at: usize) -> Progress {
+        loop {
+            at = skip_space(bytes, at);
+            let Some(&byte) = bytes.get(at) else { return Err(self.go_on(at, State::Value)) };
+            at += 1;
+            match byte {
+                b'"' => return self.whole_string(bytes, at, false),
+                b'0'..=b'9' => return self.whole_number(bytes, at - 1),
+                b'-' => return self.number(bytes, at, Part::Minus),
+                b'{' => {
+                    self.nesting.open(Container::Object);
+                    at = skip_space(bytes, at);
+                    match bytes.get(at) {
+                        Some(b'"') => at = self.key(bytes, at + 1)?,
+                        Some(b'}') => return Ok(self.close(at + 1)),
+                        _ => return Err(self.go_on(at, State::FirstKey)),
+                    }
+                }
+                b'[' => {
+                    self.nesting.open(Container::Array);
+                    at = skip_space(bytes, at);
+                    match bytes.get(at) {
+                        Some(b']') => return Ok(self.close(at + 1)),
+                        Some(_) => {}
+                        None => return Err(self.go_on(at, State::FirstItem)),
+                    }
+                }
+                b't' => return self.whole_word(bytes, at, b"rue"),
+                b'f' => return self.whole_word(bytes, at, b"alse"),
+                b'n' => return self.whole_word(bytes, at, b"ull"),
+                // A value must come in an array only behind a comma.
+                b']' if self.nesting.innermost() == Some(Container::Array) => {
+                    return Err(self.refuse(at - 1, "trailing comma"));
+                }
+                _ => return Err(self.refuse(at - 1, "expected value")),
+            }
+        }
+    }
+
+    /// Reads what is behind a value, up to where the next one must come.
+    #[inline(always)]
+    fn after_value(&mut self, bytes: &[u8], mut at: usize) -> Progress {
+        loop {
+            at = skip_space(bytes, at);
+            let Some(&byte) = bytes.get(at) else { return Err(self.go_on(at, State::AfterValue)) };
+            at = match (byte, self.nesting.innermost()) {
+                (b',', Some(Container::Array)) => return Ok(at + 1),
+                (b',', Some(Container::Object)) => {
+                    at = skip_space(bytes, at + 1);
+                    if bytes.get(at) == Some(&b'"') {
+                        return self.key(bytes, at + 1);
+                    }
+                    return Err(self.go_on(at, State::Key));
+                }
+                (b'}', Some(Container::Object)) | (b']', Some(Container::Array)) => self.close(at + 1),
+                (_, Some(Container::Object)) => return Err(self.refuse(at, "expected `,` or `}`")),
+                (_, Some(Container::Array)) => return Err(self.refuse(at, "expected `,` or `]`")),
+                (_, None) => return Err(self.refuse(at, "trailing characters")),
+            };
+        }
+    }
+
+    /// Reads a key behind its opening quote, and its colon.
+    #[inline(always)]
+    fn key(&mut self, bytes: &[u8], at: usize) -> Progress {
+        let at = skip_space(bytes, self.whole_string(bytes, at, true)?);
+        if bytes.get(at) == Some(&b':') { Ok(at + 1) } else { Err(self.go_on(at, State::Colon)) }
+    }
+
+    #[inline(always)]
+    fn whole_string(&mut self, bytes: &[u8], at: usize, is_key: bool) -> Progress {
+        self.capture.begin_string(at, is_key, &self.nesting);
+        match skip_string(bytes, at) {
+            Stop::Quote(at) => {
+                self.capture.end_string(bytes, at);
+                Ok(at + 1)
+            }
+            Stop::Unsure(at) => {
+                self.is_in_key = is_key;
+                Err(self.go_on(at, State::String))
+            }
+        }
+    }
+
+    /// Reads a number from its first digit on.
+    #[inline(always)]
+    fn whole_number(&mut self, bytes: &[u8], at: usize) -> Progress {
+        let end = skip_digits(bytes, at);
+        let is_zero_first = bytes.get(at) == Some(&b'0');
+        match bytes.get(end) {
+            None | Some(b'.' | b'e' | b'E') => {}
+            Some(_) if is_zero_first && end > at + 1 => {}
+            Some(_) => return Ok(end),
+        }
+        self.number(bytes, at + 1, if is_zero_first { Part::Zero } else { Part::Integer })
+    }
+
+    #[inline(always)]
+    fn whole_word(&mut self, bytes: &[u8], at: usize, missing: &'static [u8]) -> Progress {
+        let is_whole = bytes.get(at..).is_some_and(|rest| rest.starts_with(missing));
+        if is_whole { Ok(at + missing.len()) } else { Err(self.word(bytes, at, missing)) }
+    }
+}
