@@ -67,8 +67,8 @@ pub(crate) fn bulk(trial: &Trial) -> Result<Vec<Figure>> {
     net.run_for(Duration::from_secs(1), &mut Ignore)?;
     let megabytes = (bundles.bytes / MEGABYTE) as f64;
     Ok(vec![
-        Figure::new("CPU, µs per MB", 1, spent.cpu.as_secs_f64() * 1e6 / megabytes),
-        Figure::new("MB per second", 0, megabytes / spent.wall.as_secs_f64()),
+        Figure::new("CPU, µs per MB", 1, spent.cpu_micros_per(megabytes)),
+        Figure::new("MB per second", 0, spent.rate(megabytes)),
         Figure::mib("peak RSS, MiB", server.peak_bytes()?),
         Figure::mib("RSS before, MiB", before),
         Figure::mib("RSS afterwards minus before, MiB", server.resident_bytes()? - before),
@@ -114,6 +114,6 @@ pub(crate) fn slow_bundles(trial: &Trial) -> Result<Vec<Figure>> {
         Figure::mib("RSS afterwards minus before, MiB", server.resident_bytes()? - before),
         Figure::new("first arrived after, s", 1, first_arrived.unwrap_or_default().as_secs_f64()),
         Figure::new("last arrived after, s", 1, spent.wall.as_secs_f64()),
-        Figure::new("CPU, µs per MB", 1, spent.cpu.as_secs_f64() * 1e6 / megabytes),
+        Figure::new("CPU, µs per MB", 1, spent.cpu_micros_per(megabytes)),
     ])
 }

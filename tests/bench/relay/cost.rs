@@ -128,8 +128,8 @@ fn measure<R: Receive>(
         return Err("no message came".into());
     }
     Ok(vec![
-        Figure::new("CPU, µs per message", 3, spent.cpu.as_secs_f64() * 1e6 / messages),
-        Figure::new("messages per second", 0, messages / spent.wall.as_secs_f64()),
-        Figure::new("CPU in use, %", 0, 100.0 * spent.cpu.as_secs_f64() / spent.wall.as_secs_f64()),
+        Figure::new("CPU, µs per message", 3, spent.cpu_micros_per(messages)),
+        Figure::new("messages per second", 0, spent.rate(messages)),
+        Figure::new("CPU in use, %", 0, spent.cpu_percent()),
     ])
 }

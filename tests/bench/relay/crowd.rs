@@ -67,7 +67,7 @@ pub(crate) fn idle(trial: &Trial) -> Result<Vec<Figure>> {
         Figure::new("PSS, bytes per connection", 0, (joined - before) / count),
         Figure::new("the same after a message each", 0, (exchanged - before) / count),
         Figure::mib("RSS before any, MiB", base),
-        Figure::new("CPU, µs per connection accepted", 1, spent.cpu.as_secs_f64() * 1e6 / count),
+        Figure::new("CPU, µs per connection accepted", 1, spent.cpu_micros_per(count)),
         Figure::new("connections", 0, count),
     ])
 }
@@ -96,7 +96,7 @@ pub(crate) fn growth(trial: &Trial) -> Result<Vec<Figure>> {
         net.run_for(trial.time, &mut ping_pong)?;
         let spent = trial.note(span.stop()?);
         let messages = (ping_pong.received - received) as f64;
-        message_micros.push(spent.cpu.as_secs_f64() * 1e6 / messages);
+        message_micros.push(spent.cpu_micros_per(messages));
         // The messages under way belong to nobody any more.
         net.run_for(Duration::from_millis(50), &mut Ignore)?;
         accept_micros.push(accepted(trial, &server, &mut net)?);
@@ -125,7 +125,7 @@ fn accepted(trial: &Trial, server: &Server, net: &mut Net) -> Result<f64> {
     let spent = trial.note(span.stop()?);
     net.drop_from(before);
     net.run_for(SETTLING, &mut Ignore)?;
-    Ok(spent.cpu.as_secs_f64() * 1e6 / (2 * NEW_SESSIONS) as f64)
+    Ok(spent.cpu_micros_per((2 * NEW_SESSIONS) as f64))
 }
 
 /// Sessions whose clients join, exchange a message and leave.
@@ -191,9 +191,9 @@ pub(crate) fn churn(trial: &Trial, sessions: usize) -> Result<Vec<Figure>> {
         return Err("no session has come to its end".into());
     }
     Ok(vec![
-        Figure::new("CPU, µs per session", 1, spent.cpu.as_secs_f64() * 1e6 / count),
-        Figure::new("sessions per second", 0, count / spent.wall.as_secs_f64()),
-        Figure::new("CPU in use, %", 0, 100.0 * spent.cpu.as_secs_f64() / spent.wall.as_secs_f64()),
+        Figure::new("CPU, µs per session", 1, spent.cpu_micros_per(count)),
+        Figure::new("sessions per second", 0, spent.rate(count)),
+        Figure::new("CPU in use, %", 0, spent.cpu_percent()),
         Figure::new("RSS growth, bytes per session", 0, (server.resident_bytes()? - resident) / count),
     ])
 }

@@ -9,6 +9,7 @@ use crate::frame::{PING, TEXT, write_frame};
 use crate::net::{Clients, Ignore, Net, Receive, Received};
 use crate::pressure::comparison;
 use crate::probe::{Latencies, SlowReader, Watched};
+use crate::process::Span;
 use crate::table::Figure;
 use crate::{Result, Trial};
 
@@ -58,15 +59,14 @@ pub(crate) fn fairness(trial: &Trial) -> Result<Vec<Figure>> {
     };
     // The relay takes the start of the bundle in one go; how it goes on is what is asked.
     watched.watch(&mut net, trial.warm_up(), &mut drive)?;
-    let (flooded, phone_start) = (watched.others.flood.received_in_all, Instant::now());
+    let flooded = watched.others.flood.received_in_all;
+    let span = Span::start(&server)?;
     let busy = watched.watch(&mut net, 2 * trial.time, &mut drive)?;
+    let spent = trial.note(span.stop()?);
     let flooded = (watched.others.flood.received_in_all - flooded) as f64;
     let mut figures = Vec::from(comparison(&quiet, &busy));
-    figures.push(Figure::new(
-        "messages of the flood per second",
-        0,
-        flooded / phone_start.elapsed().as_secs_f64(),
-    ));
+    figures.push(Figure::new("messages of the flood per second", 0, spent.rate(flooded)));
+    figures.push(Figure::new("CPU in use, %", 0, spent.cpu_percent()));
     Ok(figures)
 }
 

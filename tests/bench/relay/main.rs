@@ -31,6 +31,7 @@ mod table;
 mod text;
 
 use std::cell::Cell;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -104,6 +105,8 @@ struct Trial {
     is_quick: bool,
     /// Most connections that the limit on open files allows.
     connections_max: usize,
+    /// Fewer connections than wanted, where that limit was too low.
+    connections_short: Cell<Option<usize>>,
     /// Cores that other programs kept busy, at worst.
     others: Cell<f64>,
 }
@@ -119,6 +122,9 @@ impl Trial {
 
     /// As many connections as wanted, or as can be, an even number.
     fn connections(&self, wanted: usize) -> usize {
+        if wanted > self.connections_max {
+            self.connections_short.set(Some(self.connections_max));
+        }
         wanted.min(self.connections_max) / 2 * 2
     }
 
@@ -217,6 +223,7 @@ fn run(options: &Options) -> Result<bool> {
             time: options.time,
             is_quick: options.is_quick,
             connections_max,
+            connections_short: Cell::new(None),
             others: Cell::new(0.0),
         };
         if let Err(error) = run_test(test, &mut trial, options.rounds.min(test.rounds_max)) {
@@ -229,9 +236,12 @@ fn run(options: &Options) -> Result<bool> {
 
 /// Runs the relay and the pipe by turns, so that both see the same machine.
 fn run_test(test: &Test, trial: &mut Trial, rounds: usize) -> Result<()> {
+    let is_watched = std::io::stderr().is_terminal();
     let (mut relay, mut pipe) = (Vec::new(), Vec::new());
     for round in 0..rounds {
-        eprint!("\r{}, round {} of {rounds}  ", test.name, round + 1);
+        if is_watched {
+            eprint!("\r{}, round {} of {rounds}  ", test.name, round + 1);
+        }
         trial.subject = Subject::Relay;
         relay.push((test.run)(trial)?);
         if test.has_pipe {
@@ -239,8 +249,13 @@ fn run_test(test: &Test, trial: &mut Trial, rounds: usize) -> Result<()> {
             pipe.push((test.run)(trial)?);
         }
     }
-    eprint!("\r{:40}\r", "");
+    if is_watched {
+        eprint!("\r{:40}\r", "");
+    }
     table::print(&format!("{}: {}", test.name, test.about), &relay, &pipe);
+    if let Some(connections) = trial.connections_short.get() {
+        println!("  * no more than {connections} connections: the limit on open files is too low");
+    }
     if trial.others.get() > OTHERS_MAX {
         println!("  * other programs kept up to {:.2} cores busy meanwhile", trial.others.get());
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::frame::{TEXT, Template, number, write_header};
 use crate::net::{Ignore, Net};
 use crate::probe::{Latencies, SlowReader, Watched};
+use crate::process::Span;
 use crate::table::Figure;
 use crate::{Result, Trial};
 
@@ -27,6 +28,7 @@ pub(crate) fn slow_peer(trial: &Trial) -> Result<Vec<Figure>> {
     let taken = net.clients.taken_bytes(desktop);
     let template = Template::new(MESSAGE_BYTES);
     let mut count = 0;
+    let span = Span::start(&server)?;
     let busy = watched.watch(&mut net, trial.time, |net, _| {
         let is_taken = net.clients.pending_bytes(desktop) == 0;
         let is_over = net.clients.taken_bytes(desktop) - taken > TAKEN_MAX;
@@ -38,6 +40,7 @@ pub(crate) fn slow_peer(trial: &Trial) -> Result<Vec<Figure>> {
         }
         Ok(is_taken && !is_over)
     })?;
+    trial.note(span.stop()?);
     let taken = net.clients.taken_bytes(desktop) - taken;
     let mut figures = vec![
         Figure::mib("taken of the flood, kernel included, MiB", taken as f64),
@@ -69,10 +72,12 @@ pub(crate) fn announce(trial: &Trial) -> Result<Vec<Figure>> {
     let mut watched = Watched::new(Ignore);
     let quiet = watched.watch(&mut net, QUIET, |_, _| Ok(false))?;
     let resident = server.resident_bytes()?;
+    let span = Span::start(&server)?;
     for id in 2..net.clients.len() {
         net.clients.send(id, |out| write_header(TEXT, ANNOUNCED_BYTES, out));
     }
     let busy = watched.watch(&mut net, trial.time, |_, _| Ok(false))?;
+    trial.note(span.stop()?);
     let mut figures = vec![
         Figure::mib("RSS growth, MiB", server.resident_bytes()? - resident),
         Figure::mib("peak RSS, MiB", server.peak_bytes()?),

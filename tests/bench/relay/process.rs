@@ -105,6 +105,23 @@ pub(crate) struct Spent {
     pub(crate) others: f64,
 }
 
+impl Spent {
+    /// Processor time, in microseconds, for each of `count` things done meanwhile.
+    pub(crate) fn cpu_micros_per(&self, count: f64) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / count
+    }
+
+    /// How many of `count` were done in a second.
+    pub(crate) fn rate(&self, count: f64) -> f64 {
+        count / self.wall.as_secs_f64()
+    }
+
+    /// The part of a core that the server was busy, in per cent. Well below 100 it waited for the load.
+    pub(crate) fn cpu_percent(&self) -> f64 {
+        100.0 * self.cpu.as_secs_f64() / self.wall.as_secs_f64()
+    }
+}
+
 /// A span of time that has begun.
 pub(crate) struct Span<'a> {
     server: &'a Server,

@@ -22,9 +22,11 @@ impl Figure {
 /// Prints a row for each figure; `rounds` of each subject, all with the same figures.
 pub(crate) fn print(name: &str, relay: &[Vec<Figure>], pipe: &[Vec<Figure>]) {
     let Some(first) = relay.first() else { return };
+    println!("\n{name}");
+    let [relay_title, pipe_title, range_title, ratio_title] = ["relay", "pipe", "min–max", "ratio"];
     println!(
-        "\n{name:<42} {:>11} {:>19} {:>11} {:>19} {:>7}",
-        "relay", "min–max", "pipe", "min–max", "ratio"
+        "  {:<40} {relay_title:>11} {range_title:>19} {pipe_title:>11} {range_title:>19} {ratio_title:>7}",
+        ""
     );
     for (at, figure) in first.iter().enumerate() {
         let digits = figure.digits;
