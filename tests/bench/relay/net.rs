@@ -1,6 +1,6 @@
 //! All clients of a test in one loop of non-blocking sockets: joins, frames, closes, and nothing unexpected.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -15,6 +15,9 @@ use crate::process::Server;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 256 * 1024;
+/// Bytes written to one client before the others have their turn, so that a bundle does not keep answers
+/// to others from being noticed.
+const WRITE_BYTES: usize = READ_BYTES;
 /// Connections that are not yet joined at any time: fewer than a listener keeps waiting.
 const OPENING_MAX: usize = 64;
 /// For all clients to join.
@@ -131,38 +134,56 @@ impl Clients {
         self.list[id].taken_bytes
     }
 
+    /// Writes for everybody who has something to write; who has much goes on in the next turn.
     fn flush(&mut self) -> Result<()> {
+        let mut unfinished = Vec::new();
         while let Some(id) = self.touched.pop() {
             let client = &mut self.list[id];
             client.is_touched = false;
-            if client.phase != Phase::Closed {
-                client.flush().map_err(|error| format!("client {id} cannot write: {error}"))?;
+            if client.phase == Phase::Closed {
+                continue;
             }
+            let is_done =
+                client.flush(WRITE_BYTES).map_err(|error| format!("client {id} cannot write: {error}"))?;
+            if !is_done {
+                unfinished.push(id);
+            }
+        }
+        for id in unfinished {
+            self.touch(id);
         }
         Ok(())
     }
 }
 
 impl Client {
-    fn flush(&mut self) -> std::io::Result<()> {
-        while self.written < self.output.len() {
-            match self.stream.write(&self.output[self.written..]) {
+    /// Writes at most about `bytes_max` bytes; whether the kernel takes no more, or nothing is left.
+    fn flush(&mut self, bytes_max: usize) -> io::Result<bool> {
+        let end = self.output.len().min(self.written + bytes_max);
+        while self.written < end {
+            match self.stream.write(&self.output[self.written..end]) {
                 Ok(count) => {
                     self.written += count;
                     self.taken_bytes += count as u64;
                 }
-                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
-                    return Ok(());
-                }
+                Err(error) if is_not_ready(&error) => return Ok(true),
                 Err(error) => return Err(error),
             }
+        }
+        if end < self.output.len() {
+            return Ok(false);
         }
         self.written = 0;
         self.output.clear();
         // What once held a bundle is not kept for pings.
         self.output.shrink_to(READ_BYTES);
-        Ok(())
+        Ok(true)
     }
+}
+
+/// Whether a socket has nothing to read, no room to write, or no connection yet.
+fn is_not_ready(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected)
 }
 
 pub(crate) struct Net {
@@ -284,6 +305,7 @@ impl Net {
     pub(crate) fn turn(&mut self, wait: Duration, receiver: &mut impl Receive) -> Result<()> {
         self.clients.flush()?;
         let mut events = mem::replace(&mut self.events, Events::with_capacity(0));
+        let wait = if self.clients.touched.is_empty() { wait } else { Duration::ZERO };
         match self.poll.poll(&mut events, Some(wait)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
             Ok(()) | Err(_) => {}
@@ -326,9 +348,7 @@ impl Net {
         let count = match client.stream.read(&mut self.scratch[..bytes_max]) {
             Ok(0) => return Err(format!("the connection of client {id} has ended").into()),
             Ok(count) => count,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) => {
-                return Ok(0);
-            }
+            Err(error) if is_not_ready(&error) => return Ok(0),
             Err(error) => return Err(format!("client {id} cannot read: {error}").into()),
         };
         if client.input.is_empty() {
@@ -426,7 +446,7 @@ impl Net {
             return Err(format!("client {id} was closed: {reason}").into());
         }
         // The close frame must be out before the stream ends.
-        client.flush()?;
+        client.flush(WRITE_BYTES)?;
         client.phase = Phase::Closed;
         self.poll.registry().deregister(&mut client.stream)?;
         client.stream.shutdown(std::net::Shutdown::Both)?;

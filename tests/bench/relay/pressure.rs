@@ -52,12 +52,13 @@ pub(crate) fn slow_peer(trial: &Trial) -> Result<Vec<Figure>> {
 }
 
 /// What another pair notices.
-pub(crate) fn comparison(quiet: &Latencies, busy: &Latencies) -> [Figure; 5] {
+pub(crate) fn comparison(quiet: &Latencies, busy: &Latencies) -> [Figure; 6] {
     [
         Figure::new("another pair's p50 before, ms", 3, quiet.percentile(50)),
         Figure::new("p50 during, ms", 3, busy.percentile(50)),
         Figure::new("p99 before, ms", 3, quiet.percentile(99)),
         Figure::new("p99 during, ms", 3, busy.percentile(99)),
+        Figure::new("worst during, ms", 3, busy.percentile(100)),
         Figure::new("p99 during, to before", 2, busy.percentile(99) / quiet.percentile(99)),
     ]
 }
