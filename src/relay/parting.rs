@@ -171,7 +171,7 @@ impl<S: Read + Write> Relay<S> {
             let Some(slot) = self.slots.get_mut(id) else { continue };
             slot.membership = None;
             match slot.connection.phase {
-                Phase::Head { .. } => self.refuse(id, Refusal::ConnectionLimit, false),
+                Phase::Head(_) => self.refuse(id, Refusal::ConnectionLimit, false),
                 Phase::Open => self.close(id, &CloseReason::ShuttingDown, deadline),
                 Phase::Closing(_) | Phase::Ending(_) => {}
             }

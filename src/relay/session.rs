@@ -8,7 +8,7 @@
 //! An empty session holds nothing that a client could miss: where there is no room for another one,
 //! the session that has been empty for longest ends sooner.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::hash::{BuildHasher, DefaultHasher, Hasher};
 use std::time::Duration;
 
@@ -25,6 +25,9 @@ use super::wheel::TimerKey;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionKey(u32);
 
+/// The key of no session: there are fewer.
+const NOBODY: SessionKey = SessionKey(u32::MAX);
+
 /// One pair of clients.
 #[derive(Debug)]
 pub struct Session {
@@ -35,7 +38,12 @@ pub struct Session {
     desktop: Option<ConnectionId>,
     mobile: Option<ConnectionId>,
     last_activity: Tick,
-    empty_since: Option<Tick>,
+    /// Means nothing while there is a client.
+    empty_since: Tick,
+    /// The sessions that have been empty for a little longer, and not quite as long; they mean nothing while
+    /// there is a client.
+    emptied_before: SessionKey,
+    emptied_after: SessionKey,
 }
 
 /// Why a session ends.
@@ -76,8 +84,10 @@ pub struct SessionsFull;
 pub struct Sessions {
     by_id: HashMap<SessionId, SessionKey, KeyedHash>,
     slots: Slab<Session>,
-    /// Those without a client, and since when.
-    empty: BTreeSet<(Tick, SessionKey)>,
+    /// The ends of the list of those without a client, in the order in which they lost their last: first the one
+    /// that has been empty for longest.
+    longest_empty: SessionKey,
+    last_emptied: SessionKey,
     max: usize,
     session_timeout: Duration,
     reconnect_window: Duration,
@@ -91,7 +101,8 @@ impl Sessions {
         Self {
             by_id: HashMap::with_hasher(KeyedHash(seed)),
             slots: Slab::new(),
-            empty: BTreeSet::new(),
+            longest_empty: NOBODY,
+            last_emptied: NOBODY,
             max: max.min(u32::MAX as usize),
             session_timeout,
             reconnect_window,
@@ -130,15 +141,17 @@ impl Sessions {
         connection: ConnectionId,
         now: Tick,
     ) -> Result<Joined, SessionsFull> {
-        let key = match self.by_id.get(id) {
-            Some(&key) => key,
+        let key = match self.by_id.get(id).copied() {
+            Some(key) => {
+                if self.get(key).is_some_and(Session::is_empty) {
+                    self.take_from_empty(key);
+                }
+                key
+            }
             None => self.begin(id, now)?,
         };
         let session = self.slots.get_mut(key.0 as usize).ok_or(SessionsFull)?;
         session.last_activity = now;
-        if let Some(since) = session.empty_since.take() {
-            self.empty.remove(&(since, key));
-        }
         let replaced = session.client_mut(client_type).replace(connection);
         Ok(Joined { session: key, replaced, peer: session.client(client_type.peer()) })
     }
@@ -154,7 +167,9 @@ impl Sessions {
             desktop: None,
             mobile: None,
             last_activity: now,
-            empty_since: None,
+            empty_since: now,
+            emptied_before: NOBODY,
+            emptied_after: NOBODY,
         }) as u32);
         self.by_id.insert(id.clone(), key);
         Ok(key)
@@ -175,10 +190,38 @@ impl Sessions {
         *session.client_mut(client_type) = None;
         let peer = session.client(client_type.peer());
         if peer.is_none() {
-            session.empty_since = Some(now);
-            self.empty.insert((now, key));
+            session.empty_since = now;
+            self.add_to_empty(key);
         }
         Left::Gone(peer)
+    }
+
+    /// Appends a session that has just lost its last client to the list of the empty ones. Constant time.
+    fn add_to_empty(&mut self, key: SessionKey) {
+        let before = std::mem::replace(&mut self.last_emptied, key);
+        match self.get_mut(before) {
+            Some(before) => before.emptied_after = key,
+            None => self.longest_empty = key,
+        }
+        if let Some(session) = self.get_mut(key) {
+            session.emptied_before = before;
+            session.emptied_after = NOBODY;
+        }
+    }
+
+    /// Takes a session without a client out of that list. Constant time.
+    fn take_from_empty(&mut self, key: SessionKey) {
+        let Some(&Session { emptied_before: before, emptied_after: after, .. }) = self.get(key) else {
+            return;
+        };
+        match self.get_mut(before) {
+            Some(before) => before.emptied_after = after,
+            None => self.longest_empty = after,
+        }
+        match self.get_mut(after) {
+            Some(after) => after.emptied_before = before,
+            None => self.last_emptied = before,
+        }
     }
 
     /// Notes an application message.
@@ -199,27 +242,23 @@ impl Sessions {
     pub fn due(&self, key: SessionKey) -> Option<(Tick, Expiry)> {
         let session = self.get(key)?;
         let inactive = (session.last_activity.after(self.session_timeout), Expiry::Inactive);
-        let empty = session.empty_since.map(|since| (since.after(self.reconnect_window), Expiry::Empty));
-        Some(match empty {
-            Some(empty) if empty.0 < inactive.0 => empty,
-            Some(_) | None => inactive,
-        })
+        let empty = (session.empty_since.after(self.reconnect_window), Expiry::Empty);
+        Some(if session.is_empty() && empty.0 < inactive.0 { empty } else { inactive })
     }
 
     /// Ends a session; its clients, which no longer have one, are in the result.
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
+        if self.get(key)?.is_empty() {
+            self.take_from_empty(key);
+        }
         let session = self.slots.try_remove(key.0 as usize)?;
         self.by_id.remove(&session.id);
-        if let Some(since) = session.empty_since {
-            self.empty.remove(&(since, key));
-        }
         Some(session)
     }
 
     /// Ends the session that has been empty for longest, to make room for another.
     pub fn remove_longest_empty(&mut self) -> Option<Session> {
-        let &(_, key) = self.empty.first()?;
-        self.remove(key)
+        self.remove(self.longest_empty)
     }
 
     /// How many clients all sessions have. Walks them: for checks.
@@ -234,7 +273,7 @@ impl Sessions {
     /// Ends all sessions.
     pub fn clear(&mut self) -> impl Iterator<Item = Session> {
         self.by_id.clear();
-        self.empty.clear();
+        (self.longest_empty, self.last_emptied) = (NOBODY, NOBODY);
         std::mem::take(&mut self.slots).into_iter().map(|(_, session)| session)
     }
 }
@@ -247,6 +286,11 @@ impl Session {
             ClientType::Desktop => self.desktop,
             ClientType::Mobile => self.mobile,
         }
+    }
+
+    /// Whether it has no client.
+    const fn is_empty(&self) -> bool {
+        self.desktop.is_none() && self.mobile.is_none()
     }
 
     const fn client_mut(&mut self, client_type: ClientType) -> &mut Option<ConnectionId> {
@@ -361,7 +405,8 @@ mod tests {
         assert_eq!(all.remove_longest_empty().unwrap().id, id("a"));
         assert!(join(&mut all, "d", 5).is_ok());
         assert_eq!(all.remove_longest_empty().unwrap().id, id("b"));
-        assert!(all.remove_longest_empty().is_none() && all.empty.is_empty());
+        assert!(all.remove_longest_empty().is_none());
+        assert_eq!((all.longest_empty, all.last_emptied), (NOBODY, NOBODY));
         assert_eq!(all.len(), 2);
     }
 

@@ -20,7 +20,7 @@ pub(super) struct Slot<S> {
     /// The one timer of the connection, set no later than [`Connection::due`] says.
     pub(super) timer: Option<(Tick, TimerKey)>,
     /// What the budget was last charged for it.
-    pub(super) charged_bytes: usize,
+    pub(super) charged_bytes: u32,
     /// Where the budget has it on a list.
     pub(super) claim: Option<Box<Claim>>,
     pub(super) is_ready: bool,
@@ -111,7 +111,3 @@ impl<S> Slots<S> {
         self.entries.iter().map(id).collect()
     }
 }
-#[cfg(test)]
-mod sizes { #[test] fn sizes() { use super::*; use super::super::connection::*; use super::super::handshake::HeadReader;
- eprintln!("slot {} conn {} phase {} patience {} ending {} head {} inbound {} timer {} tick {}", size_of::<Slot<mio::net::TcpStream>>(), size_of::<Connection<mio::net::TcpStream>>(), size_of::<Phase>(), size_of::<Patience>(), size_of::<Ending>(), size_of::<HeadReader>(), size_of::<super::super::inbound::Inbound>(), size_of::<Option<(Tick,TimerKey)>>(), size_of::<Option<Tick>>());
- eprintln!("session {} ", size_of::<super::super::session::Session>()); } }

@@ -337,11 +337,11 @@ impl<S: Read + Write> Relay<S> {
         let (mut members, mut charged_bytes, mut asked) = (0, 0, 0);
         for id in self.slots.ids() {
             let Some(slot) = self.slots.get(id) else { continue };
-            charged_bytes += slot.charged_bytes;
+            charged_bytes += slot.charged_bytes as usize;
             asked += usize::from(slot.claim.as_ref().is_some_and(|claim| claim.asked.is_some()));
             if !slot.is_touched {
                 assert_eq!(
-                    slot.charged_bytes,
+                    slot.charged_bytes as usize,
                     slot.connection.small_bytes(),
                     "{id}: what it holds is charged"
                 );
