@@ -33,23 +33,14 @@ use super::time::Tick;
 /// most are open.
 #[derive(Debug)]
 pub enum Phase {
-    /// Reading the request head.
-    Head(Box<Head>),
+    /// Reading the request head; what has come of it.
+    Head(HeadReader),
     /// A WebSocket in both directions.
     Open,
     /// The relay's close frame is on its way, the client's is awaited.
     Closing(Box<Patience>),
     /// Only what waits is still written; nothing that comes is looked at.
     Ending(Box<Ending>),
-}
-
-/// A request head that is not complete.
-#[derive(Debug)]
-pub struct Head {
-    /// What has come of it.
-    pub reader: HeadReader,
-    /// When it must be complete.
-    deadline: Tick,
 }
 
 /// How long the relay still waits for a client that it has done with.
@@ -161,7 +152,7 @@ pub struct Connection<S> {
     is_held: bool,
     /// When something last came from the client.
     heard_at: Tick,
-    /// When it was last pinged.
+    /// When it was last pinged, or was accepted.
     pinged_at: Tick,
     /// When the socket last took bytes while more waited than it took, or began to refuse. That it
     /// took all there was proves nothing: the kernel takes bytes for a client long gone.
@@ -172,13 +163,10 @@ pub struct Connection<S> {
 
 impl<S: Read + Write> Connection<S> {
     /// A connection just accepted.
-    pub fn new(stream: S, settings: &Settings, now: Tick) -> Self {
+    pub fn new(stream: S, now: Tick) -> Self {
         Self {
             stream,
-            phase: Phase::Head(Box::new(Head {
-                reader: HeadReader::default(),
-                deadline: now.after(settings.handshake_timeout),
-            })),
+            phase: Phase::Head(HeadReader::default()),
             inbound: Inbound::default(),
             outbox: None,
             pace: None,
@@ -214,7 +202,7 @@ impl<S: Read + Write> Connection<S> {
 
     /// Bytes of memory that it holds beyond its own, those left out that are room from the budget.
     pub(super) fn small_bytes(&self) -> usize {
-        let head = if let Phase::Head(head) = &self.phase { head.reader.kept_bytes() } else { 0 };
+        let head = if let Phase::Head(reader) = &self.phase { reader.kept_bytes() } else { 0 };
         head + self.inbound.small_bytes() + self.outbox().map_or(0, Outbox::small_bytes)
     }
 
@@ -407,7 +395,7 @@ impl<S: Read + Write> Connection<S> {
     /// What becomes due next if nothing happens before, and when. Never a scan.
     pub(super) fn due(&self, settings: &Settings, now: Tick) -> Option<(Tick, Due)> {
         match &self.phase {
-            Phase::Head(head) => Some((head.deadline, Due::Head)),
+            Phase::Head(_) => Some((self.pinged_at.after(settings.handshake_timeout), Due::Head)),
             Phase::Ending(ending) => Some((ending.patience.deadline, Due::End)),
             Phase::Closing(patience) => {
                 let due = if self.outbox.is_none() { Due::CloseAnswer } else { Due::End };

@@ -24,8 +24,8 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn take_in(&mut self, id: ConnectionId, count: usize) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         match &mut slot.connection.phase {
-            Phase::Head(head) => {
-                let progress = head.reader.push(self.receiver.bytes());
+            Phase::Head(reader) => {
+                let progress = reader.push(self.receiver.bytes());
                 self.take_head(id, progress);
             }
             Phase::Open => self.take_frames(id, count),

@@ -8,13 +8,14 @@
 //! An empty session holds nothing that a client could miss: where there is no room for another one,
 //! the session that has been empty for longest ends sooner.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
+use hashbrown::HashTable;
 use slab::Slab;
 
 use super::ids::{ClientType, ConnectionId, SessionId};
+use super::limits::TABLE_CAPACITY;
 use super::time::Tick;
 use super::wheel::TimerKey;
 
@@ -82,7 +83,9 @@ pub struct SessionsFull;
 /// All sessions, found by ID on a join and by key ever after.
 #[derive(Debug)]
 pub struct Sessions {
-    by_id: HashMap<SessionId, SessionKey, KeyedHash>,
+    /// Each by the hash of its ID, which stands in its slot alone.
+    by_id: HashTable<SessionKey>,
+    hash: KeyedHash,
     slots: Slab<Session>,
     /// The ends of the list of those without a client, in the order in which they lost their last: first the one
     /// that has been empty for longest.
@@ -99,8 +102,9 @@ impl Sessions {
     #[must_use]
     pub fn new(max: usize, session_timeout: Duration, reconnect_window: Duration, seed: [u64; 2]) -> Self {
         Self {
-            by_id: HashMap::with_hasher(KeyedHash(seed)),
-            slots: Slab::new(),
+            by_id: HashTable::new(),
+            hash: KeyedHash(seed),
+            slots: Slab::with_capacity(TABLE_CAPACITY.min(max)),
             longest_empty: NOBODY,
             last_emptied: NOBODY,
             max: max.min(u32::MAX as usize),
@@ -141,7 +145,7 @@ impl Sessions {
         connection: ConnectionId,
         now: Tick,
     ) -> Result<Joined, SessionsFull> {
-        let key = match self.by_id.get(id).copied() {
+        let key = match self.find(id) {
             Some(key) => {
                 if self.get(key).is_some_and(Session::is_empty) {
                     self.take_from_empty(key);
@@ -171,8 +175,15 @@ impl Sessions {
             emptied_before: NOBODY,
             emptied_after: NOBODY,
         }) as u32);
-        self.by_id.insert(id.clone(), key);
+        let (hash, slots) = (self.hash, &self.slots);
+        let rehash = |key: &SessionKey| slots.get(key.0 as usize).map_or(0, |session| hash.of(&session.id));
+        self.by_id.insert_unique(hash.of(id), key, rehash);
         Ok(key)
+    }
+
+    fn find(&self, id: &SessionId) -> Option<SessionKey> {
+        let is_it = |key: &SessionKey| self.get(*key).is_some_and(|session| session.id == *id);
+        self.by_id.find(self.hash.of(id), is_it).copied()
     }
 
     /// Lets a client go, if it is still the one that the session knows.
@@ -252,7 +263,9 @@ impl Sessions {
             self.take_from_empty(key);
         }
         let session = self.slots.try_remove(key.0 as usize)?;
-        self.by_id.remove(&session.id);
+        if let Ok(entry) = self.by_id.find_entry(self.hash.of(&session.id), |other| *other == key) {
+            entry.remove();
+        }
         Some(session)
     }
 
@@ -306,15 +319,14 @@ impl Session {
 #[derive(Clone, Copy, Debug)]
 struct KeyedHash([u64; 2]);
 
-impl BuildHasher for KeyedHash {
-    type Hasher = DefaultHasher;
-
-    fn build_hasher(&self) -> DefaultHasher {
+impl KeyedHash {
+    fn of(self, id: &SessionId) -> u64 {
         let mut hasher = DefaultHasher::new();
         for word in self.0 {
             hasher.write_u64(word);
         }
-        hasher
+        id.hash(&mut hasher);
+        hasher.finish()
     }
 }
 

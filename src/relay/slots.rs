@@ -6,6 +6,7 @@ use slab::Slab;
 use super::budget::Order;
 use super::connection::Connection;
 use super::ids::{ClientType, ConnectionId};
+use super::limits::TABLE_CAPACITY;
 use super::session::SessionKey;
 use super::time::Tick;
 use super::wheel::TimerKey;
@@ -63,7 +64,7 @@ pub(super) struct Slots<S> {
 
 impl<S> Slots<S> {
     pub(super) fn new() -> Self {
-        Self { entries: Slab::new(), next_generation: 0 }
+        Self { entries: Slab::with_capacity(TABLE_CAPACITY), next_generation: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
