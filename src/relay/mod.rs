@@ -285,7 +285,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// The connection at the other side of this one's session.
     fn peer_of(&self, id: ConnectionId) -> Option<ConnectionId> {
-        let membership = self.slots.get(id)?.membership?;
+        let membership = self.slots.get(id)?.membership()?;
         self.sessions.peer(membership.session, membership.client_type)
     }
 

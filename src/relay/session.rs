@@ -9,6 +9,7 @@
 //! the session that has been empty for longest ends sooner.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use hashbrown::HashTable;
@@ -24,10 +25,19 @@ use super::wheel::TimerKey;
 /// Whoever keeps one gives it up when the session is removed: a connection leaves first, and the
 /// session's timer is what removes it, or is cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SessionKey(u32);
+pub struct SessionKey(NonZeroU32);
 
-/// The key of no session: there are fewer.
-const NOBODY: SessionKey = SessionKey(u32::MAX);
+impl SessionKey {
+    /// The key of the session at `index` of the slab; there are fewer than 2³² - 1.
+    #[expect(clippy::cast_possible_truncation, reason = "fewer sessions than `max`, which fits")]
+    const fn of(index: usize) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(index as u32))
+    }
+
+    const fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// One pair of clients.
 #[derive(Debug)]
@@ -43,8 +53,8 @@ pub struct Session {
     empty_since: Tick,
     /// The sessions that have been empty for a little longer, and not quite as long; they mean nothing while
     /// there is a client.
-    emptied_before: SessionKey,
-    emptied_after: SessionKey,
+    emptied_before: Option<SessionKey>,
+    emptied_after: Option<SessionKey>,
 }
 
 /// Why a session ends.
@@ -89,8 +99,8 @@ pub struct Sessions {
     slots: Slab<Session>,
     /// The ends of the list of those without a client, in the order in which they lost their last: first the one
     /// that has been empty for longest.
-    longest_empty: SessionKey,
-    last_emptied: SessionKey,
+    longest_empty: Option<SessionKey>,
+    last_emptied: Option<SessionKey>,
     max: usize,
     session_timeout: Duration,
     reconnect_window: Duration,
@@ -105,9 +115,9 @@ impl Sessions {
             by_id: HashTable::new(),
             hash: KeyedHash(seed),
             slots: Slab::with_capacity(TABLE_CAPACITY.min(max)),
-            longest_empty: NOBODY,
-            last_emptied: NOBODY,
-            max: max.min(u32::MAX as usize),
+            longest_empty: None,
+            last_emptied: None,
+            max: max.min(u32::MAX as usize - 1),
             session_timeout,
             reconnect_window,
         }
@@ -128,12 +138,12 @@ impl Sessions {
     /// The session behind a key.
     #[must_use]
     pub fn get(&self, key: SessionKey) -> Option<&Session> {
-        self.slots.get(key.0 as usize)
+        self.slots.get(key.index())
     }
 
     /// The session behind a key, to note its timer.
     pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
-        self.slots.get_mut(key.0 as usize)
+        self.slots.get_mut(key.index())
     }
 
     /// Lets a client in, in place of an older connection of its client type, and begins the
@@ -154,29 +164,28 @@ impl Sessions {
             }
             None => self.begin(id, now)?,
         };
-        let session = self.slots.get_mut(key.0 as usize).ok_or(SessionsFull)?;
+        let session = self.slots.get_mut(key.index()).ok_or(SessionsFull)?;
         session.last_activity = now;
         let replaced = session.client_mut(client_type).replace(connection);
         Ok(Joined { session: key, replaced, peer: session.client(client_type.peer()) })
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "fewer sessions than `max`, which fits")]
     fn begin(&mut self, id: &SessionId, now: Tick) -> Result<SessionKey, SessionsFull> {
         if self.slots.len() >= self.max {
             return Err(SessionsFull);
         }
-        let key = SessionKey(self.slots.insert(Session {
+        let key = SessionKey::of(self.slots.insert(Session {
             id: id.clone(),
             timer: None,
             desktop: None,
             mobile: None,
             last_activity: now,
             empty_since: now,
-            emptied_before: NOBODY,
-            emptied_after: NOBODY,
-        }) as u32);
+            emptied_before: None,
+            emptied_after: None,
+        }));
         let (hash, slots) = (self.hash, &self.slots);
-        let rehash = |key: &SessionKey| slots.get(key.0 as usize).map_or(0, |session| hash.of(&session.id));
+        let rehash = |key: &SessionKey| slots.get(key.index()).map_or(0, |session| hash.of(&session.id));
         self.by_id.insert_unique(hash.of(id), key, rehash);
         Ok(key)
     }
@@ -194,7 +203,7 @@ impl Sessions {
         connection: ConnectionId,
         now: Tick,
     ) -> Left {
-        let Some(session) = self.slots.get_mut(key.0 as usize) else { return Left::WasReplaced };
+        let Some(session) = self.slots.get_mut(key.index()) else { return Left::WasReplaced };
         if session.client(client_type) != Some(connection) {
             return Left::WasReplaced;
         }
@@ -209,14 +218,14 @@ impl Sessions {
 
     /// Appends a session that has just lost its last client to the list of the empty ones. Constant time.
     fn add_to_empty(&mut self, key: SessionKey) {
-        let before = std::mem::replace(&mut self.last_emptied, key);
-        match self.get_mut(before) {
-            Some(before) => before.emptied_after = key,
-            None => self.longest_empty = key,
+        let before = self.last_emptied.replace(key);
+        match before.and_then(|before| self.get_mut(before)) {
+            Some(before) => before.emptied_after = Some(key),
+            None => self.longest_empty = Some(key),
         }
         if let Some(session) = self.get_mut(key) {
             session.emptied_before = before;
-            session.emptied_after = NOBODY;
+            session.emptied_after = None;
         }
     }
 
@@ -225,11 +234,11 @@ impl Sessions {
         let Some(&Session { emptied_before: before, emptied_after: after, .. }) = self.get(key) else {
             return;
         };
-        match self.get_mut(before) {
+        match before.and_then(|before| self.get_mut(before)) {
             Some(before) => before.emptied_after = after,
             None => self.longest_empty = after,
         }
-        match self.get_mut(after) {
+        match after.and_then(|after| self.get_mut(after)) {
             Some(after) => after.emptied_before = before,
             None => self.last_emptied = before,
         }
@@ -237,7 +246,7 @@ impl Sessions {
 
     /// Notes an application message.
     pub fn note_activity(&mut self, key: SessionKey, now: Tick) {
-        if let Some(session) = self.slots.get_mut(key.0 as usize) {
+        if let Some(session) = self.slots.get_mut(key.index()) {
             session.last_activity = now;
         }
     }
@@ -262,7 +271,7 @@ impl Sessions {
         if self.get(key)?.is_empty() {
             self.take_from_empty(key);
         }
-        let session = self.slots.try_remove(key.0 as usize)?;
+        let session = self.slots.try_remove(key.index())?;
         if let Ok(entry) = self.by_id.find_entry(self.hash.of(&session.id), |other| *other == key) {
             entry.remove();
         }
@@ -271,7 +280,7 @@ impl Sessions {
 
     /// Ends the session that has been empty for longest, to make room for another.
     pub fn remove_longest_empty(&mut self) -> Option<Session> {
-        self.remove(self.longest_empty)
+        self.remove(self.longest_empty?)
     }
 
     /// How many clients all sessions have. Walks them: for checks.
@@ -286,7 +295,7 @@ impl Sessions {
     /// Ends all sessions.
     pub fn clear(&mut self) -> impl Iterator<Item = Session> {
         self.by_id.clear();
-        (self.longest_empty, self.last_emptied) = (NOBODY, NOBODY);
+        (self.longest_empty, self.last_emptied) = (None, None);
         std::mem::take(&mut self.slots).into_iter().map(|(_, session)| session)
     }
 }
@@ -418,7 +427,7 @@ mod tests {
         assert!(join(&mut all, "d", 5).is_ok());
         assert_eq!(all.remove_longest_empty().unwrap().id, id("b"));
         assert!(all.remove_longest_empty().is_none());
-        assert_eq!((all.longest_empty, all.last_emptied), (NOBODY, NOBODY));
+        assert_eq!((all.longest_empty, all.last_emptied), (None, None));
         assert_eq!(all.len(), 2);
     }
 

@@ -347,8 +347,8 @@ impl<S: Read + Write> Relay<S> {
                 );
             }
             let is_open = matches!(slot.connection.phase, super::connection::Phase::Open);
-            assert_eq!(is_open, slot.membership.is_some(), "{id}: in a session exactly while open");
-            if let Some(membership) = slot.membership {
+            assert_eq!(is_open, slot.membership().is_some(), "{id}: in a session exactly while open");
+            if let Some(membership) = slot.membership() {
                 let session = self.sessions.get(membership.session);
                 let client = session.and_then(|session| session.client(membership.client_type));
                 assert_eq!(client, Some(id), "the session knows its member");
