@@ -26,7 +26,7 @@ pub const TUNGSTENITE_READ_BUFFER_BYTES: usize = KIB;
 /// Bytes taken from one connection per turn, so that a flood waits its turn like everybody else.
 pub const READ_BYTES_PER_TURN: usize = 4 * RECEIVE_BUFFER_BYTES;
 /// Bytes handed to one socket per turn, for the same reason.
-pub const WRITE_BYTES_PER_TURN: usize = MIB;
+pub const WRITE_BYTES_PER_TURN: usize = READ_BYTES_PER_TURN;
 /// Timers fired per turn; the rest fire in the next one, which follows without a wait.
 pub const TIMERS_PER_TURN: usize = 1024;
 /// Connections served per turn; the rest are served in the next one, after their timers. What they queue is
