@@ -48,6 +48,7 @@ impl<S: Read + Write> Relay<S> {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.is_ready = false;
         if slot.connection.inbound.is_resumable() {
+            debug!("conn={id} Goes on with what it kept");
             slot.connection.inbound.resume(&mut self.receiver);
             self.take_in(id, 0);
             self.settle(id);
