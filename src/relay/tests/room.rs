@@ -243,6 +243,34 @@ fn whoever_finds_no_room_for_small_messages_is_read_once_there_is_some() {
 }
 
 #[test]
+fn whoever_was_held_for_its_rate_and_then_finds_no_room_is_read_once_there_is_some() {
+    let settings = Settings {
+        max_buffered: BUFFERED_BYTES_MIN,
+        max_message_size: 896 * KIB,
+        max_message_rate: Some(1),
+        ..Settings::default()
+    };
+    let mut world = World::with(settings);
+    let (desktop, mobile) = world.pair("a");
+    for number in ["1", "2", "3"] {
+        world.send_text(&desktop, number);
+    }
+    assert!(world.unread(&desktop) > 0, "the third is over its rate");
+    let mut silent = Vec::new();
+    while world.relay.buffered_bytes() < BUFFERED_BYTES_MIN / 2 - SMALL_ROOM_BYTES_MIN {
+        let (desktop, mobile) = world.pair(&silent.len().to_string());
+        world.set_room(&mobile, 0);
+        world.send(&desktop, &frame(0x82, &[7; 16 * KIB]));
+        silent.push((desktop, mobile));
+    }
+    world.pass(3 * SECOND);
+    assert!(world.unread(&desktop) > 0, "now there is no room for it");
+    world.set_room(&silent[0].1, usize::MAX);
+    assert_eq!(world.unread(&desktop), 0);
+    assert_eq!(world.take(&mobile), ["1", "2", "3"].map(text));
+}
+
+#[test]
 fn replies_and_unfinished_frames_and_heads_are_on_the_account() {
     let mut world = World::quiet();
     let head = world.connect();
