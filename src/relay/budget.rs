@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::ids::ConnectionId;
 use super::limits::{
-    BLOCK_BYTES, HIGH_WATER_BYTES, PAGE_BYTES, RECEIVE_BUFFER_BYTES, SHORT_READ_BYTES, SMALL_ROOM_BYTES_MIN,
-    SMALL_SHARE, SPARE_BLOCK_BYTES,
+    BLOCK_BYTES, HIGH_WATER_BYTES, PAGE_BYTES, RECEIVE_BUFFER_BYTES, REPLIES_PER_BYTE_MAX, SHORT_READ_BYTES,
+    SMALL_ROOM_BYTES_MIN, SMALL_SHARE, SPARE_BLOCK_BYTES,
 };
 
 /// When a message began, among all.
@@ -261,13 +261,14 @@ impl Budget {
     }
 
     /// How many bytes to read at once from a client between two messages: few if they may have to wait for
-    /// room.
+    /// room, or may bring more in replies than there is room for.
     #[must_use]
     pub fn read_bytes_max(&self) -> usize {
         if self.is_awaited() || !self.fits(BLOCK_BYTES) {
             SHORT_READ_BYTES
         } else {
-            self.small_queue_bytes_max().clamp(SHORT_READ_BYTES, RECEIVE_BUFFER_BYTES)
+            let bytes = self.small_queue_bytes_max().min(self.small_room() / REPLIES_PER_BYTE_MAX);
+            bytes.clamp(SHORT_READ_BYTES, RECEIVE_BUFFER_BYTES)
         }
     }
 

@@ -289,6 +289,18 @@ fn replies_and_unfinished_frames_and_heads_are_on_the_account() {
 }
 
 #[test]
+fn one_read_brings_no_more_replies_than_there_is_room_for() {
+    let mut world = narrow_world();
+    let client = world.join(Desktop, "a");
+    world.set_room(&client, 0);
+    // Each empty text, which is not JSON, is answered with an error message.
+    world.send(&client, &frame(0x81, b"").repeat(20_000));
+    assert!(world.unread(&client) > 0);
+    let bytes = world.relay.buffered_bytes();
+    assert!((BUFFERED_BYTES_MIN / 4..=BUFFERED_BYTES_MIN).contains(&bytes), "{bytes}");
+}
+
+#[test]
 fn what_waits_moves_to_the_new_connection_with_its_room() {
     let mut world = narrow_world();
     let (desktop, _full) = full_pair(&mut world);
