@@ -1,8 +1,10 @@
 //! One budget for everybody.
 
 use super::super::ids::ClientType::{Desktop, Mobile};
-use super::super::limits::{BUFFERED_BYTES_MIN, SHORT_READ_BYTES, SMALL_ROOM_BYTES_MIN, Settings};
-use super::world::{Client, Received, World, frame, system, text};
+use super::super::limits::{
+    BUFFERED_BYTES_MIN, FRAGMENT_BYTES_MAX, SHORT_READ_BYTES, SMALL_ROOM_BYTES_MIN, Settings,
+};
+use super::world::{Client, Received, World, frame, system, text, upgrade};
 
 const KIB: usize = 1024;
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
@@ -286,6 +288,26 @@ fn replies_and_unfinished_frames_and_heads_are_on_the_account() {
     world.send(&mobile, &frame(0x81, b"?").repeat(1000));
     assert!(world.relay.buffered_bytes() - with_frame >= 100 * 1000);
     world.expect_empty_in_the_end();
+}
+
+#[test]
+fn clients_replaced_in_mid_message_are_charged_for_the_rest_of_their_fragment_before_the_next_one_is() {
+    let mut world = narrow_world();
+    let mut pairs = Vec::new();
+    for session in ["a", "b", "c", "d"] {
+        let (desktop, mobile) = world.pair(session);
+        world.set_room(&mobile, 20);
+        world.send(&desktop, &binary(200 * KIB));
+        pairs.push((desktop, mobile));
+    }
+    let newcomers = ["a", "b", "c", "d"].map(|session| (world.connect(), upgrade(Mobile, session)));
+    for (newcomer, head) in &newcomers {
+        world.set_room_silently(newcomer, 0);
+        world.queue(newcomer, head);
+    }
+    world.turn();
+    let bytes = world.relay.buffered_bytes();
+    assert!(bytes <= BUFFERED_BYTES_MIN + FRAGMENT_BYTES_MAX, "{bytes}");
 }
 
 #[test]
