@@ -261,14 +261,14 @@ impl Budget {
     }
 
     /// How many bytes to read at once from a client between two messages: few if they may have to wait for
-    /// room, or may bring more in replies than there is room for.
+    /// room, or may bring more in replies than may wait for one client.
     #[must_use]
     pub fn read_bytes_max(&self) -> usize {
         if self.is_awaited() || !self.fits(BLOCK_BYTES) {
             SHORT_READ_BYTES
         } else {
-            let bytes = self.small_queue_bytes_max().min(self.small_room() / REPLIES_PER_BYTE_MAX);
-            bytes.clamp(SHORT_READ_BYTES, RECEIVE_BUFFER_BYTES)
+            (self.small_queue_bytes_max() / REPLIES_PER_BYTE_MAX)
+                .clamp(SHORT_READ_BYTES, RECEIVE_BUFFER_BYTES)
         }
     }
 

@@ -184,6 +184,12 @@ impl Outbox {
         self.queued_messages > 1 && self.queue_small_bytes > small_bytes_max
     }
 
+    /// Whether replies take more than `small_bytes_max`.
+    #[must_use]
+    pub const fn are_replies_over(&self, small_bytes_max: usize) -> bool {
+        self.controls.bytes.len() + self.replies.bytes.len() > small_bytes_max
+    }
+
     /// Whether so much waits that the peer is not even read to its end.
     #[must_use]
     pub const fn is_queue_overfull(&self) -> bool {

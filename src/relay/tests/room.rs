@@ -221,6 +221,27 @@ fn receivers_that_do_not_read_leave_room_for_the_next_pair() {
 }
 
 #[test]
+fn clients_that_do_not_take_the_replies_to_what_they_send_leave_room_for_the_next_pair() {
+    let mut world = World::with(Settings { max_buffered: 16 * BUFFERED_BYTES_MIN, ..Settings::default() });
+    let mut silent = Vec::new();
+    for index in 0..25 {
+        let client = world.join(Desktop, &index.to_string());
+        world.set_room(&client, 0);
+        world.send(&client, &frame(0x81, b"?").repeat(20_000));
+        assert!(world.unread(&client) > 0, "{index}");
+        silent.push(client);
+    }
+    let (desktop, mobile) = world.pair("healthy");
+    world.send_text(&desktop, "1");
+    assert_eq!(world.take(&mobile), [text("1")]);
+    for (index, client) in silent.iter().enumerate() {
+        world.set_room(client, usize::MAX);
+        assert_eq!((world.unread(client), world.take(client).len()), (0, 20_000), "{index}");
+    }
+    world.expect_empty_in_the_end();
+}
+
+#[test]
 fn whoever_finds_no_room_for_small_messages_is_read_once_there_is_some() {
     let mut world = narrow_world();
     let mut silent = Vec::new();
