@@ -32,7 +32,7 @@ use crate::relay::readiness::Readiness;
 use crate::relay::time::Now;
 
 /// Events taken from the kernel at once.
-const EVENTS_PER_TURN: usize = 1024;
+const EVENTS_PER_TURN: usize = 256;
 /// Connections accepted per turn and listener, so that a rush of newcomers waits for clients.
 const ACCEPTS_PER_TURN: usize = 64;
 /// Log target of the process's own start and stop, shown even where sessions are not.

@@ -232,8 +232,8 @@ impl Budget {
     }
 
     /// Notes that what was charged as `before` has become `after`.
-    pub fn charge_small(&mut self, before: usize, after: usize) {
-        self.small_bytes = self.small_bytes + after - before;
+    pub fn charge_small(&mut self, before: u32, after: u32) {
+        self.small_bytes = self.small_bytes + after as usize - before as usize;
     }
 
     /// What small messages may still take.

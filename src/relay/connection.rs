@@ -29,22 +29,18 @@ use super::pace::Pace;
 use super::readiness::Readiness;
 use super::time::Tick;
 
-/// Where a connection is in its life; see the module's table.
+/// Where a connection is in its life; see the module's table. What an open one does not need is kept apart, for
+/// most are open.
 #[derive(Debug)]
 pub enum Phase {
-    /// Reading the request head.
-    Head {
-        /// What has come of it.
-        reader: HeadReader,
-        /// When it must be complete.
-        deadline: Tick,
-    },
+    /// Reading the request head; what has come of it.
+    Head(HeadReader),
     /// A WebSocket in both directions.
     Open,
     /// The relay's close frame is on its way, the client's is awaited.
-    Closing(Patience),
+    Closing(Box<Patience>),
     /// Only what waits is still written; nothing that comes is looked at.
-    Ending(Ending),
+    Ending(Box<Ending>),
 }
 
 /// How long the relay still waits for a client that it has done with.
@@ -153,26 +149,24 @@ pub struct Connection<S> {
     /// The end of the stream lies behind what can still be read.
     is_read_closed: bool,
     is_failed: bool,
+    is_held: bool,
     /// When something last came from the client.
     heard_at: Tick,
-    /// When it was last pinged.
+    /// When it was last pinged, or was accepted.
     pinged_at: Tick,
     /// When the socket last took bytes while more waited than it took, or began to refuse. That it
     /// took all there was proves nothing: the kernel takes bytes for a client long gone.
     taken_at: Tick,
-    /// Since when the relay has not read although it might have.
-    held_since: Option<Tick>,
+    /// Since when the relay has not read although it might have; means nothing unless `is_held`.
+    held_since: Tick,
 }
 
 impl<S: Read + Write> Connection<S> {
     /// A connection just accepted.
-    pub fn new(stream: S, settings: &Settings, now: Tick) -> Self {
+    pub fn new(stream: S, now: Tick) -> Self {
         Self {
             stream,
-            phase: Phase::Head {
-                reader: HeadReader::default(),
-                deadline: now.after(settings.handshake_timeout),
-            },
+            phase: Phase::Head(HeadReader::default()),
             inbound: Inbound::default(),
             outbox: None,
             pace: None,
@@ -180,10 +174,11 @@ impl<S: Read + Write> Connection<S> {
             is_writable: true,
             is_read_closed: false,
             is_failed: false,
+            is_held: false,
             heard_at: now,
             pinged_at: now,
             taken_at: now,
-            held_since: None,
+            held_since: now,
         }
     }
 
@@ -207,7 +202,7 @@ impl<S: Read + Write> Connection<S> {
 
     /// Bytes of memory that it holds beyond its own, those left out that are room from the budget.
     pub(super) fn small_bytes(&self) -> usize {
-        let head = if let Phase::Head { reader, .. } = &self.phase { reader.kept_bytes() } else { 0 };
+        let head = if let Phase::Head(reader) = &self.phase { reader.kept_bytes() } else { 0 };
         head + self.inbound.small_bytes() + self.outbox().map_or(0, Outbox::small_bytes)
     }
 
@@ -325,7 +320,7 @@ impl<S: Read + Write> Connection<S> {
                 ending.is_shut = true;
                 FlushEnd::Shut
             }
-            Phase::Head { .. } | Phase::Open | Phase::Closing(_) | Phase::Ending(_) => FlushEnd::Idle,
+            Phase::Head(_) | Phase::Open | Phase::Closing(_) | Phase::Ending(_) => FlushEnd::Idle,
         }
     }
 
@@ -333,9 +328,9 @@ impl<S: Read + Write> Connection<S> {
     /// client has until `deadline` to answer it (RFC 6455, section 7.1.2).
     pub(super) fn close(&mut self, reason: &CloseReason, pool: &mut Pool, deadline: Tick, now: Tick) {
         self.outbox_mut(pool).push_own(|out| reason.write_frame(out));
-        self.phase = Phase::Closing(Patience::until(deadline, now));
+        self.phase = Phase::Closing(Box::new(Patience::until(deadline, now)));
         self.inbound.abandon();
-        self.held_since = None;
+        self.is_held = false;
     }
 
     /// Ends the connection once what waits is written; nothing the client says matters any more.
@@ -347,7 +342,7 @@ impl<S: Read + Write> Connection<S> {
     pub fn end_after_input(&mut self, now: Tick) {
         match &mut self.phase {
             Phase::Ending(ending) => ending.is_input_over = true,
-            Phase::Head { .. } | Phase::Open | Phase::Closing(_) => self.end_with(now, true, false),
+            Phase::Head(_) | Phase::Open | Phase::Closing(_) => self.end_with(now, true, false),
         }
     }
 
@@ -359,7 +354,7 @@ impl<S: Read + Write> Connection<S> {
     fn end_with(&mut self, now: Tick, is_input_over: bool, is_cut: bool) {
         self.inbound = Inbound::default();
         self.pace = None;
-        self.held_since = None;
+        self.is_held = false;
         let mut patience = Patience::until(now.after(CLOSE_TIMEOUT), now);
         match &self.phase {
             Phase::Closing(earlier) => {
@@ -367,19 +362,19 @@ impl<S: Read + Write> Connection<S> {
                 patience.discarded_bytes = earlier.discarded_bytes;
             }
             // Whoever never was a client gets no more than the time to read its answer.
-            Phase::Head { .. } => patience.latest = patience.deadline,
+            Phase::Head(_) => patience.latest = patience.deadline,
             Phase::Open | Phase::Ending(_) => {}
         }
-        self.phase = Phase::Ending(Ending { patience, is_input_over, is_shut: false, is_cut });
+        self.phase = Phase::Ending(Box::new(Ending { patience, is_input_over, is_shut: false, is_cut }));
     }
 
     /// Reckons bytes that came from a client that the relay has done with: they move its deadline.
     /// Returns whether it has sent too much.
     pub(super) fn is_discarding_too_much(&mut self, count: usize, now: Tick) -> bool {
         let (patience, timeout) = match &mut self.phase {
-            Phase::Closing(patience) => (patience, CLOSE_ANSWER_TIMEOUT),
-            Phase::Ending(Ending { patience, .. }) => (patience, CLOSE_TIMEOUT),
-            Phase::Head { .. } | Phase::Open => return false,
+            Phase::Closing(patience) => (patience.as_mut(), CLOSE_ANSWER_TIMEOUT),
+            Phase::Ending(ending) => (&mut ending.patience, CLOSE_TIMEOUT),
+            Phase::Head(_) | Phase::Open => return false,
         };
         patience.deadline = patience.deadline.max(now.after(timeout).min(patience.latest));
         patience.discarded_bytes = patience.discarded_bytes.saturating_add(count);
@@ -400,7 +395,7 @@ impl<S: Read + Write> Connection<S> {
     /// What becomes due next if nothing happens before, and when. Never a scan.
     pub(super) fn due(&self, settings: &Settings, now: Tick) -> Option<(Tick, Due)> {
         match &self.phase {
-            Phase::Head { deadline, .. } => Some((*deadline, Due::Head)),
+            Phase::Head(_) => Some((self.pinged_at.after(settings.handshake_timeout), Due::Head)),
             Phase::Ending(ending) => Some((ending.patience.deadline, Due::End)),
             Phase::Closing(patience) => {
                 let due = if self.outbox.is_none() { Due::CloseAnswer } else { Due::End };
@@ -430,7 +425,7 @@ impl<S: Read + Write> Connection<S> {
     fn silence_due(&self, settings: &Settings) -> (Tick, Due) {
         let silent_since = self.heard_at.max(self.taken_at);
         let interval = settings.ping_interval;
-        if self.held_since.is_some() {
+        if self.is_held {
             // Its pong would not be read: it is pinged, for a proxy between may need to see a sign
             // of life, and not judged.
             (silent_since.max(self.pinged_at).after(interval), Due::Ping)
@@ -444,7 +439,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     fn message_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
-        let (since, moved_at) = self.inbound.unfinished_since().filter(|_| self.held_since.is_none())?;
+        let (since, moved_at) = self.inbound.unfinished_since().filter(|_| !self.is_held)?;
         let whole = since.after(settings.message_timeout);
         Some((whole.min(moved_at.after(settings.stall_timeout)), Due::Message))
     }

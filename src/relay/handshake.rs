@@ -8,7 +8,6 @@
 //! a bare LF for CR LF; neither reaches it, the reader refuses them. It leaves `Host`,
 //! `Content-Length` and the form of the target to us.
 
-use std::mem;
 use std::net::Ipv6Addr;
 use std::str;
 
@@ -29,6 +28,12 @@ mod tests;
 /// Holds at most [`HEAD_BYTES_MAX`] bytes, and allocates only if the head comes in several pieces.
 #[derive(Debug, Default)]
 pub struct HeadReader {
+    kept: Option<Box<Kept>>,
+}
+
+/// A head that came in several pieces, as far as it has come.
+#[derive(Debug, Default)]
+struct Kept {
     head: Vec<u8>,
     position: Position,
 }
@@ -52,7 +57,7 @@ impl HeadReader {
     /// Bytes of memory held for what has come.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
-        self.head.capacity()
+        self.kept.as_ref().map_or(0, |kept| kept.head.capacity())
     }
 
     /// Takes the next bytes of the connection (RFC 9112, section 2.2). Linear in their number,
@@ -60,12 +65,16 @@ impl HeadReader {
     ///
     /// Once this has returned [`Progress::Done`] the reader is as new.
     pub fn push(&mut self, bytes: &[u8]) -> Progress {
-        let Some((consumed, outcome)) = self.scan(bytes) else {
-            self.keep(bytes);
+        let (kept_bytes, mut position) =
+            self.kept.as_ref().map_or_else(Default::default, |kept| (kept.head.len(), kept.position));
+        let Some((consumed, outcome)) = scan(bytes, HEAD_BYTES_MAX - kept_bytes, &mut position) else {
+            let kept = self.kept.get_or_insert_default();
+            kept.position = position;
+            kept.keep(bytes);
             return Progress::NeedMore;
         };
         let taken = bytes.get(..consumed).unwrap_or(bytes);
-        let mut head = mem::take(self).head;
+        let mut head = self.kept.take().map(|kept| kept.head).unwrap_or_default();
         let head = if head.is_empty() {
             taken
         } else {
@@ -78,24 +87,25 @@ impl HeadReader {
             .unwrap_or_else(|refusal| Verdict::Refuse { refusal, head_only });
         Progress::Done { consumed, verdict }
     }
+}
 
-    /// Finds the end of the head, or the first byte that spoils it, and returns how many bytes that
-    /// took; `None` if the head goes on.
-    fn scan(&mut self, bytes: &[u8]) -> Option<(usize, Result<(), Refusal>)> {
-        let room = HEAD_BYTES_MAX - self.head.len();
-        for (consumed, &byte) in (1..).zip(bytes) {
-            if consumed > room {
-                return Some((consumed, Err(Refusal::HeadTooLarge)));
-            }
-            match self.position.after(byte) {
-                Ok(Some(position)) => self.position = position,
-                Ok(None) => return Some((consumed, Ok(()))),
-                Err(fault) => return Some((consumed, Err(fault.into()))),
-            }
+/// Finds the end of the head, or the first byte that spoils it, and returns how many bytes that took; `None` if
+/// the head goes on. There is `room` for so many.
+fn scan(bytes: &[u8], room: usize, position: &mut Position) -> Option<(usize, Result<(), Refusal>)> {
+    for (consumed, &byte) in (1..).zip(bytes) {
+        if consumed > room {
+            return Some((consumed, Err(Refusal::HeadTooLarge)));
         }
-        None
+        match position.after(byte) {
+            Ok(Some(next)) => *position = next,
+            Ok(None) => return Some((consumed, Ok(()))),
+            Err(fault) => return Some((consumed, Err(fault.into()))),
+        }
     }
+    None
+}
 
+impl Kept {
     /// Keeps a part of the head, in memory that doubles up to the bound and never passes it.
     fn keep(&mut self, part: &[u8]) {
         let length = self.head.len() + part.len();

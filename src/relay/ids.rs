@@ -1,7 +1,6 @@
 //! Who is who: connections, sessions and client types.
 
 use std::fmt;
-use std::sync::Arc;
 
 /// Names one connection for as long as the relay lives.
 ///
@@ -66,13 +65,24 @@ impl ClientType {
 
 /// A session's name as it stands in the path: `[A-Za-z0-9_-]{1,128}`, case-sensitive.
 ///
-/// Cloning shares the text.
+/// One of up to [`SHORT_BYTES_MAX`](Self::SHORT_BYTES_MAX) needs no memory of its own: a table of them leaves no
+/// holes in the heap.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(Arc<str>);
+pub struct SessionId(Text);
+
+/// The same text has always the same form.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Text {
+    /// Its length, and the text, zeros behind it.
+    Short(u8, [u8; SessionId::SHORT_BYTES_MAX]),
+    Long(Box<str>),
+}
 
 impl SessionId {
     /// The longest session ID, in bytes.
     pub const BYTES_MAX: usize = 128;
+    /// The longest that stands in its place: 128 bits in base64url.
+    pub const SHORT_BYTES_MAX: usize = 22;
 
     /// Checks a path segment and keeps it; `None` if it is not a session ID.
     #[must_use]
@@ -81,19 +91,33 @@ impl SessionId {
         if segment.is_empty() || segment.len() > Self::BYTES_MAX || !segment.iter().all(is_allowed) {
             return None;
         }
-        std::str::from_utf8(segment).ok().map(|text| Self(text.into()))
+        let mut short = [0; Self::SHORT_BYTES_MAX];
+        Some(Self(match (short.get_mut(..segment.len()), u8::try_from(segment.len())) {
+            (Some(place), Ok(length)) => {
+                place.copy_from_slice(segment);
+                Text::Short(length, short)
+            }
+            (_, _) => Text::Long(std::str::from_utf8(segment).ok()?.into()),
+        }))
     }
 
     /// The text, safe to stand unescaped in JSON and in a log line.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Text::Short(length, bytes) => {
+                let bytes = bytes.get(..usize::from(*length)).unwrap_or_default();
+                // ASCII, as `parse` has checked.
+                std::str::from_utf8(bytes).unwrap_or_default()
+            }
+            Text::Long(text) => text,
+        }
     }
 }
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
@@ -103,8 +127,8 @@ mod tests {
 
     #[test]
     fn session_id_is_1_to_128_url_safe_characters() {
-        let longest = "x".repeat(128);
-        for valid in ["a", "abc123", "A-b_C", "-", "_", longest.as_str()] {
+        let [longest, short, long] = [128, 22, 23].map(|length| "x".repeat(length));
+        for valid in [short.as_str(), long.as_str(), "a", "abc123", "A-b_C", "-", "_", longest.as_str()] {
             assert_eq!(SessionId::parse(valid.as_bytes()).map(|id| id.to_string()), Some(valid.to_owned()));
         }
         let too_long = "x".repeat(129);

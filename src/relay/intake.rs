@@ -16,7 +16,7 @@ use super::limits::LINGER_BYTES_MAX;
 use super::message::{ClientError, CloseReason, Logged, SystemMessage};
 use super::outbox::{Outbox, Pool};
 use super::session::SessionsFull;
-use super::slots::Membership;
+use super::slots::{Membership, Slot};
 use super::{MESSAGES, Relay};
 
 impl<S: Read + Write> Relay<S> {
@@ -24,7 +24,7 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn take_in(&mut self, id: ConnectionId, count: usize) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         match &mut slot.connection.phase {
-            Phase::Head { reader, .. } => {
+            Phase::Head(reader) => {
                 let progress = reader.push(self.receiver.bytes());
                 self.take_head(id, progress);
             }
@@ -102,7 +102,7 @@ impl<S: Read + Write> Relay<S> {
         let waiting = joined.replaced.map(|old| self.replace(old, client_type)).unwrap_or_default();
 
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.membership = Some(Membership { session: joined.session, client_type });
+            slot.join(Membership { session: joined.session, client_type });
             slot.connection.open(&self.settings);
         }
         let now = self.now.unix_millis;
@@ -187,7 +187,7 @@ impl<S: Read + Write> Relay<S> {
         if !self.is_logging_messages {
             return;
         }
-        let Some(membership) = self.slots.get(id).and_then(|slot| slot.membership) else { return };
+        let Some(membership) = self.slots.get(id).and_then(Slot::membership) else { return };
         let Some(session) = self.sessions.get(membership.session) else { return };
         info!(
             target: MESSAGES,
@@ -200,8 +200,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Queues an application message for the peer, or tells the sender that there is none.
     fn forward(&mut self, id: ConnectionId, opcode: Opcode, content: Content) {
-        let Some(Membership { session, client_type }) = self.slots.get(id).and_then(|slot| slot.membership)
-        else {
+        let Some(Membership { session, client_type }) = self.slots.get(id).and_then(Slot::membership) else {
             return;
         };
         self.sessions.note_activity(session, self.now.tick);

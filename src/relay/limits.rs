@@ -29,8 +29,9 @@ pub const READ_BYTES_PER_TURN: usize = 4 * RECEIVE_BUFFER_BYTES;
 pub const WRITE_BYTES_PER_TURN: usize = MIB;
 /// Timers fired per turn; the rest fire in the next one, which follows without a wait.
 pub const TIMERS_PER_TURN: usize = 1024;
-/// Connections served per turn; the rest are served in the next one, after their timers.
-pub const CONNECTIONS_PER_TURN: usize = 1024;
+/// Connections served per turn; the rest are served in the next one, after their timers. What they queue is
+/// written while it is still in the cache, and no more buffers are in use at once.
+pub const CONNECTIONS_PER_TURN: usize = 128;
 
 /// Longest WebSocket frame header that a client sends: two bytes, a 64-bit length and a mask.
 pub const FRAME_HEADER_BYTES_MAX: usize = 14;
@@ -87,7 +88,7 @@ pub const RUN_GROWTH_BYTES_MAX: usize = 4 * KIB;
 /// still in the cache.
 pub const EARLY_FLUSH_BYTES: usize = 64 * KIB;
 /// Spare outboxes kept between turns.
-pub const SPARE_OUTBOXES_MAX: usize = 256;
+pub const SPARE_OUTBOXES_MAX: usize = 128;
 /// Pieces of memory given to one vectored write: a header and a payload for each of 32 fragments.
 pub const WRITE_SLICES_MAX: usize = 64;
 
@@ -112,6 +113,9 @@ pub const REFUSALS_MAX: usize = 64;
 pub const SESSIONS_PER_CONNECTION: usize = 4;
 /// Fewest sessions kept at once, whatever the connection limit.
 pub const SESSIONS_MIN: usize = 4096;
+/// Connections that the tables have memory set aside for: what is never touched costs nothing, and tables that
+/// grow in small steps leave holes behind.
+pub const TABLE_CAPACITY: usize = 8192;
 /// How long accepting pauses when the process is out of descriptors and none comes free.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// What a client refused for lack of room is told to wait: `Retry-After`, in seconds.

@@ -169,7 +169,7 @@ impl<S: Read + Write> Relay<S> {
         self.now = now;
         self.is_exhausted = false;
         let is_over_limit = self.slots.len() >= self.connections_max();
-        let id = self.slots.insert(Connection::new(stream, &self.settings, now.tick));
+        let id = self.slots.insert(Connection::new(stream, now.tick));
         self.counters.connections_accepted += 1;
         debug!("conn={id} address={client_addr} Accepted");
         if is_over_limit || self.drain_deadline.is_some() {
@@ -285,7 +285,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// The connection at the other side of this one's session.
     fn peer_of(&self, id: ConnectionId) -> Option<ConnectionId> {
-        let membership = self.slots.get(id)?.membership?;
+        let membership = self.slots.get(id)?.membership()?;
         self.sessions.peer(membership.session, membership.client_type)
     }
 

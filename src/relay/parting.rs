@@ -91,7 +91,7 @@ impl<S: Read + Write> Relay<S> {
     /// did not get, then that it is gone. Nothing happens if it is in no session any more.
     fn leave(&mut self, id: ConnectionId, code: u16) {
         let Some(slot) = self.slots.get_mut(id) else { return };
-        let Some(membership) = slot.membership.take() else { return };
+        let Some(membership) = slot.leave() else { return };
         let undelivered = slot.connection.take_messages().messages;
         let client_type = membership.client_type;
         let Left::Gone(peer) = self.sessions.leave(membership.session, client_type, id, self.now.tick) else {
@@ -123,7 +123,7 @@ impl<S: Read + Write> Relay<S> {
     /// Closes a connection whose place another has taken; returns what it did not get.
     pub(super) fn replace(&mut self, old: ConnectionId, client_type: ClientType) -> Waiting {
         let Some(slot) = self.slots.get_mut(old) else { return Waiting::default() };
-        slot.membership = None;
+        slot.leave();
         let waiting = slot.connection.take_messages();
         debug!("conn={old} messages={} Replaced", waiting.messages);
         self.close(old, &CloseReason::Replaced(client_type), self.now.tick.after(CLOSE_TIMEOUT));
@@ -147,7 +147,7 @@ impl<S: Read + Write> Relay<S> {
         let [desktop, mobile] = clients;
         for (client, peer) in [(desktop, mobile), (mobile, desktop)] {
             let Some(slot) = client.and_then(|client| self.slots.get_mut(client)) else { continue };
-            slot.membership = None;
+            slot.leave();
             let undelivered = slot.connection.take_messages().messages;
             if let Some(peer) = peer {
                 self.tell_undelivered(peer, undelivered);
@@ -171,9 +171,9 @@ impl<S: Read + Write> Relay<S> {
         }
         for id in self.slots.ids() {
             let Some(slot) = self.slots.get_mut(id) else { continue };
-            slot.membership = None;
+            slot.leave();
             match slot.connection.phase {
-                Phase::Head { .. } => self.refuse(id, Refusal::ConnectionLimit, false),
+                Phase::Head(_) => self.refuse(id, Refusal::ConnectionLimit, false),
                 Phase::Open => self.close(id, &CloseReason::ShuttingDown, deadline),
                 Phase::Closing(_) | Phase::Ending(_) => {}
             }
@@ -190,7 +190,7 @@ impl<S: Read + Write> Relay<S> {
     /// Forgets a connection and gives its stream back.
     pub(super) fn remove(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.remove(id) else { return };
-        debug_assert!(slot.membership.is_none(), "a connection leaves its session before it is removed");
+        debug_assert!(slot.membership().is_none(), "a connection leaves its session before it is removed");
         if let Some((_, timer)) = slot.timer {
             self.wheel.cancel(timer);
         }

@@ -43,7 +43,8 @@ impl<S: Read + Write> Relay<S> {
     /// Brings the budget up to date with what a connection holds and asks for.
     pub(super) fn settle(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.get_mut(id) else { return };
-        let bytes = slot.connection.small_bytes();
+        // A connection whose small memory does not fit 32 bits is not worth eight bytes of every other.
+        let bytes = u32::try_from(slot.connection.small_bytes()).unwrap_or(u32::MAX);
         if bytes != slot.charged_bytes {
             self.budget.charge_small(slot.charged_bytes, bytes);
             slot.charged_bytes = bytes;

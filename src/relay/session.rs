@@ -8,13 +8,15 @@
 //! An empty session holds nothing that a client could miss: where there is no room for another one,
 //! the session that has been empty for longest ends sooner.
 
-use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasher, DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use hashbrown::HashTable;
 use slab::Slab;
 
 use super::ids::{ClientType, ConnectionId, SessionId};
+use super::limits::TABLE_CAPACITY;
 use super::time::Tick;
 use super::wheel::TimerKey;
 
@@ -23,7 +25,19 @@ use super::wheel::TimerKey;
 /// Whoever keeps one gives it up when the session is removed: a connection leaves first, and the
 /// session's timer is what removes it, or is cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SessionKey(u32);
+pub struct SessionKey(NonZeroU32);
+
+impl SessionKey {
+    /// The key of the session at `index` of the slab; there are fewer than 2³² - 1.
+    #[expect(clippy::cast_possible_truncation, reason = "fewer sessions than `max`, which fits")]
+    const fn of(index: usize) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(index as u32))
+    }
+
+    const fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
 
 /// One pair of clients.
 #[derive(Debug)]
@@ -35,7 +49,12 @@ pub struct Session {
     desktop: Option<ConnectionId>,
     mobile: Option<ConnectionId>,
     last_activity: Tick,
-    empty_since: Option<Tick>,
+    /// Means nothing while there is a client.
+    empty_since: Tick,
+    /// The sessions that have been empty for a little longer, and not quite as long; they mean nothing while
+    /// there is a client.
+    emptied_before: Option<SessionKey>,
+    emptied_after: Option<SessionKey>,
 }
 
 /// Why a session ends.
@@ -74,10 +93,14 @@ pub struct SessionsFull;
 /// All sessions, found by ID on a join and by key ever after.
 #[derive(Debug)]
 pub struct Sessions {
-    by_id: HashMap<SessionId, SessionKey, KeyedHash>,
+    /// Each by the hash of its ID, which stands in its slot alone.
+    by_id: HashTable<SessionKey>,
+    hash: KeyedHash,
     slots: Slab<Session>,
-    /// Those without a client, and since when.
-    empty: BTreeSet<(Tick, SessionKey)>,
+    /// The ends of the list of those without a client, in the order in which they lost their last: first the one
+    /// that has been empty for longest.
+    longest_empty: Option<SessionKey>,
+    last_emptied: Option<SessionKey>,
     max: usize,
     session_timeout: Duration,
     reconnect_window: Duration,
@@ -89,10 +112,12 @@ impl Sessions {
     #[must_use]
     pub fn new(max: usize, session_timeout: Duration, reconnect_window: Duration, seed: [u64; 2]) -> Self {
         Self {
-            by_id: HashMap::with_hasher(KeyedHash(seed)),
-            slots: Slab::new(),
-            empty: BTreeSet::new(),
-            max: max.min(u32::MAX as usize),
+            by_id: HashTable::new(),
+            hash: KeyedHash(seed),
+            slots: Slab::with_capacity(TABLE_CAPACITY.min(max)),
+            longest_empty: None,
+            last_emptied: None,
+            max: max.min(u32::MAX as usize - 1),
             session_timeout,
             reconnect_window,
         }
@@ -113,12 +138,12 @@ impl Sessions {
     /// The session behind a key.
     #[must_use]
     pub fn get(&self, key: SessionKey) -> Option<&Session> {
-        self.slots.get(key.0 as usize)
+        self.slots.get(key.index())
     }
 
     /// The session behind a key, to note its timer.
     pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
-        self.slots.get_mut(key.0 as usize)
+        self.slots.get_mut(key.index())
     }
 
     /// Lets a client in, in place of an older connection of its client type, and begins the
@@ -130,34 +155,44 @@ impl Sessions {
         connection: ConnectionId,
         now: Tick,
     ) -> Result<Joined, SessionsFull> {
-        let key = match self.by_id.get(id) {
-            Some(&key) => key,
+        let key = match self.find(id) {
+            Some(key) => {
+                if self.get(key).is_some_and(Session::is_empty) {
+                    self.take_from_empty(key);
+                }
+                key
+            }
             None => self.begin(id, now)?,
         };
-        let session = self.slots.get_mut(key.0 as usize).ok_or(SessionsFull)?;
+        let session = self.slots.get_mut(key.index()).ok_or(SessionsFull)?;
         session.last_activity = now;
-        if let Some(since) = session.empty_since.take() {
-            self.empty.remove(&(since, key));
-        }
         let replaced = session.client_mut(client_type).replace(connection);
         Ok(Joined { session: key, replaced, peer: session.client(client_type.peer()) })
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "fewer sessions than `max`, which fits")]
     fn begin(&mut self, id: &SessionId, now: Tick) -> Result<SessionKey, SessionsFull> {
         if self.slots.len() >= self.max {
             return Err(SessionsFull);
         }
-        let key = SessionKey(self.slots.insert(Session {
+        let key = SessionKey::of(self.slots.insert(Session {
             id: id.clone(),
             timer: None,
             desktop: None,
             mobile: None,
             last_activity: now,
-            empty_since: None,
-        }) as u32);
-        self.by_id.insert(id.clone(), key);
+            empty_since: now,
+            emptied_before: None,
+            emptied_after: None,
+        }));
+        let (hash, slots) = (self.hash, &self.slots);
+        let rehash = |key: &SessionKey| slots.get(key.index()).map_or(0, |session| hash.of(&session.id));
+        self.by_id.insert_unique(hash.of(id), key, rehash);
         Ok(key)
+    }
+
+    fn find(&self, id: &SessionId) -> Option<SessionKey> {
+        let is_it = |key: &SessionKey| self.get(*key).is_some_and(|session| session.id == *id);
+        self.by_id.find(self.hash.of(id), is_it).copied()
     }
 
     /// Lets a client go, if it is still the one that the session knows.
@@ -168,22 +203,50 @@ impl Sessions {
         connection: ConnectionId,
         now: Tick,
     ) -> Left {
-        let Some(session) = self.slots.get_mut(key.0 as usize) else { return Left::WasReplaced };
+        let Some(session) = self.slots.get_mut(key.index()) else { return Left::WasReplaced };
         if session.client(client_type) != Some(connection) {
             return Left::WasReplaced;
         }
         *session.client_mut(client_type) = None;
         let peer = session.client(client_type.peer());
         if peer.is_none() {
-            session.empty_since = Some(now);
-            self.empty.insert((now, key));
+            session.empty_since = now;
+            self.add_to_empty(key);
         }
         Left::Gone(peer)
     }
 
+    /// Appends a session that has just lost its last client to the list of the empty ones. Constant time.
+    fn add_to_empty(&mut self, key: SessionKey) {
+        let before = self.last_emptied.replace(key);
+        match before.and_then(|before| self.get_mut(before)) {
+            Some(before) => before.emptied_after = Some(key),
+            None => self.longest_empty = Some(key),
+        }
+        if let Some(session) = self.get_mut(key) {
+            session.emptied_before = before;
+            session.emptied_after = None;
+        }
+    }
+
+    /// Takes a session without a client out of that list. Constant time.
+    fn take_from_empty(&mut self, key: SessionKey) {
+        let Some(&Session { emptied_before: before, emptied_after: after, .. }) = self.get(key) else {
+            return;
+        };
+        match before.and_then(|before| self.get_mut(before)) {
+            Some(before) => before.emptied_after = after,
+            None => self.longest_empty = after,
+        }
+        match after.and_then(|after| self.get_mut(after)) {
+            Some(after) => after.emptied_before = before,
+            None => self.last_emptied = before,
+        }
+    }
+
     /// Notes an application message.
     pub fn note_activity(&mut self, key: SessionKey, now: Tick) {
-        if let Some(session) = self.slots.get_mut(key.0 as usize) {
+        if let Some(session) = self.slots.get_mut(key.index()) {
             session.last_activity = now;
         }
     }
@@ -199,27 +262,25 @@ impl Sessions {
     pub fn due(&self, key: SessionKey) -> Option<(Tick, Expiry)> {
         let session = self.get(key)?;
         let inactive = (session.last_activity.after(self.session_timeout), Expiry::Inactive);
-        let empty = session.empty_since.map(|since| (since.after(self.reconnect_window), Expiry::Empty));
-        Some(match empty {
-            Some(empty) if empty.0 < inactive.0 => empty,
-            Some(_) | None => inactive,
-        })
+        let empty = (session.empty_since.after(self.reconnect_window), Expiry::Empty);
+        Some(if session.is_empty() && empty.0 < inactive.0 { empty } else { inactive })
     }
 
     /// Ends a session; its clients, which no longer have one, are in the result.
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
-        let session = self.slots.try_remove(key.0 as usize)?;
-        self.by_id.remove(&session.id);
-        if let Some(since) = session.empty_since {
-            self.empty.remove(&(since, key));
+        if self.get(key)?.is_empty() {
+            self.take_from_empty(key);
+        }
+        let session = self.slots.try_remove(key.index())?;
+        if let Ok(entry) = self.by_id.find_entry(self.hash.of(&session.id), |other| *other == key) {
+            entry.remove();
         }
         Some(session)
     }
 
     /// Ends the session that has been empty for longest, to make room for another.
     pub fn remove_longest_empty(&mut self) -> Option<Session> {
-        let &(_, key) = self.empty.first()?;
-        self.remove(key)
+        self.remove(self.longest_empty?)
     }
 
     /// How many clients all sessions have. Walks them: for checks.
@@ -234,7 +295,7 @@ impl Sessions {
     /// Ends all sessions.
     pub fn clear(&mut self) -> impl Iterator<Item = Session> {
         self.by_id.clear();
-        self.empty.clear();
+        (self.longest_empty, self.last_emptied) = (None, None);
         std::mem::take(&mut self.slots).into_iter().map(|(_, session)| session)
     }
 }
@@ -247,6 +308,11 @@ impl Session {
             ClientType::Desktop => self.desktop,
             ClientType::Mobile => self.mobile,
         }
+    }
+
+    /// Whether it has no client.
+    const fn is_empty(&self) -> bool {
+        self.desktop.is_none() && self.mobile.is_none()
     }
 
     const fn client_mut(&mut self, client_type: ClientType) -> &mut Option<ConnectionId> {
@@ -262,15 +328,14 @@ impl Session {
 #[derive(Clone, Copy, Debug)]
 struct KeyedHash([u64; 2]);
 
-impl BuildHasher for KeyedHash {
-    type Hasher = DefaultHasher;
-
-    fn build_hasher(&self) -> DefaultHasher {
+impl KeyedHash {
+    fn of(self, id: &SessionId) -> u64 {
         let mut hasher = DefaultHasher::new();
         for word in self.0 {
             hasher.write_u64(word);
         }
-        hasher
+        id.hash(&mut hasher);
+        hasher.finish()
     }
 }
 
@@ -361,7 +426,8 @@ mod tests {
         assert_eq!(all.remove_longest_empty().unwrap().id, id("a"));
         assert!(join(&mut all, "d", 5).is_ok());
         assert_eq!(all.remove_longest_empty().unwrap().id, id("b"));
-        assert!(all.remove_longest_empty().is_none() && all.empty.is_empty());
+        assert!(all.remove_longest_empty().is_none());
+        assert_eq!((all.longest_empty, all.last_emptied), (None, None));
         assert_eq!(all.len(), 2);
     }
 

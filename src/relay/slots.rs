@@ -6,6 +6,7 @@ use slab::Slab;
 use super::budget::Order;
 use super::connection::Connection;
 use super::ids::{ClientType, ConnectionId};
+use super::limits::TABLE_CAPACITY;
 use super::session::SessionKey;
 use super::time::Tick;
 use super::wheel::TimerKey;
@@ -15,12 +16,13 @@ use super::wheel::TimerKey;
 pub(super) struct Slot<S> {
     pub(super) connection: Connection<S>,
     generation: u32,
-    /// The session it is in, from its upgrade until it closes, is closed or is replaced.
-    pub(super) membership: Option<Membership>,
+    /// The session it is in, from its upgrade until it closes, is closed or is replaced; and as whom.
+    session: Option<SessionKey>,
+    client_type: ClientType,
     /// The one timer of the connection, set no later than [`Connection::due`] says.
     pub(super) timer: Option<(Tick, TimerKey)>,
     /// What the budget was last charged for it.
-    pub(super) charged_bytes: usize,
+    pub(super) charged_bytes: u32,
     /// Where the budget has it on a list.
     pub(super) claim: Option<Box<Claim>>,
     pub(super) is_ready: bool,
@@ -44,6 +46,22 @@ impl Claim {
 }
 
 impl<S> Slot<S> {
+    pub(super) fn membership(&self) -> Option<Membership> {
+        self.session.map(|session| Membership { session, client_type: self.client_type })
+    }
+
+    pub(super) const fn join(&mut self, Membership { session, client_type }: Membership) {
+        self.session = Some(session);
+        self.client_type = client_type;
+    }
+
+    /// Takes it out of its session; returns which that was.
+    pub(super) fn leave(&mut self) -> Option<Membership> {
+        let membership = self.membership();
+        self.session = None;
+        membership
+    }
+
     pub(super) fn claim_mut(&mut self) -> &mut Claim {
         self.claim.get_or_insert_default()
     }
@@ -63,7 +81,7 @@ pub(super) struct Slots<S> {
 
 impl<S> Slots<S> {
     pub(super) fn new() -> Self {
-        Self { entries: Slab::new(), next_generation: 0 }
+        Self { entries: Slab::with_capacity(TABLE_CAPACITY), next_generation: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -77,7 +95,8 @@ impl<S> Slots<S> {
         let slot = self.entries.insert(Slot {
             connection,
             generation,
-            membership: None,
+            session: None,
+            client_type: ClientType::Desktop,
             timer: None,
             charged_bytes: 0,
             claim: None,

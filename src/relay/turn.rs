@@ -342,18 +342,18 @@ impl<S: Read + Write> Relay<S> {
         let (mut members, mut charged_bytes, mut asked) = (0, 0, 0);
         for id in self.slots.ids() {
             let Some(slot) = self.slots.get(id) else { continue };
-            charged_bytes += slot.charged_bytes;
+            charged_bytes += slot.charged_bytes as usize;
             asked += usize::from(slot.claim.as_ref().is_some_and(|claim| claim.asked.is_some()));
             if !slot.is_touched {
                 assert_eq!(
-                    slot.charged_bytes,
+                    slot.charged_bytes as usize,
                     slot.connection.small_bytes(),
                     "{id}: what it holds is charged"
                 );
             }
             let is_open = matches!(slot.connection.phase, super::connection::Phase::Open);
-            assert_eq!(is_open, slot.membership.is_some(), "{id}: in a session exactly while open");
-            if let Some(membership) = slot.membership {
+            assert_eq!(is_open, slot.membership().is_some(), "{id}: in a session exactly while open");
+            if let Some(membership) = slot.membership() {
                 let session = self.sessions.get(membership.session);
                 let client = session.and_then(|session| session.client(membership.client_type));
                 assert_eq!(client, Some(id), "the session knows its member");

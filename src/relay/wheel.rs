@@ -17,6 +17,7 @@ use std::num::NonZeroU32;
 
 use slab::Slab;
 
+use crate::relay::limits::TABLE_CAPACITY;
 use crate::relay::time::Tick;
 
 /// Bits of one base-64 digit.
@@ -116,12 +117,12 @@ impl Slot {
 impl<T> Wheel<T> {
     /// An empty wheel for at most `capacity` timers, whose present is `start`.
     ///
-    /// Takes 3 KB, and 32 bytes for each timer if `T` takes 12, in a table that grows by doubling and
-    /// does not shrink.
+    /// Takes 3 KB, and 32 bytes for each timer if `T` takes 12, in a table that does not shrink.
     #[must_use]
     pub fn new(capacity: usize, start: Tick) -> Self {
         Self {
-            entries: Slab::new(),
+            // A connection and its session have one each.
+            entries: Slab::with_capacity(capacity.min(2 * TABLE_CAPACITY)),
             capacity: capacity.min(NIL as usize),
             now: start,
             occupied: [0; LEVELS as usize],

@@ -55,7 +55,7 @@ impl Server {
                     let slot = self.connections.vacant_entry();
                     let interest = Interest::READABLE | Interest::WRITABLE;
                     registry.register(&mut stream, Token(slot.key()), interest)?;
-                    slot.insert(Connection::new(stream, &self.echo.settings, self.clock.now().tick));
+                    slot.insert(Connection::new(stream, self.clock.now().tick));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),

@@ -104,7 +104,7 @@ pub(crate) struct Client {
 impl Client {
     /// A client that has just connected.
     pub(crate) fn connect(settings: Settings) -> Self {
-        let connection = Connection::new(Wire::default(), &settings, NOW);
+        let connection = Connection::new(Wire::default(), NOW);
         let mut echo = Echo::default();
         echo.settings = settings;
         Self { echo, connection, is_over: false, is_gone: false }

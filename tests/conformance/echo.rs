@@ -47,8 +47,10 @@ impl Echo {
     }
 
     fn take_in<S: Read + Write>(&mut self, connection: &mut Connection<S>, now: Tick) {
-        if let Phase::Head { reader, .. } = &mut connection.phase {
-            let Progress::Done { consumed, verdict } = reader.push(self.receiver.bytes()) else { return };
+        if let Phase::Head(reader) = &mut connection.phase {
+            let Progress::Done { consumed, verdict } = reader.push(self.receiver.bytes()) else {
+                return;
+            };
             self.receiver.consume(consumed);
             self.answer(connection, verdict, now);
         }

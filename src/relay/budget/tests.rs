@@ -49,13 +49,13 @@ fn large_messages_leave_an_eighth_to_small_ones_and_give_room_back_when_dropped(
 #[test]
 fn small_messages_take_at_most_half_and_what_they_have_large_ones_have_not() {
     let mut budget = budget(SHARE);
-    budget.charge_small(0, 32 * MIB - SMALL_ROOM_BYTES_MIN);
+    budget.charge_small(0, u32::try_from(32 * MIB - SMALL_ROOM_BYTES_MIN).unwrap());
     assert!(budget.has_small_room());
     budget.charge_small(0, 1);
     assert!(!budget.has_small_room(), "a read may bring more than is left of the half");
     let large = budget.try_reserve(whole(1, 32 * MIB)).unwrap();
     assert!(budget.try_reserve(whole(2, MIB)).is_none());
-    budget.charge_small(32 * MIB, 30 * MIB);
+    budget.charge_small(u32::try_from(32 * MIB).unwrap(), u32::try_from(30 * MIB).unwrap());
     assert!(budget.try_reserve(whole(3, MIB)).is_some());
     drop(large);
 }
@@ -68,7 +68,7 @@ fn the_more_waits_the_less_may_wait_for_each() {
         assert!(budget.small_queue_bytes_max() <= last);
         last = budget.small_queue_bytes_max();
         assert!(last >= HIGH_WATER_BYTES || queues >= 64, "while there is plenty only the mark counts");
-        budget.charge_small(0, last.min(HIGH_WATER_BYTES));
+        budget.charge_small(0, u32::try_from(last.min(HIGH_WATER_BYTES)).unwrap());
         queues += 1;
     }
     assert!(queues > 1000 && budget.small_room() > 8 * MIB, "{queues} and {}", budget.small_room());

@@ -28,7 +28,7 @@ impl<S: Read + Write> Connection<S> {
         let discard = match self.phase {
             Phase::Open => false,
             Phase::Closing(_) => true,
-            Phase::Head { .. } | Phase::Ending(_) => {
+            Phase::Head(_) | Phase::Ending(_) => {
                 receiver.clear();
                 return Ok(None);
             }

@@ -18,7 +18,7 @@ impl<S: Read + Write> Connection<S> {
     pub fn is_held(&self, peer: Option<&Outbox>, budget: &Budget, now: Tick) -> bool {
         match self.phase {
             Phase::Open => {}
-            Phase::Head { .. } => return self.is_starved(budget),
+            Phase::Head(_) => return self.is_starved(budget),
             Phase::Closing(_) | Phase::Ending(_) => return false,
         }
         if self.inbound.asked().is_some() {
@@ -40,7 +40,7 @@ impl<S: Read + Write> Connection<S> {
 
     /// Whether something is to be read for which there may be no room.
     pub fn is_starved(&self, budget: &Budget) -> bool {
-        let is_gated = matches!(self.phase, Phase::Head { .. } | Phase::Open) && !self.inbound.is_in_frame();
+        let is_gated = matches!(self.phase, Phase::Head(_) | Phase::Open) && !self.inbound.is_in_frame();
         self.is_readable && is_gated && !budget.has_small_room()
     }
 
@@ -48,28 +48,26 @@ impl<S: Read + Write> Connection<S> {
     ///
     /// Returns whether that is news.
     pub fn set_held(&mut self, is_held: bool, now: Tick) -> bool {
-        match (self.held_since, is_held) {
-            (None, true) => {
-                self.held_since = Some(now);
-                true
-            }
-            (Some(since), false) => {
-                self.held_since = None;
-                self.inbound.excuse(now.since(since));
-                self.heard_at = now;
-                true
-            }
-            (Some(_), true) | (None, false) => false,
+        if self.is_held == is_held {
+            return false;
         }
+        self.is_held = is_held;
+        if is_held {
+            self.held_since = now;
+        } else {
+            self.inbound.excuse(now.since(self.held_since));
+            self.heard_at = now;
+        }
+        true
     }
 
     /// Whether the client was held when that was last worked out.
     pub const fn is_noted_held(&self) -> bool {
-        self.held_since.is_some()
+        self.is_held
     }
 
     /// How long the client has been held, for the log.
     pub fn held_for(&self, now: Tick) -> Option<Duration> {
-        self.held_since.map(|since| now.since(since))
+        self.is_held.then(|| now.since(self.held_since))
     }
 }

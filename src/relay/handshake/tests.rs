@@ -48,7 +48,7 @@ fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (usize, Option<Verdic
             Progress::NeedMore => fed_bytes += piece.len(),
             Progress::Done { consumed, verdict } => return (fed_bytes + consumed, Some(verdict)),
         }
-        assert!(reader.head.capacity() <= HEAD_BYTES_MAX);
+        assert!(reader.kept_bytes() <= HEAD_BYTES_MAX);
     }
     (fed_bytes, None)
 }
@@ -622,7 +622,7 @@ fn nothing_is_allocated_before_the_first_byte_and_the_reader_starts_over_after_a
     let mut reader = HeadReader::default();
     for _ in 0..2 {
         assert_eq!(reader.push(b""), Progress::NeedMore);
-        assert_eq!(reader.head.capacity(), 0);
+        assert_eq!(reader.kept_bytes(), 0);
         assert_eq!(reader.push(b"GET /health HTTP/1.0\r\n\r"), Progress::NeedMore);
         let verdict = Verdict::Health { head_only: false };
         assert_eq!(reader.push(b"\n\n"), Progress::Done { consumed: 1, verdict });

@@ -484,7 +484,7 @@ fn characters_in_a_string_are_utf8_exactly_if_std_says_so() {
 
 #[test]
 fn parts_of_strings_are_judged_alike_wherever_blocks_begin_and_end() {
-    const PARTS: [&[u8]; 34] = [
+    const PARTS: [&[u8]; 37] = [
         b"\xC3\xA9",
         b"\xC3",
         b"\xA9",
@@ -512,6 +512,9 @@ fn parts_of_strings_are_judged_alike_wherever_blocks_begin_and_end() {
         b"\\\\x",
         b"\\\\\\\"",
         b"\\\\\"",
+        b"\\\\\\\\\"",
+        b"\\\\\\\\\\\\\\\\\"",
+        b"\\\\\\\\\\\\\\\\\\\"",
         b"\\\"",
         b"\"",
         b"\x1F",

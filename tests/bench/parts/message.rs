@@ -1,0 +1,118 @@
+//! What one message or one newcomer costs: frame header, JSON check, outbox, request head.
+
+use std::hint::black_box;
+use std::io::{self, IoSlice, Write};
+
+use apptuner_relay::relay::frame::{Opcode, parse_header};
+use apptuner_relay::relay::handshake::{HeadReader, Progress, Verdict};
+use apptuner_relay::relay::json::check_text;
+use apptuner_relay::relay::outbox::{Outbox, Pool};
+
+use crate::text::message_text;
+use crate::{Kind, Operations, Part};
+
+pub(crate) const PARTS: &[Part] = &[
+    // One size for each form of the length.
+    Part { name: "frame-header", sizes: &[125, 1024, 65_536], kind: Kind::Count, prepare: frame_header },
+    Part { name: "json-check", sizes: &[128, 1024, 65_536], kind: Kind::Bytes, prepare: json_check },
+    // A client library sends some five fields, a browser some fifteen.
+    Part { name: "request-head", sizes: &[5, 15, 100], kind: Kind::Count, prepare: request_head },
+    // Messages of 128 bytes that wait when the socket is written to.
+    Part { name: "outbox", sizes: &[1, 8, 256], kind: Kind::Count, prepare: outbox },
+];
+
+/// The one place that names the relay's JSON check.
+fn is_json(text: &str) -> bool {
+    check_text(text.as_bytes()).is_ok()
+}
+
+fn frame_header(payload_bytes: usize) -> Operations {
+    const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+    let mut header = vec![0x81];
+    match payload_bytes {
+        0..126 => header.push(0x80 | u8::try_from(payload_bytes).unwrap_or(0)),
+        126..0x1_0000 => {
+            header.push(0xFE);
+            header.extend(u16::try_from(payload_bytes).unwrap_or(0).to_be_bytes());
+        }
+        _ => {
+            header.push(0xFF);
+            header.extend((payload_bytes as u64).to_be_bytes());
+        }
+    }
+    header.extend(MASK);
+    let is_whole = |header: &[u8]| matches!(parse_header(header, false), Ok(Some(_)));
+    assert!(is_whole(&header), "the header is a client's");
+    Box::new(move |count| {
+        for _ in 0..count {
+            black_box(is_whole(black_box(&header)));
+        }
+    })
+}
+
+fn json_check(bytes: usize) -> Operations {
+    let text = message_text(bytes);
+    assert!(is_json(&text) && text.len() == bytes, "the text is JSON of that size");
+    Box::new(move |count| {
+        for _ in 0..count {
+            black_box(is_json(black_box(&text)));
+        }
+    })
+}
+
+fn request_head(fields: usize) -> Operations {
+    let mut head = String::from(
+        "GET /desktop/abc123 HTTP/1.1\r\nHost: relay.example.com\r\nUpgrade: websocket\r\n\
+         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+    );
+    // As many as asked for, with the five above.
+    for _ in 5..fields {
+        head += "X-Some-Field: Mozilla/5.0 (X11; Linux x86_64; rv:128.0)\r\n";
+    }
+    head += "\r\n";
+    let is_upgrade = |head: &[u8]| {
+        let progress = HeadReader::default().push(head);
+        matches!(progress, Progress::Done { verdict: Verdict::Upgrade(_), .. })
+    };
+    assert!(is_upgrade(head.as_bytes()), "the head is an upgrade's");
+    Box::new(move |count| {
+        for _ in 0..count {
+            black_box(is_upgrade(black_box(head.as_bytes())));
+        }
+    })
+}
+
+/// A socket that takes everything and keeps nothing.
+struct Sink;
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(black_box(bytes).len())
+    }
+
+    fn write_vectored(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(black_box(pieces).iter().map(|piece| piece.len()).sum())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Queues messages and hands them over whenever `waiting` are there; counted in messages.
+fn outbox(waiting: usize) -> Operations {
+    let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
+    let payload = message_text(128).into_bytes();
+    let mut queued = 0;
+    Box::new(move |count| {
+        for _ in 0..count {
+            outbox.push_small(&mut pool, Opcode::Text, black_box(&payload));
+            queued += 1;
+            if queued >= waiting {
+                queued = 0;
+                let end = outbox.write_to(&mut Sink, &mut pool, usize::MAX);
+                assert!(end.is_ok() && outbox.is_empty(), "a sink takes everything");
+            }
+        }
+    })
+}
