@@ -1,10 +1,10 @@
 //! What each client must see, worked out from the contract alone: an obvious twin of the relay that is
 //! told what the relay read, and when, and checks what it writes.
 //!
-//! Nothing of the relay's is used here but the order in which it did things, and which large message it gave room
-//! or had wait. What it reads means what the
-//! client that sent it says it means; when it logs that a client joined or left, that must be due; what it
-//! writes must be what the model has next for that client; and at rest nothing may be owed to anybody.
+//! Nothing of the relay's is used here but the order in which it did things, and which large messages it gave
+//! room or had wait. What it reads means what the client that sent it says it means; when it logs that a client
+//! joined or left, that must be due; what it writes must be what the model has next for that client; and at
+//! rest nothing may be owed to anybody.
 
 mod conn;
 mod rest;

@@ -199,12 +199,11 @@ fn whoever_sends_what_and_in_whatever_pieces_every_message_gets_through() {
                 let frame = BLOCK_BYTES * (1 + chance.below(message.bytes_left / BLOCK_BYTES));
                 let bytes = if message.is_fragmented { frame } else { message.bytes_left };
                 let ask = Ask { order: message.order, bytes, is_fragmented: message.is_fragmented };
-                match budget.try_reserve(ask) {
-                    Some(room) => message.take(room),
-                    None => {
-                        budget.wait(id(message.order), ask);
-                        message.is_waiting = true;
-                    }
+                if let Some(room) = budget.try_reserve(ask) {
+                    message.take(room);
+                } else {
+                    budget.wait(id(message.order), ask);
+                    message.is_waiting = true;
                 }
             }
             budget.check_invariants(0, messages.iter().filter(|message| message.is_waiting).count());

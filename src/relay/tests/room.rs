@@ -185,7 +185,7 @@ fn messages_in_many_fragments_do_not_lock_each_other_out() {
                 39 => 0x80,
                 _ => 0x00,
             };
-            world.send(desktop, &frame(first, &[7; 20 * KIB]));
+            world.send(desktop, &frame(first, &vec![7; 20 * KIB]));
         }
         assert!(world.relay.buffered_bytes() <= BUFFERED_BYTES_MIN + 2 * SHORT_READ_BYTES);
     }
