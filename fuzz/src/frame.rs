@@ -216,7 +216,7 @@ fn event(incoming: Incoming, receiver: &Receiver) -> Event {
             assert_eq!(answer, if code == 1005 { 1000 } else { code }, "a close is answered with its code");
             Event::Close(code, reason)
         }
-        other => panic!("{other:?}"),
+        other @ (Incoming::Close { .. } | Incoming::Announced(_)) => panic!("{other:?}"),
     }
 }
 

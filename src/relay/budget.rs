@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::ids::ConnectionId;
 use super::limits::{
-    BLOCK_BYTES, HIGH_WATER_BYTES, PAGE_BYTES, RECEIVE_BUFFER_BYTES, SHORT_READ_BYTES, SMALL_ROOM_BYTES_MIN,
-    SMALL_SHARE, SPARE_BLOCK_BYTES,
+    BLOCK_BYTES, HIGH_WATER_BYTES, PAGE_BYTES, RECEIVE_BUFFER_BYTES, REPLIES_PER_BYTE_MAX, SHORT_READ_BYTES,
+    SMALL_ROOM_BYTES_MIN, SMALL_SHARE, SPARE_BLOCK_BYTES,
 };
 
 /// When a message began, among all.
@@ -137,7 +137,8 @@ impl Budget {
     /// that wait.
     pub fn try_reserve(&mut self, ask: Ask) -> Option<Room> {
         let is_first = self.next_in_line().is_none_or(|next| self.place(ask) <= self.place(next));
-        (is_first && self.is_safe(ask) && self.fits(ask.bytes)).then(|| self.reserve(ask))
+        (is_first && !self.is_behind_fragments(ask) && self.is_safe(ask) && self.fits(ask.bytes))
+            .then(|| self.reserve(ask))
     }
 
     /// Puts `ask` in line for [`poll_granted`](Self::poll_granted).
@@ -167,7 +168,7 @@ impl Budget {
         self.next_in_line().is_some_and(|ask| self.fits(ask.bytes))
     }
 
-    /// The first in line. Fragments that must leave room for others let those pass who take none from them.
+    /// The first in line. Fragments that must leave room for the head let those pass that come in one frame.
     fn next_in_line(&self) -> Option<Ask> {
         let ask_of = |(_, ask): &(ConnectionId, Ask)| *ask;
         let head = self.head.and_then(|head| self.waiting_fragmented.get(&head)).map(ask_of);
@@ -182,6 +183,15 @@ impl Budget {
     /// Who goes before whom: the head first, then who began first.
     fn place(&self, ask: Ask) -> (bool, Order) {
         (self.head != Some(ask.order), ask.order)
+    }
+
+    /// Whether fragments that began before these wait, and be it to leave room for the head. Were they passed by
+    /// whoever needs less, they might wait forever.
+    fn is_behind_fragments(&self, ask: Ask) -> bool {
+        let first = self.waiting_fragmented.first_key_value();
+        ask.is_fragmented
+            && self.head != Some(ask.order)
+            && first.is_some_and(|(&first, _)| first < ask.order)
     }
 
     fn fits(&self, bytes: usize) -> bool {
@@ -251,13 +261,14 @@ impl Budget {
     }
 
     /// How many bytes to read at once from a client between two messages: few if they may have to wait for
-    /// room.
+    /// room, or may bring more in replies than may wait for one client.
     #[must_use]
     pub fn read_bytes_max(&self) -> usize {
         if self.is_awaited() || !self.fits(BLOCK_BYTES) {
             SHORT_READ_BYTES
         } else {
-            self.small_queue_bytes_max().clamp(SHORT_READ_BYTES, RECEIVE_BUFFER_BYTES)
+            (self.small_queue_bytes_max() / REPLIES_PER_BYTE_MAX)
+                .clamp(SHORT_READ_BYTES, RECEIVE_BUFFER_BYTES)
         }
     }
 

@@ -56,6 +56,8 @@ pub const SMALL_SHARE: usize = 8;
 /// Nobody is read between two messages while small ones have less room than this: one of them, and what a
 /// short read may bring behind it.
 pub const SMALL_ROOM_BYTES_MIN: usize = SMALL_MESSAGE_BYTES_MAX + 2 * SHORT_READ_BYTES;
+/// What a read may bring in replies for each of its bytes: an error message of 130 for an empty text of six.
+pub const REPLIES_PER_BYTE_MAX: usize = 24;
 /// The smallest budget: its [share](SMALL_SHARE) for small messages is two reads.
 pub const BUFFERED_BYTES_MIN: usize = MIB;
 

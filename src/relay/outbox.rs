@@ -134,9 +134,14 @@ impl Lane {
         self.bytes.get(self.taken..).unwrap_or_default()
     }
 
-    fn append(&mut self, pool: &mut Pool, write_frames: impl FnOnce(&mut Vec<u8>)) {
-        if self.bytes.capacity() == 0 {
+    /// Adds frames. What a blocked client leaves waiting may wait long: it takes no spare buffer, however large,
+    /// and once it is much it does not double.
+    fn append(&mut self, pool: &mut Pool, is_blocked: bool, write_frames: impl FnOnce(&mut Vec<u8>)) {
+        let (bytes, capacity) = (self.bytes.len(), self.bytes.capacity());
+        if capacity == 0 && !is_blocked {
             self.bytes = pool.take_buffer();
+        } else if is_blocked && bytes > RUN_GROWTH_BYTES_MAX && capacity - bytes < RUN_GROWTH_BYTES_MAX / 8 {
+            self.bytes.reserve_exact(bytes / 8);
         }
         write_frames(&mut self.bytes);
     }
@@ -179,6 +184,12 @@ impl Outbox {
         self.queued_messages > 1 && self.queue_small_bytes > small_bytes_max
     }
 
+    /// Whether replies take more than `small_bytes_max`.
+    #[must_use]
+    pub const fn are_replies_over(&self, small_bytes_max: usize) -> bool {
+        self.controls.bytes.len() + self.replies.bytes.len() > small_bytes_max
+    }
+
     /// Whether so much waits that the peer is not even read to its end.
     #[must_use]
     pub const fn is_queue_overfull(&self) -> bool {
@@ -213,7 +224,7 @@ impl Outbox {
     /// Lets text frames, or the answer in HTTP, overtake the messages that wait.
     pub fn reply(&mut self, pool: &mut Pool, write_frames: impl FnOnce(&mut Vec<u8>)) {
         if !self.is_cut_short {
-            self.replies.append(pool, write_frames);
+            self.replies.append(pool, self.is_blocked, write_frames);
             self.mark();
         }
     }
@@ -222,7 +233,7 @@ impl Outbox {
     pub fn control(&mut self, pool: &mut Pool, write_frame: impl FnOnce(&mut Vec<u8>)) {
         // Elsewhere the replies are next in any case, and the first of them may be the 101.
         let lane = if self.is_in_message() { &mut self.controls } else { &mut self.replies };
-        lane.append(pool, write_frame);
+        lane.append(pool, self.is_blocked, write_frame);
         self.mark();
     }
 

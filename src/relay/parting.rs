@@ -127,6 +127,8 @@ impl<S: Read + Write> Relay<S> {
         let waiting = slot.connection.take_messages();
         debug!("conn={old} messages={} Replaced", waiting.messages);
         self.close(old, &CloseReason::Replaced(client_type), self.now.tick.after(CLOSE_TIMEOUT));
+        // It may have been left a copy of most of a fragment.
+        self.settle(old);
         waiting
     }
 

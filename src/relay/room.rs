@@ -30,6 +30,7 @@ impl<S: Read + Write> Relay<S> {
 
     fn give_room(&mut self, id: ConnectionId, ask: Ask, room: Room) {
         let Some(slot) = self.slots.get_mut(id) else { return };
+        debug!("conn={id} room_bytes={} Has room", ask.bytes);
         if ask.is_fragmented {
             slot.claim_mut().fragments = Some(ask.order);
         }
@@ -78,7 +79,6 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn hand_out_room(&mut self) {
         for _ in 0..CONNECTIONS_PER_TURN {
             let Some((id, ask, room)) = self.budget.poll_granted() else { break };
-            debug!("conn={id} room_bytes={} Has room", ask.bytes);
             self.give_room(id, ask, room);
             self.settle(id);
             self.make_ready(id);

@@ -48,6 +48,7 @@ impl<S: Read + Write> Relay<S> {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.is_ready = false;
         if slot.connection.inbound.is_resumable() {
+            debug!("conn={id} Goes on with what it kept");
             slot.connection.inbound.resume(&mut self.receiver);
             self.take_in(id, 0);
             self.settle(id);
@@ -320,8 +321,12 @@ impl<S: Read + Write> Relay<S> {
         }
         self.settle(id);
         let is_held = self.update_held(id);
-        if !is_held || self.slots.get(id).is_some_and(|slot| slot.connection.is_failed()) {
+        let Some(slot) = self.slots.get(id) else { return false };
+        if !is_held || slot.connection.is_failed() {
             self.make_ready(id);
+        } else if slot.connection.is_starved(&self.budget) {
+            // What held it before may have ended just now: only room will have it served.
+            self.starve(id);
         }
         self.arm(id);
         end == FlushEnd::More

@@ -20,7 +20,17 @@ pub struct Unit {
     pub end: u64,
     /// Bytes of an application message, which has to arrive in time.
     pub is_data: bool,
+    /// The frame that these bytes are, if they are one of an application message.
+    pub frame: Option<Frame>,
     pub what: What,
+}
+
+/// What the header of a data frame says.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame {
+    pub header_bytes: usize,
+    pub payload_bytes: usize,
+    pub is_final: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -205,7 +215,7 @@ impl Client {
                 let (now, later) = frame.split_at(frame.len() * sent_per_mille / 1000);
                 self.outgoing.extend(now);
                 self.held_back = later.to_vec();
-                self.add_unit(frame.len(), true, message(2, &payload));
+                self.add_frame(0x82, payload.len(), message(2, &payload));
             }
         }
     }
@@ -217,7 +227,15 @@ impl Client {
 
     fn add_unit(&mut self, bytes: usize, is_data: bool, what: What) {
         self.said += bytes as u64;
-        self.units.push(Unit { end: self.said, is_data, what });
+        self.units.push(Unit { end: self.said, is_data, frame: None, what });
+    }
+
+    /// Adds the unit that a data frame is.
+    fn add_frame(&mut self, first: u8, payload_bytes: usize, what: What) {
+        let header_bytes = header(first, payload_bytes).len() + 4;
+        self.said += (header_bytes + payload_bytes) as u64;
+        let frame = Frame { header_bytes, payload_bytes, is_final: first & 0x80 != 0 };
+        self.units.push(Unit { end: self.said, is_data: true, frame: Some(frame), what });
     }
 
     fn say_bytes(&mut self, bytes: &[u8], is_data: bool, what: What) {
@@ -227,7 +245,12 @@ impl Client {
 
     fn say_frame(&mut self, first: u8, payload: &[u8], is_data: bool, what: What) {
         let frame = self.frame(first, payload);
-        self.say_bytes(&frame, is_data, what);
+        if is_data {
+            self.outgoing.extend(frame);
+            self.add_frame(first, payload.len(), what);
+        } else {
+            self.say_bytes(&frame, false, what);
+        }
     }
 
     fn frame(&mut self, first: u8, payload: &[u8]) -> Vec<u8> {
@@ -283,27 +306,25 @@ impl Client {
     }
 
     fn not_utf8(&mut self, fragments: usize) {
-        let mut bytes = Vec::new();
         for index in 0..fragments {
             let is_last = index + 1 == fragments;
             let first = u8::from(index == 0) | if is_last { 0x80 } else { 0 };
             let payload: &[u8] = if is_last { b"\"\xED\xA0\x80\"" } else { b"\xC3\xA9" };
-            bytes.extend(self.frame(first, payload));
+            let what = if is_last { What::Refused(1007) } else { What::Fragment };
+            self.say_frame(first, payload, true, what);
         }
-        self.say_bytes(&bytes, true, What::Refused(1007));
     }
 
     fn too_large(&mut self, fragments: usize, size_max: usize) {
-        let mut bytes = Vec::new();
         for index in 1..fragments {
-            bytes.extend(self.frame(if index == 1 { 0x02 } else { 0x00 }, &vec![0; size_max / fragments]));
+            let first = if index == 1 { 0x02 } else { 0x00 };
+            self.say_frame(first, &vec![0; size_max / fragments], true, What::Fragment);
         }
         let first = if fragments > 1 { 0x80 } else { 0x82 };
         let left = size_max - size_max / fragments * (fragments - 1);
         let frame = self.frame(first, &vec![0; left + 1]);
         let header = header(first, left + 1).len() + 4;
-        bytes.extend_from_slice(&frame[..header]);
-        self.say_bytes(&bytes, true, What::Refused(1009));
+        self.say_bytes(&frame[..header], true, What::Refused(1009));
         self.outgoing.extend(&frame[header..]);
         self.said += (frame.len() - header) as u64;
     }

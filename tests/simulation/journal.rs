@@ -5,14 +5,16 @@ use std::cell::{Cell, RefCell};
 use std::sync::Once;
 
 use apptuner_relay::relay::ids::ClientType;
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 /// One thing that the relay did. Connections go by the index of their wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
+    /// Whether it was as much as was asked for: then there may be more.
     Read {
         wire: usize,
         bytes: usize,
+        is_full: bool,
     },
     ReadBlocked {
         wire: usize,
@@ -46,6 +48,20 @@ pub enum Event {
         session: String,
         code: u16,
     },
+    /// Logged: a large frame waits for so much room.
+    Awaits {
+        conn: String,
+        bytes: usize,
+    },
+    /// Logged: a large frame has been given so much room, at once or after it waited.
+    Granted {
+        conn: String,
+        bytes: usize,
+    },
+    /// Logged: what was read before is looked at again, now that there is room for it, or nobody wants any.
+    Resumed {
+        conn: String,
+    },
     /// Logged: a session is deleted, `inactive` or `empty`.
     Deleted {
         session: String,
@@ -72,7 +88,7 @@ pub fn begin(logs_messages: bool) {
     static LOGGER: Once = Once::new();
     LOGGER.call_once(|| {
         log::set_logger(&Lines).expect("nobody else logs in this process");
-        log::set_max_level(LevelFilter::Info);
+        log::set_max_level(LevelFilter::Debug);
     });
     LOGS_MESSAGES.set(logs_messages);
     take();
@@ -82,13 +98,21 @@ struct Lines;
 
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() != "apptuner_relay::messages" || LOGS_MESSAGES.get()
+        match metadata.target() {
+            "apptuner_relay::messages" => LOGS_MESSAGES.get(),
+            // The only lines of this level that are read.
+            "apptuner_relay::relay::room" | "apptuner_relay::relay::turn" => true,
+            _ => metadata.level() <= Level::Info,
+        }
     }
 
     fn log(&self, record: &Record<'_>) {
-        if record.target() != "apptuner_relay::messages"
-            && let Some(event) = parse(&record.args().to_string())
-        {
+        if record.target() == "apptuner_relay::messages" || !self.enabled(record.metadata()) {
+            return;
+        }
+        let line = record.args().to_string();
+        let event = if record.level() == Level::Debug { parse_room(&line) } else { parse(&line) };
+        if let Some(event) = event {
             note(event);
         }
     }
@@ -96,12 +120,26 @@ impl Log for Lines {
     fn flush(&self) {}
 }
 
+fn field_of(line: &str, name: &str) -> Option<String> {
+    line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+}
+
+/// Reads a line about room, if it is one.
+fn parse_room(line: &str) -> Option<Event> {
+    let conn = field_of(line, "conn")?;
+    if line.ends_with(" Goes on with what it kept") {
+        return Some(Event::Resumed { conn });
+    }
+    let bytes = field_of(line, "room_bytes")?.parse().ok()?;
+    if line.ends_with(" Waits for room") {
+        return Some(Event::Awaits { conn, bytes });
+    }
+    line.ends_with(" Has room").then_some(Event::Granted { conn, bytes })
+}
+
 /// Reads a line by the ending that the contract gives it.
 fn parse(line: &str) -> Option<Event> {
-    let field = |name: &str| {
-        let value = line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-        value.map(str::to_owned)
-    };
+    let field = |name: &str| field_of(line, name);
     let session = field("session")?;
     let client_type = if line.contains(" Desktop ") { ClientType::Desktop } else { ClientType::Mobile };
     if line.ends_with(&format!(" connected to session {session}")) {

@@ -52,10 +52,13 @@ fn every_seed_keeps_the_contract() {
     // Unlike `println`, this is shown whether or not the test passes.
     let _ = writeln!(
         io::stderr(),
-        "{seeds} seeds: {hours} simulated hours, {} turns, {} messages delivered in {seconds:.1} s, \
-         {:.0} simulated hours per second",
+        "{seeds} seeds: {hours} simulated hours, {} turns, {} messages delivered, room awaited {} times in {} \
+         seeds and none for small messages in {}, in {seconds:.1} s, {:.0} simulated hours per second",
         total.turns,
         total.messages_delivered,
+        total.room_awaited,
+        total.runs_with_room_awaited,
+        total.runs_without_small_room,
         hours as f64 / seconds,
     );
 }
@@ -90,9 +93,7 @@ fn run_seeds(start: u64, end: u64) -> Result<(u64, Report), String> {
             }
             match run(&Plan::from_seed(seed), false) {
                 Ok(report) => {
-                    total.simulated_millis += report.simulated_millis;
-                    total.turns += report.turns;
-                    total.messages_delivered += report.messages_delivered;
+                    total.add(&report);
                 }
                 Err(_) => {
                     failed.fetch_min(seed, Ordering::Relaxed);
@@ -111,9 +112,7 @@ fn run_seeds(start: u64, end: u64) -> Result<(u64, Report), String> {
     let result = if failed == u64::MAX {
         let mut total = Report::default();
         for report in reports {
-            total.simulated_millis += report.simulated_millis;
-            total.turns += report.turns;
-            total.messages_delivered += report.messages_delivered;
+            total.add(&report);
         }
         Ok((end - start, total))
     } else {

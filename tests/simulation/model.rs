@@ -1,12 +1,14 @@
 //! What each client must see, worked out from the contract alone: an obvious twin of the relay that is
 //! told what the relay read, and when, and checks what it writes.
 //!
-//! Nothing of the relay's is used here but the order in which it did things. What it reads means what the
-//! client that sent it says it means; when it logs that a client joined or left, that must be due; what it
-//! writes must be what the model has next for that client; and at rest nothing may be owed to anybody.
+//! Nothing of the relay's is used here but the order in which it did things, and which large messages it gave
+//! room or had wait. What it reads means what the client that sent it says it means; when it logs that a client
+//! joined or left, that must be due; what it writes must be what the model has next for that client; and at
+//! rest nothing may be owed to anybody.
 
 mod conn;
 mod rest;
+mod room;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -17,6 +19,7 @@ use apptuner_relay::relay::limits::{
     ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, HIGH_WATER_BYTES, LOW_WATER_BYTES, OVERFULL_BYTES,
     REFUSALS_MAX, Settings,
 };
+use apptuner_relay::relay::readiness::Readiness;
 use apptuner_relay::relay::time::{Now, Tick};
 
 use crate::client::{Unit, What};
@@ -35,6 +38,13 @@ pub struct Model {
     sessions: BTreeMap<String, Session>,
     /// What the relay must log next, before it does anything else.
     awaited: Option<Event>,
+    /// Whose frame is next given room, or has to wait, and how much it needs.
+    asking: Option<(usize, usize)>,
+    messages_begun: u64,
+    /// What small messages could still take after the last turn.
+    small_room: usize,
+    /// After how many turns that was too little for a read.
+    pub turns_without_small_room: u64,
     drain_deadline: Option<Tick>,
     /// When accepting is tried again at the latest.
     accept_retry: Option<Tick>,
@@ -75,6 +85,10 @@ impl Model {
             by_id: BTreeMap::new(),
             sessions: BTreeMap::new(),
             awaited: None,
+            asking: None,
+            messages_begun: 0,
+            small_room: usize::MAX,
+            turns_without_small_room: 0,
             drain_deadline: None,
             accept_retry: None,
             counters: Counters::default(),
@@ -141,18 +155,35 @@ impl Model {
             Event::Joined { .. } | Event::Left { .. } => {}
             _ => self.expect_nothing_awaited(event)?,
         }
+        let is_answer = matches!(event, Event::Granted { .. } | Event::Awaits { .. });
+        expect(is_answer || self.asking.is_none(), || {
+            format!("{event:?} although {:?} asks for room", self.asking)
+        })?;
         if let Event::Wrote { wire, .. } | Event::WriteBlocked { wire } | Event::WriteFailed { wire } = event
         {
             self.answer_early(*wire)?;
         }
         match event {
-            Event::Read { wire, bytes } => self.read(*wire, *bytes),
+            Event::Read { wire, bytes, is_full } => {
+                self.conns[*wire].is_readable = *is_full || self.conns[*wire].has_ended_stream;
+                self.conns[*wire].queue_limit = usize::MAX;
+                self.read(*wire, *bytes)
+            }
             Event::ReadEnded { wire } => self.input_over(*wire),
+            Event::Granted { conn, bytes } => self.granted(self.by_id[conn], *bytes),
+            Event::Awaits { conn, bytes } => self.awaits(self.by_id[conn], *bytes),
+            Event::Resumed { conn } => {
+                self.resumed(self.by_id[conn]);
+                Ok(())
+            }
             Event::ReadFailed { wire } | Event::WriteFailed { wire } => {
                 self.conns[*wire].is_failed = true;
                 Ok(())
             }
-            Event::ReadBlocked { .. } => Ok(()),
+            Event::ReadBlocked { wire } => {
+                self.conns[*wire].is_readable = false;
+                Ok(())
+            }
             Event::Wrote { wire, bytes } => self.wrote(*wire, bytes),
             Event::WriteBlocked { wire } => {
                 let conn = &mut self.conns[*wire];
@@ -222,8 +253,19 @@ impl Model {
     /// Takes whatever is whole of what the relay has read from a client.
     fn progress(&mut self, wire: usize) {
         while self.awaited.is_none() {
-            let Some(unit) = self.conns[wire].take_whole_unit() else { break };
-            match self.conns[wire].phase {
+            let conn = &mut self.conns[wire];
+            if conn.awaiting.is_some() || conn.is_resuming {
+                break;
+            }
+            if conn.phase == Phase::Open {
+                let need = conn.begin_frame(self.settings.max_message_size, &mut self.messages_begun);
+                if need > 0 {
+                    self.asking = Some((wire, need));
+                    break;
+                }
+            }
+            let Some(unit) = conn.take_whole_unit() else { break };
+            match conn.phase {
                 Phase::Head => self.take_request(wire, unit.what),
                 Phase::Open => self.take(wire, unit.what),
                 Phase::Closing => {
@@ -256,17 +298,15 @@ impl Model {
     }
 
     fn take(&mut self, wire: usize, what: What) {
+        if matches!(what, What::Message { .. } | What::BadJson { .. }) {
+            // Whatever becomes of it, it has arrived.
+            let message = self.conns[wire].message.take();
+            let room = message.map_or(0, |message| message.room);
+            return self.take_message(wire, what, room);
+        }
         match what {
-            What::Fragment | What::Pong => {}
-            What::Message { is_ping: true, .. } if self.settings.answer_pings => {
-                self.reply(wire, r#"{"type":"pong""#, "");
-            }
-            What::Message { opcode, payload, .. } => self.forward(wire, opcode, payload),
-            What::BadJson { offset } => {
-                let start = format!(r#"{{"type":"error","error":"Invalid JSON at byte {offset}: "#);
-                self.tell(wire, &start, r#"","code":"invalid_json""#);
-            }
-            What::Ping(payload) => self.conns[wire].pongs.push_back(payload),
+            What::Fragment | What::Pong | What::Message { .. } | What::BadJson { .. } => {}
+            What::Ping(payload) => self.conns[wire].pong(payload),
             What::Close { code, reason } => {
                 self.conns[wire].close_answer = Some((code.unwrap_or(1000), reason));
                 self.conns[wire].has_said_close = true;
@@ -277,19 +317,33 @@ impl Model {
         }
     }
 
+    fn take_message(&mut self, wire: usize, what: What, room: usize) {
+        match what {
+            What::Message { is_ping: true, .. } if self.settings.answer_pings => {
+                self.reply(wire, r#"{"type":"pong""#, "");
+            }
+            What::Message { opcode, payload, .. } => self.forward(wire, opcode, payload, room),
+            What::BadJson { offset } => {
+                let start = format!(r#"{{"type":"error","error":"Invalid JSON at byte {offset}: "#);
+                self.tell(wire, &start, r#"","code":"invalid_json""#);
+            }
+            _ => unreachable!("no message"),
+        }
+    }
+
     fn await_leave(&mut self, wire: usize, code: u16) {
         let conn = &self.conns[wire];
         let (session, client_type) = conn.session.clone().expect("open");
         self.awaited = Some(Event::Left { conn: conn.id.to_string(), client_type, session, code });
     }
 
-    fn forward(&mut self, wire: usize, opcode: u8, payload: Rc<[u8]>) {
+    fn forward(&mut self, wire: usize, opcode: u8, payload: Rc<[u8]>, room: usize) {
         let (session, client_type) = self.conns[wire].session.clone().expect("open");
         self.session(&session).last_activity = self.now.tick;
         if let Some(peer) = self.peer(wire) {
             self.counters.messages_accepted += 1;
             self.counters.bytes_accepted += payload.len() as u64;
-            self.conns[peer].queue(Expected::Message { opcode, payload });
+            self.conns[peer].queue(Expected::Message { opcode, payload, room });
         } else {
             let peer = if client_type == ClientType::Desktop { "Mobile device" } else { "Desktop" };
             let start = format!(r#"{{"type":"error","error":"{peer} not connected","#);
@@ -315,7 +369,7 @@ impl Model {
         let system = self.system(start, end);
         let conn = &mut self.conns[wire];
         if !conn.is_cut_short {
-            conn.replies.push_back(system);
+            conn.reply(system);
         }
     }
 
@@ -354,8 +408,11 @@ impl Model {
         let conn = &mut self.conns[wire];
         conn.session = Some((id.to_owned(), client_type));
         conn.phase = Phase::Open;
-        conn.replies.extend([Expected::Answer(101), connected]);
-        conn.replies.extend(peer.map(|_| peer_connected));
+        for reply in
+            [Some(Expected::Answer(101)), Some(connected), peer.map(|_| peer_connected)].into_iter().flatten()
+        {
+            conn.reply(reply);
+        }
         for message in waiting.into_iter().flatten() {
             conn.queue(message);
         }
@@ -468,14 +525,19 @@ impl Model {
         let wire = *self.by_id.get(&id.to_string()).ok_or("closed a connection that never was")?;
         let is_grace_over = self.drain_deadline.is_some_and(|deadline| deadline <= self.now.tick);
         let now = self.now.tick;
+        let lacks_room = self.may_lack_small_room();
         let conn = &mut self.conns[wire];
         expect(conn.phase != Phase::Gone, || format!("wire {wire} closed twice"))?;
+        // A head for which there is no room is not read to its end.
+        conn.is_failed |= conn.phase == Phase::Head && conn.has_ended_stream && lacks_room;
         let is_stalled = conn.stall_deadline(&self.settings).is_some_and(|deadline| deadline <= now);
         expect(is_grace_over || is_stalled || conn.may_be_gone(now), || {
             format!("wire {wire} given back in {:?} with {:?} waiting", conn.phase, conn.waiting())
         })?;
         expect(conn.phase != Phase::Open, || format!("wire {wire} given back while open"))?;
         conn.phase = Phase::Gone;
+        conn.abandon();
+        conn.take_messages();
         // A descriptor has come free.
         self.accept_retry = None;
         Ok(())
@@ -499,19 +561,31 @@ impl Model {
     }
 
     /// Whether the relay may leave what this client sent unread: its peer has much waiting, or it does not
-    /// take its own replies, or its rate is used up.
+    /// take its own replies, or its rate is used up, or there is no room.
     pub fn may_be_held(&self, wire: usize) -> bool {
         let conn = &self.conns[wire];
-        if conn.phase != Phase::Open {
+        if !matches!(conn.phase, Phase::Head | Phase::Open) {
             return false;
+        }
+        let is_limited = self.settings.max_message_rate.is_some() || self.settings.max_byte_rate.is_some();
+        let may_be_over = conn.replies_bytes_given > conn.queue_limit
+            || self.peer(wire).is_some_and(|peer| self.conns[peer].may_be_over(conn.queue_limit));
+        self.lacks_small_room()
+            || (conn.phase == Phase::Open && (is_limited || may_be_over || self.is_held(wire)))
+    }
+
+    /// Whether it must leave it unread, and not judge the client for its silence: what is certain of the above.
+    fn is_held(&self, wire: usize) -> bool {
+        let conn = &self.conns[wire];
+        if conn.phase != Phase::Open || conn.awaiting.is_some() {
+            return conn.is_held_for_room();
         }
         let peer = self.peer(wire).map(|peer| &self.conns[peer]);
         let is_peer_full = peer.is_some_and(|peer| {
             let is_overfull = peer.messages() > 1 && peer.queued_bytes() > OVERFULL_BYTES;
             if conn.has_ended_stream { is_overfull } else { peer.is_congested() }
         });
-        let is_limited = self.settings.max_message_rate.is_some() || self.settings.max_byte_rate.is_some();
-        is_limited || is_peer_full || conn.replies_bytes_at_most() > LOW_WATER_BYTES
+        is_peer_full || conn.replies_bytes_at_most() > LOW_WATER_BYTES
     }
 
     pub const fn size_max(&self) -> usize {
@@ -522,8 +596,12 @@ impl Model {
         self.conns[wire].phase == Phase::Gone
     }
 
-    pub fn note_end_of_stream(&mut self, wire: usize) {
-        self.conns[wire].has_ended_stream = true;
+    /// The relay is told what a stream is ready for.
+    pub fn note_readiness(&mut self, wire: usize, readiness: Readiness) {
+        let conn = &mut self.conns[wire];
+        conn.is_readable |= readiness.is_readable || readiness.is_read_closed || readiness.is_failed;
+        conn.has_ended_stream |= readiness.is_read_closed;
+        conn.has_failed |= readiness.is_failed;
     }
 }
 

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use apptuner_relay::relay::ids::ClientType;
-use apptuner_relay::relay::limits::Settings;
+use apptuner_relay::relay::limits::{BUFFERED_BYTES_MIN, Settings, message_bytes_max};
 
 use crate::random::Random;
 use crate::wire::Faults;
@@ -172,10 +172,18 @@ struct Theme {
     is_heavy: bool,
     /// Clients take little at once, and late.
     is_slow: bool,
+    /// There are many clients, and all are paired from the start.
+    is_crowded: bool,
+    /// How often, in a thousand plans, everybody shares a small budget.
+    tight_per_mille: u32,
 }
 
 const fn theme(share: u32, weights: [u32; 13]) -> Theme {
-    Theme { share, weights, is_heavy: false, is_slow: false }
+    Theme { share, weights, is_heavy: false, is_slow: false, is_crowded: false, tight_per_mille: 150 }
+}
+
+const fn heavy(share: u32, weights: [u32; 13]) -> Theme {
+    Theme { is_heavy: true, tight_per_mille: 600, ..theme(share, weights) }
 }
 
 // connect, say, offend, read, half-close, reset, break writes, vanish, stale events, exhaust, wait, freeze, shut down
@@ -185,19 +193,26 @@ const PRESSURE: [u32; 13] = [10, 90, 1, 14, 3, 2, 1, 2, 2, 1, 20, 1, 0];
 const SLOWNESS: [u32; 13] = [25, 80, 12, 15, 4, 2, 1, 3, 2, 1, 25, 1, 0];
 const HOSTILE: [u32; 13] = [40, 30, 40, 8, 6, 4, 3, 4, 6, 1, 20, 2, 0];
 const PATIENCE: [u32; 13] = [14, 20, 2, 6, 2, 1, 1, 6, 1, 1, 60, 4, 0];
+const SHORTAGE: [u32; 13] = [12, 90, 1, 12, 3, 2, 1, 2, 2, 1, 18, 1, 0];
 const SHUTDOWN: [u32; 13] = [25, 50, 5, 8, 4, 2, 1, 2, 2, 1, 20, 1, 4];
 
-const THEMES: [Theme; 9] = [
+const THEMES: [Theme; 11] = [
     theme(18, CHAT),
     theme(20, CHURN),
-    Theme { is_heavy: true, ..theme(4, PRESSURE) },
-    Theme { is_heavy: true, is_slow: true, ..theme(5, PRESSURE) },
-    Theme { is_slow: true, ..theme(20, SLOWNESS) },
+    heavy(4, PRESSURE),
+    Theme { is_slow: true, ..heavy(5, PRESSURE) },
+    Theme { is_slow: true, tight_per_mille: 300, ..theme(20, SLOWNESS) },
     theme(15, HOSTILE),
     theme(12, PATIENCE),
     theme(6, SHUTDOWN),
-    Theme { is_heavy: true, is_slow: true, ..theme(2, SHUTDOWN) },
+    Theme { is_slow: true, ..heavy(2, SHUTDOWN) },
+    Theme { is_crowded: true, tight_per_mille: 950, ..heavy(9, SHORTAGE) },
+    Theme { is_slow: true, is_crowded: true, tight_per_mille: 950, ..heavy(9, SHORTAGE) },
 ];
+
+/// Clients, and sessions for them, where there are many.
+const CROWD: usize = 8;
+pub const ACTORS_MAX: usize = CROWD;
 
 impl Plan {
     pub fn from_seed(seed: u64) -> Self {
@@ -205,21 +220,28 @@ impl Plan {
         let theme = &THEMES[random.weighted(&THEMES.map(|theme| theme.share))];
         let settings = settings(&mut random, theme);
         let scope = Scope {
-            actors: 2 + random.below(6),
-            sessions: 1 + random.below(3),
+            actors: if theme.is_crowded { CROWD } else { 2 + random.below(6) },
+            sessions: if theme.is_crowded { CROWD / 2 } else { 1 + random.below(3) },
             // Now and then everything arrives whole, and anything that fails has a simple reason.
             is_rough: random.per_mille(700),
             size_max: settings.max_message_size,
             is_heavy: theme.is_heavy,
             is_slow: theme.is_slow,
+            is_crowded: theme.is_crowded,
         };
         let count = 10 + random.below(70);
         let mut steps: Vec<Step> = (0..count).map(|_| step(&mut random, &scope, &theme.weights)).collect();
         // Without two clients that meet there is little to see.
-        for (actor, client_type) in [(0, ClientType::Desktop), (1, ClientType::Mobile)] {
+        for actor in 0..if scope.is_crowded { CROWD } else { 2 } {
+            let client_type = if actor % 2 == 0 { ClientType::Desktop } else { ClientType::Mobile };
             let manner = Manner { on_close: OnClose::AnswerAndEnd, ..manner(&mut random, &scope) };
-            let connect = Step::Connect { actor, session: 0, client_type, request: Request::Upgrade, manner };
-            steps.insert(actor, connect);
+            let (session, request) = (actor / 2, Request::Upgrade);
+            steps.insert(actor, Step::Connect { actor, session, client_type, request, manner });
+        }
+        if scope.is_crowded && random.per_mille(700) {
+            let bytes = scope.size_max - random.below(scope.size_max / 8);
+            let say = Step::Say { actor: 0, what: Say::Binary { bytes, fragments: 1, pings_between: false } };
+            steps.splice(CROWD..CROWD, [Step::Read { actor: 1, reading: Reading::Never }, say]);
         }
         Self {
             settings,
@@ -232,6 +254,7 @@ impl Plan {
 }
 
 /// What the steps of one plan choose from.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a plan")]
 struct Scope {
     actors: usize,
     sessions: usize,
@@ -239,21 +262,38 @@ struct Scope {
     size_max: usize,
     is_heavy: bool,
     is_slow: bool,
+    is_crowded: bool,
 }
 
 /// The contract's defaults, with small message limits, and now and then what an operator may have set. The
 /// session's times are no multiple of the others, so that hardly ever two things are due at once.
 fn settings(random: &mut Random, theme: &Theme) -> Settings {
+    let default = Settings::default();
+    let max_buffered = if random.per_mille(theme.tight_per_mille) {
+        BUFFERED_BYTES_MIN * random.pick(&[4, 4, 5, 8, 12, 16]) / 4
+    } else {
+        default.max_buffered
+    };
     let size_max = if theme.is_heavy { 2 << 20 } else { 300_000 };
+    // Now and then one message may need all that there is for large ones.
+    let size_max =
+        if random.per_mille(200) { 4 << 20 } else { size_max }.min(message_bytes_max(max_buffered));
+    let limited = if theme.is_crowded { 80 } else { 40 };
+    let connections_max = if theme.is_crowded { CROWD } else { 3 };
     Settings {
-        max_connections: random.per_mille(60).then(|| 3 + random.below(6)),
-        max_message_size: random.pick(&[if theme.is_slow { size_max } else { 1_000 }, 70_000, size_max]),
+        max_connections: random.per_mille(60).then(|| connections_max + random.below(6)),
+        max_message_size: if theme.is_crowded {
+            random.pick(&[300_000, size_max, size_max])
+        } else {
+            random.pick(&[if theme.is_slow { size_max } else { 1_000 }, 70_000, size_max])
+        },
+        max_buffered,
         session_timeout: Duration::from_millis(30 * 60_000 + 7),
         reconnect_window: Duration::from_millis(random.pick(&[300_003, 20_003])),
         answer_pings: random.per_mille(400),
-        max_message_rate: random.per_mille(40).then(|| random.pick(&[5, 50])),
-        max_byte_rate: random.per_mille(40).then(|| random.pick(&[5_000, 500_000])),
-        ..Settings::default()
+        max_message_rate: random.per_mille(limited).then(|| random.pick(&[5, 50])),
+        max_byte_rate: random.per_mille(limited).then(|| random.pick(&[5_000, 500_000])),
+        ..default
     }
 }
 
@@ -269,14 +309,16 @@ fn step(random: &mut Random, scope: &Scope, weights: &[u32; 13]) -> Step {
         },
         1 => Step::Say { actor, what: speech(random, scope) },
         2 => Step::Say { actor, what: offence(random) },
-        3 => Step::Read { actor, reading: reading(random) },
+        3 => Step::Read { actor, reading: reading(random, scope) },
         4 => Step::HalfClose { actor },
         5 => Step::Reset { actor },
         6 => Step::BreakWrites { actor },
         7 => Step::Vanish { actor },
         8 => Step::StaleEvents,
         9 => Step::Exhaust,
-        10 if scope.is_slow && random.per_mille(700) => Step::Wait { millis: random.between(1, 1_500) },
+        10 if (scope.is_slow || scope.is_crowded) && random.per_mille(700) => {
+            Step::Wait { millis: random.between(1, 1_500) }
+        }
         10 => Step::Wait { millis: span(random) },
         11 => Step::Freeze { millis: span(random) },
         _ => Step::Shutdown { grace_millis: random.pick(&[0, 500, 10_000]) },
@@ -305,10 +347,10 @@ fn manner(random: &mut Random, scope: &Scope) -> Manner {
             3 => OnClose::Late(late),
             _ => OnClose::Ignore,
         },
-        reading: if random.per_mille(if scope.is_slow { 300 } else { 700 }) {
+        reading: if random.per_mille(if scope.is_slow || scope.is_crowded { 300 } else { 700 }) {
             Reading::Eager
         } else {
-            reading(random)
+            reading(random, scope)
         },
         sending: if random.per_mille(800) {
             Sending::AtOnce
@@ -327,7 +369,9 @@ fn manner(random: &mut Random, scope: &Scope) -> Manner {
 }
 
 fn capacity(random: &mut Random, scope: &Scope) -> usize {
-    let capacity = if scope.is_slow {
+    let capacity = if scope.is_crowded {
+        random.pick(&[200_000, 30_000, 4_096, 4_096])
+    } else if scope.is_slow {
         random.pick(&[200_000, 30_000, 4_096, 300])
     } else {
         random.pick(&[1 << 30, 1 << 30, 200_000, 4_096, 300])
@@ -336,8 +380,8 @@ fn capacity(random: &mut Random, scope: &Scope) -> usize {
     if scope.is_heavy { capacity.max(4_096) } else { capacity }
 }
 
-fn reading(random: &mut Random) -> Reading {
-    match random.weighted(&[50, 30, 20]) {
+fn reading(random: &mut Random, scope: &Scope) -> Reading {
+    match random.weighted(if scope.is_crowded { &[30, 10, 60] } else { &[50, 30, 20] }) {
         0 => Reading::Eager,
         1 => {
             let (bytes, every_millis) = random.pick(&[
@@ -357,6 +401,16 @@ fn reading(random: &mut Random) -> Reading {
 fn speech(random: &mut Random, scope: &Scope) -> Say {
     let fragments = if random.per_mille(250) { 2 + random.below(6) } else { 1 };
     let pings_between = random.per_mille(300);
+    if scope.is_crowded && random.per_mille(700) {
+        let bytes = random.pick(&[17_000, 100_000, 300_000, scope.size_max]).min(scope.size_max);
+        return match random.below(8) {
+            0 => Say::Part { bytes, sent_per_mille: random.below(1000) },
+            1 => Say::Part { bytes: 16_000, sent_per_mille: 900 },
+            2 | 3 => Say::Burst { messages: 1 + random.below(8), bytes: 16_000 },
+            4 => Say::Burst { messages: 100 + random.below(1_000), bytes: random.pick(&[1, 1, 100, 1_000]) },
+            _ => Say::Binary { bytes, fragments: 1 + random.below(12), pings_between },
+        };
+    }
     if scope.is_heavy && random.per_mille(300) {
         let bytes = random.pick(&[60_000, 300_000, scope.size_max]).min(scope.size_max);
         return match random.below(3) {

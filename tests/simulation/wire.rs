@@ -153,10 +153,8 @@ impl Read for Stream {
         }
         // A read that does not fill the buffer empties the socket; what is left has only just come.
         wire.pending.is_readable |= count < buffer.len() && count < wire.to_relay.len();
-        for (slot, byte) in buffer.iter_mut().zip(wire.to_relay.drain(..count)) {
-            *slot = byte;
-        }
-        note(Event::Read { wire: wire.index, bytes: count });
+        wire.to_relay.read_exact(&mut buffer[..count])?;
+        note(Event::Read { wire: wire.index, bytes: count, is_full: count == buffer.len() });
         Ok(count)
     }
 }

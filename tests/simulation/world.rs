@@ -15,7 +15,7 @@ use apptuner_relay::relay::time::{Now, Tick};
 use crate::client::Client;
 use crate::journal::{self, Event};
 use crate::model::Model;
-use crate::plan::{Plan, Reading, Say, Sending, Step};
+use crate::plan::{ACTORS_MAX, Plan, Reading, Say, Sending, Step};
 use crate::random::Random;
 use crate::wire::{Stream, Wire};
 
@@ -32,8 +32,25 @@ pub struct Report {
     pub simulated_millis: u64,
     pub turns: u64,
     pub messages_delivered: u64,
+    /// How often a large message had to wait for room.
+    pub room_awaited: u64,
+    /// In how many runs that happened, and in how many nobody could be read for a while.
+    pub runs_with_room_awaited: u64,
+    pub runs_without_small_room: u64,
     /// A fingerprint of everything that happened.
     pub transcript: u64,
+}
+
+impl Report {
+    /// Adds what another run came to.
+    pub const fn add(&mut self, other: &Self) {
+        self.simulated_millis += other.simulated_millis;
+        self.turns += other.turns;
+        self.messages_delivered += other.messages_delivered;
+        self.room_awaited += other.room_awaited;
+        self.runs_with_room_awaited += other.runs_with_room_awaited;
+        self.runs_without_small_room += other.runs_without_small_room;
+    }
 }
 
 /// Why a run failed, and the end of what happened before.
@@ -49,7 +66,7 @@ pub struct World {
     model: Model,
     now: Now,
     clients: Vec<(ConnectionId, Client)>,
-    actors: [Option<usize>; 8],
+    actors: [Option<usize>; ACTORS_MAX],
     random: Random,
     next_message: u64,
     turns: u64,
@@ -90,7 +107,7 @@ impl World {
             model: Model::new(plan.settings.clone(), START),
             now: START,
             clients: Vec::new(),
-            actors: [None; 8],
+            actors: [None; ACTORS_MAX],
             random,
             next_message: 1,
             turns: 0,
@@ -104,6 +121,9 @@ impl World {
             simulated_millis: self.now.tick.0 - START.tick.0,
             turns: self.turns,
             messages_delivered: self.model.delivered,
+            room_awaited: self.relay.counters().room_awaited,
+            runs_with_room_awaited: u64::from(self.relay.counters().room_awaited > 0),
+            runs_without_small_room: u64::from(self.model.turns_without_small_room > 0),
             transcript: self.fingerprint,
         }
     }
@@ -188,7 +208,8 @@ impl World {
     fn send_stale_events(&mut self) {
         let everything =
             Readiness { is_writable: true, is_read_closed: false, is_failed: false, is_readable: true };
-        for (id, _) in &self.clients {
+        for (index, (id, _)) in self.clients.iter().enumerate() {
+            self.model.note_readiness(index, everything);
             self.relay.handle_readiness(*id, everything);
         }
         let nobody = ConnectionId { slot: 77, generation: 7 };
@@ -247,9 +268,7 @@ impl World {
                 continue;
             }
             let Some(readiness) = client.wire.borrow_mut().take_readiness() else { continue };
-            if readiness.is_read_closed {
-                self.model.note_end_of_stream(index);
-            }
+            self.model.note_readiness(index, readiness);
             self.relay.handle_readiness(*id, readiness);
             if readiness.is_readable && client.wire.borrow().unread() > 0 {
                 told.push(index);
@@ -272,6 +291,7 @@ impl World {
         }
         self.perform_effects()?;
         self.model.end_turn()?;
+        self.model.account(self.relay.buffered_bytes())?;
         for (&index, could_be_held) in told.iter().zip(could_be_held) {
             let is_served = events.iter().any(|event| is_read_of(event, index));
             let is_excused = could_be_held || self.model.may_be_held(index) || self.model.is_gone(index);
@@ -311,6 +331,7 @@ impl World {
                 }
             }
         }
+        self.model.account_at_rest(self.relay.buffered_bytes())?;
         self.model.books(self.relay.connections(), self.relay.sessions(), self.relay.timers())?;
         let counters = *self.relay.counters();
         let mut expected = self.model.counters;
@@ -336,10 +357,12 @@ impl World {
         self.run_until_rest()?;
         self.wait(3 * 3600 * 1000)?;
         let left = (self.relay.connections(), self.relay.sessions(), self.relay.timers());
-        if left == (0, 0, 0) {
-            Ok(())
-        } else {
-            Err(format!("{left:?} connections, sessions and timers left"))
+        if left != (0, 0, 0) {
+            return Err(format!("{left:?} connections, sessions and timers left"));
+        }
+        match self.relay.buffered_bytes() {
+            0 => Ok(()),
+            bytes => Err(format!("{bytes} bytes left on the account")),
         }
     }
 }

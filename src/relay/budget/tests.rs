@@ -125,6 +125,22 @@ fn messages_in_fragments_cannot_lock_each_other_out() {
 }
 
 #[test]
+fn fragments_that_leave_room_for_the_head_are_not_passed_by_smaller_ones_that_began_later() {
+    let mut budget = budget(32 * MIB);
+    let head = budget.try_reserve(fragment(1, MIB)).unwrap();
+    assert!(budget.try_reserve(fragment(2, 25 * MIB)).is_none(), "the head may need a part of it");
+    budget.wait(id(2), fragment(2, 25 * MIB));
+    assert!(budget.try_reserve(fragment(3, MIB)).is_none(), "or the second might wait forever");
+    budget.wait(id(3), fragment(3, MIB));
+    assert!(budget.try_reserve(whole(4, MIB)).is_some());
+    assert!(budget.try_reserve(fragment(1, 31 * MIB)).is_some());
+    assert_eq!(granted(&mut budget).0, [0; 0]);
+    budget.end_fragments(1);
+    drop(head);
+    assert_eq!(granted(&mut budget).0, [2, 3]);
+}
+
+#[test]
 fn a_message_in_fragments_as_long_as_the_budget_allows_waits_for_the_others_and_goes_through() {
     let mut budget = budget(SHARE);
     let first = budget.try_reserve(fragment(1, BLOCK_BYTES)).unwrap();

@@ -317,6 +317,22 @@ fn what_waits_for_a_blocked_socket_keeps_no_room_to_spare() {
 }
 
 #[test]
+fn replies_to_a_blocked_client_take_no_spare_buffer_and_little_more_than_they_need() {
+    let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
+    push(&mut outbox, &mut pool, "small");
+    outbox.write_to(&mut Socket::with_room(0), &mut pool, usize::MAX).unwrap();
+    let before = outbox.small_bytes();
+    pool.give_buffer(Vec::with_capacity(RUN_BYTES_MAX));
+    outbox.reply(&mut pool, notice("reply"));
+    assert!(outbox.small_bytes() - before < 64, "a buffer that others have left");
+    for _ in 0..20_000 {
+        outbox.reply(&mut pool, notice("an error message, about as long as they are"));
+        let waiting = outbox.replies.waiting().len();
+        assert!(outbox.small_bytes() - before <= waiting + waiting / 4 + 2 * RUN_GROWTH_BYTES_MAX);
+    }
+}
+
+#[test]
 fn what_the_pool_keeps_is_bounded_however_long_it_serves() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     for round in 0..10_000 {

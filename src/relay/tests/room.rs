@@ -1,8 +1,10 @@
 //! One budget for everybody.
 
 use super::super::ids::ClientType::{Desktop, Mobile};
-use super::super::limits::{BUFFERED_BYTES_MIN, SHORT_READ_BYTES, SMALL_ROOM_BYTES_MIN, Settings};
-use super::world::{Client, Received, World, frame, system, text};
+use super::super::limits::{
+    BUFFERED_BYTES_MIN, FRAGMENT_BYTES_MAX, SHORT_READ_BYTES, SMALL_ROOM_BYTES_MIN, Settings,
+};
+use super::world::{Client, Received, World, frame, system, text, upgrade};
 
 const KIB: usize = 1024;
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
@@ -219,6 +221,27 @@ fn receivers_that_do_not_read_leave_room_for_the_next_pair() {
 }
 
 #[test]
+fn clients_that_do_not_take_the_replies_to_what_they_send_leave_room_for_the_next_pair() {
+    let mut world = World::with(Settings { max_buffered: 16 * BUFFERED_BYTES_MIN, ..Settings::default() });
+    let mut silent = Vec::new();
+    for index in 0..25 {
+        let client = world.join(Desktop, &index.to_string());
+        world.set_room(&client, 0);
+        world.send(&client, &frame(0x81, b"?").repeat(20_000));
+        assert!(world.unread(&client) > 0, "{index}");
+        silent.push(client);
+    }
+    let (desktop, mobile) = world.pair("healthy");
+    world.send_text(&desktop, "1");
+    assert_eq!(world.take(&mobile), [text("1")]);
+    for (index, client) in silent.iter().enumerate() {
+        world.set_room(client, usize::MAX);
+        assert_eq!((world.unread(client), world.take(client).len()), (0, 20_000), "{index}");
+    }
+    world.expect_empty_in_the_end();
+}
+
+#[test]
 fn whoever_finds_no_room_for_small_messages_is_read_once_there_is_some() {
     let mut world = narrow_world();
     let mut silent = Vec::new();
@@ -243,6 +266,34 @@ fn whoever_finds_no_room_for_small_messages_is_read_once_there_is_some() {
 }
 
 #[test]
+fn whoever_was_held_for_its_rate_and_then_finds_no_room_is_read_once_there_is_some() {
+    let settings = Settings {
+        max_buffered: BUFFERED_BYTES_MIN,
+        max_message_size: 896 * KIB,
+        max_message_rate: Some(1),
+        ..Settings::default()
+    };
+    let mut world = World::with(settings);
+    let (desktop, mobile) = world.pair("a");
+    for number in ["1", "2", "3"] {
+        world.send_text(&desktop, number);
+    }
+    assert!(world.unread(&desktop) > 0, "the third is over its rate");
+    let mut silent = Vec::new();
+    while world.relay.buffered_bytes() < BUFFERED_BYTES_MIN / 2 - SMALL_ROOM_BYTES_MIN {
+        let (desktop, mobile) = world.pair(&silent.len().to_string());
+        world.set_room(&mobile, 0);
+        world.send(&desktop, &frame(0x82, &[7; 16 * KIB]));
+        silent.push((desktop, mobile));
+    }
+    world.pass(3 * SECOND);
+    assert!(world.unread(&desktop) > 0, "now there is no room for it");
+    world.set_room(&silent[0].1, usize::MAX);
+    assert_eq!(world.unread(&desktop), 0);
+    assert_eq!(world.take(&mobile), ["1", "2", "3"].map(text));
+}
+
+#[test]
 fn replies_and_unfinished_frames_and_heads_are_on_the_account() {
     let mut world = World::quiet();
     let head = world.connect();
@@ -258,6 +309,38 @@ fn replies_and_unfinished_frames_and_heads_are_on_the_account() {
     world.send(&mobile, &frame(0x81, b"?").repeat(1000));
     assert!(world.relay.buffered_bytes() - with_frame >= 100 * 1000);
     world.expect_empty_in_the_end();
+}
+
+#[test]
+fn clients_replaced_in_mid_message_are_charged_for_the_rest_of_their_fragment_before_the_next_one_is() {
+    let mut world = narrow_world();
+    let mut pairs = Vec::new();
+    for session in ["a", "b", "c", "d"] {
+        let (desktop, mobile) = world.pair(session);
+        world.set_room(&mobile, 20);
+        world.send(&desktop, &binary(200 * KIB));
+        pairs.push((desktop, mobile));
+    }
+    let newcomers = ["a", "b", "c", "d"].map(|session| (world.connect(), upgrade(Mobile, session)));
+    for (newcomer, head) in &newcomers {
+        world.set_room_silently(newcomer, 0);
+        world.queue(newcomer, head);
+    }
+    world.turn();
+    let bytes = world.relay.buffered_bytes();
+    assert!(bytes <= BUFFERED_BYTES_MIN + FRAGMENT_BYTES_MAX, "{bytes}");
+}
+
+#[test]
+fn one_read_brings_no_more_replies_than_there_is_room_for() {
+    let mut world = narrow_world();
+    let client = world.join(Desktop, "a");
+    world.set_room(&client, 0);
+    // Each empty text, which is not JSON, is answered with an error message.
+    world.send(&client, &frame(0x81, b"").repeat(20_000));
+    assert!(world.unread(&client) > 0);
+    let bytes = world.relay.buffered_bytes();
+    assert!((BUFFERED_BYTES_MIN / 4..=BUFFERED_BYTES_MIN).contains(&bytes), "{bytes}");
 }
 
 #[test]

@@ -10,9 +10,13 @@ use apptuner_relay::relay::limits::{
 };
 use apptuner_relay::relay::time::Tick;
 
+use super::room::Message;
 use super::{Check, expect};
 use crate::client::{Unit, What};
 use crate::reader::{Piece, Reader};
+
+/// What is not known of a reply's length: an error's sentence, an answer in HTTP.
+const REPLY_MARGIN: usize = 500;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -34,15 +38,23 @@ pub(super) enum Expected {
         start: String,
         end: String,
     },
+    /// It takes `room` of the budget, if it is a large one.
     Message {
         opcode: u8,
         payload: Rc<[u8]>,
+        room: usize,
     },
     /// Any reason will do where none is given.
     Close {
         code: u16,
         reason: Option<String>,
     },
+}
+
+impl Expected {
+    const fn room(&self) -> usize {
+        if let Self::Message { room, .. } = self { *room } else { 0 }
+    }
 }
 
 /// Where the piece that the relay is writing comes from.
@@ -66,8 +78,24 @@ pub(super) struct Conn {
     /// What the client has said and the relay has not read whole.
     pub units: VecDeque<Unit>,
     /// Where the first of them begins.
-    unit_start: u64,
-    read: u64,
+    pub(super) unit_start: u64,
+    pub(super) read: u64,
+    /// The relay has reason to read: it was told so, and has not found nothing since.
+    pub is_readable: bool,
+    /// The message that has begun and is not one small frame.
+    pub(super) message: Option<Message>,
+    /// The frame at hand has the room that it needs.
+    pub(super) is_frame_begun: bool,
+    /// The room that it waits for.
+    pub awaiting: Option<usize>,
+    /// It has been given room, and what was read before has not been looked at again.
+    pub is_resuming: bool,
+    /// When that last was: its message has moved on then.
+    pub resumed_at: Tick,
+    /// Since when it waits for room, at rest, and has sent nothing.
+    pub(super) idle_since: Option<Tick>,
+    /// The least that could wait for its peer, of small messages, since it was last read.
+    pub queue_limit: usize,
     pub heard_at: Tick,
     /// When the first and the last byte so far came of a message that is not whole.
     pub unfinished: Option<(Tick, Tick)>,
@@ -75,6 +103,8 @@ pub(super) struct Conn {
     pub close_answer: Option<(u16, Vec<u8>)>,
     /// Whether the end of its stream has reached the relay's kernel, and whether the relay has read it.
     pub has_ended_stream: bool,
+    /// Whether the relay was told that the stream has failed.
+    pub has_failed: bool,
     pub is_input_over: bool,
     pub has_said_close: bool,
     pub is_failed: bool,
@@ -86,13 +116,18 @@ pub(super) struct Conn {
     /// Length of everything in `queue` on the wire.
     queue_bytes: usize,
     messages: u64,
+    /// Room of the large messages in it, and bytes on the wire of everything else.
+    pub(super) queue_room: usize,
+    queue_small_bytes: usize,
+    /// Bytes of replies and pongs, at most, that it was given since none waited.
+    pub(super) replies_bytes_given: usize,
     /// More than the high-water mark waits, or did and it has not fallen to the low-water mark since.
     is_congested: bool,
-    reader: Reader,
+    pub(super) reader: Reader,
     lane: Lane,
     /// The message under way: opcode, payload so far, bytes on the wire so far.
     under_way: Option<(u8, Vec<u8>, usize)>,
-    begun: Option<Expected>,
+    pub(super) begun: Option<Expected>,
     /// It has part of a message that it will not get: only control frames may follow.
     pub is_cut_short: bool,
     has_close: bool,
@@ -125,11 +160,20 @@ impl Conn {
             units: VecDeque::new(),
             unit_start: 0,
             read: 0,
+            is_readable: false,
+            message: None,
+            is_frame_begun: false,
+            awaiting: None,
+            is_resuming: false,
+            resumed_at: now,
+            idle_since: None,
+            queue_limit: usize::MAX,
             heard_at: now,
             unfinished: None,
             in_message: false,
             close_answer: None,
             has_ended_stream: false,
+            has_failed: false,
             is_input_over: false,
             has_said_close: false,
             is_failed: false,
@@ -139,6 +183,9 @@ impl Conn {
             queue: VecDeque::new(),
             queue_bytes: 0,
             messages: 0,
+            queue_room: 0,
+            queue_small_bytes: 0,
+            replies_bytes_given: 0,
             is_congested: false,
             reader: Reader::default(),
             lane: Lane::Control,
@@ -162,12 +209,13 @@ impl Conn {
 
     /// Answers in HTTP, and that is all.
     pub(super) fn answer(&mut self, status: u16, now: Tick) {
-        self.replies.push_back(Expected::Answer(status));
+        self.reply(Expected::Answer(status));
         self.end(now);
     }
 
     /// Nothing that the client says counts any more.
     pub(super) fn end(&mut self, now: Tick) {
+        self.abandon();
         if self.phase != Phase::Ending {
             self.phase = Phase::Ending;
             self.done_at = now;
@@ -215,6 +263,7 @@ impl Conn {
         self.units.front().filter(|unit| unit.end <= self.read)?;
         let unit = self.units.pop_front()?;
         self.unit_start = unit.end;
+        self.is_frame_begun = false;
         Some(unit)
     }
 
@@ -230,7 +279,10 @@ impl Conn {
     }
 
     pub(super) fn queue(&mut self, item: Expected) {
-        self.queue_bytes += wire_len(&item);
+        let bytes = wire_len(&item);
+        self.queue_bytes += bytes;
+        self.queue_room += item.room();
+        self.queue_small_bytes += if item.room() == 0 { bytes } else { 0 };
         self.messages += u64::from(matches!(item, Expected::Message { .. }));
         self.queue.push_back(item);
         self.mark();
@@ -247,6 +299,7 @@ impl Conn {
     }
 
     pub(super) fn close(&mut self, code: u16, reason: Option<&str>, phase: Phase, now: Tick) {
+        self.abandon();
         self.queue(Expected::Close { code, reason: reason.map(str::to_owned) });
         self.has_close = true;
         self.phase = phase;
@@ -265,8 +318,24 @@ impl Conn {
         self.queue_bytes.saturating_sub(under_way + begun)
     }
 
+    /// Bytes on the wire of what is queued and is no large message, a frame begun included.
+    pub(super) const fn queued_small_bytes(&self) -> usize {
+        self.queue_small_bytes
+    }
+
+    /// Lets something overtake what is queued.
+    pub(super) fn reply(&mut self, reply: Expected) {
+        self.replies_bytes_given += REPLY_MARGIN + wire_len(&reply);
+        self.replies.push_back(reply);
+    }
+
+    pub(super) fn pong(&mut self, payload: Vec<u8>) {
+        self.replies_bytes_given += 2 + payload.len();
+        self.pongs.push_back(payload);
+    }
+
     pub(super) fn replies_bytes_at_most(&self) -> usize {
-        let replies: usize = self.replies.iter().map(|reply| 300 + wire_len(reply)).sum();
+        let replies: usize = self.replies.iter().map(|reply| REPLY_MARGIN + wire_len(reply)).sum();
         replies + self.pongs.iter().map(|pong| pong.len() + 2).sum::<usize>()
     }
 
@@ -295,6 +364,8 @@ impl Conn {
             }
         }
         self.queue_bytes = 0;
+        self.queue_room = 0;
+        self.queue_small_bytes = 0;
         self.messages = 0;
         self.is_congested = false;
         let mut items: Vec<Expected> = std::mem::take(&mut self.queue).into();
@@ -322,6 +393,9 @@ impl Conn {
         }
         self.mark();
         let is_drained = self.waiting() == 0 && self.under_way.is_none();
+        if self.replies.is_empty() && self.pongs.is_empty() {
+            self.replies_bytes_given = 0;
+        }
         if is_drained && self.blocked_since.take().is_some() {
             self.unblocked_at = Some(now);
         }
@@ -436,7 +510,9 @@ impl Conn {
             Lane::Control => None,
         };
         match &expected {
-            Some(Expected::Message { opcode: of, payload: text }) if *of == opcode && **text == *payload => {
+            Some(Expected::Message { opcode: of, payload: text, .. })
+                if *of == opcode && **text == *payload =>
+            {
                 Ok(!matches!(lane, Lane::Begun))
             }
             Some(Expected::System { start, end }) if opcode == 1 && is_like(&payload, start, end) => {
@@ -450,14 +526,17 @@ impl Conn {
     fn check_begun_part(&self, lane: Lane) -> Check {
         let next = if lane == Lane::Begun { self.begun.as_ref() } else { self.queue.front() };
         let Some((opcode, part, _)) = &self.under_way else { return Ok(()) };
-        let is_right = matches!(next, Some(Expected::Message { opcode: of, payload })
+        let is_right = matches!(next, Some(Expected::Message { opcode: of, payload, .. })
             if of == opcode && payload.starts_with(part));
         expect(is_right, || format!("fragments of {} instead of {}", part.len(), shown_expected(next)))
     }
 
     fn pop_queue(&mut self) -> Option<Expected> {
         let item = self.queue.pop_front()?;
-        self.queue_bytes -= wire_len(&item);
+        let bytes = wire_len(&item);
+        self.queue_bytes -= bytes;
+        self.queue_room -= item.room();
+        self.queue_small_bytes -= if item.room() == 0 { bytes } else { 0 };
         self.messages -= u64::from(matches!(item, Expected::Message { .. }));
         Some(item)
     }
@@ -513,7 +592,7 @@ fn shown(opcode: u8, payload: &[u8]) -> String {
 
 fn shown_expected(expected: Option<&Expected>) -> String {
     match expected {
-        Some(Expected::Message { opcode, payload }) => shown(*opcode, payload),
+        Some(Expected::Message { opcode, payload, .. }) => shown(*opcode, payload),
         other => format!("{other:?}"),
     }
 }

@@ -16,9 +16,14 @@ const TURN_WRITTEN_MAX: usize = 2 * 1024 * 1024;
 impl Model {
     /// Whether a client may leave now with this code, although nothing that it sent says so.
     pub(super) fn justify_leaving(&mut self, wire: usize, code: u16) -> Check {
+        let lacks_room = self.may_lack_small_room();
         let conn = &mut self.conns[wire];
         match code {
             1006 => {
+                conn.is_failed |= conn.has_failed;
+                // Without room it is not read to its end.
+                let is_ended_unread = conn.has_ended_stream && (conn.awaiting.is_some() || lacks_room);
+                conn.is_input_over |= is_ended_unread;
                 let is_lost = conn.is_failed || conn.is_input_over;
                 expect(is_lost, || format!("wire {wire} is lost without a failure"))
             }
@@ -40,8 +45,7 @@ impl Model {
         let is_late = conn.unfinished.is_some_and(|(since, moved_at)| {
             now >= since.after(settings.message_timeout) || now >= moved_at.after(settings.stall_timeout)
         });
-        let is_limited = settings.max_message_rate.is_some() || settings.max_byte_rate.is_some();
-        let is_held = self.may_be_held(wire) && !is_limited;
+        let is_held = self.is_held(wire);
         expect(is_stalled || (!is_held && (is_silent || is_late)), || {
             format!(
                 "wire {wire} cut off too early: heard at {:?}, pinged at {:?}, blocked since {:?}, taken at {:?}, \
@@ -57,6 +61,10 @@ impl Model {
         if let Some(awaited) = &self.awaited {
             return Err(format!("{awaited:?} did not happen"));
         }
+        if let Some((wire, bytes)) = self.asking {
+            return Err(format!("wire {wire} neither has {bytes} bytes of room nor waits for them"));
+        }
+        self.expect_none_gone_waits()?;
         for (wire, conn) in self.conns.iter_mut().enumerate() {
             let (read, written) =
                 (std::mem::take(&mut conn.turn_read), std::mem::take(&mut conn.turn_written));
@@ -74,6 +82,7 @@ impl Model {
 
     /// Once the relay rests: nothing is owed, nothing is unread, nothing is overdue.
     pub fn rest(&mut self, wire: usize, of: &Wire) -> Check {
+        self.expect_idle_waiter_in_time(wire)?;
         let is_held = self.may_be_held(wire);
         let conn = &mut self.conns[wire];
         if conn.phase == Phase::Gone {
@@ -126,7 +135,7 @@ impl Model {
         };
         let late = conn.unfinished.filter(|_| conn.phase == Phase::Open && conn.held_at.is_none());
         let late = late.map(|(since, _)| {
-            let moved_at = conn.heard_at.after(settings.stall_timeout);
+            let moved_at = conn.heard_at.max(conn.resumed_at).after(settings.stall_timeout);
             (since.after(settings.message_timeout).min(moved_at), "message")
         });
         for (deadline, what) in deadline.into_iter().chain(late) {
