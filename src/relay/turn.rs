@@ -89,8 +89,9 @@ impl<S: Read + Write> Relay<S> {
         if let Some(slot) = self.slots.get_mut(peer)
             && slot.connection.outbox().is_some_and(|outbox| outbox.backlog().bytes >= EARLY_FLUSH_BYTES)
         {
-            // A client in a session neither ends nor fails by a flush: the one at the end of the turn follows.
+            // What comes of it is seen to by the flush at the end of the turn.
             slot.connection.flush(&mut self.pool, bytes_read, self.now.tick);
+            self.touch(peer);
         }
         self.settle(peer);
     }
