@@ -70,15 +70,18 @@ fn forty_megabytes_pass_through_a_budget_of_four_however_slowly_they_are_read() 
             scope.spawn(move || mobile.expect_text(&text(index, 2 * MIB)));
         }
     });
-    senders.into_iter().for_each(|sender| sender.join().unwrap());
+    for sender in senders {
+        sender.join().unwrap();
+    }
 }
 
 #[test]
 fn messages_in_many_fragments_do_not_lock_each_other_out() {
     let relay = Relay::start(&NARROW);
     let mut pairs: Vec<(Client, Client)> = (0..4).map(|index| relay.pair(&index.to_string())).collect();
-    let fragments =
-        |first| (0..30).map(move |index| frame(if index == 0 { first } else { CONTINUES }, &[7; 100 * KIB]));
+    let fragments = |first| {
+        (0..30).map(move |index| frame(if index == 0 { first } else { CONTINUES }, &vec![7; 100 * KIB]))
+    };
     let senders: Vec<_> = pairs
         .iter()
         .map(|(desktop, _)| {
@@ -89,7 +92,9 @@ fn messages_in_many_fragments_do_not_lock_each_other_out() {
     for (_, mobile) in &mut pairs {
         assert!(mobile.receive() == Received::Binary(vec![7; 3000 * KIB]));
     }
-    senders.into_iter().for_each(|sender| sender.join().unwrap());
+    for sender in senders {
+        sender.join().unwrap();
+    }
 }
 
 #[test]
