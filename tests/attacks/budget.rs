@@ -9,7 +9,7 @@ use crate::footprint::{Footprint, MIB, connections_allowed, quiet_relay};
 use crate::frame::{BINARY, CONTINUES, PING, TEXT, TEXT_BEGINS, frame, frame_header};
 use crate::harness::Relay;
 
-const FLAGS: [&str; 6] = ["--max-buffered", "16MiB", "--max-message-size", "14MiB", "--stall-timeout", "5s"];
+const FLAGS: [&str; 6] = ["--max-buffered", "16MiB", "--max-message-size", "14MiB", "--stall-timeout", "1s"];
 /// The budget, and what its connections and the heap around it take.
 const BUDGET_BYTES: u64 = 16 * MIB + 4 * MIB;
 

@@ -354,3 +354,29 @@ fn what_waits_moves_to_the_new_connection_with_its_room() {
     assert!(!world.is_gone(&new));
     world.expect_empty_in_the_end();
 }
+
+#[test]
+fn whoever_has_begun_a_small_message_may_end_it_when_there_is_room_for_no_other() {
+    let whole = frame(0x82, &vec![7; 16 * KIB]);
+    let fragments = [frame(0x02, &vec![7; 8 * KIB]), frame(0x80, &vec![7; 8 * KIB])].concat();
+    for (message, begun_bytes) in [(&whole, 100), (&whole, 16 * KIB), (&fragments, 8 * KIB + 8)] {
+        let mut world = narrow_world();
+        let mut pairs = Vec::new();
+        // They are charged for what has begun, whole, so that it can end.
+        while world.relay.buffered_bytes() < BUFFERED_BYTES_MIN / 2 - SMALL_ROOM_BYTES_MIN {
+            let (desktop, mobile) = world.pair(&pairs.len().to_string());
+            world.send(&desktop, &message[..begun_bytes]);
+            pairs.push((desktop, mobile));
+        }
+        assert!(pairs.len() < 40, "{}", pairs.len());
+        let newcomer = world.connect();
+        world.send(&newcomer, b"GET /health HTTP/1.1\r\n");
+        assert!(world.unread(&newcomer) > 0, "there is no room for anything new");
+        for (desktop, mobile) in &pairs {
+            world.send(desktop, &message[begun_bytes..]);
+            assert_eq!(world.take(mobile), [received(16 * KIB)]);
+        }
+        assert_eq!(world.unread(&newcomer), 0);
+        world.expect_empty_in_the_end();
+    }
+}
