@@ -36,6 +36,11 @@ fn timers_fire_as_from_a_sorted_map() {
 }
 
 #[test]
+fn room_goes_to_whom_a_list_of_everybody_gives_it() {
+    replay("budget", targets::budget::check);
+}
+
+#[test]
 fn sessions_pair_and_end_as_their_history_says() {
     replay("session", targets::session::check);
 }

@@ -3,6 +3,7 @@
 //! refute.
 
 mod answer;
+pub mod budget;
 mod choices;
 pub mod frame;
 mod frames;

@@ -1,7 +1,8 @@
 //! Whatever clients send, in whatever pieces, with whatever readiness, errors and leaps of time:
 //! the relay does not panic, its books agree after every step, each client receives nothing but
 //! HTTP and frames that RFC 6455 allows, every stream is given back exactly once, and when all
-//! clients have left and the windows have passed the relay is empty.
+//! clients have left and the windows have passed the relay is empty. What it holds for them stays within
+//! the budget, and comes back.
 
 mod log_reader;
 mod output;
@@ -14,7 +15,9 @@ use std::time::Duration;
 use apptuner_relay::relay::Relay;
 use apptuner_relay::relay::effect::Effect;
 use apptuner_relay::relay::ids::ConnectionId;
-use apptuner_relay::relay::limits::Settings;
+use apptuner_relay::relay::limits::{
+    BUFFERED_BYTES_MIN, FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, SHORT_READ_BYTES, Settings, message_bytes_max,
+};
 use apptuner_relay::relay::readiness::Readiness;
 use apptuner_relay::relay::time::{Now, Tick};
 
@@ -22,6 +25,11 @@ use super::choices::Choices;
 use super::frames::{LengthForm, client_frame, monotonous_frame};
 use wire::{Stream, Wire};
 
+/// What may be on the account beyond the budget: what one short read brings in error messages of at most 160
+/// bytes, each for a frame of 6; the rest of a fragment that one client is left when it is replaced; an eighth more
+/// memory than its replies need, of which a mebibyte may wait; and a little for everybody.
+const ONE_READ_BYTES: usize =
+    SHORT_READ_BYTES / 6 * 160 + FRAGMENT_BYTES_MAX + HIGH_WATER_BYTES / 8 + CLIENTS_MAX * 1_024;
 /// Connections of one input.
 const CLIENTS_MAX: usize = 16;
 /// Bytes that all clients send, but for small change.
@@ -54,12 +62,15 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
     let bits = choices.byte();
     let is_set = |bit: u8| bits & (1 << bit) != 0;
     let default = Settings::default();
+    let max_buffered = if is_set(7) { BUFFERED_BYTES_MIN } else { default.max_buffered };
+    let longest = default.max_message_size.min(message_bytes_max(max_buffered));
     Settings {
+        max_buffered,
         answer_pings: is_set(0),
         max_connections: is_set(1).then_some(2),
         max_message_rate: is_set(2).then_some(2),
         max_byte_rate: is_set(3).then_some(1_000),
-        max_message_size: if is_set(4) { 200 } else { default.max_message_size },
+        max_message_size: if is_set(4) { 200 } else { longest },
         session_timeout: if is_set(5) { Duration::from_secs(2) } else { default.session_timeout },
         reconnect_window: if is_set(6) { Duration::ZERO } else { default.reconnect_window },
         ..default
@@ -78,6 +89,7 @@ struct Client {
 
 struct World {
     relay: Relay<Stream>,
+    max_buffered: usize,
     now: Now,
     clients: Vec<Client>,
     /// Bytes that clients may still send in large pieces.
@@ -91,9 +103,11 @@ struct World {
 impl World {
     fn new(settings: Settings) -> Self {
         let now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000 };
+        let max_buffered = settings.max_buffered;
         let relay = Relay::new(settings, [3, 5], now);
         Self {
             relay,
+            max_buffered,
             now,
             clients: Vec::new(),
             sendable_bytes: SENT_BYTES_MAX,
@@ -139,6 +153,8 @@ impl World {
             + usize::from(self.is_exhausted)
             + usize::from(self.is_shutting_down);
         assert!(self.relay.timers() <= timers_max, "no timer outlives what it is for");
+        let buffered = self.relay.buffered_bytes();
+        assert!(buffered <= self.max_buffered + ONE_READ_BYTES, "{buffered} bytes are over the budget");
     }
 
     fn connect(&mut self) {
@@ -357,6 +373,7 @@ impl World {
         self.pass(Duration::from_secs(2 * 60 * 60));
         let left = (self.relay.connections(), self.relay.sessions(), self.relay.timers());
         assert_eq!(left, (0, 0, 0), "connections, sessions and timers left");
+        assert_eq!(self.relay.buffered_bytes(), 0, "bytes left on the account");
         assert!(self.clients.iter().all(|client| client.is_gone), "every stream is given back");
         assert_eq!(self.relay.next_deadline(), None);
         assert_eq!(self.relay.counters().connections_accepted, self.clients.len() as u64);
