@@ -341,7 +341,7 @@ impl Model {
     }
 
     /// Whether there may have been none for a moment within this turn, before what waits was written.
-    pub(super) fn may_lack_small_room(&self) -> bool {
+    pub fn may_lack_small_room(&self) -> bool {
         let small = SPARE_BUFFERS_BYTES_MAX + self.conns.iter().map(Conn::small_bytes_max).sum::<usize>();
         let room = self.small_share().min(self.settings.max_buffered - self.large_bytes());
         room.saturating_sub(small) < SMALL_ROOM_BYTES_MIN
