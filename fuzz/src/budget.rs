@@ -88,7 +88,7 @@ impl List {
         let Some(head) = self.head.filter(|&head| head != order) else { return true };
         let others = self.unfinished().filter(|&(order, _)| order != head);
         let others: usize = others.map(|(_, message)| message.room).sum();
-        others + bytes + room_of_frame(self.message_max) <= self.large_share()
+        others + bytes + room_of_frame(self.message_max) <= self.bytes_max - self.bytes_max / 2
     }
 
     fn waiting(&self) -> impl Iterator<Item = (Order, bool, usize)> {

@@ -6,7 +6,8 @@
 //! and notices that wait, unfinished small frames and request heads: it is charged once it is there, and nobody is
 //! read while there is no room for what a read may bring.
 //!
-//! Large messages never take the last [eighth](SMALL_SHARE); small ones never more than half of the budget.
+//! Large messages never take the last [eighth](SMALL_SHARE); small ones never more than half of the budget, and no
+//! message is longer than the other half: what is kept of those that wait is small, and must not lock out the first.
 //!
 //! Where room is short it goes to the message that began first. Messages in fragments ask again for each
 //! frame, so two of them could hold what the other waits for: one of them, the *head*, is always left as
@@ -199,6 +200,11 @@ impl Budget {
         self.large_bytes().saturating_add(kept).saturating_add(bytes) <= self.bytes_max
     }
 
+    /// What small things never take.
+    const fn sure_share(&self) -> usize {
+        self.bytes_max - self.bytes_max / 2
+    }
+
     /// Whether the head can still become as long as any message, once this is granted and all messages that
     /// are whole have gone.
     fn is_safe(&self, ask: Ask) -> bool {
@@ -207,8 +213,7 @@ impl Budget {
         }
         let of_head = self.head.and_then(|head| self.fragmented.get(&head)).copied().unwrap_or(0);
         let of_others = self.fragmented_bytes - of_head + ask.bytes;
-        let large_share = self.bytes_max - self.bytes_max / SMALL_SHARE;
-        of_others.saturating_add(self.fragments_bytes_max) <= large_share
+        of_others.saturating_add(self.fragments_bytes_max) <= self.sure_share()
     }
 
     fn reserve(&mut self, ask: Ask) -> Room {
@@ -294,7 +299,7 @@ impl Budget {
         let large_share = self.bytes_max - self.bytes_max / SMALL_SHARE;
         assert!(self.large_bytes() <= large_share, "large messages leave the small ones their share");
         let of_others = self.fragmented_bytes - of_head;
-        let is_safe = of_others == 0 || of_others + self.fragments_bytes_max <= large_share;
+        let is_safe = of_others == 0 || of_others + self.fragments_bytes_max <= self.sure_share();
         assert!(is_safe, "the head can become as long as any message");
     }
 }

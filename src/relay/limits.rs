@@ -138,11 +138,12 @@ const _: () = assert!(BUFFERED_BYTES_MIN / SMALL_SHARE >= 2 * RECEIVE_BUFFER_BYT
 const _: () = assert!(SHORT_READ_BYTES >= FRAME_HEADER_BYTES_MAX + CONTROL_PAYLOAD_BYTES_MAX);
 const _: () = assert!(CONTROL_PAYLOAD_BYTES_MAX < 126);
 
-/// The largest message, in bytes, that a budget of `max_buffered` bytes can ever grant room for.
+/// The largest message, in bytes, that a budget of `max_buffered` bytes will always grant room for in the end: small
+/// things may take half of it, and what is kept of those that wait in line is among them.
 #[must_use]
 pub const fn message_bytes_max(max_buffered: usize) -> usize {
-    let large_share = max_buffered - max_buffered / SMALL_SHARE;
-    large_share - large_share % PAGE_BYTES
+    let half = max_buffered - max_buffered / 2;
+    half - half % PAGE_BYTES
 }
 
 /// What an operator may set of the pure engine. [`Default`] gives the contract's defaults.

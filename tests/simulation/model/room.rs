@@ -252,13 +252,18 @@ impl Model {
         self.settings.max_buffered - self.settings.max_buffered / SMALL_SHARE
     }
 
+    /// What small things never take, of which too much may be kept of those that wait in line.
+    const fn sure_share(&self) -> usize {
+        self.settings.max_buffered - self.settings.max_buffered / 2
+    }
+
     /// Whether a message in fragments may certainly be given so much: whichever of those that have some is the
     /// one that must be able to finish, the longest message still fits beside the others.
     fn is_safe(&self, need: usize) -> bool {
         let rooms = self.conns.iter().filter_map(Conn::fragments_room);
         let Some(least) = rooms.clone().min() else { return true };
         rooms.sum::<usize>() - least + need + room_of_frame(self.settings.max_message_size)
-            <= self.large_share()
+            <= self.sure_share()
     }
 
     /// One of the messages in fragments can become as long as any message, whatever the others wait for.
@@ -266,7 +271,7 @@ impl Model {
         let rooms = self.conns.iter().filter_map(Conn::fragments_room);
         let others = rooms.clone().sum::<usize>() - rooms.max().unwrap_or(0);
         let longest = room_of_frame(self.settings.max_message_size);
-        expect(others == 0 || others + longest <= self.large_share(), || {
+        expect(others == 0 || others + longest <= self.sure_share(), || {
             format!("{others} bytes in fragments leave none of them {longest}")
         })
     }
