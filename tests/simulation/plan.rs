@@ -160,6 +160,12 @@ pub enum Say {
         bytes: usize,
         sent_per_mille: usize,
     },
+    /// The same of a message in fragments.
+    PartOfMany {
+        bytes: usize,
+        fragments: usize,
+        sent_per_mille: usize,
+    },
 }
 
 /// What most of a run is about.
@@ -241,7 +247,10 @@ impl Plan {
         if scope.is_crowded && random.per_mille(700) {
             let bytes = scope.size_max - random.below(scope.size_max / 8);
             let say = Step::Say { actor: 0, what: Say::Binary { bytes, fragments: 1, pings_between: false } };
-            steps.splice(CROWD..CROWD, [Step::Read { actor: 1, reading: Reading::Never }, say]);
+            // One that takes a little now and then is not cut off.
+            let little = Reading::Slow { bytes: 1, every_millis: 59_000 };
+            let reading = random.pick(&[Reading::Never, little]);
+            steps.splice(CROWD..CROWD, [Step::Read { actor: 1, reading }, say]);
         }
         Self {
             settings,
@@ -407,7 +416,10 @@ fn speech(random: &mut Random, scope: &Scope) -> Say {
             0 => Say::Part { bytes, sent_per_mille: random.below(1000) },
             1 => Say::Part { bytes: 16_000, sent_per_mille: 900 },
             2 | 3 => Say::Burst { messages: 1 + random.below(8), bytes: 16_000 },
-            4 => Say::Burst { messages: 100 + random.below(1_000), bytes: random.pick(&[1, 1, 100, 1_000]) },
+            4 => {
+                Say::PartOfMany { bytes, fragments: 2 + random.below(6), sent_per_mille: random.below(1000) }
+            }
+            5 => Say::Burst { messages: 100 + random.below(1_000), bytes: random.pick(&[1, 1, 100, 1_000]) },
             _ => Say::Binary { bytes, fragments: 1 + random.below(12), pings_between },
         };
     }

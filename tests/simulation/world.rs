@@ -282,6 +282,7 @@ impl World {
         self.turns += 1;
         self.model.set_now(self.now);
         let could_be_held: Vec<bool> = told.iter().map(|&index| self.model.may_be_held(index)).collect();
+        let lacked_room = self.model.may_lack_small_room();
         self.relay.handle_turn(self.now);
         let events = journal::take();
         for event in &events {
@@ -292,7 +293,10 @@ impl World {
         self.perform_effects()?;
         self.model.end_turn()?;
         self.model.account(self.relay.buffered_bytes())?;
+        // Room may be short for part of a turn only.
+        let lacked_room = lacked_room || self.model.may_lack_small_room();
         for (&index, could_be_held) in told.iter().zip(could_be_held) {
+            let could_be_held = could_be_held || lacked_room;
             let is_served = events.iter().any(|event| is_read_of(event, index));
             let is_excused = could_be_held || self.model.may_be_held(index) || self.model.is_gone(index);
             if !is_served && !is_excused {

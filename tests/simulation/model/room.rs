@@ -94,6 +94,7 @@ impl Conn {
 
     /// Nothing that it was about to send is wanted any more.
     pub(super) fn abandon(&mut self) {
+        self.abandoned_room = self.fragments_room().or(self.abandoned_room);
         self.message = None;
         self.is_frame_begun = false;
         self.awaiting = None;
@@ -260,7 +261,7 @@ impl Model {
     /// Whether a message in fragments may certainly be given so much: whichever of those that have some is the
     /// one that must be able to finish, the longest message still fits beside the others.
     fn is_safe(&self, need: usize) -> bool {
-        let rooms = self.conns.iter().filter_map(Conn::fragments_room);
+        let rooms = self.conns.iter().filter_map(|conn| conn.fragments_room().or(conn.abandoned_room));
         let Some(least) = rooms.clone().min() else { return true };
         rooms.sum::<usize>() - least + need + room_of_frame(self.settings.max_message_size)
             <= self.sure_share()
@@ -334,7 +335,7 @@ impl Model {
     }
 
     /// Whether there may have been none for a moment within this turn, before what waits was written.
-    pub(super) fn may_lack_small_room(&self) -> bool {
+    pub fn may_lack_small_room(&self) -> bool {
         let small = SPARE_BUFFERS_BYTES_MAX + self.conns.iter().map(Conn::small_bytes_max).sum::<usize>();
         let room = (self.settings.max_buffered / 2).min(self.settings.max_buffered - self.large_bytes());
         room.saturating_sub(small) < SMALL_ROOM_BYTES_MIN
