@@ -292,7 +292,7 @@ fn settings(random: &mut Random, theme: &Theme) -> Settings {
     Settings {
         max_connections: random.per_mille(60).then(|| connections_max + random.below(6)),
         max_message_size: if theme.is_crowded {
-            random.pick(&[300_000, size_max, size_max])
+            random.pick(&[300_000, size_max, size_max / 2, size_max / 2])
         } else {
             random.pick(&[if theme.is_slow { size_max } else { 1_000 }, 70_000, size_max])
         },
@@ -412,14 +412,14 @@ fn speech(random: &mut Random, scope: &Scope) -> Say {
     let pings_between = random.per_mille(300);
     if scope.is_crowded && random.per_mille(700) {
         let bytes = random.pick(&[17_000, 100_000, 300_000, scope.size_max]).min(scope.size_max);
-        return match random.below(8) {
+        return match random.below(9) {
             0 => Say::Part { bytes, sent_per_mille: random.below(1000) },
             1 => Say::Part { bytes: 16_000, sent_per_mille: 900 },
             2 | 3 => Say::Burst { messages: 1 + random.below(8), bytes: 16_000 },
-            4 => {
+            4 | 5 => {
                 Say::PartOfMany { bytes, fragments: 2 + random.below(6), sent_per_mille: random.below(1000) }
             }
-            5 => Say::Burst { messages: 100 + random.below(1_000), bytes: random.pick(&[1, 1, 100, 1_000]) },
+            6 => Say::Burst { messages: 100 + random.below(1_000), bytes: random.pick(&[1, 1, 100, 1_000]) },
             _ => Say::Binary { bytes, fragments: 1 + random.below(12), pings_between },
         };
     }
