@@ -15,7 +15,7 @@ use super::{Check, Model, expect};
 
 /// The shortest frame that is answered: an empty text, its header and mask.
 const ANSWERED_BYTES_MIN: usize = 6;
-/// The longest answer to a frame: an error message. Its sentence is shorter than that.
+/// The longest answer to a frame so short: an error message, of some 130 bytes.
 const ANSWER_BYTES_MAX: usize = 160;
 /// What one short read may bring: an answer to each of the frames in it. Nobody is read once there is not room
 /// for one small message and such a read; what it brings beyond that is over the budget.
