@@ -68,6 +68,11 @@ impl List {
         self.messages.values().map(|message| message.room).sum()
     }
 
+    fn small_share(&self) -> usize {
+        let beside_the_longest = self.bytes_max.saturating_sub(room_of_frame(self.message_max));
+        beside_the_longest.clamp(self.bytes_max / SMALL_SHARE, self.bytes_max / 2)
+    }
+
     fn large_share(&self) -> usize {
         self.bytes_max - self.bytes_max / SMALL_SHARE
     }
@@ -88,7 +93,7 @@ impl List {
         let Some(head) = self.head.filter(|&head| head != order) else { return true };
         let others = self.unfinished().filter(|&(order, _)| order != head);
         let others: usize = others.map(|(_, message)| message.room).sum();
-        others + bytes + room_of_frame(self.message_max) <= self.bytes_max - self.bytes_max / 2
+        others + bytes + room_of_frame(self.message_max) <= self.bytes_max - self.small_share()
     }
 
     fn waiting(&self) -> impl Iterator<Item = (Order, bool, usize)> {
@@ -141,8 +146,8 @@ impl List {
     }
 
     fn small_room(&self) -> usize {
-        let half = (self.bytes_max / 2).saturating_sub(self.small_bytes);
-        half.min(self.bytes_max.saturating_sub(self.large_bytes() + self.small_bytes))
+        let of_share = self.small_share().saturating_sub(self.small_bytes);
+        of_share.min(self.bytes_max.saturating_sub(self.large_bytes() + self.small_bytes))
     }
 }
 

@@ -7,7 +7,7 @@ use super::error::{ConfigError, Problem};
 use super::{
     BUFFERED_MAX, BYTE_RATE_MAX, CONNECTIONS_MAX, Config, LISTENERS_MAX, MESSAGE_SIZE_MAX, TIMEOUT_MAX, units,
 };
-use crate::relay::limits::{BUFFERED_BYTES_MIN, message_bytes_max};
+use crate::relay::limits::{BUFFERED_BYTES_MIN, SMALL_SHARE, message_bytes_max};
 use crate::relay::time::format_duration;
 
 /// What every variable's name begins with.
@@ -152,8 +152,7 @@ pub(super) const TABLE: [Row; 16] = [
             max: BUFFERED_MAX,
         },
         "Memory for all messages that wait or are half received. An eighth of it\n\
-         is kept for those of at most 16KiB; a larger one is read when it fits.\n\
-         No message may be longer than half of it.",
+         is kept for those of at most 16KiB; a larger one is read when it fits.",
     ),
     row(
         LIMITS,
@@ -309,7 +308,8 @@ pub(super) fn check_room(config: &Config) -> Result<(), ConfigError> {
     if size <= size_max {
         return Ok(());
     }
-    let enough = size.saturating_mul(2).next_multiple_of(BUFFERED_BYTES_MIN);
+    let enough =
+        (size / (SMALL_SHARE - 1) + 1).saturating_mul(SMALL_SHARE).next_multiple_of(BUFFERED_BYTES_MIN);
     let [size, buffered, size_max, enough] =
         [size, buffered, size_max, enough].map(|bytes| units::format_size(bytes as u64));
     let problem = format!(

@@ -386,8 +386,8 @@ fn values_out_of_bounds_are_refused_and_those_on_the_bounds_are_not() {
     const OVERFLOWING: &str = "99999999999999999999999999";
     let table = [
         ("max-connections", ["1", "10000000"], ["0", "10000001", OVERFLOWING]),
-        ("max-message-size", ["1", "128MiB"], ["0", "1073741825", OVERFLOWING]),
-        ("max-buffered", ["128MiB", "1024GiB"], ["1023KiB", "1025GiB", OVERFLOWING]),
+        ("max-message-size", ["1", "224MiB"], ["0", "1073741825", OVERFLOWING]),
+        ("max-buffered", ["74MiB", "1024GiB"], ["1023KiB", "1025GiB", OVERFLOWING]),
         ("max-message-rate", ["1", "4294967295"], ["0", "4294967296", OVERFLOWING]),
         ("max-byte-rate", ["1", "1GiB"], ["0KB", "1025MiB", OVERFLOWING]),
         ("session-timeout", ["1ms", "365d"], ["0s", "366d", "99999999999999999999s"]),
@@ -412,19 +412,19 @@ fn values_out_of_bounds_are_refused_and_those_on_the_bounds_are_not() {
 #[test]
 fn a_message_that_could_never_find_room_is_refused_with_both_remedies() {
     for (args, is_enough) in [
-        ("--max-buffered 64MiB --max-message-size 32MiB", true),
-        ("--max-buffered 64MiB --max-message-size 33554433", false),
-        ("--max-buffered 128MiB", true),
-        ("--max-buffered 127MiB", false),
-        ("--max-message-size 129MiB", false),
-        ("--max-message-size 1GiB --max-buffered 2048MiB", true),
-        ("--max-message-size 1GiB --max-buffered 2047MiB", false),
-        ("--max-buffered 1MiB --max-message-size 512KiB", true),
+        ("--max-buffered 64MiB --max-message-size 56MiB", true),
+        ("--max-buffered 64MiB --max-message-size 58720257", false),
+        ("--max-buffered 74MiB", true),
+        ("--max-buffered 73MiB", false),
+        ("--max-message-size 225MiB", false),
+        ("--max-message-size 1GiB --max-buffered 1171MiB", true),
+        ("--max-message-size 1GiB --max-buffered 1170MiB", false),
+        ("--max-buffered 1MiB --max-message-size 896KiB", true),
     ] {
         assert_eq!(read(args, &[]).is_ok(), is_enough, "{args}");
     }
     let expected = "--max-message-size 64MiB: --max-buffered 64MiB never has room for that; \
-                    lower it to 32MiB or raise --max-buffered to 128MiB";
+                    lower it to 56MiB or raise --max-buffered to 74MiB";
     assert_eq!(error("", &[("APPTUNER_RELAY_MAX_BUFFERED", "64MiB")]), expected);
     let mut config = Config::default();
     config.relay.max_buffered = 64 << 20;

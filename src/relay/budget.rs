@@ -6,8 +6,8 @@
 //! and notices that wait, unfinished small frames and request heads: it is charged once it is there, and nobody is
 //! read while there is no room for what a read may bring.
 //!
-//! Large messages never take the last [eighth](SMALL_SHARE); small ones never more than half of the budget, and no
-//! message is longer than the other half: what is kept of those that wait is small, and must not lock out the first.
+//! Large messages never take the last [eighth](SMALL_SHARE). Small ones never take more than half, nor what the
+//! longest message needs: what is kept of those that wait for room is small, and must not lock out the first.
 //!
 //! Where room is short it goes to the message that began first. Messages in fragments ask again for each
 //! frame, so two of them could hold what the other waits for: one of them, the *head*, is always left as
@@ -85,6 +85,7 @@ pub struct Budget {
     bytes_max: usize,
     large: Account,
     small_bytes: usize,
+    small_bytes_max: usize,
     /// The longest message that fragments may amount to, as room.
     fragments_bytes_max: usize,
     /// Room of each message whose fragments have not all come.
@@ -111,11 +112,14 @@ impl Budget {
     /// An empty account of `bytes_max`, for messages of up to `message_bytes_max`.
     #[must_use]
     pub fn new(bytes_max: usize, message_bytes_max: usize) -> Self {
+        let fragments_bytes_max = room_of_frame(message_bytes_max);
+        let small_bytes_max = bytes_max.saturating_sub(fragments_bytes_max);
         Self {
             bytes_max,
             large: Account::default(),
             small_bytes: 0,
-            fragments_bytes_max: room_of_frame(message_bytes_max),
+            small_bytes_max: small_bytes_max.clamp(bytes_max / SMALL_SHARE, bytes_max / 2),
+            fragments_bytes_max,
             fragmented: BTreeMap::new(),
             fragmented_bytes: 0,
             head: None,
@@ -200,11 +204,6 @@ impl Budget {
         self.large_bytes().saturating_add(kept).saturating_add(bytes) <= self.bytes_max
     }
 
-    /// What small things never take.
-    const fn sure_share(&self) -> usize {
-        self.bytes_max - self.bytes_max / 2
-    }
-
     /// Whether the head can still become as long as any message, once this is granted and all messages that
     /// are whole have gone.
     fn is_safe(&self, ask: Ask) -> bool {
@@ -213,7 +212,7 @@ impl Budget {
         }
         let of_head = self.head.and_then(|head| self.fragmented.get(&head)).copied().unwrap_or(0);
         let of_others = self.fragmented_bytes - of_head + ask.bytes;
-        of_others.saturating_add(self.fragments_bytes_max) <= self.sure_share()
+        of_others.saturating_add(self.fragments_bytes_max) <= self.bytes_max - self.small_bytes_max
     }
 
     fn reserve(&mut self, ask: Ask) -> Room {
@@ -243,8 +242,8 @@ impl Budget {
 
     /// What small messages may still take.
     fn small_room(&self) -> usize {
-        let half = self.bytes_max / 2;
-        self.bytes_max.saturating_sub(self.used_bytes()).min(half.saturating_sub(self.small_bytes))
+        let free = self.bytes_max.saturating_sub(self.used_bytes());
+        free.min(self.small_bytes_max.saturating_sub(self.small_bytes))
     }
 
     /// Whether a read may be made whose bytes nobody has asked room for.
@@ -258,10 +257,9 @@ impl Budget {
     /// read, rather than a hundred, until nobody finds any.
     #[must_use]
     pub fn small_queue_bytes_max(&self) -> usize {
-        let half = self.bytes_max / 2;
-        let free_of_256 = self.small_room().saturating_mul(256) / half.max(1);
+        let free_of_256 = self.small_room().saturating_mul(256) / self.small_bytes_max.max(1);
         // 8 is the cube of 2: at half of the room it is the mark.
-        let at_most = half.min(8 * HIGH_WATER_BYTES);
+        let at_most = self.small_bytes_max.min(8 * HIGH_WATER_BYTES);
         at_most.saturating_mul(free_of_256.pow(3)) >> 24
     }
 
@@ -299,7 +297,8 @@ impl Budget {
         let large_share = self.bytes_max - self.bytes_max / SMALL_SHARE;
         assert!(self.large_bytes() <= large_share, "large messages leave the small ones their share");
         let of_others = self.fragmented_bytes - of_head;
-        let is_safe = of_others == 0 || of_others + self.fragments_bytes_max <= self.sure_share();
+        let sure_share = self.bytes_max - self.small_bytes_max;
+        let is_safe = of_others == 0 || of_others + self.fragments_bytes_max <= sure_share;
         assert!(is_safe, "the head can become as long as any message");
     }
 }

@@ -69,6 +69,12 @@ pub struct FrameHeader {
 }
 
 impl FrameHeader {
+    /// Length in bytes of the whole frame; of one longer than can be counted, the most that can.
+    #[must_use]
+    pub fn frame_bytes(self) -> usize {
+        usize::try_from(self.payload_bytes).unwrap_or(usize::MAX).saturating_add(self.header_bytes)
+    }
+
     /// Whether the frame is a message that is not fragmented.
     #[must_use]
     pub fn is_whole_message(&self) -> bool {

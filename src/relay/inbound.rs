@@ -24,7 +24,7 @@ use tungstenite::Bytes;
 use super::budget::{Ask, Order, Room};
 use super::frame::{FrameHeader, Opcode, parse_header};
 use super::json::{InvalidJson, TextError, check_text, check_text_and_type};
-use super::limits::SMALL_MESSAGE_BYTES_MAX;
+use super::limits::{FRAME_HEADER_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 use super::message::{ClientError, CloseReason, answer_to_close};
 use super::payload::{Payload, SpareBlocks};
 use super::time::Tick;
@@ -150,8 +150,8 @@ struct Unfinished {
     /// A fragmented message is open: a continuation must come next.
     in_message: bool,
     message: Option<Partial>,
-    /// Length of the frame that waits for room, its header included.
-    awaited_bytes: usize,
+    /// Length of the frame that is kept, its header included; 0 while that is not known.
+    kept_frame_bytes: usize,
     /// Bytes of a frame's payload still to be thrown away.
     skip: u64,
 }
@@ -183,7 +183,7 @@ impl Inbound {
     #[must_use]
     pub fn is_awaited_frame_whole(&self) -> bool {
         let waiting = self.unfinished.as_ref().filter(|_| self.asked().is_some());
-        waiting.is_some_and(|unfinished| unfinished.kept.len() >= unfinished.awaited_bytes)
+        waiting.is_some_and(|unfinished| unfinished.kept.len() >= unfinished.kept_frame_bytes)
     }
 
     /// The order under which a message in fragments holds room, and may ask for more.
@@ -192,18 +192,28 @@ impl Inbound {
         self.unfinished.as_ref()?.message.as_ref()?.fragments_order()
     }
 
-    /// Whether the next bytes are of a frame that has its room.
-    #[must_use]
-    pub fn is_in_frame(&self) -> bool {
-        let message = self.unfinished.as_ref().and_then(|unfinished| unfinished.message.as_ref());
-        message.is_some_and(|message| message.frame_rest().is_some())
-    }
-
-    /// Bytes of memory held, those left out that are room from the budget.
+    /// Bytes of memory held, or taken soon by what has begun, those left out that are room from the budget.
+    ///
+    /// A small frame counts as a whole from its header on, and so does a small message in fragments from the first
+    /// of them: what has begun needs no more room to end.
     #[must_use]
     pub fn small_bytes(&self) -> usize {
         let Some(unfinished) = &self.unfinished else { return 0 };
-        unfinished.kept.capacity() + unfinished.message.as_ref().map_or(0, Partial::small_bytes)
+        let is_small = unfinished.kept_frame_bytes <= SMALL_MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX;
+        let frame_bytes = if is_small { unfinished.kept_frame_bytes } else { 0 };
+        unfinished.kept.capacity().max(frame_bytes)
+            + unfinished.message.as_ref().map_or(0, Partial::small_bytes)
+    }
+
+    /// How many bytes to read for what has begun, and no further: to the end of the frame, or of its header.
+    /// `None` if nothing has begun.
+    #[must_use]
+    pub fn missing_bytes(&self) -> Option<usize> {
+        let unfinished = self.unfinished.as_ref()?;
+        let of_message = unfinished.message.as_ref().and_then(Partial::frame_rest);
+        let of_frame = unfinished.kept_frame_bytes.max(FRAME_HEADER_BYTES_MAX);
+        let missing = of_message.map_or(of_frame.saturating_sub(unfinished.kept.len()), |(bytes, _)| bytes);
+        Some(missing.max(1))
     }
 
     /// Gives the room that was asked for; [`resume`](Self::resume) then goes on where it was missing.
@@ -276,8 +286,7 @@ impl Inbound {
             if let Some(incoming) = self.go_on(receiver, rules)? {
                 return Ok(Some(incoming));
             }
-            let in_message = self.unfinished.as_ref().is_some_and(|unfinished| unfinished.in_message);
-            let header = match parse_header(receiver.bytes(), in_message) {
+            let header = match parse_header(receiver.bytes(), self.is_in_message()) {
                 Ok(Some(header)) => header,
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(CloseReason::Protocol(error.reason()).into()),
@@ -291,7 +300,7 @@ impl Inbound {
             }
             let (payload_bytes, message_bytes) = self.check_size(header, rules.size_max)?;
             if header.is_whole_message() && payload_bytes <= SMALL_MESSAGE_BYTES_MAX {
-                if header.header_bytes + payload_bytes > receiver.bytes().len() {
+                if header.frame_bytes() > receiver.bytes().len() {
                     return Ok(None);
                 }
                 receiver.consume(header.header_bytes);
@@ -331,14 +340,19 @@ impl Inbound {
         let rest = receiver.bytes();
         if let [first, ..] = rest {
             let is_data = first & CONTROL_BIT == 0;
+            // A header that is wrong has been refused, or what follows is not looked at.
+            let header = parse_header(rest, self.is_in_message()).ok().flatten();
+            let frame_bytes = header.map_or(0, FrameHeader::frame_bytes);
             let unfinished = self.begin_unfinished();
             unfinished.has_moved |= is_data;
             unfinished.kept.clear();
             unfinished.kept.reserve_exact(rest.len());
             unfinished.kept.extend_from_slice(rest);
+            unfinished.kept_frame_bytes = frame_bytes;
             receiver.clear();
         } else if let Some(unfinished) = &mut self.unfinished {
             unfinished.kept = Vec::new();
+            unfinished.kept_frame_bytes = 0;
         }
         if self.unfinished.as_ref().is_some_and(|unfinished| unfinished.is_over()) {
             self.unfinished = None;
@@ -349,6 +363,11 @@ impl Inbound {
             }
             unfinished.since.get_or_insert(now);
         }
+    }
+
+    /// Whether a continuation must come next.
+    fn is_in_message(&self) -> bool {
+        self.unfinished.as_ref().is_some_and(|unfinished| unfinished.in_message)
     }
 
     fn begin_unfinished(&mut self) -> &mut Unfinished {
@@ -394,7 +413,6 @@ impl Inbound {
         let message =
             unfinished.message.get_or_insert_with(|| Partial::new(header, receiver.next_order(), rules));
         if let Some(ask) = message.ask(message_bytes, rules) {
-            unfinished.awaited_bytes = header.header_bytes + payload_bytes;
             return Some(ask);
         }
         receiver.consume(header.header_bytes);
@@ -415,8 +433,7 @@ impl Inbound {
         header: FrameHeader,
         receiver: &mut Receiver,
     ) -> Result<Option<Incoming>, Refused> {
-        let frame_bytes = header.header_bytes as u64 + header.payload_bytes;
-        if frame_bytes > receiver.bytes().len() as u64 {
+        if header.frame_bytes() > receiver.bytes().len() {
             return Ok(None);
         }
         let payload = receiver.take_control(header)?;

@@ -26,7 +26,7 @@ pub const TUNGSTENITE_READ_BUFFER_BYTES: usize = KIB;
 /// Bytes taken from one connection per turn, so that a flood waits its turn like everybody else.
 pub const READ_BYTES_PER_TURN: usize = 4 * RECEIVE_BUFFER_BYTES;
 /// Bytes handed to one socket per turn, for the same reason.
-pub const WRITE_BYTES_PER_TURN: usize = MIB;
+pub const WRITE_BYTES_PER_TURN: usize = READ_BYTES_PER_TURN;
 /// Timers fired per turn; the rest fire in the next one, which follows without a wait.
 pub const TIMERS_PER_TURN: usize = 1024;
 /// Connections served per turn; the rest are served in the next one, after their timers. What they queue is
@@ -138,12 +138,11 @@ const _: () = assert!(BUFFERED_BYTES_MIN / SMALL_SHARE >= 2 * RECEIVE_BUFFER_BYT
 const _: () = assert!(SHORT_READ_BYTES >= FRAME_HEADER_BYTES_MAX + CONTROL_PAYLOAD_BYTES_MAX);
 const _: () = assert!(CONTROL_PAYLOAD_BYTES_MAX < 126);
 
-/// The largest message, in bytes, that a budget of `max_buffered` bytes will always grant room for in the end: small
-/// things may take half of it, and what is kept of those that wait in line is among them.
+/// The largest message, in bytes, that a budget of `max_buffered` bytes can ever grant room for.
 #[must_use]
 pub const fn message_bytes_max(max_buffered: usize) -> usize {
-    let half = max_buffered - max_buffered / 2;
-    half - half % PAGE_BYTES
+    let large_share = max_buffered - max_buffered / SMALL_SHARE;
+    large_share - large_share % PAGE_BYTES
 }
 
 /// What an operator may set of the pure engine. [`Default`] gives the contract's defaults.

@@ -10,8 +10,8 @@ use super::frame::{Opcode, ServerHeader};
 use super::handshake::Refusal;
 use super::ids::ConnectionId;
 use super::limits::{
-    CONNECTIONS_PER_TURN, EARLY_FLUSH_BYTES, LOW_WATER_BYTES, READ_BYTES_PER_TURN, TIMERS_PER_TURN,
-    WRITE_BYTES_PER_TURN,
+    CONNECTIONS_PER_TURN, EARLY_FLUSH_BYTES, LOW_WATER_BYTES, READ_BYTES_PER_TURN, SHORT_READ_BYTES,
+    TIMERS_PER_TURN, WRITE_BYTES_PER_TURN,
 };
 use super::message::{CloseReason, Logged};
 use super::outbox::Outbox;
@@ -59,7 +59,7 @@ impl<S: Read + Write> Relay<S> {
                 self.make_ready(id);
                 break;
             }
-            let bytes_max = self.budget.read_bytes_max();
+            let bytes_max = self.read_bytes_max(id);
             let Some(slot) = self.slots.get_mut(id) else { break };
             match slot.connection.read(&mut self.receiver, bytes_max, self.now.tick) {
                 ReadEnd::Bytes(count) => {
@@ -82,6 +82,15 @@ impl<S: Read + Write> Relay<S> {
         self.touch(id);
     }
 
+    /// How many bytes to read at once: where there is room for nothing new, no more than what has begun needs.
+    fn read_bytes_max(&self, id: ConnectionId) -> usize {
+        if self.budget.has_small_room() {
+            return self.budget.read_bytes_max();
+        }
+        let missing_bytes = self.slots.get(id).and_then(|slot| slot.connection.inbound.missing_bytes());
+        missing_bytes.unwrap_or(SHORT_READ_BYTES)
+    }
+
     /// Hands on what was read while it is still in the cache, if it is much: about as much as was read, so that
     /// the peer's share of the turn stays bounded.
     fn flush_early(&mut self, id: ConnectionId, bytes_read: usize) {
@@ -89,8 +98,9 @@ impl<S: Read + Write> Relay<S> {
         if let Some(slot) = self.slots.get_mut(peer)
             && slot.connection.outbox().is_some_and(|outbox| outbox.backlog().bytes >= EARLY_FLUSH_BYTES)
         {
-            // A client in a session neither ends nor fails by a flush: the one at the end of the turn follows.
+            // What comes of it is seen to by the flush at the end of the turn.
             slot.connection.flush(&mut self.pool, bytes_read, self.now.tick);
+            self.touch(peer);
         }
         self.settle(peer);
     }

@@ -27,6 +27,7 @@ mod processor;
 mod bystanders;
 mod footprint;
 
+mod budget;
 mod connections;
 mod floods;
 mod fragments;

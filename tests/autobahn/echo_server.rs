@@ -7,8 +7,10 @@ use std::io;
 use std::net::Shutdown;
 
 use apptuner_relay::clock::Clock;
-use apptuner_relay::relay::connection::{Connection, FlushEnd};
+use apptuner_relay::relay::connection::{Connection, FlushEnd, Phase};
+use apptuner_relay::relay::limits::CLOSE_ANSWER_TIMEOUT;
 use apptuner_relay::relay::readiness::Readiness;
+use apptuner_relay::relay::time::Tick;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Token};
@@ -27,17 +29,23 @@ fn main() -> io::Result<()> {
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     println!("ws://{}/desktop/autobahn", listener.local_addr()?);
 
-    let mut server = Server { clock: Clock::start(), echo: Echo::default(), connections: Slab::new() };
+    let mut server = Server {
+        clock: Clock::start(),
+        echo: Echo::default(),
+        connections: Slab::new(),
+        closing: Vec::new(),
+    };
     let mut events = Events::with_capacity(64);
     loop {
-        poll.poll(&mut events, None)?;
+        poll.poll(&mut events, (!server.closing.is_empty()).then_some(CLOSE_ANSWER_TIMEOUT))?;
         for event in &events {
             if event.token() == LISTENER {
                 server.accept(&listener, poll.registry())?;
             } else {
-                server.serve(event);
+                server.note(event);
             }
         }
+        server.end_overdue();
     }
 }
 
@@ -45,6 +53,9 @@ struct Server {
     clock: Clock,
     echo: Echo,
     connections: Slab<Connection<TcpStream>>,
+    /// Those that have not answered a close, and since when: one sent by a client in the middle of a frame of its
+    /// own is a part of that frame.
+    closing: Vec<(usize, Tick)>,
 }
 
 impl Server {
@@ -64,7 +75,7 @@ impl Server {
     }
 
     /// An event may be meant for a connection that is gone: to the one in its place it is spurious.
-    fn serve(&mut self, event: &Event) {
+    fn note(&mut self, event: &Event) {
         let slot = event.token().0;
         let Some(connection) = self.connections.get_mut(slot) else { return };
         connection.note(Readiness {
@@ -73,13 +84,38 @@ impl Server {
             is_read_closed: event.is_read_closed(),
             is_failed: event.is_error() || event.is_write_closed(),
         });
-        match self.echo.serve(connection, self.clock.now().tick) {
-            FlushEnd::Idle | FlushEnd::More => {}
+        self.serve(slot);
+    }
+
+    fn serve(&mut self, slot: usize) {
+        let now = self.clock.now().tick;
+        let Some(connection) = self.connections.get_mut(slot) else { return };
+        match self.echo.serve(connection, now) {
+            FlushEnd::Idle | FlushEnd::More => {
+                let is_closing = matches!(connection.phase, Phase::Closing(_));
+                if is_closing && !self.closing.iter().any(|&(closing, _)| closing == slot) {
+                    self.closing.push((slot, now));
+                }
+            }
             FlushEnd::Shut => {
                 // A stream that cannot be shut down has failed, which an event will tell.
                 let _ = connection.stream.shutdown(Shutdown::Write);
             }
             FlushEnd::Gone => drop(self.connections.remove(slot)),
+        }
+    }
+
+    /// Ends those that do not answer a close in time.
+    fn end_overdue(&mut self) {
+        let now = self.clock.now().tick;
+        let overdue = self.closing.extract_if(.., |&mut (_, since)| now >= since.after(CLOSE_ANSWER_TIMEOUT));
+        for (slot, _) in overdue.collect::<Vec<_>>() {
+            if let Some(connection) = self.connections.get_mut(slot)
+                && let Phase::Closing(_) = connection.phase
+            {
+                connection.end(now);
+                self.serve(slot);
+            }
         }
     }
 }

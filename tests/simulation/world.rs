@@ -282,7 +282,6 @@ impl World {
         self.turns += 1;
         self.model.set_now(self.now);
         let could_be_held: Vec<bool> = told.iter().map(|&index| self.model.may_be_held(index)).collect();
-        let lacked_room = self.model.may_lack_small_room();
         self.relay.handle_turn(self.now);
         let events = journal::take();
         for event in &events {
@@ -293,12 +292,10 @@ impl World {
         self.perform_effects()?;
         self.model.end_turn()?;
         self.model.account(self.relay.buffered_bytes())?;
-        // Room may be short for part of a turn only.
-        let lacked_room = lacked_room || self.model.may_lack_small_room();
         for (&index, could_be_held) in told.iter().zip(could_be_held) {
-            let could_be_held = could_be_held || lacked_room;
             let is_served = events.iter().any(|event| is_read_of(event, index));
-            let is_excused = could_be_held || self.model.may_be_held(index) || self.model.is_gone(index);
+            let is_held = could_be_held || self.model.may_be_held(index);
+            let is_excused = is_held || self.model.may_lack_small_room() || self.model.is_gone(index);
             if !is_served && !is_excused {
                 return Err(format!("wire {index} was ready and is not served in the turn"));
             }

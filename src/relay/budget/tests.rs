@@ -48,7 +48,7 @@ fn large_messages_leave_an_eighth_to_small_ones_and_give_room_back_when_dropped(
 
 #[test]
 fn small_messages_take_at_most_half_and_what_they_have_large_ones_have_not() {
-    let mut budget = budget(SHARE);
+    let mut budget = budget(32 * MIB);
     budget.charge_small(0, u32::try_from(32 * MIB - SMALL_ROOM_BYTES_MIN).unwrap());
     assert!(budget.has_small_room());
     budget.charge_small(0, 1);
@@ -98,7 +98,7 @@ fn room_goes_first_to_the_message_that_began_first() {
 #[test]
 fn messages_in_fragments_cannot_lock_each_other_out() {
     let mut budget = budget(8 * MIB);
-    // The first may become 8 MiB, so of the half that is sure the others get what lies beyond that, and no more.
+    // The first may become 8 MiB, so of the half that small ones leave in any case the others get 24, and no more.
     let mut head = budget.try_reserve(fragment(1, MIB)).unwrap();
     let others = budget.try_reserve(fragment(2, 20 * MIB)).unwrap();
     assert!(budget.try_reserve(fragment(3, 5 * MIB)).is_none());
@@ -220,5 +220,17 @@ impl Message {
             Some(before) => before.add(room),
             None => self.room = Some(room),
         }
+    }
+}
+
+#[test]
+fn small_messages_leave_what_the_longest_message_needs_and_have_an_eighth_in_any_case() {
+    for (message_max, small_share) in [(MIB, 32), (32 * MIB, 32), (40 * MIB, 24), (SHARE, 8)] {
+        let mut budget = budget(message_max);
+        budget.charge_small(0, u32::try_from(small_share * MIB - SMALL_ROOM_BYTES_MIN).unwrap());
+        assert!(budget.has_small_room(), "{message_max}");
+        budget.charge_small(0, 1);
+        assert!(!budget.has_small_room(), "{message_max}");
+        assert!(budget.try_reserve(whole(1, message_max)).is_some());
     }
 }

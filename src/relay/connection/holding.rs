@@ -38,9 +38,11 @@ impl<S: Read + Write> Connection<S> {
             || self.pace.as_ref().is_some_and(|pace| now < pace.resumes_at())
     }
 
-    /// Whether something is to be read for which there may be no room.
+    /// Whether something is to be read for which there may be no room. What has begun is read to its end, for
+    /// which there is.
     pub fn is_starved(&self, budget: &Budget) -> bool {
-        let is_gated = matches!(self.phase, Phase::Head(_) | Phase::Open) && !self.inbound.is_in_frame();
+        let is_gated =
+            matches!(self.phase, Phase::Head(_) | Phase::Open) && self.inbound.missing_bytes().is_none();
         self.is_readable && is_gated && !budget.has_small_room()
     }
 

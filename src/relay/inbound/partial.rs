@@ -70,11 +70,11 @@ impl Partial {
         }
     }
 
-    /// Bytes of memory that are not room from the budget.
+    /// Bytes of memory that are not room from the budget, or will be before there is any.
     pub(super) fn small_bytes(&self) -> usize {
         let content = match &self.content {
-            Store::Small(bytes) => bytes.capacity(),
-            Store::Large(_) => 0,
+            Store::Small(_) if self.is_fragmented => SMALL_MESSAGE_BYTES_MAX,
+            Store::Small(_) | Store::Large(_) => 0,
         };
         content + self.check.as_ref().map_or(0, TextCheck::heap_bytes)
     }

@@ -134,13 +134,12 @@ impl Receiver {
         self.buffer.get_mut(range).unwrap_or_default()
     }
 
-    /// Takes the control frame of `frame_bytes` that the buffer begins with through tungstenite.
+    /// Takes the control frame that the buffer begins with through tungstenite.
     ///
     /// It sees a final binary frame, which it unmasks and hands out as it is: the context has no state that
     /// one connection could leave to the next.
     pub(super) fn take_control(&mut self, header: FrameHeader) -> Result<Bytes, Refused> {
-        let frame_bytes = header.header_bytes + usize::try_from(header.payload_bytes).unwrap_or(0);
-        let range = self.take(frame_bytes);
+        let range = self.take(header.frame_bytes());
         let frame = self.buffer.get_mut(range).unwrap_or_default();
         if let Some(first) = frame.first_mut() {
             *first = 0x82;

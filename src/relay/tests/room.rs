@@ -3,18 +3,23 @@
 use super::super::ids::ClientType::{Desktop, Mobile};
 use super::super::limits::{
     BUFFERED_BYTES_MIN, FRAGMENT_BYTES_MAX, SHORT_READ_BYTES, SMALL_ROOM_BYTES_MIN, Settings,
-    message_bytes_max,
 };
 use super::world::{Client, Received, World, frame, system, text, upgrade};
 
 const KIB: usize = 1024;
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// A budget of 1 MiB, of which large messages get 896 KiB. One may be longer here than an operator could allow, so that
-/// few clients make a shortage.
+/// A budget of 1 MiB, of which large messages get 896 KiB.
 fn narrow_world() -> World {
     let settings =
         Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: 896 * KIB, ..Settings::default() };
+    World::with(settings)
+}
+
+/// The same, where no message is longer than half of it, and small ones may have the other half.
+fn world_for_small_ones() -> World {
+    let settings =
+        Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: 512 * KIB, ..Settings::default() };
     World::with(settings)
 }
 
@@ -199,23 +204,20 @@ fn messages_in_many_fragments_do_not_lock_each_other_out() {
 
 #[test]
 fn what_is_kept_of_many_that_wait_does_not_lock_out_the_first_of_them() {
-    let message_max = message_bytes_max(BUFFERED_BYTES_MIN);
-    let settings =
-        Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: message_max, ..Settings::default() };
-    let mut world = World::with(settings);
+    let mut world = narrow_world();
     let (desktop, full) = world.pair("full");
     world.set_room(&full, 0);
     world.send(&desktop, &binary(500 * KIB));
     let (first, first_mobile) = world.pair("first");
-    world.send(&first, &binary(message_max));
+    world.send(&first, &binary(896 * KIB));
     assert_eq!(world.take(&first_mobile), []);
     let others: Vec<(Client, Client)> = (0..130).map(|index| world.pair(&index.to_string())).collect();
     for (desktop, _) in &others {
         world.send(desktop, &binary(20 * KIB));
     }
-    assert!(world.relay.counters().room_awaited > 100);
+    assert!(world.relay.counters().room_awaited > 20);
     world.set_room(&full, usize::MAX);
-    assert_eq!(world.take(&first_mobile), [received(message_max)]);
+    assert_eq!(world.take(&first_mobile), [received(896 * KIB)]);
     for (_, mobile) in &others {
         assert_eq!(world.take(mobile), [received(20 * KIB)]);
     }
@@ -224,7 +226,7 @@ fn what_is_kept_of_many_that_wait_does_not_lock_out_the_first_of_them() {
 
 #[test]
 fn receivers_that_do_not_read_leave_room_for_the_next_pair() {
-    let mut world = narrow_world();
+    let mut world = world_for_small_ones();
     let mut silent = Vec::new();
     for index in 0..25 {
         let (desktop, mobile) = world.pair(&index.to_string());
@@ -249,7 +251,11 @@ fn receivers_that_do_not_read_leave_room_for_the_next_pair() {
 
 #[test]
 fn clients_that_do_not_take_the_replies_to_what_they_send_leave_room_for_the_next_pair() {
-    let mut world = World::with(Settings { max_buffered: 16 * BUFFERED_BYTES_MIN, ..Settings::default() });
+    let mut world = World::with(Settings {
+        max_buffered: 16 * BUFFERED_BYTES_MIN,
+        max_message_size: BUFFERED_BYTES_MIN,
+        ..Settings::default()
+    });
     let mut silent = Vec::new();
     for index in 0..25 {
         let client = world.join(Desktop, &index.to_string());
@@ -270,7 +276,7 @@ fn clients_that_do_not_take_the_replies_to_what_they_send_leave_room_for_the_nex
 
 #[test]
 fn whoever_finds_no_room_for_small_messages_is_read_once_there_is_some() {
-    let mut world = narrow_world();
+    let mut world = world_for_small_ones();
     let mut silent = Vec::new();
     // One message each is let through however little room is left; in the end there is none.
     while world.relay.buffered_bytes() < BUFFERED_BYTES_MIN / 2 - SMALL_ROOM_BYTES_MIN {
@@ -296,7 +302,7 @@ fn whoever_finds_no_room_for_small_messages_is_read_once_there_is_some() {
 fn whoever_was_held_for_its_rate_and_then_finds_no_room_is_read_once_there_is_some() {
     let settings = Settings {
         max_buffered: BUFFERED_BYTES_MIN,
-        max_message_size: 896 * KIB,
+        max_message_size: 512 * KIB,
         max_message_rate: Some(1),
         ..Settings::default()
     };
@@ -360,7 +366,7 @@ fn clients_replaced_in_mid_message_are_charged_for_the_rest_of_their_fragment_be
 
 #[test]
 fn one_read_brings_no_more_replies_than_there_is_room_for() {
-    let mut world = narrow_world();
+    let mut world = world_for_small_ones();
     let client = world.join(Desktop, "a");
     world.set_room(&client, 0);
     // Each empty text, which is not JSON, is answered with an error message.
@@ -380,4 +386,30 @@ fn what_waits_moves_to_the_new_connection_with_its_room() {
     assert_eq!(world.take(&desktop), [system(r#""type":"mobile_connected""#)]);
     assert!(!world.is_gone(&new));
     world.expect_empty_in_the_end();
+}
+
+#[test]
+fn whoever_has_begun_a_small_message_may_end_it_when_there_is_room_for_no_other() {
+    let whole = frame(0x82, &vec![7; 16 * KIB]);
+    let fragments = [frame(0x02, &vec![7; 8 * KIB]), frame(0x80, &vec![7; 8 * KIB])].concat();
+    for (message, begun_bytes) in [(&whole, 100), (&whole, 16 * KIB), (&fragments, 8 * KIB + 8)] {
+        let mut world = world_for_small_ones();
+        let mut pairs = Vec::new();
+        // They are charged for what has begun, whole, so that it can end.
+        while world.relay.buffered_bytes() < BUFFERED_BYTES_MIN / 2 - SMALL_ROOM_BYTES_MIN {
+            let (desktop, mobile) = world.pair(&pairs.len().to_string());
+            world.send(&desktop, &message[..begun_bytes]);
+            pairs.push((desktop, mobile));
+        }
+        assert!(pairs.len() < 40, "{}", pairs.len());
+        let newcomer = world.connect();
+        world.send(&newcomer, b"GET /health HTTP/1.1\r\n");
+        assert!(world.unread(&newcomer) > 0, "there is no room for anything new");
+        for (desktop, mobile) in &pairs {
+            world.send(desktop, &message[begun_bytes..]);
+            assert_eq!(world.take(mobile), [received(16 * KIB)]);
+        }
+        assert_eq!(world.unread(&newcomer), 0);
+        world.expect_empty_in_the_end();
+    }
 }

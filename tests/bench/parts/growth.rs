@@ -6,6 +6,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use apptuner_relay::relay::budget::{Ask, Budget, Room};
 use apptuner_relay::relay::ids::{ClientType, ConnectionId, SessionId};
 use apptuner_relay::relay::session::{SessionKey, Sessions};
 use apptuner_relay::relay::time::Tick;
@@ -25,7 +26,10 @@ pub(crate) const PARTS: &[Part] = &[
     growing("session-begin-end-hot", |entries| session_begin_end(entries, Pick::Hot)),
     growing("session-among-empty", |entries| session_among_empty(entries, Pick::Any)),
     growing("session-among-empty-hot", |entries| session_among_empty(entries, Pick::Hot)),
-    // The memory budget goes here.
+    growing("budget", |entries| budget(entries, Pick::Any)),
+    growing("budget-hot", |entries| budget(entries, Pick::Hot)),
+    // The line itself is in order: this one is logarithmic in those that wait for room.
+    growing("budget-in-line", budget_in_line),
 ];
 
 const fn growing(name: &'static str, prepare: fn(usize) -> Operations) -> Part {
@@ -229,6 +233,61 @@ fn session_among_empty(entries: usize, pick: Pick) -> Operations {
             let (number, id, key) = world.pick();
             world.join(&id, ClientType::Desktop, number);
             world.leave(key, ClientType::Desktop, number);
+        }
+    })
+}
+
+/// A budget that so many messages of a page each fit in, with an eighth to spare.
+fn budget_for(entries: usize) -> Budget {
+    Budget::new(entries * PAGE_BYTES * 2, PAGE_BYTES)
+}
+
+const PAGE_BYTES: usize = 4096;
+
+fn page(order: u64) -> Ask {
+    Ask { order, bytes: PAGE_BYTES, is_fragmented: false }
+}
+
+/// So many messages hold room; one goes and another comes.
+fn budget(entries: usize, pick: Pick) -> Operations {
+    let mut budget = budget_for(entries);
+    let mut next = 0;
+    let mut reserve = move || {
+        next += 1;
+        budget.try_reserve(page(next))
+    };
+    let mut rooms: Vec<Option<Room>> = (0..entries).map(|_| reserve()).collect();
+    assert!(rooms.iter().all(Option::is_some), "there is room for all of them");
+    let mut random = Random::new();
+    Box::new(move |count| {
+        for _ in 0..count {
+            if let Some(place) = rooms.get_mut(pick.one_of(entries, &mut random)) {
+                *place = None;
+                *place = black_box(reserve());
+            }
+        }
+    })
+}
+
+/// So many messages wait for room; one gives up and another comes.
+fn budget_in_line(entries: usize) -> Operations {
+    let mut budget = budget_for(1);
+    let id = ConnectionId { slot: 0, generation: 0 };
+    let mut next = 0;
+    for _ in 0..entries {
+        budget.wait(id, page(next));
+        next += 1;
+    }
+    let mut random = Random::new();
+    let mut waiting: Vec<u64> = (0..next).collect();
+    Box::new(move |count| {
+        for _ in 0..count {
+            if let Some(order) = waiting.get_mut(random.below(entries)) {
+                budget.forget(*order);
+                *order = next;
+                budget.wait(id, page(next));
+                next += 1;
+            }
         }
     })
 }

@@ -253,9 +253,16 @@ impl Model {
         self.settings.max_buffered - self.settings.max_buffered / SMALL_SHARE
     }
 
-    /// What small things never take, of which too much may be kept of those that wait in line.
-    const fn sure_share(&self) -> usize {
-        self.settings.max_buffered - self.settings.max_buffered / 2
+    /// What small messages may take: half, but nothing that the longest message needs.
+    fn small_share(&self) -> usize {
+        let max = self.settings.max_buffered;
+        let beside_the_longest = max.saturating_sub(room_of_frame(self.settings.max_message_size));
+        beside_the_longest.clamp(max / SMALL_SHARE, max / 2)
+    }
+
+    /// What they never take.
+    fn sure_share(&self) -> usize {
+        self.settings.max_buffered - self.small_share()
     }
 
     /// Whether a message in fragments may certainly be given so much: whichever of those that have some is the
@@ -288,7 +295,7 @@ impl Model {
             small.ok_or_else(|| format!("{buffered} bytes on the account, {large} in large messages"))?;
         let least: usize = self.conns.iter().map(Conn::small_bytes_min).sum();
         expect(small >= least, || format!("{small} bytes in small messages, where {least} wait"))?;
-        self.small_room = (max / 2).saturating_sub(small).min(max.saturating_sub(buffered));
+        self.small_room = self.small_share().saturating_sub(small).min(max.saturating_sub(buffered));
         self.turns_without_small_room += u64::from(self.lacks_small_room());
         self.note_queue_limit();
         self.expect_line_moves(small)
@@ -337,16 +344,16 @@ impl Model {
     /// Whether there may have been none for a moment within this turn, before what waits was written.
     pub fn may_lack_small_room(&self) -> bool {
         let small = SPARE_BUFFERS_BYTES_MAX + self.conns.iter().map(Conn::small_bytes_max).sum::<usize>();
-        let room = (self.settings.max_buffered / 2).min(self.settings.max_buffered - self.large_bytes());
+        let room = self.small_share().min(self.settings.max_buffered - self.large_bytes());
         room.saturating_sub(small) < SMALL_ROOM_BYTES_MIN
     }
 
-    /// How many bytes of small messages may wait for one client: eight times the high-water mark, or half of the
-    /// budget, while nothing of that half is used; and by the cube of what is left of it.
+    /// How many bytes of small messages may wait for one client: eight times the high-water mark, or their whole
+    /// share, while nothing of it is used; and by the cube of what is left of it.
     fn note_queue_limit(&mut self) {
-        let half = self.settings.max_buffered / 2;
-        let left = (self.small_room * 256 / half).pow(3);
-        let limit = (half.min(8 * HIGH_WATER_BYTES) * left) >> 24;
+        let share = self.small_share();
+        let left = (self.small_room * 256 / share).pow(3);
+        let limit = (share.min(8 * HIGH_WATER_BYTES) * left) >> 24;
         for conn in &mut self.conns {
             conn.queue_limit = conn.queue_limit.min(limit);
         }
