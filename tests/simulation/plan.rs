@@ -325,7 +325,9 @@ fn step(random: &mut Random, scope: &Scope, weights: &[u32; 13]) -> Step {
         7 => Step::Vanish { actor },
         8 => Step::StaleEvents,
         9 => Step::Exhaust,
-        10 if (scope.is_slow || scope.is_crowded) && random.per_mille(700) => {
+        10 if (scope.is_slow || scope.is_crowded)
+            && random.per_mille(if scope.is_slow { 700 } else { 500 }) =>
+        {
             Step::Wait { millis: random.between(1, 1_500) }
         }
         10 => Step::Wait { millis: span(random) },
@@ -413,7 +415,8 @@ fn speech(random: &mut Random, scope: &Scope) -> Say {
     if scope.is_crowded && random.per_mille(700) {
         let bytes = random.pick(&[17_000, 100_000, 300_000, scope.size_max]).min(scope.size_max);
         return match random.below(9) {
-            0 => Say::Part { bytes, sent_per_mille: random.below(1000) },
+            // Often little more than the header.
+            0 => Say::Part { bytes, sent_per_mille: random.pick(&[3, 30, 100, 500, 990]) },
             1 => Say::Part { bytes: 16_000, sent_per_mille: 900 },
             2 | 3 => Say::Burst { messages: 1 + random.below(8), bytes: 16_000 },
             4 | 5 => {
