@@ -39,7 +39,8 @@ impl Payload {
         Self { blocks: Vec::new(), len: 0, room: Room::unlimited(0) }
     }
 
-    /// Adds memory to a message in fragments: its rooms together are [`room_of_fragments`] of its length.
+    /// Adds memory to a message in fragments: its rooms together are
+    /// [`room_of_fragments`](super::budget::room_of_fragments) of its length.
     pub fn grow(&mut self, room: Room) -> io::Result<()> {
         self.room.add(room);
         while self.capacity() < self.room.bytes() {

@@ -217,6 +217,12 @@ impl Client {
                 self.held_back = later.to_vec();
                 self.add_frame(0x82, payload.len(), message(2, &payload));
             }
+            Say::PartOfMany { bytes, fragments, sent_per_mille } => {
+                let before = self.outgoing.len();
+                self.message(2, &binary(id, bytes), fragments, false);
+                let said = self.outgoing.len() - before;
+                self.held_back = self.outgoing.split_off(before + said * sent_per_mille / 1000).into();
+            }
         }
     }
 

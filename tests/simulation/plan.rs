@@ -160,6 +160,12 @@ pub enum Say {
         bytes: usize,
         sent_per_mille: usize,
     },
+    /// The same of a message in fragments.
+    PartOfMany {
+        bytes: usize,
+        fragments: usize,
+        sent_per_mille: usize,
+    },
 }
 
 /// What most of a run is about.
@@ -241,7 +247,10 @@ impl Plan {
         if scope.is_crowded && random.per_mille(700) {
             let bytes = scope.size_max - random.below(scope.size_max / 8);
             let say = Step::Say { actor: 0, what: Say::Binary { bytes, fragments: 1, pings_between: false } };
-            steps.splice(CROWD..CROWD, [Step::Read { actor: 1, reading: Reading::Never }, say]);
+            // One that takes a little now and then is not cut off.
+            let little = Reading::Slow { bytes: 1, every_millis: 59_000 };
+            let reading = random.pick(&[Reading::Never, little]);
+            steps.splice(CROWD..CROWD, [Step::Read { actor: 1, reading }, say]);
         }
         Self {
             settings,
@@ -283,7 +292,7 @@ fn settings(random: &mut Random, theme: &Theme) -> Settings {
     Settings {
         max_connections: random.per_mille(60).then(|| connections_max + random.below(6)),
         max_message_size: if theme.is_crowded {
-            random.pick(&[300_000, size_max, size_max])
+            random.pick(&[300_000, size_max, size_max / 2, size_max / 2])
         } else {
             random.pick(&[if theme.is_slow { size_max } else { 1_000 }, 70_000, size_max])
         },
@@ -316,7 +325,9 @@ fn step(random: &mut Random, scope: &Scope, weights: &[u32; 13]) -> Step {
         7 => Step::Vanish { actor },
         8 => Step::StaleEvents,
         9 => Step::Exhaust,
-        10 if (scope.is_slow || scope.is_crowded) && random.per_mille(700) => {
+        10 if (scope.is_slow || scope.is_crowded)
+            && random.per_mille(if scope.is_slow { 700 } else { 500 }) =>
+        {
             Step::Wait { millis: random.between(1, 1_500) }
         }
         10 => Step::Wait { millis: span(random) },
@@ -403,11 +414,15 @@ fn speech(random: &mut Random, scope: &Scope) -> Say {
     let pings_between = random.per_mille(300);
     if scope.is_crowded && random.per_mille(700) {
         let bytes = random.pick(&[17_000, 100_000, 300_000, scope.size_max]).min(scope.size_max);
-        return match random.below(8) {
-            0 => Say::Part { bytes, sent_per_mille: random.below(1000) },
+        return match random.below(9) {
+            // Often little more than the header.
+            0 => Say::Part { bytes, sent_per_mille: random.pick(&[3, 30, 100, 500, 990]) },
             1 => Say::Part { bytes: 16_000, sent_per_mille: 900 },
             2 | 3 => Say::Burst { messages: 1 + random.below(8), bytes: 16_000 },
-            4 => Say::Burst { messages: 100 + random.below(1_000), bytes: random.pick(&[1, 1, 100, 1_000]) },
+            4 | 5 => {
+                Say::PartOfMany { bytes, fragments: 2 + random.below(6), sent_per_mille: random.below(1000) }
+            }
+            6 => Say::Burst { messages: 100 + random.below(1_000), bytes: random.pick(&[1, 1, 100, 1_000]) },
             _ => Say::Binary { bytes, fragments: 1 + random.below(12), pings_between },
         };
     }

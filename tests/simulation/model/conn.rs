@@ -84,6 +84,8 @@ pub(super) struct Conn {
     pub is_readable: bool,
     /// The message that has begun and is not one small frame.
     pub(super) message: Option<Message>,
+    /// Room of a message in fragments that it gave up in this turn: others may have left room for it until now.
+    pub(super) abandoned_room: Option<usize>,
     /// The frame at hand has the room that it needs.
     pub(super) is_frame_begun: bool,
     /// The room that it waits for.
@@ -162,6 +164,7 @@ impl Conn {
             read: 0,
             is_readable: false,
             message: None,
+            abandoned_room: None,
             is_frame_begun: false,
             awaiting: None,
             is_resuming: false,

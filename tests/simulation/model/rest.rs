@@ -66,6 +66,7 @@ impl Model {
         }
         self.expect_none_gone_waits()?;
         for (wire, conn) in self.conns.iter_mut().enumerate() {
+            conn.abandoned_room = None;
             let (read, written) =
                 (std::mem::take(&mut conn.turn_read), std::mem::take(&mut conn.turn_written));
             expect(read <= TURN_READ_MAX && written <= TURN_WRITTEN_MAX, || {

@@ -15,7 +15,7 @@ use super::{Check, Model, expect};
 
 /// The shortest frame that is answered: an empty text, its header and mask.
 const ANSWERED_BYTES_MIN: usize = 6;
-/// The longest answer to a frame: an error message. Its sentence is shorter than that.
+/// The longest answer to a frame so short: an error message, of some 130 bytes.
 const ANSWER_BYTES_MAX: usize = 160;
 /// What one short read may bring: an answer to each of the frames in it. Nobody is read once there is not room
 /// for one small message and such a read; what it brings beyond that is over the budget.
@@ -94,6 +94,7 @@ impl Conn {
 
     /// Nothing that it was about to send is wanted any more.
     pub(super) fn abandon(&mut self) {
+        self.abandoned_room = self.fragments_room().or(self.abandoned_room);
         self.message = None;
         self.is_frame_begun = false;
         self.awaiting = None;
@@ -267,7 +268,7 @@ impl Model {
     /// Whether a message in fragments may certainly be given so much: whichever of those that have some is the
     /// one that must be able to finish, the longest message still fits beside the others.
     fn is_safe(&self, need: usize) -> bool {
-        let rooms = self.conns.iter().filter_map(Conn::fragments_room);
+        let rooms = self.conns.iter().filter_map(|conn| conn.fragments_room().or(conn.abandoned_room));
         let Some(least) = rooms.clone().min() else { return true };
         rooms.sum::<usize>() - least + need + room_of_frame(self.settings.max_message_size)
             <= self.sure_share()
