@@ -283,18 +283,19 @@ impl<S: Read + Write> Relay<S> {
         self.schedule(deadline, timer).map(|key| (deadline, key))
     }
 
-    /// Flushes each touched connection once. Those that a flush touches are flushed too, those
-    /// that used up their share come first in the next turn.
+    /// Flushes each touched connection once. Those that used up their share go on in the next turn, and so do those
+    /// that a flush touches: two that hold each other would take turns within this one.
     fn flush_touched(&mut self) {
         let mut left_over = Vec::new();
-        let mut index = 0;
-        while let Some(&id) = self.touched.get(index) {
-            index += 1;
-            if self.flush(id) {
+        let touched = self.touched.len();
+        for index in 0..touched {
+            if let Some(&id) = self.touched.get(index)
+                && self.flush(id)
+            {
                 left_over.push(id);
             }
         }
-        self.touched.clear();
+        self.touched.drain(..touched);
         for id in left_over {
             self.touch(id);
         }

@@ -3,6 +3,7 @@
 use super::super::ids::ClientType::{Desktop, Mobile};
 use super::super::limits::{
     HIGH_WATER_BYTES, LINGER_BYTES_MAX, NOTICES_WAITING_MAX, OVERFULL_BYTES, READ_BYTES_PER_TURN, Settings,
+    WRITE_BYTES_PER_TURN,
 };
 use super::super::readiness::Readiness;
 use super::world::{Client, Received, World, frame, system, text, upgrade};
@@ -329,4 +330,25 @@ fn a_client_that_goes_on_sending_after_its_answer_is_dropped_at_256_mib() {
     assert!(!world.is_gone(&client));
     world.send(&client, &[0]);
     assert!(world.is_gone(&client));
+}
+
+#[test]
+fn two_that_hold_each_other_are_handed_no_more_than_their_share_in_a_turn() {
+    let mut world = World::quiet();
+    let (desktop, mobile) = world.pair("a");
+    for client in [&desktop, &mobile] {
+        world.set_room(client, 0);
+    }
+    for _ in 0..3 {
+        for client in [&desktop, &mobile] {
+            world.send(client, &frame(0x82, &vec![7; 8 << 20]));
+        }
+    }
+    let before = world.relay.backlog(mobile.id).unwrap().bytes;
+    for client in [&desktop, &mobile] {
+        world.open_room(client, usize::MAX);
+    }
+    world.turn();
+    let handed = before - world.relay.backlog(mobile.id).unwrap().bytes;
+    assert!(handed <= 3 * WRITE_BYTES_PER_TURN, "{handed}");
 }

@@ -183,6 +183,12 @@ impl World {
         self.run_until_idle();
     }
 
+    /// The same, but the relay has not worked since.
+    pub(super) fn open_room(&mut self, client: &Client, room: usize) {
+        client.wire.borrow_mut().room = room;
+        self.relay.handle_readiness(client.id, Readiness::WRITABLE);
+    }
+
     /// The same, but no event tells the relay.
     #[expect(clippy::unused_self, reason = "a client's view of the world")]
     pub(super) fn set_room_silently(&self, client: &Client, room: usize) {
