@@ -19,6 +19,7 @@ const RELAY_ORDER: &[&str] = &[
     "json",
     "message",
     "pace",
+    "buffer",
     "budget",
     "payload",
     "outbox",

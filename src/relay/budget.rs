@@ -20,8 +20,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::ids::ConnectionId;
 use super::limits::{
-    BLOCK_BYTES, HIGH_WATER_BYTES, PAGE_BYTES, RECEIVE_BUFFER_BYTES, REPLIES_PER_BYTE_MAX, SHORT_READ_BYTES,
-    SMALL_ROOM_BYTES_MIN, SMALL_SHARE, SPARE_BLOCK_BYTES,
+    BLOCK_BYTES, HIGH_WATER_BYTES, LEAST_READ_BYTES, PAGE_BYTES, RECEIVE_BUFFER_BYTES, REPLIES_PER_BYTE_MAX,
+    SHORT_READ_BYTES, SMALL_ROOM_BYTES_MIN, SMALL_SHARE, SPARE_BLOCK_BYTES,
 };
 
 /// When a message began, among all.
@@ -49,6 +49,15 @@ impl Room {
     #[must_use]
     pub const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Gives back all but `bytes`.
+    pub fn shrink_to(&mut self, bytes: usize) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.bytes -= less;
+        if let Some(account) = &self.account {
+            account.fetch_sub(less, Ordering::Relaxed);
+        }
     }
 
     /// Adds room from the same budget.
@@ -79,6 +88,9 @@ pub struct Ask {
     pub is_fragmented: bool,
 }
 
+/// Those that wait for room, in the order in which their messages began.
+type Line = BTreeMap<Order, (ConnectionId, Ask)>;
+
 /// The account of one relay.
 #[derive(Debug)]
 pub struct Budget {
@@ -86,14 +98,15 @@ pub struct Budget {
     large: Account,
     small_bytes: usize,
     small_bytes_max: usize,
+    check_bytes: usize,
     /// The longest message that fragments may amount to, as room.
     fragments_bytes_max: usize,
     /// Room of each message whose fragments have not all come.
     fragmented: BTreeMap<Order, usize>,
     fragmented_bytes: usize,
     head: Option<Order>,
-    waiting_whole: BTreeMap<Order, (ConnectionId, Ask)>,
-    waiting_fragmented: BTreeMap<Order, (ConnectionId, Ask)>,
+    waiting_whole: Line,
+    waiting_fragmented: Line,
 }
 
 /// The room in bytes that a message of `bytes` takes if it comes in one frame.
@@ -118,6 +131,7 @@ impl Budget {
             bytes_max,
             large: Account::default(),
             small_bytes: 0,
+            check_bytes: 0,
             small_bytes_max: small_bytes_max.clamp(bytes_max / SMALL_SHARE, bytes_max / 2),
             fragments_bytes_max,
             fragmented: BTreeMap::new(),
@@ -128,14 +142,19 @@ impl Budget {
         }
     }
 
-    /// Bytes on both accounts.
+    /// Bytes on the account.
     #[must_use]
     pub fn used_bytes(&self) -> usize {
-        self.large_bytes() + self.small_bytes
+        self.large_bytes() + self.check_bytes + self.small_bytes
     }
 
     fn large_bytes(&self) -> usize {
         self.large.load(Ordering::Relaxed)
+    }
+
+    /// What large messages may take together.
+    const fn large_share(&self) -> usize {
+        self.bytes_max - self.bytes_max / SMALL_SHARE
     }
 
     /// Takes room at once if there is some and nobody is before `ask`. Logarithmic in the number of those
@@ -148,8 +167,11 @@ impl Budget {
 
     /// Puts `ask` in line for [`poll_granted`](Self::poll_granted).
     pub fn wait(&mut self, id: ConnectionId, ask: Ask) {
-        let waiting = if ask.is_fragmented { &mut self.waiting_fragmented } else { &mut self.waiting_whole };
-        waiting.insert(ask.order, (id, ask));
+        self.line_of(ask).insert(ask.order, (id, ask));
+    }
+
+    const fn line_of(&mut self, ask: Ask) -> &mut Line {
+        if ask.is_fragmented { &mut self.waiting_fragmented } else { &mut self.waiting_whole }
     }
 
     /// Takes an ask out of the line; nothing happens if it is not in it.
@@ -162,8 +184,7 @@ impl Budget {
     /// that wait.
     pub fn poll_granted(&mut self) -> Option<(ConnectionId, Ask, Room)> {
         let ask = self.next_in_line().filter(|ask| self.fits(ask.bytes))?;
-        let waiting = if ask.is_fragmented { &mut self.waiting_fragmented } else { &mut self.waiting_whole };
-        let (id, ask) = waiting.remove(&ask.order)?;
+        let (id, ask) = self.line_of(ask).remove(&ask.order)?;
         Some((id, ask, self.reserve(ask)))
     }
 
@@ -201,7 +222,7 @@ impl Budget {
 
     fn fits(&self, bytes: usize) -> bool {
         let kept = self.small_bytes.max(self.bytes_max / SMALL_SHARE);
-        self.large_bytes().saturating_add(kept).saturating_add(bytes) <= self.bytes_max
+        (self.large_bytes() + self.check_bytes).saturating_add(kept).saturating_add(bytes) <= self.bytes_max
     }
 
     /// Whether the head can still become as long as any message, once this is granted and all messages that
@@ -240,6 +261,12 @@ impl Budget {
         self.small_bytes = self.small_bytes + after as usize - before as usize;
     }
 
+    /// Notes that the checks of texts take `after` where they took `before`: the nesting of large ones, of which
+    /// nobody has asked for the room. Together they take less than an eighth.
+    pub fn charge_checks(&mut self, before: usize, after: usize) {
+        self.check_bytes = self.check_bytes + after - before;
+    }
+
     /// What small messages may still take.
     fn small_room(&self) -> usize {
         let free = self.bytes_max.saturating_sub(self.used_bytes());
@@ -257,22 +284,20 @@ impl Budget {
     /// read, rather than a hundred, until nobody finds any.
     #[must_use]
     pub fn small_queue_bytes_max(&self) -> usize {
-        let free_of_256 = self.small_room().saturating_mul(256) / self.small_bytes_max.max(1);
+        let free_of_256 = self.small_room() as u64 * 256 / self.small_bytes_max.max(1) as u64;
         // 8 is the cube of 2: at half of the room it is the mark.
-        let at_most = self.small_bytes_max.min(8 * HIGH_WATER_BYTES);
-        at_most.saturating_mul(free_of_256.pow(3)) >> 24
+        let at_most = self.small_bytes_max.min(8 * HIGH_WATER_BYTES) as u64;
+        // No more than `at_most`, which was no more than fits.
+        usize::try_from((at_most * free_of_256.pow(3)) >> 24).unwrap_or(usize::MAX)
     }
 
     /// How many bytes to read at once from a client between two messages: few if they may have to wait for
     /// room, or may bring more in replies than may wait for one client.
     #[must_use]
     pub fn read_bytes_max(&self) -> usize {
-        if self.is_awaited() || !self.fits(BLOCK_BYTES) {
-            SHORT_READ_BYTES
-        } else {
-            (self.small_queue_bytes_max() / REPLIES_PER_BYTE_MAX)
-                .clamp(SHORT_READ_BYTES, RECEIVE_BUFFER_BYTES)
-        }
+        let is_short = self.is_awaited() || !self.fits(BLOCK_BYTES);
+        let most = if is_short { SHORT_READ_BYTES } else { RECEIVE_BUFFER_BYTES };
+        (self.small_queue_bytes_max() / REPLIES_PER_BYTE_MAX).clamp(LEAST_READ_BYTES, most)
     }
 
     /// Whether anybody is in line.
@@ -294,8 +319,7 @@ impl Budget {
         assert_eq!(self.fragmented_bytes, self.fragmented.values().sum::<usize>(), "room of fragments");
         assert_eq!(self.head.is_some(), !self.fragmented.is_empty(), "one of the fragmented is the head");
         let of_head = self.head.map_or(0, |head| self.fragmented.get(&head).copied().unwrap_or_default());
-        let large_share = self.bytes_max - self.bytes_max / SMALL_SHARE;
-        assert!(self.large_bytes() <= large_share, "large messages leave the small ones their share");
+        assert!(self.large_bytes() <= self.large_share(), "large messages leave the small ones their share");
         let of_others = self.fragmented_bytes - of_head;
         let sure_share = self.bytes_max - self.small_bytes_max;
         let is_safe = of_others == 0 || of_others + self.fragments_bytes_max <= sure_share;

@@ -11,6 +11,7 @@
 //! connection between two messages keeps nothing. Headers are checked first, so that a frame is refused at its
 //! header.
 
+mod incoming;
 mod partial;
 mod receiver;
 #[cfg(test)]
@@ -19,114 +20,21 @@ mod tests;
 use std::io::{self, Read};
 use std::ops::Range;
 
-use tungstenite::Bytes;
-
 use super::budget::{Ask, Order, Room};
+use super::buffer::Buffer;
 use super::frame::{FrameHeader, Opcode, parse_header};
-use super::json::{InvalidJson, TextError, check_text, check_text_and_type};
+use super::json::{check_text, check_text_and_type};
 use super::limits::{FRAME_HEADER_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 use super::message::{ClientError, CloseReason, answer_to_close};
-use super::payload::{Payload, SpareBlocks};
+use super::payload::SpareBlocks;
 use super::time::Tick;
 
+pub use incoming::{Content, Incoming, MessageType, Refused, Rules};
 use partial::Partial;
 pub use receiver::Receiver;
 
 /// Set in the first byte of a control frame (RFC 6455, section 5.5).
 const CONTROL_BIT: u8 = 0x08;
-
-/// The top-level `type` of a text message.
-pub type MessageType = Box<str>;
-
-/// Something whole that a client sent, or something that it is about to send.
-#[derive(Debug)]
-pub enum Incoming {
-    /// A text message, which is UTF-8: its `type`, if that was asked for and it has one, or why it is not JSON.
-    Text(Content, Result<Option<MessageType>, InvalidJson>),
-    /// A binary message.
-    Binary(Content),
-    /// A ping, to be answered with the same payload.
-    Ping(Bytes),
-    /// A pong; all it tells is that the client lives.
-    Pong,
-    /// A close frame. Nothing may follow it.
-    Close {
-        /// Its code; 1005 if it carried none (RFC 6455, section 7.1.5).
-        code: u16,
-        /// What it is answered with.
-        answer: CloseReason,
-    },
-    /// A frame that needs room first: [`Inbound::give_room`], now, or once there is some.
-    Announced(Ask),
-}
-
-impl Incoming {
-    fn text(content: Content, checked: Result<Option<MessageType>, TextError>) -> Result<Self, Refused> {
-        match checked {
-            Ok(message_type) => Ok(Self::Text(content, Ok(message_type))),
-            Err(TextError::InvalidJson(error)) => Ok(Self::Text(content, Err(error))),
-            Err(TextError::NotUtf8) => Err(CloseReason::NotUtf8.into()),
-        }
-    }
-}
-
-/// Where the payload of a message is.
-#[derive(Debug)]
-pub enum Content {
-    /// In the receive buffer: [`Receiver::range`].
-    Received(Range<usize>),
-    /// Small, and joined from fragments.
-    Joined(Vec<u8>),
-    /// In memory of its own.
-    Large(Payload),
-}
-
-impl Content {
-    /// Length in bytes.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        match self {
-            Self::Received(range) => range.len(),
-            Self::Joined(bytes) => bytes.len(),
-            Self::Large(payload) => payload.len(),
-        }
-    }
-
-    /// Whether the message has no byte.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// What is asked of a client's messages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rules {
-    /// The longest message, in bytes.
-    pub size_max: usize,
-    /// Whether anybody will look at the `type` of a text.
-    pub wants_type: bool,
-    /// Data frames are thrown away as they come, whatever their size; only control frames are handed out.
-    pub discard: bool,
-}
-
-/// What a client sent is refused: the connection ends.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// What goes into the close frame.
-    pub reason: CloseReason,
-    /// What the client is told before it.
-    pub error: Option<ClientError>,
-    /// Whether frames can still be told apart in what follows, and the client's close be heard.
-    pub is_framing_intact: bool,
-}
-
-impl From<CloseReason> for Refused {
-    fn from(reason: CloseReason) -> Self {
-        let is_framing_intact = !matches!(reason, CloseReason::Protocol(_));
-        Self { reason, error: None, is_framing_intact }
-    }
-}
 
 /// One connection's side of reading: at rest it is a null pointer.
 #[derive(Debug, Default)]
@@ -144,7 +52,7 @@ struct Unfinished {
     /// Some of it came in the current read.
     has_moved: bool,
     /// The raw start of a frame, or a frame that waits for room and what came behind it.
-    kept: Vec<u8>,
+    kept: Buffer,
     /// What is kept can be gone on with, without a read.
     is_resumable: bool,
     /// A fragmented message is open: a continuation must come next.
@@ -199,10 +107,18 @@ impl Inbound {
     #[must_use]
     pub fn small_bytes(&self) -> usize {
         let Some(unfinished) = &self.unfinished else { return 0 };
-        let is_small = unfinished.kept_frame_bytes <= SMALL_MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX;
-        let frame_bytes = if is_small { unfinished.kept_frame_bytes } else { 0 };
-        unfinished.kept.capacity().max(frame_bytes)
+        size_of::<Unfinished>()
+            + unfinished.kept.capacity()
             + unfinished.message.as_ref().map_or(0, Partial::small_bytes)
+    }
+
+    /// Bytes of memory that the check of a text takes beyond that; see [`Budget::charge_checks`].
+    ///
+    /// [`Budget::charge_checks`]: super::budget::Budget::charge_checks
+    #[must_use]
+    pub fn check_bytes(&self) -> usize {
+        let message = self.unfinished.as_ref().and_then(|unfinished| unfinished.message.as_ref());
+        message.map_or(0, Partial::check_bytes)
     }
 
     /// How many bytes to read for what has begun, and no further: to the end of the frame, or of its header.
@@ -238,7 +154,7 @@ impl Inbound {
         receiver.clear();
         if let Some(unfinished) = self.unfinished.as_mut().filter(|unfinished| unfinished.is_resumable) {
             unfinished.is_resumable = false;
-            receiver.load(&std::mem::take(&mut unfinished.kept));
+            receiver.load(std::mem::take(&mut unfinished.kept).as_slice());
         }
     }
 
@@ -273,9 +189,9 @@ impl Inbound {
             unfinished.has_moved = true;
             return Ok((count, may_have_more));
         }
-        let result = receiver.read_behind(&unfinished.kept, stream, bytes_max);
+        let result = receiver.read_behind(unfinished.kept.as_slice(), stream, bytes_max);
         if result.is_ok() {
-            unfinished.kept.clear();
+            unfinished.kept.drain_front(unfinished.kept.len());
         }
         result
     }
@@ -345,13 +261,15 @@ impl Inbound {
             let frame_bytes = header.map_or(0, FrameHeader::frame_bytes);
             let unfinished = self.begin_unfinished();
             unfinished.has_moved |= is_data;
-            unfinished.kept.clear();
-            unfinished.kept.reserve_exact(rest.len());
-            unfinished.kept.extend_from_slice(rest);
+            unfinished.kept.drain_front(unfinished.kept.len());
+            if is_small_frame(frame_bytes) {
+                unfinished.kept.reserve_kept(frame_bytes);
+            }
+            unfinished.kept.append_kept(rest);
             unfinished.kept_frame_bytes = frame_bytes;
             receiver.clear();
         } else if let Some(unfinished) = &mut self.unfinished {
-            unfinished.kept = Vec::new();
+            unfinished.kept = Buffer::default();
             unfinished.kept_frame_bytes = 0;
         }
         if self.unfinished.as_ref().is_some_and(|unfinished| unfinished.is_over()) {
@@ -451,6 +369,11 @@ impl Inbound {
             Opcode::Pong | Opcode::Text | Opcode::Binary | Opcode::Continuation => Ok(Some(Incoming::Pong)),
         }
     }
+}
+
+/// Whether a frame of so many bytes, its header included, is kept until it is whole.
+const fn is_small_frame(frame_bytes: usize) -> bool {
+    frame_bytes <= SMALL_MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX
 }
 
 /// Checks a message that stands whole in the receive buffer, unmasked.

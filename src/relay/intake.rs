@@ -213,7 +213,7 @@ impl<S: Read + Write> Relay<S> {
         let outbox = slot.connection.outbox_mut(&mut self.pool);
         match content {
             Content::Received(range) => outbox.push_small(&mut self.pool, opcode, self.receiver.range(range)),
-            Content::Joined(bytes) => outbox.push_small(&mut self.pool, opcode, &bytes),
+            Content::Joined(bytes) => outbox.push_small(&mut self.pool, opcode, bytes.as_slice()),
             Content::Large(payload) => outbox.push_large(opcode, payload),
         }
         self.touch(peer);

@@ -58,6 +58,8 @@ pub const SMALL_SHARE: usize = 8;
 pub const SMALL_ROOM_BYTES_MIN: usize = SMALL_MESSAGE_BYTES_MAX + 2 * SHORT_READ_BYTES;
 /// What a read may bring in replies for each of its bytes: an error message of 130 for an empty text of six.
 pub const REPLIES_PER_BYTE_MAX: usize = 24;
+/// However little room is left, so much is read at once.
+pub const LEAST_READ_BYTES: usize = 256;
 /// The smallest budget: its [share](SMALL_SHARE) for small messages is two reads.
 pub const BUFFERED_BYTES_MIN: usize = MIB;
 
@@ -81,12 +83,13 @@ pub const NOTICES_WAITING_MAX: usize = 1000;
 pub const RUN_BYTES_MAX: usize = 64 * KIB;
 /// Memory kept in spare buffers between turns: one turn's small messages.
 pub const SPARE_BUFFERS_BYTES_MAX: usize = 512 * KIB;
-/// What a buffer for small messages grows by at most once its client blocks, so that it holds little more
-/// than what waits in it.
-pub const RUN_GROWTH_BYTES_MAX: usize = 4 * KIB;
+/// More bytes than these, if they may stay for long, stand in pages of their own.
+pub const HEAP_BUFFER_BYTES_MAX: usize = 2 * KIB;
 /// Once so much waits for a client it is flushed before more is read from its peer, while the bytes are
 /// still in the cache.
 pub const EARLY_FLUSH_BYTES: usize = 64 * KIB;
+/// Places in the queue of a spare outbox: what held more is given back.
+pub const QUEUE_CAPACITY_KEPT: usize = 64;
 /// Spare outboxes kept between turns.
 pub const SPARE_OUTBOXES_MAX: usize = 128;
 /// Pieces of memory given to one vectored write: a header and a payload for each of 32 fragments.

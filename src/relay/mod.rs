@@ -9,7 +9,8 @@
 //! | [`frame`], [`handshake`], [`message`] | RFC 6455 headers, the HTTP head, messages: bytes in, values out |
 //! | [`json`] | whether a text is UTF-8 and JSON, and its `type` |
 //! | `pace` | rate limits |
-//! | [`budget`], [`payload`] | the account of all memory for messages, and the memory of a large one |
+//! | [`budget`] | the account of all memory for messages |
+//! | [`buffer`], [`payload`] | the memory of small ones, and of a large one |
 //! | [`outbox`], [`inbound`] | what waits for one client, and what has come from it |
 //! | [`session`] | who is whose peer |
 //! | [`effect`], [`counters`] | what the relay asks of its host, and what it tells |
@@ -21,6 +22,7 @@
 //! off with what can be written at once, and *removes* the connection.
 
 pub mod budget;
+pub mod buffer;
 pub mod connection;
 pub mod counters;
 pub mod effect;

@@ -14,10 +14,11 @@ mod tests;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 
+use super::buffer::Buffer;
 use super::frame::{Opcode, ServerHeader};
 use super::limits::{
-    HIGH_WATER_BYTES, LOW_WATER_BYTES, NOTICES_WAITING_MAX, OVERFULL_BYTES, RUN_BYTES_MAX,
-    RUN_GROWTH_BYTES_MAX, SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX,
+    HIGH_WATER_BYTES, LOW_WATER_BYTES, NOTICES_WAITING_MAX, OVERFULL_BYTES, QUEUE_CAPACITY_KEPT,
+    RUN_BYTES_MAX, SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX,
 };
 use super::payload::{Payload, SpareBlocks};
 use item::{Item, Large, Run, Slices};
@@ -61,6 +62,7 @@ impl Pool {
     pub fn give_outbox(&mut self, mut outbox: Box<Outbox>) {
         debug_assert!(outbox.is_empty());
         if self.outboxes.len() < SPARE_OUTBOXES_MAX {
+            outbox.queue.shrink_to(QUEUE_CAPACITY_KEPT);
             outbox.is_cut_short = false;
             self.outboxes.push(outbox);
         }
@@ -125,25 +127,29 @@ pub struct Outbox {
 /// Whole frames in one piece of memory, the first of which may be under way.
 #[derive(Debug, Default)]
 struct Lane {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     taken: usize,
 }
 
 impl Lane {
     fn waiting(&self) -> &[u8] {
-        self.bytes.get(self.taken..).unwrap_or_default()
+        self.bytes.as_slice().get(self.taken..).unwrap_or_default()
     }
 
-    /// Adds frames. What a blocked client leaves waiting may wait long: it takes no spare buffer, however large,
-    /// and once it is much it does not double.
+    /// Adds frames. What a blocked client leaves waiting may wait long: it takes no spare buffer, however large.
     fn append(&mut self, pool: &mut Pool, is_blocked: bool, write_frames: impl FnOnce(&mut Vec<u8>)) {
-        let (bytes, capacity) = (self.bytes.len(), self.bytes.capacity());
-        if capacity == 0 && !is_blocked {
-            self.bytes = pool.take_buffer();
-        } else if is_blocked && bytes > RUN_GROWTH_BYTES_MAX && capacity - bytes < RUN_GROWTH_BYTES_MAX / 8 {
-            self.bytes.reserve_exact(bytes / 8);
+        if self.bytes.capacity() == 0 && !is_blocked {
+            self.bytes = pool.take_buffer().into();
         }
-        write_frames(&mut self.bytes);
+        match self.bytes.heap_mut().filter(|_| !is_blocked) {
+            Some(bytes) => write_frames(bytes),
+            None => {
+                let mut frames = pool.take_buffer();
+                write_frames(&mut frames);
+                self.bytes.append_kept(&frames);
+                pool.give_buffer(frames);
+            }
+        }
     }
 
     /// Forgets what the socket took of at most `taken` bytes; returns how many of them these were.
@@ -155,9 +161,9 @@ impl Lane {
         self.taken += taken;
         if self.taken == self.bytes.len() {
             self.taken = 0;
-            pool.give_buffer(std::mem::take(&mut self.bytes));
+            pool.give_buffer(std::mem::take(&mut self.bytes).into_spare());
         } else if self.taken > self.bytes.len() / 2 {
-            self.bytes.drain(..self.taken);
+            self.bytes.drain_front(self.taken);
             self.taken = 0;
         }
         taken
@@ -244,7 +250,7 @@ impl Outbox {
 
     /// Bytes of memory that what waits takes, those left out that are room from the budget.
     #[must_use]
-    pub const fn small_bytes(&self) -> usize {
+    pub fn small_bytes(&self) -> usize {
         self.queue_small_bytes + self.controls.bytes.capacity() + self.replies.bytes.capacity()
     }
 
@@ -261,7 +267,7 @@ impl Outbox {
         let run = match self.queue.back_mut() {
             Some(Item::Run(run)) if run.bytes.len() + frame_bytes <= RUN_BYTES_MAX => run,
             Some(_) | None => {
-                let bytes = if self.is_blocked { Vec::new() } else { pool.take_buffer() };
+                let bytes: Buffer = if self.is_blocked { Vec::new() } else { pool.take_buffer() }.into();
                 self.queue_small_bytes += bytes.capacity();
                 self.queue.push_back(Item::Run(Run { bytes, frame_start: 0 }));
                 let Some(Item::Run(run)) = self.queue.back_mut() else { return };
@@ -269,11 +275,11 @@ impl Outbox {
             }
         };
         let bytes_before = run.bytes.capacity();
-        if self.is_blocked && run.bytes.len() + frame_bytes > bytes_before {
-            run.bytes.reserve_exact(frame_bytes.max((run.bytes.len() / 4).min(RUN_GROWTH_BYTES_MAX)));
+        if self.is_blocked {
+            run.bytes.reserve_kept(frame_bytes);
         }
-        run.bytes.extend_from_slice(header);
-        run.bytes.extend_from_slice(payload);
+        run.bytes.append(header);
+        run.bytes.append(payload);
         self.queue_small_bytes += run.bytes.capacity() - bytes_before;
         self.mark();
     }
@@ -310,12 +316,14 @@ impl Outbox {
             self.replies = Lane::default();
         }
         if !begun.is_empty() {
-            self.controls.bytes.splice(..self.controls.taken, begun);
-            self.controls.taken = 0;
+            let mut bytes = Buffer::default();
+            bytes.append_kept(&begun);
+            bytes.append_kept(self.controls.waiting());
+            self.controls = Lane { bytes, taken: 0 };
         }
         let mut items = std::mem::take(&mut self.queue);
         if let Some(Item::Run(run)) = items.front_mut() {
-            run.bytes.drain(..run.frame_start);
+            run.bytes.drain_front(run.frame_start);
             run.frame_start = 0;
         }
         items.retain(|item| !matches!(item, Item::Own(_)));
@@ -460,7 +468,7 @@ impl Outbox {
                 let Some(done) = self.queue.pop_front() else { break };
                 self.queue_small_bytes -= done.small_bytes();
                 match done {
-                    Item::Run(run) => pool.give_buffer(run.bytes),
+                    Item::Run(run) => pool.give_buffer(run.bytes.into_spare()),
                     Item::Own(_) => self.queued_own -= 1,
                     Item::Large(large) => large.payload.give_back(&mut pool.blocks),
                 }
@@ -477,13 +485,15 @@ impl Outbox {
         for item in &mut self.queue {
             if let Item::Run(run) = item {
                 self.queue_small_bytes -= run.bytes.capacity();
-                let exact = run.bytes.as_slice().to_vec();
-                self.queue_small_bytes += exact.capacity();
-                pool.give_buffer(std::mem::replace(&mut run.bytes, exact));
+                pool.give_buffer(run.bytes.compact());
+                self.queue_small_bytes += run.bytes.capacity();
             }
         }
-        self.controls.bytes.shrink_to_fit();
-        self.replies.bytes.shrink_to_fit();
+        for lane in [&mut self.controls, &mut self.replies] {
+            if !lane.bytes.is_empty() {
+                pool.give_buffer(lane.bytes.compact());
+            }
+        }
     }
 
     fn mark(&mut self) {

@@ -198,6 +198,7 @@ impl<S: Read + Write> Relay<S> {
         if let Some(claim) = slot.claim {
             claim.asked.into_iter().for_each(|order| self.budget.forget(order));
             claim.fragments.into_iter().for_each(|order| self.budget.end_fragments(order));
+            self.budget.charge_checks(claim.check_bytes, 0);
         }
         self.effects.push_back(Effect::Close { id, stream: slot.connection.stream });
         debug!("conn={id} Gone");

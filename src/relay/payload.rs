@@ -112,6 +112,28 @@ impl Payload {
         block.and_then(|block| block.get(from..from + end.saturating_sub(start))).unwrap_or_default()
     }
 
+    /// The same payload in no more memory than it needs, if it is one that a block is much too large for.
+    #[must_use]
+    pub fn fit(mut self) -> Self {
+        let room = room_of_frame(self.len);
+        if self.blocks.len() == 1
+            && room <= self.capacity() / 2
+            && let Ok(mut block) = MmapMut::map_anon(room)
+        {
+            for (to, from) in
+                block.chunks_mut(FRAGMENT_BYTES_MAX).zip((0..self.len).step_by(FRAGMENT_BYTES_MAX))
+            {
+                let fragment = self.fragment(from);
+                if let Some(to) = to.get_mut(..fragment.len()) {
+                    to.copy_from_slice(fragment);
+                }
+            }
+            self.blocks = vec![block];
+            self.room.shrink_to(room);
+        }
+        self
+    }
+
     /// Gives memory back, some of it to `spare`.
     pub fn give_back(mut self, spare: &mut SpareBlocks) {
         if let [block] = self.blocks.as_slice()
@@ -196,6 +218,19 @@ mod tests {
         }
         assert!(payload.free_mut(1).is_empty());
         assert!(joined(&payload) == content);
+    }
+
+    #[test]
+    fn a_message_in_fragments_that_turns_out_short_takes_little_more_than_its_bytes() {
+        for (bytes, room) in [(1, 65_536), (16_385, 65_536), (131_072, 131_072), (131_073, BLOCK_BYTES)] {
+            let mut payload = Payload::for_fragments();
+            payload.grow(Room::unlimited(BLOCK_BYTES)).unwrap();
+            let content = numbered(bytes);
+            payload.append(&content);
+            let payload = payload.fit();
+            assert_eq!((payload.capacity(), payload.room.bytes()), (room, room), "{bytes}");
+            assert!(joined(&payload) == content, "{bytes}");
+        }
     }
 
     #[test]

@@ -49,8 +49,14 @@ impl<S: Read + Write> Relay<S> {
             self.budget.charge_small(slot.charged_bytes, bytes);
             slot.charged_bytes = bytes;
         }
+        let check_bytes = slot.connection.inbound.check_bytes();
+        if check_bytes > 0 {
+            slot.claim_mut();
+        }
         let Some(claim) = &mut slot.claim else { return };
         let inbound = &slot.connection.inbound;
+        self.budget.charge_checks(claim.check_bytes, check_bytes);
+        claim.check_bytes = check_bytes;
         if inbound.asked().is_none()
             && let Some(order) = claim.asked.take()
         {
@@ -71,6 +77,10 @@ impl<S: Read + Write> Relay<S> {
         {
             slot.is_starved = true;
             self.starved.push_back(id);
+        }
+        // Those that are gone are taken out once they are as many as all others.
+        if self.starved.len() > 2 * self.slots.len() {
+            self.starved.retain(|&id| self.slots.get(id).is_some());
         }
     }
 

@@ -23,25 +23,27 @@ pub(super) struct Slot<S> {
     pub(super) timer: Option<(Tick, TimerKey)>,
     /// What the budget was last charged for it.
     pub(super) charged_bytes: u32,
-    /// Where the budget has it on a list.
+    /// What else the budget knows of it.
     pub(super) claim: Option<Box<Claim>>,
     pub(super) is_ready: bool,
     pub(super) is_touched: bool,
     pub(super) is_starved: bool,
 }
 
-/// The lists of the budget that a connection stands on.
+/// What the budget knows of a connection that few have.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Claim {
     /// It waits for room under this order.
     pub(super) asked: Option<Order>,
     /// It holds room for a message in fragments.
     pub(super) fragments: Option<Order>,
+    /// What its check of a text was last charged.
+    pub(super) check_bytes: usize,
 }
 
 impl Claim {
     pub(super) const fn is_empty(self) -> bool {
-        self.asked.is_none() && self.fragments.is_none()
+        self.asked.is_none() && self.fragments.is_none() && self.check_bytes == 0
     }
 }
 

@@ -109,7 +109,7 @@ impl Echo {
         let outbox = connection.outbox_mut(&mut self.pool);
         match content {
             Content::Received(range) => outbox.push_small(&mut self.pool, opcode, self.receiver.range(range)),
-            Content::Joined(bytes) => outbox.push_small(&mut self.pool, opcode, &bytes),
+            Content::Joined(bytes) => outbox.push_small(&mut self.pool, opcode, bytes.as_slice()),
             Content::Large(payload) => outbox.push_large(opcode, payload),
         }
     }

@@ -301,7 +301,7 @@ impl Model {
         if matches!(what, What::Message { .. } | What::BadJson { .. }) {
             // Whatever becomes of it, it has arrived.
             let message = self.conns[wire].message.take();
-            let room = message.map_or(0, |message| message.room);
+            let room = message.map_or(0, |message| message.room_when_whole());
             return self.take_message(wire, what, room);
         }
         match what {

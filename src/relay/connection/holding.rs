@@ -25,17 +25,18 @@ impl<S: Read + Write> Connection<S> {
             // Whoever has announced more than it has sent, and sends nothing, holds itself back.
             return self.is_readable || self.inbound.is_awaited_frame_whole();
         }
-        let small_bytes_max = || budget.small_queue_bytes_max();
+        let small_bytes_max = budget.small_queue_bytes_max();
         let are_replies_many =
-            |outbox: &Outbox| outbox.are_replies_congested() || outbox.are_replies_over(small_bytes_max());
+            |outbox: &Outbox| outbox.are_replies_congested() || outbox.are_replies_over(small_bytes_max);
         if self.outbox().is_some_and(are_replies_many) || self.is_starved(budget) {
             return true;
         }
         if self.is_read_closed {
             return peer.is_some_and(Outbox::is_queue_overfull);
         }
-        peer.is_some_and(|peer| peer.is_queue_congested() || peer.is_queue_over(small_bytes_max()))
-            || self.pace.as_ref().is_some_and(|pace| now < pace.resumes_at())
+        peer.is_some_and(|peer| {
+            peer.is_queue_congested() || peer.is_queue_over(budget.small_queue_bytes_max())
+        }) || self.pace.as_ref().is_some_and(|pace| now < pace.resumes_at())
     }
 
     /// Whether something is to be read for which there may be no room. What has begun is read to its end, for

@@ -4,6 +4,7 @@ use std::io;
 
 use super::{Content, Incoming, MessageType, Refused, Rules};
 use crate::relay::budget::{Ask, Order, Room, room_of_fragments, room_of_frame};
+use crate::relay::buffer::Buffer;
 use crate::relay::frame::{FrameHeader, Opcode, unmask};
 use crate::relay::json::TextCheck;
 use crate::relay::limits::{DIRECT_READ_BYTES_MIN, READ_STEP_BYTES, SMALL_MESSAGE_BYTES_MAX};
@@ -27,7 +28,7 @@ pub(super) struct Partial {
 
 #[derive(Debug)]
 enum Store {
-    Small(Vec<u8>),
+    Small(Buffer),
     Large(Payload),
 }
 
@@ -48,7 +49,7 @@ impl Partial {
             is_fragmented: !header.is_final,
             check: (header.opcode == Opcode::Text).then(|| TextCheck::new(rules.wants_type)),
             is_not_utf8: false,
-            content: Store::Small(Vec::new()),
+            content: Store::Small(Buffer::default()),
             frame: None,
             asked: None,
         }
@@ -72,11 +73,15 @@ impl Partial {
 
     /// Bytes of memory that are not room from the budget, or will be before there is any.
     pub(super) fn small_bytes(&self) -> usize {
-        let content = match &self.content {
-            Store::Small(_) if self.is_fragmented => SMALL_MESSAGE_BYTES_MAX,
+        match &self.content {
+            Store::Small(bytes) if self.is_fragmented => SMALL_MESSAGE_BYTES_MAX.max(bytes.capacity()),
             Store::Small(_) | Store::Large(_) => 0,
-        };
-        content + self.check.as_ref().map_or(0, TextCheck::heap_bytes)
+        }
+    }
+
+    /// Bytes of memory of the check: they are many only if the text is nested deeply, an eighth of it at most.
+    pub(super) fn check_bytes(&self) -> usize {
+        self.check.as_ref().map_or(0, TextCheck::heap_bytes)
     }
 
     /// What the message needs before it can take a frame that makes it `bytes` long; `None` if nothing.
@@ -105,7 +110,7 @@ impl Partial {
             Store::Small(bytes) => {
                 let mut payload = Payload::for_fragments();
                 payload.grow(room)?;
-                payload.append(bytes);
+                payload.append(bytes.as_slice());
                 self.content = Store::Large(payload);
             }
         }
@@ -127,7 +132,7 @@ impl Partial {
         let Some(frame) = &mut self.frame else { return Ok(()) };
         frame.take(bytes);
         match &mut self.content {
-            Store::Small(content) => content.extend_from_slice(bytes),
+            Store::Small(content) => content.append_kept(bytes),
             Store::Large(payload) => payload.append(bytes),
         }
         let is_utf8 = self.check.as_mut().is_none_or(|check| check.push(bytes).is_ok());
@@ -164,7 +169,7 @@ impl Partial {
     pub(super) fn finish(self) -> Result<Incoming, Refused> {
         let content = match self.content {
             Store::Small(bytes) => Content::Joined(bytes),
-            Store::Large(payload) => Content::Large(payload),
+            Store::Large(payload) => Content::Large(if self.is_fragmented { payload.fit() } else { payload }),
         };
         match self.check {
             None => Ok(Incoming::Binary(content)),

@@ -23,7 +23,7 @@ fn text(text: &str) -> Event {
 fn payload_of(content: Content, receiver: &Receiver) -> Vec<u8> {
     match content {
         Content::Received(range) => receiver.range(range).to_vec(),
-        Content::Joined(bytes) => bytes,
+        Content::Joined(bytes) => bytes.as_slice().to_vec(),
         Content::Large(payload) => {
             let starts = (0..payload.len()).step_by(FRAGMENT_BYTES_MAX);
             starts.flat_map(|start| payload.fragment(start).to_vec()).collect()

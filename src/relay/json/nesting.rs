@@ -19,6 +19,9 @@ pub(super) struct Nesting {
     outer: Vec<u64>,
 }
 
+/// Words that the memory for outer levels grows by at least.
+const WORDS_STEP: usize = 8;
+
 impl Nesting {
     #[inline]
     pub(super) const fn depth(&self) -> usize {
@@ -38,6 +41,10 @@ impl Nesting {
     #[inline]
     pub(super) fn open(&mut self, container: Container) {
         if self.depth.is_multiple_of(LEVELS_PER_WORD) && self.depth > 0 {
+            if self.outer.len() == self.outer.capacity() {
+                // Doubling would take up to a quarter of the text's length rather than an eighth.
+                self.outer.reserve_exact(self.outer.len() / 16 + WORDS_STEP);
+            }
             self.outer.push(self.innermost);
         }
         self.depth += 1;

@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 
+use crate::relay::buffer::Buffer;
 use crate::relay::frame::{Opcode, ServerHeader, server_frame_len};
 use crate::relay::limits::{FRAGMENT_BYTES_MAX, WRITE_SLICES_MAX};
 use crate::relay::payload::Payload;
@@ -17,7 +18,7 @@ pub(super) enum Item {
 /// Small application messages, one whole frame each.
 #[derive(Debug)]
 pub(super) struct Run {
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Buffer,
     /// Where the first frame begins that the socket has not taken in full.
     pub(super) frame_start: usize,
 }
@@ -55,7 +56,7 @@ impl Item {
     pub(super) fn frame_at(&self, position: usize) -> (usize, usize) {
         match self {
             Self::Run(run) => {
-                let frame = run.bytes.get(run.frame_start..).unwrap_or_default();
+                let frame = run.bytes.as_slice().get(run.frame_start..).unwrap_or_default();
                 (run.frame_start, run.frame_start + server_frame_len(frame))
             }
             Self::Large(large) => large.frame_at(position),
@@ -66,9 +67,8 @@ impl Item {
     /// Adds the bytes from `from` to `to` to what is written next, as far as there is room.
     pub(super) fn gather<'a>(&'a self, from: usize, to: usize, slices: &mut Slices<'a>) {
         match self {
-            Self::Run(Run { bytes, .. }) | Self::Own(bytes) => {
-                slices.push(bytes.get(from..to).unwrap_or_default());
-            }
+            Self::Run(Run { bytes, .. }) => slices.push(bytes.as_slice().get(from..to).unwrap_or_default()),
+            Self::Own(bytes) => slices.push(bytes.get(from..to).unwrap_or_default()),
             Self::Large(large) => large.gather(from, to, slices),
         }
     }
@@ -86,8 +86,9 @@ impl Item {
 impl Run {
     pub(super) fn advance_to(&mut self, position: usize) -> u64 {
         let mut completed = 0;
+        let bytes = self.bytes.as_slice();
         while self.frame_start < position {
-            let frame = self.bytes.get(self.frame_start..).unwrap_or_default();
+            let frame = bytes.get(self.frame_start..).unwrap_or_default();
             let frame_end = self.frame_start + server_frame_len(frame);
             if frame_end > position {
                 break;

@@ -2,7 +2,7 @@ mod twin;
 
 use std::io::IoSlice;
 
-use super::super::limits::{FRAGMENT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
+use super::super::limits::{FRAGMENT_BYTES_MAX, PAGE_BYTES, SMALL_MESSAGE_BYTES_MAX};
 use super::*;
 
 /// A socket that takes at most `step` bytes a call and `room` in all, then blocks.
@@ -328,7 +328,7 @@ fn replies_to_a_blocked_client_take_no_spare_buffer_and_little_more_than_they_ne
     for _ in 0..20_000 {
         outbox.reply(&mut pool, notice("an error message, about as long as they are"));
         let waiting = outbox.replies.waiting().len();
-        assert!(outbox.small_bytes() - before <= waiting + waiting / 4 + 2 * RUN_GROWTH_BYTES_MAX);
+        assert!(outbox.small_bytes() - before <= waiting + waiting / 4 + 3 * PAGE_BYTES);
     }
 }
 

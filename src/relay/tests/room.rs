@@ -215,7 +215,7 @@ fn what_is_kept_of_many_that_wait_does_not_lock_out_the_first_of_them() {
     for (desktop, _) in &others {
         world.send(desktop, &binary(20 * KIB));
     }
-    assert!(world.relay.counters().room_awaited > 20);
+    assert!(world.relay.counters().room_awaited > 10);
     world.set_room(&full, usize::MAX);
     assert_eq!(world.take(&first_mobile), [received(896 * KIB)]);
     for (_, mobile) in &others {
@@ -412,4 +412,99 @@ fn whoever_has_begun_a_small_message_may_end_it_when_there_is_room_for_no_other(
         assert_eq!(world.unread(&newcomer), 0);
         world.expect_empty_in_the_end();
     }
+}
+
+fn desktops(world: &mut World, count: usize) -> Vec<Client> {
+    (0..count).map(|index| world.join(Desktop, &format!("crowd{index}"))).collect()
+}
+
+/// Sends each frame in two halves, all first halves first.
+fn send_in_halves(world: &mut World, clients: &[Client], frame: &[u8], cut: usize) {
+    for half in [&frame[..cut], &frame[cut..]] {
+        for piece in half.chunks(2 * KIB) {
+            for client in clients {
+                world.send(client, piece);
+            }
+        }
+    }
+}
+
+#[test]
+fn small_fragments_that_go_on_together_stay_within_the_budget() {
+    let mut world = narrow_world();
+    let clients = desktops(&mut world, 200);
+    send_in_halves(&mut world, &clients, &frame(0x02, &vec![7; 16 * KIB]), 9);
+    assert!(world.relay.buffered_bytes() <= BUFFERED_BYTES_MIN, "{}", world.relay.buffered_bytes());
+}
+
+#[test]
+fn small_frames_half_received_cannot_lock_each_other_out() {
+    let mut world = narrow_world();
+    let clients = desktops(&mut world, 60);
+    let (desktop, mobile) = world.pair("healthy");
+    send_in_halves(&mut world, &clients, &frame(0x82, &vec![7; 16 * KIB]), 16_000);
+    for client in &clients {
+        assert_eq!(world.unread(client), 0);
+    }
+    world.send_text(&desktop, "1");
+    assert!(world.take(&mobile).contains(&text("1")));
+}
+
+#[test]
+fn those_in_line_do_not_hold_what_the_first_in_line_needs() {
+    let mut world = narrow_world();
+    let (before, _) = world.pair("before");
+    let whole = frame(0x82, &vec![7; 300 * KIB]);
+    world.send(&before, &whole[..100]);
+    let first = world.join(Desktop, "first");
+    world.send(&first, &frame(0x82, &vec![7; 880 * KIB]));
+    let clients = desktops(&mut world, 60);
+    for client in &clients {
+        world.send(client, &frame(0x82, &vec![7; 20 * KIB]));
+    }
+    world.send(&before, &whole[100..]);
+    world.pass(400 * SECOND);
+    assert!(world.unread(&first) == 0 || world.is_gone(&first), "{}", world.unread(&first));
+}
+
+#[test]
+fn nesting_of_large_messages_leaves_the_small_ones_their_share() {
+    let max_buffered = 4 * BUFFERED_BYTES_MIN;
+    let mut world =
+        World::with(Settings { max_buffered, max_message_size: 3584 * KIB, ..Settings::default() });
+    let (desktop, mobile) = world.pair("healthy");
+    let clients = desktops(&mut world, 13);
+    let nested = frame(0x81, &vec![b'['; 264 * KIB]);
+    for part in [&nested[..20], &nested[20..nested.len() - 1]] {
+        for client in &clients {
+            world.send(client, part);
+        }
+    }
+    world.send_text(&desktop, "1");
+    assert_eq!(world.take(&mobile), [text("1")]);
+    assert!(world.relay.buffered_bytes() <= max_buffered, "{}", world.relay.buffered_bytes());
+}
+
+#[test]
+fn messages_in_two_small_fragments_take_little_more_room_than_bytes() {
+    let mut world = World::quiet();
+    let (desktop, mobile) = world.pair("a");
+    world.set_room(&mobile, 0);
+    for _ in 0..60 {
+        world.send(&desktop, &[frame(0x02, &[7; 16_000]), frame(0x80, &[7; 400])].concat());
+    }
+    assert!(world.relay.buffered_bytes() <= 60 * 64 * KIB, "{}", world.relay.buffered_bytes());
+}
+
+#[test]
+fn whoever_comes_and_goes_while_there_is_no_room_leaves_nothing_behind() {
+    let mut world = narrow_world();
+    let clients = desktops(&mut world, 60);
+    send_in_halves(&mut world, &clients, &frame(0x82, &vec![7; 16 * KIB]), 16_000);
+    for _ in 0..1000 {
+        let client = world.connect();
+        world.send(&client, b"GET");
+        world.reset(&client);
+    }
+    assert!(world.relay.starved.len() <= world.relay.connections(), "{}", world.relay.starved.len());
 }

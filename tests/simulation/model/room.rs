@@ -6,8 +6,8 @@
 
 use apptuner_relay::relay::limits::{
     BLOCK_BYTES, FRAGMENT_BYTES_MAX, HEAD_BYTES_MAX, HIGH_WATER_BYTES, PAGE_BYTES, RECEIVE_BUFFER_BYTES,
-    RUN_BYTES_MAX, RUN_GROWTH_BYTES_MAX, SHORT_READ_BYTES, SMALL_MESSAGE_BYTES_MAX, SMALL_ROOM_BYTES_MIN,
-    SMALL_SHARE, SPARE_BLOCK_BYTES, SPARE_BUFFERS_BYTES_MAX,
+    RUN_BYTES_MAX, SHORT_READ_BYTES, SMALL_MESSAGE_BYTES_MAX, SMALL_ROOM_BYTES_MIN, SMALL_SHARE,
+    SPARE_BLOCK_BYTES, SPARE_BUFFERS_BYTES_MAX,
 };
 
 use super::conn::{Conn, Phase};
@@ -56,6 +56,13 @@ impl Message {
         }
         let blocks = bytes.div_ceil(BLOCK_BYTES) * BLOCK_BYTES;
         blocks.min(room_of_frame(size_max)) - self.room
+    }
+
+    /// What it keeps of its room once it is whole: of one block little more than its bytes, if they are few.
+    pub(super) fn room_when_whole(&self) -> usize {
+        let fitting = room_of_frame(self.bytes);
+        let is_fitted = self.is_fragmented && self.room <= BLOCK_BYTES && fitting <= self.room / 2;
+        if is_fitted { fitting } else { self.room }
     }
 }
 
@@ -130,7 +137,7 @@ impl Conn {
     /// more than `limit` might.
     pub(super) const fn may_be_over(&self, limit: usize) -> bool {
         let queued = self.queued_small_bytes();
-        self.messages() > 1 && queued > 0 && 2 * queued + RUN_BYTES_MAX + RUN_GROWTH_BYTES_MAX > limit
+        self.messages() > 1 && queued > 0 && 2 * queued + RUN_BYTES_MAX + PAGE_BYTES > limit
     }
 
     /// Bytes read that make no whole thing yet, or that are not looked at before there is room.
@@ -153,11 +160,11 @@ impl Conn {
             return 0;
         }
         let queued = self.queued_small_bytes();
-        let queue = if queued > 0 { 2 * queued + RUN_BYTES_MAX + RUN_GROWTH_BYTES_MAX } else { 0 };
+        let queue = if queued > 0 { 2 * queued + RUN_BYTES_MAX + PAGE_BYTES } else { 0 };
         let waits = self.waiting() > 0 || self.blocked_since.is_some();
         let cut =
             if self.is_cut_short || self.begun.is_some() { FRAGMENT_BYTES_MAX + SMALL_CHANGE } else { 0 };
-        let replies = if waits { 2 * self.replies_bytes_given + cut + SMALL_CHANGE } else { 0 };
+        let replies = if waits { 2 * self.replies_bytes_given + cut + PAGE_BYTES + SMALL_CHANGE } else { 0 };
         queue + replies + self.inbound_bytes_max()
     }
 
@@ -177,10 +184,15 @@ impl Conn {
                 // What is kept of a small frame stands where more was kept of the one before it.
                 let kept = match self.unfinished_bytes() {
                     0 => 0,
-                    bytes => bytes.min(RECEIVE_BUFFER_BYTES) + SMALL_MESSAGE_BYTES_MAX + SMALL_CHANGE,
+                    bytes => {
+                        bytes.min(RECEIVE_BUFFER_BYTES) + SMALL_MESSAGE_BYTES_MAX + PAGE_BYTES + SMALL_CHANGE
+                    }
                 };
-                let joined =
-                    if self.message.is_some() { 2 * SMALL_MESSAGE_BYTES_MAX + SMALL_CHANGE } else { 0 };
+                let joined = if self.message.is_some() {
+                    2 * SMALL_MESSAGE_BYTES_MAX + PAGE_BYTES + SMALL_CHANGE
+                } else {
+                    0
+                };
                 kept + joined
             }
         }
