@@ -8,6 +8,7 @@
 //! made beside it.
 
 mod item;
+mod lane;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use super::limits::{
 };
 use super::payload::{Payload, SpareBlocks};
 use item::{Item, Large, Run, Slices};
+use lane::Lane;
 
 /// Buffers and outboxes between two uses, so that small messages need no allocation each.
 #[derive(Debug, Default)]
@@ -122,52 +124,6 @@ pub struct Outbox {
     /// The client has part of a message whose rest it will not get: nothing but control frames may
     /// follow.
     is_cut_short: bool,
-}
-
-/// Whole frames in one piece of memory, the first of which may be under way.
-#[derive(Debug, Default)]
-struct Lane {
-    bytes: Buffer,
-    taken: usize,
-}
-
-impl Lane {
-    fn waiting(&self) -> &[u8] {
-        self.bytes.as_slice().get(self.taken..).unwrap_or_default()
-    }
-
-    /// Adds frames. What a blocked client leaves waiting may wait long: it takes no spare buffer, however large.
-    fn append(&mut self, pool: &mut Pool, is_blocked: bool, write_frames: impl FnOnce(&mut Vec<u8>)) {
-        if self.bytes.capacity() == 0 && !is_blocked {
-            self.bytes = pool.take_buffer().into();
-        }
-        match self.bytes.heap_mut().filter(|_| !is_blocked) {
-            Some(bytes) => write_frames(bytes),
-            None => {
-                let mut frames = pool.take_buffer();
-                write_frames(&mut frames);
-                self.bytes.append_kept(&frames);
-                pool.give_buffer(frames);
-            }
-        }
-    }
-
-    /// Forgets what the socket took of at most `taken` bytes; returns how many of them these were.
-    fn advance(&mut self, taken: usize, pool: &mut Pool) -> usize {
-        if self.bytes.is_empty() {
-            return 0;
-        }
-        let taken = taken.min(self.waiting().len());
-        self.taken += taken;
-        if self.taken == self.bytes.len() {
-            self.taken = 0;
-            pool.give_buffer(std::mem::take(&mut self.bytes).into_spare());
-        } else if self.taken > self.bytes.len() / 2 {
-            self.bytes.drain_front(self.taken);
-            self.taken = 0;
-        }
-        taken
-    }
 }
 
 impl Outbox {
@@ -319,7 +275,7 @@ impl Outbox {
             let mut bytes = Buffer::default();
             bytes.append_kept(&begun);
             bytes.append_kept(self.controls.waiting());
-            self.controls = Lane { bytes, taken: 0 };
+            self.controls = bytes.into();
         }
         let mut items = std::mem::take(&mut self.queue);
         if let Some(Item::Run(run)) = items.front_mut() {
