@@ -28,14 +28,13 @@ impl Lane {
             self.bytes = pool.take_buffer().into();
         }
         let may_stay = is_blocked || self.bytes.len() > SMALL_MESSAGE_BYTES_MAX;
-        match self.bytes.heap_mut().filter(|_| !may_stay) {
-            Some(bytes) => write_frames(bytes),
-            None => {
-                let mut frames = pool.take_buffer();
-                write_frames(&mut frames);
-                self.bytes.append_kept(&frames);
-                pool.give_buffer(frames);
-            }
+        if let Some(bytes) = self.bytes.heap_mut().filter(|_| !may_stay) {
+            write_frames(bytes);
+        } else {
+            let mut frames = pool.take_buffer();
+            write_frames(&mut frames);
+            self.bytes.append_kept(&frames);
+            pool.give_buffer(frames);
         }
     }
 
