@@ -152,11 +152,6 @@ impl Budget {
         self.large.load(Ordering::Relaxed)
     }
 
-    /// What large messages may take together.
-    const fn large_share(&self) -> usize {
-        self.bytes_max - self.bytes_max / SMALL_SHARE
-    }
-
     /// Takes room at once if there is some and nobody is before `ask`. Logarithmic in the number of those
     /// that wait.
     pub fn try_reserve(&mut self, ask: Ask) -> Option<Room> {
@@ -319,7 +314,8 @@ impl Budget {
         assert_eq!(self.fragmented_bytes, self.fragmented.values().sum::<usize>(), "room of fragments");
         assert_eq!(self.head.is_some(), !self.fragmented.is_empty(), "one of the fragmented is the head");
         let of_head = self.head.map_or(0, |head| self.fragmented.get(&head).copied().unwrap_or_default());
-        assert!(self.large_bytes() <= self.large_share(), "large messages leave the small ones their share");
+        let large_share = self.bytes_max - self.bytes_max / SMALL_SHARE;
+        assert!(self.large_bytes() <= large_share, "large messages leave the small ones their share");
         let of_others = self.fragmented_bytes - of_head;
         let sure_share = self.bytes_max - self.small_bytes_max;
         let is_safe = of_others == 0 || of_others + self.fragments_bytes_max <= sure_share;

@@ -181,10 +181,11 @@ impl Inbound {
             return receiver.read_behind(&[], stream, bytes_max);
         };
         if let Some(message) = &mut unfinished.message
-            && let Some(place) = message.place_mut()
+            && let Some((place, is_for_all)) = message.place_mut()
         {
             let place_bytes = place.len();
-            let (count, may_have_more) = receiver.read_past(place, stream, bytes_max)?;
+            let bytes_behind = if is_for_all { bytes_max } else { 0 };
+            let (count, may_have_more) = receiver.read_past(place, stream, bytes_behind)?;
             message.absorb_in_place(count.min(place_bytes));
             unfinished.has_moved = true;
             return Ok((count, may_have_more));

@@ -14,7 +14,7 @@ pub const HEAD_FIELDS_MAX: usize = 100;
 /// 500 console logs in one system call, small enough to stay in the L2 cache.
 pub const RECEIVE_BUFFER_BYTES: usize = 64 * KIB;
 /// Bytes of a large frame read at once, so that they are still in the L2 cache when they are checked.
-pub const READ_STEP_BYTES: usize = 4 * RECEIVE_BUFFER_BYTES;
+pub const READ_STEP_BYTES: usize = RECEIVE_BUFFER_BYTES;
 /// Bytes read at once from a client between two messages while room for large ones is short, for what
 /// follows a header then has to be kept.
 pub const SHORT_READ_BYTES: usize = 4 * KIB;
@@ -24,9 +24,9 @@ pub const DIRECT_READ_BYTES_MIN: usize = 16 * KIB;
 /// Read buffer of the loop's tungstenite context; it zeroes that much for each small frame.
 pub const TUNGSTENITE_READ_BUFFER_BYTES: usize = KIB;
 /// Bytes taken from one connection per turn, so that a flood waits its turn like everybody else.
-pub const READ_BYTES_PER_TURN: usize = 4 * RECEIVE_BUFFER_BYTES;
+pub const READ_BYTES_PER_TURN: usize = RECEIVE_BUFFER_BYTES;
 /// Bytes handed to one socket per turn, for the same reason.
-pub const WRITE_BYTES_PER_TURN: usize = READ_BYTES_PER_TURN;
+pub const WRITE_BYTES_PER_TURN: usize = RECEIVE_BUFFER_BYTES;
 /// Timers fired per turn; the rest fire in the next one, which follows without a wait.
 pub const TIMERS_PER_TURN: usize = 1024;
 /// Connections served per turn; the rest are served in the next one, after their timers. What they queue is

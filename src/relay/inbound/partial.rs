@@ -139,12 +139,17 @@ impl Partial {
         if self.is_not_utf8 || !is_utf8 { Err(CloseReason::NotUtf8) } else { Ok(()) }
     }
 
-    /// The memory that the next bytes may be read into at once; `None` where they are too few to pay for it.
-    pub(super) fn place_mut(&mut self) -> Option<&mut [u8]> {
-        let rest =
+    /// The memory that the next bytes may be read into at once, and whether it is for all that the frame lacks;
+    /// `None` where that is too little to pay for it.
+    pub(super) fn place_mut(&mut self) -> Option<(&mut [u8], bool)> {
+        let missing =
             self.frame.as_ref().map(|frame| frame.bytes).filter(|&bytes| bytes > DIRECT_READ_BYTES_MIN)?;
         match &mut self.content {
-            Store::Large(payload) => Some(payload.free_mut(rest.min(READ_STEP_BYTES))),
+            Store::Large(payload) => {
+                let place = payload.free_mut(missing.min(READ_STEP_BYTES));
+                let is_for_all = place.len() == missing;
+                Some((place, is_for_all))
+            }
             Store::Small(_) => None,
         }
     }

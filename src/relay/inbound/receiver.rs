@@ -106,6 +106,7 @@ impl Receiver {
         stream: &mut R,
         bytes_max: usize,
     ) -> io::Result<(usize, bool)> {
+        let bytes_max = bytes_max.min(self.buffer.len());
         let behind = self.buffer.get_mut(..bytes_max).unwrap_or_default();
         let (place_bytes, room) = (place.len(), place.len() + behind.len());
         let count = stream.read_vectored(&mut [IoSliceMut::new(place), IoSliceMut::new(behind)])?;
