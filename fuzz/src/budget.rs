@@ -285,7 +285,7 @@ impl Both {
         let List { bytes_max, small_bytes, .. } = self.list;
         let large = self.list.large_bytes();
         #[cfg(debug_assertions)]
-        self.budget.check_invariants(small_bytes, self.list.waiting().count());
+        self.budget.check_invariants(small_bytes, 0, self.list.waiting().count());
         assert_eq!(self.budget.used_bytes(), large + small_bytes);
         assert!(large <= self.list.large_share(), "large messages leave the others their share");
         let next = self.list.next();

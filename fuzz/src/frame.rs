@@ -7,8 +7,7 @@ mod reference;
 use std::io::{self, Read};
 
 use apptuner_relay::relay::budget::Budget;
-use apptuner_relay::relay::inbound::{Content, Inbound, Incoming, Receiver, Rules};
-use apptuner_relay::relay::limits::FRAGMENT_BYTES_MAX;
+use apptuner_relay::relay::inbound::{Inbound, Incoming, Receiver, Rules};
 use apptuner_relay::relay::message::CloseReason;
 use apptuner_relay::relay::payload::SpareBlocks;
 use apptuner_relay::relay::time::Tick;
@@ -207,9 +206,9 @@ fn budget(size_max: usize) -> Budget {
 fn event(incoming: Incoming, receiver: &Receiver) -> Event {
     match incoming {
         Incoming::Text(content, _) => {
-            Event::Text(String::from_utf8(payload(content, receiver)).expect("texts are UTF-8"))
+            Event::Text(String::from_utf8(content.to_vec(receiver)).expect("texts are UTF-8"))
         }
-        Incoming::Binary(content) => Event::Binary(payload(content, receiver)),
+        Incoming::Binary(content) => Event::Binary(content.to_vec(receiver)),
         Incoming::Ping(payload) => Event::Ping(payload.to_vec()),
         Incoming::Pong => Event::Pong,
         Incoming::Close { code, answer: CloseReason::Echo(answer, reason) } => {
@@ -217,16 +216,5 @@ fn event(incoming: Incoming, receiver: &Receiver) -> Event {
             Event::Close(code, reason)
         }
         other @ (Incoming::Close { .. } | Incoming::Announced(_)) => panic!("{other:?}"),
-    }
-}
-
-fn payload(content: Content, receiver: &Receiver) -> Vec<u8> {
-    match content {
-        Content::Received(range) => receiver.range(range).to_vec(),
-        Content::Joined(bytes) => bytes.as_slice().to_vec(),
-        Content::Large(payload) => {
-            let starts = (0..payload.len()).step_by(FRAGMENT_BYTES_MAX);
-            starts.flat_map(|start| payload.fragment(start).to_vec()).collect()
-        }
     }
 }

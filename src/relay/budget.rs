@@ -4,7 +4,7 @@
 //! [`SMALL_MESSAGE_BYTES_MAX`](super::limits::SMALL_MESSAGE_BYTES_MAX): asked for at the header of each frame, and
 //! granted as [`Room`], which gives itself back. The *small* part is everything else, the small messages, replies
 //! and notices that wait, unfinished small frames and request heads: it is charged once it is there, and nobody is
-//! read while there is no room for what a read may bring.
+//! read for anything new while there is no room for what a read may bring; what has begun is read to its end.
 //!
 //! Large messages never take the last [eighth](SMALL_SHARE). Small ones never take more than half, nor what the
 //! longest message needs: what is kept of those that wait for room is small, and must not lock out the first.
@@ -193,8 +193,7 @@ impl Budget {
     fn next_in_line(&self) -> Option<Ask> {
         let ask_of = |(_, ask): &(ConnectionId, Ask)| *ask;
         let head = self.head.and_then(|head| self.waiting_fragmented.get(&head)).map(ask_of);
-        let first =
-            |waiting: &BTreeMap<Order, _>| waiting.first_key_value().map(|(_, waiting)| ask_of(waiting));
+        let first = |line: &Line| line.first_key_value().map(|(_, waiting)| ask_of(waiting));
         head.or_else(|| {
             let fragmented = first(&self.waiting_fragmented).filter(|&ask| self.is_safe(ask));
             [first(&self.waiting_whole), fragmented].into_iter().flatten().min_by_key(|ask| ask.order)
@@ -308,8 +307,9 @@ impl Budget {
     ///
     /// # Panics
     /// If they disagree, or the account disagrees with itself.
-    pub fn check_invariants(&self, small_bytes: usize, waiting: usize) {
+    pub fn check_invariants(&self, small_bytes: usize, check_bytes: usize, waiting: usize) {
         assert_eq!(self.small_bytes, small_bytes, "what connections were charged for");
+        assert_eq!(self.check_bytes, check_bytes, "what their checks were charged for");
         assert_eq!(self.waiting_whole.len() + self.waiting_fragmented.len(), waiting, "who waits for room");
         assert_eq!(self.fragmented_bytes, self.fragmented.values().sum::<usize>(), "room of fragments");
         assert_eq!(self.head.is_some(), !self.fragmented.is_empty(), "one of the fragmented is the head");

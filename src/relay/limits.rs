@@ -21,7 +21,7 @@ pub const SHORT_READ_BYTES: usize = 4 * KIB;
 /// The rest of a large frame is read straight into its place, rather than through the receive buffer, as
 /// long as it is more than this.
 pub const DIRECT_READ_BYTES_MIN: usize = 16 * KIB;
-/// Read buffer of the loop's tungstenite context; it zeroes that much for each small frame.
+/// Read buffer of the loop's tungstenite context; it zeroes that much for each control frame.
 pub const TUNGSTENITE_READ_BUFFER_BYTES: usize = KIB;
 /// Bytes taken from one connection per turn, so that a flood waits its turn like everybody else.
 pub const READ_BYTES_PER_TURN: usize = RECEIVE_BUFFER_BYTES;

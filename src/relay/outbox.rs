@@ -101,7 +101,7 @@ pub struct Waiting {
     pub messages: u64,
 }
 
-/// The two lanes of one client. Nothing in it but plain bytes, counts and shared payloads.
+/// The two lanes of one client. Nothing in it but bytes, counts and payloads.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about the lanes")]
 pub struct Outbox {

@@ -112,23 +112,23 @@ impl Payload {
         block.and_then(|block| block.get(from..from + end.saturating_sub(start))).unwrap_or_default()
     }
 
+    /// All of it, in order.
+    pub fn fragments(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.len).step_by(FRAGMENT_BYTES_MAX).map(|start| self.fragment(start))
+    }
+
     /// The same payload in no more memory than it needs, if it is one that a block is much too large for.
     #[must_use]
     pub fn fit(mut self) -> Self {
         let room = room_of_frame(self.len);
-        if self.blocks.len() == 1
-            && room <= self.capacity() / 2
-            && let Ok(mut block) = MmapMut::map_anon(room)
+        if let [block] = self.blocks.as_slice()
+            && room <= block.len() / 2
+            && let Some(bytes) = block.get(..self.len)
+            && let Ok(mut fitting) = MmapMut::map_anon(room)
+            && let Some(to) = fitting.get_mut(..self.len)
         {
-            for (to, from) in
-                block.chunks_mut(FRAGMENT_BYTES_MAX).zip((0..self.len).step_by(FRAGMENT_BYTES_MAX))
-            {
-                let fragment = self.fragment(from);
-                if let Some(to) = to.get_mut(..fragment.len()) {
-                    to.copy_from_slice(fragment);
-                }
-            }
-            self.blocks = vec![block];
+            to.copy_from_slice(bytes);
+            self.blocks = vec![fitting];
             self.room.shrink_to(room);
         }
         self
@@ -166,10 +166,7 @@ mod tests {
     }
 
     fn joined(payload: &Payload) -> Vec<u8> {
-        (0..payload.len())
-            .step_by(FRAGMENT_BYTES_MAX)
-            .flat_map(|start| payload.fragment(start).to_vec())
-            .collect()
+        payload.fragments().collect::<Vec<_>>().concat()
     }
 
     #[test]

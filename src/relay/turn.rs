@@ -350,11 +350,14 @@ impl<S: Read + Write> Relay<S> {
     #[cfg(debug_assertions)]
     pub fn check_invariants(&self) {
         self.wheel.check_invariants();
-        let (mut members, mut charged_bytes, mut asked) = (0, 0, 0);
+        let (mut members, mut charged_bytes, mut check_bytes, mut asked) = (0, 0, 0, 0);
         for id in self.slots.ids() {
             let Some(slot) = self.slots.get(id) else { continue };
             charged_bytes += slot.charged_bytes as usize;
-            asked += usize::from(slot.claim.as_ref().is_some_and(|claim| claim.asked.is_some()));
+            if let Some(claim) = &slot.claim {
+                check_bytes += claim.check_bytes;
+                asked += usize::from(claim.asked.is_some());
+            }
             if !slot.is_touched {
                 assert_eq!(
                     slot.charged_bytes as usize,
@@ -378,6 +381,6 @@ impl<S: Read + Write> Relay<S> {
             }
         }
         assert_eq!(self.sessions.members(), members, "sessions know nobody else");
-        self.budget.check_invariants(charged_bytes, asked);
+        self.budget.check_invariants(charged_bytes, check_bytes, asked);
     }
 }

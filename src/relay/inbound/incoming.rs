@@ -10,6 +10,8 @@ use crate::relay::json::{InvalidJson, TextError};
 use crate::relay::message::{ClientError, CloseReason};
 use crate::relay::payload::Payload;
 
+use super::Receiver;
+
 /// The top-level `type` of a text message.
 pub type MessageType = Box<str>;
 
@@ -74,6 +76,16 @@ impl Content {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// A copy of the payload, wherever it is; `receiver` is the one that it came through.
+    #[must_use]
+    pub fn to_vec(&self, receiver: &Receiver) -> Vec<u8> {
+        match self {
+            Self::Received(range) => receiver.range(range.clone()).to_vec(),
+            Self::Joined(bytes) => bytes.as_slice().to_vec(),
+            Self::Large(payload) => payload.fragments().collect::<Vec<_>>().concat(),
+        }
     }
 }
 

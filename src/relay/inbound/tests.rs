@@ -1,6 +1,6 @@
 use super::super::budget::{Budget, room_of_frame};
 use super::super::frame::testing::client_frame as frame;
-use super::super::limits::{BLOCK_BYTES, FRAGMENT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX as SMALL};
+use super::super::limits::{BLOCK_BYTES, SMALL_MESSAGE_BYTES_MAX as SMALL};
 use super::*;
 
 const LIMIT: usize = 1 << 20;
@@ -18,17 +18,6 @@ enum Event {
 
 fn text(text: &str) -> Event {
     Event::Text(text.to_owned())
-}
-
-fn payload_of(content: Content, receiver: &Receiver) -> Vec<u8> {
-    match content {
-        Content::Received(range) => receiver.range(range).to_vec(),
-        Content::Joined(bytes) => bytes.as_slice().to_vec(),
-        Content::Large(payload) => {
-            let starts = (0..payload.len()).step_by(FRAGMENT_BYTES_MAX);
-            starts.flat_map(|start| payload.fragment(start).to_vec()).collect()
-        }
-    }
 }
 
 /// A stream that gives its bytes in pieces of `step`, then blocks.
@@ -88,9 +77,9 @@ fn take_all(
                 continue;
             }
             Incoming::Text(content, _) => {
-                Event::Text(String::from_utf8(payload_of(content, receiver)).expect("checked"))
+                Event::Text(String::from_utf8(content.to_vec(receiver)).expect("checked"))
             }
-            Incoming::Binary(content) => Event::Binary(payload_of(content, receiver)),
+            Incoming::Binary(content) => Event::Binary(content.to_vec(receiver)),
             Incoming::Ping(payload) => Event::Ping(payload.to_vec()),
             Incoming::Pong => Event::Pong,
             Incoming::Close { code, answer } => Event::Close(code, answer),
