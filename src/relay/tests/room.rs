@@ -483,6 +483,7 @@ fn nesting_of_large_messages_leaves_the_small_ones_their_share() {
     world.send_text(&desktop, "1");
     assert_eq!(world.take(&mobile), [text("1")]);
     assert!(world.relay.buffered_bytes() <= max_buffered, "{}", world.relay.buffered_bytes());
+    world.expect_empty_in_the_end();
 }
 
 #[test]
