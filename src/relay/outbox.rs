@@ -130,7 +130,7 @@ impl Outbox {
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty() && self.replies.bytes.is_empty() && self.controls.bytes.is_empty()
+        self.queue.is_empty() && self.replies.is_empty() && self.controls.is_empty()
     }
 
     /// Whether the peer's reading must pause: more than the high-water mark waits, and more than
@@ -149,7 +149,7 @@ impl Outbox {
     /// Whether replies take more than `small_bytes_max`.
     #[must_use]
     pub const fn are_replies_over(&self, small_bytes_max: usize) -> bool {
-        self.controls.bytes.len() + self.replies.bytes.len() > small_bytes_max
+        self.controls.len() + self.replies.len() > small_bytes_max
     }
 
     /// Whether so much waits that the peer is not even read to its end.
@@ -207,7 +207,7 @@ impl Outbox {
     /// Bytes of memory that what waits takes, those left out that are room from the budget.
     #[must_use]
     pub fn small_bytes(&self) -> usize {
-        self.queue_small_bytes + self.controls.bytes.capacity() + self.replies.bytes.capacity()
+        self.queue_small_bytes + self.controls.capacity() + self.replies.capacity()
     }
 
     /// Queues a small application message; a copy of it.
@@ -272,10 +272,10 @@ impl Outbox {
             self.replies = Lane::default();
         }
         if !begun.is_empty() {
-            let mut bytes = Buffer::default();
-            bytes.append_kept(&begun);
-            bytes.append_kept(self.controls.waiting());
-            self.controls = bytes.into();
+            let mut controls = Lane::default();
+            controls.append_kept(&begun);
+            self.controls.waiting().for_each(|frames| controls.append_kept(frames));
+            self.controls = controls;
         }
         let mut items = std::mem::take(&mut self.queue);
         if let Some(Item::Run(run)) = items.front_mut() {
@@ -357,12 +357,12 @@ impl Outbox {
         let (frame_end, message_end) = self.overtaking_points();
         if let Some(front) = self.queue.front() {
             front.gather(self.front_taken, frame_end, &mut slices);
-            slices.push(self.controls.waiting());
+            self.controls.waiting().for_each(|frames| slices.push(frames));
             front.gather(frame_end, message_end, &mut slices);
         } else {
-            slices.push(self.controls.waiting());
+            self.controls.waiting().for_each(|frames| slices.push(frames));
         }
-        slices.push(self.replies.waiting());
+        self.replies.waiting().for_each(|frames| slices.push(frames));
         let mut from = message_end;
         for item in &self.queue {
             if slices.is_full() {
@@ -445,11 +445,8 @@ impl Outbox {
                 self.queue_small_bytes += run.bytes.capacity();
             }
         }
-        for lane in [&mut self.controls, &mut self.replies] {
-            if !lane.bytes.is_empty() {
-                pool.give_buffer(lane.bytes.compact());
-            }
-        }
+        self.controls.compact(pool);
+        self.replies.compact(pool);
     }
 
     fn mark(&mut self) {
@@ -457,6 +454,6 @@ impl Outbox {
         self.is_queue_congested =
             self.queued_messages > 1 && passes(self.is_queue_congested, self.queued_bytes);
         self.are_replies_congested =
-            passes(self.are_replies_congested, self.controls.waiting().len() + self.replies.waiting().len());
+            passes(self.are_replies_congested, self.controls.len() + self.replies.len());
     }
 }

@@ -14,7 +14,7 @@ use crate::processor::assert_rests;
 
 /// What one client that does not read may cost: the high-water mark, what is under way to it, and what the
 /// allocator makes of both.
-const UNREAD_BYTES_MAX: u64 = 3 * MIB;
+const UNREAD_BYTES_MAX: u64 = 2 * MIB;
 
 /// A connection on which the kernel takes as little as it can for a client that does not read.
 fn narrowest_tcp(relay: &Relay) -> TcpStream {
