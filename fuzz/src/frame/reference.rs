@@ -7,6 +7,8 @@
 //!   registered since and unknown to tungstenite, may be sent;
 //! - what can be told from the part of a header that has come is refused before the rest comes, and
 //!   a message that will be too large as soon as the header has come;
+//! - a text that is a large frame, or comes in fragments, is refused at its first byte that is not
+//!   UTF-8, before the rest of the frame comes;
 //! - behind a refusal that leaves the framing intact, as behind the relay's own close, data frames
 //!   are judged by their headers alone and thrown away, whatever their length;
 //! - nothing is read behind a close.
@@ -25,6 +27,8 @@ const NOT_UTF8: u16 = 1007;
 const TOO_LARGE: u16 = 1009;
 /// A close code that tungstenite takes for one that must not be sent.
 const UNKNOWN_CODE: u16 = 1014;
+/// The longest payload of a message in one frame that is looked at only once it is whole.
+const SMALL_BYTES_MAX: u64 = 16_384;
 
 /// Reads frame by frame, and keeps what they amount to.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about what was read")]
@@ -36,6 +40,8 @@ pub struct Reference {
     in_message: bool,
     /// Payload bytes of the open message.
     message_bytes: u64,
+    /// Those bytes, if the message is a text.
+    text: Option<Vec<u8>>,
     is_discarding: bool,
     /// Nothing more is read.
     is_over: bool,
@@ -50,6 +56,7 @@ impl Reference {
             context: context(Some(size_max), false),
             in_message: false,
             message_bytes: 0,
+            text: None,
             is_discarding: false,
             is_over: false,
             ends_in_frame: false,
@@ -98,6 +105,7 @@ impl Reference {
             read_frame(&mut self.context, &stand_in)
         };
         if frame.is_data() {
+            self.text = self.text_with(&frame).filter(|_| !frame.is_final());
             self.in_message = !frame.is_final();
             self.message_bytes =
                 if self.in_message { self.message_bytes + frame.payload.len() as u64 } else { 0 };
@@ -123,8 +131,24 @@ impl Reference {
         let message_bytes = frame.length.unwrap_or(0).saturating_add(self.message_bytes);
         let is_limited = frame.is_header_whole && frame.is_data() && !self.is_discarding;
         if is_limited && message_bytes > self.size_max as u64 {
-            self.refuse(TOO_LARGE, &frame);
+            return self.refuse(TOO_LARGE, &frame);
         }
+        let is_looked_at = self.in_message || !frame.is_final() || frame.length > Some(SMALL_BYTES_MAX);
+        let text = self.text_with(&frame).filter(|_| is_limited && is_looked_at).unwrap_or_default();
+        if std::str::from_utf8(&text).is_err_and(|error| error.error_len().is_some()) {
+            self.refuse(NOT_UTF8, &frame);
+        }
+    }
+
+    /// The text that has come so far with the payload of this data frame; `None` if that is no text.
+    fn text_with(&self, frame: &Frame<'_>) -> Option<Vec<u8>> {
+        let before = match frame.first & 0x0F {
+            0 => self.text.as_deref()?,
+            1 => &[],
+            _ => return None,
+        };
+        let payload = frame.payload.iter().zip(frame.mask.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+        Some(before.iter().copied().chain(payload).collect())
     }
 
     fn take(&mut self, message: Message) {
