@@ -105,7 +105,7 @@ impl Reference {
             read_frame(&mut self.context, &stand_in)
         };
         if frame.is_data() {
-            self.text = self.text_with(&frame).filter(|_| !frame.is_final());
+            self.text = self.text_with(frame).filter(|_| !frame.is_final());
             self.in_message = !frame.is_final();
             self.message_bytes =
                 if self.in_message { self.message_bytes + frame.payload.len() as u64 } else { 0 };
