@@ -120,7 +120,7 @@ fn read_in_pieces(reader: &mut HeadReader, bytes: &[u8], steps: &[usize]) -> Opt
         match reader.push(piece) {
             Progress::NeedMore if behind.is_empty() => return None,
             Progress::NeedMore => rest = behind,
-            Progress::Done { consumed, verdict } => {
+            Progress::Done { consumed, verdict, .. } => {
                 assert!(consumed <= piece.len(), "no more than was pushed");
                 return Some((bytes.len() - rest.len() + consumed, verdict));
             }

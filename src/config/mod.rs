@@ -14,6 +14,7 @@ mod units;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::relay::limits::{SESSIONS_PER_CONNECTION, Settings};
@@ -59,6 +60,12 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// How long a clean stop may take, from the signal to the exit. Default: 10 s.
     pub shutdown_grace: Duration,
+    /// Names and API keys of those who may begin sessions; see [`ApiKeys`](crate::relay::api_keys::ApiKeys).
+    /// Without it anybody may.
+    pub api_keys: Option<PathBuf>,
+    /// Rules beside those of [`Settings::allow`] and [`Settings::deny`]; see
+    /// [`AddressRules`](crate::relay::address_rules::AddressRules).
+    pub address_rules: Option<PathBuf>,
     /// What the engine is told. Without `max_connections` it is derived from the limit on open files
     /// when the listeners are bound.
     pub relay: Settings,
@@ -69,6 +76,8 @@ impl Default for Config {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))],
             shutdown_grace: Duration::from_secs(10),
+            api_keys: None,
+            address_rules: None,
             relay: Settings::default(),
         }
     }
@@ -76,6 +85,7 @@ impl Default for Config {
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one, at the start")]
 pub enum Command {
     /// Run the relay with this configuration, which is valid.
     Run(Config),

@@ -21,7 +21,7 @@ struct Given {
     row: &'static Row,
     /// The flag, or the variable.
     source: String,
-    /// One value, or for addresses any number.
+    /// One value, or for a list any number.
     values: Vec<OsString>,
 }
 
@@ -37,7 +37,9 @@ pub(super) fn command(
     let port = read_variables(&mut given, env)?;
 
     let mut config = Config::default();
-    if let Some(port) = port.filter(|_| !given.iter().any(|given| given.row.is_list())) {
+    if let Some(port) =
+        port.filter(|_| !given.iter().any(|given| matches!(given.row.field, Field::Addresses(_))))
+    {
         config.listen = vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, parse_platform_port(&port)?))];
     }
     for given in &given {
@@ -49,6 +51,7 @@ pub(super) fn command(
 }
 
 /// What the command line holds.
+#[expect(clippy::large_enum_variant, reason = "there is one, at the start")]
 enum Flags {
     Given(Vec<Given>),
     /// `--help` or `--version`.
@@ -64,6 +67,9 @@ fn read_flags(mut parser: Parser) -> Result<Flags, ConfigError> {
             Field::Version => return Ok(Flags::Command(Command::Version)),
             Field::Switch(_) => parser.optional_value().unwrap_or_else(|| "true".into()),
             Field::Addresses(_)
+            | Field::Ranges { .. }
+            | Field::Origins { .. }
+            | Field::Path { .. }
             | Field::Duration(_)
             | Field::Size { .. }
             | Field::Count { .. }
@@ -172,7 +178,7 @@ fn read_variables(
     Ok(port)
 }
 
-/// The addresses between the commas, if `row` takes a list.
+/// What stands between the commas, if `row` takes a list.
 fn split_list(row: &Row, value: OsString) -> Vec<OsString> {
     match value.to_str() {
         Some(text) if row.is_list() => text.split(',').map(|item| item.trim_matches(' ').into()).collect(),

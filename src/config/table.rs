@@ -1,13 +1,18 @@
 //! The table of options: one row each. Its order is the order of the help.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::error::{ConfigError, Problem};
 use super::{
     BUFFERED_MAX, BYTE_RATE_MAX, CONNECTIONS_MAX, Config, LISTENERS_MAX, MESSAGE_SIZE_MAX, TIMEOUT_MAX, units,
 };
+use crate::relay::address::parse_range;
 use crate::relay::limits::{BUFFERED_BYTES_MIN, SMALL_SHARE, message_bytes_max};
+use crate::relay::origin::Origin;
 use crate::relay::time::format_duration;
 
 /// What every variable's name begins with.
@@ -23,6 +28,18 @@ type Place<T> = fn(&mut Config) -> &mut T;
 #[derive(Clone, Copy)]
 pub(super) enum Field {
     Addresses(Place<Vec<SocketAddr>>),
+    Ranges {
+        place: Place<Vec<IpNet>>,
+        unset: &'static str,
+    },
+    Origins {
+        place: Place<Vec<Origin>>,
+        unset: &'static str,
+    },
+    Path {
+        place: Place<Option<PathBuf>>,
+        unset: &'static str,
+    },
     /// In milliseconds, at most [`TIMEOUT_MAX`].
     Duration(Place<Duration>),
     /// In bytes.
@@ -68,6 +85,7 @@ const LISTENING: &str = "Listening";
 const SESSIONS: &str = "Sessions and timeouts";
 const MESSAGES: &str = "Messages";
 const LIMITS: &str = "Limits";
+const ACCESS: &str = "Access";
 const PROCESS: &str = "Process";
 
 /// A row for an option without a short form.
@@ -76,7 +94,7 @@ const fn row(heading: &'static str, name: &'static str, field: Field, help: &'st
 }
 
 /// Every option.
-pub(super) const TABLE: [Row; 16] = [
+pub(super) const TABLE: [Row; 27] = [
     row(
         LISTENING,
         "listen",
@@ -171,6 +189,83 @@ pub(super) const TABLE: [Row; 16] = [
         "Bytes per second read from one client; more are delayed, not dropped.",
     ),
     row(
+        LIMITS,
+        "max-connections-per-ip",
+        Field::Count {
+            place: |config| &mut config.relay.max_connections_per_ip,
+            max: CONNECTIONS_MAX,
+            unset: "no limit",
+        },
+        "Connections at once from one IPv4 address or one IPv6 /64; one more is\n\
+         answered with 429. Loopback and proxies are exempt here and below.",
+    ),
+    row(
+        LIMITS,
+        "max-connection-rate",
+        Field::Rate { place: |config| &mut config.relay.max_connection_rate, unset: "no limit" },
+        "New connections per second from one address; more are answered with 429.",
+    ),
+    row(
+        LIMITS,
+        "max-failed-joins",
+        Field::Rate { place: |config| &mut config.relay.max_failed_joins, unset: "no limit" },
+        "Joins per minute that one address may fail at for want of a secret or\n\
+         key; more lock it out, for a minute at first and an hour at last.",
+    ),
+    row(
+        ACCESS,
+        "require-secret",
+        Field::Switch(|config| &mut config.relay.require_secret),
+        "Let nobody join a session without a pairing secret.",
+    ),
+    row(
+        ACCESS,
+        "api-keys",
+        Field::Path { place: |config| &mut config.api_keys, unset: "none needed" },
+        "Names and keys, one pair per line, of which one is needed to begin a\n\
+         session. Read again on SIGHUP.",
+    ),
+    row(
+        ACCESS,
+        "allow",
+        Field::Ranges { place: |config| &mut config.relay.allow, unset: "all addresses" },
+        "Serve these addresses and no others. Repeat it for further ones.",
+    ),
+    row(
+        ACCESS,
+        "deny",
+        Field::Ranges { place: |config| &mut config.relay.deny, unset: "no address" },
+        "Answer these addresses with 403, even if allowed. Repeatable.",
+    ),
+    row(
+        ACCESS,
+        "address-rules",
+        Field::Path { place: |config| &mut config.address_rules, unset: "no file" },
+        "Further rules, one per line: allow RANGE, or deny RANGE. Read again on\n\
+         SIGHUP.",
+    ),
+    row(
+        ACCESS,
+        "trust-proxy",
+        Field::Ranges { place: |config| &mut config.relay.trust_proxy, unset: "no address" },
+        "Believe these proxies, and no one else, when they say where a client\n\
+         comes from (X-Forwarded-For, Forwarded). Repeatable.",
+    ),
+    row(
+        ACCESS,
+        "proxy-protocol",
+        Field::Switch(|config| &mut config.relay.proxy_protocol),
+        "Expect the PROXY protocol, version 1 or 2, on connections from the trusted\n\
+         proxies; if there are none, on those from this machine.",
+    ),
+    row(
+        ACCESS,
+        "allow-origin",
+        Field::Origins { place: |config| &mut config.relay.allow_origin, unset: "any origin" },
+        "Let pages of this origin connect, beside those of the relay's own host\n\
+         and clients that are no browsers. Repeatable.",
+    ),
+    row(
         PROCESS,
         "shutdown-grace",
         Field::Duration(|config| &mut config.shutdown_grace),
@@ -197,13 +292,16 @@ impl Row {
 
     /// Whether the option may be given more than once, its values adding up.
     pub(super) fn is_list(&self) -> bool {
-        matches!(self.field, Field::Addresses(_))
+        matches!(self.field, Field::Addresses(_) | Field::Ranges { .. } | Field::Origins { .. })
     }
 
     /// What stands for the value in the help, and a value to serve as an example.
     pub(super) fn placeholder(&self) -> Option<(&'static str, &'static str)> {
         match self.field {
             Field::Addresses(_) => Some(("ADDR:PORT", "127.0.0.1:8787")),
+            Field::Ranges { .. } => Some(("RANGE", "192.0.2.0/24")),
+            Field::Origins { .. } => Some(("ORIGIN", "https://app.example.com")),
+            Field::Path { .. } => Some(("FILE", "/etc/apptuner-relay/file")),
             Field::Duration(_) => Some(("DURATION", "30s")),
             Field::Size { .. } | Field::ByteRate { .. } => Some(("SIZE", "64MiB")),
             Field::Count { .. } | Field::Rate { .. } => Some(("N", "1000")),
@@ -211,7 +309,7 @@ impl Row {
         }
     }
 
-    /// Sets the value that `text` spells. Addresses add up: the caller empties the list first.
+    /// Sets the value that `text` spells. Those of a list add up: the caller empties it first.
     pub(super) fn set(&self, config: &mut Config, text: &str) -> Result<(), Problem> {
         match self.field {
             Field::Addresses(place) => {
@@ -219,6 +317,9 @@ impl Row {
                 check_new_address(place(config), address)?;
                 place(config).push(address);
             }
+            Field::Ranges { place, .. } => place(config).push(parse_range(text)?),
+            Field::Origins { place, .. } => place(config).push(Origin::parse(text)?),
+            Field::Path { place, .. } => *place(config) = Some(units::parse_path(text)?),
             Field::Duration(place) => {
                 *place(config) = Duration::from_millis(self.bounded(units::parse_millis(text)?)?);
             }
@@ -237,9 +338,11 @@ impl Row {
         let config = &mut config.clone();
         let or = |text: Option<String>, unset: &str| Some(text.unwrap_or_else(|| unset.to_owned()));
         match self.field {
-            Field::Addresses(place) => {
-                let addresses: Vec<String> = place(config).iter().map(SocketAddr::to_string).collect();
-                Some(addresses.join(","))
+            Field::Addresses(place) => joined(place(config)),
+            Field::Ranges { place, unset } => or(joined(place(config)), unset),
+            Field::Origins { place, unset } => or(joined(place(config)), unset),
+            Field::Path { place, unset } => {
+                or(place(config).as_ref().map(|path| path.display().to_string()), unset)
             }
             Field::Duration(place) => Some(format_duration(*place(config))),
             Field::Size { place, .. } => Some(units::format_size(*place(config) as u64)),
@@ -260,6 +363,7 @@ impl Row {
             Field::Count { place, .. } => place(config).map(|count| count as u64),
             Field::Rate { place, .. } => place(config).map(u64::from),
             Field::ByteRate { place, .. } => *place(config),
+            Field::Ranges { .. } | Field::Origins { .. } | Field::Path { .. } => return Ok(()),
             Field::Switch(_) | Field::Help | Field::Version => None,
         };
         number.map_or(Ok(()), |number| self.bounded::<u64>(number).map(drop))
@@ -276,9 +380,10 @@ impl Row {
             Field::ByteRate { max, .. } => (max, units::format_size),
             Field::Count { max, .. } => (max as u64, |count| count.to_string()),
             Field::Rate { .. } => (u64::from(u32::MAX), |rate| rate.to_string()),
-            Field::Addresses(_) | Field::Switch(_) | Field::Help | Field::Version => {
+            Field::Addresses(_) | Field::Ranges { .. } | Field::Origins { .. } | Field::Path { .. } => {
                 (u64::MAX, |_| String::new())
             }
+            Field::Switch(_) | Field::Help | Field::Version => (u64::MAX, |_| String::new()),
         };
         let value = T::try_from(number).ok().filter(|_| (min..=max).contains(&number));
         value.ok_or_else(|| {
@@ -287,6 +392,12 @@ impl Row {
                 .into()
         })
     }
+}
+
+/// The items of a list, with commas between them; `None` if there are none.
+fn joined<T: ToString>(items: &[T]) -> Option<String> {
+    let texts: Vec<String> = items.iter().map(ToString::to_string).collect();
+    (!texts.is_empty()).then(|| texts.join(","))
 }
 
 /// Checks all of `config`, row by row.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::table::{Field, Row, TABLE};
 use super::*;
 use crate::relay::limits::BUFFERED_BYTES_MIN;
+use crate::relay::origin::Origin;
 
 /// Names and values.
 type Variables<'a> = &'a [(&'a str, &'a str)];
@@ -55,7 +56,7 @@ fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
 type Change = fn(&mut Config);
 
 /// Option, value, and what it changes; every option, and no value its default.
-const CHANGES: [(&str, &str, Change); 14] = [
+const CHANGES: [(&str, &str, Change); 25] = [
     ("listen", "[::1]:9000", |config| config.listen = addresses(&["[::1]:9000"])),
     ("max-connections", "123", |config| config.relay.max_connections = Some(123)),
     ("max-message-size", "64KiB", |config| config.relay.max_message_size = 65_536),
@@ -70,6 +71,17 @@ const CHANGES: [(&str, &str, Change); 14] = [
     ("max-message-rate", "200", |config| config.relay.max_message_rate = Some(200)),
     ("max-byte-rate", "1MB", |config| config.relay.max_byte_rate = Some(1_000_000)),
     ("answer-pings", "true", |config| config.relay.answer_pings = true),
+    ("max-connections-per-ip", "20", |config| config.relay.max_connections_per_ip = Some(20)),
+    ("max-connection-rate", "5", |config| config.relay.max_connection_rate = Some(5)),
+    ("max-failed-joins", "7", |config| config.relay.max_failed_joins = Some(7)),
+    ("require-secret", "true", |config| config.relay.require_secret = true),
+    ("api-keys", "/etc/keys", |config| config.api_keys = Some("/etc/keys".into())),
+    ("allow", "10.0.0.0/8", |config| config.relay.allow = vec!["10.0.0.0/8".parse().unwrap()]),
+    ("deny", "10.1.2.3", |config| config.relay.deny = vec!["10.1.2.3/32".parse().unwrap()]),
+    ("address-rules", "rules", |config| config.address_rules = Some("rules".into())),
+    ("trust-proxy", "fd00::/8", |config| config.relay.trust_proxy = vec!["fd00::/8".parse().unwrap()]),
+    ("proxy-protocol", "1", |config| config.relay.proxy_protocol = true),
+    ("allow-origin", "null", |config| config.relay.allow_origin = vec![Origin::parse("null").unwrap()]),
 ];
 
 #[test]
@@ -91,9 +103,19 @@ fn defaults_are_those_of_the_contract() {
         message_timeout: seconds(5 * 60),
         max_message_rate: None,
         max_byte_rate: None,
+        max_connections_per_ip: None,
+        max_connection_rate: None,
+        max_failed_joins: Some(30),
+        require_secret: false,
+        allow: Vec::new(),
+        deny: Vec::new(),
+        trust_proxy: Vec::new(),
+        proxy_protocol: false,
+        allow_origin: Vec::new(),
         answer_pings: false,
     };
     assert_eq!(config.relay, relay);
+    assert_eq!((config.api_keys, config.address_rules), (None, None));
 }
 
 #[test]
@@ -105,7 +127,7 @@ fn every_option_sets_its_field_and_no_other_by_flag_and_by_variable() {
         change(&mut expected);
         assert_ne!(expected, Config::default(), "{name}");
         let variable = format!("APPTUNER_RELAY_{}", name.to_uppercase().replace('-', "_"));
-        if name != "answer-pings" {
+        if !matches!(settings().find(|row| row.name == name), Some(Row { field: Field::Switch(_), .. })) {
             assert_eq!(run(&format!("--{name} {value}"), &[]), expected, "{name}");
         }
         assert_eq!(run(&format!("--{name}={value}"), &[]), expected, "{name}=");
@@ -257,6 +279,32 @@ fn failures_of_the_command_line_are_one_line_with_the_remedy() {
         ("--listen", "--listen: needs a value, ADDR:PORT; write --listen 127.0.0.1:8787"),
         ("--ping-interval", "--ping-interval: needs a value, DURATION; write --ping-interval 30s"),
         ("--max-byte-rate", "--max-byte-rate: needs a value, SIZE; write --max-byte-rate 64MiB"),
+        ("--allow", "--allow: needs a value, RANGE; write --allow 192.0.2.0/24"),
+        (
+            "--allow-origin",
+            "--allow-origin: needs a value, ORIGIN; write --allow-origin https://app.example.com",
+        ),
+        ("--api-keys", "--api-keys: needs a value, FILE; write --api-keys /etc/apptuner-relay/file"),
+        ("--api-keys=", "--api-keys '': not a path; write that of a file"),
+        (
+            "--deny 10.0.0.0/8 --deny 10.0.0.1/8",
+            "--deny 10.0.0.1/8: has bits set behind its prefix; write 10.0.0.0/8",
+        ),
+        (
+            "--trust-proxy proxy",
+            "--trust-proxy proxy: \
+             not an address range; write ADDRESS/BITS, such as 192.0.2.0/24 or 2001:db8::/32",
+        ),
+        (
+            "--allow-origin https://app.example.com/",
+            "--allow-origin https://app.example.com/: \
+             an origin ends before its path; write https://app.example.com",
+        ),
+        (
+            "--allow-origin app.example.com",
+            "--allow-origin app.example.com: \
+             not an origin; write SCHEME://HOST or SCHEME://HOST:PORT, such as https://app.example.com",
+        ),
         ("--max-connections", "--max-connections: needs a value, N; write --max-connections 1000"),
         ("--ping-interval 30s --ping-interval=5s", "--ping-interval 5s: given twice; keep one"),
         ("--answer-pings --answer-pings=false", "--answer-pings false: given twice; keep one"),
@@ -336,11 +384,11 @@ fn failures_in_the_environment_name_the_variable() {
         ),
         (
             ("APPTUNER_RELAY_HELP", "1"),
-            "APPTUNER_RELAY_HELP: unknown variable; the nearest known one is PORT. See --help",
+            "APPTUNER_RELAY_HELP: unknown variable; the nearest known one is APPTUNER_RELAY_DENY. See --help",
         ),
         (
             ("APPTUNER_RELAY_", "1"),
-            "APPTUNER_RELAY_: unknown variable; the nearest known one is PORT. See --help",
+            "APPTUNER_RELAY_: unknown variable; the nearest known one is APPTUNER_RELAY_DENY. See --help",
         ),
         (
             ("APPTUNER_RELAY_TLS_CERTIFICATE", "x"),
@@ -360,7 +408,10 @@ fn failures_in_the_environment_name_the_variable() {
 }
 
 /// Option, bounds, default.
-const BOUNDS: [(&str, &str, &str); 12] = [
+const BOUNDS: [(&str, &str, &str); 15] = [
+    ("max-connections-per-ip", "1 to 10000000", "no limit"),
+    ("max-connection-rate", "1 to 4294967295", "no limit"),
+    ("max-failed-joins", "1 to 4294967295", "30"),
     ("max-connections", "1 to 10000000", "from the limit on open files"),
     ("max-message-size", "1B to 1GiB", "64MiB"),
     ("max-buffered", "1MiB to 1024GiB", "256MiB"),
@@ -386,6 +437,9 @@ fn values_out_of_bounds_are_refused_and_those_on_the_bounds_are_not() {
     const OVERFLOWING: &str = "99999999999999999999999999";
     let table = [
         ("max-connections", ["1", "10000000"], ["0", "10000001", OVERFLOWING]),
+        ("max-connections-per-ip", ["1", "10000000"], ["0", "10000001", OVERFLOWING]),
+        ("max-connection-rate", ["1", "4294967295"], ["0", "4294967296", OVERFLOWING]),
+        ("max-failed-joins", ["1", "4294967295"], ["0", "4294967296", OVERFLOWING]),
         ("max-message-size", ["1", "224MiB"], ["0", "1073741825", OVERFLOWING]),
         ("max-buffered", ["74MiB", "1024GiB"], ["1023KiB", "1025GiB", OVERFLOWING]),
         ("max-message-rate", ["1", "4294967295"], ["0", "4294967296", OVERFLOWING]),
@@ -398,7 +452,11 @@ fn values_out_of_bounds_are_refused_and_those_on_the_bounds_are_not() {
         ("message-timeout", ["1ms", "365d"], ["0d", "400d", "99999999999999999999s"]),
         ("shutdown-grace", ["1ms", "365d"], ["0s", "365d1s", "300000000000d"]),
     ];
-    assert_eq!(table.len(), TABLE.len() - 4, "all but listen, answer-pings, help and version");
+    let is_number = |row: &&Row| {
+        let placeholder = row.placeholder().map_or("", |(placeholder, _)| placeholder);
+        ["DURATION", "SIZE", "N"].contains(&placeholder)
+    };
+    assert_eq!(table.len(), TABLE.iter().filter(is_number).count(), "every number has its line");
     for (name, within, beyond) in table {
         for value in within {
             assert_eq!(run(&format!("--{name} {value}"), &[]).validate(), Ok(()), "{name} {value}");
@@ -582,10 +640,23 @@ fn help_has_a_line_for_every_option_and_its_defaults_set_nothing() {
         let default = line.split_once("  (default: ").map(|(_, rest)| rest.trim_end_matches(')'));
         match row.field {
             Field::Help | Field::Version => assert_eq!(default, None, "{line}"),
-            Field::Count { unset, .. } | Field::Rate { unset, .. } | Field::ByteRate { unset, .. } => {
-                assert_eq!(default, Some(unset), "{line}");
-            }
-            Field::Addresses(_) | Field::Duration(_) | Field::Size { .. } | Field::Switch(_) => {
+            Field::Count { unset, .. }
+            | Field::Rate { unset, .. }
+            | Field::ByteRate { unset, .. }
+            | Field::Ranges { unset, .. }
+            | Field::Origins { unset, .. }
+            | Field::Path { unset, .. }
+                if default == Some(unset) => {}
+            Field::Addresses(_)
+            | Field::Ranges { .. }
+            | Field::Origins { .. }
+            | Field::Path { .. }
+            | Field::Duration(_)
+            | Field::Size { .. }
+            | Field::Count { .. }
+            | Field::Rate { .. }
+            | Field::ByteRate { .. }
+            | Field::Switch(_) => {
                 let default = default.expect("an option has a default");
                 assert_eq!(run(&format!("{flag}={default}"), &[]), Config::default(), "{line}");
                 assert_eq!(run("", &[(&variable(row), default)]), Config::default(), "{line}");
@@ -612,7 +683,7 @@ fn help_has_a_line_for_every_option_and_its_defaults_set_nothing() {
 #[test]
 fn help_shows_each_heading_once_and_an_example_that_works() {
     let help = help();
-    for heading in ["Listening", "Sessions and timeouts", "Messages", "Limits", "Process"] {
+    for heading in ["Listening", "Sessions and timeouts", "Messages", "Limits", "Access", "Process"] {
         assert_eq!(help.matches(&format!("\n\n{heading}:\n  ")).count(), 1, "{heading}");
     }
     for variable in ["\n  PORT\n", "\n  RUST_LOG\n", "\n  APPTUNER_RELAY_<OPTION>\n", "_SESSION_TIMEOUT=1h."]

@@ -3,6 +3,7 @@
 //! Numbers too large for their type saturate; the bounds of the setting, all far below, refuse them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use super::DEFAULT_PORT;
 use super::error::Problem;
@@ -133,6 +134,16 @@ pub(super) fn parse_address(text: &str) -> Result<SocketAddr, Problem> {
         }
         _ => format!("host names are not looked up; write an IP address, such as 127.0.0.1:{port}").into(),
     })
+}
+
+/// The path of a file.
+pub(super) fn parse_path(text: &str) -> Result<PathBuf, Problem> {
+    /// More than systems understand.
+    const BYTES_MAX: usize = 4096;
+    if text.is_empty() || text.len() > BYTES_MAX || text.contains('\0') {
+        return Err("not a path; write that of a file".into());
+    }
+    Ok(text.into())
 }
 
 /// `8787`: a port, 0 for any that is free.

@@ -17,9 +17,11 @@ use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Waker};
 
+use super::access_files::AccessFiles;
 use super::descriptors;
+use super::files::FileError;
 use super::listener::{Accepted, Listener};
-use super::signals::StopSignals;
+use super::signals::{Asked, ProcessSignals};
 use super::token::{self, Source};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -48,9 +50,10 @@ pub struct Server {
     poll: Poll,
     events: Events,
     relay: Relay<TcpStream>,
+    access_files: AccessFiles,
     listeners: Vec<Listener>,
     clock: Clock,
-    signals: Option<StopSignals>,
+    signals: Option<ProcessSignals>,
     are_signals_ready: bool,
     stop: StopHandle,
     shutdown_grace: Duration,
@@ -97,6 +100,8 @@ pub enum Turn {
 pub enum BindError {
     /// A setting is out of its bounds.
     Config(ConfigError),
+    /// A file that a setting names is of no use.
+    File(FileError),
     /// The address cannot be listened on.
     Listen(SocketAddr, io::Error),
     /// The system gave no poll, waker or randomness.
@@ -113,6 +118,7 @@ impl fmt::Display for BindError {
         )]
         match self {
             Self::Config(error) => write!(f, "{error}"),
+            Self::File(error) => write!(f, "{error}"),
             Self::Listen(addr, error) => {
                 let (what, remedy) = match error.kind() {
                     io::ErrorKind::PermissionDenied => {
@@ -143,11 +149,20 @@ impl From<io::Error> for BindError {
     }
 }
 
+impl From<FileError> for BindError {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
 impl Server {
     /// Checks the configuration and listens on its addresses; nobody is served before
     /// [`run`](Self::run) or [`turn`](Self::turn).
     pub fn bind(config: &Config) -> Result<Self, BindError> {
         config.validate().map_err(BindError::Config)?;
+        let access_files = AccessFiles::new(config);
+        let api_keys = access_files.read_api_keys().transpose()?;
+        let address_rules = access_files.read_address_rules().transpose()?;
         let poll = Poll::new()?;
         let listen = |(index, &addr)| {
             Listener::bind(addr, index, poll.registry()).map_err(|error| BindError::Listen(addr, error))
@@ -157,8 +172,16 @@ impl Server {
         let clock = Clock::start();
         let stop =
             StopHandle { stops: Arc::default(), waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?) };
+        let mut relay = Relay::new(settings, entropy::seed()?, clock.now());
+        if let Some(keys) = api_keys {
+            relay.set_api_keys(keys);
+        }
+        if let Some(rules) = address_rules {
+            relay.set_address_rules(&rules);
+        }
         Ok(Self {
-            relay: Relay::new(settings, entropy::seed()?, clock.now()),
+            relay,
+            access_files,
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
             listeners,
@@ -185,10 +208,46 @@ impl Server {
         self.stop.clone()
     }
 
-    /// Makes SIGTERM and SIGINT stop this server. For a process of which it is the purpose.
+    /// Makes SIGTERM and SIGINT stop this server, and SIGHUP have it [`reload`](Self::reload). For a
+    /// process of which it is the purpose.
     pub fn stop_on_signals(&mut self) -> io::Result<()> {
-        self.signals = Some(StopSignals::catch(self.poll.registry())?);
+        self.signals = Some(ProcessSignals::catch(self.poll.registry())?);
         Ok(())
+    }
+
+    /// Reads the files again that the configuration names; the log says what came of it. Whoever is
+    /// connected stays so, and of a file that is of no use now, what was read before stays in force.
+    pub fn reload(&mut self) {
+        let has_api_keys = self.reload_api_keys();
+        let has_address_rules = self.reload_address_rules();
+        if !has_api_keys && !has_address_rules {
+            info!(target: PROCESS, "Nothing to reload");
+        }
+    }
+
+    /// Whether there are any, here and below.
+    fn reload_api_keys(&mut self) -> bool {
+        let Some(read) = self.access_files.read_api_keys() else { return false };
+        match read {
+            Ok(keys) => {
+                self.relay.set_api_keys(keys);
+                info!(target: PROCESS, "API keys reloaded");
+            }
+            Err(error) => warn!(target: PROCESS, "API keys not reloaded: {error}"),
+        }
+        true
+    }
+
+    fn reload_address_rules(&mut self) -> bool {
+        let Some(read) = self.access_files.read_address_rules() else { return false };
+        match read {
+            Ok(rules) => {
+                self.relay.set_address_rules(&rules);
+                info!(target: PROCESS, "Address rules reloaded");
+            }
+            Err(error) => warn!(target: PROCESS, "Address rules not reloaded: {error}"),
+        }
+        true
     }
 
     /// Serves until the server is stopped.
@@ -220,6 +279,7 @@ impl Server {
     fn serve(&mut self) {
         let now = self.clock.now();
         self.note_events();
+        self.note_signals();
         self.note_stops(now);
         self.relay.handle_turn(now);
         self.accept(now);
@@ -260,12 +320,19 @@ impl Server {
         }
     }
 
+    fn note_signals(&mut self) {
+        if std::mem::take(&mut self.are_signals_ready) {
+            let Asked { stops, is_reload } =
+                self.signals.as_mut().map_or_else(Asked::default, ProcessSignals::take);
+            self.stop.stops.fetch_add(stops, Ordering::Release);
+            if is_reload {
+                self.reload();
+            }
+        }
+    }
+
     /// Takes notice of requests to stop.
     fn note_stops(&mut self, now: Now) {
-        if std::mem::take(&mut self.are_signals_ready) {
-            let signals = self.signals.as_mut().map_or(0, StopSignals::take);
-            self.stop.stops.fetch_add(signals, Ordering::Release);
-        }
         let stops = self.stop.stops.load(Ordering::Acquire);
         if stops == self.stops_seen {
             return;

@@ -1,7 +1,9 @@
 //! Sockets, signals and the poll that waits for them.
 
+mod access_files;
 mod descriptors;
 mod event_loop;
+mod files;
 mod listener;
 mod signals;
 mod token;

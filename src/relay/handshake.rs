@@ -8,18 +8,27 @@
 //! a bare LF for CR LF; neither reaches it, the reader refuses them. It leaves `Host`,
 //! `Content-Length` and the form of the target to us.
 
-use std::net::Ipv6Addr;
 use std::str;
 
 use httparse::{Header, Status};
 use tungstenite::handshake::derive_accept_key;
 
+use super::address::{ClientAddress, Networks};
 use super::ids::{ClientType, SessionId};
-use super::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX};
+use super::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, PROXY_HEADER_BYTES_MAX};
+use super::origin::Origin;
+use super::proxy_header::{self, ProxyHeader};
 
+pub use credentials::Credentials;
+use fields::{decimal, elements, is_token_byte, only_value, split_list, token, values};
 pub use refusal::{Answer, BadRequest, Refusal};
+use target::{Target, is_host_and_port};
 
+mod credentials;
+mod fields;
+mod forwarded;
 mod refusal;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +45,17 @@ pub struct HeadReader {
 struct Kept {
     head: Vec<u8>,
     position: Position,
+    /// A proxy's header comes first, and is what is kept.
+    is_proxy_header: bool,
+}
+
+/// What a head is judged by, beside the standards.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeadRules<'a> {
+    /// The proxies that are believed, if the connection comes from one of them.
+    pub proxies: Option<&'a Networks>,
+    /// The origins whose pages may connect; if there are none, all may.
+    pub origins: &'a [Origin],
 }
 
 /// What a piece of the head led to.
@@ -43,17 +63,32 @@ struct Kept {
 pub enum Progress {
     /// All bytes belonged to the head, and it goes on.
     NeedMore,
+    /// The header of a proxy is over; the head begins behind it.
+    Proxied {
+        /// How many of the bytes pushed last belonged to it.
+        consumed: usize,
+        /// The client that the proxy speaks for; `None` if it speaks for itself.
+        client: Option<ClientAddress>,
+    },
     /// The head is over, or refused before its end.
     Done {
         /// How many of the bytes pushed last were looked at. Behind an upgrade, the rest is the
         /// WebSocket's; behind anything else it is to be thrown away.
         consumed: usize,
+        /// The client that a proxy names in the head; `None` if none does.
+        client: Option<ClientAddress>,
         /// What is to be done about it.
         verdict: Verdict,
     },
 }
 
 impl HeadReader {
+    /// Expects a proxy's header before the head.
+    #[must_use]
+    pub fn behind_proxy_header() -> Self {
+        Self { kept: Some(Box::new(Kept { is_proxy_header: true, ..Kept::default() })) }
+    }
+
     /// Bytes of memory held for what has come.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
@@ -64,7 +99,14 @@ impl HeadReader {
     /// however they are cut.
     ///
     /// Once this has returned [`Progress::Done`] the reader is as new.
-    pub fn push(&mut self, bytes: &[u8]) -> Progress {
+    pub fn push(&mut self, bytes: &[u8], rules: HeadRules<'_>) -> Progress {
+        if let Some(kept) = self.kept.as_mut().filter(|kept| kept.is_proxy_header) {
+            let progress = kept.push_proxy_header(bytes);
+            if progress != Progress::NeedMore {
+                self.kept = None;
+            }
+            return progress;
+        }
         let (kept_bytes, mut position) =
             self.kept.as_ref().map_or_else(Default::default, |kept| (kept.head.len(), kept.position));
         let Some((consumed, outcome)) = scan(bytes, HEAD_BYTES_MAX - kept_bytes, &mut position) else {
@@ -82,10 +124,11 @@ impl HeadReader {
             head.as_slice()
         };
         let head_only = head.starts_with(b"HEAD ");
+        let mut client = None;
         let verdict = outcome
-            .and_then(|()| decide(head, head_only))
+            .and_then(|()| decide(head, head_only, rules, &mut client))
             .unwrap_or_else(|refusal| Verdict::Refuse { refusal, head_only });
-        Progress::Done { consumed, verdict }
+        Progress::Done { consumed, client, verdict }
     }
 }
 
@@ -106,6 +149,21 @@ fn scan(bytes: &[u8], room: usize, position: &mut Position) -> Option<(usize, Re
 }
 
 impl Kept {
+    /// Takes the next bytes of a connection that begins with a proxy's header, of which few are kept.
+    fn push_proxy_header(&mut self, bytes: &[u8]) -> Progress {
+        let before = self.head.len();
+        let room = PROXY_HEADER_BYTES_MAX - before;
+        self.keep(bytes.get(..room).unwrap_or(bytes));
+        match proxy_header::parse(&self.head) {
+            ProxyHeader::NeedMore => Progress::NeedMore,
+            ProxyHeader::Whole { bytes, client } => Progress::Proxied { consumed: bytes - before, client },
+            ProxyHeader::Malformed => {
+                let verdict = Verdict::Refuse { refusal: BadRequest::ProxyHeader.into(), head_only: false };
+                Progress::Done { consumed: bytes.len(), client: None, verdict }
+            }
+        }
+    }
+
     /// Keeps a part of the head, in memory that doubles up to the bound and never passes it.
     fn keep(&mut self, part: &[u8]) {
         let length = self.head.len() + part.len();
@@ -149,6 +207,8 @@ impl Position {
 pub enum Verdict {
     /// A WebSocket handshake to accept: [`write_switching_protocols`].
     Upgrade(Upgrade),
+    /// A request for a new session: [`write_issued`].
+    Issue(Credentials),
     /// A question for the relay's health: [`write_health`].
     Health {
         /// The method was HEAD: the answer goes out without its body (RFC 9110, section 9.3.2).
@@ -170,6 +230,8 @@ pub struct Upgrade {
     pub client_type: ClientType,
     /// The session it joins, from the path.
     pub session_id: SessionId,
+    /// What it brings to prove that it may.
+    pub credentials: Credentials,
     accept_key: String,
     subprotocol: Option<String>,
 }
@@ -181,7 +243,7 @@ impl Upgrade {
         &self.accept_key
     }
 
-    /// The first subprotocol offered, an HTTP token (RFC 6455, section 4.2.2, item 5.5).
+    /// The first subprotocol offered that carries no secret, an HTTP token (RFC 6455, section 4.2.2, item 5.5).
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
@@ -218,6 +280,12 @@ pub fn write_health(body: &str, head_only: bool, out: &mut Vec<u8>) {
     write_closing_answer(head, body, head_only, out);
 }
 
+/// Writes the 201 that carries `body`, JSON, in which there is a secret (RFC 9110, section 15.3.2).
+pub fn write_issued(body: &str, out: &mut Vec<u8>) {
+    let head = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n";
+    write_closing_answer(head, body, false, out);
+}
+
 /// Ends the head of an answer that is not a 101, and adds its body (RFC 9112, sections 6.2, 9.6).
 fn write_closing_answer(head: &str, body: &str, head_only: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(head.as_bytes());
@@ -228,8 +296,14 @@ fn write_closing_answer(head: &str, body: &str, head_only: bool, out: &mut Vec<u
     }
 }
 
-/// Judges a complete head. The order of the checks decides which of several faults is reported.
-fn decide(head: &[u8], head_only: bool) -> Result<Verdict, Refusal> {
+/// Judges a complete head. The order of the checks decides which of several faults is reported. Notes the
+/// client as soon as it is known.
+fn decide(
+    head: &[u8],
+    head_only: bool,
+    rules: HeadRules<'_>,
+    client: &mut Option<ClientAddress>,
+) -> Result<Verdict, Refusal> {
     let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
     // We found the end; should httparse ever see another, the head has two readings.
@@ -241,6 +315,9 @@ fn decide(head: &[u8], head_only: bool) -> Result<Verdict, Refusal> {
         return Err(BadRequest::RequestLine.into());
     };
     let fields = &*request.headers;
+    if let Some(proxies) = rules.proxies {
+        *client = forwarded::client(fields, proxies)?;
+    }
     check_host(fields, minor_version)?;
     let has_body = has_body(fields)?;
     let target = Target::parse(target);
@@ -251,47 +328,18 @@ fn decide(head: &[u8], head_only: bool) -> Result<Verdict, Refusal> {
         Target::Session(..) if !wants_upgrade => Err(Refusal::ExpectedUpgrade),
         Target::Other if !wants_upgrade => Err(Refusal::NotFound),
         Target::Other => Err(BadRequest::Path.into()),
+        Target::Sessions if wants_upgrade => Err(BadRequest::Path.into()),
+        Target::Sessions => {
+            check_origin(fields, rules.origins)?;
+            Ok(Verdict::Issue(Credentials::find("", fields)?))
+        }
         Target::Session(..) if has_body => Err(BadRequest::Body.into()),
-        Target::Session(client_type, session_id) => {
-            accept(client_type, session_id, fields).map(Verdict::Upgrade)
+        Target::Session(client_type, session_id, query) => {
+            check_origin(fields, rules.origins)?;
+            let credentials = Credentials::find(query, fields)?;
+            accept(client_type, session_id, credentials, fields).map(Verdict::Upgrade)
         }
     }
-}
-
-/// What a request target names.
-enum Target {
-    Health,
-    Session(ClientType, SessionId),
-    /// A path that nothing answers to.
-    Other,
-}
-
-impl Target {
-    /// Understands the origin-form and the absolute-form (RFC 9112, section 3.2); `None` if it is
-    /// neither. The query is ignored, and nothing is decoded or normalised.
-    fn parse(target: &str) -> Option<Self> {
-        let path_and_query = if target.starts_with('/') { target } else { path_of_absolute_form(target)? };
-        let path = path_and_query.split_once('?').map_or(path_and_query, |(path, _query)| path);
-        if path == "/health" {
-            return Some(Self::Health);
-        }
-        let session = |prefix: &str, client_type| {
-            let session_id = SessionId::parse(path.strip_prefix(prefix)?.as_bytes())?;
-            Some(Self::Session(client_type, session_id))
-        };
-        session("/desktop/", ClientType::Desktop)
-            .or_else(|| session("/mobile/", ClientType::Mobile))
-            .or(Some(Self::Other))
-    }
-}
-
-/// The path and query of a URI that a client sends through a proxy (RFC 9112, section 3.2.2);
-/// `None` if it is none, or its authority is malformed or has user information (RFC 9110, 4.2.4).
-fn path_of_absolute_form(target: &str) -> Option<&str> {
-    let (scheme, rest) = target.split_once("://")?;
-    let is_known = ["http", "https", "ws", "wss"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
-    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    (is_known && is_host_and_port(authority.as_bytes())).then_some(path)
 }
 
 /// RFC 9112, section 3.2: exactly one `Host`; only HTTP/1.0 may do without.
@@ -302,46 +350,6 @@ fn check_host(fields: &[Header<'_>], minor_version: u8) -> Result<(), BadRequest
         (None, None) if minor_version == 0 => Ok(()),
         (Some(_) | None, _) => Err(BadRequest::Host),
     }
-}
-
-/// `uri-host [ ":" port ]` (RFC 9110, section 7.2; RFC 3986, sections 3.2.2 and 3.2.3), the host
-/// not empty.
-fn is_host_and_port(value: &[u8]) -> bool {
-    let Ok(value) = str::from_utf8(value) else { return false };
-    let (is_host, port) = if let Some(literal) = value.strip_prefix('[') {
-        let Some((address, port)) = literal.split_once(']') else { return false };
-        (address.parse::<Ipv6Addr>().is_ok(), port)
-    } else {
-        let (name, port) = value.split_at(value.find(':').unwrap_or(value.len()));
-        (is_reg_name(name.as_bytes()), port)
-    };
-    is_host
-        && match port.strip_prefix(':') {
-            None => port.is_empty(),
-            Some("") => true,
-            Some(digits) => decimal(digits.as_bytes()).is_some_and(|port| u16::try_from(port).is_ok()),
-        }
-}
-
-/// `reg-name`, not empty (RFC 3986, section 3.2.2); an IPv4 address is one too.
-fn is_reg_name(name: &[u8]) -> bool {
-    let is_hex = u8::is_ascii_hexdigit;
-    let mut rest = name;
-    loop {
-        rest = match rest {
-            [] => return !name.is_empty(),
-            [b'%', high, low, tail @ ..] if is_hex(high) && is_hex(low) => tail,
-            [byte, tail @ ..] if is_reg_name_byte(*byte) => tail,
-            _ => return false,
-        };
-    }
-}
-
-/// `unreserved` or `sub-delims` (RFC 3986, sections 2.2 and 2.3).
-const fn is_reg_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')')
-        || matches!(byte, b'*' | b'+' | b',' | b';' | b'=')
 }
 
 /// Whether a body follows the head, by RFC 9112, section 6.3, which has us refuse whatever two
@@ -371,8 +379,11 @@ fn wants_upgrade(fields: &[Header<'_>], minor_version: u8) -> bool {
 }
 
 /// RFC 9110, section 9.1: methods are compared with case, and those unknown are refused.
-fn check_method(method: &str, target: Option<&Target>, wants_upgrade: bool) -> Result<(), Refusal> {
+fn check_method(method: &str, target: Option<&Target<'_>>, wants_upgrade: bool) -> Result<(), Refusal> {
     match (method, target) {
+        ("POST", Some(Target::Sessions)) => Ok(()),
+        ("GET", Some(Target::Sessions)) if wants_upgrade => Ok(()),
+        (_, Some(Target::Sessions)) => Err(Refusal::IssueMethod),
         ("GET", _) | ("HEAD", Some(Target::Health)) => Ok(()),
         ("HEAD", _) if wants_upgrade => Err(Refusal::UpgradeMethod),
         ("HEAD", _) => Ok(()),
@@ -381,8 +392,30 @@ fn check_method(method: &str, target: Option<&Target>, wants_upgrade: bool) -> R
     }
 }
 
+/// RFC 6455, section 10.2. Only browsers send an origin, and pages of the relay's own host are as good as none.
+fn check_origin(fields: &[Header<'_>], allowed: &[Origin]) -> Result<(), Refusal> {
+    if allowed.is_empty() || values(fields, "origin").next().is_none() {
+        return Ok(());
+    }
+    let origin = only_value(fields, "origin").and_then(|value| str::from_utf8(value).ok());
+    let Some(origin) = origin.and_then(|value| Origin::parse(value).ok()) else {
+        return Err(Refusal::Origin);
+    };
+    let host = only_value(fields, "host").and_then(|value| str::from_utf8(value).ok());
+    if allowed.contains(&origin) || host.is_some_and(|host| origin.is_at(host)) {
+        Ok(())
+    } else {
+        Err(Refusal::Origin)
+    }
+}
+
 /// The rest of RFC 6455, section 4.2.1: version, key and subprotocol. Extensions are ignored.
-fn accept(client_type: ClientType, session_id: SessionId, fields: &[Header<'_>]) -> Result<Upgrade, Refusal> {
+fn accept(
+    client_type: ClientType,
+    session_id: SessionId,
+    credentials: Credentials,
+    fields: &[Header<'_>],
+) -> Result<Upgrade, Refusal> {
     if only_value(fields, "sec-websocket-version") != Some(b"13") {
         return Err(Refusal::WebSocketVersion);
     }
@@ -390,55 +423,14 @@ fn accept(client_type: ClientType, session_id: SessionId, fields: &[Header<'_>])
         .filter(|key| is_websocket_key(key))
         .ok_or(BadRequest::WebSocketKey)?;
     let subprotocol = elements(fields, "sec-websocket-protocol")
-        .next()
+        .find(|offered| !credentials::is_secret(offered))
         .map(|offered| token(offered).ok_or(BadRequest::Subprotocol))
         .transpose()?;
-    Ok(Upgrade { client_type, session_id, accept_key: derive_accept_key(key), subprotocol })
+    Ok(Upgrade { client_type, session_id, credentials, accept_key: derive_accept_key(key), subprotocol })
 }
 
 /// 16 bytes in base64 (RFC 6455, section 4.1, item 7; RFC 4648, section 4).
 fn is_websocket_key(key: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.strip_suffix(b"==").is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_digit))
-}
-
-/// The values of all fields of that name; httparse took the white space off their ends.
-fn values<'h>(fields: &'h [Header<'h>], name: &str) -> impl Iterator<Item = &'h [u8]> {
-    fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
-}
-
-/// The value of the field of that name, if there is exactly one.
-fn only_value<'h>(fields: &'h [Header<'h>], name: &str) -> Option<&'h [u8]> {
-    let mut values = values(fields, name);
-    values.next().filter(|_| values.next().is_none())
-}
-
-/// The elements of all lists of that name, without the empty ones (RFC 9110, section 5.6.1.2).
-fn elements<'h>(fields: &'h [Header<'h>], name: &str) -> impl Iterator<Item = &'h [u8]> {
-    values(fields, name).flat_map(split_list).filter(|element| !element.is_empty())
-}
-
-/// The elements of a list, the empty ones included. A field's only white space is SP and HTAB.
-fn split_list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
-}
-
-/// `1*DIGIT`, no more than fits.
-fn decimal(digits: &[u8]) -> Option<u64> {
-    // `parse` alone would take a sign.
-    let is_number = digits.iter().all(u8::is_ascii_digit);
-    str::from_utf8(digits).ok().filter(|_| is_number)?.parse().ok()
-}
-
-/// A token (RFC 9110, section 5.6.2), fit to be sent back.
-fn token(element: &[u8]) -> Option<String> {
-    let is_token = element.iter().copied().all(is_token_byte);
-    str::from_utf8(element).ok().filter(|_| is_token).map(str::to_owned)
-}
-
-/// `tchar` (RFC 9110, section 5.6.2).
-const fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.')
-        || matches!(byte, b'^' | b'_' | b'`' | b'|' | b'~')
 }

@@ -6,8 +6,9 @@ use log::{debug, info};
 
 use super::connection::Phase;
 use super::frame::Opcode;
+use super::gate::Pass;
 use super::handshake::{
-    Progress, Refusal, Upgrade, Verdict, write_health, write_refusal, write_switching_protocols,
+    HeadRules, Progress, Refusal, Upgrade, Verdict, write_health, write_refusal, write_switching_protocols,
 };
 use super::ids::ConnectionId;
 use super::inbound::{Content, Incoming, MessageType, Refused};
@@ -25,7 +26,11 @@ impl<S: Read + Write> Relay<S> {
         let Some(slot) = self.slots.get_mut(id) else { return };
         match &mut slot.connection.phase {
             Phase::Head(reader) => {
-                let progress = reader.push(self.receiver.bytes());
+                let rules = HeadRules {
+                    proxies: Some(&self.proxies).filter(|proxies| proxies.contains(slot.client)),
+                    origins: &self.settings.allow_origin,
+                };
+                let progress = reader.push(self.receiver.bytes(), rules);
                 self.take_head(id, progress);
             }
             Phase::Open => self.take_frames(id, count),
@@ -41,13 +46,32 @@ impl<S: Read + Write> Relay<S> {
     }
 
     fn take_head(&mut self, id: ConnectionId, progress: Progress) {
-        let Progress::Done { consumed, verdict } = progress else { return };
-        self.receiver.consume(consumed);
+        match progress {
+            Progress::NeedMore => {}
+            Progress::Proxied { consumed, client } => {
+                self.receiver.consume(consumed);
+                let is_let_in = client.is_none_or(|client| self.identify(id, client));
+                if is_let_in && !self.receiver.bytes().is_empty() {
+                    self.take_in(id, 0);
+                }
+            }
+            Progress::Done { consumed, client, verdict } => {
+                self.receiver.consume(consumed);
+                if client.is_none_or(|client| self.identify(id, client)) {
+                    self.follow(id, verdict);
+                }
+            }
+        }
+    }
+
+    /// Does what a request asks for.
+    fn follow(&mut self, id: ConnectionId, verdict: Verdict) {
         match verdict {
             Verdict::Upgrade(upgrade) => {
                 self.admit(id, &upgrade);
                 self.take_frames(id, 0);
             }
+            Verdict::Issue(credentials) => self.issue(id, &credentials),
             Verdict::Health { head_only } => {
                 let body = self.health();
                 self.answer(id, |out| write_health(&body, head_only, out));
@@ -85,6 +109,10 @@ impl<S: Read + Write> Relay<S> {
     /// Lets a client into its session: the answer to its upgrade, what it has to know, what was
     /// waiting for the connection that it replaces, and the news for its peer.
     fn admit(&mut self, id: ConnectionId, upgrade: &Upgrade) {
+        let Pass { claim } = match self.authorize(id, upgrade) {
+            Ok(pass) => pass,
+            Err(refusal) => return self.refuse_unproven(id, refusal),
+        };
         let client_type = upgrade.client_type;
         let session_id = &upgrade.session_id;
         let now = self.now.tick;
@@ -96,6 +124,9 @@ impl<S: Read + Write> Relay<S> {
             self.refuse(id, Refusal::ConnectionLimit, false);
             return;
         };
+        if let Some(claim) = claim {
+            self.sessions.claim(joined.session, claim);
+        }
         self.counters.joins += 1;
         let logged = Logged(session_id.as_str());
         info!("conn={id} session={logged} {} connected to session {logged}", client_type.title());

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use ipnet::IpNet;
+
+use super::origin::Origin;
+
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
@@ -124,6 +128,19 @@ pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// What a client refused for lack of room is told to wait: `Retry-After`, in seconds.
 pub const RETRY_AFTER_SECONDS: u32 = 5;
 
+/// Shortest secret that a client may bring, in bytes: what is shorter can be guessed.
+pub const SECRET_BYTES_MIN: usize = 16;
+/// Longest one, in bytes.
+pub const SECRET_BYTES_MAX: usize = 256;
+/// Longest PROXY protocol header, in bytes, whatever its sender puts behind the addresses.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4 * KIB;
+/// Hosts remembered that have no connection: the one that was heard of least lately is forgotten for another.
+pub const IDLE_HOSTS_MAX: usize = 16 * 1024;
+/// How long a host is locked out that fails to join too often; twice as long each time.
+pub const LOCK_OUT_MIN: Duration = Duration::from_secs(60);
+/// The longest it gets, and how long the lock-out before is remembered after its end.
+pub const LOCK_OUT_MAX: Duration = Duration::from_secs(60 * 60);
+
 /// Characters of anything a client sent that a log line shows.
 pub const LOGGED_CHARS_MAX: usize = 64;
 
@@ -176,6 +193,27 @@ pub struct Settings {
     pub max_message_rate: Option<u32>,
     /// Bytes per second that one client may send; `None` sets no limit.
     pub max_byte_rate: Option<u64>,
+    /// Connections that one host, an IPv4 address or an IPv6 /64, may have at once; `None` sets no limit. Here
+    /// and in the two limits below, loopback and proxies are exempt.
+    pub max_connections_per_ip: Option<usize>,
+    /// New connections per second from one host; `None` sets no limit.
+    pub max_connection_rate: Option<u32>,
+    /// Joins per minute that one host may fail at for want of a secret or key before it is locked out;
+    /// `None` sets no limit.
+    pub max_failed_joins: Option<u32>,
+    /// Nobody joins without a pairing secret.
+    pub require_secret: bool,
+    /// Only clients from these ranges are served, if there are any.
+    pub allow: Vec<IpNet>,
+    /// Clients from these ranges are not served, even where they are allowed.
+    pub deny: Vec<IpNet>,
+    /// Proxies, which are believed when they say where a client comes from.
+    pub trust_proxy: Vec<IpNet>,
+    /// Connections from proxies begin with a PROXY protocol header. Without [`trust_proxy`](Self::trust_proxy)
+    /// those from loopback do.
+    pub proxy_protocol: bool,
+    /// Pages of these origins may connect, if there are any; else all may.
+    pub allow_origin: Vec<Origin>,
     /// Answer a message whose top-level `type` is `ping` rather than forward it.
     pub answer_pings: bool,
 }
@@ -194,6 +232,15 @@ impl Default for Settings {
             message_timeout: Duration::from_secs(5 * 60),
             max_message_rate: None,
             max_byte_rate: None,
+            max_connections_per_ip: None,
+            max_connection_rate: None,
+            max_failed_joins: Some(30),
+            require_secret: false,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            trust_proxy: Vec::new(),
+            proxy_protocol: false,
+            allow_origin: Vec::new(),
             answer_pings: false,
         }
     }

@@ -3,43 +3,60 @@
 //!
 //! | module | its one job |
 //! | --- | --- |
+//! | [`address`], [`origin`] | where clients come from |
 //! | [`limits`] | every bound and default |
 //! | [`time`], [`ids`], [`readiness`] | what the relay is told, and by which names it goes |
 //! | [`wheel`] | the timing wheel |
+//! | [`secret`] | secrets, their hashes, and new ones |
 //! | [`frame`], [`handshake`], [`message`] | RFC 6455 headers, the HTTP head, messages: bytes in, values out |
+//! | [`proxy_header`] | whose connection a proxy brings |
+//! | [`api_keys`], [`address_rules`] | what operators keep in files |
 //! | [`json`] | whether a text is UTF-8 and JSON, and its `type` |
-//! | `pace` | rate limits |
+//! | `meter`, `pace`, [`hosts`] | rates, those of a client, and those of an address |
 //! | [`budget`] | the account of all memory for messages |
 //! | [`buffer`], [`payload`] | the memory of small ones, and of a large one |
 //! | [`outbox`], [`inbound`] | what waits for one client, and what has come from it |
 //! | [`session`] | who is whose peer |
+//! | `hash`, `line` | what the tables of sessions and hosts share |
 //! | [`effect`], [`counters`] | what the relay asks of its host, and what it tells |
 //! | [`connection`], `slots` | one client, from head to close; all of them |
-//! | `intake`, `parting`, `room`, `turn` | the parts of [`Relay`]: what comes in and how it ends, room, order |
+//! | `gate`, `intake`, `parting`, `room`, `turn` | the parts of [`Relay`]: who comes in, what, how it ends; room, order |
 //!
 //! Where to start: [`Relay::handle_turn`], in `turn`. Of the words for an end, a client *leaves* its
 //! session; the relay *closes* a WebSocket, *ends* a stream once what waits is written, *cuts* it
 //! off with what can be written at once, and *removes* the connection.
 
+pub mod address;
+pub mod address_rules;
+pub mod api_keys;
 pub mod budget;
 pub mod buffer;
 pub mod connection;
 pub mod counters;
 pub mod effect;
 pub mod frame;
+mod gate;
 pub mod handshake;
+mod hash;
+pub mod hosts;
 pub mod ids;
 pub mod inbound;
 mod intake;
 pub mod json;
 pub mod limits;
+mod line;
 pub mod message;
+mod meter;
+pub mod origin;
 pub mod outbox;
 mod pace;
 mod parting;
 pub mod payload;
+pub mod proxy_header;
 pub mod readiness;
+mod records;
 mod room;
+pub mod secret;
 pub mod session;
 mod slots;
 #[cfg(test)]
@@ -55,16 +72,21 @@ use std::time::Duration;
 
 use log::debug;
 
+use address::{ClientAddress, Networks, loopback};
+use address_rules::{AddressRules, Admission};
+use api_keys::KeyNames;
 use budget::Budget;
-use connection::Connection;
+use connection::{Connection, Phase};
 use counters::Counters;
 use effect::Effect;
-use handshake::Refusal;
+use handshake::{HeadReader, Refusal};
+use hosts::{HostKey, Hosts};
 use ids::ConnectionId;
 use inbound::Receiver;
-use limits::{ACCEPT_RETRY, REFUSALS_MAX, SESSIONS_MIN, SESSIONS_PER_CONNECTION, Settings};
+use limits::{ACCEPT_RETRY, IDLE_HOSTS_MAX, REFUSALS_MAX, SESSIONS_MIN, SESSIONS_PER_CONNECTION, Settings};
 use outbox::{Backlog, Outbox, Pool};
 use readiness::Readiness;
+use secret::SecretKey;
 use session::{SessionKey, Sessions};
 use slots::Slots;
 use time::{Now, Tick};
@@ -94,6 +116,12 @@ pub struct Relay<S> {
     settings: Settings,
     slots: Slots<S>,
     sessions: Sessions,
+    hosts: Hosts,
+    admission: Admission,
+    /// Those whose word is taken for where a client comes from.
+    proxies: Networks,
+    api_keys: Option<KeyNames>,
+    secret_key: SecretKey,
     wheel: Wheel<Timer>,
     receiver: Receiver,
     pool: Pool,
@@ -105,6 +133,8 @@ pub struct Relay<S> {
     starved: VecDeque<ConnectionId>,
     /// Connections to flush and to set timers for at the end of the turn, each at most once.
     touched: Vec<ConnectionId>,
+    /// Connections refused for their address that are still there.
+    turned_away: usize,
     effects: VecDeque<Effect<S>>,
     /// The time of the current turn.
     now: Now,
@@ -125,6 +155,8 @@ enum Timer {
     Connection(ConnectionId),
     /// A session has been inactive, or empty, for too long.
     Session(SessionKey),
+    /// A host can be forgotten.
+    Host(HostKey),
     /// The host was out of descriptors; it may try again.
     Accept,
     /// The grace of a shutdown is over.
@@ -134,17 +166,26 @@ enum Timer {
 impl<S: Read + Write> Relay<S> {
     /// A relay with nobody connected.
     ///
-    /// `seed` keys the hash of the session table and should be hard to guess; it has no influence
-    /// on what the relay does. `now` begins its time.
+    /// `seed` must be hard to guess: it keys the hashes of tables and secrets, and sessions that are issued
+    /// follow from it; it has no other influence on what the relay does. `now` begins its time.
     #[must_use]
     pub fn new(settings: Settings, seed: [u64; 2], now: Now) -> Self {
         let connections_max = settings.max_connections.unwrap_or(usize::MAX).saturating_add(REFUSALS_MAX);
         let sessions_max = connections_max.saturating_mul(SESSIONS_PER_CONNECTION).max(SESSIONS_MIN);
-        // One timer for each connection and session, one to accept again, one to shut down.
-        let timers_max = connections_max.saturating_add(sessions_max).saturating_add(2);
+        let hosts_max = connections_max.saturating_add(IDLE_HOSTS_MAX + 1);
+        // One timer for each connection, session and host, one to accept again, one to shut down.
+        let timers_max =
+            connections_max.saturating_add(sessions_max).saturating_add(hosts_max).saturating_add(2);
+        let is_loopback_proxy = settings.proxy_protocol && settings.trust_proxy.is_empty();
+        let proxies = if is_loopback_proxy { &loopback()[..] } else { &settings.trust_proxy };
         Self {
             slots: Slots::new(),
             sessions: Sessions::new(sessions_max, settings.session_timeout, settings.reconnect_window, seed),
+            hosts: Hosts::new(&settings, seed),
+            admission: Admission::new(&settings.allow, &settings.deny, &AddressRules::default()),
+            proxies: Networks::new(proxies),
+            api_keys: None,
+            secret_key: SecretKey::new(seed),
             wheel: Wheel::new(timers_max, now.tick),
             receiver: Receiver::default(),
             pool: Pool::default(),
@@ -153,6 +194,7 @@ impl<S: Read + Write> Relay<S> {
             ready: VecDeque::new(),
             starved: VecDeque::new(),
             touched: Vec::new(),
+            turned_away: 0,
             effects: VecDeque::new(),
             now,
             accept_retry: None,
@@ -166,15 +208,22 @@ impl<S: Read + Write> Relay<S> {
     /// Takes on a connection from `client_addr`. The host watches the stream for both directions,
     /// once, and reports its readiness under the identifier returned.
     ///
-    /// Over the connection limit the client is told so, in HTTP, and let go.
+    /// Over a limit, or where its address is not served, the client is told so, in HTTP, and let go.
     pub fn handle_accept(&mut self, stream: S, client_addr: SocketAddr, now: Now) -> ConnectionId {
         self.now = now;
         self.is_exhausted = false;
-        let is_over_limit = self.slots.len() >= self.connections_max();
-        let id = self.slots.insert(Connection::new(stream, now.tick));
+        let client = ClientAddress::new(client_addr.ip());
+        let is_over_limit = self.slots.len() - self.turned_away >= self.connections_max();
+        let mut connection = Connection::new(stream, now.tick);
+        if self.settings.proxy_protocol && self.proxies.contains(client) {
+            connection.phase = Phase::Head(HeadReader::behind_proxy_header());
+        }
+        let id = self.slots.insert(connection, client);
         self.counters.connections_accepted += 1;
         debug!("conn={id} address={client_addr} Accepted");
-        if is_over_limit || self.drain_deadline.is_some() {
+        if let Err(refusal) = self.let_in(id) {
+            self.turn_away(id, refusal);
+        } else if is_over_limit || self.drain_deadline.is_some() {
             self.refuse(id, Refusal::ConnectionLimit, false);
         }
         self.arm(id);

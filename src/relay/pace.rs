@@ -1,10 +1,12 @@
 //! Rate limits that delay: a client over its rate is read later, never cut short.
 
+use std::time::Duration;
+
 use super::limits::Settings;
+use super::meter::Meter;
 use super::time::Tick;
 
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
-const NANOS_PER_TICK: u64 = 1_000_000;
+const SECOND: Duration = Duration::from_secs(1);
 
 /// What one client has used of its message rate and its byte rate.
 ///
@@ -15,22 +17,14 @@ pub(super) struct Pace {
     bytes: Meter,
 }
 
-/// A generic cell rate meter.
-#[derive(Debug)]
-struct Meter {
-    units_per_second: Option<u64>,
-    /// When everything used so far will have been paid for, in nanoseconds.
-    paid_at: u64,
-}
-
 impl Pace {
     /// `None` where no rate is limited.
     #[must_use]
     pub(super) fn new(settings: &Settings) -> Option<Self> {
         let messages = settings.max_message_rate.map(u64::from);
-        (messages.is_some() || settings.max_byte_rate.is_some()).then_some(Self {
-            messages: Meter { units_per_second: messages, paid_at: 0 },
-            bytes: Meter { units_per_second: settings.max_byte_rate, paid_at: 0 },
+        (messages.is_some() || settings.max_byte_rate.is_some()).then(|| Self {
+            messages: Meter::new(messages, SECOND),
+            bytes: Meter::new(settings.max_byte_rate, SECOND),
         })
     }
 
@@ -44,19 +38,6 @@ impl Pace {
     #[must_use]
     pub(super) fn resumes_at(&self) -> Tick {
         self.messages.resumes_at().max(self.bytes.resumes_at())
-    }
-}
-
-impl Meter {
-    fn spend(&mut self, units: u64, now: Tick) {
-        let Some(units_per_second) = self.units_per_second else { return };
-        let price = u128::from(units) * u128::from(NANOS_PER_SECOND) / u128::from(units_per_second.max(1));
-        let now = now.0.saturating_mul(NANOS_PER_TICK);
-        self.paid_at = self.paid_at.max(now).saturating_add(u64::try_from(price).unwrap_or(u64::MAX));
-    }
-
-    fn resumes_at(&self) -> Tick {
-        Tick(self.paid_at.saturating_sub(NANOS_PER_SECOND).div_ceil(NANOS_PER_TICK))
     }
 }
 

@@ -200,6 +200,11 @@ impl<S: Read + Write> Relay<S> {
             claim.fragments.into_iter().for_each(|order| self.budget.end_fragments(order));
             self.budget.charge_checks(claim.check_bytes, 0);
         }
+        self.turned_away -= usize::from(slot.is_turned_away);
+        if slot.is_counted {
+            self.hosts.release(slot.client.host());
+            self.settle_hosts();
+        }
         self.effects.push_back(Effect::Close { id, stream: slot.connection.stream });
         debug!("conn={id} Gone");
         if let Some(retry) = self.accept_retry.take() {

@@ -5,18 +5,23 @@
 //! | after the session timeout | the last application message or join |
 //! | after the reconnect window | the moment its last client left |
 //!
+//! A session that was issued begins empty. One that was claimed needs its secret for as long as it lives: what
+//! asks for it is in `gate`.
+//!
 //! An empty session holds nothing that a client could miss: where there is no room for another one,
 //! the session that has been empty for longest ends sooner.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use hashbrown::HashTable;
 use slab::Slab;
 
+use super::hash::KeyedHash;
 use super::ids::{ClientType, ConnectionId, SessionId};
 use super::limits::TABLE_CAPACITY;
+use super::line::{Line, Lined, Place};
+use super::secret::SecretHash;
 use super::time::Tick;
 use super::wheel::TimerKey;
 
@@ -51,10 +56,10 @@ pub struct Session {
     last_activity: Tick,
     /// Means nothing while there is a client.
     empty_since: Tick,
-    /// The sessions that have been empty for a little longer, and not quite as long; they mean nothing while
-    /// there is a client.
-    emptied_before: Option<SessionKey>,
-    emptied_after: Option<SessionKey>,
+    /// Among those that are empty.
+    place: Place<SessionKey>,
+    /// Whoever joins needs this secret.
+    claim: Option<Box<SecretHash>>,
 }
 
 /// Why a session ends.
@@ -97,10 +102,8 @@ pub struct Sessions {
     by_id: HashTable<SessionKey>,
     hash: KeyedHash,
     slots: Slab<Session>,
-    /// The ends of the list of those without a client, in the order in which they lost their last: first the one
-    /// that has been empty for longest.
-    longest_empty: Option<SessionKey>,
-    last_emptied: Option<SessionKey>,
+    /// Those without a client, in the order in which they lost their last.
+    empty: Line<SessionKey>,
     max: usize,
     session_timeout: Duration,
     reconnect_window: Duration,
@@ -115,8 +118,7 @@ impl Sessions {
             by_id: HashTable::new(),
             hash: KeyedHash(seed),
             slots: Slab::with_capacity(TABLE_CAPACITY.min(max)),
-            longest_empty: None,
-            last_emptied: None,
+            empty: Line::default(),
             max: max.min(u32::MAX as usize - 1),
             session_timeout,
             reconnect_window,
@@ -158,7 +160,7 @@ impl Sessions {
         let key = match self.find(id) {
             Some(key) => {
                 if self.get(key).is_some_and(Session::is_empty) {
-                    self.take_from_empty(key);
+                    self.empty.leave(key, &mut self.slots);
                 }
                 key
             }
@@ -181,8 +183,8 @@ impl Sessions {
             mobile: None,
             last_activity: now,
             empty_since: now,
-            emptied_before: None,
-            emptied_after: None,
+            place: Place::default(),
+            claim: None,
         }));
         let (hash, slots) = (self.hash, &self.slots);
         let rehash = |key: &SessionKey| slots.get(key.index()).map_or(0, |session| hash.of(&session.id));
@@ -190,7 +192,32 @@ impl Sessions {
         Ok(key)
     }
 
-    fn find(&self, id: &SessionId) -> Option<SessionKey> {
+    /// Begins a session that nobody has joined yet and that needs this secret; `None` if there is one with this ID.
+    pub fn issue(
+        &mut self,
+        id: &SessionId,
+        claim: SecretHash,
+        now: Tick,
+    ) -> Result<Option<SessionKey>, SessionsFull> {
+        if self.find(id).is_some() {
+            return Ok(None);
+        }
+        let key = self.begin(id, now)?;
+        self.claim(key, claim);
+        self.empty.join(key, &mut self.slots);
+        Ok(Some(key))
+    }
+
+    /// From here on joining needs this secret, unless it needs one already.
+    pub fn claim(&mut self, key: SessionKey, claim: SecretHash) {
+        if let Some(session) = self.get_mut(key) {
+            session.claim.get_or_insert_with(|| Box::new(claim));
+        }
+    }
+
+    /// The session of this ID.
+    #[must_use]
+    pub fn find(&self, id: &SessionId) -> Option<SessionKey> {
         let is_it = |key: &SessionKey| self.get(*key).is_some_and(|session| session.id == *id);
         self.by_id.find(self.hash.of(id), is_it).copied()
     }
@@ -211,37 +238,9 @@ impl Sessions {
         let peer = session.client(client_type.peer());
         if peer.is_none() {
             session.empty_since = now;
-            self.add_to_empty(key);
+            self.empty.join(key, &mut self.slots);
         }
         Left::Gone(peer)
-    }
-
-    /// Appends a session that has just lost its last client to the list of the empty ones. Constant time.
-    fn add_to_empty(&mut self, key: SessionKey) {
-        let before = self.last_emptied.replace(key);
-        match before.and_then(|before| self.get_mut(before)) {
-            Some(before) => before.emptied_after = Some(key),
-            None => self.longest_empty = Some(key),
-        }
-        if let Some(session) = self.get_mut(key) {
-            session.emptied_before = before;
-            session.emptied_after = None;
-        }
-    }
-
-    /// Takes a session without a client out of that list. Constant time.
-    fn take_from_empty(&mut self, key: SessionKey) {
-        let Some(&Session { emptied_before: before, emptied_after: after, .. }) = self.get(key) else {
-            return;
-        };
-        match before.and_then(|before| self.get_mut(before)) {
-            Some(before) => before.emptied_after = after,
-            None => self.longest_empty = after,
-        }
-        match after.and_then(|after| self.get_mut(after)) {
-            Some(after) => after.emptied_before = before,
-            None => self.last_emptied = before,
-        }
     }
 
     /// Notes an application message.
@@ -269,7 +268,7 @@ impl Sessions {
     /// Ends a session; its clients, which no longer have one, are in the result.
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
         if self.get(key)?.is_empty() {
-            self.take_from_empty(key);
+            self.empty.leave(key, &mut self.slots);
         }
         let session = self.slots.try_remove(key.index())?;
         if let Ok(entry) = self.by_id.find_entry(self.hash.of(&session.id), |other| *other == key) {
@@ -280,7 +279,7 @@ impl Sessions {
 
     /// Ends the session that has been empty for longest, to make room for another.
     pub fn remove_longest_empty(&mut self) -> Option<Session> {
-        self.remove(self.longest_empty?)
+        self.remove(self.empty.first?)
     }
 
     /// How many clients all sessions have. Walks them: for checks.
@@ -295,7 +294,7 @@ impl Sessions {
     /// Ends all sessions.
     pub fn clear(&mut self) -> impl Iterator<Item = Session> {
         self.by_id.clear();
-        (self.longest_empty, self.last_emptied) = (None, None);
+        self.empty = Line::default();
         std::mem::take(&mut self.slots).into_iter().map(|(_, session)| session)
     }
 }
@@ -308,6 +307,12 @@ impl Session {
             ClientType::Desktop => self.desktop,
             ClientType::Mobile => self.mobile,
         }
+    }
+
+    /// The secret that joining needs, if it was claimed.
+    #[must_use]
+    pub fn claimed(&self) -> Option<&SecretHash> {
+        self.claim.as_deref()
     }
 
     /// Whether it has no client.
@@ -323,19 +328,11 @@ impl Session {
     }
 }
 
-/// The standard hash behind a secret prefix. The standard library's own keys would be entropy that
-/// nobody handed in.
-#[derive(Clone, Copy, Debug)]
-struct KeyedHash([u64; 2]);
+impl Lined for Slab<Session> {
+    type Key = SessionKey;
 
-impl KeyedHash {
-    fn of(self, id: &SessionId) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        for word in self.0 {
-            hasher.write_u64(word);
-        }
-        id.hash(&mut hasher);
-        hasher.finish()
+    fn place_mut(&mut self, key: SessionKey) -> Option<&mut Place<SessionKey>> {
+        self.get_mut(key.index()).map(|session| &mut session.place)
     }
 }
 
@@ -427,7 +424,7 @@ mod tests {
         assert!(join(&mut all, "d", 5).is_ok());
         assert_eq!(all.remove_longest_empty().unwrap().id, id("b"));
         assert!(all.remove_longest_empty().is_none());
-        assert_eq!((all.longest_empty, all.last_emptied), (None, None));
+        assert!(all.empty.first.is_none() && all.empty.last.is_none());
         assert_eq!(all.len(), 2);
     }
 

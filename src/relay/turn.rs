@@ -152,6 +152,7 @@ impl<S: Read + Write> Relay<S> {
         match timer {
             Timer::Connection(id) => self.fire_connection(id),
             Timer::Session(session) => self.fire_session(session),
+            Timer::Host(host) => self.fire_host(host),
             Timer::Accept => self.accept_retry = None,
             Timer::Shutdown => self.drop_everyone(),
         }
@@ -268,7 +269,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Sets a timer, unless one is set that fires no later: a deadline that has moved away is not
     /// followed, its timer fires, finds nothing due and is set anew.
-    fn rearm(
+    pub(super) fn rearm(
         &mut self,
         armed: Option<(Tick, TimerKey)>,
         deadline: Tick,
@@ -351,9 +352,12 @@ impl<S: Read + Write> Relay<S> {
     pub fn check_invariants(&self) {
         self.wheel.check_invariants();
         let (mut members, mut charged_bytes, mut check_bytes, mut asked) = (0, 0, 0, 0);
+        let (mut counted, mut turned_away) = (0, 0);
         for id in self.slots.ids() {
             let Some(slot) = self.slots.get(id) else { continue };
             charged_bytes += slot.charged_bytes as usize;
+            counted += usize::from(slot.is_counted);
+            turned_away += usize::from(slot.is_turned_away);
             if let Some(claim) = &slot.claim {
                 check_bytes += claim.check_bytes;
                 asked += usize::from(claim.asked.is_some());
@@ -381,6 +385,8 @@ impl<S: Read + Write> Relay<S> {
             }
         }
         assert_eq!(self.sessions.members(), members, "sessions know nobody else");
+        self.hosts.check_invariants(counted);
+        assert_eq!(self.turned_away, turned_away, "those turned away are counted");
         self.budget.check_invariants(charged_bytes, check_bytes, asked);
     }
 }

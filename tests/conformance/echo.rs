@@ -9,7 +9,7 @@ use apptuner_relay::relay::budget::Room;
 use apptuner_relay::relay::connection::{Connection, FlushEnd, Phase, ReadEnd};
 use apptuner_relay::relay::frame::Opcode;
 use apptuner_relay::relay::handshake::{
-    Progress, Verdict, write_health, write_refusal, write_switching_protocols,
+    HeadRules, Progress, Verdict, write_health, write_issued, write_refusal, write_switching_protocols,
 };
 use apptuner_relay::relay::inbound::{Content, Incoming, Receiver, Refused};
 use apptuner_relay::relay::limits::Settings;
@@ -48,7 +48,9 @@ impl Echo {
 
     fn take_in<S: Read + Write>(&mut self, connection: &mut Connection<S>, now: Tick) {
         if let Phase::Head(reader) = &mut connection.phase {
-            let Progress::Done { consumed, verdict } = reader.push(self.receiver.bytes()) else {
+            let Progress::Done { consumed, verdict, .. } =
+                reader.push(self.receiver.bytes(), HeadRules::default())
+            else {
                 return;
             };
             self.receiver.consume(consumed);
@@ -76,6 +78,7 @@ impl Echo {
                 outbox.reply(pool, |out| write_switching_protocols(&upgrade, out));
                 return connection.open(&self.settings);
             }
+            Verdict::Issue(_) => outbox.reply(pool, |out| write_issued("{}", out)),
             Verdict::Health { head_only } => outbox.reply(pool, |out| write_health("{}", head_only, out)),
             Verdict::Refuse { refusal, head_only } => {
                 outbox.reply(pool, |out| write_refusal(refusal, head_only, out));

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use crate::relay::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, RETRY_AFTER_SECONDS};
+use crate::relay::limits::{
+    HEAD_BYTES_MAX, HEAD_FIELDS_MAX, RETRY_AFTER_SECONDS, SECRET_BYTES_MAX, SECRET_BYTES_MIN,
+};
 
 /// Why a connection is answered with an error (RFC 9110, section 15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +27,21 @@ pub enum Refusal {
     HeadTooLarge,
     /// More than [`HEAD_FIELDS_MAX`] header fields: 431 (RFC 6585, section 5).
     TooManyFields,
+    /// Not POST, where sessions are issued: 405 (RFC 9110, section 15.5.6).
+    IssueMethod,
+    /// A page of an origin that may not connect: 403 (RFC 6455, section 4.2.2, item 4).
+    Origin,
+    /// An address that is not served: 403 (RFC 9110, section 15.5.4). For the caller to use.
+    Address,
+    /// An address that is over a limit: 429 (RFC 6585, section 4). For the caller to use.
+    AddressLimit {
+        /// `Retry-After`, in seconds.
+        retry_after: u64,
+    },
+    /// The pairing secret is wrong, missing, or of no session: 403. For the caller to use.
+    Secret,
+    /// The API key is wrong or missing: 401 (RFC 9110, section 15.5.2). For the caller to use.
+    ApiKey,
     /// No room for another connection: 503 (RFC 9110, section 15.6.4). For the caller to use.
     ConnectionLimit,
 }
@@ -56,6 +73,12 @@ pub enum BadRequest {
     WebSocketKey,
     /// The first subprotocol offered is no token (RFC 6455, section 4.2.1, item 8).
     Subprotocol,
+    /// A proxy does not say whose connection this is, as it should (the PROXY protocol).
+    ProxyHeader,
+    /// `Forwarded` or `X-Forwarded-For` malformed, or the two contradict each other (RFC 7239).
+    Forwarded,
+    /// A secret that is too short or long, wrongly encoded, or one of several.
+    Secret,
 }
 
 impl From<BadRequest> for Refusal {
@@ -134,6 +157,39 @@ impl Refusal {
                 "",
                 format!("Send at most {HEAD_FIELDS_MAX} header fields"),
             ),
+            Self::IssueMethod => {
+                answer(405, "Method Not Allowed", "Allow: POST\r\n", "Use POST to have a session issued")
+            }
+            Self::Origin => answer(
+                403,
+                "Forbidden",
+                "",
+                "Pages of this origin may not connect: ask the relay's operator for --allow-origin",
+            ),
+            Self::Address => answer(
+                403,
+                "Forbidden",
+                "",
+                "This address is not served: ask the relay's operator, or use another network",
+            ),
+            Self::AddressLimit { retry_after } => answer(
+                429,
+                "Too Many Requests",
+                format!("Retry-After: {retry_after}\r\n"),
+                format!("Too much comes from this address: try again in {retry_after} seconds"),
+            ),
+            Self::Secret => answer(
+                403,
+                "Forbidden",
+                "",
+                "Bring the session's pairing secret: as ?secret=, as a Bearer token or as a subprotocol",
+            ),
+            Self::ApiKey => answer(
+                401,
+                "Unauthorized",
+                "WWW-Authenticate: Bearer\r\n",
+                "Bring an API key of this relay: as a Bearer token or as a subprotocol",
+            ),
             Self::ConnectionLimit => answer(
                 503,
                 "Service Unavailable",
@@ -157,6 +213,7 @@ impl BadRequest {
     /// The sentence that says what to do, the body of the 400 (RFC 9110, section 15.5.1).
     #[must_use]
     pub const fn sentence(self) -> &'static str {
+        const _: () = assert!(SECRET_BYTES_MIN == 16 && SECRET_BYTES_MAX == 256);
         match self {
             Self::NotHttp => "Begin with an HTTP/1.1 request line: this port speaks no TLS",
             Self::LineEnding => "End each line with CR LF, and send no other CR, LF or NUL",
@@ -171,6 +228,11 @@ impl BadRequest {
             Self::Path => "Invalid path. Use /desktop/{sessionId} or /mobile/{sessionId}",
             Self::Body => "Send the WebSocket upgrade without a request body",
             Self::WebSocketKey => "Send exactly one Sec-WebSocket-Key header, with 16 random bytes in base64",
+            Self::ProxyHeader => "Begin the connection with a PROXY protocol header, version 1 or 2",
+            Self::Forwarded => {
+                "Have the proxy set one of Forwarded and X-Forwarded-For, to addresses, and remove the other"
+            }
+            Self::Secret => "Bring one secret of 16 to 256 bytes, in base64url where it is a subprotocol",
             Self::Subprotocol => "Offer subprotocols in Sec-WebSocket-Protocol as HTTP tokens",
         }
     }

@@ -2,6 +2,8 @@
 
 use super::*;
 
+mod access;
+
 /// The sample of RFC 6455, section 1.3, as a client of ours would send it.
 const HANDSHAKE: &str = "GET /desktop/abc HTTP/1.1\r\n\
     Host: relay:8787\r\n\
@@ -15,7 +17,7 @@ const PLAIN: &str = "GET /health HTTP/1.1\r\nHost: relay\r\n\r\n";
 /// A masked frame, and what would be an offence or another end in a head.
 const BEHIND: &[u8] = b"\x81\x80\x01\x02\x03\x04\r\n\r\n\n\0";
 
-const ALL_REFUSALS: [Refusal; 21] = [
+const ALL_REFUSALS: [Refusal; 30] = [
     Refusal::BadRequest(BadRequest::NotHttp),
     Refusal::BadRequest(BadRequest::LineEnding),
     Refusal::BadRequest(BadRequest::RequestLine),
@@ -28,6 +30,15 @@ const ALL_REFUSALS: [Refusal; 21] = [
     Refusal::BadRequest(BadRequest::Body),
     Refusal::BadRequest(BadRequest::WebSocketKey),
     Refusal::BadRequest(BadRequest::Subprotocol),
+    Refusal::BadRequest(BadRequest::ProxyHeader),
+    Refusal::BadRequest(BadRequest::Forwarded),
+    Refusal::BadRequest(BadRequest::Secret),
+    Refusal::IssueMethod,
+    Refusal::Origin,
+    Refusal::Address,
+    Refusal::AddressLimit { retry_after: 90 },
+    Refusal::Secret,
+    Refusal::ApiKey,
     Refusal::NotFound,
     Refusal::MethodNotAllowed,
     Refusal::UpgradeMethod,
@@ -44,9 +55,10 @@ fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (usize, Option<Verdic
     let mut reader = HeadReader::default();
     let mut fed_bytes = 0;
     for piece in pieces {
-        match reader.push(piece) {
+        match reader.push(piece, HeadRules::default()) {
             Progress::NeedMore => fed_bytes += piece.len(),
-            Progress::Done { consumed, verdict } => return (fed_bytes + consumed, Some(verdict)),
+            Progress::Proxied { .. } => panic!("no proxy is expected"),
+            Progress::Done { consumed, verdict, .. } => return (fed_bytes + consumed, Some(verdict)),
         }
         assert!(reader.kept_bytes() <= HEAD_BYTES_MAX);
     }
@@ -100,6 +112,7 @@ fn upgrade(client_type: ClientType, session_id: &str, subprotocol: Option<&str>)
     Verdict::Upgrade(Upgrade {
         client_type,
         session_id: SessionId::parse(session_id.as_bytes()).expect("the row names a session"),
+        credentials: Credentials::default(),
         accept_key: SAMPLE_ACCEPT_KEY.to_owned(),
         subprotocol: subprotocol.map(str::to_owned),
     })
@@ -621,11 +634,14 @@ fn a_hundred_fields_pass_and_one_more_is_too_many() {
 fn nothing_is_allocated_before_the_first_byte_and_the_reader_starts_over_after_a_verdict() {
     let mut reader = HeadReader::default();
     for _ in 0..2 {
-        assert_eq!(reader.push(b""), Progress::NeedMore);
+        assert_eq!(reader.push(b"", HeadRules::default()), Progress::NeedMore);
         assert_eq!(reader.kept_bytes(), 0);
-        assert_eq!(reader.push(b"GET /health HTTP/1.0\r\n\r"), Progress::NeedMore);
+        assert_eq!(reader.push(b"GET /health HTTP/1.0\r\n\r", HeadRules::default()), Progress::NeedMore);
         let verdict = Verdict::Health { head_only: false };
-        assert_eq!(reader.push(b"\n\n"), Progress::Done { consumed: 1, verdict });
+        assert_eq!(
+            reader.push(b"\n\n", HeadRules::default()),
+            Progress::Done { consumed: 1, client: None, verdict }
+        );
     }
 }
 
@@ -678,7 +694,7 @@ fn damaged_heads_end_where_the_slow_twin_says_and_are_never_accepted_without_the
                 }
             }
             Some(Verdict::Refuse { .. }) => refusals += 1,
-            Some(Verdict::Health { .. }) | None => {}
+            Some(Verdict::Health { .. } | Verdict::Issue(_)) | None => {}
         }
     }
     assert!(upgrades > 500 && refusals > 500, "{upgrades} upgrades, {refusals} refusals");
@@ -779,6 +795,34 @@ fn refusals_are_answered_to_the_byte() {
             "",
             30,
             "Send at most 100 header fields",
+        ),
+        (
+            Refusal::IssueMethod,
+            "405 Method Not Allowed",
+            "Allow: POST\r\n",
+            33,
+            "Use POST to have a session issued",
+        ),
+        (
+            Refusal::AddressLimit { retry_after: 90 },
+            "429 Too Many Requests",
+            "Retry-After: 90\r\n",
+            57,
+            "Too much comes from this address: try again in 90 seconds",
+        ),
+        (
+            Refusal::ApiKey,
+            "401 Unauthorized",
+            "WWW-Authenticate: Bearer\r\n",
+            69,
+            "Bring an API key of this relay: as a Bearer token or as a subprotocol",
+        ),
+        (
+            Refusal::Secret,
+            "403 Forbidden",
+            "",
+            86,
+            "Bring the session's pairing secret: as ?secret=, as a Bearer token or as a subprotocol",
         ),
         (
             Refusal::ConnectionLimit,

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::io::{self, IoSlice, Write};
 
 use apptuner_relay::relay::frame::{Opcode, parse_header};
-use apptuner_relay::relay::handshake::{HeadReader, Progress, Verdict};
+use apptuner_relay::relay::handshake::{HeadReader, HeadRules, Progress, Verdict};
 use apptuner_relay::relay::json::check_text;
 use apptuner_relay::relay::outbox::{Outbox, Pool};
 
@@ -71,7 +71,7 @@ fn request_head(fields: usize) -> Operations {
     }
     head += "\r\n";
     let is_upgrade = |head: &[u8]| {
-        let progress = HeadReader::default().push(head);
+        let progress = HeadReader::default().push(head, HeadRules::default());
         matches!(progress, Progress::Done { verdict: Verdict::Upgrade(_), .. })
     };
     assert!(is_upgrade(head.as_bytes()), "the head is an upgrade's");

@@ -1,0 +1,209 @@
+//! Client addresses and ranges of them.
+//!
+//! An IPv4 address in IPv6 clothes (`::ffff:192.0.2.1`, RFC 4291, section 2.5.5.2) is made plain wherever one
+//! comes in, so that no rule can be slipped past in another spelling.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+/// Bits before the IPv4 address in one that is mapped.
+const MAPPED_PREFIX_BITS: u8 = 96;
+
+/// Where a client comes from; an IPv4 address is kept in its mapped form.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ClientAddress([u8; 16]);
+
+impl ClientAddress {
+    /// The address of a client.
+    #[must_use]
+    pub const fn new(address: IpAddr) -> Self {
+        Self(match address {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => address.octets(),
+        })
+    }
+
+    /// The address, IPv4 made plain.
+    #[must_use]
+    pub const fn plain(self) -> IpAddr {
+        Ipv6Addr::from_bits(u128::from_be_bytes(self.0)).to_canonical()
+    }
+
+    /// The network that limits count together.
+    #[must_use]
+    pub const fn host(self) -> Host {
+        match self.plain() {
+            IpAddr::V4(address) => Host::V4(address.to_bits()),
+            IpAddr::V6(address) => {
+                let network = (address.to_bits() >> 64) as u64;
+                Host::V6(network)
+            }
+        }
+    }
+}
+
+impl fmt::Display for ClientAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.plain().fmt(f)
+    }
+}
+
+impl fmt::Debug for ClientAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.plain().fmt(f)
+    }
+}
+
+/// What counts as one client to the limits: an IPv4 address, or the /64 that one IPv6 household has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Host {
+    /// The address.
+    V4(u32),
+    /// The upper half of the address.
+    V6(u64),
+}
+
+/// A set of address ranges. Looking an address up takes logarithmic time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks {
+    /// Disjoint, in ascending order.
+    ranges: Vec<IpNet>,
+}
+
+impl Networks {
+    /// The set of all these ranges, which may overlap.
+    #[must_use]
+    pub fn new(ranges: &[IpNet]) -> Self {
+        let plain: Vec<IpNet> = ranges.iter().map(|range| plain_range(*range)).collect();
+        let mut ranges = IpNet::aggregate(&plain);
+        ranges.sort_unstable_by_key(IpNet::network);
+        Self { ranges }
+    }
+
+    /// Whether it holds no address.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+
+    /// Whether the address lies in one of the ranges.
+    #[must_use]
+    pub fn contains(&self, address: ClientAddress) -> bool {
+        let address = address.plain();
+        let behind = self.ranges.partition_point(|range| range.network() <= address);
+        let before = behind.checked_sub(1).and_then(|index| self.ranges.get(index));
+        before.is_some_and(|range| range.contains(&address))
+    }
+}
+
+/// Reads `192.0.2.0/24`, `2001:db8::/32`, or one address.
+pub fn parse_range(text: &str) -> Result<IpNet, Cow<'static, str>> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(plain_range(address.into()));
+    }
+    let range: IpNet = text
+        .parse()
+        .map_err(|_| "not an address range; write ADDRESS/BITS, such as 192.0.2.0/24 or 2001:db8::/32")?;
+    if range.trunc() != range {
+        return Err(format!("has bits set behind its prefix; write {}", range.trunc()).into());
+    }
+    Ok(plain_range(range))
+}
+
+/// A range of mapped addresses, made plain.
+fn plain_range(range: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = range else { return range };
+    let bits = mapped.prefix_len().checked_sub(MAPPED_PREFIX_BITS);
+    let plain = mapped.addr().to_ipv4_mapped().zip(bits);
+    plain.and_then(|(address, bits)| Ipv4Net::new(address, bits).ok()).map_or(range, IpNet::V4)
+}
+
+/// The loopback interface, on which clients are exempt from limits.
+pub(super) fn is_loopback(address: ClientAddress) -> bool {
+    address.plain().is_loopback()
+}
+
+/// The ranges of the loopback interface.
+pub(super) fn loopback() -> [IpNet; 2] {
+    [
+        IpNet::V4(Ipv4Net::new_assert(std::net::Ipv4Addr::new(127, 0, 0, 0), 8)),
+        IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> ClientAddress {
+        ClientAddress::new(text.parse().unwrap())
+    }
+
+    fn networks(ranges: &[&str]) -> Networks {
+        Networks::new(&ranges.iter().map(|range| parse_range(range).unwrap()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_plain_one() {
+        assert_eq!(address("::ffff:192.0.2.1"), address("192.0.2.1"));
+        assert_eq!(address("::ffff:192.0.2.1").to_string(), "192.0.2.1");
+        assert_eq!(address("::ffff:127.0.0.1").host(), address("127.0.0.1").host());
+        assert!(is_loopback(address("::ffff:127.8.0.1")) && is_loopback(address("::1")));
+        assert!(!is_loopback(address("192.0.2.1")) && !is_loopback(address("::2")));
+        // The deprecated form without `ffff` is an IPv6 address like any other.
+        assert_ne!(address("::192.0.2.1"), address("192.0.2.1"));
+    }
+
+    #[test]
+    fn hosts_are_ipv4_addresses_and_ipv6_networks_of_64_bits() {
+        assert_ne!(address("192.0.2.1").host(), address("192.0.2.2").host());
+        assert_eq!(address("2001:db8:0:1::1").host(), address("2001:db8:0:1:ffff::").host());
+        assert_ne!(address("2001:db8:0:1::").host(), address("2001:db8:0:2::").host());
+        assert_ne!(address("0.0.0.1").host(), address("0:0:0:1::").host());
+    }
+
+    #[test]
+    fn ranges_hold_their_addresses_and_no_others() {
+        let table: [(&[&str], &[&str], &[&str]); 6] = [
+            (&[], &[], &["192.0.2.1", "::1"]),
+            (&["192.0.2.7"], &["192.0.2.7", "::ffff:192.0.2.7"], &["192.0.2.6", "192.0.2.8", "::192.0.2.7"]),
+            (&["192.0.2.0/24"], &["192.0.2.0", "192.0.2.255"], &["192.0.1.255", "192.0.3.0"]),
+            (&["::ffff:192.0.2.0/120"], &["192.0.2.9", "::ffff:192.0.2.9"], &["192.0.3.0"]),
+            (&["2001:db8::/32"], &["2001:db8::", "2001:db8:ffff::1"], &["2001:db9::", "2001:db7:ffff::"]),
+            (
+                &["10.1.0.0/16", "10.0.0.0/8", "10.1.2.3", "::/0", "192.0.2.0/25", "192.0.2.128/25"],
+                &["10.255.0.1", "10.1.2.3", "192.0.2.127", "192.0.2.128", "::", "ffff::"],
+                &["11.0.0.0", "9.255.255.255", "192.0.3.0"],
+            ),
+        ];
+        for (ranges, inside, outside) in table {
+            let networks = networks(ranges);
+            assert_eq!(networks.is_empty(), ranges.is_empty());
+            for text in inside {
+                assert!(networks.contains(address(text)), "{text} is in {ranges:?}");
+            }
+            for text in outside {
+                assert!(!networks.contains(address(text)), "{text} is not in {ranges:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_range_is_refused_with_the_remedy() {
+        for (text, problem) in [
+            ("", "not an address range"),
+            ("relay.example.com", "not an address range"),
+            ("192.0.2.0/33", "not an address range"),
+            ("192.0.2/24", "not an address range"),
+            ("192.0.2.0/24 ", "not an address range"),
+            ("192.0.2.1/24", "write 192.0.2.0/24"),
+            ("2001:db8::1/32", "write 2001:db8::/32"),
+        ] {
+            let error = parse_range(text).unwrap_err();
+            assert!(error.contains(problem), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Who may come in: addresses, limits per host, pairing secrets, API keys; and sessions that the relay issues.
+
+use std::io::{Read, Write};
+
+use log::{debug, info, warn};
+
+use super::address::{ClientAddress, is_loopback};
+use super::address_rules::{AddressRules, Admission};
+use super::api_keys::{ApiKeys, KeyNames};
+use super::handshake::{Credentials, Refusal, Upgrade, write_issued};
+use super::hosts::HostKey;
+use super::ids::{ClientType, ConnectionId, SessionId};
+use super::limits::REFUSALS_MAX;
+use super::secret::{Secret, SecretHash};
+use super::session::{Session, SessionKey, SessionsFull};
+use super::{Relay, Timer};
+
+/// What was found of a client that may join.
+pub(super) struct Pass {
+    /// The secret that it claims the session with, if nobody has claimed it.
+    pub(super) claim: Option<SecretHash>,
+}
+
+impl<S: Read + Write> Relay<S> {
+    /// From here on these API keys are needed to begin sessions, and no others.
+    pub fn set_api_keys(&mut self, keys: ApiKeys) {
+        self.api_keys = Some(KeyNames::new(keys, &self.secret_key));
+    }
+
+    /// From here on these rules, and those of the settings, say which addresses are served. Clients that are
+    /// there already stay.
+    pub fn set_address_rules(&mut self, rules: &AddressRules) {
+        self.admission = Admission::new(&self.settings.allow, &self.settings.deny, rules);
+    }
+
+    /// Counts a connection against the limits of its host, or says why it is not let in. A proxy is always let
+    /// in: the rules are for those it speaks for.
+    pub(super) fn let_in(&mut self, id: ConnectionId) -> Result<(), Refusal> {
+        let Some(client) = self.slots.get(id).map(|slot| slot.client) else { return Ok(()) };
+        if self.proxies.contains(client) {
+            return Ok(());
+        }
+        if !self.admission.lets_in(client) {
+            return Err(Refusal::Address);
+        }
+        if is_loopback(client) {
+            return Ok(());
+        }
+        let admitted = self.hosts.admit(client.host(), self.now.tick);
+        let is_counted =
+            admitted.map_err(|denied| Refusal::AddressLimit { retry_after: denied.retry_after() })?;
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.is_counted = is_counted;
+        }
+        self.settle_hosts();
+        Ok(())
+    }
+
+    /// Refuses a connection that has not been read. Few of those are waited for until they have read the answer:
+    /// whoever comes often must not keep places from others.
+    pub(super) fn turn_away(&mut self, id: ConnectionId, refusal: Refusal) {
+        self.refuse(id, refusal, false);
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        if self.turned_away < REFUSALS_MAX {
+            slot.is_turned_away = true;
+            self.turned_away += 1;
+        } else {
+            slot.connection.cut(self.now.tick);
+        }
+    }
+
+    /// A proxy has said whom it speaks for. Returns whether that client is let in.
+    pub(super) fn identify(&mut self, id: ConnectionId, client: ClientAddress) -> bool {
+        debug!("conn={id} address={client} Named by its proxy");
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.client = client;
+        }
+        match self.let_in(id) {
+            Ok(()) => true,
+            Err(refusal) => {
+                self.refuse(id, refusal, false);
+                false
+            }
+        }
+    }
+
+    /// Judges what a client brings for the session that it wants to join.
+    ///
+    /// Whether there is such a session shows neither in the answer nor in the time it takes: a secret is always
+    /// hashed if there is one, and always compared, if need be with a hash that no secret has.
+    pub(super) fn authorize(&self, id: ConnectionId, upgrade: &Upgrade) -> Result<Pass, Refusal> {
+        let (key_name, secret) = self.tell_apart(&upgrade.credentials);
+        let hash = secret.map(|secret| self.secret_key.hash(secret));
+        let session = self.sessions.find(&upgrade.session_id);
+        let claimed = session.and_then(|key| self.sessions.get(key)).and_then(Session::claimed);
+        let none = self.secret_key.hash_of_none();
+        let is_same = hash.as_ref().unwrap_or(none).is(claimed.unwrap_or(none));
+        let is_proven = is_same && hash.is_some() && claimed.is_some();
+        let is_key_missing = self.api_keys.is_some() && key_name.is_none() && !is_proven;
+        match upgrade.client_type {
+            ClientType::Desktop if is_key_missing => return Err(Refusal::ApiKey),
+            // A mobile joins what exists.
+            ClientType::Mobile if self.api_keys.is_some() && session.is_none() => {
+                return Err(Refusal::Secret);
+            }
+            ClientType::Desktop | ClientType::Mobile => {}
+        }
+        if (claimed.is_some() && !is_proven) || (self.settings.require_secret && hash.is_none()) {
+            return Err(Refusal::Secret);
+        }
+        if let Some(name) = key_name {
+            info!("conn={id} key={name} API key accepted");
+        }
+        Ok(Pass { claim: hash.filter(|_| claimed.is_none()) })
+    }
+
+    /// The name of the API key among the credentials, if there is one, and the pairing secret.
+    fn tell_apart<'a>(&'a self, credentials: &'a Credentials) -> (Option<&'a str>, Option<&'a Secret>) {
+        let Credentials { secret, key, bearer } = credentials;
+        let name_of = |key: &Option<Secret>| self.api_keys.as_ref()?.name_of(key.as_ref()?, &self.secret_key);
+        let bearer_name = name_of(bearer);
+        let bearer = bearer.as_ref().filter(|_| bearer_name.is_none());
+        (name_of(key).or(bearer_name), secret.as_ref().or(bearer))
+    }
+
+    /// Refuses a client that could not prove what it should; one that fails too often is locked out.
+    pub(super) fn refuse_unproven(&mut self, id: ConnectionId, refusal: Refusal) {
+        self.refuse(id, refusal, false);
+        let Some(client) = self.slots.get(id).map(|slot| slot.client) else { return };
+        if is_loopback(client) || self.proxies.contains(client) {
+            return;
+        }
+        if let Some(lock_out) = self.hosts.note_failure(client.host(), self.now.tick) {
+            warn!("address={client} seconds={} Locked out: failed to join too often", lock_out.as_secs());
+        }
+        self.settle_hosts();
+    }
+
+    /// Begins a session for somebody, with an ID and a secret that nobody can guess.
+    pub(super) fn issue(&mut self, id: ConnectionId, credentials: &Credentials) {
+        let (key_name, _) = self.tell_apart(credentials);
+        if self.api_keys.is_some() && key_name.is_none() {
+            return self.refuse_unproven(id, Refusal::ApiKey);
+        }
+        if let Some(name) = key_name {
+            info!("conn={id} key={name} API key accepted");
+        }
+        let secret = self.secret_key.draw();
+        let Some((key, session_id)) = self.begin_issued(&secret) else {
+            return self.refuse(id, Refusal::ConnectionLimit, false);
+        };
+        self.arm_session(key);
+        info!("conn={id} session={session_id} Session {session_id} issued");
+        let lapses_in =
+            self.sessions.due(key).map_or(0, |(deadline, _)| deadline.0.saturating_sub(self.now.tick.0));
+        let expires_at = self.now.unix_millis.saturating_add(lapses_in);
+        let body = format!(
+            concat!(
+                r#"{{"sessionId":"{id}","secret":"{secret}","desktopUrl":"/desktop/{id}?secret={secret}","#,
+                r#""mobileUrl":"/mobile/{id}?secret={secret}","expiresAt":{expires_at}}}"#
+            ),
+            id = session_id,
+            secret = secret,
+            expires_at = expires_at
+        );
+        self.answer(id, |out| write_issued(&body, out));
+    }
+
+    /// `None` if there is no room for one more session.
+    fn begin_issued(&mut self, secret: &str) -> Option<(SessionKey, String)> {
+        let claim = self.secret_key.hash(&Secret::new(secret.as_bytes())?);
+        // Of 128 random bits not even two tries are ever needed.
+        for _ in 0..2 {
+            let text = self.secret_key.draw();
+            let session_id = SessionId::parse(text.as_bytes())?;
+            let now = self.now.tick;
+            let issued = self.sessions.issue(&session_id, claim.clone(), now).or_else(|SessionsFull| {
+                self.end_longest_empty_session();
+                self.sessions.issue(&session_id, claim.clone(), now)
+            });
+            if let Some(key) = issued.ok()? {
+                return Some((key, text));
+            }
+        }
+        None
+    }
+
+    /// Sees to the host that was heard of last, and to the one that is remembered beyond their number.
+    pub(super) fn settle_hosts(&mut self) {
+        if let Some(key) = self.hosts.last_idle() {
+            self.arm_host(key);
+        }
+        if let Some(key) = self.hosts.surplus() {
+            self.forget_host(key);
+        }
+    }
+
+    /// Forgets a host if it is time, or sees again when it is.
+    pub(super) fn fire_host(&mut self, key: HostKey) {
+        if let Some(timer) = self.hosts.timer_mut(key) {
+            *timer = None;
+        }
+        match self.hosts.due(key) {
+            Some(deadline) if deadline <= self.now.tick => self.forget_host(key),
+            Some(_) | None => self.arm_host(key),
+        }
+    }
+
+    fn arm_host(&mut self, key: HostKey) {
+        let Some(deadline) = self.hosts.due(key) else { return };
+        let armed = self.hosts.timer_mut(key).and_then(|timer| *timer);
+        let armed = self.rearm(armed, deadline, Timer::Host(key));
+        if let Some(timer) = self.hosts.timer_mut(key) {
+            *timer = armed;
+        }
+    }
+
+    fn forget_host(&mut self, key: HostKey) {
+        if let Some(timer) = self.hosts.forget(key) {
+            self.wheel.cancel(timer);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! What a request is for, and at which host (RFC 9112, sections 3.2 and 3.3).
+
+use std::net::Ipv6Addr;
+use std::str;
+
+use super::fields::decimal;
+use crate::relay::ids::{ClientType, SessionId};
+
+/// What a request target names.
+pub(super) enum Target<'a> {
+    Health,
+    /// Where sessions are issued.
+    Sessions,
+    /// One client's side of one of them, and the query.
+    Session(ClientType, SessionId, &'a str),
+    /// A path that nothing answers to.
+    Other,
+}
+
+impl<'a> Target<'a> {
+    /// Understands the origin-form and the absolute-form (RFC 9112, section 3.2); `None` if it is
+    /// neither. Nothing is decoded or normalised.
+    pub(super) fn parse(target: &'a str) -> Option<Self> {
+        let path_and_query = if target.starts_with('/') { target } else { path_of_absolute_form(target)? };
+        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        match path {
+            "/health" => return Some(Self::Health),
+            "/sessions" => return Some(Self::Sessions),
+            _ => {}
+        }
+        let session = |prefix: &str, client_type| {
+            let session_id = SessionId::parse(path.strip_prefix(prefix)?.as_bytes())?;
+            Some(Self::Session(client_type, session_id, query))
+        };
+        session("/desktop/", ClientType::Desktop)
+            .or_else(|| session("/mobile/", ClientType::Mobile))
+            .or(Some(Self::Other))
+    }
+}
+
+/// The path and query of a URI that a client sends through a proxy (RFC 9112, section 3.2.2);
+/// `None` if it is none, or its authority is malformed or has user information (RFC 9110, 4.2.4).
+fn path_of_absolute_form(target: &str) -> Option<&str> {
+    let (scheme, rest) = target.split_once("://")?;
+    let is_known = ["http", "https", "ws", "wss"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
+    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    (is_known && is_host_and_port(authority.as_bytes())).then_some(path)
+}
+
+/// `uri-host [ ":" port ]` (RFC 9110, section 7.2; RFC 3986, sections 3.2.2 and 3.2.3), the host
+/// not empty.
+pub(super) fn is_host_and_port(value: &[u8]) -> bool {
+    let Ok(value) = str::from_utf8(value) else { return false };
+    let (is_host, port) = if let Some(literal) = value.strip_prefix('[') {
+        let Some((address, port)) = literal.split_once(']') else { return false };
+        (address.parse::<Ipv6Addr>().is_ok(), port)
+    } else {
+        let (name, port) = value.split_at(value.find(':').unwrap_or(value.len()));
+        (is_reg_name(name.as_bytes()), port)
+    };
+    is_host
+        && match port.strip_prefix(':') {
+            None => port.is_empty(),
+            Some("") => true,
+            Some(digits) => decimal(digits.as_bytes()).is_some_and(|port| u16::try_from(port).is_ok()),
+        }
+}
+
+/// `reg-name`, not empty (RFC 3986, section 3.2.2); an IPv4 address is one too.
+fn is_reg_name(name: &[u8]) -> bool {
+    let is_hex = u8::is_ascii_hexdigit;
+    let mut rest = name;
+    loop {
+        rest = match rest {
+            [] => return !name.is_empty(),
+            [b'%', high, low, tail @ ..] if is_hex(high) && is_hex(low) => tail,
+            [byte, tail @ ..] if is_reg_name_byte(*byte) => tail,
+            _ => return false,
+        };
+    }
+}
+
+/// `unreserved` or `sub-delims` (RFC 3986, sections 2.2 and 2.3).
+const fn is_reg_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')')
+        || matches!(byte, b'*' | b'+' | b',' | b';' | b'=')
+}

@@ -1,0 +1,252 @@
+//! Secrets, origins, proxies and the request for a session.
+
+use super::*;
+use crate::relay::address::parse_range;
+use crate::relay::secret::Secret;
+
+fn secret(text: &str) -> Option<Secret> {
+    (!text.is_empty()).then(|| Secret::new(text.as_bytes()).unwrap())
+}
+
+/// What is read of `head` under these rules, the whole of it and byte by byte.
+fn read(head: &str, rules: HeadRules<'_>) -> (Option<ClientAddress>, Verdict) {
+    let mut reader = HeadReader::default();
+    let Progress::Done { consumed, client, verdict } = reader.push(head.as_bytes(), rules) else {
+        panic!("{head} is not over")
+    };
+    assert_eq!(consumed, head.len());
+    let last = head.bytes().map(|byte| reader.push(&[byte], rules)).last();
+    assert_eq!(last, Some(Progress::Done { consumed: 1, client, verdict }), "byte by byte: {head}");
+    let Progress::Done { client, verdict, .. } = HeadReader::default().push(head.as_bytes(), rules) else {
+        panic!("a reader is as good as another")
+    };
+    (client, verdict)
+}
+
+fn refusal(verdict: &Verdict) -> Option<Refusal> {
+    match verdict {
+        Verdict::Refuse { refusal, .. } => Some(*refusal),
+        Verdict::Upgrade(_) | Verdict::Issue(_) | Verdict::Health { .. } => None,
+    }
+}
+
+#[test]
+fn secrets_come_in_the_query_a_bearer_token_or_a_subprotocol() {
+    // "0123456789abcdef" is "MDEyMzQ1Njc4OWFiY2RlZg" in base64url.
+    let table = [
+        ("", "", "", "", ""),
+        ("?secret=0123456789abcdef", "", "0123456789abcdef", "", ""),
+        ("?a=b&secret=0123456789abcdef&c", "", "0123456789abcdef", "", ""),
+        ("?secret=0123456789%61bcd%65f", "", "0123456789abcdef", "", ""),
+        ("?secret=0123456789abcde+", "", "0123456789abcde+", "", ""),
+        ("?secret=0123456789abcde%26%00", "", "0123456789abcde&\0", "", ""),
+        ("?secret=0123456789abcdef==", "", "0123456789abcdef==", "", ""),
+        ("?secret=0123456789abcdef&secret=0123456789abcdef", "", "0123456789abcdef", "", ""),
+        ("?SECRET=x&xsecret=y&secretx=z", "", "", "", ""),
+        ("", "Authorization: Bearer 0123456789abcdef", "", "", "0123456789abcdef"),
+        ("", "authorization: bEARER \t0123456789abcdef ", "", "", "0123456789abcdef"),
+        ("", "Authorization: Basic dXNlcjpwYXNz", "", "", ""),
+        ("", "Authorization: Bearer", "", "", ""),
+        ("", "Sec-WebSocket-Protocol: apptuner.secret.MDEyMzQ1Njc4OWFiY2RlZg", "0123456789abcdef", "", ""),
+        ("", "Sec-WebSocket-Protocol: a, apptuner.key.MDEyMzQ1Njc4OWFiY2RlZg", "", "0123456789abcdef", ""),
+        (
+            "?secret=0123456789abcdef",
+            "Sec-WebSocket-Protocol: apptuner.secret.MDEyMzQ1Njc4OWFiY2RlZg\r\n\
+             Authorization: Bearer another-0123456789",
+            "0123456789abcdef",
+            "",
+            "another-0123456789",
+        ),
+    ];
+    for (query, line, expected, key, bearer) in table {
+        let head = edit(HANDSHAKE, "/desktop/abc", &format!("/desktop/abc{query}"));
+        let head = if line.is_empty() { head } else { add(&head, line) };
+        let (_, Verdict::Upgrade(upgrade)) = read(&head, HeadRules::default()) else { panic!("{head}") };
+        let credentials = Credentials { secret: secret(expected), key: secret(key), bearer: secret(bearer) };
+        assert_eq!(upgrade.credentials, credentials, "{head}");
+        assert!(!format!("{upgrade:?}").contains("0123456789"), "nothing secret is shown");
+    }
+}
+
+#[test]
+fn secrets_that_are_none_are_refused() {
+    let long = format!("?secret={}", "x".repeat(257));
+    for (query, line) in [
+        ("?secret=", ""),
+        ("?secret=0123456789abcde", ""),
+        (&long, ""),
+        ("?secret=0123456789abcdef%", ""),
+        ("?secret=0123456789abcdef%6", ""),
+        ("?secret=0123456789abcdef%+1", ""),
+        ("?secret=0123456789abcdef&secret=0123456789abcdeF", ""),
+        ("", "Authorization: Bearer short"),
+        ("", "Authorization: Bearer 0123456789 abcdef"),
+        ("", "Authorization: Bearer 0123456789abcdef\r\nAuthorization: Bearer 0123456789abcdef"),
+        ("", "Authorization: Basic x\r\nAuthorization: Bearer 0123456789abcdef"),
+        ("", "Sec-WebSocket-Protocol: apptuner.secret."),
+        ("", "Sec-WebSocket-Protocol: apptuner.secret.MDEyMzQ1Njc4OWFiY2Rl"),
+        ("", "Sec-WebSocket-Protocol: apptuner.secret.MDEyMzQ1Njc4OWFiY2RlZg!"),
+        ("", "Sec-WebSocket-Protocol: apptuner.secret.MDEyMzQ1Njc4OWFiY2RlZh"),
+        ("", "Sec-WebSocket-Protocol: apptuner.key.x"),
+        ("?secret=0123456789abcdeF", "Sec-WebSocket-Protocol: apptuner.secret.MDEyMzQ1Njc4OWFiY2RlZg"),
+    ] {
+        let head = edit(HANDSHAKE, "/desktop/abc", &format!("/desktop/abc{query}"));
+        let head = if line.is_empty() { head } else { add(&head, line) };
+        expect_refusal(&head, BadRequest::Secret);
+    }
+}
+
+#[test]
+fn of_the_subprotocols_the_first_without_a_secret_is_echoed() {
+    let secret = "apptuner.secret.MDEyMzQ1Njc4OWFiY2RlZg";
+    let key = "apptuner.key.MDEyMzQ1Njc4OWFiY2RlZg";
+    for (offered, echoed) in [
+        (secret.to_owned(), None),
+        (format!("{secret}, apptuner"), Some("apptuner")),
+        (format!("{key}, {secret}, b, a"), Some("b")),
+        (format!("apptuner, {secret}"), Some("apptuner")),
+        (format!("{secret}\r\nSec-WebSocket-Protocol: apptuner.secretive"), Some("apptuner.secretive")),
+    ] {
+        let head = add(HANDSHAKE, &format!("Sec-WebSocket-Protocol: {offered}"));
+        let (_, Verdict::Upgrade(upgrade)) = read(&head, HeadRules::default()) else { panic!("{head}") };
+        assert_eq!(upgrade.subprotocol(), echoed, "{offered}");
+    }
+}
+
+#[test]
+fn sessions_are_issued_on_post_alone() {
+    let post = "POST /sessions HTTP/1.1\r\nHost: relay\r\n\r\n";
+    let issue = |head: &str| {
+        let (_, Verdict::Issue(credentials)) = read(head, HeadRules::default()) else { panic!("{head}") };
+        credentials
+    };
+    assert_eq!(issue(post), Credentials::default());
+    assert_eq!(issue(&add(post, "Content-Length: 0")), Credentials::default());
+    assert_eq!(issue(&add(post, "Content-Length: 2")), Credentials::default());
+    assert_eq!(issue(&edit(post, "/sessions", "/sessions?secret=x")), Credentials::default());
+    let with_key = issue(&add(post, "Authorization: Bearer 0123456789abcdef"));
+    assert_eq!(with_key, Credentials { bearer: secret("0123456789abcdef"), ..Credentials::default() });
+    for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "post"] {
+        expect_refusal(&edit(post, "POST", method), Refusal::IssueMethod);
+    }
+    expect_refusal(&edit(post, "/sessions", "/sessions/"), Refusal::MethodNotAllowed);
+    expect_refusal(&edit(HANDSHAKE, "/desktop/abc", "/sessions"), BadRequest::Path);
+    expect_refusal(&add(post, "Authorization: Bearer short"), BadRequest::Secret);
+}
+
+#[test]
+fn pages_of_other_origins_may_connect_unless_some_are_listed() {
+    let listed = ["https://app.example", "http://localhost:3000"].map(|text| Origin::parse(text).unwrap());
+    let with_null = [Origin::parse("null").unwrap()];
+    let refused = Some(Refusal::Origin);
+    for (line, allowed, expected) in [
+        ("Origin: https://evil.example", &[][..], None),
+        ("Origin: null", &[], None),
+        ("Origin: nonsense", &[], None),
+        ("X-Origin: https://evil.example", &listed, None),
+        ("Origin: https://app.example", &listed, None),
+        ("origin: HTTPS://APP.example:443", &listed, None),
+        ("Origin: http://localhost:3000", &listed, None),
+        ("Origin: http://relay:8787", &listed, None),
+        ("Origin: https://relay:8787", &listed, None),
+        ("Origin: http://relay", &listed, refused),
+        ("Origin: http://app.example", &listed, refused),
+        ("Origin: https://app.example:8443", &listed, refused),
+        ("Origin: https://app.example.evil.example", &listed, refused),
+        ("Origin: http://localhost", &listed, refused),
+        ("Origin: null", &listed, refused),
+        ("Origin: null", &with_null, None),
+        ("Origin:", &listed, refused),
+        ("Origin: nonsense", &listed, refused),
+        ("Origin: https://app.example\r\nOrigin: https://app.example", &listed, refused),
+        ("Origin: https://app.example https://evil.example", &listed, refused),
+    ] {
+        let rules = HeadRules { origins: allowed, ..HeadRules::default() };
+        let (_, verdict) = read(&add(HANDSHAKE, line), rules);
+        assert_eq!(refusal(&verdict), expected, "{line}");
+        let post = add("POST /sessions HTTP/1.1\r\nHost: relay:8787\r\n\r\n", line);
+        assert_eq!(refusal(&read(&post, rules).1), expected, "{line}");
+        let health = add("GET /health HTTP/1.1\r\nHost: relay:8787\r\n\r\n", line);
+        assert_eq!(refusal(&read(&health, rules).1), None, "{line}");
+    }
+}
+
+#[test]
+fn a_proxy_is_believed_as_far_as_its_own_word_goes() {
+    let proxies = Networks::new(&["10.0.0.0/8", "2001:db8::/32"].map(|range| parse_range(range).unwrap()));
+    let rules = HeadRules { proxies: Some(&proxies), ..HeadRules::default() };
+    let malformed = "malformed";
+    for (lines, expected) in [
+        ("X: y", "-"),
+        ("X-Forwarded-For: 192.0.2.1", "192.0.2.1"),
+        ("x-forwarded-for: 192.0.2.1:4711", "192.0.2.1"),
+        ("X-Forwarded-For: ::ffff:192.0.2.1", "192.0.2.1"),
+        ("X-Forwarded-For: 3fff::1", "3fff::1"),
+        ("X-Forwarded-For: [3fff::1]:80", "3fff::1"),
+        // What the client wrote itself stands on the left.
+        ("X-Forwarded-For: 127.0.0.1, 10.0.0.7, 192.0.2.1", "192.0.2.1"),
+        ("X-Forwarded-For: nonsense, 192.0.2.1", "192.0.2.1"),
+        ("X-Forwarded-For: 198.51.100.1, 192.0.2.1, 10.0.0.7, 10.0.0.8", "192.0.2.1"),
+        ("X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-For: 192.0.2.1,, 10.0.0.7", "192.0.2.1"),
+        ("X-Forwarded-For: 10.0.0.7, 10.0.0.8", "10.0.0.7"),
+        ("X-Forwarded-For: unknown, 10.0.0.8", "10.0.0.8"),
+        ("X-Forwarded-For: 192.0.2.1, unknown", "-"),
+        ("X-Forwarded-For:", "-"),
+        ("X-Forwarded-For: 192.0.2.1, nonsense", malformed),
+        ("X-Forwarded-For: 192.0.2.256", malformed),
+        ("X-Forwarded-For: 3fff::1]:80", malformed),
+        ("X-Forwarded-For: [3fff::1", malformed),
+        ("X-Forwarded-For: [3fff::1]x", malformed),
+        ("Forwarded: for=192.0.2.1", "192.0.2.1"),
+        ("Forwarded: for=192.0.2.1;proto=https;by=10.0.0.1", "192.0.2.1"),
+        ("forwarded: Proto=https; FOR = \"192.0.2.1:4711\"", "192.0.2.1"),
+        ("Forwarded: for=\"[3fff::1]:4711\"", "3fff::1"),
+        ("Forwarded: for=127.0.0.1, for=192.0.2.1;by=x, for=10.0.0.7", "192.0.2.1"),
+        // An open quote on the left does not reach what the proxy wrote.
+        ("Forwarded: for=\"127.0.0.1, for=192.0.2.1", "192.0.2.1"),
+        ("Forwarded: for=192.0.2.1, for=_hidden, for=10.0.0.7", "10.0.0.7"),
+        ("Forwarded: for=unknown", "-"),
+        ("Forwarded: proto=https", "-"),
+        ("Forwarded: for=nonsense", malformed),
+        ("Forwarded: for=192.0.2.1\r\nX-Forwarded-For: 192.0.2.1", "192.0.2.1"),
+        ("Forwarded: for=192.0.2.1\r\nX-Forwarded-For: 198.51.100.1", malformed),
+        ("Forwarded: for=unknown\r\nX-Forwarded-For: 198.51.100.1", "198.51.100.1"),
+    ] {
+        let head = add(HANDSHAKE, lines);
+        let (client, verdict) = read(&head, rules);
+        if expected == malformed {
+            assert_eq!(refusal(&verdict), Some(BadRequest::Forwarded.into()), "{lines}");
+        } else {
+            let expected = (expected != "-").then(|| ClientAddress::new(expected.parse().unwrap()));
+            assert_eq!((client, refusal(&verdict)), (expected, None), "{lines}");
+        }
+        let (client, verdict) = read(&head, HeadRules::default());
+        assert_eq!((client, refusal(&verdict)), (None, None), "nobody else is believed: {lines}");
+    }
+}
+
+#[test]
+fn a_proxys_header_comes_before_the_head() {
+    let header = "PROXY TCP4 192.0.2.1 10.0.0.1 8080 8787\r\n";
+    let client = Some(ClientAddress::new("192.0.2.1".parse().unwrap()));
+    let rules = HeadRules::default();
+    let mut reader = HeadReader::behind_proxy_header();
+    assert_eq!(
+        reader.push(format!("{header}{PLAIN}").as_bytes(), rules),
+        Progress::Proxied { consumed: header.len(), client }
+    );
+    let verdict = Verdict::Health { head_only: false };
+    let done = Progress::Done { consumed: PLAIN.len(), client: None, verdict };
+    assert_eq!(reader.push(PLAIN.as_bytes(), rules), done);
+
+    let mut reader = HeadReader::behind_proxy_header();
+    for byte in header.trim_end_matches('\n').bytes() {
+        assert_eq!(reader.push(&[byte], rules), Progress::NeedMore);
+    }
+    assert_eq!(reader.push(b"\n", rules), Progress::Proxied { consumed: 1, client });
+
+    let refusal = BadRequest::ProxyHeader.into();
+    let verdict = Verdict::Refuse { refusal, head_only: false };
+    let refused = Progress::Done { consumed: PLAIN.len(), client: None, verdict };
+    assert_eq!(HeadReader::behind_proxy_header().push(PLAIN.as_bytes(), rules), refused);
+}
