@@ -332,8 +332,13 @@ pub(crate) fn unix_time() -> u64 {
 
 /// Requires a time in milliseconds of about now; what waited for a slow reader may be a little older.
 pub(crate) fn assert_is_now(timestamp: &Value) {
-    let age = unix_time().abs_diff(timestamp.as_u64().unwrap());
-    assert!(age < 60_000, "{timestamp} is {age} ms from now");
+    assert_is_soon(timestamp, 0);
+}
+
+/// Requires a Unix time that lies about so many milliseconds ahead.
+pub(crate) fn assert_is_soon(timestamp: &Value, millis: u64) {
+    let error = (unix_time() + millis).abs_diff(timestamp.as_u64().unwrap());
+    assert!(error < 60_000, "{timestamp} is {error} ms from {millis} ms ahead");
 }
 
 /// A close of the relay always has a code and a reason that is valid UTF-8.

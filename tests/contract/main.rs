@@ -17,6 +17,7 @@ mod harness;
 #[cfg(target_os = "linux")]
 mod processor;
 
+mod access;
 mod budget;
 mod http;
 mod messages;
