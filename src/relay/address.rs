@@ -17,6 +17,9 @@ const MAPPED_PREFIX_BITS: u8 = 96;
 pub struct ClientAddress([u8; 16]);
 
 impl ClientAddress {
+    /// That of nobody in particular (RFC 4291, section 2.5.2).
+    pub const UNKNOWN: Self = Self([0; 16]);
+
     /// The address of a client.
     #[must_use]
     pub const fn new(address: IpAddr) -> Self {

@@ -18,6 +18,7 @@ mod holding;
 
 use std::io::{self, Read, Write};
 
+use super::address::ClientAddress;
 use super::handshake::HeadReader;
 use super::inbound::{Inbound, Receiver};
 use super::limits::{
@@ -91,6 +92,17 @@ pub(super) enum Due {
     End,
 }
 
+/// Where a connection comes from, and how that was taken.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    /// Its peer's address, or what a proxy says.
+    pub(super) client: ClientAddress,
+    /// It counts against the limit of its host.
+    pub(super) is_counted: bool,
+    /// It was refused for its address.
+    pub(super) is_turned_away: bool,
+}
+
 /// What one read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadEnd {
@@ -141,6 +153,8 @@ pub struct Connection<S> {
     pub phase: Phase,
     /// What has arrived of something whose end has not.
     pub inbound: Inbound,
+    /// Where it comes from. Here it takes the least memory.
+    pub(super) arrival: Arrival,
     outbox: Option<Box<Outbox>>,
     pace: Option<Box<Pace>>,
     /// There may be something to read.
@@ -168,6 +182,7 @@ impl<S: Read + Write> Connection<S> {
             stream,
             phase: Phase::Head(HeadReader::default()),
             inbound: Inbound::default(),
+            arrival: Arrival { client: ClientAddress::UNKNOWN, is_counted: false, is_turned_away: false },
             outbox: None,
             pace: None,
             is_readable: false,

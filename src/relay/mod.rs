@@ -215,10 +215,11 @@ impl<S: Read + Write> Relay<S> {
         let client = ClientAddress::new(client_addr.ip());
         let is_over_limit = self.slots.len() - self.turned_away >= self.connections_max();
         let mut connection = Connection::new(stream, now.tick);
+        connection.arrival.client = client;
         if self.settings.proxy_protocol && self.proxies.contains(client) {
             connection.phase = Phase::Head(HeadReader::behind_proxy_header());
         }
-        let id = self.slots.insert(connection, client);
+        let id = self.slots.insert(connection);
         self.counters.connections_accepted += 1;
         debug!("conn={id} address={client_addr} Accepted");
         if let Err(refusal) = self.let_in(id) {
