@@ -97,17 +97,17 @@ impl<S: Read + Write> Relay<S> {
         let claimed = session.and_then(|key| self.sessions.get(key)).and_then(Session::claimed);
         let none = self.secret_key.hash_of_none();
         let is_same = hash.as_ref().unwrap_or(none).is(claimed.unwrap_or(none));
-        // No operator here stops at its first operand.
-        let is_proven = is_same & hash.is_some() & claimed.is_some();
+        let is_proven = is_same && hash.is_some() && claimed.is_some();
         let has_keys = self.api_keys.is_some();
         let is_desktop = upgrade.client_type == ClientType::Desktop;
         // A mobile joins what exists.
-        let is_nothing_to_join = has_keys & !is_desktop & session.is_none();
-        let is_unproven = (claimed.is_some() & !is_proven) | (self.settings.require_secret & hash.is_none());
-        if has_keys & is_desktop & key_name.is_none() & !is_proven {
+        let is_nothing_to_join = has_keys && !is_desktop && session.is_none();
+        let is_unproven =
+            (claimed.is_some() && !is_proven) || (self.settings.require_secret && hash.is_none());
+        if has_keys && is_desktop && key_name.is_none() && !is_proven {
             return Err(Refusal::ApiKey);
         }
-        if is_nothing_to_join | is_unproven {
+        if is_nothing_to_join || is_unproven {
             return Err(Refusal::Secret);
         }
         if let Some(name) = key_name {
