@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     }
     let mut server = match Server::bind(&config) {
         Ok(server) => server,
-        Err(error @ BindError::Config(_)) => return fail(&error, EXIT_USAGE),
+        Err(error @ (BindError::Config(_) | BindError::File(_))) => return fail(&error, EXIT_USAGE),
         Err(error) => return fail(&error, 1),
     };
     match server.stop_on_signals().and_then(|()| server.run()) {

@@ -14,6 +14,7 @@ mod units;
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::relay::limits::{SESSIONS_PER_CONNECTION, Settings};
@@ -57,6 +58,8 @@ pub struct Config {
     /// Addresses to accept connections on, at least one; port 0 takes any free port. `[::]` means
     /// every interface, IPv4 included. Default: `127.0.0.1:8787`.
     pub listen: Vec<SocketAddr>,
+    /// The files for TLS, both or none. Default: none, and so no TLS.
+    pub tls: TlsFiles,
     /// How long a clean stop may take, from the signal to the exit. Default: 10 s.
     pub shutdown_grace: Duration,
     /// What the engine is told. Without `max_connections` it is derived from the limit on open files
@@ -68,14 +71,26 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))],
+            tls: TlsFiles::default(),
             shutdown_grace: Duration::from_secs(10),
             relay: Settings::default(),
         }
     }
 }
 
+/// Where the certificate is that the relay proves itself with, and the key to it. Of use only in a
+/// build with the feature `tls`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// A PEM file of the certificate, the server's own first, then those that lead up to its authority.
+    pub cert: Option<PathBuf>,
+    /// A PEM file of its private key.
+    pub key: Option<PathBuf>,
+}
+
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them, at the start")]
 pub enum Command {
     /// Run the relay with this configuration, which is valid.
     Run(Config),

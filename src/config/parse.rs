@@ -43,12 +43,13 @@ pub(super) fn command(
     for given in &given {
         given.apply(&mut config)?;
     }
-    table::check_room(&config)?;
+    table::check_together(&config)?;
     debug_assert_eq!(config.validate(), Ok(()), "every value was checked as it was set");
     Ok(Command::Run(config))
 }
 
 /// What the command line holds.
+#[expect(clippy::large_enum_variant, reason = "there is one of them, at the start")]
 enum Flags {
     Given(Vec<Given>),
     /// `--help` or `--version`.
@@ -68,7 +69,8 @@ fn read_flags(mut parser: Parser) -> Result<Flags, ConfigError> {
             | Field::Size { .. }
             | Field::Count { .. }
             | Field::Rate { .. }
-            | Field::ByteRate { .. } => parser.value().map_err(|_| value_is_missing(row))?,
+            | Field::ByteRate { .. }
+            | Field::Path { .. } => parser.value().map_err(|_| value_is_missing(row))?,
         };
         match given.iter_mut().find(|given| given.row.name == row.name) {
             None => given.push(Given { row, source: row.flag(), values: vec![value] }),

@@ -1,11 +1,13 @@
 //! The table of options: one row each. Its order is the order of the help.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::{ConfigError, Problem};
 use super::{
-    BUFFERED_MAX, BYTE_RATE_MAX, CONNECTIONS_MAX, Config, LISTENERS_MAX, MESSAGE_SIZE_MAX, TIMEOUT_MAX, units,
+    BUFFERED_MAX, BYTE_RATE_MAX, CONNECTIONS_MAX, Config, LISTENERS_MAX, MESSAGE_SIZE_MAX, TIMEOUT_MAX,
+    TlsFiles, units,
 };
 use crate::relay::limits::{BUFFERED_BYTES_MIN, SMALL_SHARE, message_bytes_max};
 use crate::relay::time::format_duration;
@@ -47,6 +49,12 @@ pub(super) enum Field {
         max: u64,
         unset: &'static str,
     },
+    /// A file's; `example` is one such.
+    Path {
+        place: Place<Option<PathBuf>>,
+        unset: &'static str,
+        example: &'static str,
+    },
     Switch(Place<bool>),
     Help,
     Version,
@@ -76,13 +84,26 @@ const fn row(heading: &'static str, name: &'static str, field: Field, help: &'st
 }
 
 /// Every option.
-pub(super) const TABLE: [Row; 16] = [
+pub(super) const TABLE: [Row; 18] = [
     row(
         LISTENING,
         "listen",
         Field::Addresses(|config| &mut config.listen),
         "Accept connections here: ADDR:PORT, [ADDR6]:PORT or localhost:PORT.\n\
          Repeat it for further addresses. Port 0 takes any free port.",
+    ),
+    row(
+        LISTENING,
+        "tls-cert",
+        Field::Path { place: |config| &mut config.tls.cert, unset: "no TLS", example: "fullchain.pem" },
+        "Speak TLS at every address, with the certificate in this PEM file, and\n\
+         read it again on SIGHUP. Takes a build with --features tls.",
+    ),
+    row(
+        LISTENING,
+        "tls-key",
+        Field::Path { place: |config| &mut config.tls.key, unset: "no TLS", example: "privkey.pem" },
+        "The certificate's private key, a PEM file as well.",
     ),
     row(
         SESSIONS,
@@ -207,6 +228,7 @@ impl Row {
             Field::Duration(_) => Some(("DURATION", "30s")),
             Field::Size { .. } | Field::ByteRate { .. } => Some(("SIZE", "64MiB")),
             Field::Count { .. } | Field::Rate { .. } => Some(("N", "1000")),
+            Field::Path { example, .. } => Some(("FILE", example)),
             Field::Switch(_) | Field::Help | Field::Version => None,
         }
     }
@@ -226,6 +248,8 @@ impl Row {
             Field::Count { place, .. } => *place(config) = Some(self.bounded(units::parse_count(text)?)?),
             Field::Rate { place, .. } => *place(config) = Some(self.bounded(units::parse_count(text)?)?),
             Field::ByteRate { place, .. } => *place(config) = Some(self.bounded(units::parse_size(text)?)?),
+            Field::Path { .. } if text.is_empty() => return Err("no file; write its path".into()),
+            Field::Path { place, .. } => *place(config) = Some(PathBuf::from(text)),
             Field::Switch(place) => *place(config) = units::parse_switch(text)?,
             Field::Help | Field::Version => {}
         }
@@ -246,6 +270,9 @@ impl Row {
             Field::Count { place, unset, .. } => or(place(config).map(|count| count.to_string()), unset),
             Field::Rate { place, unset } => or(place(config).map(|rate| rate.to_string()), unset),
             Field::ByteRate { place, unset, .. } => or(place(config).map(units::format_size), unset),
+            Field::Path { place, unset, .. } => {
+                or(place(config).as_ref().map(|path| path.display().to_string()), unset)
+            }
             Field::Switch(place) => Some(place(config).to_string()),
             Field::Help | Field::Version => None,
         }
@@ -260,7 +287,7 @@ impl Row {
             Field::Count { place, .. } => place(config).map(|count| count as u64),
             Field::Rate { place, .. } => place(config).map(u64::from),
             Field::ByteRate { place, .. } => *place(config),
-            Field::Switch(_) | Field::Help | Field::Version => None,
+            Field::Path { .. } | Field::Switch(_) | Field::Help | Field::Version => None,
         };
         number.map_or(Ok(()), |number| self.bounded::<u64>(number).map(drop))
     }
@@ -276,7 +303,7 @@ impl Row {
             Field::ByteRate { max, .. } => (max, units::format_size),
             Field::Count { max, .. } => (max as u64, |count| count.to_string()),
             Field::Rate { .. } => (u64::from(u32::MAX), |rate| rate.to_string()),
-            Field::Addresses(_) | Field::Switch(_) | Field::Help | Field::Version => {
+            Field::Addresses(_) | Field::Path { .. } | Field::Switch(_) | Field::Help | Field::Version => {
                 (u64::MAX, |_| String::new())
             }
         };
@@ -298,11 +325,34 @@ pub(super) fn check_all(config: &Config) -> Result<(), ConfigError> {
             _ => ConfigError::setting(row.flag(), problem),
         })?;
     }
-    check_room(config)
+    check_together(config)
+}
+
+/// Checks what settings must agree on.
+pub(super) fn check_together(config: &Config) -> Result<(), ConfigError> {
+    check_room(config)?;
+    check_tls(&config.tls)
+}
+
+fn check_tls(files: &TlsFiles) -> Result<(), ConfigError> {
+    let (given, path, missing) = match (&files.cert, &files.key) {
+        (None, None) => return Ok(()),
+        (Some(cert), None) => ("--tls-cert", cert, Some("--tls-key, the file of its private key")),
+        (None, Some(key)) => ("--tls-key", key, Some("--tls-cert, the file of its certificate")),
+        (Some(cert), Some(_)) => ("--tls-cert", cert, None),
+    };
+    if !cfg!(feature = "tls") {
+        let problem = "this build has no TLS; build with: cargo build --release --features tls";
+        return Err(ConfigError::value(given, path, problem));
+    }
+    match missing {
+        Some(missing) => Err(ConfigError::value(given, path, format!("is of no use alone; add {missing}"))),
+        None => Ok(()),
+    }
 }
 
 /// A message that never finds room would be waited for in vain.
-pub(super) fn check_room(config: &Config) -> Result<(), ConfigError> {
+fn check_room(config: &Config) -> Result<(), ConfigError> {
     let (size, buffered) = (config.relay.max_message_size, config.relay.max_buffered);
     let size_max = message_bytes_max(buffered);
     if size <= size_max {

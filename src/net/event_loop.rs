@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,12 +14,13 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Waker};
 
 use super::descriptors;
+use super::files::FileError;
 use super::listener::{Accepted, Listener};
-use super::signals::StopSignals;
+use super::signals::{Asked, ProcessSignals};
+use super::stream::{Stream, Streams};
 use super::token::{self, Source};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -47,10 +48,11 @@ const PROCESS: &str = "apptuner_relay::process";
 pub struct Server {
     poll: Poll,
     events: Events,
-    relay: Relay<TcpStream>,
+    relay: Relay<Stream>,
+    streams: Streams,
     listeners: Vec<Listener>,
     clock: Clock,
-    signals: Option<StopSignals>,
+    signals: Option<ProcessSignals>,
     are_signals_ready: bool,
     stop: StopHandle,
     shutdown_grace: Duration,
@@ -97,6 +99,8 @@ pub enum Turn {
 pub enum BindError {
     /// A setting is out of its bounds.
     Config(ConfigError),
+    /// A file that a setting names is of no use.
+    File(FileError),
     /// The address cannot be listened on.
     Listen(SocketAddr, io::Error),
     /// The system gave no poll, waker or randomness.
@@ -113,6 +117,7 @@ impl fmt::Display for BindError {
         )]
         match self {
             Self::Config(error) => write!(f, "{error}"),
+            Self::File(error) => write!(f, "{error}"),
             Self::Listen(addr, error) => {
                 let (what, remedy) = match error.kind() {
                     io::ErrorKind::PermissionDenied => {
@@ -148,6 +153,7 @@ impl Server {
     /// [`run`](Self::run) or [`turn`](Self::turn).
     pub fn bind(config: &Config) -> Result<Self, BindError> {
         config.validate().map_err(BindError::Config)?;
+        let streams = Streams::new(&config.tls).map_err(BindError::File)?;
         let poll = Poll::new()?;
         let listen = |(index, &addr)| {
             Listener::bind(addr, index, poll.registry()).map_err(|error| BindError::Listen(addr, error))
@@ -161,6 +167,7 @@ impl Server {
             relay: Relay::new(settings, entropy::seed()?, clock.now()),
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
+            streams,
             listeners,
             clock,
             signals: None,
@@ -185,16 +192,36 @@ impl Server {
         self.stop.clone()
     }
 
-    /// Makes SIGTERM and SIGINT stop this server. For a process of which it is the purpose.
+    /// Makes SIGTERM and SIGINT stop this server, and SIGHUP have it [`reload`](Self::reload). For a
+    /// process of which it is the purpose.
     pub fn stop_on_signals(&mut self) -> io::Result<()> {
-        self.signals = Some(StopSignals::catch(self.poll.registry())?);
+        self.signals = Some(ProcessSignals::catch(self.poll.registry())?);
         Ok(())
+    }
+
+    /// Reads the files again that the configuration names; the log says what came of it. Whoever is
+    /// connected stays so, and of a file that is of no use now, what was read before stays in force.
+    pub fn reload(&mut self) {
+        let has_certificate = self.reload_certificate();
+        if !has_certificate {
+            info!(target: PROCESS, "Nothing to reload");
+        }
+    }
+
+    /// The certificate and its key, for newcomers; whether there are any.
+    fn reload_certificate(&mut self) -> bool {
+        match self.streams.reload() {
+            Ok(false) => return false,
+            Ok(true) => info!(target: PROCESS, "Certificate reloaded"),
+            Err(error) => warn!(target: PROCESS, "Certificate not reloaded: {error}"),
+        }
+        true
     }
 
     /// Serves until the server is stopped.
     pub fn run(&mut self) -> io::Result<Stopped> {
         for Listener { local_addr, .. } in &self.listeners {
-            info!(target: PROCESS, "Listening on ws://{local_addr}");
+            info!(target: PROCESS, "Listening on {}://{local_addr}", self.streams.scheme());
         }
         loop {
             if let Turn::Stopped(stopped) = self.turn(None)? {
@@ -220,6 +247,7 @@ impl Server {
     fn serve(&mut self) {
         let now = self.clock.now();
         self.note_events();
+        self.note_signals();
         self.note_stops(now);
         self.relay.handle_turn(now);
         self.accept(now);
@@ -260,12 +288,19 @@ impl Server {
         }
     }
 
+    fn note_signals(&mut self) {
+        if std::mem::take(&mut self.are_signals_ready) {
+            let Asked { stops, is_reload } =
+                self.signals.as_mut().map_or_else(Asked::default, ProcessSignals::take);
+            self.stop.stops.fetch_add(stops, Ordering::Release);
+            if is_reload {
+                self.reload();
+            }
+        }
+    }
+
     /// Takes notice of requests to stop.
     fn note_stops(&mut self, now: Now) {
-        if std::mem::take(&mut self.are_signals_ready) {
-            let signals = self.signals.as_mut().map_or(0, StopSignals::take);
-            self.stop.stops.fetch_add(signals, Ordering::Release);
-        }
         let stops = self.stop.stops.load(Ordering::Acquire);
         if stops == self.stops_seen {
             return;
@@ -301,9 +336,14 @@ impl Server {
             return false;
         }
         match listener.accept() {
-            Accepted::Stream(stream, client_addr) => {
-                let id = self.relay.handle_accept(stream, client_addr, now);
-                self.register(id);
+            Accepted::Stream(socket, client_addr) => {
+                match self.streams.accept(socket) {
+                    Ok(stream) => {
+                        let id = self.relay.handle_accept(stream, client_addr, now);
+                        self.register(id);
+                    }
+                    Err(error) => warn!("address={client_addr} Dropped: {error}"),
+                }
                 true
             }
             Accepted::Nobody => false,
@@ -334,13 +374,16 @@ impl Server {
         while let Some(effect) = self.relay.poll_effect() {
             match effect {
                 Effect::ShutdownWrite(id) => {
-                    if let Some(stream) = self.relay.stream(id) {
-                        // A stream that cannot be shut down has failed, which an event will tell.
-                        let _ = stream.shutdown(Shutdown::Write);
+                    // A stream that cannot be shut down has failed, which an event will tell.
+                    let result = self.relay.stream(id).map(Stream::shutdown_write);
+                    if let Some(Err(error)) = result
+                        && error.kind() == io::ErrorKind::WouldBlock
+                    {
+                        self.relay.handle_unflushed(id);
                     }
                 }
                 // Closing a descriptor, of which there are no duplicates, also ends the watch.
-                Effect::Close { stream, .. } => drop(stream),
+                Effect::Close { stream, .. } => stream.finish(),
             }
         }
     }

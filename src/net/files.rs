@@ -1,0 +1,76 @@
+//! The files that the relay reads at its start, and again when it is told to.
+
+use std::ffi::OsStr;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::{error, fmt};
+
+use rustix::fs::OFlags;
+
+/// More than any certificate, key or list has; what is larger was given by mistake.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// What is wrong with a file: one line that names the option, the file and the remedy.
+#[derive(Debug)]
+pub struct FileError {
+    flag: &'static str,
+    path: PathBuf,
+    problem: String,
+}
+
+impl FileError {
+    pub(super) fn new(flag: &'static str, path: &Path, problem: impl Into<String>) -> Self {
+        Self { flag, path: path.to_owned(), problem: problem.into() }
+    }
+}
+
+impl error::Error for FileError {}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.flag)?;
+        // Whoever gave the path has to find the file by it: it is escaped and not cut.
+        for chunk in OsStr::as_encoded_bytes(self.path.as_os_str()).utf8_chunks() {
+            write!(f, "{}", chunk.valid().escape_debug())?;
+            chunk.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
+        }
+        write!(f, ": {}", self.problem)
+    }
+}
+
+/// Reads a whole file that the option `flag` names. Never waits for anybody: of what is no file but,
+/// say, a pipe nothing is read.
+pub(super) fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
+    let failed = |problem: String| FileError::new(flag, path, problem);
+    let file = open(path).map_err(|error| failed(remedy(&error)))?;
+    let metadata = file.metadata().map_err(|error| failed(remedy(&error)))?;
+    if !metadata.is_file() {
+        return Err(failed("not a file; give the path of a regular file".to_owned()));
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| failed(remedy(&error)))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(failed("over 1MiB; check that it is the right file".to_owned()));
+    }
+    Ok(bytes)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // A FIFO would otherwise be waited for until somebody writes.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+fn remedy(error: &io::Error) -> String {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the system has many more errors than we have remedies"
+    )]
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file; check the path".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied; let the relay's user read it".to_owned(),
+        _ => format!("{error}; check the path"),
+    }
+}
