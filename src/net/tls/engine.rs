@@ -319,11 +319,13 @@ impl Engine {
         (discard, step)
     }
 
-    /// The client broke the protocol. It gets to know how, by the alert that rustls has prepared, before
-    /// it looks at `rest` again.
+    /// The client broke the protocol. It gets to know how, by the alert that rustls has prepared; what
+    /// was received is not looked at again, nor `rest`, which is left of it.
     fn fail(&mut self, rest: &mut [u8]) {
-        if let Ok(ConnectionState::EncodeTlsData(mut alert)) = self.session.process_tls_records(rest).state {
-            append_encoded(&mut self.unsent, |out| encoded_handshake(alert.encode(out)));
+        while self.session.wants_write()
+            && let Ok(ConnectionState::EncodeTlsData(mut data)) = self.session.process_tls_records(rest).state
+        {
+            append_encoded(&mut self.unsent, |out| encoded_handshake(data.encode(out)));
         }
         self.received = Vec::new();
         if self.phase == Phase::Open {
