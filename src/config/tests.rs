@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::table::{Field, Row, TABLE};
+use super::options::TABLE;
+use super::table::{Field, Row};
 use super::*;
 use crate::relay::limits::BUFFERED_BYTES_MIN;
 use crate::relay::origin::Origin;

@@ -110,7 +110,8 @@ const MESSAGES: &str = "apptuner_relay::messages";
 ///
 /// Streams must be non-blocking: `WouldBlock` is how they say that there is nothing to read, or
 /// no room to write. A read that fills less than its buffer is taken to say that nothing is left
-/// until the next readiness, as it does on a socket. Nothing here panics on account of what a client sends.
+/// until the next readiness, as it does on a socket. A stream that keeps what it is given says so
+/// with a `WouldBlock` of `flush`, which is called again once the stream takes bytes again. Nothing here panics on account of what a client sends.
 #[derive(Debug)]
 pub struct Relay<S> {
     settings: Settings,
@@ -257,6 +258,14 @@ impl<S: Read + Write> Relay<S> {
         self.make_ready(id);
         if wants_write {
             self.touch(id);
+        }
+    }
+
+    /// Notes that a stream could not be shut down yet, for it keeps what its socket does not take: it is
+    /// flushed once that takes bytes again.
+    pub fn handle_unflushed(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.note_unflushed();
         }
     }
 

@@ -16,6 +16,9 @@ mod harness;
 // Reads processor times from /proc.
 #[cfg(target_os = "linux")]
 mod processor;
+#[cfg(feature = "tls")]
+mod secure;
+mod stream;
 
 mod access;
 mod budget;
@@ -27,5 +30,7 @@ mod process;
 mod rest;
 mod session_life;
 mod system_messages;
+#[cfg(feature = "tls")]
+mod tls;
 mod upgrade;
 mod websocket;
