@@ -43,6 +43,11 @@ fn settings() -> impl Iterator<Item = &'static Row> {
     TABLE.iter().filter(|row| !matches!(row.field, Field::Help | Field::Version))
 }
 
+/// Those of them that set something by themselves; the files for TLS are given together.
+fn lone_settings() -> impl Iterator<Item = &'static Row> {
+    settings().filter(|row| !row.name.starts_with("tls-"))
+}
+
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -99,7 +104,11 @@ fn defaults_are_those_of_the_contract() {
 #[test]
 fn every_option_sets_its_field_and_no_other_by_flag_and_by_variable() {
     let changed: BTreeSet<&str> = CHANGES.iter().map(|(name, ..)| *name).collect();
-    assert_eq!(changed, settings().map(|row| row.name).collect(), "every option has its line in CHANGES");
+    assert_eq!(
+        changed,
+        lone_settings().map(|row| row.name).collect(),
+        "every option has its line in CHANGES"
+    );
     for (name, value, change) in CHANGES {
         let mut expected = Config::default();
         change(&mut expected);
@@ -343,9 +352,9 @@ fn failures_in_the_environment_name_the_variable() {
             "APPTUNER_RELAY_: unknown variable; the nearest known one is PORT. See --help",
         ),
         (
-            ("APPTUNER_RELAY_TLS_CERTIFICATE", "x"),
-            "APPTUNER_RELAY_TLS_CERTIFICATE: unknown variable; \
-             the nearest known one is APPTUNER_RELAY_MAX_BYTE_RATE. See --help",
+            ("APPTUNER_RELAY_SECRET_FILE", "x"),
+            "APPTUNER_RELAY_SECRET_FILE: unknown variable; \
+             the nearest known one is APPTUNER_RELAY_SESSION_TIMEOUT. See --help",
         ),
     ];
     for (pair, expected) in table {
@@ -398,7 +407,11 @@ fn values_out_of_bounds_are_refused_and_those_on_the_bounds_are_not() {
         ("message-timeout", ["1ms", "365d"], ["0d", "400d", "99999999999999999999s"]),
         ("shutdown-grace", ["1ms", "365d"], ["0s", "365d1s", "300000000000d"]),
     ];
-    assert_eq!(table.len(), TABLE.len() - 4, "all but listen, answer-pings, help and version");
+    assert_eq!(
+        table.len(),
+        TABLE.len() - 6,
+        "all but listen, tls-cert, tls-key, answer-pings, help and version"
+    );
     for (name, within, beyond) in table {
         for value in within {
             assert_eq!(run(&format!("--{name} {value}"), &[]).validate(), Ok(()), "{name} {value}");
@@ -407,6 +420,47 @@ fn values_out_of_bounds_are_refused_and_those_on_the_bounds_are_not() {
             assert_eq!(error(&format!("--{name} {value}"), &[]), out_of_bounds(name, value));
         }
     }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn tls_takes_a_certificate_and_its_key_by_flag_or_by_variable() {
+    let expected = Config {
+        tls: TlsFiles { cert: Some("a.pem".into()), key: Some("b.pem".into()) },
+        ..Config::default()
+    };
+    for (args, env) in [
+        ("--tls-cert a.pem --tls-key=b.pem", &[][..]),
+        ("--tls-cert a.pem", &[("APPTUNER_RELAY_TLS_KEY", "b.pem")]),
+        ("", &[("APPTUNER_RELAY_TLS_KEY", "b.pem"), ("APPTUNER_RELAY_TLS_CERT", "a.pem")]),
+        ("--tls-cert a.pem --tls-key b.pem", &[("APPTUNER_RELAY_TLS_CERT", "c.pem")]),
+    ] {
+        assert_eq!(run(args, env), expected, "{args} {env:?}");
+    }
+    let alone = "--tls-cert a.pem: is of no use alone; add --tls-key, the file of its private key";
+    assert_eq!(error("--tls-cert a.pem", &[]), alone);
+    let alone = "--tls-key b.pem: is of no use alone; add --tls-cert, the file of its certificate";
+    assert_eq!(error("", &[("APPTUNER_RELAY_TLS_KEY", "b.pem")]), alone);
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn build_without_tls_says_how_to_get_one_with_it() {
+    for (args, given) in [
+        ("--tls-cert a.pem --tls-key b.pem", "--tls-cert a.pem"),
+        ("--tls-cert a.pem", "--tls-cert a.pem"),
+        ("--tls-key b.pem", "--tls-key b.pem"),
+    ] {
+        let expected =
+            format!("{given}: this build has no TLS; build with: cargo build --release --features tls");
+        assert_eq!(error(args, &[]), expected);
+    }
+}
+
+#[test]
+fn file_without_a_name_is_refused() {
+    assert_eq!(error("--tls-key=", &[]), "--tls-key '': no file; write its path");
+    assert_eq!(error("--tls-cert", &[]), "--tls-cert: needs a value, FILE; write --tls-cert fullchain.pem");
 }
 
 #[test]
@@ -582,7 +636,10 @@ fn help_has_a_line_for_every_option_and_its_defaults_set_nothing() {
         let default = line.split_once("  (default: ").map(|(_, rest)| rest.trim_end_matches(')'));
         match row.field {
             Field::Help | Field::Version => assert_eq!(default, None, "{line}"),
-            Field::Count { unset, .. } | Field::Rate { unset, .. } | Field::ByteRate { unset, .. } => {
+            Field::Count { unset, .. }
+            | Field::Rate { unset, .. }
+            | Field::ByteRate { unset, .. }
+            | Field::Path { unset, .. } => {
                 assert_eq!(default, Some(unset), "{line}");
             }
             Field::Addresses(_) | Field::Duration(_) | Field::Size { .. } | Field::Switch(_) => {
