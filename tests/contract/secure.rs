@@ -110,14 +110,17 @@ impl Secure {
     /// Brings the handshake to its end; a read and a write do so by themselves.
     pub(crate) fn shake_hands(&self, socket: &TcpStream) -> io::Result<()> {
         while self.lock().session.is_handshaking() {
+            self.send(socket)?;
             self.receive(socket)?;
+            if !self.lock().session.is_handshaking() {
+                self.send(socket)?;
+            }
         }
         Ok(())
     }
 
-    /// Sends what there is to send, and reads once from the socket.
+    /// Reads once from the socket. Sends nothing: another clone may be in the middle of that.
     fn receive(&self, mut socket: &TcpStream) -> io::Result<()> {
-        self.send(socket)?;
         let mut bytes = [0; RECORD_BYTES];
         let count = socket.read(&mut bytes)?;
         let state = &mut *self.lock();
@@ -158,6 +161,7 @@ impl Secure {
     /// Waits for something to read; none of it is an end of the stream that TLS does not vouch for: that
     /// is an error.
     pub(crate) fn peek(&self, socket: &TcpStream) -> io::Result<usize> {
+        self.shake_hands(socket)?;
         loop {
             {
                 let state = &mut *self.lock();

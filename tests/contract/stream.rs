@@ -65,7 +65,12 @@ impl Stream {
     pub(crate) fn finish_sending(&self) -> io::Result<()> {
         #[cfg(feature = "tls")]
         if let Some(secure) = &self.secure {
-            secure.close_notify(&self.socket)?;
+            // Where the relay does not read, that is said later: there is something before it.
+            let (secure, socket) = (secure.clone(), self.socket.try_clone()?);
+            std::thread::spawn(move || {
+                let _ = secure.close_notify(&socket).and_then(|()| socket.shutdown(Shutdown::Write));
+            });
+            return Ok(());
         }
         self.socket.shutdown(Shutdown::Write)
     }

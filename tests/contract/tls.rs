@@ -177,10 +177,13 @@ fn handshake_not_complete_in_time_ends_the_connection() {
     let client = Arc::new(certificate.client());
     let mut hello = Vec::new();
     Secure::new(&client).ask(|session| session.write_tls(&mut hello)).unwrap();
-    for sent in [&[][..], &hello[..1], &hello[..hello.len() / 2], &hello] {
-        let accepted = Instant::now();
+    let accepted = Instant::now();
+    let sockets = [&[][..], &hello[..1], &hello[..hello.len() / 2], &hello].map(|sent| {
         let mut socket = relay.socket();
         socket.write_all(sent).unwrap();
+        socket
+    });
+    for mut socket in sockets {
         let _ = socket.read_to_end(&mut Vec::new());
         assert_lasted(accepted, Duration::from_millis(300));
         // The client is given the time to read an answer, as one is that does not speak TLS.

@@ -158,6 +158,10 @@ impl Engine {
         let count = match read_uninterrupted(socket, place) {
             Ok(0) => {
                 self.is_input_over = true;
+                if self.phase != Phase::Open {
+                    // There will be no session to send anything in.
+                    self.refuse(true);
+                }
                 return Ok(None);
             }
             Ok(count) => count,
@@ -187,13 +191,13 @@ impl Engine {
             self.phase = Phase::Handshake;
         } else {
             self.unsent.extend_from_slice(NOT_TLS);
-            self.refuse();
+            self.refuse(false);
         }
     }
 
-    fn refuse(&mut self) {
+    fn refuse(&mut self, is_shown: bool) {
         self.held = Vec::new();
-        self.phase = Phase::Refused { is_shown: false };
+        self.phase = Phase::Refused { is_shown };
     }
 
     /// Shows the core a byte to refuse, and then what the client goes on to send.
@@ -331,7 +335,7 @@ impl Engine {
         if self.phase == Phase::Open {
             self.phase = Phase::Failed;
         } else {
-            self.refuse();
+            self.refuse(false);
         }
     }
 

@@ -4,11 +4,11 @@ use crate::relay::address::ClientAddress;
 
 /// Where a connection comes from, and how that was taken.
 #[derive(Debug, Default)]
-pub(in crate::relay) struct Arrival {
+pub(in super::super) struct Arrival {
     /// Its peer's address, or what a proxy says.
-    pub(in crate::relay) client: ClientAddress,
+    pub(in super::super) client: ClientAddress,
     /// It counts against the limit of its host.
-    pub(in crate::relay) is_counted: bool,
+    pub(in super::super) is_counted: bool,
     /// It was refused for its address.
-    pub(in crate::relay) is_turned_away: bool,
+    pub(in super::super) is_turned_away: bool,
 }
