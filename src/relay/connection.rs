@@ -13,12 +13,12 @@
 //! still there then, or has sent too much, is gone all the same. A client that was cut off for its
 //! silence or for taking nothing is gone with the next write, and a failed stream at once.
 
-mod arrival;
 mod frames;
 mod holding;
 
 use std::io::{self, Read, Write};
 
+use super::arrival::Arrival;
 use super::handshake::HeadReader;
 use super::inbound::{Inbound, Receiver};
 use super::limits::{
@@ -29,7 +29,6 @@ use super::outbox::{Outbox, Pool, Waiting, WriteEnd};
 use super::pace::Pace;
 use super::readiness::Readiness;
 use super::time::Tick;
-use arrival::Arrival;
 
 /// Where a connection is in its life; see the module's table. What an open one does not need is kept apart, for
 /// most are open.

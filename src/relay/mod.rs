@@ -3,7 +3,7 @@
 //!
 //! | module | its one job |
 //! | --- | --- |
-//! | [`address`], [`origin`] | where clients come from |
+//! | [`address`], `arrival`, [`origin`] | where clients come from |
 //! | [`limits`] | every bound and default |
 //! | [`time`], [`ids`], [`readiness`] | what the relay is told, and by which names it goes |
 //! | [`wheel`] | the timing wheel |
@@ -29,6 +29,7 @@
 pub mod address;
 pub mod address_rules;
 pub mod api_keys;
+mod arrival;
 pub mod budget;
 pub mod buffer;
 pub mod connection;
