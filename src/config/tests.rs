@@ -354,7 +354,7 @@ fn failures_in_the_environment_name_the_variable() {
         (
             ("APPTUNER_RELAY_SECRET_FILE", "x"),
             "APPTUNER_RELAY_SECRET_FILE: unknown variable; \
-             the nearest known one is APPTUNER_RELAY_SESSION_TIMEOUT. See --help",
+             the nearest known one is APPTUNER_RELAY_ANSWER_PINGS. See --help",
         ),
     ];
     for (pair, expected) in table {
