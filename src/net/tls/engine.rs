@@ -28,7 +28,7 @@ const FRUITLESS_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Engine {
     session: UnbufferedServerConnection,
     phase: Phase,
-    /// What was received of a record that is not whole, and at most one record more.
+    /// What was received of a record that is not whole; of handshakes, of a message.
     received: Vec<u8>,
     /// What was decrypted and did not fit into the reader's buffers.
     decrypted: Vec<u8>,
@@ -108,7 +108,6 @@ impl Engine {
         destination: &mut Destination<'_, '_>,
     ) -> io::Result<()> {
         self.give_decrypted(destination);
-        self.work_through_kept(destination);
         let mut fruitless_bytes = 0;
         let mut is_drained = false;
         while destination.room_bytes() > 0 {
@@ -151,7 +150,8 @@ impl Engine {
         if let Some(place) = incoming.get_mut(..kept) {
             place.copy_from_slice(&self.received);
         }
-        // No more than there is room for, or else what is left over would be kept; but a record whole.
+        // No more than there is room for, or else the rest of a record: so none is ever kept that is whole,
+        // of which no event would tell.
         let wanted = missing_bytes(&self.received).max(1).max(destination.room_bytes().saturating_sub(kept));
         let end = (kept + wanted).min(incoming.len());
         let place = incoming.get_mut(kept..end).unwrap_or_default();
@@ -233,16 +233,6 @@ impl Engine {
             if self.decrypted.is_empty() {
                 self.decrypted = Vec::new();
             }
-        }
-    }
-
-    /// Works through what an earlier read had no room for.
-    fn work_through_kept(&mut self, destination: &mut Destination<'_, '_>) {
-        if self.phase == Phase::Open && missing_bytes(&self.received) == 0 {
-            let mut received = std::mem::take(&mut self.received);
-            let rest_bytes = self.work(&mut received, destination).len();
-            received.drain(..received.len() - rest_bytes);
-            self.received = received;
         }
     }
 
@@ -387,8 +377,8 @@ impl Engine {
         if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
     }
 
-    /// Works through what was received and not looked at for want of room, of which there is
-    /// little: rustls has it done before it encrypts.
+    /// Lets rustls put out what it has of its own, such as the answer to a renewal of keys, which it wants to
+    /// before it encrypts.
     fn settle(&mut self) -> io::Result<()> {
         let mut received = std::mem::take(&mut self.received);
         let mut start = 0;
