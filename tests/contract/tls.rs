@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -143,10 +144,12 @@ fn what_is_neither_ends_and_harms_nobody() {
     let (mut desktop, mut mobile) = relay.pair("abc");
     let too_long = [&[22, 3, 1, 0xff, 0xff][..], &vec![0; 100_000]].concat();
     let no_hello = [&[22, 3, 1, 0, 40][..], &[7; 40]].concat();
-    // A message of the handshake that never ends, in records that are not too long.
-    let endless = [&[22, 3, 1, 0x40, 0][..], &[1, 0xff, 0xff, 0xff], &[0; 0x4000 - 4]].concat();
+    // A message of the handshake of 64 KiB, in records that are not too long.
+    let endless = [&[22, 3, 1, 0x40, 0][..], &[1, 0, 0xff, 0xff], &[0; 0x4000 - 4]].concat();
     let endless = [&endless[..], &[&[22, 3, 1, 0x40, 0][..], &[0; 0x4000]].concat().repeat(8)].concat();
-    for bytes in [too_long, no_hello, endless, vec![22; 100_000]] {
+    let two_records_of_it = endless[..2 * (0x4000 + 5)].to_vec();
+    for bytes in [too_long, no_hello, endless, two_records_of_it, vec![22; 100_000]] {
+        let begun = Instant::now();
         let mut socket = relay.socket();
         // It may have ended before all is sent.
         let _ = socket.write_all(&bytes);
@@ -154,6 +157,7 @@ fn what_is_neither_ends_and_harms_nobody() {
         let _ = socket.read_to_end(&mut received);
         // At most an alert.
         assert!(received.is_empty() || received[0] == 21, "{received:?}");
+        assert!(begun.elapsed() < Duration::from_secs(8), "it was waited for: {:?}", begun.elapsed());
     }
     desktop.send_text("1");
     mobile.expect_text("1");
@@ -208,6 +212,19 @@ fn client_over_the_limit_is_told_so_behind_its_handshake() {
     // The relay has its answer ready long before there is a session to send it in.
     thread::sleep(Duration::from_millis(100));
     assert_eq!(Answer::read(late, false).status, 503);
+    there.expect_quiet();
+}
+
+#[test]
+fn client_over_the_limit_that_ends_its_stream_within_the_handshake_is_let_go_at_once() {
+    let (relay, _) = secure_relay(&["--max-connections", "1"]);
+    let mut there = relay.join("mobile", "abc");
+    let mut late = relay.socket();
+    thread::sleep(Duration::from_millis(100));
+    let begun = Instant::now();
+    late.shutdown(Shutdown::Write).unwrap();
+    late.read_to_end(&mut Vec::new()).unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     there.expect_quiet();
 }
 
