@@ -1,0 +1,109 @@
+//! What a client brings to prove who it is, found and decoded by hand.
+
+/// Secrets as bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Brought {
+    pub secret: Option<Vec<u8>>,
+    pub key: Option<Vec<u8>>,
+    pub bearer: Option<Vec<u8>>,
+}
+
+impl Brought {
+    /// `None` if any of it is wrong, or several differ.
+    pub fn read(query: &str, authorizations: &[&[u8]], protocols: &[&[u8]]) -> Option<Self> {
+        let mut secrets: Vec<Option<Vec<u8>>> =
+            in_query(query).into_iter().map(|value| percent_decoded(value.as_bytes())).collect();
+        secrets.extend(in_protocols(protocols, b"apptuner.secret.").into_iter().map(base64url_decoded));
+        let keys = in_protocols(protocols, b"apptuner.key.").into_iter().map(base64url_decoded).collect();
+        let bearers = match in_authorizations(authorizations)[..] {
+            [] => Vec::new(),
+            [token] if authorizations.len() == 1 => {
+                vec![token.iter().all(|byte| (0x21..=0x7E).contains(byte)).then(|| token.to_vec())]
+            }
+            _ => vec![None],
+        };
+        Some(Self { secret: only(secrets)?, key: only(keys)?, bearer: only(bearers)? })
+    }
+}
+
+/// All that may be a secret, whether it is well-formed or not, as it was sent and as it is meant.
+pub fn secrets(head: &[u8]) -> Vec<Vec<u8>> {
+    let mut secrets = Vec::new();
+    let text = String::from_utf8_lossy(head);
+    for line in text.split("\r\n") {
+        for part in line.split([' ', ',', '&', '?', '\t', ':']) {
+            let in_query = part.strip_prefix("secret=");
+            let in_protocol =
+                part.strip_prefix("apptuner.secret.").or_else(|| part.strip_prefix("apptuner.key."));
+            secrets.extend(in_query.map(|value| value.as_bytes().to_vec()));
+            secrets.extend(in_query.and_then(|value| percent_decoded(value.as_bytes())));
+            secrets.extend(in_protocol.map(|value| value.as_bytes().to_vec()));
+            secrets.extend(in_protocol.and_then(|value| base64url_decoded(value.as_bytes())));
+        }
+        if let Some(start) = line.to_ascii_lowercase().find("bearer ") {
+            secrets.push(line.as_bytes()[start + 7..].trim_ascii().to_vec());
+        }
+    }
+    secrets.retain(|secret| secret.len() >= 16);
+    secrets
+}
+
+/// Values of `secret` in the query.
+fn in_query(query: &str) -> Vec<&str> {
+    query.split('&').filter_map(|pair| pair.strip_prefix("secret=")).collect()
+}
+
+fn in_protocols<'a>(protocols: &[&'a [u8]], prefix: &[u8]) -> Vec<&'a [u8]> {
+    protocols.iter().filter_map(|protocol| protocol.strip_prefix(prefix)).collect()
+}
+
+/// What stands behind `Bearer` and white space.
+fn in_authorizations<'a>(authorizations: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    let mut tokens = Vec::new();
+    for value in authorizations {
+        if value.len() >= 7 && value[..7].to_ascii_lowercase() == b"bearer " {
+            let white = value[7..].iter().take_while(|&&byte| byte == b' ' || byte == b'\t').count();
+            tokens.push(&value[7 + white..]);
+        }
+    }
+    tokens
+}
+
+/// The one that all are, if there are any; `None` if one is malformed, too short or long, or another.
+fn only(all: Vec<Option<Vec<u8>>>) -> Option<Option<Vec<u8>>> {
+    let all: Vec<Vec<u8>> = all.into_iter().collect::<Option<_>>()?;
+    let is_right = all.iter().all(|one| one.len() >= 16 && one.len() <= 256 && one == &all[0]);
+    if is_right { Some(all.into_iter().next()) } else { None }
+}
+
+fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut index = 0;
+    while index < text.len() {
+        if text[index] == b'%' {
+            let digit = |index: usize| char::from(*text.get(index)?).to_digit(16);
+            bytes.push((digit(index + 1)? * 16 + digit(index + 2)?) as u8);
+            index += 3;
+        } else {
+            bytes.push(text[index]);
+            index += 1;
+        }
+    }
+    Some(bytes)
+}
+
+/// Six bits of every character; what is left over at the end must be less than one of them, and zero.
+fn base64url_decoded(text: &[u8]) -> Option<Vec<u8>> {
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut bits = Vec::new();
+    for character in text {
+        let value = alphabet.iter().position(|known| known == character)?;
+        bits.extend((0..6).rev().map(|bit| value >> bit & 1 != 0));
+    }
+    let octets = bits.chunks_exact(8);
+    let rest = octets.remainder();
+    if rest.len() >= 6 || rest.contains(&true) {
+        return None;
+    }
+    Some(octets.map(|octet| octet.iter().fold(0, |byte, &bit| byte << 1 | u8::from(bit))).collect())
+}
