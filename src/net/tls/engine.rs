@@ -1,6 +1,6 @@
 //! What happens to the bytes between the socket and the core.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 
 use mio::net::TcpStream;
