@@ -134,8 +134,8 @@ fn check_keys(text: &str) {
             assert_ne!(Ok(&keys), plain(&other).as_ref(), "each key counts");
             let shown = format!("{keys:?}");
             // A key may be part of a name, which is no secret.
-            let names: String = expected.iter().map(|(name, _)| format!("{name}\n")).collect();
-            for (_, key) in expected.iter().filter(|(_, key)| !names.contains(key)) {
+            let is_in_a_name = |key: &str| expected.iter().any(|(name, _)| name.contains(key));
+            for (_, key) in expected.iter().filter(|(_, key)| !is_in_a_name(key)) {
                 assert!(!shown.contains(key), "{key} is shown");
             }
         }

@@ -31,7 +31,7 @@ pub fn check(data: &[u8]) {
         hosts: Hosts::new(&settings, [3, 5]),
         model: Model::new(&settings),
         now: Tick(choices.pick([0, 1, 1_000, 1_000_000_000_000])),
-        floods: 1,
+        is_flood_to_come: choices.byte() == u8::MAX,
     };
     while !choices.is_empty() {
         both.step(&mut choices);
@@ -43,8 +43,8 @@ struct Both {
     hosts: Hosts,
     model: Model,
     now: Tick,
-    /// How often the line may still be filled: it takes time.
-    floods: usize,
+    /// The line may be filled once. Few inputs do: it takes time.
+    is_flood_to_come: bool,
 }
 
 impl Both {
@@ -118,11 +118,8 @@ impl Both {
     }
 
     fn do_something_rare(&mut self, choices: &mut Choices<'_>) {
-        let count = choices.pick([3, 3, 3, IDLE_HOSTS_MAX - 2]);
-        if self.floods == 0 {
-            return;
-        }
-        self.floods -= usize::from(count > 3);
+        let is_flood = choices.flag() && std::mem::take(&mut self.is_flood_to_come);
+        let count = if is_flood { IDLE_HOSTS_MAX - 2 } else { 3 };
         for number in 1_000..1_000 + count {
             self.fail(Host::V6(number as u64));
             self.settle();

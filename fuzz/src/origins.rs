@@ -16,7 +16,7 @@ pub fn read(text: &str) -> Option<NaiveOrigin> {
     }
     let mut scheme = String::new();
     let mut rest = text.chars();
-    while let Some(c) = rest.next() {
+    for c in rest.by_ref() {
         if c == ':' {
             break;
         }

@@ -56,7 +56,7 @@ pub fn check(data: &[u8]) {
     let bits = choices.byte();
     log_reader::start(bits & 1 != 0, &access::SECRETS);
     let has_demands = bits & 2 != 0;
-    let settings = if has_demands { access::demand(&mut choices, settings) } else { settings };
+    let settings = if has_demands { access::demand(&mut choices, &settings) } else { settings };
     let mut world = World::new(settings, has_demands);
     while !choices.is_empty() {
         world.step(&mut choices);

@@ -20,30 +20,8 @@ impl Brought {
         };
         let bearers = in_authorizations(authorizations);
         let bearer = bearers.first().filter(|_| authorizations.len() == 1).copied().filter(is_ours);
-        Some(Self { secret: only(secrets)?, key: only(keys)?, bearer: bearer.map(<[u8]>::to_vec) })
+        Some(Self { secret: only(secrets).ok()?, key: only(keys).ok()?, bearer: bearer.map(<[u8]>::to_vec) })
     }
-}
-
-/// All that may be a secret, whether it is well-formed or not, as it was sent and as it is meant.
-pub fn secrets(head: &[u8]) -> Vec<Vec<u8>> {
-    let mut secrets = Vec::new();
-    let text = String::from_utf8_lossy(head);
-    for line in text.split("\r\n") {
-        for part in line.split([' ', ',', '&', '?', '\t', ':']) {
-            let in_query = part.strip_prefix("secret=");
-            let in_protocol =
-                part.strip_prefix("apptuner.secret.").or_else(|| part.strip_prefix("apptuner.key."));
-            secrets.extend(in_query.map(|value| value.as_bytes().to_vec()));
-            secrets.extend(in_query.and_then(|value| percent_decoded(value.as_bytes())));
-            secrets.extend(in_protocol.map(|value| value.as_bytes().to_vec()));
-            secrets.extend(in_protocol.and_then(|value| base64url_decoded(value.as_bytes())));
-        }
-        if let Some(start) = line.to_ascii_lowercase().find("bearer ") {
-            secrets.push(line.as_bytes()[start + 7..].trim_ascii().to_vec());
-        }
-    }
-    secrets.retain(|secret| secret.len() >= 16);
-    secrets
 }
 
 /// Values of `secret` in the query.
@@ -59,7 +37,7 @@ fn in_protocols<'a>(protocols: &[&'a [u8]], prefix: &[u8]) -> Vec<&'a [u8]> {
 fn in_authorizations<'a>(authorizations: &[&'a [u8]]) -> Vec<&'a [u8]> {
     let mut tokens = Vec::new();
     for value in authorizations {
-        if value.len() >= 7 && value[..7].to_ascii_lowercase() == b"bearer " {
+        if value.len() >= 7 && value[..7].eq_ignore_ascii_case(b"bearer ") {
             let white = value[7..].iter().take_while(|&&byte| byte == b' ' || byte == b'\t').count();
             tokens.push(&value[7 + white..]);
         }
@@ -67,11 +45,11 @@ fn in_authorizations<'a>(authorizations: &[&'a [u8]]) -> Vec<&'a [u8]> {
     tokens
 }
 
-/// The one that all are, if there are any; `None` if one is malformed, too short or long, or another.
-fn only(all: Vec<Option<Vec<u8>>>) -> Option<Option<Vec<u8>>> {
-    let all: Vec<Vec<u8>> = all.into_iter().collect::<Option<_>>()?;
+/// The one that all are, if there are any; an error if one is malformed, too short or long, or another.
+fn only(all: Vec<Option<Vec<u8>>>) -> Result<Option<Vec<u8>>, ()> {
+    let all: Vec<Vec<u8>> = all.into_iter().collect::<Option<_>>().ok_or(())?;
     let is_right = all.iter().all(|one| one.len() >= 16 && one.len() <= 256 && one == &all[0]);
-    if is_right { Some(all.into_iter().next()) } else { None }
+    if is_right { Ok(all.into_iter().next()) } else { Err(()) }
 }
 
 fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {

@@ -50,7 +50,7 @@ fn word_of_element(element: &[u8]) -> Word {
     for pair in split(element, b';') {
         let Some(equals) = pair.iter().position(|&byte| byte == b'=') else { continue };
         let (name, value) = (strip(&pair[..equals]), strip(&pair[equals + 1..]));
-        if name.to_ascii_lowercase() == b"for" {
+        if name.eq_ignore_ascii_case(b"for") {
             let is_quoted = value.len() >= 2 && value[0] == b'"' && value[value.len() - 1] == b'"';
             return word(if is_quoted { &value[1..value.len() - 1] } else { value });
         }
@@ -64,7 +64,7 @@ fn split(value: &[u8], separator: u8) -> Vec<&[u8]> {
     let mut end = value.len();
     let mut pieces = Vec::new();
     for place in (0..value.len()).rev() {
-        if value[place] == separator && quotes(value, place + 1, end) % 2 == 0 {
+        if value[place] == separator && quotes(value, place + 1, end).is_multiple_of(2) {
             pieces.insert(0, &value[place + 1..end]);
             end = place;
         }
@@ -85,7 +85,7 @@ fn quotes(value: &[u8], start: usize, end: usize) -> usize {
 /// ADDRESS, IPV4:PORT, [IPV6] or [IPV6]:PORT, whatever the port.
 fn word(word: &[u8]) -> Word {
     let Ok(text) = std::str::from_utf8(word) else { return Word::Malformed };
-    if text.to_ascii_lowercase() == "unknown" || text.starts_with('_') {
+    if text.eq_ignore_ascii_case("unknown") || text.starts_with('_') {
         return Word::Hidden;
     }
     let colon = text.find(':').unwrap_or(text.len());
@@ -108,7 +108,7 @@ fn plain_address(address: IpAddr) -> IpAddr {
             let [.., a, b, c, d] = mapped.octets();
             IpAddr::V4(Ipv4Addr::new(a, b, c, d))
         }
-        _ => address,
+        IpAddr::V4(_) | IpAddr::V6(_) => address,
     }
 }
 

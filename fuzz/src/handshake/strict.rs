@@ -151,7 +151,8 @@ impl Request<'_> {
         fault_if(!self.is_length_right(), BadRequest::ContentLength.into());
         fault_if(path.is_none(), BadRequest::Target.into());
         if is_issue {
-            fault_if(!is_post && !(is_get && is_upgrade), Refusal::IssueMethod);
+            let is_method_right = is_post || (is_get && is_upgrade);
+            fault_if(!is_method_right, Refusal::IssueMethod);
             fault_if(is_upgrade, BadRequest::Path.into());
         } else {
             fault_if(!is_get && !is_head && session.is_none(), Refusal::MethodNotAllowed);

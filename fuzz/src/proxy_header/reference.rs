@@ -31,38 +31,39 @@ fn read_line(bytes: &[u8]) -> Reading {
         line.push(byte);
         if byte == b'\n' {
             return match client_of_line(&line) {
-                Some(client) => Reading::Whole { bytes: line.len(), client },
-                None => Reading::Malformed,
+                Ok(client) => Reading::Whole { bytes: line.len(), client },
+                Err(()) => Reading::Malformed,
             };
         }
     }
     if line.len() == 107 { Reading::Malformed } else { Reading::NeedMore }
 }
 
-/// Whom a line speaks for, if anybody; `None` if it is malformed.
-fn client_of_line(line: &[u8]) -> Option<Option<IpAddr>> {
-    let text = String::from_utf8(line.to_vec()).ok()?;
-    let text = text.strip_suffix("\r\n")?;
+/// Whom a line speaks for, if anybody; an error if it is malformed.
+fn client_of_line(line: &[u8]) -> Result<Option<IpAddr>, ()> {
+    let text = String::from_utf8(line.to_vec()).map_err(|_| ())?;
+    let text = text.strip_suffix("\r\n").ok_or(())?;
     let words: Vec<&str> = text.split(' ').collect();
     if words[1] == "UNKNOWN" {
-        return Some(None);
+        return Ok(None);
     }
-    let [_, family, source, destination, source_port, destination_port] = words[..] else { return None };
+    let [_, family, source, destination, source_port, destination_port] = words[..] else { return Err(()) };
     let are_ports = [source_port, destination_port].into_iter().all(|port| {
-        let digits: Option<Vec<u64>> =
-            port.chars().map(|digit| Some(u64::from(digit.to_digit(10)?))).collect();
-        let number = digits.map(|digits| digits.into_iter().fold(0, |number, digit| number * 10 + digit));
-        !port.is_empty() && number.is_some_and(|number| number < 0x1_0000)
+        // However many zeros it begins with.
+        let digits = port.trim_start_matches('0');
+        !port.is_empty()
+            && port.chars().all(|digit| digit.is_ascii_digit())
+            && (digits.len() < 5 || (digits.len() == 5 && digits <= "65535"))
     });
     let is_v6 = match family {
         "TCP4" => false,
         "TCP6" => true,
-        _ => return None,
+        _ => return Err(()),
     };
-    let source: IpAddr = source.parse().ok()?;
-    let destination: IpAddr = destination.parse().ok()?;
+    let source: IpAddr = source.parse().map_err(|_| ())?;
+    let destination: IpAddr = destination.parse().map_err(|_| ())?;
     let is_family = source.is_ipv6() == is_v6 && destination.is_ipv6() == is_v6;
-    (are_ports && is_family).then_some(Some(source))
+    if are_ports && is_family { Ok(Some(source)) } else { Err(()) }
 }
 
 /// The length in the header counts what stands behind the first 16 bytes; of those no more than make 4 KiB.

@@ -35,7 +35,7 @@ const ALLOWED: [&[&str]; 4] = [&[], &["192.0.2.0/24", "127.0.0.1"], &["::/0"], &
 const DENIED: [&[&str]; 4] = [&[], &["192.0.2.2"], &["2001:db8::/64"], &["::ffff:192.0.2.0/120"]];
 
 /// The same settings with demands.
-pub fn demand(choices: &mut Choices<'_>, settings: Settings) -> Settings {
+pub fn demand(choices: &mut Choices<'_>, settings: &Settings) -> Settings {
     let (bits, sets) = (choices.byte(), choices.byte());
     let is_set = |bit: u8| bits & (1 << bit) != 0;
     let ranges = |sets: [&[&str]; 4], index: u8| {
@@ -53,7 +53,7 @@ pub fn demand(choices: &mut Choices<'_>, settings: Settings) -> Settings {
         trust_proxy: ranges(PROXIES, sets),
         allow: ranges(ALLOWED, sets >> 2),
         deny: ranges(DENIED, sets >> 4),
-        ..settings
+        ..settings.clone()
     }
 }
 
@@ -106,7 +106,7 @@ pub fn request(choices: &mut Choices<'_>) -> Vec<u8> {
     }
     if kind & 0x20 != 0 {
         let (client, proxy) = (choices.pick(ADDRESSES), choices.pick(ADDRESSES));
-        head.push_str(&format!("X-Forwarded-For: {client}, {proxy}\r\n"));
+        head.push_str(&["X-Forwarded-For: ", client, ", ", proxy, "\r\n"].concat());
     }
     bytes.extend_from_slice(format!("{head}\r\n").as_bytes());
     bytes
@@ -114,7 +114,7 @@ pub fn request(choices: &mut Choices<'_>) -> Vec<u8> {
 
 /// None, one of either version, or one that names nobody.
 fn proxy_header(kind: u8, choices: &mut Choices<'_>) -> Vec<u8> {
-    if kind % 4 == 0 {
+    if kind.is_multiple_of(4) {
         return Vec::new();
     }
     let client = address(choices);
