@@ -271,11 +271,7 @@ fn files_of_no_use_at_the_start_are_one_line_that_names_them() {
         ("--api-keys", "/nonexistent/keys", "no such file; check the path"),
         ("--api-keys", "/", "not a file; give the path of a regular file"),
         ("--api-keys", empty.path(), "holds no key; write lines of the form: name key"),
-        (
-            "--api-keys",
-            wrong.path(),
-            "line 1: the key of alice is not of 16 to 256 letters, digits and -._~+/",
-        ),
+        ("--api-keys", wrong.path(), "line 1: the key is not of 16 to 256 letters, digits and -._~+/"),
         ("--api-keys", latin.path(), "not UTF-8; write plain text"),
         (
             "--address-rules",
