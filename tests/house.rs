@@ -10,6 +10,7 @@ use std::path::Path;
 /// import all of `src/relay`; so may what comes after it, the parts that `mod.rs` is divided into.
 const RELAY_ORDER: &[&str] = &[
     "address",
+    "arrival",
     "origin",
     "limits",
     "time",

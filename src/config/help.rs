@@ -1,7 +1,8 @@
 //! The text of `--help`, in 80 columns.
 
 use super::Config;
-use super::table::{Field, Row, TABLE};
+use super::options::TABLE;
+use super::table::{Field, Row};
 
 /// The line that `--version` prints.
 pub const VERSION: &str = concat!("apptuner-relay ", env!("CARGO_PKG_VERSION"));

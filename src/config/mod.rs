@@ -1,11 +1,12 @@
 //! Flags and environment in, a checked [`Config`] out.
 //!
 //! Nothing here reads the process, prints or exits: arguments and variables are handed to
-//! [`Config::from_args_and_env`], and what comes back is a value. One table, in `table`, names every
+//! [`Config::from_args_and_env`], and what comes back is a value. One table, in `options`, names every
 //! option once; parsing, variables, bounds and help all follow from it.
 
 mod error;
 mod help;
+mod options;
 mod parse;
 mod table;
 #[cfg(test)]
@@ -58,6 +59,8 @@ pub struct Config {
     /// Addresses to accept connections on, at least one; port 0 takes any free port. `[::]` means
     /// every interface, IPv4 included. Default: `127.0.0.1:8787`.
     pub listen: Vec<SocketAddr>,
+    /// The files for TLS, both or none. Default: none, and so no TLS.
+    pub tls: TlsFiles,
     /// How long a clean stop may take, from the signal to the exit. Default: 10 s.
     pub shutdown_grace: Duration,
     /// Names and API keys of those who may begin sessions; see [`ApiKeys`](crate::relay::api_keys::ApiKeys).
@@ -75,6 +78,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))],
+            tls: TlsFiles::default(),
             shutdown_grace: Duration::from_secs(10),
             api_keys: None,
             address_rules: None,
@@ -83,9 +87,19 @@ impl Default for Config {
     }
 }
 
+/// Where the certificate is that the relay proves itself with, and the key to it. Of use only in a
+/// build with the feature `tls`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// A PEM file of the certificate, the server's own first, then those that lead up to its authority.
+    pub cert: Option<PathBuf>,
+    /// A PEM file of its private key.
+    pub key: Option<PathBuf>,
+}
+
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "there is one, at the start")]
+#[expect(clippy::large_enum_variant, reason = "there is one of them, at the start")]
 pub enum Command {
     /// Run the relay with this configuration, which is valid.
     Run(Config),

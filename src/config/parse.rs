@@ -6,7 +6,8 @@ use std::net::{Ipv6Addr, SocketAddr};
 use lexopt::{Arg, Parser};
 
 use super::error::ConfigError;
-use super::table::{self, Field, Row, TABLE, VARIABLE_PREFIX};
+use super::options::TABLE;
+use super::table::{self, Field, Row, VARIABLE_PREFIX};
 use super::{Command, Config, units};
 
 /// The variable by which hosting platforms say where to listen.
@@ -45,13 +46,13 @@ pub(super) fn command(
     for given in &given {
         given.apply(&mut config)?;
     }
-    table::check_room(&config)?;
+    table::check_together(&config)?;
     debug_assert_eq!(config.validate(), Ok(()), "every value was checked as it was set");
     Ok(Command::Run(config))
 }
 
 /// What the command line holds.
-#[expect(clippy::large_enum_variant, reason = "there is one, at the start")]
+#[expect(clippy::large_enum_variant, reason = "there is one of them, at the start")]
 enum Flags {
     Given(Vec<Given>),
     /// `--help` or `--version`.
@@ -69,12 +70,12 @@ fn read_flags(mut parser: Parser) -> Result<Flags, ConfigError> {
             Field::Addresses(_)
             | Field::Ranges { .. }
             | Field::Origins { .. }
-            | Field::Path { .. }
             | Field::Duration(_)
             | Field::Size { .. }
             | Field::Count { .. }
             | Field::Rate { .. }
-            | Field::ByteRate { .. } => parser.value().map_err(|_| value_is_missing(row))?,
+            | Field::ByteRate { .. }
+            | Field::Path { .. } => parser.value().map_err(|_| value_is_missing(row))?,
         };
         match given.iter_mut().find(|given| given.row.name == row.name) {
             None => given.push(Given { row, source: row.flag(), values: vec![value] }),

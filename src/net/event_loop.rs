@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Waker};
 
 use super::access_files::AccessFiles;
@@ -22,6 +21,7 @@ use super::descriptors;
 use super::files::FileError;
 use super::listener::{Accepted, Listener};
 use super::signals::{Asked, ProcessSignals};
+use super::stream::{Stream, Streams};
 use super::token::{self, Source};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -49,8 +49,9 @@ const PROCESS: &str = "apptuner_relay::process";
 pub struct Server {
     poll: Poll,
     events: Events,
-    relay: Relay<TcpStream>,
+    relay: Relay<Stream>,
     access_files: AccessFiles,
+    streams: Streams,
     listeners: Vec<Listener>,
     clock: Clock,
     signals: Option<ProcessSignals>,
@@ -163,6 +164,7 @@ impl Server {
         let access_files = AccessFiles::new(config);
         let api_keys = access_files.read_api_keys().transpose()?;
         let address_rules = access_files.read_address_rules().transpose()?;
+        let streams = Streams::new(&config.tls).map_err(BindError::File)?;
         let poll = Poll::new()?;
         let listen = |(index, &addr)| {
             Listener::bind(addr, index, poll.registry()).map_err(|error| BindError::Listen(addr, error))
@@ -184,6 +186,7 @@ impl Server {
             access_files,
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
+            streams,
             listeners,
             clock,
             signals: None,
@@ -218,14 +221,24 @@ impl Server {
     /// Reads the files again that the configuration names; the log says what came of it. Whoever is
     /// connected stays so, and of a file that is of no use now, what was read before stays in force.
     pub fn reload(&mut self) {
+        let has_certificate = self.reload_certificate();
         let has_api_keys = self.reload_api_keys();
         let has_address_rules = self.reload_address_rules();
-        if !has_api_keys && !has_address_rules {
+        if !has_certificate && !has_api_keys && !has_address_rules {
             info!(target: PROCESS, "Nothing to reload");
         }
     }
 
-    /// Whether there are any, here and below.
+    /// The certificate and its key, for newcomers; whether there are any; so below.
+    fn reload_certificate(&mut self) -> bool {
+        match self.streams.reload() {
+            Ok(false) => return false,
+            Ok(true) => info!(target: PROCESS, "Certificate reloaded"),
+            Err(error) => warn!(target: PROCESS, "Certificate not reloaded: {error}"),
+        }
+        true
+    }
+
     fn reload_api_keys(&mut self) -> bool {
         let Some(read) = self.access_files.read_api_keys() else { return false };
         match read {
@@ -253,7 +266,7 @@ impl Server {
     /// Serves until the server is stopped.
     pub fn run(&mut self) -> io::Result<Stopped> {
         for Listener { local_addr, .. } in &self.listeners {
-            info!(target: PROCESS, "Listening on ws://{local_addr}");
+            info!(target: PROCESS, "Listening on {}://{local_addr}", self.streams.scheme());
         }
         loop {
             if let Turn::Stopped(stopped) = self.turn(None)? {
@@ -368,9 +381,14 @@ impl Server {
             return false;
         }
         match listener.accept() {
-            Accepted::Stream(stream, client_addr) => {
-                let id = self.relay.handle_accept(stream, client_addr, now);
-                self.register(id);
+            Accepted::Stream(socket, client_addr) => {
+                match self.streams.accept(socket, self.relay.expects_proxy_header(client_addr)) {
+                    Ok(stream) => {
+                        let id = self.relay.handle_accept(stream, client_addr, now);
+                        self.register(id);
+                    }
+                    Err(error) => warn!("address={client_addr} Dropped: {error}"),
+                }
                 true
             }
             Accepted::Nobody => false,
@@ -401,13 +419,16 @@ impl Server {
         while let Some(effect) = self.relay.poll_effect() {
             match effect {
                 Effect::ShutdownWrite(id) => {
-                    if let Some(stream) = self.relay.stream(id) {
-                        // A stream that cannot be shut down has failed, which an event will tell.
-                        let _ = stream.shutdown(Shutdown::Write);
+                    // A stream that cannot be shut down has failed, which an event will tell.
+                    let result = self.relay.stream(id).map(Stream::shutdown_write);
+                    if let Some(Err(error)) = result
+                        && error.kind() == io::ErrorKind::WouldBlock
+                    {
+                        self.relay.handle_unflushed(id);
                     }
                 }
                 // Closing a descriptor, of which there are no duplicates, also ends the watch.
-                Effect::Close { stream, .. } => drop(stream),
+                Effect::Close { stream, .. } => stream.finish(),
             }
         }
     }

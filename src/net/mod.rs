@@ -6,7 +6,11 @@ mod event_loop;
 mod files;
 mod listener;
 mod signals;
+mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod token;
 
 pub use descriptors::raise_file_limit;
 pub use event_loop::{BindError, Server, StopHandle, Stopped, Turn};
+pub use files::FileError;

@@ -12,8 +12,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 /// Bits before the IPv4 address in one that is mapped.
 const MAPPED_PREFIX_BITS: u8 = 96;
 
-/// Where a client comes from; an IPv4 address is kept in its mapped form.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Where a client comes from; an IPv4 address is kept in its mapped form. The default is nobody's
+/// (RFC 4291, section 2.5.2).
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClientAddress([u8; 16]);
 
 impl ClientAddress {

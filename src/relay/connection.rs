@@ -15,9 +15,12 @@
 
 mod frames;
 mod holding;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Read, Write};
 
+use super::arrival::Arrival;
 use super::handshake::HeadReader;
 use super::inbound::{Inbound, Receiver};
 use super::limits::{
@@ -141,11 +144,15 @@ pub struct Connection<S> {
     pub phase: Phase,
     /// What has arrived of something whose end has not.
     pub inbound: Inbound,
+    /// Where it comes from. Here it takes the least memory.
+    pub(super) arrival: Arrival,
     outbox: Option<Box<Outbox>>,
     pace: Option<Box<Pace>>,
     /// There may be something to read.
     is_readable: bool,
     is_writable: bool,
+    /// The stream keeps something that its socket has not taken.
+    is_unflushed: bool,
     /// The end of the stream lies behind what can still be read.
     is_read_closed: bool,
     is_failed: bool,
@@ -168,10 +175,12 @@ impl<S: Read + Write> Connection<S> {
             stream,
             phase: Phase::Head(HeadReader::default()),
             inbound: Inbound::default(),
+            arrival: Arrival::default(),
             outbox: None,
             pace: None,
             is_readable: false,
             is_writable: true,
+            is_unflushed: false,
             is_read_closed: false,
             is_failed: false,
             is_held: false,
@@ -213,7 +222,18 @@ impl<S: Read + Write> Connection<S> {
 
     /// Whether a write may do something: something waits, and the socket takes it.
     pub(super) const fn wants_write(&self) -> bool {
-        self.is_writable && self.outbox.is_some()
+        self.is_writable && !self.is_drained()
+    }
+
+    /// Whether everything is with the socket.
+    const fn is_drained(&self) -> bool {
+        self.outbox.is_none() && !self.is_unflushed
+    }
+
+    /// Notes that the stream keeps something that its socket does not take for now.
+    pub(super) const fn note_unflushed(&mut self) {
+        self.is_unflushed = true;
+        self.is_writable = false;
     }
 
     /// What waits for the client, made if nothing did.
@@ -280,9 +300,7 @@ impl<S: Read + Write> Connection<S> {
         {
             let was_blocked = outbox.is_blocked();
             let Ok((taken, end)) = outbox.write_to(&mut self.stream, pool, bytes_max) else {
-                // What came before the failure can still be read.
-                self.is_failed = true;
-                self.is_readable = true;
+                self.note_write_failed();
                 return FlushEnd::Idle;
             };
             let is_progress = match end {
@@ -303,11 +321,38 @@ impl<S: Read + Write> Connection<S> {
                 }
             }
         }
+        if self.is_writable {
+            self.flush_stream(now);
+        }
         self.after_flush(now)
     }
 
+    /// Lets the stream hand on what it keeps, as one does that encrypts; another makes nothing of it.
+    fn flush_stream(&mut self, now: Tick) {
+        match self.stream.flush() {
+            Ok(()) => {
+                if std::mem::take(&mut self.is_unflushed) {
+                    self.taken_at = now;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if !self.is_unflushed {
+                    self.taken_at = now;
+                }
+                self.note_unflushed();
+            }
+            Err(_) => self.note_write_failed(),
+        }
+    }
+
+    /// What came before the failure can still be read.
+    const fn note_write_failed(&mut self) {
+        self.is_failed = true;
+        self.is_readable = true;
+    }
+
     fn after_flush(&mut self, now: Tick) -> FlushEnd {
-        let is_drained = self.outbox.is_none();
+        let is_drained = self.is_drained();
         match &mut self.phase {
             Phase::Closing(patience) if is_drained => {
                 patience.deadline = patience.deadline.min(now.after(CLOSE_ANSWER_TIMEOUT));
@@ -398,7 +443,7 @@ impl<S: Read + Write> Connection<S> {
             Phase::Head(_) => Some((self.pinged_at.after(settings.handshake_timeout), Due::Head)),
             Phase::Ending(ending) => Some((ending.patience.deadline, Due::End)),
             Phase::Closing(patience) => {
-                let due = if self.outbox.is_none() { Due::CloseAnswer } else { Due::End };
+                let due = if self.is_drained() { Due::CloseAnswer } else { Due::End };
                 let dues = [Some((patience.deadline, due)), self.stall_due(settings)];
                 dues.into_iter().flatten().min_by_key(at)
             }
@@ -418,7 +463,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     fn stall_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
-        let is_blocked = self.outbox().is_some_and(Outbox::is_blocked);
+        let is_blocked = self.is_unflushed || self.outbox().is_some_and(Outbox::is_blocked);
         is_blocked.then(|| (self.taken_at.after(settings.stall_timeout), Due::Stall))
     }
 

@@ -36,7 +36,9 @@ impl<S: Read + Write> Relay<S> {
     /// Counts a connection against the limits of its host, or says why it is not let in. A proxy is always let
     /// in: the rules are for those it speaks for.
     pub(super) fn let_in(&mut self, id: ConnectionId) -> Result<(), Refusal> {
-        let Some(client) = self.slots.get(id).map(|slot| slot.client) else { return Ok(()) };
+        let Some(client) = self.slots.get(id).map(|slot| slot.connection.arrival.client) else {
+            return Ok(());
+        };
         if self.proxies.contains(client) {
             return Ok(());
         }
@@ -50,7 +52,7 @@ impl<S: Read + Write> Relay<S> {
         let is_counted =
             admitted.map_err(|denied| Refusal::AddressLimit { retry_after: denied.retry_after() })?;
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.is_counted = is_counted;
+            slot.connection.arrival.is_counted = is_counted;
         }
         self.settle_hosts();
         Ok(())
@@ -62,7 +64,7 @@ impl<S: Read + Write> Relay<S> {
         self.refuse(id, refusal, false);
         let Some(slot) = self.slots.get_mut(id) else { return };
         if self.turned_away < REFUSALS_MAX {
-            slot.is_turned_away = true;
+            slot.connection.arrival.is_turned_away = true;
             self.turned_away += 1;
         } else {
             slot.connection.cut(self.now.tick);
@@ -73,7 +75,7 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn identify(&mut self, id: ConnectionId, client: ClientAddress) -> bool {
         debug!("conn={id} address={client} Named by its proxy");
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.client = client;
+            slot.connection.arrival.client = client;
         }
         match self.let_in(id) {
             Ok(()) => true,
@@ -96,16 +98,16 @@ impl<S: Read + Write> Relay<S> {
         let none = self.secret_key.hash_of_none();
         let is_same = hash.as_ref().unwrap_or(none).is(claimed.unwrap_or(none));
         let is_proven = is_same && hash.is_some() && claimed.is_some();
-        let is_key_missing = self.api_keys.is_some() && key_name.is_none() && !is_proven;
-        match upgrade.client_type {
-            ClientType::Desktop if is_key_missing => return Err(Refusal::ApiKey),
-            // A mobile joins what exists.
-            ClientType::Mobile if self.api_keys.is_some() && session.is_none() => {
-                return Err(Refusal::Secret);
-            }
-            ClientType::Desktop | ClientType::Mobile => {}
+        let has_keys = self.api_keys.is_some();
+        let is_desktop = upgrade.client_type == ClientType::Desktop;
+        // A mobile joins what exists.
+        let is_nothing_to_join = has_keys && !is_desktop && session.is_none();
+        let is_unproven =
+            (claimed.is_some() && !is_proven) || (self.settings.require_secret && hash.is_none());
+        if has_keys && is_desktop && key_name.is_none() && !is_proven {
+            return Err(Refusal::ApiKey);
         }
-        if (claimed.is_some() && !is_proven) || (self.settings.require_secret && hash.is_none()) {
+        if is_nothing_to_join || is_unproven {
             return Err(Refusal::Secret);
         }
         if let Some(name) = key_name {
@@ -126,7 +128,7 @@ impl<S: Read + Write> Relay<S> {
     /// Refuses a client that could not prove what it should; one that fails too often is locked out.
     pub(super) fn refuse_unproven(&mut self, id: ConnectionId, refusal: Refusal) {
         self.refuse(id, refusal, false);
-        let Some(client) = self.slots.get(id).map(|slot| slot.client) else { return };
+        let Some(client) = self.slots.get(id).map(|slot| slot.connection.arrival.client) else { return };
         if is_loopback(client) || self.proxies.contains(client) {
             return;
         }

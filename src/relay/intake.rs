@@ -27,7 +27,8 @@ impl<S: Read + Write> Relay<S> {
         match &mut slot.connection.phase {
             Phase::Head(reader) => {
                 let rules = HeadRules {
-                    proxies: Some(&self.proxies).filter(|proxies| proxies.contains(slot.client)),
+                    proxies: Some(&self.proxies)
+                        .filter(|proxies| proxies.contains(slot.connection.arrival.client)),
                     origins: &self.settings.allow_origin,
                 };
                 let progress = reader.push(self.receiver.bytes(), rules);

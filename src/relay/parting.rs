@@ -200,9 +200,9 @@ impl<S: Read + Write> Relay<S> {
             claim.fragments.into_iter().for_each(|order| self.budget.end_fragments(order));
             self.budget.charge_checks(claim.check_bytes, 0);
         }
-        self.turned_away -= usize::from(slot.is_turned_away);
-        if slot.is_counted {
-            self.hosts.release(slot.client.host());
+        self.turned_away -= usize::from(slot.connection.arrival.is_turned_away);
+        if slot.connection.arrival.is_counted {
+            self.hosts.release(slot.connection.arrival.client.host());
             self.settle_hosts();
         }
         self.effects.push_back(Effect::Close { id, stream: slot.connection.stream });

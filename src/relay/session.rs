@@ -51,8 +51,8 @@ pub struct Session {
     pub id: SessionId,
     /// The timer that ends it, set no later than [`Sessions::due`] says.
     pub timer: Option<(Tick, TimerKey)>,
-    desktop: Option<ConnectionId>,
-    mobile: Option<ConnectionId>,
+    desktop: Seat,
+    mobile: Seat,
     last_activity: Tick,
     /// Means nothing while there is a client.
     empty_since: Tick,
@@ -168,7 +168,8 @@ impl Sessions {
         };
         let session = self.slots.get_mut(key.index()).ok_or(SessionsFull)?;
         session.last_activity = now;
-        let replaced = session.client_mut(client_type).replace(connection);
+        let replaced = session.client(client_type);
+        *session.seat_mut(client_type) = Seat(connection);
         Ok(Joined { session: key, replaced, peer: session.client(client_type.peer()) })
     }
 
@@ -179,8 +180,8 @@ impl Sessions {
         let key = SessionKey::of(self.slots.insert(Session {
             id: id.clone(),
             timer: None,
-            desktop: None,
-            mobile: None,
+            desktop: Seat::FREE,
+            mobile: Seat::FREE,
             last_activity: now,
             empty_since: now,
             place: Place::default(),
@@ -234,7 +235,7 @@ impl Sessions {
         if session.client(client_type) != Some(connection) {
             return Left::WasReplaced;
         }
-        *session.client_mut(client_type) = None;
+        *session.seat_mut(client_type) = Seat::FREE;
         let peer = session.client(client_type.peer());
         if peer.is_none() {
             session.empty_since = now;
@@ -286,8 +287,9 @@ impl Sessions {
     #[cfg(debug_assertions)]
     #[must_use]
     pub fn members(&self) -> usize {
-        let members =
-            |(_, session): (usize, &Session)| [session.desktop, session.mobile].iter().flatten().count();
+        let members = |(_, session): (usize, &Session)| {
+            [session.desktop, session.mobile].iter().filter_map(|seat| seat.taken()).count()
+        };
         self.slots.iter().map(members).sum()
     }
 
@@ -304,8 +306,8 @@ impl Session {
     #[must_use]
     pub const fn client(&self, client_type: ClientType) -> Option<ConnectionId> {
         match client_type {
-            ClientType::Desktop => self.desktop,
-            ClientType::Mobile => self.mobile,
+            ClientType::Desktop => self.desktop.taken(),
+            ClientType::Mobile => self.mobile.taken(),
         }
     }
 
@@ -317,14 +319,27 @@ impl Session {
 
     /// Whether it has no client.
     const fn is_empty(&self) -> bool {
-        self.desktop.is_none() && self.mobile.is_none()
+        self.desktop.taken().is_none() && self.mobile.taken().is_none()
     }
 
-    const fn client_mut(&mut self, client_type: ClientType) -> &mut Option<ConnectionId> {
+    const fn seat_mut(&mut self, client_type: ClientType) -> &mut Seat {
         match client_type {
             ClientType::Desktop => &mut self.desktop,
             ClientType::Mobile => &mut self.mobile,
         }
+    }
+}
+
+/// One client's place in a session, a third smaller than an `Option`.
+#[derive(Clone, Copy, Debug)]
+struct Seat(ConnectionId);
+
+impl Seat {
+    /// No connection has this slot: there are fewer.
+    const FREE: Self = Self(ConnectionId { slot: u32::MAX, generation: 0 });
+
+    const fn taken(self) -> Option<ConnectionId> {
+        if self.0.slot == Self::FREE.0.slot { None } else { Some(self.0) }
     }
 }
 

@@ -356,8 +356,8 @@ impl<S: Read + Write> Relay<S> {
         for id in self.slots.ids() {
             let Some(slot) = self.slots.get(id) else { continue };
             charged_bytes += slot.charged_bytes as usize;
-            counted += usize::from(slot.is_counted);
-            turned_away += usize::from(slot.is_turned_away);
+            counted += usize::from(slot.connection.arrival.is_counted);
+            turned_away += usize::from(slot.connection.arrival.is_turned_away);
             if let Some(claim) = &slot.claim {
                 check_bytes += claim.check_bytes;
                 asked += usize::from(claim.asked.is_some());

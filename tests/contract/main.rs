@@ -16,7 +16,11 @@ mod harness;
 // Reads processor times from /proc.
 #[cfg(target_os = "linux")]
 mod processor;
+#[cfg(feature = "tls")]
+mod secure;
+mod stream;
 
+mod access;
 mod budget;
 mod http;
 mod messages;
@@ -26,5 +30,7 @@ mod process;
 mod rest;
 mod session_life;
 mod system_messages;
+#[cfg(feature = "tls")]
+mod tls;
 mod upgrade;
 mod websocket;

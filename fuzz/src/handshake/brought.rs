@@ -9,20 +9,19 @@ pub struct Brought {
 }
 
 impl Brought {
-    /// `None` if any of it is wrong, or several differ.
+    /// `None` if any of it is wrong, or several differ; a Bearer token that is wrong is somebody else's.
     pub fn read(query: &str, authorizations: &[&[u8]], protocols: &[&[u8]]) -> Option<Self> {
         let mut secrets: Vec<Option<Vec<u8>>> =
             in_query(query).into_iter().map(|value| percent_decoded(value.as_bytes())).collect();
         secrets.extend(in_protocols(protocols, b"apptuner.secret.").into_iter().map(base64url_decoded));
         let keys = in_protocols(protocols, b"apptuner.key.").into_iter().map(base64url_decoded).collect();
-        let bearers = match in_authorizations(authorizations)[..] {
-            [] => Vec::new(),
-            [token] if authorizations.len() == 1 => {
-                vec![token.iter().all(|byte| (0x21..=0x7E).contains(byte)).then(|| token.to_vec())]
-            }
-            _ => vec![None],
+        let is_ours = |token: &&[u8]| {
+            (16..=256).contains(&token.len()) && token.iter().all(|byte| (0x21..=0x7E).contains(byte))
         };
-        Some(Self { secret: only(secrets).ok()?, key: only(keys).ok()?, bearer: only(bearers).ok()? })
+        let bearers = in_authorizations(authorizations);
+        let bearer = bearers.first().filter(|_| authorizations.len() == 1).copied().filter(is_ours);
+        let (secret, key) = (only(secrets).ok()?, only(keys).ok()?);
+        Some(Self { secret, key, bearer: bearer.map(<[u8]>::to_vec) })
     }
 }
 
