@@ -20,8 +20,7 @@ impl Brought {
         };
         let bearers = in_authorizations(authorizations);
         let bearer = bearers.first().filter(|_| authorizations.len() == 1).copied().filter(is_ours);
-        let (secret, key) = (only(secrets).ok()?, only(keys).ok()?);
-        Some(Self { secret, key, bearer: bearer.map(<[u8]>::to_vec) })
+        Some(Self { secret: only(secrets).ok()?, key: only(keys).ok()?, bearer: bearer.map(<[u8]>::to_vec) })
     }
 }
 

@@ -1,6 +1,6 @@
 //! What happens to the bytes between the socket and the core.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 
 use mio::net::TcpStream;
@@ -8,6 +8,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
 use super::encode::{append_encoded, encoded, encoded_handshake};
+use super::interrupted::{read_uninterrupted, write_uninterrupted};
 use super::scratch::{Destination, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Scratch};
 use crate::relay::proxy_header::{self, ProxyHeader};
 
@@ -495,22 +496,4 @@ fn missing_bytes(received: &[u8]) -> usize {
         _ => RECORD_HEADER_BYTES,
     };
     total.saturating_sub(received.len())
-}
-
-fn read_uninterrupted(socket: &mut TcpStream, place: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match socket.read(place) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
-fn write_uninterrupted(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    loop {
-        match socket.write(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
 }
