@@ -266,6 +266,10 @@ impl Entry {
     }
 
     fn note_failure(&mut self, now: Tick) -> Option<Duration> {
+        // Connections that were there before fail one after the other: that is one lock-out, not several.
+        if self.locked_until > now {
+            return None;
+        }
         if self.failures.allows_at() <= now {
             self.failures.spend(1, now);
             return None;
@@ -354,6 +358,21 @@ mod tests {
         let later = Tick(now.0 + 60 * MINUTE);
         let lock_outs: Vec<_> = (0..3).map(|_| all.note_failure(host, later)).collect();
         assert_eq!(lock_outs, [None, None, Some(after_seconds(60))], "and no longer");
+    }
+
+    #[test]
+    fn who_fails_while_locked_out_is_not_locked_out_for_longer() {
+        let mut all = hosts(&Settings { max_failed_joins: Some(2), ..Settings::default() });
+        let host = Host::V4(1);
+        // A household of ten whose secret is wrong, all of them connected before the first is refused.
+        let lock_outs: Vec<_> = (0..10).filter_map(|_| all.note_failure(host, Tick(0))).collect();
+        assert_eq!(lock_outs, [after_seconds(60)]);
+        assert_eq!(all.note_failure(host, Tick(MINUTE - 1)), None);
+        let wait = Duration::from_millis(1);
+        assert_eq!(all.admit(host, Tick(MINUTE - 1)), Err(Denied::LockedOut { wait }));
+        assert_eq!(all.admit(host, Tick(MINUTE)), Ok(false));
+        let lock_outs: Vec<_> = (0..3).filter_map(|_| all.note_failure(host, Tick(MINUTE))).collect();
+        assert_eq!(lock_outs, [after_seconds(120)], "the next one is twice as long");
     }
 
     #[test]

@@ -340,6 +340,12 @@ impl<S: Read + Write> Relay<S> {
         self.sessions.len()
     }
 
+    /// How many hosts are known: those with a connection that counts, or of which something is remembered.
+    #[must_use]
+    pub fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
     /// How many timers are pending.
     #[must_use]
     pub fn timers(&self) -> usize {

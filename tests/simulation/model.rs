@@ -7,8 +7,10 @@
 //! rest nothing may be owed to anybody.
 
 mod conn;
+mod expected;
 mod rest;
 mod room;
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -24,7 +26,9 @@ use apptuner_relay::relay::time::{Now, Tick};
 
 use crate::client::{Unit, What};
 use crate::journal::Event;
-use conn::{Conn, Expected, Phase};
+use conn::{Conn, Phase};
+use expected::Expected;
+use sessions::Session;
 
 type Check = Result<(), String>;
 
@@ -50,30 +54,6 @@ pub struct Model {
     accept_retry: Option<Tick>,
     pub counters: Counters,
     pub delivered: u64,
-}
-
-#[derive(Debug, Default)]
-struct Session {
-    desktop: Option<usize>,
-    mobile: Option<usize>,
-    last_activity: Tick,
-    empty_since: Option<Tick>,
-}
-
-impl Session {
-    const fn side(&mut self, client_type: ClientType) -> &mut Option<usize> {
-        match client_type {
-            ClientType::Desktop => &mut self.desktop,
-            ClientType::Mobile => &mut self.mobile,
-        }
-    }
-
-    const fn client(&self, client_type: ClientType) -> Option<usize> {
-        match client_type {
-            ClientType::Desktop => self.desktop,
-            ClientType::Mobile => self.mobile,
-        }
-    }
 }
 
 impl Model {
@@ -351,15 +331,6 @@ impl Model {
         }
     }
 
-    fn session(&mut self, id: &str) -> &mut Session {
-        self.sessions.get_mut(id).expect("an open connection is in a session")
-    }
-
-    fn peer(&self, wire: usize) -> Option<usize> {
-        let (session, client_type) = self.conns[wire].session.as_ref()?;
-        self.sessions.get(session)?.client(client_type.peer())
-    }
-
     fn tell(&mut self, wire: usize, start: &str, end: &str) {
         self.counters.errors_sent += 1;
         self.reply(wire, start, end);
@@ -381,114 +352,6 @@ impl Model {
     fn notify(&mut self, wire: usize, client_type: ClientType, event: &str) {
         let notice = self.system(&format!(r#"{{"type":"{}_{event}""#, client_type.as_str()), "");
         self.conns[wire].queue(notice);
-    }
-
-    fn join(&mut self, wire: usize, client_type: ClientType, id: &str) {
-        let now = self.now.tick;
-        let session = self.sessions.entry(id.to_owned()).or_default();
-        session.last_activity = now;
-        session.empty_since = None;
-        let old = session.side(client_type).replace(wire);
-        let peer = session.client(client_type.peer());
-        self.counters.joins += 1;
-        let waiting = old.map(|old| {
-            let old = &mut self.conns[old];
-            let waiting = old.take_messages();
-            old.session = None;
-            let reason = format!("New {} connection", client_type.as_str());
-            old.close(1000, Some(&reason), Phase::Closing, now);
-            waiting
-        });
-        let connected = self.system(
-            &format!(r#"{{"type":"connected","clientType":"{}","sessionId":"{id}""#, client_type.as_str()),
-            "",
-        );
-        let peer_connected =
-            self.system(&format!(r#"{{"type":"{}_connected""#, client_type.peer().as_str()), "");
-        let conn = &mut self.conns[wire];
-        conn.session = Some((id.to_owned(), client_type));
-        conn.phase = Phase::Open;
-        for reply in
-            [Some(Expected::Answer(101)), Some(connected), peer.map(|_| peer_connected)].into_iter().flatten()
-        {
-            conn.reply(reply);
-        }
-        for message in waiting.into_iter().flatten() {
-            conn.queue(message);
-        }
-        if let Some(peer) = peer {
-            self.notify(peer, client_type, "connected");
-        }
-        self.progress(wire);
-    }
-
-    /// A client has left its session: its peer learns what it did not get, and then that it is gone.
-    fn leave(&mut self, wire: usize, code: u16) -> Check {
-        let now = self.now.tick;
-        let (id, client_type) = self.conns[wire].session.take().ok_or("left without a session")?;
-        let undelivered = self.conns[wire].take_messages().len();
-        let session = self.session(&id);
-        expect(session.client(client_type) == Some(wire), || format!("wire {wire} left for another"))?;
-        *session.side(client_type) = None;
-        match session.client(client_type.peer()) {
-            Some(peer) => {
-                self.tell_undelivered(peer, undelivered);
-                self.notify(peer, client_type, "disconnected");
-            }
-            None => session.empty_since = Some(now),
-        }
-        self.end(wire, code);
-        self.progress(wire);
-        Ok(())
-    }
-
-    fn end(&mut self, wire: usize, code: u16) {
-        let now = self.now.tick;
-        if code == 1009 {
-            self.tell(wire, r#"{"type":"error","error":"Message of "#, r#"","code":"message_too_large""#);
-        }
-        let conn = &mut self.conns[wire];
-        match (conn.close_answer.take(), code) {
-            (Some((code, reason)), _) => {
-                let reason = String::from_utf8(reason).expect("ours");
-                conn.close(code, Some(&reason), Phase::Ending, now);
-            }
-            (None, 1006) => conn.end(now),
-            (None, 1002) => conn.close(code, None, Phase::Ending, now),
-            // A client that is cut off may be gone before it has taken its close frame.
-            (None, _) => conn.close(code, None, Phase::Closing, now),
-        }
-        conn.is_cut = code == 1001;
-    }
-
-    fn tell_undelivered(&mut self, sender: usize, count: usize) {
-        if count > 0 {
-            self.counters.messages_undelivered += count as u64;
-            let end = format!(r#""code":"undelivered","count":{count}"#);
-            self.tell(sender, r#"{"type":"error","error":""#, &end);
-        }
-    }
-
-    fn delete(&mut self, id: &str, reason: &str) -> Check {
-        let session = self.sessions.remove(id).ok_or_else(|| format!("session {id} deleted twice"))?;
-        let (due, why) = due(&session, &self.settings);
-        let now = self.now.tick;
-        expect(due <= now && why == reason, || {
-            format!("session {id} deleted as {reason} at {now:?}, due as {why} at {due:?}")
-        })?;
-        let sides = [(session.desktop, session.mobile), (session.mobile, session.desktop)];
-        for (wire, peer) in sides {
-            let Some(wire) = wire else { continue };
-            let undelivered = self.conns[wire].take_messages().len();
-            if let Some(peer) = peer {
-                self.tell_undelivered(peer, undelivered);
-            }
-        }
-        for wire in [session.desktop, session.mobile].into_iter().flatten() {
-            self.conns[wire].session = None;
-            self.conns[wire].close(1000, Some("Session timeout"), Phase::Closing, now);
-        }
-        Ok(())
     }
 
     fn input_over(&mut self, wire: usize) -> Check {
@@ -602,14 +465,6 @@ impl Model {
         conn.is_readable |= readiness.is_readable || readiness.is_read_closed || readiness.is_failed;
         conn.has_ended_stream |= readiness.is_read_closed;
         conn.has_failed |= readiness.is_failed;
-    }
-}
-
-fn due(session: &Session, settings: &Settings) -> (Tick, &'static str) {
-    let inactive = session.last_activity.after(settings.session_timeout);
-    match session.empty_since.map(|since| since.after(settings.reconnect_window)) {
-        Some(empty) if empty < inactive => (empty, "empty"),
-        Some(_) | None => (inactive, "inactive"),
     }
 }
 

@@ -1,15 +1,14 @@
 //! One client: what the relay has read of what it said, and what it must be told next.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use apptuner_relay::relay::ids::{ClientType, ConnectionId};
 use apptuner_relay::relay::limits::{
-    FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, LOW_WATER_BYTES, SMALL_MESSAGE_BYTES_MAX, Settings,
-    WRITE_BYTES_PER_TURN,
+    HIGH_WATER_BYTES, LOW_WATER_BYTES, SMALL_MESSAGE_BYTES_MAX, Settings, WRITE_BYTES_PER_TURN,
 };
 use apptuner_relay::relay::time::Tick;
 
+use super::expected::{Expected, header_len, is_like, shown, shown_expected, wire_len};
 use super::room::Message;
 use super::{Check, expect};
 use crate::client::{Unit, What};
@@ -27,34 +26,6 @@ pub(super) enum Phase {
     /// Nothing that the client says counts.
     Ending,
     Gone,
-}
-
-/// Something that the relay must write.
-#[derive(Clone, Debug)]
-pub(super) enum Expected {
-    Answer(u16),
-    /// A system message that begins and ends like this; between them stands a sentence at most.
-    System {
-        start: String,
-        end: String,
-    },
-    /// It takes `room` of the budget, if it is a large one.
-    Message {
-        opcode: u8,
-        payload: Rc<[u8]>,
-        room: usize,
-    },
-    /// Any reason will do where none is given.
-    Close {
-        code: u16,
-        reason: Option<String>,
-    },
-}
-
-impl Expected {
-    const fn room(&self) -> usize {
-        if let Self::Message { room, .. } = self { *room } else { 0 }
-    }
 }
 
 /// Where the piece that the relay is writing comes from.
@@ -555,47 +526,5 @@ impl Conn {
         let is_overdue = matches!(self.phase, Phase::Ending | Phase::Closing)
             && now >= self.done_at.max(self.accepted_at).after(std::time::Duration::from_secs(5));
         is_over || self.is_failed || self.is_cut || is_overdue
-    }
-}
-
-fn is_like(payload: &[u8], start: &str, end: &str) -> bool {
-    payload.len() >= start.len() + end.len()
-        && payload.starts_with(start.as_bytes())
-        && payload.ends_with(end.as_bytes())
-        && serde_json::from_slice::<serde_json::Value>(payload).is_ok()
-}
-
-/// Bytes of something on the wire. A message of more than 16 KiB leaves in fragments.
-fn wire_len(item: &Expected) -> usize {
-    let frame = |payload: usize| header_len(payload) + payload;
-    match item {
-        Expected::Answer(_) => 0,
-        Expected::System { start, end } => frame(start.len() + end.len()),
-        Expected::Close { reason, .. } => frame(2 + reason.as_ref().map_or(0, String::len)),
-        Expected::Message { payload, .. } if payload.len() > SMALL_MESSAGE_BYTES_MAX => {
-            let full = (payload.len() - 1) / FRAGMENT_BYTES_MAX;
-            full * frame(FRAGMENT_BYTES_MAX) + frame(payload.len() - full * FRAGMENT_BYTES_MAX)
-        }
-        Expected::Message { payload, .. } => frame(payload.len()),
-    }
-}
-
-const fn header_len(payload: usize) -> usize {
-    match payload {
-        0..=125 => 2,
-        126..=0xFFFF => 4,
-        _ => 10,
-    }
-}
-
-fn shown(opcode: u8, payload: &[u8]) -> String {
-    let start = String::from_utf8_lossy(&payload[..payload.len().min(60)]).into_owned();
-    format!("opcode {opcode}, {} bytes, {start:?}", payload.len())
-}
-
-fn shown_expected(expected: Option<&Expected>) -> String {
-    match expected {
-        Some(Expected::Message { opcode, payload, .. }) => shown(*opcode, payload),
-        other => format!("{other:?}"),
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::conn::{Conn, Phase};
-use super::{Check, Model, due, expect};
+use super::sessions::due;
+use super::{Check, Model, expect};
 use crate::wire::Wire;
 
 /// How long a connection that is done with may stand still, whatever it is waiting for: a close frame's

@@ -1,0 +1,160 @@
+//! Sessions: who is in them, what a join and a leave bring about, when they end.
+
+use apptuner_relay::relay::ids::ClientType;
+use apptuner_relay::relay::limits::Settings;
+use apptuner_relay::relay::time::Tick;
+
+use super::conn::Phase;
+use super::expected::Expected;
+use super::{Check, Model, expect};
+
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    pub desktop: Option<usize>,
+    pub mobile: Option<usize>,
+    pub last_activity: Tick,
+    pub empty_since: Option<Tick>,
+}
+
+impl Session {
+    pub const fn side(&mut self, client_type: ClientType) -> &mut Option<usize> {
+        match client_type {
+            ClientType::Desktop => &mut self.desktop,
+            ClientType::Mobile => &mut self.mobile,
+        }
+    }
+
+    pub const fn client(&self, client_type: ClientType) -> Option<usize> {
+        match client_type {
+            ClientType::Desktop => self.desktop,
+            ClientType::Mobile => self.mobile,
+        }
+    }
+}
+
+impl Model {
+    pub(super) fn session(&mut self, id: &str) -> &mut Session {
+        self.sessions.get_mut(id).expect("an open connection is in a session")
+    }
+
+    pub(super) fn peer(&self, wire: usize) -> Option<usize> {
+        let (session, client_type) = self.conns[wire].session.as_ref()?;
+        self.sessions.get(session)?.client(client_type.peer())
+    }
+
+    pub(super) fn join(&mut self, wire: usize, client_type: ClientType, id: &str) {
+        let now = self.now.tick;
+        let session = self.sessions.entry(id.to_owned()).or_default();
+        session.last_activity = now;
+        session.empty_since = None;
+        let old = session.side(client_type).replace(wire);
+        let peer = session.client(client_type.peer());
+        self.counters.joins += 1;
+        let waiting = old.map(|old| {
+            let old = &mut self.conns[old];
+            let waiting = old.take_messages();
+            old.session = None;
+            let reason = format!("New {} connection", client_type.as_str());
+            old.close(1000, Some(&reason), Phase::Closing, now);
+            waiting
+        });
+        let connected = self.system(
+            &format!(r#"{{"type":"connected","clientType":"{}","sessionId":"{id}""#, client_type.as_str()),
+            "",
+        );
+        let peer_connected =
+            self.system(&format!(r#"{{"type":"{}_connected""#, client_type.peer().as_str()), "");
+        let conn = &mut self.conns[wire];
+        conn.session = Some((id.to_owned(), client_type));
+        conn.phase = Phase::Open;
+        for reply in
+            [Some(Expected::Answer(101)), Some(connected), peer.map(|_| peer_connected)].into_iter().flatten()
+        {
+            conn.reply(reply);
+        }
+        for message in waiting.into_iter().flatten() {
+            conn.queue(message);
+        }
+        if let Some(peer) = peer {
+            self.notify(peer, client_type, "connected");
+        }
+        self.progress(wire);
+    }
+
+    /// A client has left its session: its peer learns what it did not get, and then that it is gone.
+    pub(super) fn leave(&mut self, wire: usize, code: u16) -> Check {
+        let now = self.now.tick;
+        let (id, client_type) = self.conns[wire].session.take().ok_or("left without a session")?;
+        let undelivered = self.conns[wire].take_messages().len();
+        let session = self.session(&id);
+        expect(session.client(client_type) == Some(wire), || format!("wire {wire} left for another"))?;
+        *session.side(client_type) = None;
+        match session.client(client_type.peer()) {
+            Some(peer) => {
+                self.tell_undelivered(peer, undelivered);
+                self.notify(peer, client_type, "disconnected");
+            }
+            None => session.empty_since = Some(now),
+        }
+        self.end(wire, code);
+        self.progress(wire);
+        Ok(())
+    }
+
+    pub(super) fn end(&mut self, wire: usize, code: u16) {
+        let now = self.now.tick;
+        if code == 1009 {
+            self.tell(wire, r#"{"type":"error","error":"Message of "#, r#"","code":"message_too_large""#);
+        }
+        let conn = &mut self.conns[wire];
+        match (conn.close_answer.take(), code) {
+            (Some((code, reason)), _) => {
+                let reason = String::from_utf8(reason).expect("ours");
+                conn.close(code, Some(&reason), Phase::Ending, now);
+            }
+            (None, 1006) => conn.end(now),
+            (None, 1002) => conn.close(code, None, Phase::Ending, now),
+            // A client that is cut off may be gone before it has taken its close frame.
+            (None, _) => conn.close(code, None, Phase::Closing, now),
+        }
+        conn.is_cut = code == 1001;
+    }
+
+    pub(super) fn tell_undelivered(&mut self, sender: usize, count: usize) {
+        if count > 0 {
+            self.counters.messages_undelivered += count as u64;
+            let end = format!(r#""code":"undelivered","count":{count}"#);
+            self.tell(sender, r#"{"type":"error","error":""#, &end);
+        }
+    }
+
+    pub(super) fn delete(&mut self, id: &str, reason: &str) -> Check {
+        let session = self.sessions.remove(id).ok_or_else(|| format!("session {id} deleted twice"))?;
+        let (due, why) = due(&session, &self.settings);
+        let now = self.now.tick;
+        expect(due <= now && why == reason, || {
+            format!("session {id} deleted as {reason} at {now:?}, due as {why} at {due:?}")
+        })?;
+        let sides = [(session.desktop, session.mobile), (session.mobile, session.desktop)];
+        for (wire, peer) in sides {
+            let Some(wire) = wire else { continue };
+            let undelivered = self.conns[wire].take_messages().len();
+            if let Some(peer) = peer {
+                self.tell_undelivered(peer, undelivered);
+            }
+        }
+        for wire in [session.desktop, session.mobile].into_iter().flatten() {
+            self.conns[wire].session = None;
+            self.conns[wire].close(1000, Some("Session timeout"), Phase::Closing, now);
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn due(session: &Session, settings: &Settings) -> (Tick, &'static str) {
+    let inactive = session.last_activity.after(settings.session_timeout);
+    match session.empty_since.map(|since| since.after(settings.reconnect_window)) {
+        Some(empty) if empty < inactive => (empty, "empty"),
+        Some(_) | None => (inactive, "inactive"),
+    }
+}
