@@ -97,6 +97,9 @@ impl Model {
         units?;
         self.hear_of(host);
         self.note_idle(host);
+        if self.is_locked_out(host, now) {
+            return None;
+        }
         let known = self.known.get_mut(&host).expect("it was just heard of");
         if wait_of(&known.failures, units, MINUTE, now) == 0 {
             known.failures.push(now.0);
