@@ -11,6 +11,7 @@ use super::handshake::{Credentials, Refusal, Upgrade, write_issued};
 use super::hosts::HostKey;
 use super::ids::{ClientType, ConnectionId, SessionId};
 use super::limits::REFUSALS_MAX;
+use super::message::CloseReason;
 use super::secret::{Secret, SecretHash};
 use super::session::{Session, SessionKey, SessionsFull};
 use super::{Relay, Timer};
@@ -58,16 +59,18 @@ impl<S: Read + Write> Relay<S> {
         Ok(())
     }
 
-    /// Refuses a connection that has not been read. Few of those are waited for until they have read the answer:
-    /// whoever comes often must not keep places from others.
+    /// Refuses a connection that has not been read. Few of those are waited for until they have read the answer, and
+    /// few in a second: whoever comes often must not keep places from others, nor have each answer encrypted.
     pub(super) fn turn_away(&mut self, id: ConnectionId, refusal: Refusal) {
         self.refuse(id, refusal, false);
+        let now = self.now.tick;
         let Some(slot) = self.slots.get_mut(id) else { return };
-        if self.turned_away < REFUSALS_MAX {
+        if self.turned_away < REFUSALS_MAX && self.refusals.allows_at() <= now {
+            self.refusals.spend(1, now);
             slot.connection.arrival.is_turned_away = true;
             self.turned_away += 1;
         } else {
-            slot.connection.cut(self.now.tick);
+            slot.connection.cut(now);
         }
     }
 
@@ -91,6 +94,8 @@ impl<S: Read + Write> Relay<S> {
     /// Whether there is such a session shows neither in the answer nor in the time it takes: a secret is always
     /// hashed if there is one, and always compared, if need be with a hash that no secret has.
     pub(super) fn authorize(&self, id: ConnectionId, upgrade: &Upgrade) -> Result<Pass, Refusal> {
+        // It may have connected before it was locked out.
+        self.check_lock_out(id)?;
         let (key_name, secret) = self.tell_apart(&upgrade.credentials);
         let hash = secret.map(|secret| self.secret_key.hash(secret));
         let session = self.sessions.find(&upgrade.session_id);
@@ -116,6 +121,26 @@ impl<S: Read + Write> Relay<S> {
         Ok(Pass { claim: hash.filter(|_| claimed.is_none()) })
     }
 
+    /// Closes the clients of a session that is about to be claimed: they were let in without its secret. What they
+    /// sent, and nobody has got, is dropped with them.
+    pub(super) fn expel_unproven(&mut self, session_id: &SessionId) {
+        let Some(session) = self.sessions.find(session_id) else { return };
+        for client_type in [ClientType::Desktop, ClientType::Mobile] {
+            let client = self.sessions.get(session).and_then(|session| session.client(client_type));
+            if let Some(client) = client {
+                self.fail(client, &CloseReason::Claimed, None, true);
+            }
+        }
+    }
+
+    /// How long the host of a connection is still locked out, if it is.
+    fn check_lock_out(&self, id: ConnectionId) -> Result<(), Refusal> {
+        let client = self.slots.get(id).map(|slot| slot.connection.arrival.client);
+        let client = client.filter(|client| !is_loopback(*client) && !self.proxies.contains(*client));
+        let denied = client.and_then(|client| self.hosts.lock_out(client.host(), self.now.tick));
+        denied.map_or(Ok(()), |denied| Err(Refusal::AddressLimit { retry_after: denied.retry_after() }))
+    }
+
     /// The name of the API key among the credentials, if there is one, and the pairing secret.
     fn tell_apart<'a>(&'a self, credentials: &'a Credentials) -> (Option<&'a str>, Option<&'a Secret>) {
         let Credentials { secret, key, bearer } = credentials;
@@ -129,6 +154,7 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn refuse_unproven(&mut self, id: ConnectionId, refusal: Refusal) {
         self.refuse(id, refusal, false);
         let Some(client) = self.slots.get(id).map(|slot| slot.connection.arrival.client) else { return };
+        // One that is locked out is not judged again.
         if is_loopback(client) || self.proxies.contains(client) {
             return;
         }
@@ -140,6 +166,9 @@ impl<S: Read + Write> Relay<S> {
 
     /// Begins a session for somebody, with an ID and a secret that nobody can guess.
     pub(super) fn issue(&mut self, id: ConnectionId, credentials: &Credentials) {
+        if let Err(refusal) = self.check_lock_out(id) {
+            return self.refuse(id, refusal, false);
+        }
         let (key_name, _) = self.tell_apart(credentials);
         if self.api_keys.is_some() && key_name.is_none() {
             return self.refuse_unproven(id, Refusal::ApiKey);
@@ -177,7 +206,7 @@ impl<S: Read + Write> Relay<S> {
             let session_id = SessionId::parse(text.as_bytes())?;
             let now = self.now.tick;
             let issued = self.sessions.issue(&session_id, claim.clone(), now).or_else(|SessionsFull| {
-                self.end_longest_empty_session();
+                self.end_longest_unused_session();
                 self.sessions.issue(&session_id, claim.clone(), now)
             });
             if let Some(key) = issued.ok()? {

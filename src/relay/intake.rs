@@ -27,8 +27,10 @@ impl<S: Read + Write> Relay<S> {
         match &mut slot.connection.phase {
             Phase::Head(reader) => {
                 let rules = HeadRules {
-                    proxies: Some(&self.proxies)
-                        .filter(|proxies| proxies.contains(slot.connection.arrival.client)),
+                    // A proxy that speaks the PROXY protocol says there whom it speaks for, and nowhere else.
+                    proxies: Some(&self.proxies).filter(|proxies| {
+                        !self.settings.proxy_protocol && proxies.contains(slot.connection.arrival.client)
+                    }),
                     origins: &self.settings.allow_origin,
                 };
                 let progress = reader.push(self.receiver.bytes(), rules);
@@ -117,6 +119,9 @@ impl<S: Read + Write> Relay<S> {
         let client_type = upgrade.client_type;
         let session_id = &upgrade.session_id;
         let now = self.now.tick;
+        if claim.is_some() {
+            self.expel_unproven(session_id);
+        }
         let joined = self.sessions.join(session_id, client_type, id, now).or_else(|SessionsFull| {
             self.end_longest_empty_session();
             self.sessions.join(session_id, client_type, id, now)

@@ -85,6 +85,7 @@ use hosts::{HostKey, Hosts};
 use ids::ConnectionId;
 use inbound::Receiver;
 use limits::{ACCEPT_RETRY, IDLE_HOSTS_MAX, REFUSALS_MAX, SESSIONS_MIN, SESSIONS_PER_CONNECTION, Settings};
+use meter::Meter;
 use outbox::{Backlog, Outbox, Pool};
 use readiness::Readiness;
 use secret::SecretKey;
@@ -138,6 +139,8 @@ pub struct Relay<S> {
     touched: Vec<ConnectionId>,
     /// Connections refused for their address that are still there.
     turned_away: usize,
+    /// How many of them were waited for lately.
+    refusals: Meter,
     effects: VecDeque<Effect<S>>,
     /// The time of the current turn.
     now: Now,
@@ -198,6 +201,7 @@ impl<S: Read + Write> Relay<S> {
             starved: VecDeque::new(),
             touched: Vec::new(),
             turned_away: 0,
+            refusals: Meter::new(Some(REFUSALS_MAX as u64), Duration::from_secs(1)),
             effects: VecDeque::new(),
             now,
             accept_retry: None,

@@ -22,7 +22,7 @@ pub(super) fn client(fields: &[Header<'_>], proxies: &Networks) -> Result<Option
     match (last_untrusted(by_proxies, proxies)?, last_untrusted(standard, proxies)?) {
         // One of the two may have come from the client itself, and nothing tells which.
         (Some(one), Some(other)) if one != other => Err(BadRequest::Forwarded),
-        (one, other) => Ok(one.or(other)),
+        (one, other) => Ok(one.or(other).flatten()),
     }
 }
 
@@ -34,20 +34,26 @@ enum Node {
     Malformed,
 }
 
-/// The first that is no proxy, or else the furthest proxy.
+/// The first that is no proxy, or else the furthest proxy, or nobody if even the nearest is hidden; `None` if nobody
+/// is in the list.
 fn last_untrusted(
     nodes: impl Iterator<Item = Node>,
     proxies: &Networks,
-) -> Result<Option<ClientAddress>, BadRequest> {
+) -> Result<Option<Option<ClientAddress>>, BadRequest> {
     let mut furthest = None;
     for node in nodes {
         match node {
-            Node::Address(address) => furthest = Some(address),
-            Node::Hidden => break,
+            Node::Address(address) => {
+                furthest = Some(Some(address));
+                if !proxies.contains(address) {
+                    break;
+                }
+            }
+            Node::Hidden => {
+                furthest.get_or_insert(None);
+                break;
+            }
             Node::Malformed => return Err(BadRequest::Forwarded),
-        }
-        if furthest.is_some_and(|address| !proxies.contains(address)) {
-            break;
         }
     }
     Ok(furthest)

@@ -6,7 +6,7 @@ use super::super::address::parse_range;
 use super::super::address_rules::AddressRules;
 use super::super::api_keys::ApiKeys;
 use super::super::ids::ClientType::{self, Desktop, Mobile};
-use super::super::limits::{REFUSALS_MAX, Settings};
+use super::super::limits::{REFUSALS_MAX, SESSIONS_MIN, Settings};
 use super::world::{Client, Received, World, system, text, upgrade};
 
 const SECRET: &str = "correct-horse-battery-staple";
@@ -75,17 +75,78 @@ fn the_first_secret_claims_the_session_and_then_it_takes_the_same_one() {
 }
 
 #[test]
-fn a_session_begun_without_a_secret_is_claimed_by_the_first_that_brings_one() {
-    let mut world = World::quiet();
-    let (desktop, _mobile) = world.pair("a");
-    let (status, _claimer) = join_with(&mut world, Mobile, "a", SECRET);
-    assert_eq!(status, 101);
-    world.send_text(&desktop, "1");
-    assert_eq!(world.take(&desktop), [system(r#""type":"mobile_connected""#)], "whoever is there stays");
-    assert_eq!(join_with(&mut world, Desktop, "a", "").0, 403);
-    assert_eq!(join_with(&mut world, Mobile, "a", WRONG).0, 403);
-    assert_eq!(join_with(&mut world, Desktop, "b", "").0, 101, "another session is as it was");
-    assert_eq!(join_with(&mut world, Mobile, "b", "").0, 101);
+fn who_claims_a_session_is_alone_in_it_until_others_bring_the_secret() {
+    for claimer in [Desktop, Mobile] {
+        let mut world = World::quiet();
+        let (desktop, mobile) = world.pair("a");
+        world.send_text(&desktop, "1");
+        world.take(&mobile);
+        world.set_room(&mobile, 0);
+        world.send_text(&desktop, "2");
+        world.send_text(&mobile, "3");
+        world.take(&desktop);
+        let client = world.connect_from(STRANGER);
+        world.send(&client, &request(claimer, "a", SECRET, ""));
+        let greeting = world.take(&client);
+        assert!(matches!(greeting[..], [Received::Head(_), Received::Text(_)]), "{greeting:?}");
+        world.set_room(&mobile, usize::MAX);
+        let close = Received::Close(1008, "Session claimed: bring its pairing secret".to_owned());
+        for unproven in [&desktop, &mobile] {
+            let received = world.take(unproven);
+            assert!(received.contains(&close), "{received:?}");
+            world.send_text(unproven, "4");
+        }
+        assert_eq!(world.take(&client), [], "nothing of theirs comes through");
+        assert_eq!(join_with(&mut world, claimer.peer(), "a", "").0, 403);
+        assert_eq!(join_with(&mut world, claimer.peer(), "a", SECRET).0, 101);
+        assert_eq!(join_with(&mut world, Desktop, "b", "").0, 101, "another session is as it was");
+        assert_eq!(join_with(&mut world, Mobile, "b", "").0, 101);
+        world.expect_empty_in_the_end();
+    }
+}
+
+#[test]
+fn no_crowd_of_sessions_takes_the_place_of_one_that_is_claimed() {
+    let mut world = World::with(Settings { max_connections: Some(8), ..Settings::default() });
+    let (_, owner) = join_with(&mut world, Desktop, "claimed", SECRET);
+    world.reset(&owner);
+    let issue = |world: &mut World| {
+        let client = world.connect();
+        let (status, _) = world.ask(&client, ISSUE);
+        world.close_tcp(&client);
+        status
+    };
+    for _ in 0..SESSIONS_MIN + 10 {
+        assert_eq!(issue(&mut world), 201, "the oldest that nobody joined makes room");
+    }
+    assert_eq!(world.relay.sessions(), SESSIONS_MIN);
+    assert_eq!(join_with(&mut world, Mobile, "claimed", WRONG).0, 403, "the claimed one is still there");
+    for index in 0..SESSIONS_MIN + 10 {
+        let client = world.join(Desktop, &format!("open-{index}"));
+        world.reset(&client);
+    }
+    assert_eq!(issue(&mut world), 503, "issuing ends no session that somebody was in");
+    assert_eq!(join_with(&mut world, Mobile, "claimed", WRONG).0, 403);
+    assert_eq!(join_with(&mut world, Mobile, "claimed", SECRET).0, 101);
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn connections_from_before_a_lock_out_are_not_judged_either() {
+    let mut world = World::with(Settings { max_failed_joins: Some(2), ..Settings::default() });
+    let (_, _desktop) = join_with(&mut world, Desktop, "a", SECRET);
+    let early: Vec<Client> = (0..6).map(|_| world.connect_from(STRANGER)).collect();
+    let statuses: Vec<u16> = [WRONG, WRONG, WRONG, WRONG, SECRET]
+        .iter()
+        .zip(&early)
+        .map(|(secret, client)| world.ask(client, &request(Mobile, "a", secret, "")).0)
+        .collect();
+    assert_eq!(statuses, [403, 403, 403, 429, 429]);
+    assert_eq!(world.ask(&early[5], ISSUE).0, 429);
+    world.pass(Duration::from_secs(60));
+    assert_eq!(join_with(&mut world, Mobile, "a", SECRET).0, 101, "and it is one lock-out");
+    world.pass(Duration::from_secs(2 * 3600));
+    world.expect_empty_in_the_end();
 }
 
 #[test]

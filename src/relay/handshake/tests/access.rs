@@ -213,7 +213,8 @@ fn a_proxy_is_believed_as_far_as_its_own_word_goes() {
         ("Forwarded: for=nonsense", malformed),
         ("Forwarded: for=192.0.2.1\r\nX-Forwarded-For: 192.0.2.1", "192.0.2.1"),
         ("Forwarded: for=192.0.2.1\r\nX-Forwarded-For: 198.51.100.1", malformed),
-        ("Forwarded: for=unknown\r\nX-Forwarded-For: 198.51.100.1", "198.51.100.1"),
+        ("Forwarded: for=unknown\r\nX-Forwarded-For: 198.51.100.1", malformed),
+        ("Forwarded: for=unknown\r\nX-Forwarded-For: unknown", "-"),
     ] {
         let head = add(HANDSHAKE, lines);
         let (client, verdict) = read(&head, rules);
