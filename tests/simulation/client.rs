@@ -5,12 +5,12 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use apptuner_relay::relay::ids::ClientType;
 use apptuner_relay::relay::time::Tick;
 
 use crate::plan::{Manner, OnClose, Reading, Request, Say, Sending};
 use crate::random::Random;
 use crate::reader::{Piece, Reader};
+use crate::visit::{Caller, Credentials, Issued};
 use crate::wire::Wire;
 
 /// What some of a client's bytes mean. They begin where the unit before them ended.
@@ -36,10 +36,11 @@ pub struct Frame {
 #[derive(Clone, Debug)]
 pub enum What {
     Upgrade {
-        session: String,
-        client_type: ClientType,
+        caller: Caller,
         has_protocols: bool,
     },
+    /// A request for a new session.
+    Issue(Credentials),
     /// A request that is answered in HTTP with this status, at its end if not before.
     Answered(u16),
     /// A frame of a message, and not its last.
@@ -75,7 +76,7 @@ const BAD_JSON: [(&str, usize); 7] = [
 ];
 
 /// Requests that are answered in HTTP.
-const REQUESTS: [(&str, u16); 9] = [
+const REQUESTS: [(&str, u16); 11] = [
     ("GET /health HTTP/1.1\r\nHost: relay\r\n\r\n", 200),
     ("GET / HTTP/1.1\r\nHost: relay\r\n\r\n", 404),
     ("GET /desktop/a%20b HTTP/1.1\r\nHost: relay\r\n\r\n", 404),
@@ -89,6 +90,8 @@ const REQUESTS: [(&str, u16); 9] = [
         426,
     ),
     ("\u{16}\u{3}\u{1}\u{2}\r\n\r\n", 400),
+    ("GET /sessions HTTP/1.1\r\nHost: relay\r\n\r\n", 405),
+    ("POST /sessions HTTP/1.1\r\nHost: relay\r\nAuthorization: Bearer short\r\n\r\n", 400),
 ];
 
 #[derive(Debug)]
@@ -105,6 +108,8 @@ pub struct Client {
     /// The rest of a message whose beginning is said.
     held_back: Vec<u8>,
     reader: Reader,
+    /// The session that it was issued, until somebody asks for it.
+    issued: Option<Issued>,
     next_send: Option<Tick>,
     next_take: Option<Tick>,
     end_at: Option<Tick>,
@@ -128,6 +133,7 @@ impl Client {
             outgoing: VecDeque::new(),
             held_back: Vec::new(),
             reader: Reader::default(),
+            issued: None,
             next_send: None,
             next_take: None,
             end_at: None,
@@ -144,19 +150,27 @@ impl Client {
         std::mem::take(&mut self.units)
     }
 
-    pub fn request(&mut self, request: Request, session: &str, client_type: ClientType) {
-        let mut head = format!(
-            "GET /{}/{session}{} HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
-            client_type.as_str(),
-            if request == Request::EagerUpgrade { "?v=1" } else { "" },
+    /// The session that it was issued since the last call.
+    pub const fn take_issued(&mut self) -> Option<Issued> {
+        self.issued.take()
+    }
+
+    pub fn request(&mut self, request: Request, caller: Caller) {
+        let (query, protocols) = if request == Request::EagerUpgrade {
+            ("?v=1", &["apptuner", "other"][..])
+        } else {
+            ("", &[][..])
+        };
+        let head = format!(
+            "GET /{}/{}{} HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{}\r\n",
+            caller.client_type.as_str(),
+            caller.session,
+            caller.credentials.query(query),
+            caller.credentials.lines(protocols),
         );
-        if request == Request::EagerUpgrade {
-            head.push_str("Sec-WebSocket-Protocol: apptuner, other\r\n");
-        }
-        head.push_str("\r\n");
-        let has_protocols = request == Request::EagerUpgrade;
-        let upgrade = What::Upgrade { session: session.to_owned(), client_type, has_protocols };
+        let issue = caller.credentials.clone();
+        let upgrade = What::Upgrade { caller, has_protocols: !protocols.is_empty() };
         match request {
             Request::Upgrade => self.say_bytes(head.as_bytes(), false, upgrade),
             Request::EagerUpgrade => {
@@ -171,6 +185,10 @@ impl Client {
             Request::Other(choice) => {
                 let (head, status) = REQUESTS[choice % REQUESTS.len()];
                 self.say_bytes(head.as_bytes(), false, What::Answered(status));
+            }
+            Request::Issue => {
+                let head = format!("POST /sessions HTTP/1.1\r\nHost: relay\r\n{}\r\n", issue.lines(&[]));
+                self.say_bytes(head.as_bytes(), false, What::Issue(issue));
             }
             Request::Nothing => self.is_mute = true,
         }
@@ -399,6 +417,9 @@ impl Client {
         while !taken.is_empty() {
             let (used, piece) = self.reader.push(taken).expect("checked when it was written");
             taken = &taken[used..];
+            if let Some(Piece::Answer { status: 201, body, .. }) = &piece {
+                self.issued = issued_in(body);
+            }
             match piece {
                 Some(Piece::Frame { opcode: 9, payload, .. }) if self.manner.answers_pings => {
                     if self.held_back.is_empty() && !self.is_ending {
@@ -452,6 +473,13 @@ impl Client {
         self.wire.borrow_mut().arrive(self.outgoing.drain(..count));
         true
     }
+}
+
+/// What a 201 says.
+pub fn issued_in(body: &str) -> Option<Issued> {
+    let body: serde_json::Value = serde_json::from_str(body).ok()?;
+    let text = |name: &str| Some(body.get(name)?.as_str()?.to_owned());
+    Some((text("sessionId")?, text("secret")?))
 }
 
 fn message(opcode: u8, payload: &[u8]) -> What {

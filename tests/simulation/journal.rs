@@ -62,6 +62,11 @@ pub enum Event {
     Resumed {
         conn: String,
     },
+    /// Logged: somebody was issued a session.
+    Issued {
+        conn: String,
+        session: String,
+    },
     /// Logged: a session is deleted, `inactive` or `empty`.
     Deleted {
         session: String,
@@ -147,6 +152,9 @@ fn parse(line: &str) -> Option<Event> {
     }
     if let Some((_, code)) = line.split_once(&format!(" disconnected from session {session}: ")) {
         return Some(Event::Left { conn: field("conn")?, client_type, session, code: code.parse().ok()? });
+    }
+    if line.ends_with(&format!(" Session {session} issued")) {
+        return Some(Event::Issued { conn: field("conn")?, session });
     }
     let (_, reason) = line.split_once(&format!(" Session {session} deleted: "))?;
     Some(Event::Deleted { session, reason: reason.split(' ').next()?.to_owned() })

@@ -6,6 +6,7 @@
 //! joined or left, that must be due; what it writes must be what the model has next for that client; and at
 //! rest nothing may be owed to anybody.
 
+mod access;
 mod conn;
 mod expected;
 mod rest;
@@ -13,6 +14,7 @@ mod room;
 mod sessions;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use apptuner_relay::relay::counters::Counters;
@@ -26,6 +28,7 @@ use apptuner_relay::relay::time::{Now, Tick};
 
 use crate::client::{Unit, What};
 use crate::journal::Event;
+use access::{Host, HostName};
 use conn::{Conn, Phase};
 use expected::Expected;
 use sessions::Session;
@@ -40,6 +43,12 @@ pub struct Model {
     conns: Vec<Conn>,
     by_id: BTreeMap<String, usize>,
     sessions: BTreeMap<String, Session>,
+    hosts: BTreeMap<HostName, Host>,
+    has_keys: bool,
+    /// Who must be issued a session next.
+    issuing: Option<usize>,
+    /// What those got who lacked a secret or key, by status.
+    unproven_answers: BTreeMap<u16, String>,
     /// What the relay must log next, before it does anything else.
     awaited: Option<Event>,
     /// Whose frame is next given room, or has to wait, and how much it needs.
@@ -54,16 +63,24 @@ pub struct Model {
     accept_retry: Option<Tick>,
     pub counters: Counters,
     pub delivered: u64,
+    /// Who was refused for want of a secret or key, and who for its address; lock-outs.
+    pub unproven: u64,
+    pub turned_away: u64,
+    pub lock_outs: u64,
 }
 
 impl Model {
-    pub fn new(settings: Settings, now: Now) -> Self {
+    pub fn new(settings: Settings, has_keys: bool, now: Now) -> Self {
         Self {
             settings,
             now,
             conns: Vec::new(),
             by_id: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            has_keys,
+            issuing: None,
+            unproven_answers: BTreeMap::new(),
             awaited: None,
             asking: None,
             messages_begun: 0,
@@ -73,6 +90,9 @@ impl Model {
             accept_retry: None,
             counters: Counters::default(),
             delivered: 0,
+            unproven: 0,
+            turned_away: 0,
+            lock_outs: 0,
         }
     }
 
@@ -81,16 +101,15 @@ impl Model {
         self.now = now;
     }
 
-    pub fn accept(&mut self, id: ConnectionId) {
-        let is_over_limit = self.settings.max_connections.is_some_and(|max| self.live() >= max);
-        let mut conn = Conn::new(id, self.now.tick);
+    pub fn accept(&mut self, id: ConnectionId, address: IpAddr) {
+        let taken =
+            self.conns.iter().filter(|conn| conn.phase != Phase::Gone && !conn.is_turned_away).count();
+        let is_over_limit = self.settings.max_connections.is_some_and(|max| taken >= max);
         self.counters.connections_accepted += 1;
-        if is_over_limit || self.drain_deadline.is_some() {
-            conn.answer(503, self.now.tick);
-            self.counters.requests_refused += 1;
-        }
-        self.by_id.insert(id.to_string(), self.conns.len());
-        self.conns.push(conn);
+        let wire = self.conns.len();
+        self.by_id.insert(id.to_string(), wire);
+        self.conns.push(Conn::new(id, self.now.tick));
+        self.receive(wire, address, is_over_limit);
     }
 
     pub fn exhaust(&mut self) {
@@ -135,6 +154,10 @@ impl Model {
             Event::Joined { .. } | Event::Left { .. } => {}
             _ => self.expect_nothing_awaited(event)?,
         }
+        let is_issued = matches!(event, Event::Issued { .. });
+        expect(is_issued || self.issuing.is_none(), || {
+            format!("{event:?} although wire {:?} was due a session first", self.issuing)
+        })?;
         let is_answer = matches!(event, Event::Granted { .. } | Event::Awaits { .. });
         expect(is_answer || self.asking.is_none(), || {
             format!("{event:?} although {:?} asks for room", self.asking)
@@ -189,6 +212,7 @@ impl Model {
                 }
                 self.leave(wire, *code)
             }
+            Event::Issued { conn, session } => self.issued(self.by_id[conn], session),
             Event::Deleted { session, reason } => self.delete(session, reason),
         }
     }
@@ -232,7 +256,7 @@ impl Model {
 
     /// Takes whatever is whole of what the relay has read from a client.
     fn progress(&mut self, wire: usize) {
-        while self.awaited.is_none() {
+        while self.awaited.is_none() && self.issuing.is_none() {
             let conn = &mut self.conns[wire];
             if conn.awaiting.is_some() || conn.is_resuming {
                 break;
@@ -262,11 +286,11 @@ impl Model {
 
     fn take_request(&mut self, wire: usize, what: What) {
         match what {
-            What::Upgrade { session, client_type, has_protocols } => {
-                let conn = &mut self.conns[wire];
-                conn.has_protocols = has_protocols;
-                self.awaited = Some(Event::Joined { conn: conn.id.to_string(), client_type, session });
+            What::Upgrade { caller, has_protocols } => {
+                self.conns[wire].has_protocols = has_protocols;
+                self.take_upgrade(wire, caller);
             }
+            What::Issue(credentials) => self.take_issue(wire, &credentials),
             What::Answered(status) => self.answer(wire, status),
             _ => unreachable!("a connection begins with a request"),
         }
@@ -274,7 +298,7 @@ impl Model {
 
     fn answer(&mut self, wire: usize, status: u16) {
         self.conns[wire].answer(status, self.now.tick);
-        self.counters.requests_refused += u64::from(status != 200);
+        self.counters.requests_refused += u64::from(!matches!(status, 200 | 201));
     }
 
     fn take(&mut self, wire: usize, what: What) {
@@ -293,7 +317,9 @@ impl Model {
                 self.await_leave(wire, code.unwrap_or(1005));
             }
             What::Refused(code) => self.await_leave(wire, code),
-            What::Upgrade { .. } | What::Answered(_) => unreachable!("only at the beginning"),
+            What::Upgrade { .. } | What::Issue(_) | What::Answered(_) => {
+                unreachable!("only at the beginning")
+            }
         }
     }
 
@@ -380,7 +406,7 @@ impl Model {
         conn.turn_written += bytes.len();
         self.delivered +=
             conn.wrote(bytes, now, &self.settings).map_err(|why| format!("wire {wire}: {why}"))?;
-        Ok(())
+        self.answered(wire)
     }
 
     /// The relay has given a connection back.

@@ -2,16 +2,21 @@
 //! and nothing else. A step that makes no sense any more when its turn comes does nothing, so that any
 //! part of a plan is a plan.
 
+mod access;
+
 use std::time::Duration;
 
 use apptuner_relay::relay::ids::ClientType;
 use apptuner_relay::relay::limits::{BUFFERED_BYTES_MIN, Settings, message_bytes_max};
 
 use crate::random::Random;
+use crate::visit::Visit;
 use crate::wire::Faults;
+use access::guard;
 
 /// A whole run.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a plan")]
 pub struct Plan {
     pub settings: Settings,
     /// What the relay's hash is keyed with; nobody may notice.
@@ -20,6 +25,12 @@ pub struct Plan {
     pub network_seed: u64,
     pub logs_messages: bool,
     pub steps: Vec<Step>,
+    /// API keys are needed.
+    pub has_keys: bool,
+    /// Strangers come from other hosts than members.
+    pub are_strangers_apart: bool,
+    /// They also try where they may come in.
+    pub may_strangers_join: bool,
 }
 
 /// One thing that somebody does. Actors are numbered; each has at most one connection that it still
@@ -28,8 +39,19 @@ pub struct Plan {
 pub enum Step {
     Connect {
         actor: usize,
-        session: usize,
-        client_type: ClientType,
+        visit: Visit,
+        request: Request,
+        manner: Manner,
+    },
+    /// A member asks for a new session.
+    Issue {
+        visit: Visit,
+        manner: Manner,
+    },
+    /// Somebody who belongs to nobody here, or many like it, tries to get in.
+    Intrude {
+        count: usize,
+        visit: Visit,
         request: Request,
         manner: Manner,
     },
@@ -82,6 +104,8 @@ pub enum Request {
     Partial(usize),
     /// One of the complete requests that are answered in HTTP.
     Other(usize),
+    /// For a new session.
+    Issue,
     Nothing,
 }
 
@@ -216,6 +240,8 @@ const THEMES: [Theme; 11] = [
     Theme { is_slow: true, is_crowded: true, tight_per_mille: 950, ..heavy(9, SHORTAGE) },
 ];
 
+/// How many plans in a thousand are about who may come in, beside all else.
+const ACCESS_PER_MILLE: u32 = 450;
 /// Clients, and sessions for them, where there are many.
 const CROWD: usize = 8;
 pub const ACTORS_MAX: usize = CROWD;
@@ -242,7 +268,7 @@ impl Plan {
             let client_type = if actor % 2 == 0 { ClientType::Desktop } else { ClientType::Mobile };
             let manner = Manner { on_close: OnClose::AnswerAndEnd, ..manner(&mut random, &scope) };
             let (session, request) = (actor / 2, Request::Upgrade);
-            steps.insert(actor, Step::Connect { actor, session, client_type, request, manner });
+            steps.insert(actor, Step::Connect { actor, visit: visit(session, client_type), request, manner });
         }
         if scope.is_crowded && random.per_mille(700) {
             let bytes = scope.size_max - random.below(scope.size_max / 8);
@@ -252,13 +278,35 @@ impl Plan {
             let reading = random.pick(&[Reading::Never, little]);
             steps.splice(CROWD..CROWD, [Step::Read { actor: 1, reading }, say]);
         }
-        Self {
+        let mut plan = Self {
             settings,
             hash_seed: [random.next(), random.next()],
             network_seed: random.next(),
             logs_messages: random.per_mille(300),
             steps,
+            has_keys: false,
+            are_strangers_apart: false,
+            may_strangers_join: false,
+        };
+        if random.per_mille(ACCESS_PER_MILLE) {
+            guard(&mut plan, &mut random);
         }
+        plan
+    }
+
+    /// The same without the strangers, of whom nobody else may notice anything, if that can be seen: where
+    /// places, memory and addresses are shared with them, it may well be noticed.
+    pub fn without_strangers(&self) -> Option<Self> {
+        let is_short = self.settings.max_connections.is_some()
+            || self.settings.max_buffered < Settings::default().max_buffered
+            || self.steps.iter().any(|step| matches!(step, Step::Exhaust));
+        let is_stranger = |step: &Step| matches!(step, Step::Intrude { .. });
+        if is_short || !self.are_strangers_apart || !self.steps.iter().any(is_stranger) {
+            return None;
+        }
+        let mut without = self.clone();
+        without.steps.retain(|step| !is_stranger(step));
+        Some(without)
     }
 }
 
@@ -311,8 +359,10 @@ fn step(random: &mut Random, scope: &Scope, weights: &[u32; 13]) -> Step {
     match random.weighted(weights) {
         0 => Step::Connect {
             actor,
-            session: random.below(scope.sessions),
-            client_type: random.pick(&[ClientType::Desktop, ClientType::Mobile]),
+            visit: visit(
+                random.below(scope.sessions),
+                random.pick(&[ClientType::Desktop, ClientType::Mobile]),
+            ),
             request: request(random),
             manner: manner(random, scope),
         },
@@ -334,6 +384,11 @@ fn step(random: &mut Random, scope: &Scope, weights: &[u32; 13]) -> Step {
         11 => Step::Freeze { millis: span(random) },
         _ => Step::Shutdown { grace_millis: random.pick(&[0, 500, 10_000]) },
     }
+}
+
+/// A visit that asks nothing of the relay but the session.
+const fn visit(session: usize, client_type: ClientType) -> Visit {
+    Visit { from: "127.0.0.1", session, client_type, secret: None, key: None }
 }
 
 fn request(random: &mut Random) -> Request {

@@ -1,7 +1,7 @@
 //! Makes a failing plan short: whatever can be left out without the failure going away is left out.
 
 use crate::plan::Plan;
-use crate::world::{Failure, run};
+use crate::world::{Failure, check};
 
 /// Runs spent on one plan.
 const RUNS_MAX: usize = 600;
@@ -22,7 +22,7 @@ pub fn shrink(plan: &Plan, failure: Failure) -> (Plan, Failure) {
             let mut shorter = best.clone();
             shorter.steps.drain(start..(start + chunk).min(best.steps.len()));
             runs += 1;
-            if let Err(still) = run(&shorter, true) {
+            if let Err(still) = check(&shorter, true) {
                 (best, failure) = (shorter, still);
                 is_shorter = true;
             } else {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use apptuner_relay::relay::Relay;
+use apptuner_relay::relay::api_keys::ApiKeys;
 use apptuner_relay::relay::effect::Effect;
 use apptuner_relay::relay::ids::ConnectionId;
 use apptuner_relay::relay::readiness::Readiness;
@@ -15,8 +16,10 @@ use apptuner_relay::relay::time::{Now, Tick};
 use crate::client::Client;
 use crate::journal::{self, Event};
 use crate::model::Model;
-use crate::plan::{ACTORS_MAX, Plan, Reading, Say, Sending, Step};
+use crate::plan::{ACTORS_MAX, Manner, Plan, Reading, Request, Say, Sending, Step};
 use crate::random::Random;
+use crate::transcript::Transcript;
+use crate::visit::{ISSUED, Issued, KEYS, Visit};
 use crate::wire::{Stream, Wire};
 
 /// When every run begins: an arbitrary point on both clocks.
@@ -37,8 +40,22 @@ pub struct Report {
     /// In how many runs that happened, and in how many nobody could be read for a while.
     pub runs_with_room_awaited: u64,
     pub runs_without_small_room: u64,
-    /// A fingerprint of everything that happened.
+    /// Strangers that came, and those that got in.
+    pub strangers: u64,
+    pub strangers_joined: u64,
+    /// In how many runs there were strangers, sessions that somebody had claimed, and sessions that were issued.
+    pub runs_with_strangers: u64,
+    pub runs_with_claims: u64,
+    pub runs_with_issues: u64,
+    /// Refused for want of a secret or key, and for their address; in how many runs an address was locked out.
+    pub unproven: u64,
+    pub turned_away: u64,
+    pub runs_with_lock_outs: u64,
+    /// How many runs were done again without the strangers.
+    pub compared: u64,
+    /// Fingerprints of everything that happened, and of what members saw of it.
     pub transcript: u64,
+    pub members: u64,
 }
 
 impl Report {
@@ -50,6 +67,15 @@ impl Report {
         self.room_awaited += other.room_awaited;
         self.runs_with_room_awaited += other.runs_with_room_awaited;
         self.runs_without_small_room += other.runs_without_small_room;
+        self.strangers += other.strangers;
+        self.strangers_joined += other.strangers_joined;
+        self.runs_with_strangers += other.runs_with_strangers;
+        self.runs_with_claims += other.runs_with_claims;
+        self.runs_with_issues += other.runs_with_issues;
+        self.unproven += other.unproven;
+        self.turned_away += other.turned_away;
+        self.runs_with_lock_outs += other.runs_with_lock_outs;
+        self.compared += other.compared;
     }
 }
 
@@ -66,17 +92,54 @@ pub struct World {
     model: Model,
     now: Now,
     clients: Vec<(ConnectionId, Client)>,
+    /// Who of them is no member.
+    are_strangers: Vec<bool>,
+    strangers_joined: u64,
+    has_claims: bool,
+    may_strangers_join: bool,
+    /// Sessions that members were issued, and how many anybody was.
+    issued: Vec<Issued>,
+    issue_count: u64,
     actors: [Option<usize>; ACTORS_MAX],
     random: Random,
+    /// What strangers' chances come from, so that those of members are the same without them.
+    strange_random: Random,
     next_message: u64,
     turns: u64,
-    fingerprint: u64,
+    fingerprints: Transcript,
     /// The last things that happened, if anybody wants to read them.
     transcript: Option<Vec<String>>,
 }
 
+/// Runs a plan, and again without its strangers, if members must not be able to tell.
+pub fn check(plan: &Plan, is_verbose: bool) -> Result<Report, Failure> {
+    let (report, with) = run_with_log(plan, is_verbose);
+    let mut report = report?;
+    let Some(without) = plan.without_strangers() else { return Ok(report) };
+    if report.strangers == 0 || report.strangers_joined > 0 {
+        return Ok(report);
+    }
+    let (alone, without) = run_with_log(&without, is_verbose);
+    let alone = alone?;
+    report.compared = 1;
+    if report.members == alone.members {
+        return Ok(report);
+    }
+    let why = "members see something else without the strangers".to_owned();
+    let same = with.iter().zip(&without).take_while(|(with, without)| with == without).count();
+    let mut transcript = with.get(..same).unwrap_or_default().to_vec();
+    transcript.extend(with.get(same).map(|line| format!("{line}, with strangers")));
+    transcript.extend(without.get(same).map(|line| format!("{line}, without")));
+    Err(Failure { step: plan.steps.len(), why, transcript })
+}
+
 /// Runs a plan to its end and beyond: everybody leaves, and everything must be as empty as it began.
 pub fn run(plan: &Plan, is_verbose: bool) -> Result<Report, Failure> {
+    run_with_log(plan, is_verbose).0
+}
+
+/// The same, with what members saw if somebody wants to read it.
+fn run_with_log(plan: &Plan, is_verbose: bool) -> (Result<Report, Failure>, Vec<String>) {
     journal::begin(plan.logs_messages);
     let mut world = World::new(plan, is_verbose);
     let mut at = 0;
@@ -89,34 +152,50 @@ pub fn run(plan: &Plan, is_verbose: bool) -> Result<Report, Failure> {
         world.finish()
     }));
     let why = match outcome {
-        Ok(Ok(())) => return Ok(world.report()),
+        Ok(Ok(())) => {
+            let log = world.fingerprints.take_log();
+            return (Ok(world.report()), log);
+        }
         Ok(Err(why)) => why,
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);
             format!("panic: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("?"))
         }
     };
-    Err(Failure { step: at, why, transcript: world.transcript.unwrap_or_default() })
+    (Err(Failure { step: at, why, transcript: world.transcript.unwrap_or_default() }), Vec::new())
 }
 
 impl World {
     fn new(plan: &Plan, is_verbose: bool) -> Self {
         let random = Random::new(plan.network_seed);
+        let mut relay = Relay::new(plan.settings.clone(), plan.hash_seed, START);
+        if plan.has_keys {
+            relay.set_api_keys(ApiKeys::parse(KEYS).expect("keys"));
+        }
         Self {
-            relay: Relay::new(plan.settings.clone(), plan.hash_seed, START),
-            model: Model::new(plan.settings.clone(), START),
+            relay,
+            model: Model::new(plan.settings.clone(), plan.has_keys, START),
             now: START,
             clients: Vec::new(),
+            are_strangers: Vec::new(),
+            strangers_joined: 0,
+            has_claims: false,
+            may_strangers_join: plan.may_strangers_join,
+            issued: Vec::new(),
+            issue_count: 0,
             actors: [None; ACTORS_MAX],
             random,
+            strange_random: Random::new(!plan.network_seed),
             next_message: 1,
             turns: 0,
-            fingerprint: 0,
+            fingerprints: Transcript::new(is_verbose),
             transcript: is_verbose.then(Vec::new),
         }
     }
 
-    fn report(&self) -> Report {
+    fn report(self) -> Report {
+        let strangers = self.are_strangers.iter().filter(|&&is_stranger| is_stranger).count();
+        let (transcript, members) = self.fingerprints.finish(&self.issued);
         Report {
             simulated_millis: self.now.tick.0 - START.tick.0,
             turns: self.turns,
@@ -124,7 +203,17 @@ impl World {
             room_awaited: self.relay.counters().room_awaited,
             runs_with_room_awaited: u64::from(self.relay.counters().room_awaited > 0),
             runs_without_small_room: u64::from(self.model.turns_without_small_room > 0),
-            transcript: self.fingerprint,
+            strangers: strangers as u64,
+            strangers_joined: self.strangers_joined,
+            runs_with_strangers: u64::from(strangers > 0),
+            runs_with_claims: u64::from(self.has_claims),
+            runs_with_issues: u64::from(self.issue_count > 0),
+            unproven: self.model.unproven,
+            turned_away: self.model.turned_away,
+            runs_with_lock_outs: u64::from(self.model.lock_outs > 0),
+            compared: 0,
+            transcript,
+            members,
         }
     }
 
@@ -139,7 +228,17 @@ impl World {
         match step {
             Step::Wait { millis } => return self.wait(*millis),
             Step::Freeze { millis } => self.move_to(Tick(self.now.tick.0 + millis)),
-            Step::Connect { .. } => self.connect(step)?,
+            Step::Connect { actor, visit, request, manner } => {
+                if let Some(index) = self.connect(visit, *request, *manner)? {
+                    self.actors[*actor] = Some(index);
+                }
+            }
+            Step::Issue { visit, manner } => {
+                self.connect(visit, Request::Issue, *manner)?;
+            }
+            Step::Intrude { count, visit, request, manner } => {
+                self.intrude(*count, visit, *request, *manner)?;
+            }
             Step::Exhaust => {
                 self.relay.handle_accept_exhausted(self.now);
                 self.model.exhaust();
@@ -183,26 +282,71 @@ impl World {
         }
     }
 
-    fn connect(&mut self, step: &Step) -> Result<(), String> {
-        let Step::Connect { actor, session, client_type, request, manner } = step else { return Ok(()) };
+    fn connect(&mut self, visit: &Visit, request: Request, manner: Manner) -> Result<Option<usize>, String> {
+        let Some(caller) = visit.caller(&self.issued) else { return Ok(None) };
+        let forks = [self.random.fork(), self.random.fork()];
+        let index = self.accept(visit, manner, forks, false)?;
+        if let Some(index) = index {
+            let (id, client) = &mut self.clients[index];
+            // The answer to that tells of everybody.
+            let is_member = !matches!(request, Request::Other(_));
+            let is_issued = request == Request::Issue || visit.session >= ISSUED;
+            self.fingerprints.connect(*id, is_member, is_issued);
+            client.request(request, caller);
+            self.hand_over(index);
+        }
+        Ok(index)
+    }
+
+    /// Strangers come, unless they would be let in and are not to be.
+    fn intrude(
+        &mut self,
+        count: usize,
+        visit: &Visit,
+        request: Request,
+        manner: Manner,
+    ) -> Result<(), String> {
+        let Some(caller) = visit.caller(&self.issued) else { return Ok(()) };
+        if !self.may_strangers_join && self.model.would_let_in(&caller) {
+            return Ok(());
+        }
+        for _ in 0..count {
+            let forks = [self.strange_random.fork(), self.strange_random.fork()];
+            let Some(index) = self.accept(visit, manner, forks, true)? else { return Ok(()) };
+            let (id, client) = &mut self.clients[index];
+            self.fingerprints.connect(*id, false, true);
+            client.request(request, caller.clone());
+            self.hand_over(index);
+        }
+        Ok(())
+    }
+
+    /// The relay accepts a connection, if it does.
+    fn accept(
+        &mut self,
+        visit: &Visit,
+        manner: Manner,
+        [wire, client]: [Random; 2],
+        is_stranger: bool,
+    ) -> Result<Option<usize>, String> {
         let (can_accept, may_accept) = (self.relay.can_accept(), self.model.may_accept());
         if can_accept != may_accept {
             return Err(format!("accepting: {can_accept}, {may_accept} expected"));
         }
         if !can_accept {
-            return Ok(());
+            return Ok(None);
         }
         let index = self.clients.len();
-        let wire = Wire::new(index, manner.faults, self.random.fork(), manner.capacity);
+        let wire = Wire::new(index, manner.faults, wire, manner.capacity);
         let wire = Rc::new(RefCell::new(wire));
-        let mut client = Client::new(Rc::clone(&wire), *manner, self.random.fork());
-        client.request(*request, &format!("s{session}"), *client_type);
-        let id = self.relay.handle_accept(Stream(wire), ([127, 0, 0, 1], 4000).into(), self.now);
-        self.model.accept(id);
+        let client = Client::new(Rc::clone(&wire), manner, client);
+        let address = visit.address();
+        let id = self.relay.handle_accept(Stream(wire), (address, 4000).into(), self.now);
+        self.model.set_now(self.now);
+        self.model.accept(id, address);
         self.clients.push((id, client));
-        self.actors[*actor] = Some(index);
-        self.hand_over(index);
-        Ok(())
+        self.are_strangers.push(is_stranger);
+        Ok(Some(index))
     }
 
     fn send_stale_events(&mut self) {
@@ -242,6 +386,11 @@ impl World {
             let mut is_busy = false;
             for index in 0..self.clients.len() {
                 is_busy |= self.clients[index].1.act(self.now.tick);
+                if let Some(issued) = self.clients[index].1.take_issued()
+                    && !self.are_strangers[index]
+                {
+                    self.issued.push(issued);
+                }
                 self.hand_over(index);
             }
             let told = self.send_events();
@@ -259,12 +408,22 @@ impl World {
     /// Tells the relay of some of what the wires are ready for, in any order. Returns those that it now has
     /// to serve.
     fn send_events(&mut self) -> Vec<usize> {
-        let mut ready: Vec<usize> = (0..self.clients.len()).collect();
+        let is_pending = |index: &usize| self.clients[*index].1.wire.borrow().is_readiness_pending();
+        let (mut strangers, mut members): (Vec<usize>, Vec<usize>) =
+            (0..self.clients.len()).filter(is_pending).partition(|&index| self.are_strangers[index]);
         let mut told = Vec::new();
-        while !ready.is_empty() {
-            let index = ready.swap_remove(self.random.below(ready.len()));
+        while !members.is_empty() || !strangers.is_empty() {
+            // Whether a stranger is next is the strangers' chance.
+            let left = members.len() + strangers.len();
+            let is_stranger = !strangers.is_empty() && self.strange_random.below(left) < strangers.len();
+            let (ready, random) = if is_stranger {
+                (&mut strangers, &mut self.strange_random)
+            } else {
+                (&mut members, &mut self.random)
+            };
+            let index = ready.swap_remove(random.below(ready.len()));
             let (id, client) = &self.clients[index];
-            if self.random.per_mille(LATE_EVENTS) {
+            if random.per_mille(LATE_EVENTS) {
                 continue;
             }
             let Some(readiness) = client.wire.borrow_mut().take_readiness() else { continue };
@@ -285,11 +444,12 @@ impl World {
         self.relay.handle_turn(self.now);
         let events = journal::take();
         for event in &events {
-            self.fingerprint = mix(self.fingerprint, event, self.now.tick);
+            self.fingerprints.add(event, self.now.tick, &self.issued);
             self.tell(|| shown(event));
             self.model.apply(event)?;
+            self.note(event);
         }
-        self.perform_effects()?;
+        let has_effects = self.perform_effects()?;
         self.model.end_turn()?;
         self.model.account(self.relay.buffered_bytes())?;
         for (&index, could_be_held) in told.iter().zip(could_be_held) {
@@ -300,26 +460,44 @@ impl World {
                 return Err(format!("wire {index} was ready and is not served in the turn"));
             }
         }
-        Ok(!events.is_empty())
+        Ok(has_effects || !events.is_empty())
     }
 
-    fn perform_effects(&mut self) -> Result<(), String> {
+    fn note(&mut self, event: &Event) {
+        match event {
+            Event::Joined { conn, session, .. } => {
+                let wire = self.clients.iter().rposition(|(id, _)| id.to_string() == *conn);
+                let is_stranger = wire.is_some_and(|wire| self.are_strangers[wire]);
+                self.strangers_joined += u64::from(is_stranger);
+                self.has_claims |= self.model.is_claimed(session);
+            }
+            Event::Issued { .. } => self.issue_count += 1,
+            _ => {}
+        }
+    }
+
+    /// Does what the relay asks for; whether that was anything, which clients may see at once.
+    fn perform_effects(&mut self) -> Result<bool, String> {
+        let mut is_busy = false;
         while let Some(effect) = self.relay.poll_effect() {
+            is_busy = true;
             match effect {
                 Effect::ShutdownWrite(id) => {
                     self.tell(|| format!("end of stream to {id}"));
+                    self.fingerprints.add_effect(id, "ended", self.now.tick);
                     self.model.ended(id)?;
                     let stream = self.relay.stream(id).ok_or("the stream to end is gone")?;
                     stream.0.borrow_mut().is_relay_done = true;
                 }
                 Effect::Close { id, stream } => {
                     self.tell(|| format!("{id} given back"));
+                    self.fingerprints.add_effect(id, "given back", self.now.tick);
                     self.model.closed(id)?;
                     stream.0.borrow_mut().is_relay_done = true;
                 }
             }
         }
-        Ok(())
+        Ok(is_busy)
     }
 
     fn check_rest(&mut self) -> Result<(), String> {
@@ -333,7 +511,12 @@ impl World {
             }
         }
         self.model.account_at_rest(self.relay.buffered_bytes())?;
-        self.model.books(self.relay.connections(), self.relay.sessions(), self.relay.timers())?;
+        self.model.books(
+            self.relay.connections(),
+            self.relay.sessions(),
+            self.relay.hosts(),
+            self.relay.timers(),
+        )?;
         let counters = *self.relay.counters();
         let mut expected = self.model.counters;
         // How often a client was paused is the relay's own affair.
@@ -344,7 +527,8 @@ impl World {
     /// Everybody leaves, each in one way or another, and all windows pass.
     fn finish(&mut self) -> Result<(), String> {
         for index in 0..self.clients.len() {
-            match self.random.below(4) {
+            let random = if self.are_strangers[index] { &mut self.strange_random } else { &mut self.random };
+            match random.below(4) {
                 0 => self.clients[index].1.wire.borrow_mut().reset(),
                 1 => self.clients[index].1.vanish(),
                 _ => {
@@ -357,9 +541,10 @@ impl World {
         }
         self.run_until_rest()?;
         self.wait(3 * 3600 * 1000)?;
-        let left = (self.relay.connections(), self.relay.sessions(), self.relay.timers());
-        if left != (0, 0, 0) {
-            return Err(format!("{left:?} connections, sessions and timers left"));
+        let relay = &self.relay;
+        let left = (relay.connections(), relay.sessions(), relay.hosts(), relay.timers());
+        if left != (0, 0, 0, 0) {
+            return Err(format!("{left:?} connections, sessions, hosts and timers left"));
         }
         match self.relay.buffered_bytes() {
             0 => Ok(()),
@@ -381,16 +566,4 @@ fn shown(event: &Event) -> String {
     let start = &bytes[..bytes.len().min(50)];
     let _ = write!(text, "{}", start.escape_ascii());
     text
-}
-
-/// Mixes an event into a fingerprint (FNV-1a), byte for byte.
-fn mix(fingerprint: u64, event: &Event, tick: Tick) -> u64 {
-    let mut hash = fingerprint ^ 0xCBF2_9CE4_8422_2325 ^ tick.0;
-    let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
-    if let Event::Wrote { wire, bytes } = event {
-        wire.to_le_bytes().iter().chain(bytes).for_each(|&byte| add(byte));
-    } else {
-        format!("{event:?}").bytes().for_each(add);
-    }
-    hash
 }

@@ -1,13 +1,16 @@
 //! One client: what the relay has read of what it said, and what it must be told next.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use apptuner_relay::relay::ids::{ClientType, ConnectionId};
 use apptuner_relay::relay::limits::{
-    HIGH_WATER_BYTES, LOW_WATER_BYTES, SMALL_MESSAGE_BYTES_MAX, Settings, WRITE_BYTES_PER_TURN,
+    HIGH_WATER_BYTES, LOW_WATER_BYTES, RETRY_AFTER_SECONDS, SMALL_MESSAGE_BYTES_MAX, Settings,
+    WRITE_BYTES_PER_TURN,
 };
 use apptuner_relay::relay::time::Tick;
 
+use super::access::HostName;
 use super::expected::{Expected, header_len, is_like, shown, shown_expected, wire_len};
 use super::room::Message;
 use super::{Check, expect};
@@ -45,6 +48,21 @@ pub(super) struct Conn {
     pub phase: Phase,
     pub session: Option<(String, ClientType)>,
     pub has_protocols: bool,
+    pub address: Option<IpAddr>,
+    /// The host that it counts for.
+    pub counted_for: Option<HostName>,
+    /// It was not let in for its address, and is one of the few that are waited for.
+    pub is_turned_away: bool,
+    /// It was refused for want of a secret or key.
+    pub is_unproven: bool,
+    /// When it must be told to come back, in seconds.
+    pub retry_after: Option<u64>,
+    /// What it claims its session with.
+    pub claiming: Option<String>,
+    /// The session that it is issued, and when that lapses.
+    pub issued: Option<(String, u64)>,
+    /// The answer that it got last in HTTP.
+    pub answered: Option<(u16, String)>,
     accepted_at: Tick,
     /// What the client has said and the relay has not read whole.
     pub units: VecDeque<Unit>,
@@ -72,7 +90,8 @@ pub(super) struct Conn {
     pub heard_at: Tick,
     /// When the first and the last byte so far came of a message that is not whole.
     pub unfinished: Option<(Tick, Tick)>,
-    in_message: bool,
+    /// The last byte of data read was a fragment's, and not the last one's.
+    pub(super) in_message: bool,
     pub close_answer: Option<(u16, Vec<u8>)>,
     /// Whether the end of its stream has reached the relay's kernel, and whether the relay has read it.
     pub has_ended_stream: bool,
@@ -129,6 +148,14 @@ impl Conn {
             phase: Phase::Head,
             session: None,
             has_protocols: false,
+            address: None,
+            counted_for: None,
+            is_turned_away: false,
+            is_unproven: false,
+            retry_after: None,
+            claiming: None,
+            issued: None,
+            answered: None,
             accepted_at: now,
             units: VecDeque::new(),
             unit_start: 0,
@@ -406,11 +433,12 @@ impl Conn {
 
     fn complete(&mut self, piece: Piece, now: Tick, settings: &Settings) -> Result<bool, String> {
         match piece {
-            Piece::Answer { status, head, .. } => {
+            Piece::Answer { status, head, body } => {
                 let expected = self.replies.pop_front();
                 let is_right = matches!(expected, Some(Expected::Answer(of)) if of == status);
                 expect(is_right, || format!("answered {status} instead of {expected:?}"))?;
                 self.check_head(status, &head)?;
+                self.answered = Some((status, head + &body));
                 Ok(false)
             }
             Piece::Frame { opcode: 8, payload, .. } => self.complete_close(&payload).map(|()| false),
@@ -432,8 +460,15 @@ impl Conn {
             has("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
                 && has("Sec-WebSocket-Protocol: apptuner") == self.has_protocols
         } else {
-            has("Connection: close") && (status != 503 || head.contains("Retry-After: "))
+            let retry_after = head.lines().find_map(|line| line.strip_prefix("Retry-After: ")?.parse().ok());
+            has("Connection: close")
+                && retry_after
+                    == if status == 503 { Some(RETRY_AFTER_SECONDS.into()) } else { self.retry_after }
+                && has("Cache-Control: no-store") == matches!(status, 200 | 201)
+                && has("WWW-Authenticate: Bearer") == (status == 401)
         };
+        // Nothing secret comes back, encoded or not.
+        let is_right = is_right && !head.contains("apptuner.") && !head.contains("secret=");
         expect(is_right, || format!("a head that lacks something: {head:?}"))
     }
 

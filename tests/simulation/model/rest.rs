@@ -62,6 +62,9 @@ impl Model {
         if let Some(awaited) = &self.awaited {
             return Err(format!("{awaited:?} did not happen"));
         }
+        if let Some(wire) = self.issuing {
+            return Err(format!("wire {wire} was not issued a session"));
+        }
         if let Some((wire, bytes)) = self.asking {
             return Err(format!("wire {wire} neither has {bytes} bytes of room nor waits for them"));
         }
@@ -149,14 +152,18 @@ impl Model {
     }
 
     /// The relay's own books at rest.
-    pub fn books(&self, connections: usize, sessions: usize, timers: usize) -> Check {
+    pub fn books(&self, connections: usize, sessions: usize, hosts: usize, timers: usize) -> Check {
         let live = self.live();
         expect(connections == live, || format!("{connections} connections, {live} expected"))?;
         let expected = self.sessions.len();
         expect(sessions == expected, || format!("{sessions} sessions, {expected} expected"))?;
+        let known = self.hosts_known();
+        expect(hosts == known, || format!("{hosts} hosts, {known} expected"))?;
         let others = [self.drain_deadline, self.accept_retry].into_iter().flatten().count();
-        let most = live + expected + others;
-        expect(timers <= most && timers >= expected, || format!("{timers} timers for {live} + {expected}"))
+        let most = live + expected + known + others;
+        expect(timers <= most && timers >= expected, || {
+            format!("{timers} timers for {live} + {expected} + {known}")
+        })
     }
 
     /// Messages and bytes that wait for an open client; its replies are not counted.

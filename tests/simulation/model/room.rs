@@ -13,6 +13,9 @@ use apptuner_relay::relay::limits::{
 use super::conn::{Conn, Phase};
 use super::{Check, Model, expect};
 
+/// Memory of a buffer that most is written of: it grows by a quarter, in whole pages.
+const RUN_MEMORY_MAX: usize = RUN_BYTES_MAX + RUN_BYTES_MAX / 4 + PAGE_BYTES;
+
 /// The shortest frame that is answered: an empty text, its header and mask.
 const ANSWERED_BYTES_MIN: usize = 6;
 /// The longest answer to a frame so short: an error message, of some 130 bytes.
@@ -137,7 +140,7 @@ impl Conn {
     /// more than `limit` might.
     pub(super) const fn may_be_over(&self, limit: usize) -> bool {
         let queued = self.queued_small_bytes();
-        self.messages() > 1 && queued > 0 && 2 * queued + RUN_BYTES_MAX + PAGE_BYTES > limit
+        self.messages() > 1 && queued > 0 && 2 * queued + RUN_MEMORY_MAX > limit
     }
 
     /// Bytes read that make no whole thing yet, or that are not looked at before there is room.
@@ -160,7 +163,7 @@ impl Conn {
             return 0;
         }
         let queued = self.queued_small_bytes();
-        let queue = if queued > 0 { 2 * queued + RUN_BYTES_MAX + PAGE_BYTES } else { 0 };
+        let queue = if queued > 0 { 2 * queued + RUN_MEMORY_MAX } else { 0 };
         let waits = self.waiting() > 0 || self.blocked_since.is_some();
         let cut =
             if self.is_cut_short || self.begun.is_some() { FRAGMENT_BYTES_MAX + SMALL_CHANGE } else { 0 };
@@ -178,7 +181,8 @@ impl Conn {
                     0
                 }
             }
-            Phase::Closing if self.read == self.unit_start => 0,
+            // Between two fragments it may keep what the header of the next needs.
+            Phase::Closing if self.read == self.unit_start && !self.in_message => 0,
             Phase::Closing => RECEIVE_BUFFER_BYTES,
             Phase::Open => {
                 // What is kept of a small frame stands where more was kept of the one before it.

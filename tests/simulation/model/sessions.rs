@@ -14,6 +14,8 @@ pub(super) struct Session {
     pub mobile: Option<usize>,
     pub last_activity: Tick,
     pub empty_since: Option<Tick>,
+    /// The secret that everybody needs who joins.
+    pub claim: Option<String>,
 }
 
 impl Session {
@@ -44,7 +46,9 @@ impl Model {
 
     pub(super) fn join(&mut self, wire: usize, client_type: ClientType, id: &str) {
         let now = self.now.tick;
+        let claim = self.conns[wire].claiming.take();
         let session = self.sessions.entry(id.to_owned()).or_default();
+        session.claim = session.claim.take().or(claim);
         session.last_activity = now;
         session.empty_since = None;
         let old = session.side(client_type).replace(wire);

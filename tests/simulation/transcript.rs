@@ -1,0 +1,218 @@
+//! Fingerprints of what happened: of all of it, and of what members saw.
+//!
+//! The IDs and secrets that the relay draws follow from its seed. In a fingerprint each stands as a blank of its
+//! length, and a session that was issued by its number.
+
+use apptuner_relay::relay::ids::ConnectionId;
+use apptuner_relay::relay::time::Tick;
+
+use crate::journal::Event;
+use crate::visit::Issued;
+
+/// Within so many bytes from the beginning of a connection the relay writes all it has drawn.
+const START_BYTES: usize = 1_024;
+/// Length of what is drawn.
+const DRAWN_BYTES: usize = 22;
+
+#[derive(Debug, Default)]
+pub struct Transcript {
+    all: Fingerprint,
+    /// Of the ends of members' sessions.
+    deletions: Fingerprint,
+    wires: Vec<Wire>,
+    /// How many of those are members whose fingerprint is taken.
+    member_count: usize,
+    /// What members saw, if anybody wants to read it.
+    log: Option<Vec<String>>,
+}
+
+#[derive(Debug)]
+struct Wire {
+    conn: String,
+    /// Its number among members, as far as what it sees is theirs alone.
+    member: Option<usize>,
+    /// It may be told what was drawn.
+    is_issued: bool,
+    start: Vec<u8>,
+    /// Of what it saw: which of two members is served first in a turn, neither can tell.
+    seen: Fingerprint,
+}
+
+/// FNV-1a, with the marks of what is drawn taken for the drawn.
+#[derive(Clone, Copy, Debug, Default)]
+struct Fingerprint(u64);
+
+impl Fingerprint {
+    fn add(&mut self, bytes: &[u8]) {
+        let mut hash = self.0 ^ 0xCBF2_9CE4_8422_2325;
+        for &byte in bytes {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+        }
+        self.0 = hash;
+    }
+
+    fn add_number(&mut self, number: u64) {
+        self.add(&number.to_le_bytes());
+    }
+}
+
+impl Transcript {
+    pub fn new(is_verbose: bool) -> Self {
+        Self { log: is_verbose.then(Vec::new), ..Self::default() }
+    }
+
+    /// What members saw, if it was kept.
+    pub fn take_log(&mut self) -> Vec<String> {
+        self.log.take().unwrap_or_default()
+    }
+
+    /// The next wire.
+    pub fn connect(&mut self, conn: ConnectionId, is_member: bool, is_issued: bool) {
+        let member = is_member.then_some(self.member_count);
+        self.member_count += usize::from(is_member);
+        self.wires.push(Wire {
+            conn: conn.to_string(),
+            member,
+            is_issued,
+            start: Vec::new(),
+            seen: Fingerprint::default(),
+        });
+    }
+
+    /// Adds what happened; `issued` are the sessions of members that are known so far.
+    pub fn add(&mut self, event: &Event, tick: Tick, issued: &[Issued]) {
+        let Some(wire) = self.wire_of(event) else {
+            let Event::Deleted { session, .. } = event else { return };
+            let is_members = session.len() < DRAWN_BYTES || issued.iter().any(|(id, _)| id == session);
+            let text = blank(without_ids(format!("{} {event:?}", tick.0).into_bytes(), issued));
+            self.all.add(&text);
+            if is_members {
+                self.deletions.add(&text);
+            }
+            return;
+        };
+        if let (Some(member), Some(log)) = (self.wires[wire].member, &mut self.log) {
+            let what = match event {
+                Event::Wrote { bytes, .. } => format!("wrote {} bytes", bytes.len()),
+                _ => essence(event),
+            };
+            log.push(format!("{:>9} member {member}: {what}", tick.0));
+        }
+        self.all.add_number(wire as u64);
+        self.add_to(wire, &tick.0.to_le_bytes());
+        if let Event::Wrote { bytes, .. } = event {
+            let start = &mut self.wires[wire].start;
+            let (kept, rest) = bytes.split_at(bytes.len().min(START_BYTES - start.len()));
+            start.extend_from_slice(kept);
+            self.add_to(wire, &(bytes.len() as u64).to_le_bytes());
+            self.add_to(wire, rest);
+        } else {
+            let text = essence(event);
+            let text = blank(without_ids(text.into_bytes(), issued));
+            self.add_to(wire, &text);
+        }
+    }
+
+    /// What the host does with a connection.
+    pub fn add_effect(&mut self, id: ConnectionId, what: &str, tick: Tick) {
+        let conn = id.to_string();
+        if let Some(wire) = self.wires.iter().rposition(|wire| wire.conn == conn) {
+            self.all.add_number(wire as u64);
+            self.add_to(wire, &tick.0.to_le_bytes());
+            self.add_to(wire, what.as_bytes());
+        }
+    }
+
+    fn add_to(&mut self, wire: usize, bytes: &[u8]) {
+        self.all.add(bytes);
+        self.wires[wire].seen.add(bytes);
+    }
+
+    fn wire_of(&self, event: &Event) -> Option<usize> {
+        match event {
+            Event::Read { wire, .. }
+            | Event::ReadBlocked { wire }
+            | Event::ReadEnded { wire }
+            | Event::ReadFailed { wire }
+            | Event::Wrote { wire, .. }
+            | Event::WriteBlocked { wire }
+            | Event::WriteFailed { wire } => Some(*wire),
+            Event::Joined { conn, .. }
+            | Event::Left { conn, .. }
+            | Event::Awaits { conn, .. }
+            | Event::Granted { conn, .. }
+            | Event::Resumed { conn }
+            | Event::Issued { conn, .. } => self.wires.iter().rposition(|wire| wire.conn == *conn),
+            Event::Deleted { .. } => None,
+        }
+    }
+
+    /// The fingerprints of all, and of what members saw.
+    pub fn finish(mut self, issued: &[Issued]) -> (u64, u64) {
+        let mut members = self.deletions;
+        for mut wire in self.wires {
+            let mut start = wire.start;
+            if wire.is_issued {
+                start = blank(without_ids(start, issued));
+                // Part of something drawn may stand at its end.
+                let whole = start.len().saturating_sub(DRAWN_BYTES);
+                start.truncate(whole);
+            }
+            self.all.add(&start);
+            wire.seen.add(&start);
+            if wire.member.is_some() {
+                members.add_number(wire.seen.0);
+            }
+        }
+        (self.all.0, members.0)
+    }
+}
+
+/// An event without the name of its connection, which depends on who else came.
+fn essence(event: &Event) -> String {
+    match event {
+        Event::Read { bytes, is_full, .. } => format!("read {bytes} {is_full}"),
+        Event::ReadBlocked { .. } => "read blocked".to_owned(),
+        Event::ReadEnded { .. } => "read ended".to_owned(),
+        Event::ReadFailed { .. } => "read failed".to_owned(),
+        Event::WriteBlocked { .. } => "write blocked".to_owned(),
+        Event::WriteFailed { .. } => "write failed".to_owned(),
+        Event::Joined { client_type, session, .. } => format!("{client_type:?} joined {session}"),
+        Event::Left { client_type, session, code, .. } => format!("{client_type:?} left {session}: {code}"),
+        Event::Awaits { bytes, .. } => format!("awaits {bytes}"),
+        Event::Granted { bytes, .. } => format!("granted {bytes}"),
+        Event::Resumed { .. } => "resumed".to_owned(),
+        Event::Issued { .. } => "issued".to_owned(),
+        Event::Wrote { .. } | Event::Deleted { .. } => unreachable!("told elsewhere"),
+    }
+}
+
+/// Puts the number of each session of a member's in place of its ID.
+fn without_ids(mut bytes: Vec<u8>, issued: &[Issued]) -> Vec<u8> {
+    for (number, (id, _)) in issued.iter().enumerate() {
+        replace(&mut bytes, id, &format!("{number:#>DRAWN_BYTES$}"));
+    }
+    bytes
+}
+
+/// Blanks whatever else was drawn: 22 characters of base64url between others.
+fn blank(mut bytes: Vec<u8>) -> Vec<u8> {
+    let is_drawn = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    let mut start = 0;
+    while start < bytes.len() {
+        let length = bytes[start..].iter().take_while(|byte| is_drawn(byte)).count();
+        if length == DRAWN_BYTES {
+            bytes[start..start + length].fill(b'?');
+        }
+        start += length + 1;
+    }
+    bytes
+}
+
+fn replace(bytes: &mut [u8], from: &str, to: &str) {
+    let mut start = 0;
+    while let Some(at) = bytes[start..].windows(from.len()).position(|window| window == from.as_bytes()) {
+        bytes[start + at..start + at + from.len()].copy_from_slice(to.as_bytes());
+        start += at + from.len();
+    }
+}
