@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use apptuner_relay::config::{Command, Config, VERSION, help};
-use apptuner_relay::{BindError, Server, Stopped, raise_file_limit};
+use apptuner_relay::{BindError, Server, Stopped, check_health, raise_file_limit};
 
 /// Without `RUST_LOG`: what an operator can mend, and the start and stop of the process.
 const DEFAULT_LOG_FILTER: &str = "warn,apptuner_relay::process=info";
@@ -16,6 +16,12 @@ const EXIT_USAGE: u8 = 2;
 fn main() -> ExitCode {
     let config = match Config::from_args_and_env(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(Command::Run(config)) => config,
+        Ok(Command::Health(url)) => {
+            return match check_health(&url) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error, 1),
+            };
+        }
         Ok(Command::Help) => return print(&help()),
         Ok(Command::Version) => return print(VERSION),
         Err(error) => return fail(&error, EXIT_USAGE),

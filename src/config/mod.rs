@@ -5,6 +5,7 @@
 //! option once; parsing, variables, bounds and help all follow from it.
 
 mod error;
+mod health_url;
 mod help;
 mod options;
 mod parse;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use crate::relay::limits::{SESSIONS_PER_CONNECTION, Settings};
 
 pub use error::ConfigError;
+pub use health_url::HealthUrl;
 pub use help::{VERSION, help};
 pub use units::format_size;
 
@@ -103,6 +105,8 @@ pub struct TlsFiles {
 pub enum Command {
     /// Run the relay with this configuration, which is valid.
     Run(Config),
+    /// Ask a relay whether it is healthy, and tell by the exit code.
+    Health(HealthUrl),
     /// Print [`help()`] and stop.
     Help,
     /// Print [`VERSION`] and stop.

@@ -427,3 +427,38 @@ fn nothing_goes_to_standard_output() {
     assert!(output.stdout.is_empty());
     assert!(String::from_utf8_lossy(&output.stderr).contains("Listening on ws://127.0.0.1:"));
 }
+
+#[test]
+fn a_health_check_asks_a_relay_and_tells_by_its_exit_code() {
+    let relay = Relay::start(&[]);
+    let check = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = relay_command(variables);
+        command.args(arguments);
+        run_to_end(command)
+    };
+    let (address, port) = (relay.address.to_string(), relay.address.port().to_string());
+    let url = |path: &str| format!("http://{address}{path}");
+    for (arguments, variables) in [
+        (&["health", &url("")][..], &[][..]),
+        (&["health", &url("/health")], &[]),
+        (&["health", "--listen", &address], &[]),
+        (&["health"], &[("APPTUNER_RELAY_LISTEN", address.as_str())]),
+        (&["health"], &[("PORT", port.as_str())]),
+    ] {
+        let Ended { code, log } = check(arguments, variables);
+        assert_eq!((code, log), (Some(0), Vec::new()), "{arguments:?} {variables:?}");
+    }
+    for path in ["/desktop/abc", "/other"] {
+        let Ended { code, log } = check(&["health", &url(path)], &[]);
+        assert_eq!((code, log.len()), (Some(1), 1), "{log:?}");
+        assert!(log[0].contains(&url(path)) && log[0].contains("not healthy"), "{log:?}");
+    }
+    let gone = url("/health");
+    drop(relay);
+    let Ended { code, log } = check(&["health", &gone], &[]);
+    assert_eq!((code, log.len()), (Some(1), 1), "{log:?}");
+    for arguments in [&["health", "relay:80"][..], &["health", "http://relay:80"], &["health", &gone, "x"]] {
+        let Ended { code, log } = check(arguments, &[]);
+        assert_eq!((code, log.len()), (Some(2), 1), "{log:?}");
+    }
+}
