@@ -1,14 +1,13 @@
 //! The `apptuner-relay` program: reads its configuration, serves, and says how it ended.
 #![forbid(unsafe_code)]
 
+mod logging;
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use apptuner_relay::config::{Command, Config, VERSION, help};
 use apptuner_relay::{BindError, Server, Stopped, check_health, raise_file_limit};
-
-/// Without `RUST_LOG`: what an operator can mend, and the start and stop of the process.
-const DEFAULT_LOG_FILTER: &str = "warn,apptuner_relay::process=info";
 
 /// Bad usage or configuration.
 const EXIT_USAGE: u8 = 2;
@@ -26,7 +25,7 @@ fn main() -> ExitCode {
         Ok(Command::Version) => return print(VERSION),
         Err(error) => return fail(&error, EXIT_USAGE),
     };
-    start_logging();
+    logging::start(config.log_format);
     if let Err(error) = raise_file_limit() {
         log::warn!("The limit on open files stays as it is: {error}");
     }
@@ -40,13 +39,6 @@ fn main() -> ExitCode {
         Ok(Stopped::AtOnce) => ExitCode::FAILURE,
         Err(error) => fail(&error, 1),
     }
-}
-
-fn start_logging() {
-    // An empty variable is an unset one.
-    let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
-    let filter = filter.as_deref().unwrap_or(DEFAULT_LOG_FILTER);
-    env_logger::Builder::new().parse_filters(filter).format_timestamp_millis().init();
 }
 
 fn print(text: &str) -> ExitCode {

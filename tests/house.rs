@@ -55,6 +55,7 @@ const RELAY_ORDER: &[&str] = &[
 const OUTER_FILES: &[(&str, &[&str])] = &[
     ("src/lib.rs", &["crate"]),
     ("src/main.rs", &["crate"]),
+    ("src/logging.rs", &["crate::config"]),
     ("src/clock.rs", &["crate::relay::time"]),
     ("src/entropy.rs", &[]),
     (

@@ -14,8 +14,8 @@ carries messages between the two.
 Usage: apptuner-relay [OPTION]...
        apptuner-relay health [URL]
 
-The second asks a running relay whether it is healthy and exits with 0 or 1,
-for containers without a shell. Without a URL it asks http://127.0.0.1:PORT/health
+The second asks a running relay whether it is healthy and exits with 0 or 1, for
+containers without a shell. Without a URL it asks http://127.0.0.1:PORT/health,
 at the port that the options and variables of this call would listen on.
 
 A DURATION is a number with a unit (500ms, 90s, 30m, 2h, 1d) or several of them

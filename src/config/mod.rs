@@ -63,6 +63,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The files for TLS, both or none. Default: none, and so no TLS.
     pub tls: TlsFiles,
+    /// How log records are written. Default: as text.
+    pub log_format: LogFormat,
     /// How long a clean stop may take, from the signal to the exit. Default: 10 s.
     pub shutdown_grace: Duration,
     /// Names and API keys of those who may begin sessions; see [`ApiKeys`](crate::relay::api_keys::ApiKeys).
@@ -81,6 +83,7 @@ impl Default for Config {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))],
             tls: TlsFiles::default(),
+            log_format: LogFormat::Text,
             shutdown_grace: Duration::from_secs(10),
             api_keys: None,
             address_rules: None,
@@ -97,6 +100,15 @@ pub struct TlsFiles {
     pub cert: Option<PathBuf>,
     /// A PEM file of its private key.
     pub key: Option<PathBuf>,
+}
+
+/// How log records are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A line that is a JSON object.
+    Json,
 }
 
 /// What the command line asks for.

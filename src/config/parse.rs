@@ -100,6 +100,7 @@ fn read_flags(mut parser: Parser) -> Result<Flags, ConfigError> {
             Field::Addresses(_)
             | Field::Ranges { .. }
             | Field::Origins { .. }
+            | Field::LogFormat(_)
             | Field::Duration(_)
             | Field::Size { .. }
             | Field::Count { .. }

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::answer::{Answer, plain_request, upgrade_request};
 use crate::client::{Client, Received};
@@ -461,4 +462,29 @@ fn a_health_check_asks_a_relay_and_tells_by_its_exit_code() {
         let Ended { code, log } = check(arguments, &[]);
         assert_eq!((code, log.len()), (Some(2), 1), "{log:?}");
     }
+}
+
+#[test]
+fn with_log_format_json_each_line_is_an_object_with_its_fields() {
+    let mut relay = Relay::start(&["--log-format", "json"]);
+    let (mut desktop, mut mobile) = relay.pair("abc");
+    desktop.send_text(r#"{"type":"a \"b\" c\n"}"#);
+    mobile.receive();
+    drop((desktop, mobile));
+    assert_eq!(relay.stop(), Some(0));
+    let lines = relay.log_lines();
+    let records: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let find = |ending: &str| {
+        let is_it = |record: &&Value| record["message"].as_str().unwrap().ends_with(ending);
+        records.iter().find(is_it).unwrap_or_else(|| panic!("{ending} is not in {lines:#?}"))
+    };
+    let joined = find("Desktop connected to session abc");
+    assert_eq!((&joined["session"], &joined["level"]), (&json!("abc"), &json!("info")));
+    assert!(joined["conn"].is_string() && joined["target"].is_string(), "{joined}");
+    assert!(joined["time"].as_str().unwrap().ends_with('Z'), "{joined}");
+    assert_eq!(
+        find(r#"Message from desktop: a \"b\" c\n"#)["message"],
+        r#"Message from desktop: a \"b\" c\n"#
+    );
+    find("Stopped");
 }
