@@ -144,9 +144,9 @@ fn secrets_of_a_wrong_length_or_spelling_are_refused_and_claim_nothing() {
         expect_refusal(&relay, target, &[], 400);
     }
     expect_refusal(&relay, &format!("/desktop/abc?secret={}", "x".repeat(257)), &[], 400);
-    expect_refusal(&relay, "/desktop/abc", &[&bearer("short")], 400);
     expect_refusal(&relay, "/desktop/abc", &["Sec-WebSocket-Protocol: apptuner.secret.not!base64"], 400);
-    relay.pair("abc");
+    let _for_a_proxy = expect_join(&relay, "/desktop/abc", &[&bearer("short")]);
+    relay.join("mobile", "abc");
 }
 
 #[test]

@@ -47,6 +47,9 @@ fn secrets_come_in_the_query_a_bearer_token_or_a_subprotocol() {
         ("", "authorization: bEARER \t0123456789abcdef ", "", "", "0123456789abcdef"),
         ("", "Authorization: Basic dXNlcjpwYXNz", "", "", ""),
         ("", "Authorization: Bearer", "", "", ""),
+        ("", "Authorization: Bearer short", "", "", ""),
+        ("", "Authorization: Bearer 0123456789 abcdef", "", "", ""),
+        ("", "Authorization: Bearer 0123456789abcdef\r\nAuthorization: Bearer 0123456789abcdef", "", "", ""),
         ("", "Sec-WebSocket-Protocol: apptuner.secret.MDEyMzQ1Njc4OWFiY2RlZg", "0123456789abcdef", "", ""),
         ("", "Sec-WebSocket-Protocol: a, apptuner.key.MDEyMzQ1Njc4OWFiY2RlZg", "", "0123456789abcdef", ""),
         (
@@ -79,10 +82,6 @@ fn secrets_that_are_none_are_refused() {
         ("?secret=0123456789abcdef%6", ""),
         ("?secret=0123456789abcdef%+1", ""),
         ("?secret=0123456789abcdef&secret=0123456789abcdeF", ""),
-        ("", "Authorization: Bearer short"),
-        ("", "Authorization: Bearer 0123456789 abcdef"),
-        ("", "Authorization: Bearer 0123456789abcdef\r\nAuthorization: Bearer 0123456789abcdef"),
-        ("", "Authorization: Basic x\r\nAuthorization: Bearer 0123456789abcdef"),
         ("", "Sec-WebSocket-Protocol: apptuner.secret."),
         ("", "Sec-WebSocket-Protocol: apptuner.secret.MDEyMzQ1Njc4OWFiY2Rl"),
         ("", "Sec-WebSocket-Protocol: apptuner.secret.MDEyMzQ1Njc4OWFiY2RlZg!"),
@@ -131,7 +130,6 @@ fn sessions_are_issued_on_post_alone() {
     }
     expect_refusal(&edit(post, "/sessions", "/sessions/"), Refusal::MethodNotAllowed);
     expect_refusal(&edit(HANDSHAKE, "/desktop/abc", "/sessions"), BadRequest::Path);
-    expect_refusal(&add(post, "Authorization: Bearer short"), BadRequest::Secret);
 }
 
 #[test]
