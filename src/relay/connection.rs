@@ -17,6 +17,7 @@ mod frames;
 mod holding;
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use super::arrival::Arrival;
 use super::handshake::HeadReader;
@@ -29,6 +30,7 @@ use super::outbox::{Outbox, Pool, Waiting, WriteEnd};
 use super::pace::Pace;
 use super::readiness::Readiness;
 use super::time::Tick;
+use super::usage::{Tally, Usage};
 
 /// Where a connection is in its life; see the module's table. What an open one does not need is kept apart, for
 /// most are open.
@@ -145,7 +147,7 @@ pub struct Connection<S> {
     /// Where it comes from. Here it takes the least memory.
     pub(super) arrival: Arrival,
     outbox: Option<Box<Outbox>>,
-    pace: Option<Box<Pace>>,
+    usage: Option<Box<Usage>>,
     /// There may be something to read.
     is_readable: bool,
     is_writable: bool,
@@ -162,6 +164,8 @@ pub struct Connection<S> {
     /// When the socket last took bytes while more waited than it took, or began to refuse. That it
     /// took all there was proves nothing: the kernel takes bytes for a client long gone.
     taken_at: Tick,
+    /// When it was accepted, in tenths of a second, for which there is no room in milliseconds.
+    accepted_at: u32,
     /// Since when the relay has not read although it might have; means nothing unless `is_held`.
     held_since: Tick,
 }
@@ -175,7 +179,7 @@ impl<S: Read + Write> Connection<S> {
             inbound: Inbound::default(),
             arrival: Arrival::default(),
             outbox: None,
-            pace: None,
+            usage: None,
             is_readable: false,
             is_writable: true,
             is_unflushed: false,
@@ -185,8 +189,27 @@ impl<S: Read + Write> Connection<S> {
             heard_at: now,
             pinged_at: now,
             taken_at: now,
+            accepted_at: tenths(now),
             held_since: now,
         }
+    }
+
+    /// How long ago it was accepted, to the tenth of a second.
+    pub(super) fn age(&self, now: Tick) -> Duration {
+        Duration::from_millis(u64::from(tenths(now).wrapping_sub(self.accepted_at)) * 100)
+    }
+
+    /// What it has sent and been sent.
+    pub(super) fn tally(&self) -> Tally {
+        self.usage.as_ref().map_or(Tally::default(), |usage| usage.tally)
+    }
+
+    pub(super) fn tally_mut(&mut self) -> &mut Tally {
+        &mut self.usage.get_or_insert_default().tally
+    }
+
+    fn pace(&self) -> Option<&Pace> {
+        self.usage.as_ref()?.pace.as_ref()
     }
 
     /// Notes what the host saw of the stream.
@@ -252,7 +275,7 @@ impl<S: Read + Write> Connection<S> {
     /// The request head asked for an upgrade: from here on these are frames.
     pub fn open(&mut self, settings: &Settings) {
         self.phase = Phase::Open;
-        self.pace = Pace::new(settings).map(Box::new);
+        self.usage = Usage::new(settings);
     }
 
     /// Reads once, into `receiver`, at most `bytes_max`, or into the memory of a large frame under way.
@@ -286,7 +309,7 @@ impl<S: Read + Write> Connection<S> {
 
     /// Reckons what was read against the rate limits.
     pub(super) fn spend(&mut self, messages: u64, bytes: usize, now: Tick) {
-        if let Some(pace) = &mut self.pace {
+        if let Some(pace) = self.usage.as_mut().and_then(|usage| usage.pace.as_mut()) {
             pace.spend(messages, bytes as u64, now);
         }
     }
@@ -396,7 +419,9 @@ impl<S: Read + Write> Connection<S> {
 
     fn end_with(&mut self, now: Tick, is_input_over: bool, is_cut: bool) {
         self.inbound = Inbound::default();
-        self.pace = None;
+        if let Some(usage) = &mut self.usage {
+            usage.pace = None;
+        }
         self.is_held = false;
         let mut patience = Patience::until(now.after(CLOSE_TIMEOUT), now);
         match &self.phase {
@@ -447,7 +472,7 @@ impl<S: Read + Write> Connection<S> {
             }
             Phase::Open => {
                 // Once its rate allows it to be read, only others hold it back.
-                let pace = self.pace.as_ref().map(|pace| pace.resumes_at()).filter(|&at| now < at);
+                let pace = self.pace().map(Pace::resumes_at).filter(|&at| now < at);
                 let pace = pace.map(|at| (at, Due::Pace));
                 let dues = [
                     self.stall_due(settings),
@@ -486,6 +511,12 @@ impl<S: Read + Write> Connection<S> {
         let whole = since.after(settings.message_timeout);
         Some((whole.min(moved_at.after(settings.stall_timeout)), Due::Message))
     }
+}
+
+/// Enough for 13 years.
+#[expect(clippy::cast_possible_truncation, reason = "differences are right all the same")]
+const fn tenths(tick: Tick) -> u32 {
+    (tick.0 / 100) as u32
 }
 
 const fn at(due: &(Tick, Due)) -> Tick {

@@ -488,3 +488,57 @@ fn with_log_format_json_each_line_is_an_object_with_its_fields() {
     );
     find("Stopped");
 }
+
+#[test]
+fn each_connection_ends_in_one_line_that_says_whose_it_was_and_why() {
+    let mut relay = Relay::start(&[]);
+    let (mut desktop, mut mobile) = relay.pair("abc");
+    desktop.send_text("[1]");
+    desktop.send_text("[12]");
+    mobile.expect_text("[1]");
+    mobile.expect_text("[12]");
+    mobile.send_text("3");
+    desktop.expect_text("3");
+    let again = relay.join("desktop", "abc");
+    desktop.expect_close(1000, "New desktop connection");
+    mobile.expect_notice("desktop_connected");
+    mobile.leave();
+    again.reset();
+    let _ = Answer::to(relay.tcp(), &plain_request("GET", "/health"));
+    let _ = Answer::to(relay.tcp(), &plain_request("GET", "/nothing"));
+    drop(relay.tcp());
+    relay.wait_for_log("the end of the last", |line| {
+        line.contains("client=- session=- ") && line.contains("lost")
+    });
+    let _left = relay.join("mobile", "xyz");
+    relay.stop();
+    let lines = relay.log_lines();
+    let ends: Vec<&str> =
+        lines.iter().filter(|line| line.ends_with("Connection ended")).map(String::as_str).collect();
+    let expected = [
+        (
+            "desktop",
+            "abc",
+            "messages_in=2 bytes_in=7 messages_out=1 bytes_out=1 undelivered=0 reason=replaced code=1000",
+        ),
+        (
+            "mobile",
+            "abc",
+            "messages_in=1 bytes_in=1 messages_out=2 bytes_out=7 undelivered=0 reason=client_closed code=1000",
+        ),
+        (
+            "desktop",
+            "abc",
+            "messages_in=0 bytes_in=0 messages_out=0 bytes_out=0 undelivered=0 reason=lost code=1006",
+        ),
+        ("-", "-", "undelivered=0 reason=answered code=200"),
+        ("-", "-", "undelivered=0 reason=refused code=404"),
+        ("-", "-", "undelivered=0 reason=lost code=0"),
+        ("mobile", "xyz", "undelivered=0 reason=shutting_down code=1001"),
+    ];
+    assert_eq!(ends.len(), expected.len(), "{ends:#?}");
+    for (line, (client, session, rest)) in ends.iter().zip(expected) {
+        let who = format!(" address=127.0.0.1 client={client} session={session} seconds=");
+        assert!(line.contains(&who) && line.contains(rest), "{who}…{rest}: {line}");
+    }
+}
