@@ -382,7 +382,7 @@ impl Server {
         }
         match listener.accept() {
             Accepted::Stream(socket, client_addr) => {
-                match self.streams.accept(socket) {
+                match self.streams.accept(socket, self.relay.expects_proxy_header(client_addr)) {
                     Ok(stream) => {
                         let id = self.relay.handle_accept(stream, client_addr, now);
                         self.register(id);

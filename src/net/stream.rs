@@ -139,11 +139,14 @@ impl Streams {
         "ws"
     }
 
-    pub(super) fn accept(&self, socket: TcpStream) -> io::Result<Stream> {
+    /// With `has_proxy_header`, a proxy's header comes before TLS.
+    pub(super) fn accept(&self, socket: TcpStream, has_proxy_header: bool) -> io::Result<Stream> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
-            return Ok(Stream::Tls(Box::new(tls.accept(socket)?)));
+            return Ok(Stream::Tls(Box::new(tls.accept(socket, has_proxy_header)?)));
         }
+        #[cfg(not(feature = "tls"))]
+        let _ = has_proxy_header;
         Ok(Stream::Plain(socket))
     }
 

@@ -7,6 +7,7 @@
 mod acceptor;
 mod encode;
 mod engine;
+mod interrupted;
 mod scratch;
 mod stream;
 

@@ -15,6 +15,8 @@
 
 mod frames;
 mod holding;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Read, Write};
 use std::time::Duration;

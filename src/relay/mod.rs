@@ -222,7 +222,7 @@ impl<S: Read + Write> Relay<S> {
         let is_over_limit = self.slots.len() - self.turned_away >= self.connections_max();
         let mut connection = Connection::new(stream, now.tick);
         connection.arrival.client = client;
-        if self.settings.proxy_protocol && self.proxies.contains(client) {
+        if self.expects_proxy_header(client_addr) {
             connection.phase = Phase::Head(HeadReader::behind_proxy_header());
         }
         let id = self.slots.insert(connection);
@@ -235,6 +235,12 @@ impl<S: Read + Write> Relay<S> {
         }
         self.arm(id);
         id
+    }
+
+    /// Whether a connection from there is expected to begin with the header of a proxy.
+    #[must_use]
+    pub fn expects_proxy_header(&self, client_addr: SocketAddr) -> bool {
+        self.settings.proxy_protocol && self.proxies.contains(ClientAddress::new(client_addr.ip()))
     }
 
     /// Whether there is room for one more connection, if only to tell it that there is none. As

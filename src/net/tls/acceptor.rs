@@ -52,9 +52,9 @@ impl TlsAcceptor {
         Ok(())
     }
 
-    pub(in crate::net) fn accept(&self, socket: TcpStream) -> io::Result<TlsStream> {
+    pub(in crate::net) fn accept(&self, socket: TcpStream, has_proxy_header: bool) -> io::Result<TlsStream> {
         let session = UnbufferedServerConnection::new(Arc::clone(&self.config)).map_err(io::Error::other)?;
-        Ok(TlsStream::new(socket, session, Arc::clone(&self.scratch)))
+        Ok(TlsStream::new(socket, session, Arc::clone(&self.scratch), has_proxy_header))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What happens to the bytes between the socket and the core.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
 
 use mio::net::TcpStream;
@@ -8,7 +8,9 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
 use super::encode::{append_encoded, encoded, encoded_handshake};
+use super::interrupted::{read_uninterrupted, write_uninterrupted};
 use super::scratch::{Destination, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Scratch};
+use crate::relay::proxy_header::{self, ProxyHeader};
 
 /// The type of the record that a client begins with (RFC 8446, section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
@@ -28,7 +30,7 @@ const FRUITLESS_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Engine {
     session: UnbufferedServerConnection,
     phase: Phase,
-    /// What was received of a record that is not whole, and at most one record more.
+    /// What was received of a record that is not whole; of handshakes, of a message.
     received: Vec<u8>,
     /// What was decrypted and did not fit into the reader's buffers.
     decrypted: Vec<u8>,
@@ -42,10 +44,13 @@ pub(super) struct Engine {
     is_shut: bool,
 }
 
-/// What the bytes on the socket are. A header in front of them all, should there be one some day,
-/// would be a phase before `Begun`, in which they are handed through.
+/// What the bytes on the socket are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// The header of a proxy, which is handed through.
+    ProxyHeader,
+    /// They should have been, and were not: whatever comes is the core's to refuse, as it is.
+    Bare,
     /// The first of them is not here yet.
     Begun,
     /// A handshake, which is not through.
@@ -73,10 +78,11 @@ fn broken() -> io::Error {
 }
 
 impl Engine {
-    pub(super) fn new(session: UnbufferedServerConnection) -> Self {
+    /// With `has_proxy_header`, the header of a proxy comes before everything else.
+    pub(super) fn new(session: UnbufferedServerConnection, has_proxy_header: bool) -> Self {
         Self {
             session,
-            phase: Phase::Begun,
+            phase: if has_proxy_header { Phase::ProxyHeader } else { Phase::Begun },
             received: Vec::new(),
             decrypted: Vec::new(),
             held: Vec::new(),
@@ -108,13 +114,13 @@ impl Engine {
         destination: &mut Destination<'_, '_>,
     ) -> io::Result<()> {
         self.give_decrypted(destination);
-        self.work_through_kept(destination);
         let mut fruitless_bytes = 0;
         let mut is_drained = false;
         while destination.room_bytes() > 0 {
             let filled_before = destination.filled_bytes();
             match self.phase {
-                Phase::Begun | Phase::Handshake | Phase::Open => {}
+                Phase::ProxyHeader | Phase::Begun | Phase::Handshake | Phase::Open => {}
+                Phase::Bare => return self.read_bare(socket, destination),
                 Phase::Refused { .. } => return self.read_refused(socket, destination),
                 Phase::Failed => return Err(broken()),
             }
@@ -151,7 +157,8 @@ impl Engine {
         if let Some(place) = incoming.get_mut(..kept) {
             place.copy_from_slice(&self.received);
         }
-        // No more than there is room for, or else what is left over would be kept; but a record whole.
+        // No more than there is room for, or else the rest of a record: so none is ever kept that is whole,
+        // of which no event would tell.
         let wanted = missing_bytes(&self.received).max(1).max(destination.room_bytes().saturating_sub(kept));
         let end = (kept + wanted).min(incoming.len());
         let place = incoming.get_mut(kept..end).unwrap_or_default();
@@ -170,7 +177,14 @@ impl Engine {
         };
         let is_full = count == place.len();
         self.received = Vec::new();
-        let filled = incoming.get_mut(..kept + count).unwrap_or_default();
+        let mut filled = incoming.get_mut(..kept + count).unwrap_or_default();
+        if self.phase == Phase::ProxyHeader {
+            let header_bytes = self.hand_through(filled, kept, destination);
+            filled = filled.get_mut(header_bytes..).unwrap_or_default();
+        }
+        if filled.is_empty() || matches!(self.phase, Phase::ProxyHeader | Phase::Bare) {
+            return Ok(Some((count, is_full)));
+        }
         if self.phase == Phase::Begun {
             self.begin(filled);
         }
@@ -183,6 +197,34 @@ impl Engine {
             let _ = self.flush(socket);
         }
         Ok(Some((count, is_full)))
+    }
+
+    /// Gives the core what has come of a proxy's header, of which it has seen `seen_bytes`. Returns its length
+    /// once it is whole.
+    fn hand_through(
+        &mut self,
+        received: &[u8],
+        seen_bytes: usize,
+        destination: &mut Destination<'_, '_>,
+    ) -> usize {
+        let header_bytes = match proxy_header::parse(received) {
+            ProxyHeader::NeedMore => {
+                self.received = received.to_vec();
+                received.len()
+            }
+            ProxyHeader::Whole { bytes, .. } => {
+                self.phase = Phase::Begun;
+                bytes
+            }
+            ProxyHeader::Malformed => {
+                self.phase = Phase::Bare;
+                self.held = Vec::new();
+                received.len()
+            }
+        };
+        let rest = destination.fill(received.get(seen_bytes..header_bytes).unwrap_or_default());
+        self.decrypted.extend_from_slice(rest);
+        header_bytes
     }
 
     /// Tells TLS from anything else.
@@ -210,10 +252,15 @@ impl Engine {
             self.phase = Phase::Refused { is_shown: true };
             destination.fill(&[NO_REQUEST]);
         }
-        let mut thrown_away = [0; 4096];
+        self.read_bare(socket, destination)
+    }
+
+    /// Reads what the socket has, as it is.
+    fn read_bare(&mut self, socket: &mut TcpStream, destination: &mut Destination<'_, '_>) -> io::Result<()> {
+        let mut buffer = [0; 4096];
         while destination.room_bytes() > 0 && !self.is_input_over {
-            let bytes = destination.room_bytes().min(thrown_away.len());
-            let place = thrown_away.get_mut(..bytes).unwrap_or_default();
+            let bytes = destination.room_bytes().min(buffer.len());
+            let place = buffer.get_mut(..bytes).unwrap_or_default();
             match read_uninterrupted(socket, place) {
                 Ok(0) => self.is_input_over = true,
                 Ok(count) => {
@@ -233,16 +280,6 @@ impl Engine {
             if self.decrypted.is_empty() {
                 self.decrypted = Vec::new();
             }
-        }
-    }
-
-    /// Works through what an earlier read had no room for.
-    fn work_through_kept(&mut self, destination: &mut Destination<'_, '_>) {
-        if self.phase == Phase::Open && missing_bytes(&self.received) == 0 {
-            let mut received = std::mem::take(&mut self.received);
-            let rest_bytes = self.work(&mut received, destination).len();
-            received.drain(..received.len() - rest_bytes);
-            self.received = received;
         }
     }
 
@@ -347,7 +384,11 @@ impl Engine {
     ) -> io::Result<usize> {
         match self.phase {
             Phase::Open => {}
-            Phase::Begun | Phase::Handshake => return self.hold(slices),
+            Phase::ProxyHeader | Phase::Begun | Phase::Handshake => return self.hold(slices),
+            Phase::Bare => {
+                let bare = slices.iter().find(|slice| !slice.is_empty());
+                return bare.map_or(Ok(0), |slice| write_uninterrupted(socket, slice));
+            }
             Phase::Refused { .. } => return Ok(slices.iter().map(|slice| slice.len()).sum()),
             Phase::Failed => return Err(broken()),
         }
@@ -387,8 +428,8 @@ impl Engine {
         if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
     }
 
-    /// Works through what was received and not looked at for want of room, of which there is
-    /// little: rustls has it done before it encrypts.
+    /// Lets rustls put out what it has of its own, such as the answer to a renewal of keys, which it wants to
+    /// before it encrypts.
     fn settle(&mut self) -> io::Result<()> {
         let mut received = std::mem::take(&mut self.received);
         let mut start = 0;
@@ -455,22 +496,4 @@ fn missing_bytes(received: &[u8]) -> usize {
         _ => RECORD_HEADER_BYTES,
     };
     total.saturating_sub(received.len())
-}
-
-fn read_uninterrupted(socket: &mut TcpStream, place: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match socket.read(place) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
-}
-
-fn write_uninterrupted(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    loop {
-        match socket.write(bytes) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
 }

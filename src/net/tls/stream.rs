@@ -36,8 +36,9 @@ impl TlsStream {
         socket: TcpStream,
         session: UnbufferedServerConnection,
         scratch: Arc<Mutex<Scratch>>,
+        has_proxy_header: bool,
     ) -> Self {
-        Self { socket, scratch, engine: Engine::new(session) }
+        Self { socket, scratch, engine: Engine::new(session, has_proxy_header) }
     }
 
     pub(in crate::net) fn socket_mut(&mut self) -> &mut TcpStream {

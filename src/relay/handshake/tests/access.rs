@@ -202,6 +202,11 @@ fn a_proxy_is_believed_as_far_as_its_own_word_goes() {
         ("Forwarded: for=127.0.0.1, for=192.0.2.1;by=x, for=10.0.0.7", "192.0.2.1"),
         // An open quote on the left does not reach what the proxy wrote.
         ("Forwarded: for=\"127.0.0.1, for=192.0.2.1", "192.0.2.1"),
+        // Neither does what a client wrote into the name of the host that it asks for.
+        ("Forwarded: for=192.0.2.1;host=\"a,for=6.6.6.6;b\"", "192.0.2.1"),
+        ("Forwarded: host=\"a;for=6.6.6.6;b\";for=192.0.2.1", "192.0.2.1"),
+        ("Forwarded: for=192.0.2.1;host=\"\\\\\\\",for=6.6.6.6;b\"", "192.0.2.1"),
+        ("Forwarded: for=\", for=192.0.2.1;host=\";for=6.6.6.6;b\"", "192.0.2.1"),
         ("Forwarded: for=192.0.2.1, for=_hidden, for=10.0.0.7", "10.0.0.7"),
         ("Forwarded: for=unknown", "-"),
         ("Forwarded: proto=https", "-"),
