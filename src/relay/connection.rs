@@ -78,7 +78,7 @@ pub struct Ending {
 
 /// What became due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub enum Due {
     /// The request head is not complete in time.
     Head,
     /// Nothing came for a ping interval: the client is asked for a sign of life.
