@@ -155,10 +155,6 @@ impl Model {
         self.known.len()
     }
 
-    pub fn idle_hosts(&self) -> Vec<Host> {
-        self.idle.values().copied().collect()
-    }
-
     pub fn last_idle(&self) -> Option<Host> {
         self.idle.values().next_back().copied()
     }
