@@ -20,7 +20,7 @@
 //! | `hash`, `line` | what the tables of sessions and hosts share |
 //! | [`effect`], [`counters`], [`end_reason`] | what the relay asks of its host, and what it tells |
 //! | [`connection`], `slots` | one client, from head to close; all of them |
-//! | `gate`, `intake`, `parting`, `room`, `turn`, `access_log` | the parts of [`Relay`]: what comes in and how it ends |
+//! | `gate`, `intake`, `parting`, `room`, `turn`, `access_log` | the parts of [`Relay`]: what comes in, how it ends |
 //!
 //! Where to start: [`Relay::handle_turn`], in `turn`. Of the words for an end, a client *leaves* its
 //! session; the relay *closes* a WebSocket, *ends* a stream once what waits is written, *cuts* it
