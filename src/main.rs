@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Err(error @ (BindError::Config(_) | BindError::File(_))) => return fail(&error, EXIT_USAGE),
         Err(error) => return fail(&error, 1),
     };
+    server.notify_supervisor();
     match server.stop_on_signals().and_then(|()| server.run()) {
         Ok(Stopped::Cleanly) => ExitCode::SUCCESS,
         Ok(Stopped::AtOnce) => ExitCode::FAILURE,

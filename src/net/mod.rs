@@ -8,6 +8,7 @@ mod health_check;
 mod listener;
 mod signals;
 mod stream;
+mod supervisor;
 #[cfg(feature = "tls")]
 mod tls;
 mod token;
