@@ -5,6 +5,7 @@
 //! option once; parsing, variables, bounds and help all follow from it.
 
 mod error;
+mod health_url;
 mod help;
 mod options;
 mod parse;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use crate::relay::limits::{SESSIONS_PER_CONNECTION, Settings};
 
 pub use error::ConfigError;
+pub use health_url::HealthUrl;
 pub use help::{VERSION, help};
 pub use units::format_size;
 
@@ -61,6 +63,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// The files for TLS, both or none. Default: none, and so no TLS.
     pub tls: TlsFiles,
+    /// How log records are written. Default: as text.
+    pub log_format: LogFormat,
     /// How long a clean stop may take, from the signal to the exit. Default: 10 s.
     pub shutdown_grace: Duration,
     /// Names and API keys of those who may begin sessions; see [`ApiKeys`](crate::relay::api_keys::ApiKeys).
@@ -79,6 +83,7 @@ impl Default for Config {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))],
             tls: TlsFiles::default(),
+            log_format: LogFormat::Text,
             shutdown_grace: Duration::from_secs(10),
             api_keys: None,
             address_rules: None,
@@ -97,12 +102,23 @@ pub struct TlsFiles {
     pub key: Option<PathBuf>,
 }
 
+/// How log records are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A line that is a JSON object.
+    Json,
+}
+
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "there is one of them, at the start")]
 pub enum Command {
     /// Run the relay with this configuration, which is valid.
     Run(Config),
+    /// Ask a relay whether it is healthy, and tell by the exit code.
+    Health(HealthUrl),
     /// Print [`help()`] and stop.
     Help,
     /// Print [`VERSION`] and stop.

@@ -17,7 +17,7 @@ const fn row(heading: &'static str, name: &'static str, field: Field, help: &'st
 }
 
 /// Every option.
-pub(super) const TABLE: [Row; 29] = [
+pub(super) const TABLE: [Row; 30] = [
     row(
         LISTENING,
         "listen",
@@ -207,6 +207,12 @@ pub(super) const TABLE: [Row; 29] = [
         Field::Duration(|config| &mut config.shutdown_grace),
         "On SIGTERM or SIGINT, time to deliver what is queued and close every\n\
          client. A second signal ends the relay at once.",
+    ),
+    row(
+        PROCESS,
+        "log-format",
+        Field::LogFormat(|config| &mut config.log_format),
+        "Write log records as lines for people, or as JSON objects, one per line.",
     ),
     Row { short: Some('h'), ..row(PROCESS, "help", Field::Help, "Print this help and exit.") },
     Row { short: Some('V'), ..row(PROCESS, "version", Field::Version, "Print the version and exit.") },

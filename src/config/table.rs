@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::error::{ConfigError, Problem};
 use super::options::TABLE;
-use super::{Config, LISTENERS_MAX, TIMEOUT_MAX, TlsFiles, units};
+use super::{Config, LISTENERS_MAX, LogFormat, TIMEOUT_MAX, TlsFiles, units};
 use crate::relay::address::parse_range;
 use crate::relay::limits::{BUFFERED_BYTES_MIN, SMALL_SHARE, message_bytes_max};
 use crate::relay::origin::Origin;
@@ -65,6 +65,7 @@ pub(super) enum Field {
         unset: &'static str,
         example: &'static str,
     },
+    LogFormat(Place<LogFormat>),
     Switch(Place<bool>),
     Help,
     Version,
@@ -111,6 +112,7 @@ impl Row {
             Field::Size { .. } | Field::ByteRate { .. } => Some(("SIZE", "64MiB")),
             Field::Count { .. } | Field::Rate { .. } => Some(("N", "1000")),
             Field::Path { example, .. } => Some(("FILE", example)),
+            Field::LogFormat(_) => Some(("text|json", "json")),
             Field::Switch(_) | Field::Help | Field::Version => None,
         }
     }
@@ -133,6 +135,7 @@ impl Row {
             Field::Count { place, .. } => *place(config) = Some(self.bounded(units::parse_count(text)?)?),
             Field::Rate { place, .. } => *place(config) = Some(self.bounded(units::parse_count(text)?)?),
             Field::ByteRate { place, .. } => *place(config) = Some(self.bounded(units::parse_size(text)?)?),
+            Field::LogFormat(place) => *place(config) = units::parse_log_format(text)?,
             Field::Switch(place) => *place(config) = units::parse_switch(text)?,
             Field::Help | Field::Version => {}
         }
@@ -155,6 +158,7 @@ impl Row {
             Field::Path { place, unset, .. } => {
                 or(place(config).as_ref().map(|path| path.display().to_string()), unset)
             }
+            Field::LogFormat(place) => Some(units::format_log_format(*place(config)).to_owned()),
             Field::Switch(place) => Some(place(config).to_string()),
             Field::Help | Field::Version => None,
         }
@@ -169,7 +173,9 @@ impl Row {
             Field::Count { place, .. } => place(config).map(|count| count as u64),
             Field::Rate { place, .. } => place(config).map(u64::from),
             Field::ByteRate { place, .. } => *place(config),
-            Field::Ranges { .. } | Field::Origins { .. } | Field::Path { .. } => return Ok(()),
+            Field::Ranges { .. } | Field::Origins { .. } | Field::Path { .. } | Field::LogFormat(_) => {
+                return Ok(());
+            }
             Field::Switch(_) | Field::Help | Field::Version => None,
         };
         number.map_or(Ok(()), |number| self.bounded::<u64>(number).map(drop))
@@ -189,7 +195,9 @@ impl Row {
             Field::Addresses(_) | Field::Ranges { .. } | Field::Origins { .. } | Field::Path { .. } => {
                 (u64::MAX, |_| String::new())
             }
-            Field::Switch(_) | Field::Help | Field::Version => (u64::MAX, |_| String::new()),
+            Field::LogFormat(_) | Field::Switch(_) | Field::Help | Field::Version => {
+                (u64::MAX, |_| String::new())
+            }
         };
         let value = T::try_from(number).ok().filter(|_| (min..=max).contains(&number));
         value.ok_or_else(|| {

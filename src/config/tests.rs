@@ -62,7 +62,7 @@ fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
 type Change = fn(&mut Config);
 
 /// Option, value, and what it changes; every option, and no value its default.
-const CHANGES: [(&str, &str, Change); 25] = [
+const CHANGES: [(&str, &str, Change); 26] = [
     ("listen", "[::1]:9000", |config| config.listen = addresses(&["[::1]:9000"])),
     ("max-connections", "123", |config| config.relay.max_connections = Some(123)),
     ("max-message-size", "64KiB", |config| config.relay.max_message_size = 65_536),
@@ -76,6 +76,7 @@ const CHANGES: [(&str, &str, Change); 25] = [
     ("shutdown-grace", "3s", |config| config.shutdown_grace = seconds(3)),
     ("max-message-rate", "200", |config| config.relay.max_message_rate = Some(200)),
     ("max-byte-rate", "1MB", |config| config.relay.max_byte_rate = Some(1_000_000)),
+    ("log-format", "json", |config| config.log_format = LogFormat::Json),
     ("answer-pings", "true", |config| config.relay.answer_pings = true),
     ("max-connections-per-ip", "20", |config| config.relay.max_connections_per_ip = Some(20)),
     ("max-connection-rate", "5", |config| config.relay.max_connection_rate = Some(5)),
@@ -289,6 +290,7 @@ fn failures_of_the_command_line_are_one_line_with_the_remedy() {
         ("--listen", "--listen: needs a value, ADDR:PORT; write --listen 127.0.0.1:8787"),
         ("--ping-interval", "--ping-interval: needs a value, DURATION; write --ping-interval 30s"),
         ("--max-byte-rate", "--max-byte-rate: needs a value, SIZE; write --max-byte-rate 64MiB"),
+        ("--log-format xml", "--log-format xml: not a format; write text or json"),
         ("--allow", "--allow: needs a value, RANGE; write --allow 192.0.2.0/24"),
         (
             "--allow-origin",
@@ -707,6 +709,7 @@ fn help_has_a_line_for_every_option_and_its_defaults_set_nothing() {
             | Field::Count { .. }
             | Field::Rate { .. }
             | Field::ByteRate { .. }
+            | Field::LogFormat(_)
             | Field::Switch(_) => {
                 let default = default.expect("an option has a default");
                 assert_eq!(run(&format!("{flag}={default}"), &[]), Config::default(), "{line}");

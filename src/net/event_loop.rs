@@ -22,6 +22,7 @@ use super::files::FileError;
 use super::listener::{Accepted, Listener};
 use super::signals::{Asked, ProcessSignals};
 use super::stream::{Stream, Streams};
+use super::supervisor::Supervisor;
 use super::token::{self, Source};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -56,6 +57,7 @@ pub struct Server {
     clock: Clock,
     signals: Option<ProcessSignals>,
     are_signals_ready: bool,
+    supervisor: Supervisor,
     stop: StopHandle,
     shutdown_grace: Duration,
     /// How often the server was asked to stop, and has taken notice.
@@ -191,6 +193,7 @@ impl Server {
             clock,
             signals: None,
             are_signals_ready: false,
+            supervisor: Supervisor::default(),
             stop,
             shutdown_grace: config.shutdown_grace,
             stops_seen: 0,
@@ -218,15 +221,23 @@ impl Server {
         Ok(())
     }
 
+    /// Tells the supervisor that the environment names how this server is: systemd's protocol, sd_notify(3). For a
+    /// process of which it is the purpose.
+    pub fn notify_supervisor(&mut self) {
+        self.supervisor = Supervisor::of_process();
+    }
+
     /// Reads the files again that the configuration names; the log says what came of it. Whoever is
     /// connected stays so, and of a file that is of no use now, what was read before stays in force.
     pub fn reload(&mut self) {
+        self.supervisor.reloading();
         let has_certificate = self.reload_certificate();
         let has_api_keys = self.reload_api_keys();
         let has_address_rules = self.reload_address_rules();
         if !has_certificate && !has_api_keys && !has_address_rules {
             info!(target: PROCESS, "Nothing to reload");
         }
+        self.supervisor.ready();
     }
 
     /// The certificate and its key, for newcomers; whether there are any; so below.
@@ -268,6 +279,7 @@ impl Server {
         for Listener { local_addr, .. } in &self.listeners {
             info!(target: PROCESS, "Listening on {}://{local_addr}", self.streams.scheme());
         }
+        self.supervisor.ready();
         loop {
             if let Turn::Stopped(stopped) = self.turn(None)? {
                 return Ok(stopped);
@@ -279,7 +291,7 @@ impl Server {
     /// there is work, and does a bounded amount of it.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         if self.stopped.is_none() {
-            let wait = [self.next_wait(), timeout].into_iter().flatten().min();
+            let wait = [self.next_wait(), timeout, self.supervisor.wait_max()].into_iter().flatten().min();
             match self.poll.poll(&mut self.events, wait) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 Ok(()) | Err(_) => {}
@@ -291,6 +303,7 @@ impl Server {
 
     fn serve(&mut self) {
         let now = self.clock.now();
+        self.supervisor.note_turn(now.tick);
         self.note_events();
         self.note_signals();
         self.note_stops(now);
@@ -357,6 +370,7 @@ impl Server {
             self.stopped = Some(Stopped::AtOnce);
         } else {
             info!(target: PROCESS, "connections={connections} Shutting down");
+            self.supervisor.stopping();
             self.listeners.clear();
             self.relay.handle_shutdown(self.shutdown_grace, now);
         }

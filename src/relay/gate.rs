@@ -4,9 +4,11 @@ use std::io::{Read, Write};
 
 use log::{debug, info, warn};
 
+use super::access_log::End;
 use super::address::{ClientAddress, is_loopback};
 use super::address_rules::{AddressRules, Admission};
 use super::api_keys::{ApiKeys, KeyNames};
+use super::end_reason::EndReason;
 use super::handshake::{Credentials, Refusal, Upgrade, write_issued};
 use super::hosts::HostKey;
 use super::ids::{ClientType, ConnectionId, SessionId};
@@ -194,6 +196,7 @@ impl<S: Read + Write> Relay<S> {
             secret = secret,
             expires_at = expires_at
         );
+        self.note_end(id, None, End { reason: EndReason::Answered, code: 201, undelivered: 0 });
         self.answer(id, |out| write_issued(&body, out));
     }
 

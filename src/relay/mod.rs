@@ -12,20 +12,21 @@
 //! | [`proxy_header`] | whose connection a proxy brings |
 //! | [`api_keys`], [`address_rules`] | what operators keep in files |
 //! | [`json`] | whether a text is UTF-8 and JSON, and its `type` |
-//! | `meter`, `pace`, [`hosts`] | rates, those of a client, and those of an address |
+//! | `meter`, `pace`, `usage`, [`hosts`] | rates, those of a client, what it used, and those of an address |
 //! | [`budget`] | the account of all memory for messages |
 //! | [`buffer`], [`payload`] | the memory of small ones, and of a large one |
 //! | [`outbox`], [`inbound`] | what waits for one client, and what has come from it |
 //! | [`session`] | who is whose peer |
 //! | `hash`, `line` | what the tables of sessions and hosts share |
-//! | [`effect`], [`counters`] | what the relay asks of its host, and what it tells |
+//! | [`effect`], [`counters`], [`end_reason`] | what the relay asks of its host, and what it tells |
 //! | [`connection`], `slots` | one client, from head to close; all of them |
-//! | `gate`, `intake`, `parting`, `room`, `turn` | the parts of [`Relay`]: who comes in, what, how it ends, room |
+//! | `gate`, `intake`, `parting`, `room`, `turn`, `access_log` | the parts of [`Relay`]: what comes in, how it ends |
 //!
 //! Where to start: [`Relay::handle_turn`], in `turn`. Of the words for an end, a client *leaves* its
 //! session; the relay *closes* a WebSocket, *ends* a stream once what waits is written, *cuts* it
 //! off with what can be written at once, and *removes* the connection.
 
+mod access_log;
 pub mod address;
 pub mod address_rules;
 pub mod api_keys;
@@ -35,6 +36,7 @@ pub mod buffer;
 pub mod connection;
 pub mod counters;
 pub mod effect;
+pub mod end_reason;
 pub mod frame;
 mod gate;
 pub mod handshake;
@@ -64,6 +66,7 @@ mod slots;
 mod tests;
 pub mod time;
 mod turn;
+mod usage;
 pub mod wheel;
 
 use std::collections::VecDeque;

@@ -106,7 +106,7 @@ impl Relay {
         };
         let line = relay
             .wait_for_log("the line that says where it listens", |line| line.contains("Listening on ws"));
-        let port = line.rsplit(':').next().unwrap().parse().unwrap();
+        let port = line.rsplit(':').next().unwrap().trim_end_matches(['"', '}']).parse().unwrap();
         relay.address.set_port(port);
         relay
     }

@@ -29,6 +29,7 @@ mod process;
 #[cfg(target_os = "linux")]
 mod rest;
 mod session_life;
+mod supervisor;
 mod system_messages;
 #[cfg(feature = "tls")]
 mod tls;
