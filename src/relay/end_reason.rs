@@ -31,13 +31,15 @@ pub enum EndReason {
     NotUtf8,
     /// A message was too large.
     TooLarge,
+    /// Its session was claimed with a secret that it had not brought.
+    Unproven,
     /// The relay had no room for what the client sent, or left unread.
     NoRoom,
 }
 
 impl EndReason {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Answered,
         Self::Refused,
         Self::ClientClosed,
@@ -51,6 +53,7 @@ impl EndReason {
         Self::ProtocolError,
         Self::NotUtf8,
         Self::TooLarge,
+        Self::Unproven,
         Self::NoRoom,
     ];
 
@@ -71,6 +74,7 @@ impl EndReason {
             Self::ProtocolError => "protocol_error",
             Self::NotUtf8 => "not_utf8",
             Self::TooLarge => "too_large",
+            Self::Unproven => "unproven",
             Self::NoRoom => "no_room",
         }
     }
@@ -89,6 +93,7 @@ impl From<&CloseReason> for EndReason {
             CloseReason::Protocol(_) => Self::ProtocolError,
             CloseReason::NotUtf8 => Self::NotUtf8,
             CloseReason::TooLarge => Self::TooLarge,
+            CloseReason::Claimed => Self::Unproven,
             CloseReason::NoRoom | CloseReason::NoticesUnread => Self::NoRoom,
         }
     }
