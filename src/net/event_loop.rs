@@ -221,7 +221,7 @@ impl Server {
         Ok(())
     }
 
-    /// Tells the supervisor that the environment names how this server is: systemd's protocol, sd_notify(3). For a
+    /// Tells the supervisor that the environment names how this server is: systemd's protocol, `sd_notify(3)`. For a
     /// process of which it is the purpose.
     pub fn notify_supervisor(&mut self) {
         self.supervisor = Supervisor::of_process();

@@ -1,4 +1,4 @@
-//! What systemd, or another supervisor with its protocol, is told (sd_notify(3)).
+//! What systemd, or another supervisor with its protocol, is told (`sd_notify(3)`).
 
 use std::time::Duration;
 

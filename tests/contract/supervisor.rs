@@ -1,4 +1,4 @@
-//! What a supervisor with systemd's protocol is told, sd_notify(3).
+//! What a supervisor with systemd's protocol is told, `sd_notify(3)`.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;

@@ -21,8 +21,10 @@ pub(super) fn client(fields: &[Header<'_>], proxies: &Networks) -> Result<Option
     let standard = standard.filter(|element| !element.is_empty()).map(node_of_element);
     match (last_untrusted(by_proxies, proxies)?, last_untrusted(standard, proxies)?) {
         // One of the two may have come from the client itself, and nothing tells which.
-        (Some(one), Some(other)) if one != other => Err(BadRequest::Forwarded),
-        (one, other) => Ok(one.or(other).flatten()),
+        (Named::Client(client), Named::Nobody) | (Named::Nobody, Named::Client(client)) => Ok(Some(client)),
+        (Named::Client(one), Named::Client(other)) if one == other => Ok(Some(one)),
+        (Named::Client(_), _) | (_, Named::Client(_)) => Err(BadRequest::Forwarded),
+        (Named::Nobody | Named::Hidden, Named::Nobody | Named::Hidden) => Ok(None),
     }
 }
 
@@ -34,23 +36,30 @@ enum Node {
     Malformed,
 }
 
-/// The first that is no proxy, or else the furthest proxy, or nobody if even the nearest is hidden; `None` if nobody
-/// is in the list.
-fn last_untrusted(
-    nodes: impl Iterator<Item = Node>,
-    proxies: &Networks,
-) -> Result<Option<Option<ClientAddress>>, BadRequest> {
-    let mut furthest = None;
+/// Whom a list names.
+enum Named {
+    /// It is empty, or not there.
+    Nobody,
+    /// Somebody whom the nearest proxy does not tell.
+    Hidden,
+    Client(ClientAddress),
+}
+
+/// The first that is no proxy, or else the furthest proxy.
+fn last_untrusted(nodes: impl Iterator<Item = Node>, proxies: &Networks) -> Result<Named, BadRequest> {
+    let mut furthest = Named::Nobody;
     for node in nodes {
         match node {
             Node::Address(address) => {
-                furthest = Some(Some(address));
+                furthest = Named::Client(address);
                 if !proxies.contains(address) {
                     break;
                 }
             }
             Node::Hidden => {
-                furthest.get_or_insert(None);
+                if matches!(furthest, Named::Nobody) {
+                    furthest = Named::Hidden;
+                }
                 break;
             }
             Node::Malformed => return Err(BadRequest::Forwarded),
