@@ -177,6 +177,7 @@ impl Client {
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) => {
                 Some(Received::Reset)
             }
+            Err(error) if error.kind() == ErrorKind::Interrupted => None,
             Err(error) => panic!("nothing came from the relay: {error}"),
         }
     }
