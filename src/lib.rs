@@ -75,4 +75,4 @@ mod net;
 pub mod relay;
 
 pub use config::Config;
-pub use net::{BindError, Server, StopHandle, Stopped, Turn, raise_file_limit};
+pub use net::{BindError, FileError, Server, StopHandle, Stopped, Turn, check_health, raise_file_limit};

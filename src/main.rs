@@ -1,14 +1,13 @@
 //! The `apptuner-relay` program: reads its configuration, serves, and says how it ended.
 #![forbid(unsafe_code)]
 
+mod logging;
+
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use apptuner_relay::config::{Command, Config, VERSION, help};
-use apptuner_relay::{BindError, Server, Stopped, raise_file_limit};
-
-/// Without `RUST_LOG`: what an operator can mend, and the start and stop of the process.
-const DEFAULT_LOG_FILTER: &str = "warn,apptuner_relay::process=info";
+use apptuner_relay::{BindError, Server, Stopped, check_health, raise_file_limit};
 
 /// Bad usage or configuration.
 const EXIT_USAGE: u8 = 2;
@@ -16,11 +15,17 @@ const EXIT_USAGE: u8 = 2;
 fn main() -> ExitCode {
     let config = match Config::from_args_and_env(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(Command::Run(config)) => config,
+        Ok(Command::Health(url)) => {
+            return match check_health(&url) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error, 1),
+            };
+        }
         Ok(Command::Help) => return print(&help()),
         Ok(Command::Version) => return print(VERSION),
         Err(error) => return fail(&error, EXIT_USAGE),
     };
-    start_logging();
+    logging::start(config.log_format);
     if let Err(error) = raise_file_limit() {
         log::warn!("The limit on open files stays as it is: {error}");
     }
@@ -29,18 +34,12 @@ fn main() -> ExitCode {
         Err(error @ (BindError::Config(_) | BindError::File(_))) => return fail(&error, EXIT_USAGE),
         Err(error) => return fail(&error, 1),
     };
+    server.notify_supervisor();
     match server.stop_on_signals().and_then(|()| server.run()) {
         Ok(Stopped::Cleanly) => ExitCode::SUCCESS,
         Ok(Stopped::AtOnce) => ExitCode::FAILURE,
         Err(error) => fail(&error, 1),
     }
-}
-
-fn start_logging() {
-    // An empty variable is an unset one.
-    let filter = std::env::var("RUST_LOG").ok().filter(|filter| !filter.is_empty());
-    let filter = filter.as_deref().unwrap_or(DEFAULT_LOG_FILTER);
-    env_logger::Builder::new().parse_filters(filter).format_timestamp_millis().init();
 }
 
 fn print(text: &str) -> ExitCode {

@@ -26,6 +26,21 @@ fn heads_are_read_as_a_slow_and_strict_reader_reads_them() {
 }
 
 #[test]
+fn proxy_headers_are_read_as_slow_readers_of_both_versions_read_them() {
+    replay("proxy_header", targets::proxy_header::check);
+}
+
+#[test]
+fn keys_rules_ranges_and_origins_are_what_slow_readers_find() {
+    replay("access_files", targets::access_files::check);
+}
+
+#[test]
+fn hosts_are_admitted_locked_out_and_forgotten_as_their_history_says() {
+    replay("hosts", targets::hosts::check);
+}
+
+#[test]
 fn texts_are_json_and_have_the_type_that_a_value_has() {
     replay("message", targets::message::check);
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 /// import all of `src/relay`; so may what comes after it, the parts that `mod.rs` is divided into.
 const RELAY_ORDER: &[&str] = &[
     "address",
+    "arrival",
     "origin",
     "limits",
     "time",
@@ -29,6 +30,7 @@ const RELAY_ORDER: &[&str] = &[
     "message",
     "meter",
     "pace",
+    "usage",
     "hosts",
     "buffer",
     "budget",
@@ -37,10 +39,12 @@ const RELAY_ORDER: &[&str] = &[
     "session",
     "inbound",
     "effect",
+    "end_reason",
     "connection",
     "slots",
     "counters",
     "mod",
+    "access_log",
     "gate",
     "intake",
     "parting",
@@ -54,6 +58,7 @@ const RELAY_ORDER: &[&str] = &[
 const OUTER_FILES: &[(&str, &[&str])] = &[
     ("src/lib.rs", &["crate"]),
     ("src/main.rs", &["crate"]),
+    ("src/logging.rs", &["crate::config"]),
     ("src/clock.rs", &["crate::relay::time"]),
     ("src/entropy.rs", &[]),
     (

@@ -1,16 +1,27 @@
 //! A request head, however it is cut, is read like a slow and strict reader of the whole reads it:
-//! accepted with the same session and key, or refused for a fault that it has; it ends at the same
-//! byte, and what stands behind is left to the WebSocket.
+//! accepted with the same session, key and secrets, or refused for a fault that it has; it ends at the same
+//! byte, and what stands behind is left to the WebSocket. Behind a proxy it is the same client's. Whatever
+//! secrets it brings, neither the answer nor what is shown for debugging has one of them.
 
+mod brought;
+mod forwarded;
 mod strict;
 
+use apptuner_relay::relay::address::{ClientAddress, Networks, parse_range};
 use apptuner_relay::relay::handshake::{
-    HeadReader, Progress, Verdict, write_health, write_refusal, write_switching_protocols,
+    BadRequest, Credentials, HeadReader, HeadRules, Progress, Verdict, write_health, write_issued,
+    write_refusal, write_switching_protocols,
 };
+use apptuner_relay::relay::ids::SessionId;
+use apptuner_relay::relay::origin::Origin;
+use apptuner_relay::relay::secret::Secret;
 use tungstenite::handshake::derive_accept_key;
 
 use super::answer::{self, Answer};
 use super::choices::Choices;
+use super::proxy_header::reference as proxy_header;
+use super::ranges::{self, Range};
+use brought::Brought;
 use strict::Reading;
 
 /// What heads are made of, so that most inputs come near to a good one.
@@ -64,41 +75,167 @@ const PIECES: [&str; 48] = [
     "\0",
     "\x7F",
 ];
+/// What secrets, origins and proxies add to them.
+const ACCESS_PIECES: [&str; 50] = [
+    "GET /desktop/abc?secret=0123456789abcdef HTTP/1.1\r\nHost: relay\r\n",
+    "POST /sessions HTTP/1.1\r\nHost: relay\r\n",
+    "/sessions",
+    "?secret=",
+    "&secret=",
+    "0123456789abcdef",
+    "%61bcd%65f",
+    "%",
+    "+",
+    "=",
+    "&",
+    "Authorization: Bearer 0123456789abcdef\r\n",
+    "Authorization: bEARER \t",
+    "Authorization: Basic dXNlcjpwYXNz\r\n",
+    "Sec-WebSocket-Protocol: apptuner.secret.MDEyMzQ1Njc4OWFiY2RlZg, chat\r\n",
+    "Sec-WebSocket-Protocol: apptuner.key.MDEyMzQ1Njc4OWFiY2RlZg\r\n",
+    "Sec-WebSocket-Protocol: ",
+    "apptuner.secret.",
+    "apptuner.key.",
+    "MDEyMzQ1Njc4OWFiY2RlZg",
+    "MDEyMzQ1Njc4OWFiY2RlZh",
+    "-_8",
+    "Origin: https://app.example.com\r\n",
+    "Origin: http://localhost:3000\r\n",
+    "Origin: https://relay\r\n",
+    "Origin: null\r\n",
+    "Origin: ",
+    "https://",
+    ":443",
+    "X-Forwarded-For: ",
+    "X-Forwarded-For: 192.0.2.1, 10.0.0.7\r\n",
+    "Forwarded: ",
+    "Forwarded: for=192.0.2.1;proto=https\r\n",
+    "for=",
+    "for=\"[2001:db8::7]:4711\"",
+    ";host=\"a,for=198.51.100.1;b\"",
+    "192.0.2.1",
+    "10.0.0.7",
+    "127.0.0.1:80",
+    "::ffff:192.0.2.1",
+    "3fff::1",
+    "[::1]",
+    "unknown",
+    "_hidden",
+    "\"",
+    "\\",
+    ";",
+    "PROXY TCP4 192.0.2.1 10.0.0.1 8080 8787\r\n",
+    "PROXY TCP6 2001:db8::7 ::1 1 2\r\n",
+    "PROXY UNKNOWN\r\n",
+];
+/// Origins whose pages may connect.
+const ORIGINS: [&[&str]; 4] = [
+    &[],
+    &["https://app.example.com"],
+    &["null", "http://localhost:3000"],
+    &["HTTPS://App.Example.com:443", "tauri://localhost"],
+];
+/// Proxies that are believed; the first set stands for a client that is none of them.
+const PROXIES: [&[&str]; 4] = [
+    &[],
+    &["10.0.0.0/8", "2001:db8::/32"],
+    &["192.0.2.1", "::1", "::ffff:10.0.0.0/104"],
+    &["0.0.0.0/0", "::/0"],
+];
 /// How often a piece may stand, around the bounds of heads and session IDs.
 const REPEATS: [usize; 12] = [1, 1, 1, 1, 2, 98, 99, 100, 101, 128, 129, 16_300];
+
+/// What a head is judged by.
+#[derive(Debug)]
+pub struct Rules {
+    origins: &'static [&'static str],
+    proxies: Option<Vec<Range>>,
+}
+
+/// What was read of a connection.
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    NeedMore,
+    /// No proxy's header, where there should be one.
+    NotProxied,
+    Done {
+        /// Bytes of a proxy's header, and its client.
+        proxied: Option<(usize, Option<ClientAddress>)>,
+        /// Bytes of the head.
+        consumed: usize,
+        client: Option<ClientAddress>,
+        verdict: Verdict,
+    },
+}
 
 /// Compares both readings of the head in `data`.
 pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
-    let is_raw = choices.flag();
+    let bits = choices.byte();
+    let is_raw = bits & 1 != 0;
+    let (origins, proxies) = (ORIGINS[usize::from(bits >> 1 & 3)], PROXIES[usize::from(bits >> 3 & 3)]);
+    let is_behind_proxy_header = bits & 0x20 != 0;
     let step_count = choices.below(8);
     let steps: Vec<usize> = choices.bytes(step_count).iter().map(|&step| step.into()).collect();
-    let bytes = if is_raw { choices.rest().to_vec() } else { head(&mut choices) };
+    let bytes = if is_raw { choices.rest().to_vec() } else { head(&mut choices, bits & 0x40 != 0) };
 
-    let mut reader = HeadReader::default();
-    let read = read_in_pieces(&mut reader, &bytes, &steps);
-    let whole = read_in_pieces(&mut HeadReader::default(), &bytes, &[]);
-    assert_eq!(read, whole, "in pieces and whole");
-    let expected = strict::read(&bytes);
-    let Some((consumed, verdict)) = read else {
-        assert_eq!(expected, None, "the strict reader has come to an end");
+    let listed: Vec<Origin> =
+        origins.iter().map(|origin| Origin::parse(origin).expect("an origin")).collect();
+    let networks: Vec<_> = proxies.iter().map(|range| parse_range(range).expect("a range")).collect();
+    let networks = Networks::new(&networks);
+    let believed = Some(&networks).filter(|_| !proxies.is_empty());
+    let rules = HeadRules { proxies: believed, origins: &listed };
+    let naive_proxies = proxies.iter().map(|range| ranges::read(range).expect("a range")).collect();
+    let naive = Rules { origins, proxies: Some(naive_proxies).filter(|_| !proxies.is_empty()) };
+
+    let reader =
+        || if is_behind_proxy_header { HeadReader::behind_proxy_header() } else { HeadReader::default() };
+    let mut used = reader();
+    let read = read_in_pieces(&mut used, rules, &bytes, &steps);
+    assert_eq!(read, read_in_pieces(&mut reader(), rules, &bytes, &[]), "in pieces and whole");
+    let head = if is_behind_proxy_header { skip_proxy_header(&bytes, &read) } else { Some(&bytes[..]) };
+    let Some(head) = head else { return };
+    let expected = strict::read(head, &naive);
+    let Outcome::Done { proxied, consumed, client, verdict } = read else {
+        assert_eq!((read, expected), (Outcome::NeedMore, None), "the strict reader has come to an end");
         return;
     };
-    let Some((expected_consumed, reading)) = expected else {
+    assert_eq!(proxied.is_some(), is_behind_proxy_header);
+    let Some((expected_consumed, expected_client, reading)) = expected else {
         panic!("the strict reader needs more after {verdict:?}");
     };
     assert_eq!(consumed, expected_consumed, "where the head ends, or is refused");
-    compare(&verdict, &reading, &bytes[..consumed]);
-    check_answer(&verdict);
-    let again = read_in_pieces(&mut reader, &bytes, &steps);
-    assert_eq!(again, Some((consumed, verdict)), "the reader is as new");
+    assert_eq!(client, expected_client.map(ClientAddress::new), "whom the proxy speaks for");
+    compare(&verdict, &reading, &head[..consumed]);
+    check_answer(&verdict, &reading);
+    let again = read_in_pieces(&mut used, rules, head, &steps);
+    assert_eq!(again, Outcome::Done { proxied: None, consumed, client, verdict }, "the reader is as new");
 }
 
-fn head(choices: &mut Choices<'_>) -> Vec<u8> {
+/// What stands behind a proxy's header; `None` if there is none to skip, and nothing is said of it.
+fn skip_proxy_header<'a>(bytes: &'a [u8], read: &Outcome) -> Option<&'a [u8]> {
+    match (proxy_header::read(bytes), read) {
+        (proxy_header::Reading::NeedMore, Outcome::NeedMore)
+        | (proxy_header::Reading::Malformed, Outcome::NotProxied) => None,
+        (proxy_header::Reading::Whole { bytes: length, .. }, Outcome::NeedMore) => Some(&bytes[length..]),
+        (
+            proxy_header::Reading::Whole { bytes: length, client },
+            Outcome::Done { proxied: Some(proxied), .. },
+        ) => {
+            assert_eq!(*proxied, (length, client.map(ClientAddress::new)));
+            Some(&bytes[length..])
+        }
+        (reading, read) => panic!("{read:?}, but the proxy's header is {reading:?}"),
+    }
+}
+
+fn head(choices: &mut Choices<'_>, is_about_access: bool) -> Vec<u8> {
     let mut head = Vec::new();
     while !choices.is_empty() {
         let choice = choices.byte();
-        if let Some(piece) = PIECES.get(usize::from(choice) % 64) {
+        let index = usize::from(choice) % if is_about_access { 128 } else { 64 };
+        let piece = PIECES.get(index).or_else(|| ACCESS_PIECES.get(index.checked_sub(PIECES.len())?));
+        if let Some(piece) = piece.filter(|_| is_about_access || index < PIECES.len()) {
             let repeats = if choice >= 192 { choices.pick(REPEATS) } else { 1 };
             let bytes = piece.repeat(repeats.min(20_000 / piece.len()));
             head.extend_from_slice(bytes.as_bytes());
@@ -110,32 +247,63 @@ fn head(choices: &mut Choices<'_>) -> Vec<u8> {
     head
 }
 
-/// How many bytes belong to the head, and what it is; `None` if it goes on.
-fn read_in_pieces(reader: &mut HeadReader, bytes: &[u8], steps: &[usize]) -> Option<(usize, Verdict)> {
+fn read_in_pieces(reader: &mut HeadReader, rules: HeadRules<'_>, bytes: &[u8], steps: &[usize]) -> Outcome {
     let mut steps = steps.iter().copied().filter(|&step| step > 0).cycle();
     let mut rest = bytes;
+    let mut proxied = None;
+    let mut head_start = 0;
+    let mut step = steps.next().unwrap_or(usize::MAX);
     loop {
-        let step = steps.next().unwrap_or(usize::MAX);
         let (piece, behind) = rest.split_at(step.min(rest.len()));
-        match reader.push(piece) {
-            Progress::NeedMore if behind.is_empty() => return None,
-            Progress::NeedMore => rest = behind,
-            Progress::Done { consumed, verdict, .. } => {
-                assert!(consumed <= piece.len(), "no more than was pushed");
-                return Some((bytes.len() - rest.len() + consumed, verdict));
+        let position = bytes.len() - rest.len();
+        step = match reader.push(piece, rules) {
+            Progress::NeedMore if behind.is_empty() => return Outcome::NeedMore,
+            Progress::NeedMore => {
+                rest = behind;
+                steps.next().unwrap_or(usize::MAX)
             }
-        }
+            Progress::Proxied { consumed, client } => {
+                assert!(proxied.is_none() && consumed <= piece.len(), "one header, of what was pushed");
+                head_start = position + consumed;
+                proxied = Some((head_start, client));
+                rest = &rest[consumed..];
+                // The rest of the piece.
+                step - consumed
+            }
+            Progress::Done { consumed, client, verdict } => {
+                assert!(consumed <= piece.len(), "no more than was pushed");
+                assert_eq!(reader.kept_bytes(), 0, "nothing is kept");
+                let refusal = BadRequest::ProxyHeader.into();
+                if verdict == (Verdict::Refuse { refusal, head_only: false }) {
+                    assert_eq!((proxied, consumed, client), (None, piece.len(), None));
+                    return Outcome::NotProxied;
+                }
+                return Outcome::Done {
+                    proxied,
+                    consumed: position + consumed - head_start,
+                    client,
+                    verdict,
+                };
+            }
+        };
     }
 }
 
 fn compare(verdict: &Verdict, reading: &Reading, head: &[u8]) {
     let is_head_method = head.starts_with(b"HEAD ");
     match (verdict, reading) {
-        (Verdict::Upgrade(upgrade), Reading::Upgrade { client_type, session_id, key, subprotocol }) => {
+        (
+            Verdict::Upgrade(upgrade),
+            Reading::Upgrade { client_type, session_id, key, subprotocol, brought },
+        ) => {
             assert_eq!(upgrade.client_type.as_str(), *client_type);
             assert_eq!(upgrade.session_id.as_str(), session_id);
             assert_eq!(upgrade.accept_key(), derive_accept_key(key.as_bytes()));
             assert_eq!(upgrade.subprotocol(), subprotocol.as_deref());
+            assert_eq!(upgrade.credentials, credentials(brought), "{brought:?}");
+        }
+        (Verdict::Issue(found), Reading::Issue(brought)) => {
+            assert_eq!(*found, credentials(brought), "{brought:?}");
         }
         (Verdict::Health { head_only }, Reading::Health) => assert_eq!(*head_only, is_head_method),
         (Verdict::Refuse { refusal, head_only }, Reading::Faults(faults)) => {
@@ -146,18 +314,67 @@ fn compare(verdict: &Verdict, reading: &Reading, head: &[u8]) {
     }
 }
 
-/// What goes out is HTTP, whatever the client put into its request.
-fn check_answer(verdict: &Verdict) {
+fn credentials(brought: &Brought) -> Credentials {
+    let secret = |bytes: &Option<Vec<u8>>| bytes.as_ref().map(|bytes| Secret::new(bytes).expect("a secret"));
+    let Brought { secret: pairing, key, bearer } = brought;
+    Credentials { secret: secret(pairing), key: secret(key), bearer: secret(bearer) }
+}
+
+/// What goes out is HTTP, whatever the client put into its request, and nothing secret.
+fn check_answer(verdict: &Verdict, reading: &Reading) {
     let mut answer = Vec::new();
     match verdict {
         Verdict::Upgrade(upgrade) => write_switching_protocols(upgrade, &mut answer),
+        Verdict::Issue(_) => write_issued("{}", &mut answer),
         Verdict::Health { head_only } => write_health("{}", *head_only, &mut answer),
         Verdict::Refuse { refusal, head_only } => write_refusal(*refusal, *head_only, &mut answer),
     }
     match (verdict, answer::read(&answer, true)) {
         (Verdict::Upgrade(_), Answer::SwitchingProtocols(rest)) => assert!(rest.is_empty()),
+        (Verdict::Issue(_), Answer::Other(status)) => assert_eq!(status, "201"),
         (Verdict::Health { .. }, Answer::Other(status)) => assert_eq!(status, "200"),
         (Verdict::Refuse { .. }, Answer::Other(status)) => assert!(status.starts_with('4'), "{status}"),
         (verdict, _) => panic!("{verdict:?} is not answered"),
+    }
+    assert_eq!(format!("{verdict:?}"), open_debug(verdict, reading), "nothing secret is shown");
+    if let Reading::Upgrade { key, subprotocol, .. } = reading {
+        let accept = derive_accept_key(key.as_bytes());
+        let protocol = subprotocol.as_ref().map(|name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
+        let expected = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n{}\r\n",
+            protocol.unwrap_or_default()
+        );
+        assert_eq!(answer, expected.as_bytes(), "nothing secret is sent back");
+    }
+}
+
+/// What a verdict is shown as, made of what the request asks for in the open: whatever secrets are like, nothing
+/// else can be in it. A refusal has no word of the request.
+fn open_debug(verdict: &Verdict, reading: &Reading) -> String {
+    let credentials = |Brought { secret, key, bearer }: &Brought| {
+        let [secret, key, bearer] =
+            [secret, key, bearer].map(|secret| if secret.is_some() { "Some(Secret)" } else { "None" });
+        format!("Credentials {{ secret: {secret}, key: {key}, bearer: {bearer} }}")
+    };
+    match reading {
+        Reading::Upgrade { client_type, session_id, key, subprotocol, brought } => {
+            let client_type = if *client_type == "desktop" { "Desktop" } else { "Mobile" };
+            let accept = derive_accept_key(key.as_bytes());
+            let session_id = SessionId::parse(session_id.as_bytes()).expect("a session ID");
+            format!(
+                "Upgrade(Upgrade {{ client_type: {client_type}, session_id: {session_id:?}, credentials: {}, \
+                 accept_key: {accept:?}, subprotocol: {subprotocol:?} }})",
+                credentials(brought)
+            )
+        }
+        Reading::Issue(brought) => format!("Issue({})", credentials(brought)),
+        Reading::Health | Reading::Faults(_) => match verdict {
+            Verdict::Health { head_only } => format!("Health {{ head_only: {head_only} }}"),
+            Verdict::Refuse { refusal, head_only } => {
+                format!("Refuse {{ refusal: {refusal:?}, head_only: {head_only} }}")
+            }
+            Verdict::Upgrade(_) | Verdict::Issue(_) => String::new(),
+        },
     }
 }

@@ -2,13 +2,18 @@
 //! makes, and `cargo test` with those in `seeds`. Each begins with the sentence that it tries to
 //! refute.
 
+pub mod access_files;
 mod answer;
 pub mod budget;
 mod choices;
 pub mod frame;
 mod frames;
 pub mod handshake;
+pub mod hosts;
 pub mod message;
+mod origins;
+pub mod proxy_header;
+mod ranges;
 pub mod relay;
 pub mod session;
 pub mod wheel;

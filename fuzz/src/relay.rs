@@ -2,17 +2,21 @@
 //! the relay does not panic, its books agree after every step, each client receives nothing but
 //! HTTP and frames that RFC 6455 allows, every stream is given back exactly once, and when all
 //! clients have left and the windows have passed the relay is empty. What it holds for them stays within
-//! the budget, and comes back.
+//! the budget, and comes back. No host has more clients than it may, and no secret is logged.
 
+mod access;
 mod log_reader;
 mod output;
 mod wire;
 
 use std::cell::{RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use apptuner_relay::relay::Relay;
+use apptuner_relay::relay::address::{ClientAddress, Networks};
 use apptuner_relay::relay::effect::Effect;
 use apptuner_relay::relay::ids::ConnectionId;
 use apptuner_relay::relay::limits::{
@@ -49,8 +53,11 @@ const LENGTHS: [usize; 16] = [
 pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
     let settings = settings(&mut choices);
-    log_reader::start(choices.flag());
-    let mut world = World::new(settings);
+    let bits = choices.byte();
+    log_reader::start(bits & 1 != 0, &access::SECRETS);
+    let has_demands = bits & 2 != 0;
+    let settings = if has_demands { access::demand(&mut choices, &settings) } else { settings };
+    let mut world = World::new(settings, has_demands);
     while !choices.is_empty() {
         world.step(&mut choices);
         world.check();
@@ -80,6 +87,8 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
 /// A client, seen from outside.
 struct Client {
     id: ConnectionId,
+    /// Where it connects from.
+    address: IpAddr,
     wire: Rc<RefCell<Wire>>,
     /// The relay has asked for the end of its side of the stream.
     is_shut: bool,
@@ -90,6 +99,11 @@ struct Client {
 struct World {
     relay: Relay<Stream>,
     max_buffered: usize,
+    /// Clients come from many places, and bring secrets.
+    has_demands: bool,
+    /// Clients of one host, where nobody can speak for another.
+    clients_of_host_max: Option<usize>,
+    exempt: Networks,
     now: Now,
     clients: Vec<Client>,
     /// Bytes that clients may still send in large pieces.
@@ -101,13 +115,19 @@ struct World {
 }
 
 impl World {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: Settings, has_demands: bool) -> Self {
         let now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000 };
         let max_buffered = settings.max_buffered;
+        let exempt = access::exempt(&settings);
+        let has_proxies = settings.proxy_protocol || !settings.trust_proxy.is_empty();
+        let clients_of_host_max = settings.max_connections_per_ip.filter(|_| !has_proxies);
         let relay = Relay::new(settings, [3, 5], now);
         Self {
             relay,
             max_buffered,
+            has_demands,
+            clients_of_host_max,
+            exempt,
             now,
             clients: Vec::new(),
             sendable_bytes: SENT_BYTES_MAX,
@@ -118,7 +138,7 @@ impl World {
 
     fn step(&mut self, choices: &mut Choices<'_>) {
         match choices.byte() % 20 {
-            0 => self.connect(),
+            0 => self.connect(choices),
             1 => self.connect_and_join(choices),
             2 => self.send_upgrade(choices),
             3 => {
@@ -150,6 +170,8 @@ impl World {
         self.relay.check_invariants();
         let timers_max = self.relay.connections()
             + self.relay.sessions()
+            // At most one host is remembered for each client there ever was.
+            + if self.has_demands { self.clients.len() } else { 0 }
             + usize::from(self.is_exhausted)
             + usize::from(self.is_shutting_down);
         assert!(self.relay.timers() <= timers_max, "no timer outlives what it is for");
@@ -157,27 +179,34 @@ impl World {
         assert!(buffered <= self.max_buffered + ONE_READ_BYTES, "{buffered} bytes are over the budget");
     }
 
-    fn connect(&mut self) {
+    fn connect(&mut self, choices: &mut Choices<'_>) {
+        let address = if self.has_demands { access::address(choices) } else { [127, 0, 0, 1].into() };
         if self.clients.len() < CLIENTS_MAX && self.relay.can_accept() {
             let wire = Rc::new(RefCell::new(Wire::new()));
             let stream = Stream(Rc::clone(&wire));
-            let id = self.relay.handle_accept(stream, ([127, 0, 0, 1], 4000).into(), self.now);
+            let id = self.relay.handle_accept(stream, (address, 4000).into(), self.now);
             assert!(self.clients.iter().all(|client| client.id != id), "{id} is used for the first time");
-            self.clients.push(Client { id, wire, is_shut: false, is_gone: false });
+            self.clients.push(Client { id, address, wire, is_shut: false, is_gone: false });
         }
     }
 
     /// The shortest way to a client in a session.
     fn connect_and_join(&mut self, choices: &mut Choices<'_>) {
-        self.connect();
+        self.connect(choices);
         let newest = self.clients.len().wrapping_sub(1) as u8;
-        self.send(newest, &upgrade(choices.byte()));
+        let request = self.request(choices);
+        self.send(newest, &request);
         self.settle();
     }
 
     fn send_upgrade(&mut self, choices: &mut Choices<'_>) {
         let client = choices.byte();
-        self.send(client, &upgrade(choices.byte()));
+        let request = self.request(choices);
+        self.send(client, &request);
+    }
+
+    fn request(&self, choices: &mut Choices<'_>) -> Vec<u8> {
+        if self.has_demands { access::request(choices) } else { upgrade(choices.byte()) }
     }
 
     /// A frame with any first byte and any payload, in a correct form.
@@ -285,10 +314,26 @@ impl World {
                 .iter()
                 .any(|client| !client.is_gone && client.wire.borrow().news != Readiness::default());
             if !is_news && !self.relay.has_work() {
+                self.check_clients_of_hosts();
                 return;
             }
         }
         panic!("the relay never comes to rest");
+    }
+
+    /// No host has more clients than it may.
+    fn check_clients_of_hosts(&self) {
+        let Some(max) = self.clients_of_host_max else { return };
+        let mut counts = BTreeMap::new();
+        for client in self.clients.iter().filter(|client| !client.is_gone) {
+            let address = ClientAddress::new(client.address);
+            let is_let_in = client.wire.borrow().from_relay.starts_with(b"HTTP/1.1 101");
+            if is_let_in && !self.exempt.contains(address) {
+                let count = counts.entry(address.host()).or_insert(0);
+                *count += 1;
+                assert!(*count <= max, "{address} has {count} clients");
+            }
+        }
     }
 
     fn pass_time(&mut self, choices: &mut Choices<'_>) {
@@ -333,6 +378,8 @@ impl World {
                 self.is_exhausted = true;
                 self.relay.handle_accept_exhausted(self.now);
             }
+            2 if self.has_demands => self.relay.set_api_keys(access::api_keys(choices)),
+            3 if self.has_demands => self.relay.set_address_rules(&access::rules(choices)),
             _ => self.settle(),
         }
     }
@@ -370,7 +417,8 @@ impl World {
             wire.read_steps.clear();
         }
         self.settle();
-        self.pass(Duration::from_secs(2 * 60 * 60));
+        // A host may be locked out for an hour, and that is remembered for another.
+        self.pass(Duration::from_secs(3 * 60 * 60));
         let left = (self.relay.connections(), self.relay.sessions(), self.relay.timers());
         assert_eq!(left, (0, 0, 0), "connections, sessions and timers left");
         assert_eq!(self.relay.buffered_bytes(), 0, "bytes left on the account");

@@ -1,7 +1,8 @@
 //! The text of `--help`, in 80 columns.
 
 use super::Config;
-use super::table::{Field, Row, TABLE};
+use super::options::TABLE;
+use super::table::{Field, Row};
 
 /// The line that `--version` prints.
 pub const VERSION: &str = concat!("apptuner-relay ", env!("CARGO_PKG_VERSION"));
@@ -11,6 +12,11 @@ A WebSocket relay: pairs a desktop app with a mobile app by a session ID and
 carries messages between the two.
 
 Usage: apptuner-relay [OPTION]...
+       apptuner-relay health [URL]
+
+The second asks a running relay whether it is healthy and exits with 0 or 1, for
+containers without a shell. Without a URL it asks http://127.0.0.1:PORT/health,
+at the port that the options and variables of this call would listen on.
 
 A DURATION is a number with a unit (500ms, 90s, 30m, 2h, 1d) or several of them
 (1m30s). A SIZE is a number of bytes (500, 500B), of binary units (64KiB, 64MiB,

@@ -1,11 +1,13 @@
 //! Flags and environment in, a checked [`Config`] out.
 //!
 //! Nothing here reads the process, prints or exits: arguments and variables are handed to
-//! [`Config::from_args_and_env`], and what comes back is a value. One table, in `table`, names every
+//! [`Config::from_args_and_env`], and what comes back is a value. One table, in `options`, names every
 //! option once; parsing, variables, bounds and help all follow from it.
 
 mod error;
+mod health_url;
 mod help;
+mod options;
 mod parse;
 mod table;
 #[cfg(test)]
@@ -20,6 +22,7 @@ use std::time::Duration;
 use crate::relay::limits::{SESSIONS_PER_CONNECTION, Settings};
 
 pub use error::ConfigError;
+pub use health_url::HealthUrl;
 pub use help::{VERSION, help};
 pub use units::format_size;
 
@@ -58,6 +61,10 @@ pub struct Config {
     /// Addresses to accept connections on, at least one; port 0 takes any free port. `[::]` means
     /// every interface, IPv4 included. Default: `127.0.0.1:8787`.
     pub listen: Vec<SocketAddr>,
+    /// The files for TLS, both or none. Default: none, and so no TLS.
+    pub tls: TlsFiles,
+    /// How log records are written. Default: as text.
+    pub log_format: LogFormat,
     /// How long a clean stop may take, from the signal to the exit. Default: 10 s.
     pub shutdown_grace: Duration,
     /// Names and API keys of those who may begin sessions; see [`ApiKeys`](crate::relay::api_keys::ApiKeys).
@@ -75,6 +82,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))],
+            tls: TlsFiles::default(),
+            log_format: LogFormat::Text,
             shutdown_grace: Duration::from_secs(10),
             api_keys: None,
             address_rules: None,
@@ -83,12 +92,33 @@ impl Default for Config {
     }
 }
 
+/// Where the certificate is that the relay proves itself with, and the key to it. Of use only in a
+/// build with the feature `tls`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// A PEM file of the certificate, the server's own first, then those that lead up to its authority.
+    pub cert: Option<PathBuf>,
+    /// A PEM file of its private key.
+    pub key: Option<PathBuf>,
+}
+
+/// How log records are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A line that is a JSON object.
+    Json,
+}
+
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "there is one, at the start")]
+#[expect(clippy::large_enum_variant, reason = "there is one of them, at the start")]
 pub enum Command {
     /// Run the relay with this configuration, which is valid.
     Run(Config),
+    /// Ask a relay whether it is healthy, and tell by the exit code.
+    Health(HealthUrl),
     /// Print [`help()`] and stop.
     Help,
     /// Print [`VERSION`] and stop.

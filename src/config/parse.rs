@@ -6,13 +6,18 @@ use std::net::{Ipv6Addr, SocketAddr};
 use lexopt::{Arg, Parser};
 
 use super::error::ConfigError;
-use super::table::{self, Field, Row, TABLE, VARIABLE_PREFIX};
+use super::health_url::HealthUrl;
+use super::options::TABLE;
+use super::table::{self, Field, Row, VARIABLE_PREFIX};
 use super::{Command, Config, units};
 
 /// The variable by which hosting platforms say where to listen.
 const PORT: &str = "PORT";
 /// Variables that count although they do not bear our prefix.
 const FOREIGN_VARIABLES: [&str; 2] = [PORT, "RUST_LOG"];
+
+/// The word for a health check, the first on the command line.
+const HEALTH: &str = "health";
 
 const NOT_UTF8: &str = "not UTF-8; write plain text";
 
@@ -30,7 +35,16 @@ pub(super) fn command(
     args: impl IntoIterator<Item = OsString>,
     env: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Command, ConfigError> {
-    let mut given = match read_flags(Parser::from_args(args))? {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let (is_health_check, args) = match args.split_first() {
+        Some((first, rest)) if first == HEALTH => (true, rest),
+        _ => (false, args.as_slice()),
+    };
+    let mut parser = Parser::from_args(args);
+    if is_health_check && let Some(url) = read_url(&mut parser)? {
+        return Ok(Command::Health(url));
+    }
+    let mut given = match read_flags(parser)? {
         Flags::Given(given) => given,
         Flags::Command(command) => return Ok(command),
     };
@@ -45,13 +59,30 @@ pub(super) fn command(
     for given in &given {
         given.apply(&mut config)?;
     }
-    table::check_room(&config)?;
+    if is_health_check {
+        return Ok(Command::Health(HealthUrl::of_listener(&config)));
+    }
+    table::check_together(&config)?;
     debug_assert_eq!(config.validate(), Ok(()), "every value was checked as it was set");
     Ok(Command::Run(config))
 }
 
+/// The URL that a health check is told to ask, if it is told one.
+fn read_url(parser: &mut Parser) -> Result<Option<HealthUrl>, ConfigError> {
+    let Some(mut arguments) = parser.try_raw_args() else { return Ok(None) };
+    let Some(url) = arguments.next_if(|argument| !argument.as_encoded_bytes().starts_with(b"-")) else {
+        return Ok(None);
+    };
+    let parsed = url.to_str().ok_or(NOT_UTF8.into()).and_then(HealthUrl::parse);
+    let parsed = parsed.map_err(|problem| ConfigError::value(HEALTH, &url, problem))?;
+    match arguments.next() {
+        Some(argument) => Err(ConfigError::setting(argument, "unexpected argument; see --help")),
+        None => Ok(Some(parsed)),
+    }
+}
+
 /// What the command line holds.
-#[expect(clippy::large_enum_variant, reason = "there is one, at the start")]
+#[expect(clippy::large_enum_variant, reason = "there is one of them, at the start")]
 enum Flags {
     Given(Vec<Given>),
     /// `--help` or `--version`.
@@ -69,12 +100,13 @@ fn read_flags(mut parser: Parser) -> Result<Flags, ConfigError> {
             Field::Addresses(_)
             | Field::Ranges { .. }
             | Field::Origins { .. }
-            | Field::Path { .. }
+            | Field::LogFormat(_)
             | Field::Duration(_)
             | Field::Size { .. }
             | Field::Count { .. }
             | Field::Rate { .. }
-            | Field::ByteRate { .. } => parser.value().map_err(|_| value_is_missing(row))?,
+            | Field::ByteRate { .. }
+            | Field::Path { .. } => parser.value().map_err(|_| value_is_missing(row))?,
         };
         match given.iter_mut().find(|given| given.row.name == row.name) {
             None => given.push(Given { row, source: row.flag(), values: vec![value] }),

@@ -1,4 +1,4 @@
-//! The table of options: one row each. Its order is the order of the help.
+//! What an option is: a row of the table in `options`, and what follows from it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,9 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::error::{ConfigError, Problem};
-use super::{
-    BUFFERED_MAX, BYTE_RATE_MAX, CONNECTIONS_MAX, Config, LISTENERS_MAX, MESSAGE_SIZE_MAX, TIMEOUT_MAX, units,
-};
+use super::options::TABLE;
+use super::{Config, LISTENERS_MAX, LogFormat, TIMEOUT_MAX, TlsFiles, units};
 use crate::relay::address::parse_range;
 use crate::relay::limits::{BUFFERED_BYTES_MIN, SMALL_SHARE, message_bytes_max};
 use crate::relay::origin::Origin;
@@ -36,10 +35,6 @@ pub(super) enum Field {
         place: Place<Vec<Origin>>,
         unset: &'static str,
     },
-    Path {
-        place: Place<Option<PathBuf>>,
-        unset: &'static str,
-    },
     /// In milliseconds, at most [`TIMEOUT_MAX`].
     Duration(Place<Duration>),
     /// In bytes.
@@ -64,6 +59,13 @@ pub(super) enum Field {
         max: u64,
         unset: &'static str,
     },
+    /// A file's; `example` is one such.
+    Path {
+        place: Place<Option<PathBuf>>,
+        unset: &'static str,
+        example: &'static str,
+    },
+    LogFormat(Place<LogFormat>),
     Switch(Place<bool>),
     Help,
     Version,
@@ -80,201 +82,6 @@ pub(super) struct Row {
     /// What it does, in lines of at most 74 characters.
     pub(super) help: &'static str,
 }
-
-const LISTENING: &str = "Listening";
-const SESSIONS: &str = "Sessions and timeouts";
-const MESSAGES: &str = "Messages";
-const LIMITS: &str = "Limits";
-const ACCESS: &str = "Access";
-const PROCESS: &str = "Process";
-
-/// A row for an option without a short form.
-const fn row(heading: &'static str, name: &'static str, field: Field, help: &'static str) -> Row {
-    Row { name, short: None, heading, field, help }
-}
-
-/// Every option.
-pub(super) const TABLE: [Row; 27] = [
-    row(
-        LISTENING,
-        "listen",
-        Field::Addresses(|config| &mut config.listen),
-        "Accept connections here: ADDR:PORT, [ADDR6]:PORT or localhost:PORT.\n\
-         Repeat it for further addresses. Port 0 takes any free port.",
-    ),
-    row(
-        SESSIONS,
-        "session-timeout",
-        Field::Duration(|config| &mut config.relay.session_timeout),
-        "End a session that saw no application message and no join for this long.",
-    ),
-    row(
-        SESSIONS,
-        "reconnect-window",
-        Field::Duration(|config| &mut config.relay.reconnect_window),
-        "Keep a session for this long after both of its clients are gone.",
-    ),
-    row(
-        SESSIONS,
-        "ping-interval",
-        Field::Duration(|config| &mut config.relay.ping_interval),
-        "Ping a client that is silent for this long; end it after twice as long.",
-    ),
-    row(
-        SESSIONS,
-        "handshake-timeout",
-        Field::Duration(|config| &mut config.relay.handshake_timeout),
-        "Time for a request head to arrive, counted from the connection's start.",
-    ),
-    row(
-        SESSIONS,
-        "stall-timeout",
-        Field::Duration(|config| &mut config.relay.stall_timeout),
-        "Cut off a client that takes no byte for this long while messages wait\n\
-         for it, or that stands still for this long inside a message of its own.",
-    ),
-    row(
-        SESSIONS,
-        "message-timeout",
-        Field::Duration(|config| &mut config.relay.message_timeout),
-        "Time for a message to arrive whole, counted from its first byte.",
-    ),
-    row(
-        MESSAGES,
-        "answer-pings",
-        Field::Switch(|config| &mut config.relay.answer_pings),
-        "Answer messages of type \"ping\" with a \"pong\" instead of forwarding them.",
-    ),
-    row(
-        LIMITS,
-        "max-connections",
-        Field::Count {
-            place: |config| &mut config.relay.max_connections,
-            max: CONNECTIONS_MAX,
-            unset: "from the limit on open files",
-        },
-        "Connections served at once; one more is answered with 503.",
-    ),
-    row(
-        LIMITS,
-        "max-message-size",
-        Field::Size { place: |config| &mut config.relay.max_message_size, min: 1, max: MESSAGE_SIZE_MAX },
-        "Largest message; a larger one ends its client's connection with 1009.",
-    ),
-    row(
-        LIMITS,
-        "max-buffered",
-        Field::Size {
-            place: |config| &mut config.relay.max_buffered,
-            min: BUFFERED_BYTES_MIN,
-            max: BUFFERED_MAX,
-        },
-        "Memory for all messages that wait or are half received. An eighth of it\n\
-         is kept for those of at most 16KiB; a larger one is read when it fits.",
-    ),
-    row(
-        LIMITS,
-        "max-message-rate",
-        Field::Rate { place: |config| &mut config.relay.max_message_rate, unset: "no limit" },
-        "Messages per second read from one client; more are delayed, not dropped.",
-    ),
-    row(
-        LIMITS,
-        "max-byte-rate",
-        Field::ByteRate {
-            place: |config| &mut config.relay.max_byte_rate,
-            max: BYTE_RATE_MAX,
-            unset: "no limit",
-        },
-        "Bytes per second read from one client; more are delayed, not dropped.",
-    ),
-    row(
-        LIMITS,
-        "max-connections-per-ip",
-        Field::Count {
-            place: |config| &mut config.relay.max_connections_per_ip,
-            max: CONNECTIONS_MAX,
-            unset: "no limit",
-        },
-        "Connections at once from one IPv4 address or one IPv6 /64; one more is\n\
-         answered with 429. Loopback and proxies are exempt here and below.",
-    ),
-    row(
-        LIMITS,
-        "max-connection-rate",
-        Field::Rate { place: |config| &mut config.relay.max_connection_rate, unset: "no limit" },
-        "New connections per second from one address; more are answered with 429.",
-    ),
-    row(
-        LIMITS,
-        "max-failed-joins",
-        Field::Rate { place: |config| &mut config.relay.max_failed_joins, unset: "no limit" },
-        "Joins per minute that one address may fail at for want of a secret or\n\
-         key; more lock it out, for a minute at first and an hour at last.",
-    ),
-    row(
-        ACCESS,
-        "require-secret",
-        Field::Switch(|config| &mut config.relay.require_secret),
-        "Let nobody join a session without a pairing secret.",
-    ),
-    row(
-        ACCESS,
-        "api-keys",
-        Field::Path { place: |config| &mut config.api_keys, unset: "none needed" },
-        "Names and keys, one pair per line, of which one is needed to begin a\n\
-         session. Read again on SIGHUP.",
-    ),
-    row(
-        ACCESS,
-        "allow",
-        Field::Ranges { place: |config| &mut config.relay.allow, unset: "all addresses" },
-        "Serve these addresses and no others. Repeat it for further ones.",
-    ),
-    row(
-        ACCESS,
-        "deny",
-        Field::Ranges { place: |config| &mut config.relay.deny, unset: "no address" },
-        "Answer these addresses with 403, even if allowed. Repeatable.",
-    ),
-    row(
-        ACCESS,
-        "address-rules",
-        Field::Path { place: |config| &mut config.address_rules, unset: "no file" },
-        "Further rules, one per line: allow RANGE, or deny RANGE. Read again on\n\
-         SIGHUP.",
-    ),
-    row(
-        ACCESS,
-        "trust-proxy",
-        Field::Ranges { place: |config| &mut config.relay.trust_proxy, unset: "no address" },
-        "Believe these proxies, and no one else, when they say where a client\n\
-         comes from (X-Forwarded-For, Forwarded). Repeatable.",
-    ),
-    row(
-        ACCESS,
-        "proxy-protocol",
-        Field::Switch(|config| &mut config.relay.proxy_protocol),
-        "Expect the PROXY protocol, version 1 or 2, on connections from the trusted\n\
-         proxies; if there are none, on those from this machine.",
-    ),
-    row(
-        ACCESS,
-        "allow-origin",
-        Field::Origins { place: |config| &mut config.relay.allow_origin, unset: "any origin" },
-        "Let pages of this origin connect, beside those of the relay's own host\n\
-         and clients that are no browsers. Repeatable.",
-    ),
-    row(
-        PROCESS,
-        "shutdown-grace",
-        Field::Duration(|config| &mut config.shutdown_grace),
-        "On SIGTERM or SIGINT, time to deliver what is queued and close every\n\
-         client. A second signal ends the relay at once.",
-    ),
-    Row { short: Some('h'), ..row(PROCESS, "help", Field::Help, "Print this help and exit.") },
-    Row { short: Some('V'), ..row(PROCESS, "version", Field::Version, "Print the version and exit.") },
-];
 
 impl Row {
     /// The flag: `--session-timeout`.
@@ -301,10 +108,11 @@ impl Row {
             Field::Addresses(_) => Some(("ADDR:PORT", "127.0.0.1:8787")),
             Field::Ranges { .. } => Some(("RANGE", "192.0.2.0/24")),
             Field::Origins { .. } => Some(("ORIGIN", "https://app.example.com")),
-            Field::Path { .. } => Some(("FILE", "/etc/apptuner-relay/file")),
             Field::Duration(_) => Some(("DURATION", "30s")),
             Field::Size { .. } | Field::ByteRate { .. } => Some(("SIZE", "64MiB")),
             Field::Count { .. } | Field::Rate { .. } => Some(("N", "1000")),
+            Field::Path { example, .. } => Some(("FILE", example)),
+            Field::LogFormat(_) => Some(("text|json", "json")),
             Field::Switch(_) | Field::Help | Field::Version => None,
         }
     }
@@ -327,6 +135,7 @@ impl Row {
             Field::Count { place, .. } => *place(config) = Some(self.bounded(units::parse_count(text)?)?),
             Field::Rate { place, .. } => *place(config) = Some(self.bounded(units::parse_count(text)?)?),
             Field::ByteRate { place, .. } => *place(config) = Some(self.bounded(units::parse_size(text)?)?),
+            Field::LogFormat(place) => *place(config) = units::parse_log_format(text)?,
             Field::Switch(place) => *place(config) = units::parse_switch(text)?,
             Field::Help | Field::Version => {}
         }
@@ -341,14 +150,15 @@ impl Row {
             Field::Addresses(place) => joined(place(config)),
             Field::Ranges { place, unset } => or(joined(place(config)), unset),
             Field::Origins { place, unset } => or(joined(place(config)), unset),
-            Field::Path { place, unset } => {
-                or(place(config).as_ref().map(|path| path.display().to_string()), unset)
-            }
             Field::Duration(place) => Some(format_duration(*place(config))),
             Field::Size { place, .. } => Some(units::format_size(*place(config) as u64)),
             Field::Count { place, unset, .. } => or(place(config).map(|count| count.to_string()), unset),
             Field::Rate { place, unset } => or(place(config).map(|rate| rate.to_string()), unset),
             Field::ByteRate { place, unset, .. } => or(place(config).map(units::format_size), unset),
+            Field::Path { place, unset, .. } => {
+                or(place(config).as_ref().map(|path| path.display().to_string()), unset)
+            }
+            Field::LogFormat(place) => Some(units::format_log_format(*place(config)).to_owned()),
             Field::Switch(place) => Some(place(config).to_string()),
             Field::Help | Field::Version => None,
         }
@@ -363,7 +173,9 @@ impl Row {
             Field::Count { place, .. } => place(config).map(|count| count as u64),
             Field::Rate { place, .. } => place(config).map(u64::from),
             Field::ByteRate { place, .. } => *place(config),
-            Field::Ranges { .. } | Field::Origins { .. } | Field::Path { .. } => return Ok(()),
+            Field::Ranges { .. } | Field::Origins { .. } | Field::Path { .. } | Field::LogFormat(_) => {
+                return Ok(());
+            }
             Field::Switch(_) | Field::Help | Field::Version => None,
         };
         number.map_or(Ok(()), |number| self.bounded::<u64>(number).map(drop))
@@ -383,7 +195,9 @@ impl Row {
             Field::Addresses(_) | Field::Ranges { .. } | Field::Origins { .. } | Field::Path { .. } => {
                 (u64::MAX, |_| String::new())
             }
-            Field::Switch(_) | Field::Help | Field::Version => (u64::MAX, |_| String::new()),
+            Field::LogFormat(_) | Field::Switch(_) | Field::Help | Field::Version => {
+                (u64::MAX, |_| String::new())
+            }
         };
         let value = T::try_from(number).ok().filter(|_| (min..=max).contains(&number));
         value.ok_or_else(|| {
@@ -409,11 +223,34 @@ pub(super) fn check_all(config: &Config) -> Result<(), ConfigError> {
             _ => ConfigError::setting(row.flag(), problem),
         })?;
     }
-    check_room(config)
+    check_together(config)
+}
+
+/// Checks what settings must agree on.
+pub(super) fn check_together(config: &Config) -> Result<(), ConfigError> {
+    check_room(config)?;
+    check_tls(&config.tls)
+}
+
+fn check_tls(files: &TlsFiles) -> Result<(), ConfigError> {
+    let (given, path, missing) = match (&files.cert, &files.key) {
+        (None, None) => return Ok(()),
+        (Some(cert), None) => ("--tls-cert", cert, Some("--tls-key, the file of its private key")),
+        (None, Some(key)) => ("--tls-key", key, Some("--tls-cert, the file of its certificate")),
+        (Some(cert), Some(_)) => ("--tls-cert", cert, None),
+    };
+    if !cfg!(feature = "tls") {
+        let problem = "this build has no TLS; build with: cargo build --release --features tls";
+        return Err(ConfigError::value(given, path, problem));
+    }
+    match missing {
+        Some(missing) => Err(ConfigError::value(given, path, format!("is of no use alone; add {missing}"))),
+        None => Ok(()),
+    }
 }
 
 /// A message that never finds room would be waited for in vain.
-pub(super) fn check_room(config: &Config) -> Result<(), ConfigError> {
+fn check_room(config: &Config) -> Result<(), ConfigError> {
     let (size, buffered) = (config.relay.max_message_size, config.relay.max_buffered);
     let size_max = message_bytes_max(buffered);
     if size <= size_max {

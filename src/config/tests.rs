@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::table::{Field, Row, TABLE};
+use super::options::TABLE;
+use super::table::{Field, Row};
 use super::*;
 use crate::relay::limits::BUFFERED_BYTES_MIN;
 use crate::relay::origin::Origin;
@@ -44,6 +45,11 @@ fn settings() -> impl Iterator<Item = &'static Row> {
     TABLE.iter().filter(|row| !matches!(row.field, Field::Help | Field::Version))
 }
 
+/// Those of them that set something by themselves; the files for TLS are given together.
+fn lone_settings() -> impl Iterator<Item = &'static Row> {
+    settings().filter(|row| !row.name.starts_with("tls-"))
+}
+
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -56,7 +62,7 @@ fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
 type Change = fn(&mut Config);
 
 /// Option, value, and what it changes; every option, and no value its default.
-const CHANGES: [(&str, &str, Change); 25] = [
+const CHANGES: [(&str, &str, Change); 26] = [
     ("listen", "[::1]:9000", |config| config.listen = addresses(&["[::1]:9000"])),
     ("max-connections", "123", |config| config.relay.max_connections = Some(123)),
     ("max-message-size", "64KiB", |config| config.relay.max_message_size = 65_536),
@@ -70,6 +76,7 @@ const CHANGES: [(&str, &str, Change); 25] = [
     ("shutdown-grace", "3s", |config| config.shutdown_grace = seconds(3)),
     ("max-message-rate", "200", |config| config.relay.max_message_rate = Some(200)),
     ("max-byte-rate", "1MB", |config| config.relay.max_byte_rate = Some(1_000_000)),
+    ("log-format", "json", |config| config.log_format = LogFormat::Json),
     ("answer-pings", "true", |config| config.relay.answer_pings = true),
     ("max-connections-per-ip", "20", |config| config.relay.max_connections_per_ip = Some(20)),
     ("max-connection-rate", "5", |config| config.relay.max_connection_rate = Some(5)),
@@ -121,7 +128,11 @@ fn defaults_are_those_of_the_contract() {
 #[test]
 fn every_option_sets_its_field_and_no_other_by_flag_and_by_variable() {
     let changed: BTreeSet<&str> = CHANGES.iter().map(|(name, ..)| *name).collect();
-    assert_eq!(changed, settings().map(|row| row.name).collect(), "every option has its line in CHANGES");
+    assert_eq!(
+        changed,
+        lone_settings().map(|row| row.name).collect(),
+        "every option has its line in CHANGES"
+    );
     for (name, value, change) in CHANGES {
         let mut expected = Config::default();
         change(&mut expected);
@@ -279,12 +290,13 @@ fn failures_of_the_command_line_are_one_line_with_the_remedy() {
         ("--listen", "--listen: needs a value, ADDR:PORT; write --listen 127.0.0.1:8787"),
         ("--ping-interval", "--ping-interval: needs a value, DURATION; write --ping-interval 30s"),
         ("--max-byte-rate", "--max-byte-rate: needs a value, SIZE; write --max-byte-rate 64MiB"),
+        ("--log-format xml", "--log-format xml: not a format; write text or json"),
         ("--allow", "--allow: needs a value, RANGE; write --allow 192.0.2.0/24"),
         (
             "--allow-origin",
             "--allow-origin: needs a value, ORIGIN; write --allow-origin https://app.example.com",
         ),
-        ("--api-keys", "--api-keys: needs a value, FILE; write --api-keys /etc/apptuner-relay/file"),
+        ("--api-keys", "--api-keys: needs a value, FILE; write --api-keys keys"),
         ("--api-keys=", "--api-keys '': not a path; write that of a file"),
         (
             "--deny 10.0.0.0/8 --deny 10.0.0.1/8",
@@ -391,9 +403,9 @@ fn failures_in_the_environment_name_the_variable() {
             "APPTUNER_RELAY_: unknown variable; the nearest known one is APPTUNER_RELAY_DENY. See --help",
         ),
         (
-            ("APPTUNER_RELAY_TLS_CERTIFICATE", "x"),
-            "APPTUNER_RELAY_TLS_CERTIFICATE: unknown variable; \
-             the nearest known one is APPTUNER_RELAY_MAX_BYTE_RATE. See --help",
+            ("APPTUNER_RELAY_SECRET_FILE", "x"),
+            "APPTUNER_RELAY_SECRET_FILE: unknown variable; \
+             the nearest known one is APPTUNER_RELAY_ADDRESS_RULES. See --help",
         ),
     ];
     for (pair, expected) in table {
@@ -465,6 +477,47 @@ fn values_out_of_bounds_are_refused_and_those_on_the_bounds_are_not() {
             assert_eq!(error(&format!("--{name} {value}"), &[]), out_of_bounds(name, value));
         }
     }
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn tls_takes_a_certificate_and_its_key_by_flag_or_by_variable() {
+    let expected = Config {
+        tls: TlsFiles { cert: Some("a.pem".into()), key: Some("b.pem".into()) },
+        ..Config::default()
+    };
+    for (args, env) in [
+        ("--tls-cert a.pem --tls-key=b.pem", &[][..]),
+        ("--tls-cert a.pem", &[("APPTUNER_RELAY_TLS_KEY", "b.pem")]),
+        ("", &[("APPTUNER_RELAY_TLS_KEY", "b.pem"), ("APPTUNER_RELAY_TLS_CERT", "a.pem")]),
+        ("--tls-cert a.pem --tls-key b.pem", &[("APPTUNER_RELAY_TLS_CERT", "c.pem")]),
+    ] {
+        assert_eq!(run(args, env), expected, "{args} {env:?}");
+    }
+    let alone = "--tls-cert a.pem: is of no use alone; add --tls-key, the file of its private key";
+    assert_eq!(error("--tls-cert a.pem", &[]), alone);
+    let alone = "--tls-key b.pem: is of no use alone; add --tls-cert, the file of its certificate";
+    assert_eq!(error("", &[("APPTUNER_RELAY_TLS_KEY", "b.pem")]), alone);
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn build_without_tls_says_how_to_get_one_with_it() {
+    for (args, given) in [
+        ("--tls-cert a.pem --tls-key b.pem", "--tls-cert a.pem"),
+        ("--tls-cert a.pem", "--tls-cert a.pem"),
+        ("--tls-key b.pem", "--tls-key b.pem"),
+    ] {
+        let expected =
+            format!("{given}: this build has no TLS; build with: cargo build --release --features tls");
+        assert_eq!(error(args, &[]), expected);
+    }
+}
+
+#[test]
+fn file_without_a_name_is_refused() {
+    assert_eq!(error("--tls-key=", &[]), "--tls-key '': not a path; write that of a file");
+    assert_eq!(error("--tls-cert", &[]), "--tls-cert: needs a value, FILE; write --tls-cert fullchain.pem");
 }
 
 #[test]
@@ -656,6 +709,7 @@ fn help_has_a_line_for_every_option_and_its_defaults_set_nothing() {
             | Field::Count { .. }
             | Field::Rate { .. }
             | Field::ByteRate { .. }
+            | Field::LogFormat(_)
             | Field::Switch(_) => {
                 let default = default.expect("an option has a default");
                 assert_eq!(run(&format!("{flag}={default}"), &[]), Config::default(), "{line}");

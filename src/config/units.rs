@@ -5,8 +5,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
-use super::DEFAULT_PORT;
 use super::error::Problem;
+use super::{DEFAULT_PORT, LogFormat};
 
 const DURATION_UNITS: [(&str, u64); 5] =
     [("d", 24 * 60 * 60 * 1000), ("h", 60 * 60 * 1000), ("m", 60 * 1000), ("s", 1000), ("ms", 1)];
@@ -134,6 +134,21 @@ pub(super) fn parse_address(text: &str) -> Result<SocketAddr, Problem> {
         }
         _ => format!("host names are not looked up; write an IP address, such as 127.0.0.1:{port}").into(),
     })
+}
+
+pub(super) fn parse_log_format(text: &str) -> Result<LogFormat, Problem> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("not a format; write text or json".into()),
+    }
+}
+
+pub(super) const fn format_log_format(format: LogFormat) -> &'static str {
+    match format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    }
 }
 
 /// The path of a file.

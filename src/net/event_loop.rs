@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use mio::event::Event;
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Waker};
 
 use super::access_files::AccessFiles;
@@ -22,6 +21,8 @@ use super::descriptors;
 use super::files::FileError;
 use super::listener::{Accepted, Listener};
 use super::signals::{Asked, ProcessSignals};
+use super::stream::{Stream, Streams};
+use super::supervisor::Supervisor;
 use super::token::{self, Source};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError};
@@ -49,12 +50,14 @@ const PROCESS: &str = "apptuner_relay::process";
 pub struct Server {
     poll: Poll,
     events: Events,
-    relay: Relay<TcpStream>,
+    relay: Relay<Stream>,
     access_files: AccessFiles,
+    streams: Streams,
     listeners: Vec<Listener>,
     clock: Clock,
     signals: Option<ProcessSignals>,
     are_signals_ready: bool,
+    supervisor: Supervisor,
     stop: StopHandle,
     shutdown_grace: Duration,
     /// How often the server was asked to stop, and has taken notice.
@@ -163,6 +166,7 @@ impl Server {
         let access_files = AccessFiles::new(config);
         let api_keys = access_files.read_api_keys().transpose()?;
         let address_rules = access_files.read_address_rules().transpose()?;
+        let streams = Streams::new(&config.tls).map_err(BindError::File)?;
         let poll = Poll::new()?;
         let listen = |(index, &addr)| {
             Listener::bind(addr, index, poll.registry()).map_err(|error| BindError::Listen(addr, error))
@@ -184,10 +188,12 @@ impl Server {
             access_files,
             poll,
             events: Events::with_capacity(EVENTS_PER_TURN),
+            streams,
             listeners,
             clock,
             signals: None,
             are_signals_ready: false,
+            supervisor: Supervisor::default(),
             stop,
             shutdown_grace: config.shutdown_grace,
             stops_seen: 0,
@@ -215,17 +221,35 @@ impl Server {
         Ok(())
     }
 
+    /// Tells the supervisor that the environment names how this server is: systemd's protocol, `sd_notify(3)`. For a
+    /// process of which it is the purpose.
+    pub fn notify_supervisor(&mut self) {
+        self.supervisor = Supervisor::of_process();
+    }
+
     /// Reads the files again that the configuration names; the log says what came of it. Whoever is
     /// connected stays so, and of a file that is of no use now, what was read before stays in force.
     pub fn reload(&mut self) {
+        self.supervisor.reloading();
+        let has_certificate = self.reload_certificate();
         let has_api_keys = self.reload_api_keys();
         let has_address_rules = self.reload_address_rules();
-        if !has_api_keys && !has_address_rules {
+        if !has_certificate && !has_api_keys && !has_address_rules {
             info!(target: PROCESS, "Nothing to reload");
         }
+        self.supervisor.ready();
     }
 
-    /// Whether there are any, here and below.
+    /// The certificate and its key, for newcomers; whether there are any; so below.
+    fn reload_certificate(&mut self) -> bool {
+        match self.streams.reload() {
+            Ok(false) => return false,
+            Ok(true) => info!(target: PROCESS, "Certificate reloaded"),
+            Err(error) => warn!(target: PROCESS, "Certificate not reloaded: {error}"),
+        }
+        true
+    }
+
     fn reload_api_keys(&mut self) -> bool {
         let Some(read) = self.access_files.read_api_keys() else { return false };
         match read {
@@ -253,8 +277,9 @@ impl Server {
     /// Serves until the server is stopped.
     pub fn run(&mut self) -> io::Result<Stopped> {
         for Listener { local_addr, .. } in &self.listeners {
-            info!(target: PROCESS, "Listening on ws://{local_addr}");
+            info!(target: PROCESS, "Listening on {}://{local_addr}", self.streams.scheme());
         }
+        self.supervisor.ready();
         loop {
             if let Turn::Stopped(stopped) = self.turn(None)? {
                 return Ok(stopped);
@@ -266,7 +291,7 @@ impl Server {
     /// there is work, and does a bounded amount of it.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         if self.stopped.is_none() {
-            let wait = [self.next_wait(), timeout].into_iter().flatten().min();
+            let wait = [self.next_wait(), timeout, self.supervisor.wait_max()].into_iter().flatten().min();
             match self.poll.poll(&mut self.events, wait) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 Ok(()) | Err(_) => {}
@@ -278,6 +303,7 @@ impl Server {
 
     fn serve(&mut self) {
         let now = self.clock.now();
+        self.supervisor.note_turn(now.tick);
         self.note_events();
         self.note_signals();
         self.note_stops(now);
@@ -344,6 +370,7 @@ impl Server {
             self.stopped = Some(Stopped::AtOnce);
         } else {
             info!(target: PROCESS, "connections={connections} Shutting down");
+            self.supervisor.stopping();
             self.listeners.clear();
             self.relay.handle_shutdown(self.shutdown_grace, now);
         }
@@ -368,9 +395,14 @@ impl Server {
             return false;
         }
         match listener.accept() {
-            Accepted::Stream(stream, client_addr) => {
-                let id = self.relay.handle_accept(stream, client_addr, now);
-                self.register(id);
+            Accepted::Stream(socket, client_addr) => {
+                match self.streams.accept(socket, self.relay.expects_proxy_header(client_addr)) {
+                    Ok(stream) => {
+                        let id = self.relay.handle_accept(stream, client_addr, now);
+                        self.register(id);
+                    }
+                    Err(error) => warn!("address={client_addr} Dropped: {error}"),
+                }
                 true
             }
             Accepted::Nobody => false,
@@ -401,13 +433,16 @@ impl Server {
         while let Some(effect) = self.relay.poll_effect() {
             match effect {
                 Effect::ShutdownWrite(id) => {
-                    if let Some(stream) = self.relay.stream(id) {
-                        // A stream that cannot be shut down has failed, which an event will tell.
-                        let _ = stream.shutdown(Shutdown::Write);
+                    // A stream that cannot be shut down has failed, which an event will tell.
+                    let result = self.relay.stream(id).map(Stream::shutdown_write);
+                    if let Some(Err(error)) = result
+                        && error.kind() == io::ErrorKind::WouldBlock
+                    {
+                        self.relay.handle_unflushed(id);
                     }
                 }
                 // Closing a descriptor, of which there are no duplicates, also ends the watch.
-                Effect::Close { stream, .. } => drop(stream),
+                Effect::Close { stream, .. } => stream.finish(),
             }
         }
     }

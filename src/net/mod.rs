@@ -4,9 +4,16 @@ mod access_files;
 mod descriptors;
 mod event_loop;
 mod files;
+mod health_check;
 mod listener;
 mod signals;
+mod stream;
+mod supervisor;
+#[cfg(feature = "tls")]
+mod tls;
 mod token;
 
 pub use descriptors::raise_file_limit;
 pub use event_loop::{BindError, Server, StopHandle, Stopped, Turn};
+pub use files::FileError;
+pub use health_check::check_health;

@@ -12,8 +12,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 /// Bits before the IPv4 address in one that is mapped.
 const MAPPED_PREFIX_BITS: u8 = 96;
 
-/// Where a client comes from; an IPv4 address is kept in its mapped form.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Where a client comes from; an IPv4 address is kept in its mapped form. The default is nobody's
+/// (RFC 4291, section 2.5.2).
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClientAddress([u8; 16]);
 
 impl ClientAddress {
@@ -104,13 +105,21 @@ pub fn parse_range(text: &str) -> Result<IpNet, Cow<'static, str>> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(plain_range(address.into()));
     }
-    let range: IpNet = text
-        .parse()
-        .map_err(|_| "not an address range; write ADDRESS/BITS, such as 192.0.2.0/24 or 2001:db8::/32")?;
+    let range = split_range(text)
+        .ok_or("not an address range; write ADDRESS/BITS, such as 192.0.2.0/24 or 2001:db8::/32")?;
     if range.trunc() != range {
         return Err(format!("has bits set behind its prefix; write {}", range.trunc()).into());
     }
     Ok(plain_range(range))
+}
+
+/// ADDRESS/BITS. ipnet's own parser takes 010.0.0.0 for 10.0.0.0, where others see octal; the standard library's
+/// takes it for neither.
+fn split_range(text: &str) -> Option<IpNet> {
+    let (address, bits) = text.split_once('/')?;
+    let is_number = bits.bytes().all(|byte| byte.is_ascii_digit());
+    let bits = Some(bits).filter(|_| is_number)?.parse().ok()?;
+    IpNet::new(address.parse().ok()?, bits).ok()
 }
 
 /// A range of mapped addresses, made plain.
@@ -198,6 +207,11 @@ mod tests {
             ("relay.example.com", "not an address range"),
             ("192.0.2.0/33", "not an address range"),
             ("192.0.2/24", "not an address range"),
+            ("010.0.0.0", "not an address range"),
+            ("010.0.0.0/8", "not an address range"),
+            ("::ffff:010.0.0.0/104", "not an address range"),
+            ("10.0.0.0/+8", "not an address range"),
+            ("10.0.0.0/", "not an address range"),
             ("192.0.2.0/24 ", "not an address range"),
             ("192.0.2.1/24", "write 192.0.2.0/24"),
             ("2001:db8::1/32", "write 2001:db8::/32"),

@@ -13,11 +13,16 @@
 //! still there then, or has sent too much, is gone all the same. A client that was cut off for its
 //! silence or for taking nothing is gone with the next write, and a failed stream at once.
 
+mod due;
 mod frames;
 mod holding;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
+use super::arrival::Arrival;
 use super::handshake::HeadReader;
 use super::inbound::{Inbound, Receiver};
 use super::limits::{
@@ -28,6 +33,7 @@ use super::outbox::{Outbox, Pool, Waiting, WriteEnd};
 use super::pace::Pace;
 use super::readiness::Readiness;
 use super::time::Tick;
+use super::usage::{Tally, Usage};
 
 /// Where a connection is in its life; see the module's table. What an open one does not need is kept apart, for
 /// most are open.
@@ -72,7 +78,7 @@ pub struct Ending {
 
 /// What became due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub enum Due {
     /// The request head is not complete in time.
     Head,
     /// Nothing came for a ping interval: the client is asked for a sign of life.
@@ -141,11 +147,15 @@ pub struct Connection<S> {
     pub phase: Phase,
     /// What has arrived of something whose end has not.
     pub inbound: Inbound,
+    /// Where it comes from. Here it takes the least memory.
+    pub(super) arrival: Arrival,
     outbox: Option<Box<Outbox>>,
-    pace: Option<Box<Pace>>,
+    usage: Option<Box<Usage>>,
     /// There may be something to read.
     is_readable: bool,
     is_writable: bool,
+    /// The stream keeps something that its socket has not taken.
+    is_unflushed: bool,
     /// The end of the stream lies behind what can still be read.
     is_read_closed: bool,
     is_failed: bool,
@@ -157,6 +167,8 @@ pub struct Connection<S> {
     /// When the socket last took bytes while more waited than it took, or began to refuse. That it
     /// took all there was proves nothing: the kernel takes bytes for a client long gone.
     taken_at: Tick,
+    /// When it was accepted, in tenths of a second, for which there is no room in milliseconds.
+    accepted_at: u32,
     /// Since when the relay has not read although it might have; means nothing unless `is_held`.
     held_since: Tick,
 }
@@ -168,18 +180,39 @@ impl<S: Read + Write> Connection<S> {
             stream,
             phase: Phase::Head(HeadReader::default()),
             inbound: Inbound::default(),
+            arrival: Arrival::default(),
             outbox: None,
-            pace: None,
+            usage: None,
             is_readable: false,
             is_writable: true,
+            is_unflushed: false,
             is_read_closed: false,
             is_failed: false,
             is_held: false,
             heard_at: now,
             pinged_at: now,
             taken_at: now,
+            accepted_at: tenths(now),
             held_since: now,
         }
+    }
+
+    /// How long ago it was accepted, to the tenth of a second.
+    pub(super) fn age(&self, now: Tick) -> Duration {
+        Duration::from_millis(u64::from(tenths(now).wrapping_sub(self.accepted_at)) * 100)
+    }
+
+    /// What it has sent and been sent.
+    pub(super) fn tally(&self) -> Tally {
+        self.usage.as_ref().map_or(Tally::default(), |usage| usage.tally)
+    }
+
+    pub(super) fn tally_mut(&mut self) -> &mut Tally {
+        &mut self.usage.get_or_insert_default().tally
+    }
+
+    fn pace(&self) -> Option<&Pace> {
+        self.usage.as_ref()?.pace.as_ref()
     }
 
     /// Notes what the host saw of the stream.
@@ -213,7 +246,18 @@ impl<S: Read + Write> Connection<S> {
 
     /// Whether a write may do something: something waits, and the socket takes it.
     pub(super) const fn wants_write(&self) -> bool {
-        self.is_writable && self.outbox.is_some()
+        self.is_writable && !self.is_drained()
+    }
+
+    /// Whether everything is with the socket.
+    const fn is_drained(&self) -> bool {
+        self.outbox.is_none() && !self.is_unflushed
+    }
+
+    /// Notes that the stream keeps something that its socket does not take for now.
+    pub(super) const fn note_unflushed(&mut self) {
+        self.is_unflushed = true;
+        self.is_writable = false;
     }
 
     /// What waits for the client, made if nothing did.
@@ -234,7 +278,7 @@ impl<S: Read + Write> Connection<S> {
     /// The request head asked for an upgrade: from here on these are frames.
     pub fn open(&mut self, settings: &Settings) {
         self.phase = Phase::Open;
-        self.pace = Pace::new(settings).map(Box::new);
+        self.usage = Usage::new(settings);
     }
 
     /// Reads once, into `receiver`, at most `bytes_max`, or into the memory of a large frame under way.
@@ -268,7 +312,7 @@ impl<S: Read + Write> Connection<S> {
 
     /// Reckons what was read against the rate limits.
     pub(super) fn spend(&mut self, messages: u64, bytes: usize, now: Tick) {
-        if let Some(pace) = &mut self.pace {
+        if let Some(pace) = self.usage.as_mut().and_then(|usage| usage.pace.as_mut()) {
             pace.spend(messages, bytes as u64, now);
         }
     }
@@ -280,9 +324,7 @@ impl<S: Read + Write> Connection<S> {
         {
             let was_blocked = outbox.is_blocked();
             let Ok((taken, end)) = outbox.write_to(&mut self.stream, pool, bytes_max) else {
-                // What came before the failure can still be read.
-                self.is_failed = true;
-                self.is_readable = true;
+                self.note_write_failed();
                 return FlushEnd::Idle;
             };
             let is_progress = match end {
@@ -303,11 +345,38 @@ impl<S: Read + Write> Connection<S> {
                 }
             }
         }
+        if self.is_writable {
+            self.flush_stream(now);
+        }
         self.after_flush(now)
     }
 
+    /// Lets the stream hand on what it keeps, as one does that encrypts; another makes nothing of it.
+    fn flush_stream(&mut self, now: Tick) {
+        match self.stream.flush() {
+            Ok(()) => {
+                if std::mem::take(&mut self.is_unflushed) {
+                    self.taken_at = now;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if !self.is_unflushed {
+                    self.taken_at = now;
+                }
+                self.note_unflushed();
+            }
+            Err(_) => self.note_write_failed(),
+        }
+    }
+
+    /// What came before the failure can still be read.
+    const fn note_write_failed(&mut self) {
+        self.is_failed = true;
+        self.is_readable = true;
+    }
+
     fn after_flush(&mut self, now: Tick) -> FlushEnd {
-        let is_drained = self.outbox.is_none();
+        let is_drained = self.is_drained();
         match &mut self.phase {
             Phase::Closing(patience) if is_drained => {
                 patience.deadline = patience.deadline.min(now.after(CLOSE_ANSWER_TIMEOUT));
@@ -353,7 +422,9 @@ impl<S: Read + Write> Connection<S> {
 
     fn end_with(&mut self, now: Tick, is_input_over: bool, is_cut: bool) {
         self.inbound = Inbound::default();
-        self.pace = None;
+        if let Some(usage) = &mut self.usage {
+            usage.pace = None;
+        }
         self.is_held = false;
         let mut patience = Patience::until(now.after(CLOSE_TIMEOUT), now);
         match &self.phase {
@@ -391,60 +462,10 @@ impl<S: Read + Write> Connection<S> {
     pub(super) fn note_pinged(&mut self, now: Tick) {
         self.pinged_at = now;
     }
-
-    /// What becomes due next if nothing happens before, and when. Never a scan.
-    pub(super) fn due(&self, settings: &Settings, now: Tick) -> Option<(Tick, Due)> {
-        match &self.phase {
-            Phase::Head(_) => Some((self.pinged_at.after(settings.handshake_timeout), Due::Head)),
-            Phase::Ending(ending) => Some((ending.patience.deadline, Due::End)),
-            Phase::Closing(patience) => {
-                let due = if self.outbox.is_none() { Due::CloseAnswer } else { Due::End };
-                let dues = [Some((patience.deadline, due)), self.stall_due(settings)];
-                dues.into_iter().flatten().min_by_key(at)
-            }
-            Phase::Open => {
-                // Once its rate allows it to be read, only others hold it back.
-                let pace = self.pace.as_ref().map(|pace| pace.resumes_at()).filter(|&at| now < at);
-                let pace = pace.map(|at| (at, Due::Pace));
-                let dues = [
-                    self.stall_due(settings),
-                    self.message_due(settings),
-                    Some(self.silence_due(settings)),
-                    pace,
-                ];
-                dues.into_iter().flatten().min_by_key(at)
-            }
-        }
-    }
-
-    fn stall_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
-        let is_blocked = self.outbox().is_some_and(Outbox::is_blocked);
-        is_blocked.then(|| (self.taken_at.after(settings.stall_timeout), Due::Stall))
-    }
-
-    fn silence_due(&self, settings: &Settings) -> (Tick, Due) {
-        let silent_since = self.heard_at.max(self.taken_at);
-        let interval = settings.ping_interval;
-        if self.is_held {
-            // Its pong would not be read: it is pinged, for a proxy between may need to see a sign
-            // of life, and not judged.
-            (silent_since.max(self.pinged_at).after(interval), Due::Ping)
-        } else if self.pinged_at > silent_since {
-            // However late the ping went out, the answer has its time.
-            let asked = self.pinged_at.after(interval);
-            (silent_since.after(interval.saturating_mul(2)).max(asked), Due::Silence)
-        } else {
-            (silent_since.after(interval), Due::Ping)
-        }
-    }
-
-    fn message_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
-        let (since, moved_at) = self.inbound.unfinished_since().filter(|_| !self.is_held)?;
-        let whole = since.after(settings.message_timeout);
-        Some((whole.min(moved_at.after(settings.stall_timeout)), Due::Message))
-    }
 }
 
-const fn at(due: &(Tick, Due)) -> Tick {
-    due.0
+/// Enough for 13 years.
+#[expect(clippy::cast_possible_truncation, reason = "differences are right all the same")]
+const fn tenths(tick: Tick) -> u32 {
+    (tick.0 / 100) as u32
 }

@@ -4,13 +4,16 @@ use std::io::{Read, Write};
 
 use log::{debug, info, warn};
 
+use super::access_log::End;
 use super::address::{ClientAddress, is_loopback};
 use super::address_rules::{AddressRules, Admission};
 use super::api_keys::{ApiKeys, KeyNames};
+use super::end_reason::EndReason;
 use super::handshake::{Credentials, Refusal, Upgrade, write_issued};
 use super::hosts::HostKey;
 use super::ids::{ClientType, ConnectionId, SessionId};
 use super::limits::REFUSALS_MAX;
+use super::message::CloseReason;
 use super::secret::{Secret, SecretHash};
 use super::session::{Session, SessionKey, SessionsFull};
 use super::{Relay, Timer};
@@ -36,7 +39,9 @@ impl<S: Read + Write> Relay<S> {
     /// Counts a connection against the limits of its host, or says why it is not let in. A proxy is always let
     /// in: the rules are for those it speaks for.
     pub(super) fn let_in(&mut self, id: ConnectionId) -> Result<(), Refusal> {
-        let Some(client) = self.slots.get(id).map(|slot| slot.client) else { return Ok(()) };
+        let Some(client) = self.slots.get(id).map(|slot| slot.connection.arrival.client) else {
+            return Ok(());
+        };
         if self.proxies.contains(client) {
             return Ok(());
         }
@@ -50,22 +55,24 @@ impl<S: Read + Write> Relay<S> {
         let is_counted =
             admitted.map_err(|denied| Refusal::AddressLimit { retry_after: denied.retry_after() })?;
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.is_counted = is_counted;
+            slot.connection.arrival.is_counted = is_counted;
         }
         self.settle_hosts();
         Ok(())
     }
 
-    /// Refuses a connection that has not been read. Few of those are waited for until they have read the answer:
-    /// whoever comes often must not keep places from others.
+    /// Refuses a connection that has not been read. Few of those are waited for until they have read the answer, and
+    /// few in a second: whoever comes often must not keep places from others, nor have each answer encrypted.
     pub(super) fn turn_away(&mut self, id: ConnectionId, refusal: Refusal) {
         self.refuse(id, refusal, false);
+        let now = self.now.tick;
         let Some(slot) = self.slots.get_mut(id) else { return };
-        if self.turned_away < REFUSALS_MAX {
-            slot.is_turned_away = true;
+        if self.turned_away < REFUSALS_MAX && self.refusals.allows_at() <= now {
+            self.refusals.spend(1, now);
+            slot.connection.arrival.is_turned_away = true;
             self.turned_away += 1;
         } else {
-            slot.connection.cut(self.now.tick);
+            slot.connection.cut(now);
         }
     }
 
@@ -73,7 +80,7 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn identify(&mut self, id: ConnectionId, client: ClientAddress) -> bool {
         debug!("conn={id} address={client} Named by its proxy");
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.client = client;
+            slot.connection.arrival.client = client;
         }
         match self.let_in(id) {
             Ok(()) => true,
@@ -89,6 +96,8 @@ impl<S: Read + Write> Relay<S> {
     /// Whether there is such a session shows neither in the answer nor in the time it takes: a secret is always
     /// hashed if there is one, and always compared, if need be with a hash that no secret has.
     pub(super) fn authorize(&self, id: ConnectionId, upgrade: &Upgrade) -> Result<Pass, Refusal> {
+        // It may have connected before it was locked out.
+        self.check_lock_out(id)?;
         let (key_name, secret) = self.tell_apart(&upgrade.credentials);
         let hash = secret.map(|secret| self.secret_key.hash(secret));
         let session = self.sessions.find(&upgrade.session_id);
@@ -96,22 +105,42 @@ impl<S: Read + Write> Relay<S> {
         let none = self.secret_key.hash_of_none();
         let is_same = hash.as_ref().unwrap_or(none).is(claimed.unwrap_or(none));
         let is_proven = is_same && hash.is_some() && claimed.is_some();
-        let is_key_missing = self.api_keys.is_some() && key_name.is_none() && !is_proven;
-        match upgrade.client_type {
-            ClientType::Desktop if is_key_missing => return Err(Refusal::ApiKey),
-            // A mobile joins what exists.
-            ClientType::Mobile if self.api_keys.is_some() && session.is_none() => {
-                return Err(Refusal::Secret);
-            }
-            ClientType::Desktop | ClientType::Mobile => {}
+        let has_keys = self.api_keys.is_some();
+        let is_desktop = upgrade.client_type == ClientType::Desktop;
+        // A mobile joins what exists.
+        let is_nothing_to_join = has_keys && !is_desktop && session.is_none();
+        let is_unproven =
+            (claimed.is_some() && !is_proven) || (self.settings.require_secret && hash.is_none());
+        if has_keys && is_desktop && key_name.is_none() && !is_proven {
+            return Err(Refusal::ApiKey);
         }
-        if (claimed.is_some() && !is_proven) || (self.settings.require_secret && hash.is_none()) {
+        if is_nothing_to_join || is_unproven {
             return Err(Refusal::Secret);
         }
         if let Some(name) = key_name {
             info!("conn={id} key={name} API key accepted");
         }
         Ok(Pass { claim: hash.filter(|_| claimed.is_none()) })
+    }
+
+    /// Closes the clients of a session that is about to be claimed: they were let in without its secret. What they
+    /// sent, and nobody has got, is dropped with them.
+    pub(super) fn expel_unproven(&mut self, session_id: &SessionId) {
+        let Some(session) = self.sessions.find(session_id) else { return };
+        for client_type in [ClientType::Desktop, ClientType::Mobile] {
+            let client = self.sessions.get(session).and_then(|session| session.client(client_type));
+            if let Some(client) = client {
+                self.fail(client, &CloseReason::Claimed, None, true);
+            }
+        }
+    }
+
+    /// How long the host of a connection is still locked out, if it is.
+    fn check_lock_out(&self, id: ConnectionId) -> Result<(), Refusal> {
+        let client = self.slots.get(id).map(|slot| slot.connection.arrival.client);
+        let client = client.filter(|client| !is_loopback(*client) && !self.proxies.contains(*client));
+        let denied = client.and_then(|client| self.hosts.lock_out(client.host(), self.now.tick));
+        denied.map_or(Ok(()), |denied| Err(Refusal::AddressLimit { retry_after: denied.retry_after() }))
     }
 
     /// The name of the API key among the credentials, if there is one, and the pairing secret.
@@ -126,7 +155,8 @@ impl<S: Read + Write> Relay<S> {
     /// Refuses a client that could not prove what it should; one that fails too often is locked out.
     pub(super) fn refuse_unproven(&mut self, id: ConnectionId, refusal: Refusal) {
         self.refuse(id, refusal, false);
-        let Some(client) = self.slots.get(id).map(|slot| slot.client) else { return };
+        let Some(client) = self.slots.get(id).map(|slot| slot.connection.arrival.client) else { return };
+        // One that is locked out is not judged again.
         if is_loopback(client) || self.proxies.contains(client) {
             return;
         }
@@ -138,6 +168,9 @@ impl<S: Read + Write> Relay<S> {
 
     /// Begins a session for somebody, with an ID and a secret that nobody can guess.
     pub(super) fn issue(&mut self, id: ConnectionId, credentials: &Credentials) {
+        if let Err(refusal) = self.check_lock_out(id) {
+            return self.refuse(id, refusal, false);
+        }
         let (key_name, _) = self.tell_apart(credentials);
         if self.api_keys.is_some() && key_name.is_none() {
             return self.refuse_unproven(id, Refusal::ApiKey);
@@ -163,6 +196,7 @@ impl<S: Read + Write> Relay<S> {
             secret = secret,
             expires_at = expires_at
         );
+        self.note_end(id, None, End { reason: EndReason::Answered, code: 201, undelivered: 0 });
         self.answer(id, |out| write_issued(&body, out));
     }
 
@@ -175,7 +209,7 @@ impl<S: Read + Write> Relay<S> {
             let session_id = SessionId::parse(text.as_bytes())?;
             let now = self.now.tick;
             let issued = self.sessions.issue(&session_id, claim.clone(), now).or_else(|SessionsFull| {
-                self.end_longest_empty_session();
+                self.end_longest_unused_session();
                 self.sessions.issue(&session_id, claim.clone(), now)
             });
             if let Some(key) = issued.ok()? {

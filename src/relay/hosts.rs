@@ -144,6 +144,13 @@ impl Hosts {
         }
     }
 
+    /// Whether the host is locked out, and for how long still.
+    #[must_use]
+    pub fn lock_out(&self, host: Host, now: Tick) -> Option<Denied> {
+        let entry = self.find(host).and_then(|key| self.entries.get(key.index()))?;
+        (entry.locked_until > now).then(|| Denied::LockedOut { wait: entry.locked_until.since(now) })
+    }
+
     /// The host failed to join. Returns for how long that locks it out, if it does.
     pub fn note_failure(&mut self, host: Host, now: Tick) -> Option<Duration> {
         self.failed_joins_max?;

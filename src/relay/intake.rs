@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 
 use log::{debug, info};
 
+use super::access_log::End;
 use super::connection::Phase;
+use super::end_reason::EndReason;
 use super::frame::Opcode;
 use super::gate::Pass;
 use super::handshake::{
@@ -27,7 +29,10 @@ impl<S: Read + Write> Relay<S> {
         match &mut slot.connection.phase {
             Phase::Head(reader) => {
                 let rules = HeadRules {
-                    proxies: Some(&self.proxies).filter(|proxies| proxies.contains(slot.client)),
+                    // A proxy that speaks the PROXY protocol says there whom it speaks for, and nowhere else.
+                    proxies: Some(&self.proxies).filter(|proxies| {
+                        !self.settings.proxy_protocol && proxies.contains(slot.connection.arrival.client)
+                    }),
                     origins: &self.settings.allow_origin,
                 };
                 let progress = reader.push(self.receiver.bytes(), rules);
@@ -74,6 +79,7 @@ impl<S: Read + Write> Relay<S> {
             Verdict::Issue(credentials) => self.issue(id, &credentials),
             Verdict::Health { head_only } => {
                 let body = self.health();
+                self.note_end(id, None, End { reason: EndReason::Answered, code: 200, undelivered: 0 });
                 self.answer(id, |out| write_health(&body, head_only, out));
             }
             Verdict::Refuse { refusal, head_only } => self.refuse(id, refusal, head_only),
@@ -103,6 +109,8 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn refuse(&mut self, id: ConnectionId, refusal: Refusal, head_only: bool) {
         debug!("conn={id} refusal={refusal:?} Request refused");
         self.counters.requests_refused += 1;
+        let end = End { reason: EndReason::Refused, code: refusal.answer().status, undelivered: 0 };
+        self.note_end(id, None, end);
         self.answer(id, |out| write_refusal(refusal, head_only, out));
     }
 
@@ -116,6 +124,9 @@ impl<S: Read + Write> Relay<S> {
         let client_type = upgrade.client_type;
         let session_id = &upgrade.session_id;
         let now = self.now.tick;
+        if claim.is_some() {
+            self.expel_unproven(session_id);
+        }
         let joined = self.sessions.join(session_id, client_type, id, now).or_else(|SessionsFull| {
             self.end_longest_empty_session();
             self.sessions.join(session_id, client_type, id, now)
@@ -239,13 +250,22 @@ impl<S: Read + Write> Relay<S> {
         let Some((peer, slot)) = peer.and_then(|peer| Some((peer, self.slots.get_mut(peer)?))) else {
             return self.tell(id, &ClientError::PeerNotConnected(client_type.peer()));
         };
+        let bytes = content.len() as u64;
         self.counters.messages_accepted += 1;
-        self.counters.bytes_accepted += content.len() as u64;
+        self.counters.bytes_accepted += bytes;
+        let tally = slot.connection.tally_mut();
+        tally.messages_out += 1;
+        tally.bytes_out += bytes;
         let outbox = slot.connection.outbox_mut(&mut self.pool);
         match content {
             Content::Received(range) => outbox.push_small(&mut self.pool, opcode, self.receiver.range(range)),
             Content::Joined(bytes) => outbox.push_small(&mut self.pool, opcode, bytes.as_slice()),
             Content::Large(payload) => outbox.push_large(opcode, payload),
+        }
+        if let Some(slot) = self.slots.get_mut(id) {
+            let tally = slot.connection.tally_mut();
+            tally.messages_in += 1;
+            tally.bytes_in += bytes;
         }
         self.touch(peer);
     }

@@ -143,6 +143,8 @@ pub enum CloseReason {
     TooLarge,
     /// The relay has no room for the message now.
     NoRoom,
+    /// Somebody has claimed the session with a secret, which this client did not bring.
+    Claimed,
     /// Too many notices waited for the client.
     NoticesUnread,
 }
@@ -158,6 +160,7 @@ impl CloseReason {
             Self::Protocol(_) => 1002,
             Self::NotUtf8 => 1007,
             Self::TooLarge => 1009,
+            Self::Claimed => 1008,
             Self::NoRoom | Self::NoticesUnread => 1013,
         }
     }
@@ -175,6 +178,7 @@ impl CloseReason {
             Self::Protocol(reason) => reason.as_bytes(),
             Self::NotUtf8 => b"Text must be UTF-8",
             Self::TooLarge => b"Message too large",
+            Self::Claimed => b"Session claimed: bring its pairing secret",
             Self::NoRoom => b"No room for this message now",
             Self::NoticesUnread => b"Too many notices left unread",
         }

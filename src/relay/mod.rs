@@ -3,7 +3,7 @@
 //!
 //! | module | its one job |
 //! | --- | --- |
-//! | [`address`], [`origin`] | where clients come from |
+//! | [`address`], `arrival`, [`origin`] | where clients come from |
 //! | [`limits`] | every bound and default |
 //! | [`time`], [`ids`], [`readiness`] | what the relay is told, and by which names it goes |
 //! | [`wheel`] | the timing wheel |
@@ -12,28 +12,31 @@
 //! | [`proxy_header`] | whose connection a proxy brings |
 //! | [`api_keys`], [`address_rules`] | what operators keep in files |
 //! | [`json`] | whether a text is UTF-8 and JSON, and its `type` |
-//! | `meter`, `pace`, [`hosts`] | rates, those of a client, and those of an address |
+//! | `meter`, `pace`, `usage`, [`hosts`] | rates, those of a client, what it used, and those of an address |
 //! | [`budget`] | the account of all memory for messages |
 //! | [`buffer`], [`payload`] | the memory of small ones, and of a large one |
 //! | [`outbox`], [`inbound`] | what waits for one client, and what has come from it |
 //! | [`session`] | who is whose peer |
 //! | `hash`, `line` | what the tables of sessions and hosts share |
-//! | [`effect`], [`counters`] | what the relay asks of its host, and what it tells |
+//! | [`effect`], [`counters`], [`end_reason`] | what the relay asks of its host, and what it tells |
 //! | [`connection`], `slots` | one client, from head to close; all of them |
-//! | `gate`, `intake`, `parting`, `room`, `turn` | the parts of [`Relay`]: who comes in, what, how it ends; room, order |
+//! | `gate`, `intake`, `parting`, `room`, `turn`, `access_log` | the parts of [`Relay`]: what comes in, how it ends |
 //!
 //! Where to start: [`Relay::handle_turn`], in `turn`. Of the words for an end, a client *leaves* its
 //! session; the relay *closes* a WebSocket, *ends* a stream once what waits is written, *cuts* it
 //! off with what can be written at once, and *removes* the connection.
 
+mod access_log;
 pub mod address;
 pub mod address_rules;
 pub mod api_keys;
+mod arrival;
 pub mod budget;
 pub mod buffer;
 pub mod connection;
 pub mod counters;
 pub mod effect;
+pub mod end_reason;
 pub mod frame;
 mod gate;
 pub mod handshake;
@@ -63,6 +66,7 @@ mod slots;
 mod tests;
 pub mod time;
 mod turn;
+mod usage;
 pub mod wheel;
 
 use std::collections::VecDeque;
@@ -84,6 +88,7 @@ use hosts::{HostKey, Hosts};
 use ids::ConnectionId;
 use inbound::Receiver;
 use limits::{ACCEPT_RETRY, IDLE_HOSTS_MAX, REFUSALS_MAX, SESSIONS_MIN, SESSIONS_PER_CONNECTION, Settings};
+use meter::Meter;
 use outbox::{Backlog, Outbox, Pool};
 use readiness::Readiness;
 use secret::SecretKey;
@@ -110,7 +115,9 @@ const MESSAGES: &str = "apptuner_relay::messages";
 ///
 /// Streams must be non-blocking: `WouldBlock` is how they say that there is nothing to read, or
 /// no room to write. A read that fills less than its buffer is taken to say that nothing is left
-/// until the next readiness, as it does on a socket. Nothing here panics on account of what a client sends.
+/// until the next readiness, as it does on a socket. A stream that keeps what it is given says so
+/// with a `WouldBlock` of `flush`, which is called again once the stream takes bytes again. Nothing here
+/// panics on account of what a client sends.
 #[derive(Debug)]
 pub struct Relay<S> {
     settings: Settings,
@@ -135,6 +142,8 @@ pub struct Relay<S> {
     touched: Vec<ConnectionId>,
     /// Connections refused for their address that are still there.
     turned_away: usize,
+    /// How many of them were waited for lately.
+    refusals: Meter,
     effects: VecDeque<Effect<S>>,
     /// The time of the current turn.
     now: Now,
@@ -195,6 +204,7 @@ impl<S: Read + Write> Relay<S> {
             starved: VecDeque::new(),
             touched: Vec::new(),
             turned_away: 0,
+            refusals: Meter::new(Some(REFUSALS_MAX as u64), Duration::from_secs(1)),
             effects: VecDeque::new(),
             now,
             accept_retry: None,
@@ -215,10 +225,11 @@ impl<S: Read + Write> Relay<S> {
         let client = ClientAddress::new(client_addr.ip());
         let is_over_limit = self.slots.len() - self.turned_away >= self.connections_max();
         let mut connection = Connection::new(stream, now.tick);
-        if self.settings.proxy_protocol && self.proxies.contains(client) {
+        connection.arrival.client = client;
+        if self.expects_proxy_header(client_addr) {
             connection.phase = Phase::Head(HeadReader::behind_proxy_header());
         }
-        let id = self.slots.insert(connection, client);
+        let id = self.slots.insert(connection);
         self.counters.connections_accepted += 1;
         debug!("conn={id} address={client_addr} Accepted");
         if let Err(refusal) = self.let_in(id) {
@@ -228,6 +239,12 @@ impl<S: Read + Write> Relay<S> {
         }
         self.arm(id);
         id
+    }
+
+    /// Whether a connection from there is expected to begin with the header of a proxy.
+    #[must_use]
+    pub fn expects_proxy_header(&self, client_addr: SocketAddr) -> bool {
+        self.settings.proxy_protocol && self.proxies.contains(ClientAddress::new(client_addr.ip()))
     }
 
     /// Whether there is room for one more connection, if only to tell it that there is none. As
@@ -256,6 +273,14 @@ impl<S: Read + Write> Relay<S> {
         self.make_ready(id);
         if wants_write {
             self.touch(id);
+        }
+    }
+
+    /// Notes that a stream could not be shut down yet, for it keeps what its socket does not take: it is
+    /// flushed once that takes bytes again.
+    pub fn handle_unflushed(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.note_unflushed();
         }
     }
 

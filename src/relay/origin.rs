@@ -31,13 +31,8 @@ impl Origin {
         let scheme = scheme.to_ascii_lowercase();
         let is_scheme = scheme.starts_with(|char: char| char.is_ascii_alphabetic())
             && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
-        if let Some((origin, path)) = authority.split_once('/') {
-            return Err(if path.is_empty() {
-                format!("an origin ends before its path; write {scheme}://{origin}").into()
-            } else {
-                problem.into()
-            });
-        }
+        let without_path = authority.strip_suffix('/');
+        let authority = without_path.unwrap_or(authority);
         let (host, port) = split_port(authority).ok_or(problem)?;
         let is_host = !host.is_empty()
             && host.bytes().all(|byte| {
@@ -45,6 +40,9 @@ impl Origin {
             });
         if !is_scheme || !is_host {
             return Err(problem.into());
+        }
+        if without_path.is_some() {
+            return Err(format!("an origin ends before its path; write {scheme}://{authority}").into());
         }
         let port = port.or_else(|| default_port(&scheme));
         Ok(Self(Kind::Page { scheme: scheme.into(), host: host.to_ascii_lowercase().into(), port }))
@@ -134,6 +132,10 @@ mod tests {
             "https://*.example.com",
             "https://a,b",
             "NULL",
+            "1http://x/",
+            "https://a b/",
+            "https:///",
+            "https://x//",
         ] {
             assert!(Origin::parse(text).unwrap_err().contains("write SCHEME://HOST"), "{text}");
         }

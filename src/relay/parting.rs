@@ -4,8 +4,10 @@ use std::io::{Read, Write};
 
 use log::{debug, info};
 
+use super::access_log::End;
 use super::connection::Phase;
 use super::effect::Effect;
+use super::end_reason::EndReason;
 use super::handshake::Refusal;
 use super::ids::{ClientType, ConnectionId};
 use super::limits::CLOSE_TIMEOUT;
@@ -22,7 +24,7 @@ impl<S: Read + Write> Relay<S> {
     /// The client closed: answer it, and let the stream end.
     pub(super) fn close_from_client(&mut self, id: ConnectionId, code: u16, answer: &CloseReason) {
         let now = self.now.tick;
-        self.leave(id, code);
+        self.leave(id, EndReason::ClientClosed, code);
         if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.answer_close(answer, &self.receiver, &mut self.pool, now);
             self.touch(id);
@@ -39,7 +41,7 @@ impl<S: Read + Write> Relay<S> {
     ) {
         let now = self.now.tick;
         debug!("conn={id} reason={reason:?} Closing");
-        self.leave(id, reason.code());
+        self.leave(id, reason.into(), reason.code());
         if let Some(error) = error {
             self.tell(id, error);
         }
@@ -69,7 +71,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// The client ended its stream. Whatever answers wait for it still go out.
     pub(super) fn end_of_stream(&mut self, id: ConnectionId) {
-        self.leave(id, ABNORMAL_CLOSURE);
+        self.note_loss(id);
         self.end_after_input(id);
     }
 
@@ -83,16 +85,27 @@ impl<S: Read + Write> Relay<S> {
 
     /// The stream failed.
     pub(super) fn lose(&mut self, id: ConnectionId) {
-        self.leave(id, ABNORMAL_CLOSURE);
+        self.note_loss(id);
         self.remove(id);
+    }
+
+    /// A client is gone without a word, be it in a session or not yet.
+    fn note_loss(&mut self, id: ConnectionId) {
+        let is_request =
+            self.slots.get(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Head(_)));
+        if is_request {
+            self.note_end(id, None, End { reason: EndReason::Lost, code: 0, undelivered: 0 });
+        }
+        self.leave(id, EndReason::Lost, ABNORMAL_CLOSURE);
     }
 
     /// Takes a client out of its session and tells its peer: first what of the peer's messages it
     /// did not get, then that it is gone. Nothing happens if it is in no session any more.
-    fn leave(&mut self, id: ConnectionId, code: u16) {
+    fn leave(&mut self, id: ConnectionId, reason: EndReason, code: u16) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let Some(membership) = slot.leave() else { return };
         let undelivered = slot.connection.take_messages().messages;
+        self.note_end(id, Some(membership), End { reason, code, undelivered });
         let client_type = membership.client_type;
         let Left::Gone(peer) = self.sessions.leave(membership.session, client_type, id, self.now.tick) else {
             return;
@@ -123,9 +136,11 @@ impl<S: Read + Write> Relay<S> {
     /// Closes a connection whose place another has taken; returns what it did not get.
     pub(super) fn replace(&mut self, old: ConnectionId, client_type: ClientType) -> Waiting {
         let Some(slot) = self.slots.get_mut(old) else { return Waiting::default() };
-        slot.leave();
+        let membership = slot.leave();
         let waiting = slot.connection.take_messages();
         debug!("conn={old} messages={} Replaced", waiting.messages);
+        let end = End { reason: EndReason::Replaced, code: 1000, undelivered: waiting.messages };
+        self.note_end(old, membership, end);
         self.close(old, &CloseReason::Replaced(client_type), self.now.tick.after(CLOSE_TIMEOUT));
         // It may have been left a copy of most of a fragment.
         self.settle(old);
@@ -145,10 +160,16 @@ impl<S: Read + Write> Relay<S> {
         let clients =
             [ClientType::Desktop, ClientType::Mobile].map(|client_type| session.client(client_type));
         let [desktop, mobile] = clients;
-        for (client, peer) in [(desktop, mobile), (mobile, desktop)] {
-            let Some(slot) = client.and_then(|client| self.slots.get_mut(client)) else { continue };
+        let sides = [(ClientType::Desktop, desktop, mobile), (ClientType::Mobile, mobile, desktop)];
+        for (client_type, client, peer) in sides {
+            let Some((id, slot)) = client.and_then(|client| Some((client, self.slots.get_mut(client)?)))
+            else {
+                continue;
+            };
             slot.leave();
             let undelivered = slot.connection.take_messages().messages;
+            let end = End { reason: EndReason::SessionTimeout, code: 1000, undelivered };
+            self.note_end_with_session(id, client_type, session.id.as_str(), end);
             if let Some(peer) = peer {
                 self.tell_undelivered(peer, undelivered);
             }
@@ -163,19 +184,23 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn begin_drain(&mut self, deadline: Tick) {
         self.drain_deadline = Some(deadline);
         self.schedule(deadline, Timer::Shutdown);
+        for id in self.slots.ids() {
+            let Some(slot) = self.slots.get_mut(id) else { continue };
+            let membership = slot.leave();
+            match slot.connection.phase {
+                Phase::Head(_) => self.refuse(id, Refusal::ConnectionLimit, false),
+                Phase::Open => {
+                    let end = End { reason: EndReason::ShuttingDown, code: 1001, undelivered: 0 };
+                    self.note_end(id, membership, end);
+                    self.close(id, &CloseReason::ShuttingDown, deadline);
+                }
+                Phase::Closing(_) | Phase::Ending(_) => {}
+            }
+        }
         // Sessions end here, or one that timed out would close its clients a second time.
         for session in self.sessions.clear() {
             if let Some((_, timer)) = session.timer {
                 self.wheel.cancel(timer);
-            }
-        }
-        for id in self.slots.ids() {
-            let Some(slot) = self.slots.get_mut(id) else { continue };
-            slot.leave();
-            match slot.connection.phase {
-                Phase::Head(_) => self.refuse(id, Refusal::ConnectionLimit, false),
-                Phase::Open => self.close(id, &CloseReason::ShuttingDown, deadline),
-                Phase::Closing(_) | Phase::Ending(_) => {}
             }
         }
     }
@@ -200,9 +225,9 @@ impl<S: Read + Write> Relay<S> {
             claim.fragments.into_iter().for_each(|order| self.budget.end_fragments(order));
             self.budget.charge_checks(claim.check_bytes, 0);
         }
-        self.turned_away -= usize::from(slot.is_turned_away);
-        if slot.is_counted {
-            self.hosts.release(slot.client.host());
+        self.turned_away -= usize::from(slot.connection.arrival.is_turned_away);
+        if slot.connection.arrival.is_counted {
+            self.hosts.release(slot.connection.arrival.client.host());
             self.settle_hosts();
         }
         self.effects.push_back(Effect::Close { id, stream: slot.connection.stream });

@@ -8,8 +8,9 @@
 //! A session that was issued begins empty. One that was claimed needs its secret for as long as it lives: what
 //! asks for it is in `gate`.
 //!
-//! An empty session holds nothing that a client could miss: where there is no room for another one,
-//! the session that has been empty for longest ends sooner.
+//! An empty session holds nothing that a client could miss, but its claim: where there is no room for another one,
+//! one that was issued and never joined ends sooner, or else one without a claim, and the one that has been empty for
+//! longest first. Issuing one ends nothing but others that were never joined.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -51,15 +52,28 @@ pub struct Session {
     pub id: SessionId,
     /// The timer that ends it, set no later than [`Sessions::due`] says.
     pub timer: Option<(Tick, TimerKey)>,
-    desktop: Option<ConnectionId>,
-    mobile: Option<ConnectionId>,
+    desktop: Seat,
+    mobile: Seat,
     last_activity: Tick,
     /// Means nothing while there is a client.
     empty_since: Tick,
+    /// Somebody has been in it.
+    was_joined: bool,
     /// Among those that are empty.
     place: Place<SessionKey>,
     /// Whoever joins needs this secret.
     claim: Option<Box<SecretHash>>,
+}
+
+/// What an empty session is worth to those who may come back, when there is no room: the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Worth {
+    /// Nobody has joined it since it was issued.
+    Unused,
+    /// Anybody can begin it again.
+    Open,
+    /// Whoever begins it again could claim it.
+    Claimed,
 }
 
 /// Why a session ends.
@@ -102,8 +116,8 @@ pub struct Sessions {
     by_id: HashTable<SessionKey>,
     hash: KeyedHash,
     slots: Slab<Session>,
-    /// Those without a client, in the order in which they lost their last.
-    empty: Line<SessionKey>,
+    /// Those without a client, in the order in which they lost their last; each in the line of its [`Worth`].
+    empty: [Line<SessionKey>; 3],
     max: usize,
     session_timeout: Duration,
     reconnect_window: Duration,
@@ -118,7 +132,7 @@ impl Sessions {
             by_id: HashTable::new(),
             hash: KeyedHash(seed),
             slots: Slab::with_capacity(TABLE_CAPACITY.min(max)),
-            empty: Line::default(),
+            empty: [Line::default(); 3],
             max: max.min(u32::MAX as usize - 1),
             session_timeout,
             reconnect_window,
@@ -160,15 +174,17 @@ impl Sessions {
         let key = match self.find(id) {
             Some(key) => {
                 if self.get(key).is_some_and(Session::is_empty) {
-                    self.empty.leave(key, &mut self.slots);
+                    self.leave_empty(key);
                 }
                 key
             }
             None => self.begin(id, now)?,
         };
         let session = self.slots.get_mut(key.index()).ok_or(SessionsFull)?;
+        session.was_joined = true;
         session.last_activity = now;
-        let replaced = session.client_mut(client_type).replace(connection);
+        let replaced = session.client(client_type);
+        *session.seat_mut(client_type) = Seat(connection);
         Ok(Joined { session: key, replaced, peer: session.client(client_type.peer()) })
     }
 
@@ -179,10 +195,11 @@ impl Sessions {
         let key = SessionKey::of(self.slots.insert(Session {
             id: id.clone(),
             timer: None,
-            desktop: None,
-            mobile: None,
+            desktop: Seat::FREE,
+            mobile: Seat::FREE,
             last_activity: now,
             empty_since: now,
+            was_joined: false,
             place: Place::default(),
             claim: None,
         }));
@@ -204,7 +221,7 @@ impl Sessions {
         }
         let key = self.begin(id, now)?;
         self.claim(key, claim);
-        self.empty.join(key, &mut self.slots);
+        self.join_empty(key);
         Ok(Some(key))
     }
 
@@ -234,11 +251,11 @@ impl Sessions {
         if session.client(client_type) != Some(connection) {
             return Left::WasReplaced;
         }
-        *session.client_mut(client_type) = None;
+        *session.seat_mut(client_type) = Seat::FREE;
         let peer = session.client(client_type.peer());
         if peer.is_none() {
             session.empty_since = now;
-            self.empty.join(key, &mut self.slots);
+            self.join_empty(key);
         }
         Left::Gone(peer)
     }
@@ -268,7 +285,7 @@ impl Sessions {
     /// Ends a session; its clients, which no longer have one, are in the result.
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
         if self.get(key)?.is_empty() {
-            self.empty.leave(key, &mut self.slots);
+            self.leave_empty(key);
         }
         let session = self.slots.try_remove(key.index())?;
         if let Ok(entry) = self.by_id.find_entry(self.hash.of(&session.id), |other| *other == key) {
@@ -277,24 +294,56 @@ impl Sessions {
         Some(session)
     }
 
-    /// Ends the session that has been empty for longest, to make room for another.
+    /// Ends a session that is empty, to make room for one that is joined: of those that are worth least the one that
+    /// has been empty for longest.
     pub fn remove_longest_empty(&mut self) -> Option<Session> {
-        self.remove(self.empty.first?)
+        let first = self.empty.iter().find_map(|line| line.first)?;
+        self.remove(first)
+    }
+
+    /// Ends the session that was issued first of those that nobody has joined, to make room for another one.
+    pub fn remove_longest_unused(&mut self) -> Option<Session> {
+        let [unused, ..] = &self.empty;
+        self.remove(unused.first?)
+    }
+
+    fn join_empty(&mut self, key: SessionKey) {
+        let worth = self.worth(key);
+        if let Some(line) = self.empty.get_mut(worth as usize) {
+            line.join(key, &mut self.slots);
+        }
+    }
+
+    fn leave_empty(&mut self, key: SessionKey) {
+        let worth = self.worth(key);
+        if let Some(line) = self.empty.get_mut(worth as usize) {
+            line.leave(key, &mut self.slots);
+        }
+    }
+
+    /// Does not change while the session is empty.
+    fn worth(&self, key: SessionKey) -> Worth {
+        match self.get(key) {
+            Some(session) if !session.was_joined => Worth::Unused,
+            Some(session) if session.claim.is_some() => Worth::Claimed,
+            Some(_) | None => Worth::Open,
+        }
     }
 
     /// How many clients all sessions have. Walks them: for checks.
     #[cfg(debug_assertions)]
     #[must_use]
     pub fn members(&self) -> usize {
-        let members =
-            |(_, session): (usize, &Session)| [session.desktop, session.mobile].iter().flatten().count();
+        let members = |(_, session): (usize, &Session)| {
+            [session.desktop, session.mobile].iter().filter_map(|seat| seat.taken()).count()
+        };
         self.slots.iter().map(members).sum()
     }
 
     /// Ends all sessions.
     pub fn clear(&mut self) -> impl Iterator<Item = Session> {
         self.by_id.clear();
-        self.empty = Line::default();
+        self.empty = [Line::default(); 3];
         std::mem::take(&mut self.slots).into_iter().map(|(_, session)| session)
     }
 }
@@ -304,8 +353,8 @@ impl Session {
     #[must_use]
     pub const fn client(&self, client_type: ClientType) -> Option<ConnectionId> {
         match client_type {
-            ClientType::Desktop => self.desktop,
-            ClientType::Mobile => self.mobile,
+            ClientType::Desktop => self.desktop.taken(),
+            ClientType::Mobile => self.mobile.taken(),
         }
     }
 
@@ -317,14 +366,27 @@ impl Session {
 
     /// Whether it has no client.
     const fn is_empty(&self) -> bool {
-        self.desktop.is_none() && self.mobile.is_none()
+        self.desktop.taken().is_none() && self.mobile.taken().is_none()
     }
 
-    const fn client_mut(&mut self, client_type: ClientType) -> &mut Option<ConnectionId> {
+    const fn seat_mut(&mut self, client_type: ClientType) -> &mut Seat {
         match client_type {
             ClientType::Desktop => &mut self.desktop,
             ClientType::Mobile => &mut self.mobile,
         }
+    }
+}
+
+/// One client's place in a session, a third smaller than an `Option`.
+#[derive(Clone, Copy, Debug)]
+struct Seat(ConnectionId);
+
+impl Seat {
+    /// No connection has this slot: there are fewer.
+    const FREE: Self = Self(ConnectionId { slot: u32::MAX, generation: 0 });
+
+    const fn taken(self) -> Option<ConnectionId> {
+        if self.0.slot == Self::FREE.0.slot { None } else { Some(self.0) }
     }
 }
 
@@ -424,7 +486,7 @@ mod tests {
         assert!(join(&mut all, "d", 5).is_ok());
         assert_eq!(all.remove_longest_empty().unwrap().id, id("b"));
         assert!(all.remove_longest_empty().is_none());
-        assert!(all.empty.first.is_none() && all.empty.last.is_none());
+        assert!(all.empty.iter().all(|line| line.first.is_none() && line.last.is_none()));
         assert_eq!(all.len(), 2);
     }
 

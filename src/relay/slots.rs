@@ -3,7 +3,6 @@
 
 use slab::Slab;
 
-use super::address::ClientAddress;
 use super::budget::Order;
 use super::connection::Connection;
 use super::ids::{ClientType, ConnectionId};
@@ -14,7 +13,6 @@ use super::wheel::TimerKey;
 
 /// A connection and its place in the tables.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts about a connection")]
 pub(super) struct Slot<S> {
     pub(super) connection: Connection<S>,
     generation: u32,
@@ -27,15 +25,9 @@ pub(super) struct Slot<S> {
     pub(super) charged_bytes: u32,
     /// What else the budget knows of it.
     pub(super) claim: Option<Box<Claim>>,
-    /// Where it comes from: its peer's address, or what a proxy says.
-    pub(super) client: ClientAddress,
     pub(super) is_ready: bool,
     pub(super) is_touched: bool,
     pub(super) is_starved: bool,
-    /// It counts against the limit of its host.
-    pub(super) is_counted: bool,
-    /// It was refused for its address.
-    pub(super) is_turned_away: bool,
 }
 
 /// What the budget knows of a connection that few have.
@@ -99,7 +91,7 @@ impl<S> Slots<S> {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "the host has fewer descriptors")]
-    pub(super) fn insert(&mut self, connection: Connection<S>, client: ClientAddress) -> ConnectionId {
+    pub(super) fn insert(&mut self, connection: Connection<S>) -> ConnectionId {
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1) & ConnectionId::GENERATION_MAX;
         let slot = self.entries.insert(Slot {
@@ -110,12 +102,9 @@ impl<S> Slots<S> {
             timer: None,
             charged_bytes: 0,
             claim: None,
-            client,
             is_ready: false,
             is_touched: false,
             is_starved: false,
-            is_counted: false,
-            is_turned_away: false,
         });
         ConnectionId { slot: slot as u32, generation }
     }

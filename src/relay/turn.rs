@@ -15,7 +15,7 @@ use super::limits::{
 };
 use super::message::{CloseReason, Logged};
 use super::outbox::Outbox;
-use super::session::{Expiry, SessionKey};
+use super::session::{Expiry, Session, SessionKey};
 use super::time::{Now, Tick, format_duration};
 use super::wheel::TimerKey;
 use super::{MESSAGES, Relay, Timer};
@@ -237,7 +237,18 @@ impl<S: Read + Write> Relay<S> {
 
     /// Makes room for another session.
     pub(super) fn end_longest_empty_session(&mut self) {
-        let Some(session) = self.sessions.remove_longest_empty() else { return };
+        let session = self.sessions.remove_longest_empty();
+        self.forget_for_room(session);
+    }
+
+    /// Makes room for another session that is issued.
+    pub(super) fn end_longest_unused_session(&mut self) {
+        let session = self.sessions.remove_longest_unused();
+        self.forget_for_room(session);
+    }
+
+    fn forget_for_room(&mut self, session: Option<Session>) {
+        let Some(session) = session else { return };
         if let Some((_, timer)) = session.timer {
             self.wheel.cancel(timer);
         }
@@ -356,8 +367,8 @@ impl<S: Read + Write> Relay<S> {
         for id in self.slots.ids() {
             let Some(slot) = self.slots.get(id) else { continue };
             charged_bytes += slot.charged_bytes as usize;
-            counted += usize::from(slot.is_counted);
-            turned_away += usize::from(slot.is_turned_away);
+            counted += usize::from(slot.connection.arrival.is_counted);
+            turned_away += usize::from(slot.connection.arrival.is_turned_away);
             if let Some(claim) = &slot.claim {
                 check_bytes += claim.check_bytes;
                 asked += usize::from(claim.asked.is_some());

@@ -1,7 +1,7 @@
 //! Connections that are many, slow, odd, or not ended.
 
 use std::io::Write;
-use std::net::{Shutdown, TcpStream};
+use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use socket2::SockRef;
 
 use crate::answer::{Answer, upgrade_request};
 use crate::bystanders::Bystanders;
-use crate::client::{Client, Received, reset};
+use crate::client::{Client, Received};
 use crate::footprint::{Footprint, MIB, connections_allowed, descriptors, quiet_relay};
 use crate::frame::{BINARY, CONTINUES, TEXT, TEXT_BEGINS, frame, frame_header};
 use crate::harness::{PATIENCE, Relay};
@@ -49,7 +49,7 @@ fn two_thousand_slow_heads_hold_up_nobody_and_end_in_time() {
     let connections = Connections::none_yet(&relay);
     let mut bystanders = Bystanders::join(&relay);
     let before = Footprint::of(&relay);
-    let mut slow: Vec<TcpStream> = (0..connections_allowed(2000)).map(|_| relay.tcp()).collect();
+    let mut slow: Vec<_> = (0..connections_allowed(2000)).map(|_| relay.tcp()).collect();
     for byte in b"GET /hea" {
         for stream in &mut slow {
             stream.write_all(&[*byte]).unwrap();
@@ -102,7 +102,7 @@ fn out_of_descriptors_the_relay_rests_serves_whom_it_has_and_recovers() {
     let connections = Connections::none_yet(&relay);
     let mut bystanders = Bystanders::join(&relay);
     for _ in 0..2 {
-        let crowd: Vec<TcpStream> = (0..100).map(|_| relay.tcp()).collect();
+        let crowd: Vec<_> = (0..100).map(|_| relay.tcp()).collect();
         relay.wait_for_log("the line that says so", |line| line.contains("Accepting paused"));
         assert_rests(&relay);
         bystanders.are_served();
@@ -129,14 +129,14 @@ fn connections_that_end_as_soon_as_they_begin_leave_nothing_behind() {
     for number in 0..3000 {
         let mut stream = relay.tcp();
         match number % 6 {
-            0 => reset(&stream),
-            1 => stream.shutdown(Shutdown::Both).unwrap(),
-            2 => stream.shutdown(Shutdown::Write).unwrap(),
+            0 => stream.reset(),
+            1 => stream.socket.shutdown(Shutdown::Both).unwrap(),
+            2 => stream.finish_sending().unwrap(),
             3 => stream.write_all(b"GET /hea").unwrap(),
             4 => stream.write_all(upgrade_request("/desktop/abc").as_bytes()).unwrap(),
             _ => {
                 stream.write_all(upgrade_request("/mobile/abc").as_bytes()).unwrap();
-                reset(&stream);
+                stream.reset();
             }
         }
     }
@@ -174,7 +174,7 @@ fn urgent_data_is_no_part_of_the_stream_and_delays_nobody_but_its_sender() {
     for split in 0..=text.len() {
         let (mut desktop, mut mobile) = relay.pair("abc");
         desktop.send_raw(&text[..split]);
-        SockRef::from(&desktop.writer()).send_out_of_band(b"!").unwrap();
+        SockRef::from(&desktop.writer().socket).send_out_of_band(b"!").unwrap();
         desktop.send_raw(&text[split..]);
         bystanders.are_served();
         if split == 1 {

@@ -1,7 +1,6 @@
 //! Clients that send without end, and do not read what they get for it.
 
 use std::io::Read;
-use std::net::TcpStream;
 
 use socket2::{Domain, Socket, Type};
 
@@ -11,17 +10,18 @@ use crate::footprint::{Footprint, MIB, quiet_relay};
 use crate::frame::{BINARY, PING, TEXT, frame};
 use crate::harness::Relay;
 use crate::processor::assert_rests;
+use crate::stream::Stream;
 
 /// What one client that does not read may cost: the high-water mark, what is under way to it, and what the
 /// allocator makes of both.
 const UNREAD_BYTES_MAX: u64 = 2 * MIB;
 
 /// A connection on which the kernel takes as little as it can for a client that does not read.
-fn narrowest_tcp(relay: &Relay) -> TcpStream {
+fn narrowest_tcp(relay: &Relay) -> Stream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(1).unwrap();
     socket.connect(&relay.address.into()).unwrap();
-    patient(socket.into())
+    relay.stream(patient(socket.into()))
 }
 
 /// Sends `frames` until the relay reads no more, and requires that this costs nobody anything.

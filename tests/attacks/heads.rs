@@ -1,7 +1,6 @@
 //! Request heads: too long, too slow, too many, and such as two readers understand differently.
 
 use std::io::Write;
-use std::net::TcpStream;
 use std::thread;
 
 use crate::answer::{ACCEPT, Answer, assert_status, plain_request, upgrade_request};
@@ -30,7 +29,7 @@ fn upgrade_but(line: &str, replacement: &str) -> String {
 fn ticks_of_single_bytes(relay: &Relay, bystanders: &mut Bystanders, fields: usize) -> u64 {
     const SINGLE_BYTES: usize = 1500;
     let at_once = format!("GET /health HTTP/1.1\r\nHost: relay\r\n{}X: ", "X: y\r\n".repeat(fields));
-    let mut streams: Vec<TcpStream> = (0..16).map(|_| relay.tcp()).collect();
+    let mut streams: Vec<_> = (0..16).map(|_| relay.tcp()).collect();
     for stream in &mut streams {
         stream.write_all(at_once.as_bytes()).unwrap();
     }

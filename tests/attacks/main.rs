@@ -23,6 +23,11 @@ mod frame;
 mod harness;
 #[path = "../contract/processor.rs"]
 mod processor;
+#[cfg(feature = "tls")]
+#[path = "../contract/secure.rs"]
+mod secure;
+#[path = "../contract/stream.rs"]
+mod stream;
 
 mod bystanders;
 mod footprint;

@@ -45,4 +45,13 @@ check 'a head over 16 KiB' '^HTTP/1.1 431' -- -H "X-Long: $(printf '%017000d' 0)
 check 'the head of an upgrade' '^HTTP/1.1 101' '^Upgrade: websocket$' '^Connection: upgrade$' \
     '^Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK\+xOo=$' '"type":"connected","clientType":"desktop","sessionId":"curl"' \
     -- --max-time 1 "${upgrade[@]}" "$base/desktop/curl?from=curl"
+check 'a session to be issued' '^HTTP/1.1 201' '^Content-Type: application/json' '^Cache-Control: no-store$' "${closing[@]}" \
+    '^\{"sessionId":"[A-Za-z0-9_-]{22}","secret":"[A-Za-z0-9_-]{22}","desktopUrl":"/desktop/[^"]+","mobileUrl":"/mobile/[^"]+","expiresAt":[0-9]{13}\}' \
+    -- --request POST "$base/sessions"
+check 'an issued session without its secret' '^HTTP/1.1 403' "${closing[@]}" -- "${upgrade[@]}" \
+    "$base$(curl --silent --request POST "$base/sessions" | sed 's/.*"mobileUrl":"\([^?]*\)?.*/\1/')"
+check 'an issued session with its secret' '^HTTP/1.1 101' '"type":"connected","clientType":"mobile"' \
+    -- --max-time 1 "${upgrade[@]}" \
+    "$base$(curl --silent --request POST "$base/sessions" | sed 's/.*"mobileUrl":"\([^"]*\)".*/\1/')"
+check 'sessions by another method' '^HTTP/1.1 405' '^Allow: POST$' "${closing[@]}" -- "$base/sessions"
 exit $failed

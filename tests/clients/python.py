@@ -8,7 +8,7 @@ import sys
 import time
 
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 LIMIT_S = 120
 MIB = 1 << 20
@@ -46,6 +46,24 @@ async def send_all(client, texts):
         await client.send(text)  # waits while more than 32 KiB wait in this process
         if i % 500 == 499:
             await asyncio.sleep(0)  # lets the other clients run
+
+
+async def claimed():
+    """A session with a secret, brought as a Bearer token."""
+    url, secret = f"{BASE}/%s/claimed-{SESSION}", {"Authorization": "Bearer correct-horse-battery-staple"}
+    async with connect(url % "desktop", additional_headers=secret) as desktop:
+        await expect(desktop, type="connected")
+        for wrong in {}, {"Authorization": "Bearer correct-horse-battery-stapel"}:
+            try:
+                async with connect(url % "mobile", additional_headers=wrong):
+                    raise AssertionError("a stranger was let in")
+            except InvalidStatus as refused:
+                equal(refused.response.status_code, 403, "status")
+        async with connect(url % "mobile", additional_headers=secret) as mobile:
+            await expect(mobile, type="connected")
+            await expect(mobile, type="desktop_connected")
+            await expect(desktop, type="mobile_connected")
+    report("a claimed session takes its secret as a Bearer token, and nobody without it")
 
 
 async def closed(client):
@@ -185,6 +203,7 @@ async def scenario():
 async def main():
     try:
         await asyncio.wait_for(scenario(), LIMIT_S)
+        await asyncio.wait_for(claimed(), LIMIT_S)
     except asyncio.TimeoutError:
         print(f"not ok python: not done within {LIMIT_S} s")
         sys.exit(1)

@@ -89,6 +89,29 @@ export async function scenario(base, report) {
   const lost = new Client(`${base}/tablet/${session}`);
   equal(await lost.closed, { code: 1006, wasClean: false }, "close on a wrong path", ["code", "wasClean"]);
   report("a wrong path fails the connection");
+
+  await claimed(base, `claimed-${session}`, report);
+}
+
+/** A session with a secret, of which strangers see and disturb nothing. */
+async function claimed(base, session, report) {
+  const subprotocol = (secret) => `apptuner.secret.${btoa(secret).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")}`;
+  const secret = "correct-horse-battery-staple";
+  const desktop = new Client(`${base}/desktop/${session}?secret=${secret}`);
+  await desktop.expect({ type: "connected", clientType: "desktop", sessionId: session });
+  for (const [query, protocols] of [["", []], ["?secret=correct-horse-battery-stapel", []], ["", ["apptuner", subprotocol("x".repeat(28))]]]) {
+    for (const clientType of ["desktop", "mobile"]) {
+      const stranger = new Client(`${base}/${clientType}/${session}${query}`, protocols);
+      equal(await stranger.closed, { code: 1006, wasClean: false }, "close of a stranger", ["code", "wasClean"]);
+    }
+  }
+  const mobile = await Client.join(base, "mobile", session, ["apptuner", subprotocol(secret)]);
+  equal(mobile.socket.protocol, "apptuner", "subprotocol");
+  await mobile.expect({ type: "desktop_connected" });
+  await desktop.expect({ type: "mobile_connected" });
+  mobile.socket.send('{"type":"ack"}');
+  equal(await desktop.next(), '{"type":"ack"}', "the desktop's next message after mobile_connected");
+  report("a claimed session takes its secret, by query and by subprotocol, and six strangers disturb nobody");
 }
 
 /** A WebSocket whose messages wait in order until they are asked for. */

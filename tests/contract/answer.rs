@@ -1,9 +1,9 @@
 //! HTTP requests by hand, and what every answer must be.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 
 use crate::harness::Relay;
+use crate::stream::Stream;
 
 /// The key of RFC 6455, section 1.3, and the answer it must get.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -52,13 +52,13 @@ impl Answer {
     }
 
     /// Sends a whole request and reads the whole answer.
-    pub(crate) fn to(mut stream: TcpStream, request: &str) -> Self {
+    pub(crate) fn to(mut stream: Stream, request: &str) -> Self {
         stream.write_all(request.as_bytes()).unwrap();
         Self::read(stream, request.starts_with("HEAD "))
     }
 
     /// Reads to the end of the stream, which must come in order, and checks what every answer owes.
-    pub(crate) fn read(mut stream: TcpStream, is_to_head: bool) -> Self {
+    pub(crate) fn read(mut stream: Stream, is_to_head: bool) -> Self {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).unwrap();
         let head_length = bytes.windows(4).position(|window| window == b"\r\n\r\n");

@@ -2,16 +2,17 @@
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use serde_json::{Value, json};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use crate::answer::{Answer, upgrade_request};
 use crate::frame::{CLOSE, Frame, PING, TEXT, big_endian, close_payload, frame, take_frame};
 use crate::harness::PATIENCE;
+use crate::stream::Stream;
 
 const READ_BYTES: usize = 64 * 1024;
 /// How long a write may find no room before the relay counts as not reading.
@@ -40,7 +41,7 @@ pub(crate) struct Flood {
 }
 
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     /// Received but not yet understood.
     input: BytesMut,
     /// Opcode and payload so far of a message whose last fragment has not come.
@@ -65,21 +66,21 @@ pub(crate) fn connect_narrow(address: SocketAddr) -> TcpStream {
 
 impl Client {
     /// A client whose upgrade to `path` was accepted.
-    pub(crate) fn upgrade(stream: TcpStream, path: &str) -> Self {
+    pub(crate) fn upgrade(stream: Stream, path: &str) -> Self {
         let (answer, client) = Self::handshake(stream, upgrade_request(path).as_bytes());
         assert_eq!(answer.status, 101, "{path}: {answer:?}");
         client
     }
 
     /// A client that has joined and taken its `connected`, but no notice behind it.
-    pub(crate) fn join(stream: TcpStream, client_type: &str, session: &str) -> Self {
+    pub(crate) fn join(stream: Stream, client_type: &str, session: &str) -> Self {
         let mut client = Self::upgrade(stream, &format!("/{client_type}/{session}"));
         client.expect_connected(client_type, session);
         client
     }
 
     /// A client that has joined its `peer`, with nothing left to read for either.
-    pub(crate) fn join_peer(stream: TcpStream, client_type: &str, session: &str, peer: &mut Self) -> Self {
+    pub(crate) fn join_peer(stream: Stream, client_type: &str, session: &str, peer: &mut Self) -> Self {
         let mut client = Self::join(stream, client_type, session);
         let peer_type = if client_type == "mobile" { "desktop" } else { "mobile" };
         client.expect_notice(&format!("{peer_type}_connected"));
@@ -88,7 +89,7 @@ impl Client {
     }
 
     /// Sends `request`, reads the head of the answer and leaves to the client what came behind it.
-    pub(crate) fn handshake(mut stream: TcpStream, request: &[u8]) -> (Answer, Self) {
+    pub(crate) fn handshake(mut stream: Stream, request: &[u8]) -> (Answer, Self) {
         stream.write_all(request).unwrap();
         let mut client = Self { stream, input: BytesMut::new(), unfinished: None };
         let head_length = loop {
@@ -124,7 +125,7 @@ impl Client {
     }
 
     /// A second handle on the connection, to send from another thread while this one reads.
-    pub(crate) fn writer(&self) -> TcpStream {
+    pub(crate) fn writer(&self) -> Stream {
         self.stream.try_clone().unwrap()
     }
 
@@ -155,12 +156,12 @@ impl Client {
 
     /// Says that nothing more will be sent (FIN), and goes on reading.
     pub(crate) fn finish_sending(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        self.stream.finish_sending().unwrap();
     }
 
     /// Breaks the connection (RST).
     pub(crate) fn reset(self) {
-        reset(&self.stream);
+        self.stream.reset();
     }
 
     /// Reads once; gives what ended the stream, if it ended.
@@ -172,7 +173,10 @@ impl Client {
         match result {
             Ok(0) => Some(Received::End),
             Ok(_) => None,
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => Some(Received::Reset),
+            // An end of the stream that TLS does not vouch for is none in order.
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) => {
+                Some(Received::Reset)
+            }
             Err(error) => panic!("nothing came from the relay: {error}"),
         }
     }
@@ -319,11 +323,6 @@ impl Client {
     }
 }
 
-/// Breaks a connection (RST) once it is dropped.
-pub(crate) fn reset(stream: &TcpStream) {
-    SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
-}
-
 /// Milliseconds since 1970.
 pub(crate) fn unix_time() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -332,8 +331,13 @@ pub(crate) fn unix_time() -> u64 {
 
 /// Requires a time in milliseconds of about now; what waited for a slow reader may be a little older.
 pub(crate) fn assert_is_now(timestamp: &Value) {
-    let age = unix_time().abs_diff(timestamp.as_u64().unwrap());
-    assert!(age < 60_000, "{timestamp} is {age} ms from now");
+    assert_is_soon(timestamp, 0);
+}
+
+/// Requires a Unix time that lies about so many milliseconds ahead.
+pub(crate) fn assert_is_soon(timestamp: &Value, millis: u64) {
+    let error = (unix_time() + millis).abs_diff(timestamp.as_u64().unwrap());
+    assert!(error < 60_000, "{timestamp} is {error} ms from {millis} ms ahead");
 }
 
 /// A close of the relay always has a code and a reason that is valid UTF-8.

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::Client;
+#[cfg(feature = "tls")]
+use crate::secure::{self, Certificate, Secure};
+use crate::stream::Stream;
 
 /// Longest wait for anything that must happen: generous, for the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,6 +32,9 @@ pub(crate) struct Relay {
     child: Child,
     pub(crate) address: SocketAddr,
     log: Arc<Log>,
+    /// How clients speak to it, if it is within TLS.
+    #[cfg(feature = "tls")]
+    secure: Option<Arc<rustls::ClientConfig>>,
 }
 
 /// What a relay that ended by itself left behind.
@@ -50,6 +56,11 @@ fn command(program: &str, variables: &[(&str, &str)]) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
+    #[cfg(feature = "tls")]
+    if secure::is_wanted() {
+        let Certificate { cert, key, .. } = Certificate::shared();
+        command.env("APPTUNER_RELAY_TLS_CERT", cert).env("APPTUNER_RELAY_TLS_KEY", key);
+    }
     command
 }
 
@@ -86,10 +97,16 @@ impl Relay {
         let mut child = command.spawn().unwrap();
         let log = Log::follow(child.stderr.take().unwrap());
         let unset = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut relay = Self { child, address: unset, log };
+        let mut relay = Self {
+            child,
+            address: unset,
+            log,
+            #[cfg(feature = "tls")]
+            secure: secure::is_wanted().then(|| Arc::new(Certificate::shared().client())),
+        };
         let line = relay
-            .wait_for_log("the line that says where it listens", |line| line.contains("Listening on ws://"));
-        let port = line.rsplit(':').next().unwrap().parse().unwrap();
+            .wait_for_log("the line that says where it listens", |line| line.contains("Listening on ws"));
+        let port = line.rsplit(':').next().unwrap().trim_end_matches(['"', '}']).parse().unwrap();
         relay.address.set_port(port);
         relay
     }
@@ -130,14 +147,49 @@ impl Relay {
         wait_for_exit(&mut self.child)
     }
 
-    /// A fresh TCP connection on which nothing was sent.
-    pub(crate) fn tcp(&self) -> TcpStream {
+    /// Starts a relay within TLS, and speaks to it as `client` says.
+    #[cfg(feature = "tls")]
+    pub(crate) fn start_secure(
+        flags: &[&str],
+        certificate: &Certificate,
+        client: rustls::ClientConfig,
+    ) -> Self {
+        let mut command = relay_command(&[]);
+        command.args(["--listen", "127.0.0.1:0"]).args(certificate.flags()).args(flags);
+        let mut relay = Self::spawn(command);
+        relay.secure = Some(Arc::new(client));
+        relay
+    }
+
+    /// Has clients speak to it from now on as `client` says.
+    #[cfg(feature = "tls")]
+    pub(crate) fn meet(&mut self, client: rustls::ClientConfig) {
+        self.secure = Some(Arc::new(client));
+    }
+
+    /// A fresh connection on which nothing was sent.
+    pub(crate) fn tcp(&self) -> Stream {
+        self.stream(self.socket())
+    }
+
+    /// A fresh TCP connection, be the relay within TLS or not.
+    pub(crate) fn socket(&self) -> TcpStream {
         crate::client::patient(TcpStream::connect(self.address).unwrap())
     }
 
-    /// A fresh TCP connection on which the kernel takes few bytes for a client that does not read.
-    pub(crate) fn narrow_tcp(&self) -> TcpStream {
-        crate::client::connect_narrow(self.address)
+    /// What is spoken to the relay over `socket`.
+    #[cfg_attr(not(feature = "tls"), expect(clippy::unused_self, reason = "every stream is plain"))]
+    pub(crate) fn stream(&self, socket: TcpStream) -> Stream {
+        #[cfg(feature = "tls")]
+        if let Some(config) = &self.secure {
+            return Stream::secure(socket, Secure::new(config));
+        }
+        Stream::plain(socket)
+    }
+
+    /// A fresh connection on which the kernel takes few bytes for a client that does not read.
+    pub(crate) fn narrow_tcp(&self) -> Stream {
+        self.stream(crate::client::connect_narrow(self.address))
     }
 
     /// A client that has joined and taken its `connected`, but no notice behind it.

@@ -1,7 +1,6 @@
 //! Section 1: HTTP on the public listener, but for what is special to an upgrade.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use serde_json::Value;
 use crate::answer::{Answer, KEY, assert_status, assert_statuses, plain_request, upgrade_request};
 use crate::client::{Client, assert_is_now};
 use crate::harness::{PATIENCE, Relay, assert_lasted};
+use crate::stream::Stream;
 
 const INVALID_PATH: &str = "Invalid path. Use /desktop/{sessionId} or /mobile/{sessionId}";
 
@@ -208,7 +208,7 @@ fn over_100_header_fields_are_too_many() {
 }
 
 /// Reads the 408 that must come once `timeout` has passed since `accepted`.
-fn assert_timed_out(stream: TcpStream, accepted: Instant, timeout: Duration) {
+fn assert_timed_out(stream: Stream, accepted: Instant, timeout: Duration) {
     assert_eq!(Answer::read(stream, false).status, 408);
     assert_lasted(accepted, timeout);
 }
@@ -316,7 +316,7 @@ fn request_behind_which_the_client_stops_sending_is_still_answered() {
     let relay = Relay::start(&[]);
     let mut stream = relay.tcp();
     stream.write_all(plain_request("GET", "/health").as_bytes()).unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
+    stream.finish_sending().unwrap();
     assert_eq!(Answer::read(stream, false).status, 200);
 }
 
@@ -325,7 +325,7 @@ fn connection_that_ends_before_its_head_gets_nothing_and_harms_nobody() {
     let relay = Relay::start(&["--handshake-timeout", "10m"]);
     let mut stream = relay.tcp();
     stream.write_all(b"GET /health HT").unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
+    stream.finish_sending().unwrap();
     stream.read_to_end(&mut Vec::new()).unwrap();
     let health = plain_request("GET", "/health");
     assert_eq!(Answer::to(relay.tcp(), &health).status, 200);

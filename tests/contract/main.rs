@@ -16,7 +16,11 @@ mod harness;
 // Reads processor times from /proc.
 #[cfg(target_os = "linux")]
 mod processor;
+#[cfg(feature = "tls")]
+mod secure;
+mod stream;
 
+mod access;
 mod budget;
 mod http;
 mod messages;
@@ -25,6 +29,9 @@ mod process;
 #[cfg(target_os = "linux")]
 mod rest;
 mod session_life;
+mod supervisor;
 mod system_messages;
+#[cfg(feature = "tls")]
+mod tls;
 mod upgrade;
 mod websocket;

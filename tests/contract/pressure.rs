@@ -1,13 +1,12 @@
 //! Section 6: limits and pressure.
 
 use std::io::Write;
-use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::answer::{Answer, plain_request, upgrade_request};
-use crate::client::{Client, Flood, Received, reset};
+use crate::client::{Client, Flood, Received};
 use crate::frame::{
     BINARY, CLOSE, CONTINUES, ENDS, PING, PONG, TEXT, TEXT_BEGINS, close_payload, frame, frame_header,
 };
@@ -363,7 +362,7 @@ fn end_of_a_connection_at_any_byte_harms_nobody() {
             let mut stream = relay.tcp();
             stream.write_all(&script[..end]).unwrap();
             if is_reset {
-                reset(&stream);
+                stream.reset();
             }
         }
     }
@@ -408,7 +407,7 @@ fn out_of_descriptors_the_relay_serves_those_it_has_and_recovers() {
     let relay = Relay::start_after("ulimit -n 40", &["--max-connections", "10"]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     for _ in 0..2 {
-        let crowd: Vec<TcpStream> = (0..100).map(|_| relay.tcp()).collect();
+        let crowd: Vec<_> = (0..100).map(|_| relay.tcp()).collect();
         desktop.send_text("1");
         mobile.expect_text("1");
         mobile.send_text("2");

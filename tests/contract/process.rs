@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::answer::{Answer, plain_request, upgrade_request};
 use crate::client::{Client, Received};
@@ -426,4 +427,122 @@ fn nothing_goes_to_standard_output() {
     assert_eq!(output.status.code(), Some(0));
     assert!(output.stdout.is_empty());
     assert!(String::from_utf8_lossy(&output.stderr).contains("Listening on ws://127.0.0.1:"));
+}
+
+#[test]
+fn a_health_check_asks_a_relay_and_tells_by_its_exit_code() {
+    // It speaks no TLS.
+    let mut command = relay_command(&[]);
+    command.env_remove("APPTUNER_RELAY_TLS_CERT").env_remove("APPTUNER_RELAY_TLS_KEY");
+    command.args(["--listen", "127.0.0.1:0"]);
+    let relay = Relay::spawn(command);
+    let check = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = relay_command(variables);
+        command.args(arguments);
+        run_to_end(command)
+    };
+    let (address, port) = (relay.address.to_string(), relay.address.port().to_string());
+    let url = |path: &str| format!("http://{address}{path}");
+    for (arguments, variables) in [
+        (&["health", &url("")][..], &[][..]),
+        (&["health", &url("/health")], &[]),
+        (&["health", "--listen", &address], &[]),
+        (&["health"], &[("APPTUNER_RELAY_LISTEN", address.as_str())]),
+        (&["health"], &[("PORT", port.as_str())]),
+    ] {
+        let Ended { code, log } = check(arguments, variables);
+        assert_eq!((code, log), (Some(0), Vec::new()), "{arguments:?} {variables:?}");
+    }
+    for path in ["/desktop/abc", "/other"] {
+        let Ended { code, log } = check(&["health", &url(path)], &[]);
+        assert_eq!((code, log.len()), (Some(1), 1), "{log:?}");
+        assert!(log[0].contains(&url(path)) && log[0].contains("not healthy"), "{log:?}");
+    }
+    let gone = url("/health");
+    drop(relay);
+    let Ended { code, log } = check(&["health", &gone], &[]);
+    assert_eq!((code, log.len()), (Some(1), 1), "{log:?}");
+    for arguments in [&["health", "relay:80"][..], &["health", "http://relay:80"], &["health", &gone, "x"]] {
+        let Ended { code, log } = check(arguments, &[]);
+        assert_eq!((code, log.len()), (Some(2), 1), "{log:?}");
+    }
+}
+
+#[test]
+fn with_log_format_json_each_line_is_an_object_with_its_fields() {
+    let mut relay = Relay::start(&["--log-format", "json"]);
+    let (mut desktop, mut mobile) = relay.pair("abc");
+    desktop.send_text(r#"{"type":"a \"b\" c\n"}"#);
+    mobile.receive();
+    drop((desktop, mobile));
+    assert_eq!(relay.stop(), Some(0));
+    let lines = relay.log_lines();
+    let records: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let find = |ending: &str| {
+        let is_it = |record: &&Value| record["message"].as_str().unwrap().ends_with(ending);
+        records.iter().find(is_it).unwrap_or_else(|| panic!("{ending} is not in {lines:#?}"))
+    };
+    let joined = find("Desktop connected to session abc");
+    assert_eq!((&joined["session"], &joined["level"]), (&json!("abc"), &json!("info")));
+    assert!(joined["conn"].is_string() && joined["target"].is_string(), "{joined}");
+    assert!(joined["time"].as_str().unwrap().ends_with('Z'), "{joined}");
+    assert_eq!(
+        find(r#"Message from desktop: a \"b\" c\n"#)["message"],
+        r#"Message from desktop: a \"b\" c\n"#
+    );
+    find("Stopped");
+}
+
+#[test]
+fn each_connection_ends_in_one_line_that_says_whose_it_was_and_why() {
+    let mut relay = Relay::start(&[]);
+    let (mut desktop, mut mobile) = relay.pair("abc");
+    desktop.send_text("[1]");
+    desktop.send_text("[12]");
+    mobile.expect_text("[1]");
+    mobile.expect_text("[12]");
+    mobile.send_text("3");
+    desktop.expect_text("3");
+    let again = relay.join("desktop", "abc");
+    desktop.expect_close(1000, "New desktop connection");
+    mobile.expect_notice("desktop_connected");
+    mobile.leave();
+    again.reset();
+    let _ = Answer::to(relay.tcp(), &plain_request("GET", "/health"));
+    let _ = Answer::to(relay.tcp(), &plain_request("GET", "/nothing"));
+    drop(relay.tcp());
+    relay.wait_for_log("the end of the last", |line| {
+        line.contains("client=- session=- ") && line.contains("lost")
+    });
+    let _left = relay.join("mobile", "xyz");
+    relay.stop();
+    let lines = relay.log_lines();
+    let ends: Vec<&str> =
+        lines.iter().filter(|line| line.ends_with("Connection ended")).map(String::as_str).collect();
+    let expected = [
+        (
+            "desktop",
+            "abc",
+            "messages_in=2 bytes_in=7 messages_out=1 bytes_out=1 undelivered=0 reason=replaced code=1000",
+        ),
+        (
+            "mobile",
+            "abc",
+            "messages_in=1 bytes_in=1 messages_out=2 bytes_out=7 undelivered=0 reason=client_closed code=1000",
+        ),
+        (
+            "desktop",
+            "abc",
+            "messages_in=0 bytes_in=0 messages_out=0 bytes_out=0 undelivered=0 reason=lost code=1006",
+        ),
+        ("-", "-", "undelivered=0 reason=answered code=200"),
+        ("-", "-", "undelivered=0 reason=refused code=404"),
+        ("-", "-", "undelivered=0 reason=lost code=0"),
+        ("mobile", "xyz", "undelivered=0 reason=shutting_down code=1001"),
+    ];
+    assert_eq!(ends.len(), expected.len(), "{ends:#?}");
+    for (line, (client, session, rest)) in ends.iter().zip(expected) {
+        let who = format!(" address=127.0.0.1 client={client} session={session} seconds=");
+        assert!(line.contains(&who) && line.contains(rest), "{who}…{rest}: {line}");
+    }
 }

@@ -1,7 +1,6 @@
 //! Sections 5 and 6: work is bounded, so a relay to which nothing happens rests, whatever odd clients it has.
 
 use std::io::Write;
-use std::net::TcpStream;
 
 use rustix::process::Signal;
 
@@ -100,7 +99,7 @@ fn answer_over_http_that_nobody_reads_keeps_nobody_busy() {
 #[test]
 fn crowd_beyond_the_descriptors_keeps_nobody_busy() {
     let relay = Relay::start_after("ulimit -n 40", &["--max-connections", "10"]);
-    let _crowd: Vec<TcpStream> = (0..100).map(|_| relay.tcp()).collect();
+    let _crowd: Vec<_> = (0..100).map(|_| relay.tcp()).collect();
     assert_rests(&relay);
 }
 

@@ -91,7 +91,7 @@ const REQUESTS: [(&str, u16); 11] = [
     ),
     ("\u{16}\u{3}\u{1}\u{2}\r\n\r\n", 400),
     ("GET /sessions HTTP/1.1\r\nHost: relay\r\n\r\n", 405),
-    ("POST /sessions HTTP/1.1\r\nHost: relay\r\nAuthorization: Bearer short\r\n\r\n", 400),
+    ("PUT /sessions HTTP/1.1\r\nHost: relay\r\nAuthorization: Bearer short\r\n\r\n", 405),
 ];
 
 #[derive(Debug)]

@@ -13,7 +13,7 @@ mod rest;
 mod room;
 mod sessions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -50,7 +50,7 @@ pub struct Model {
     /// What those got who lacked a secret or key, by status.
     unproven_answers: BTreeMap<u16, String>,
     /// What the relay must log next, before it does anything else.
-    awaited: Option<Event>,
+    awaited: VecDeque<Event>,
     /// Whose frame is next given room, or has to wait, and how much it needs.
     asking: Option<(usize, usize)>,
     messages_begun: u64,
@@ -81,7 +81,7 @@ impl Model {
             has_keys,
             issuing: None,
             unproven_answers: BTreeMap::new(),
-            awaited: None,
+            awaited: VecDeque::new(),
             asking: None,
             messages_begun: 0,
             small_room: usize::MAX,
@@ -197,14 +197,14 @@ impl Model {
                 Ok(())
             }
             Event::Joined { conn, client_type, session } => {
-                let is_awaited = self.awaited.take().as_ref() == Some(event);
+                let is_awaited = self.awaited.pop_front().as_ref() == Some(event);
                 expect(is_awaited, || format!("{conn} joined {session} unasked"))?;
                 self.join(self.by_id[conn], *client_type, session);
                 Ok(())
             }
             Event::Left { conn, code, .. } => {
                 let wire = *self.by_id.get(conn).ok_or("somebody unknown left")?;
-                match self.awaited.take() {
+                match self.awaited.pop_front() {
                     Some(awaited) => {
                         expect(&awaited == event, || format!("{event:?} instead of {awaited:?}"))?;
                     }
@@ -218,7 +218,7 @@ impl Model {
     }
 
     pub fn expect_nothing_awaited(&self, event: &Event) -> Check {
-        match &self.awaited {
+        match self.awaited.front() {
             Some(awaited) => Err(format!("{event:?} although {awaited:?} was due first")),
             None => Ok(()),
         }
@@ -256,7 +256,7 @@ impl Model {
 
     /// Takes whatever is whole of what the relay has read from a client.
     fn progress(&mut self, wire: usize) {
-        while self.awaited.is_none() && self.issuing.is_none() {
+        while self.awaited.is_empty() && self.issuing.is_none() {
             let conn = &mut self.conns[wire];
             if conn.awaiting.is_some() || conn.is_resuming {
                 break;
@@ -340,7 +340,7 @@ impl Model {
     fn await_leave(&mut self, wire: usize, code: u16) {
         let conn = &self.conns[wire];
         let (session, client_type) = conn.session.clone().expect("open");
-        self.awaited = Some(Event::Left { conn: conn.id.to_string(), client_type, session, code });
+        self.awaited.push_back(Event::Left { conn: conn.id.to_string(), client_type, session, code });
     }
 
     fn forward(&mut self, wire: usize, opcode: u8, payload: Rc<[u8]>, room: usize) {

@@ -1,10 +1,14 @@
 //! A slow reader of request heads, as strict as the contract's first section: it looks at the whole
 //! head over and over, and finds all of its faults.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use apptuner_relay::relay::handshake::{BadRequest, Refusal};
 use apptuner_relay::relay::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX};
+
+use super::super::origins;
+use super::brought::Brought;
+use super::{Rules, forwarded};
 
 /// What a head is to the strict reader.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,17 +18,19 @@ pub enum Reading {
         session_id: String,
         key: String,
         subprotocol: Option<String>,
+        brought: Brought,
     },
+    Issue(Brought),
     Health,
     /// Any of these is a reason to refuse it: the contract does not say which comes first.
     Faults(Vec<Refusal>),
 }
 
-/// Where the head ends or is spoilt, and what it is; `None` if it goes on.
-pub fn read(bytes: &[u8]) -> Option<(usize, Reading)> {
+/// Where the head ends or is spoilt, whom a proxy speaks for, and what it is; `None` if it goes on.
+pub fn read(bytes: &[u8], rules: &Rules) -> Option<(usize, Option<IpAddr>, Reading)> {
     for end in 1..=bytes.len() {
         let head = &bytes[..end];
-        let spoilt = |refusal: Refusal| Some((end, Reading::Faults(vec![refusal])));
+        let spoilt = |refusal: Refusal| Some((end, None, Reading::Faults(vec![refusal])));
         if head.len() > HEAD_BYTES_MAX {
             return spoilt(Refusal::HeadTooLarge);
         }
@@ -40,19 +46,21 @@ pub fn read(bytes: &[u8]) -> Option<(usize, Reading)> {
             return spoilt(BadRequest::LineEnding.into());
         }
         if head.ends_with(b"\r\n\r\n") {
-            return Some((end, read_head(&head[..end - 4])));
+            let (client, reading) = read_head(&head[..end - 4], rules);
+            return Some((end, client, reading));
         }
     }
     None
 }
 
 /// `head` is complete, but for the two line ends behind it.
-fn read_head(head: &[u8]) -> Reading {
+fn read_head(head: &[u8], rules: &Rules) -> (Option<IpAddr>, Reading) {
     let mut lines = lines(head);
     let request_line = lines.remove(0);
     let parts: Vec<&[u8]> = request_line.split(|&byte| byte == b' ').collect();
     let [method, target, version] = parts[..] else {
-        return Reading::Faults(vec![BadRequest::RequestLine.into(), BadRequest::HttpVersion.into()]);
+        let faults = vec![BadRequest::RequestLine.into(), BadRequest::HttpVersion.into()];
+        return (None, Reading::Faults(faults));
     };
     let mut faults: Vec<Refusal> = Vec::new();
     let target = std::str::from_utf8(target).unwrap_or_default();
@@ -73,10 +81,14 @@ fn read_head(head: &[u8]) -> Reading {
         faults.push(BadRequest::HeaderField.into());
     }
     if !faults.is_empty() {
-        return Reading::Faults(faults);
+        return (None, Reading::Faults(faults));
     }
     let fields = fields.into_iter().flatten().collect();
-    Request { method, target, is_http_1_1: version == b"HTTP/1.1", fields }.read()
+    let request = Request { method, target, is_http_1_1: version == b"HTTP/1.1", fields };
+    let lists = ["x-forwarded-for", "forwarded"].map(|name| request.values(name));
+    let client = rules.proxies.as_ref().map_or(Ok(None), |proxies| forwarded::client(lists, proxies));
+    let reading = request.read(rules, client.is_err());
+    (client.unwrap_or_default(), reading)
 }
 
 fn lines(head: &[u8]) -> Vec<&[u8]> {
@@ -118,55 +130,105 @@ struct Request<'a> {
 }
 
 impl Request<'_> {
-    fn read(&self) -> Reading {
+    fn read(&self, rules: &Rules, is_wrongly_forwarded: bool) -> Reading {
         let mut faults = Vec::new();
         let mut fault_if = |is_fault: bool, fault: Refusal| {
             if is_fault {
                 faults.push(fault);
             }
         };
-        let path = self.path();
+        let (path, query) = self.path_and_query().unzip();
         let session = path.and_then(session_of);
-        let is_health = path == Some("/health");
+        let (is_health, is_issue) = (path == Some("/health"), path == Some("/sessions"));
         let is_upgrade = self.is_http_1_1
             && self.elements("upgrade").iter().any(|element| element.eq_ignore_ascii_case(b"websocket"))
             && self.elements("connection").iter().any(|element| element.eq_ignore_ascii_case(b"upgrade"));
         let (is_get, is_head) = (self.method == b"GET", self.method == b"HEAD");
-        let version = self.values("sec-websocket-version");
-        let keys = self.values("sec-websocket-key");
-        let protocols = self.elements("sec-websocket-protocol");
+        let is_post = self.method == b"POST";
 
+        fault_if(is_wrongly_forwarded, BadRequest::Forwarded.into());
         fault_if(!self.is_host_right(), BadRequest::Host.into());
         fault_if(!self.is_length_right(), BadRequest::ContentLength.into());
         fault_if(path.is_none(), BadRequest::Target.into());
-        fault_if(!is_get && !is_head && session.is_none(), Refusal::MethodNotAllowed);
-        fault_if(!is_get && !is_head && session.is_some(), Refusal::UpgradeMethod);
-        fault_if(is_head && is_upgrade && !is_health, Refusal::UpgradeMethod);
-        if path.is_some() && !is_health {
+        if is_issue {
+            let is_method_right = is_post || (is_get && is_upgrade);
+            fault_if(!is_method_right, Refusal::IssueMethod);
+            fault_if(is_upgrade, BadRequest::Path.into());
+        } else {
+            fault_if(!is_get && !is_head && session.is_none(), Refusal::MethodNotAllowed);
+            fault_if(!is_get && !is_head && session.is_some(), Refusal::UpgradeMethod);
+            fault_if(is_head && is_upgrade && !is_health, Refusal::UpgradeMethod);
+        }
+        if path.is_some() && !is_health && !is_issue {
             fault_if(!is_upgrade && session.is_some(), Refusal::ExpectedUpgrade);
             fault_if(!is_upgrade && session.is_none(), Refusal::NotFound);
             fault_if(is_upgrade && session.is_none(), BadRequest::Path.into());
         }
-        if is_upgrade && session.is_some() {
-            fault_if(self.has_body(), BadRequest::Body.into());
-            fault_if(version != [&b"13"[..]], Refusal::WebSocketVersion);
-            fault_if(keys.len() != 1 || !is_key(keys[0]), BadRequest::WebSocketKey.into());
-            let is_offer_wrong = protocols.first().is_some_and(|protocol| !is_token(protocol));
+        let is_for_a_session =
+            if is_issue { is_post && !is_upgrade } else { is_upgrade && session.is_some() };
+        let brought = self.brought(query.filter(|_| !is_issue));
+        if is_for_a_session {
+            fault_if(!self.is_origin_right(rules), Refusal::Origin);
+            fault_if(brought.is_none(), BadRequest::Secret.into());
+            fault_if(!is_issue && self.has_body(), BadRequest::Body.into());
+        }
+        if is_for_a_session && !is_issue {
+            fault_if(self.values("sec-websocket-version") != [&b"13"[..]], Refusal::WebSocketVersion);
+            fault_if(self.key().is_none(), BadRequest::WebSocketKey.into());
+            let is_offer_wrong = self.echoed().is_some_and(|protocol| !is_token(protocol));
             fault_if(is_offer_wrong, BadRequest::Subprotocol.into());
         }
         if !faults.is_empty() {
             return Reading::Faults(faults);
         }
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        match session {
-            Some((client_type, session_id)) => Reading::Upgrade {
+        let brought = brought.filter(|_| is_for_a_session);
+        match (session, brought) {
+            (Some((client_type, session_id)), Some(brought)) => Reading::Upgrade {
                 client_type,
                 session_id: session_id.to_owned(),
-                key: text(keys[0]),
-                subprotocol: protocols.first().map(|protocol| text(protocol)),
+                key: self.key().map(text).expect("no key is a fault"),
+                subprotocol: self.echoed().map(text),
+                brought,
             },
-            None => Reading::Health,
+            (_, Some(brought)) => Reading::Issue(brought),
+            (_, None) => Reading::Health,
         }
+    }
+
+    /// The only one, if it is one.
+    fn key(&self) -> Option<&[u8]> {
+        match self.values("sec-websocket-key")[..] {
+            [key] if is_key(key) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// The first subprotocol that carries nothing secret.
+    fn echoed(&self) -> Option<&[u8]> {
+        let mut offered = self.elements("sec-websocket-protocol");
+        offered.retain(|offered| {
+            !offered.starts_with(b"apptuner.secret.") && !offered.starts_with(b"apptuner.key.")
+        });
+        offered.first().copied()
+    }
+
+    /// `None` if any of it is wrong, or several differ.
+    fn brought(&self, query: Option<&str>) -> Option<Brought> {
+        let protocols = self.elements("sec-websocket-protocol");
+        Brought::read(query.unwrap_or_default(), &self.values("authorization"), &protocols)
+    }
+
+    fn is_origin_right(&self, rules: &Rules) -> bool {
+        let values = self.values("origin");
+        if rules.origins.is_empty() || values.is_empty() {
+            return true;
+        }
+        let [value] = values[..] else { return false };
+        let Some(origin) = std::str::from_utf8(value).ok().and_then(origins::read) else { return false };
+        let is_listed = rules.origins.iter().any(|listed| origins::read(listed).as_ref() == Some(&origin));
+        let hosts = self.values("host");
+        let is_own = hosts.len() == 1 && origins::is_at(&origin, &text(hosts[0]));
+        is_listed || is_own
     }
 
     fn values(&self, name: &str) -> Vec<&[u8]> {
@@ -182,8 +244,8 @@ impl Request<'_> {
         self.values(name).into_iter().flat_map(|value| value.split(|&byte| byte == b',')).map(strip).collect()
     }
 
-    /// Without the query; `None` if the target is in neither of the two forms.
-    fn path(&self) -> Option<&str> {
+    /// `None` if the target is in neither of the two forms.
+    fn path_and_query(&self) -> Option<(&str, &str)> {
         let path_and_query = if self.target.starts_with('/') {
             self.target
         } else {
@@ -195,7 +257,9 @@ impl Request<'_> {
             }
             &rest[authority.len()..]
         };
-        path_and_query.split('?').next()
+        let question = path_and_query.find('?').unwrap_or(path_and_query.len());
+        let (path, query) = path_and_query.split_at(question);
+        Some((path, query.strip_prefix('?').unwrap_or_default()))
     }
 
     fn is_host_right(&self) -> bool {
@@ -271,6 +335,10 @@ fn number(digits: &[u8]) -> Option<u64> {
 fn is_key(value: &[u8]) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || b"+/".contains(&byte);
     value.len() == 24 && value.ends_with(b"==") && value[..22].iter().all(|&byte| is_digit(byte))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn is_token(bytes: &[u8]) -> bool {

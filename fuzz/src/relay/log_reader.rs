@@ -1,6 +1,6 @@
 //! Reads every line that the relay logs, as an operator's tools would.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Once;
 
 use log::{LevelFilter, Log, Metadata, Record};
@@ -12,6 +12,7 @@ const LINE_CHARS_MAX: usize = 500;
 
 thread_local! {
     static IS_READING_MESSAGES: Cell<bool> = const { Cell::new(false) };
+    static SECRETS: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
 }
 
 struct LogReader;
@@ -25,6 +26,13 @@ impl Log for LogReader {
         if record.target().starts_with("apptuner_relay") && self.enabled(record.metadata()) {
             let line = record.args().to_string();
             assert!(line.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{line:?} can forge a line");
+            // A message may be of a type that is called like one.
+            if record.target() != MESSAGES {
+                SECRETS.with_borrow(|secrets| {
+                    let is_secret = |secret: &&str| line.contains(*secret);
+                    assert!(!secrets.iter().any(is_secret), "{line} shows a secret");
+                });
+            }
             assert!(line.len() <= LINE_CHARS_MAX, "{line} is too long");
         }
     }
@@ -32,8 +40,9 @@ impl Log for LogReader {
     fn flush(&self) {}
 }
 
-/// Reads all that is logged from now on; the line of each message only if `is_reading_messages`.
-pub fn start(is_reading_messages: bool) {
+/// Reads all that is logged from now on; the line of each message only if `is_reading_messages`. None but those
+/// may have one of the secrets in it.
+pub fn start(is_reading_messages: bool, secrets: &[&'static str]) {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         // Another test of the same process may have installed a logger of its own.
@@ -42,4 +51,5 @@ pub fn start(is_reading_messages: bool) {
         }
     });
     IS_READING_MESSAGES.set(is_reading_messages);
+    SECRETS.set(secrets.to_vec());
 }

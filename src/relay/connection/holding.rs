@@ -36,7 +36,7 @@ impl<S: Read + Write> Connection<S> {
         }
         peer.is_some_and(|peer| {
             peer.is_queue_congested() || peer.is_queue_over(budget.small_queue_bytes_max())
-        }) || self.pace.as_ref().is_some_and(|pace| now < pace.resumes_at())
+        }) || self.pace().is_some_and(|pace| now < pace.resumes_at())
     }
 
     /// Whether something is to be read for which there may be no room. What has begun is read to its end, for

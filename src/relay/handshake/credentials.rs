@@ -6,7 +6,7 @@ use data_encoding::BASE64URL_NOPAD;
 use httparse::Header;
 
 use super::BadRequest;
-use super::fields::{elements, only_value, values};
+use super::fields::{elements, only_value};
 use crate::relay::secret::Secret;
 
 /// Begins the subprotocol in which a browser, which can set no header field, brings its pairing secret.
@@ -30,7 +30,7 @@ pub struct Credentials {
 impl Credentials {
     /// Finds them in the query and the header fields of a request.
     pub(super) fn find(query: &str, fields: &[Header<'_>]) -> Result<Self, BadRequest> {
-        let mut found = Self { bearer: bearer(fields)?, ..Self::default() };
+        let mut found = Self { bearer: bearer(fields), ..Self::default() };
         for pair in query.split('&') {
             if let Some((SECRET_PARAMETER, value)) = pair.split_once('=') {
                 let secret = percent_decoded(value).and_then(|bytes| Secret::new(&bytes));
@@ -63,18 +63,14 @@ fn add(place: &mut Option<Secret>, secret: Option<Secret>) -> Result<(), BadRequ
     Ok(())
 }
 
-/// The token of `Authorization`, unless that is missing or of another scheme, which some proxy may want.
-fn bearer(fields: &[Header<'_>]) -> Result<Option<Secret>, BadRequest> {
+/// The token of `Authorization`. One that cannot be a secret is meant for somebody else, a proxy perhaps, and is
+/// as good as none; so is another scheme.
+fn bearer(fields: &[Header<'_>]) -> Option<Secret> {
     const SCHEME: &[u8] = b"bearer ";
-    let is_bearer =
-        |value: &[u8]| value.get(..SCHEME.len()).is_some_and(|start| start.eq_ignore_ascii_case(SCHEME));
-    if !values(fields, "authorization").any(is_bearer) {
-        return Ok(None);
-    }
-    let value = only_value(fields, "authorization").ok_or(BadRequest::Secret)?;
-    let token = value.get(SCHEME.len()..).unwrap_or_default().trim_ascii();
-    let is_token = token.iter().all(u8::is_ascii_graphic);
-    Secret::new(token).filter(|_| is_token).ok_or(BadRequest::Secret).map(Some)
+    let (scheme, token) = only_value(fields, "authorization")?.split_at_checked(SCHEME.len())?;
+    let token = token.trim_ascii();
+    let is_bearer = scheme.eq_ignore_ascii_case(SCHEME) && token.iter().all(u8::is_ascii_graphic);
+    Secret::new(token).filter(|_| is_bearer)
 }
 
 fn decoded(encoded: &[u8]) -> Option<Secret> {

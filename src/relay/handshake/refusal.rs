@@ -145,43 +145,26 @@ impl Refusal {
                 "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
                 "Send exactly one Sec-WebSocket-Version header, with the value 13",
             ),
-            Self::HeadTooLarge => answer(
-                431,
-                "Request Header Fields Too Large",
-                "",
-                format!("Send a request head of at most {HEAD_BYTES_MAX} bytes"),
-            ),
-            Self::TooManyFields => answer(
-                431,
-                "Request Header Fields Too Large",
-                "",
-                format!("Send at most {HEAD_FIELDS_MAX} header fields"),
-            ),
+            Self::HeadTooLarge => {
+                head_too_large(format!("Send a request head of at most {HEAD_BYTES_MAX} bytes"))
+            }
+            Self::TooManyFields => head_too_large(format!("Send at most {HEAD_FIELDS_MAX} header fields")),
             Self::IssueMethod => {
                 answer(405, "Method Not Allowed", "Allow: POST\r\n", "Use POST to have a session issued")
             }
-            Self::Origin => answer(
-                403,
-                "Forbidden",
-                "",
-                "Pages of this origin may not connect: ask the relay's operator for --allow-origin",
-            ),
-            Self::Address => answer(
-                403,
-                "Forbidden",
-                "",
-                "This address is not served: ask the relay's operator, or use another network",
-            ),
+            Self::Origin => {
+                forbidden("Pages of this origin may not connect: ask the relay's operator for --allow-origin")
+            }
+            Self::Address => {
+                forbidden("This address is not served: ask the relay's operator, or use another network")
+            }
             Self::AddressLimit { retry_after } => answer(
                 429,
                 "Too Many Requests",
                 format!("Retry-After: {retry_after}\r\n"),
                 format!("Too much comes from this address: try again in {retry_after} seconds"),
             ),
-            Self::Secret => answer(
-                403,
-                "Forbidden",
-                "",
+            Self::Secret => forbidden(
                 "Bring the session's pairing secret: as ?secret=, as a Bearer token or as a subprotocol",
             ),
             Self::ApiKey => answer(
@@ -198,6 +181,14 @@ impl Refusal {
             ),
         }
     }
+}
+
+fn forbidden(sentence: &'static str) -> Answer {
+    answer(403, "Forbidden", "", sentence)
+}
+
+fn head_too_large(sentence: String) -> Answer {
+    answer(431, "Request Header Fields Too Large", "", sentence)
 }
 
 fn answer(

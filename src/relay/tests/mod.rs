@@ -1,5 +1,6 @@
 //! The whole engine on a virtual clock: what the contract says of time, order and pressure.
 
+mod access;
 mod pressure;
 pub(crate) mod random;
 mod room;

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -128,12 +129,28 @@ impl World {
     }
 
     pub(super) fn connect(&mut self) -> Client {
+        self.connect_from("127.0.0.1")
+    }
+
+    pub(super) fn connect_from(&mut self, address: &str) -> Client {
         let wire = Rc::new(RefCell::new(Wire { room: usize::MAX, ..Wire::default() }));
-        let addr = ([127, 0, 0, 1], 4000).into();
+        let addr = SocketAddr::new(address.parse().expect("an address"), 4000);
         let id = self.relay.handle_accept(Stream(Rc::clone(&wire)), addr, self.now);
         self.clients.push((id, Rc::clone(&wire)));
         self.run_until_idle();
         Client { id, wire }
+    }
+
+    /// The answer in HTTP to a request that a client sends whole: its status, and all of it.
+    pub(super) fn ask(&mut self, client: &Client, request: &[u8]) -> (u16, String) {
+        self.send(client, request);
+        self.answer(client)
+    }
+
+    /// The answer in HTTP that a client has received: its status, and all of it.
+    pub(super) fn answer(&self, client: &Client) -> (u16, String) {
+        let Some(Received::Head(answer)) = self.take(client).into_iter().next() else { panic!("no answer") };
+        (answer[9..12].parse().expect("a status"), answer)
     }
 
     /// A client in its session that has read its greeting, peer or not.

@@ -13,6 +13,7 @@ use super::conn::Phase;
 use super::sessions::{Session, due};
 use super::{Check, Model, expect};
 use crate::client::issued_in;
+use crate::journal::Event;
 use crate::visit::{Caller, Credentials};
 
 /// What counts as one host: all bits of an IPv4 address, or the upper half of an IPv6 address.
@@ -188,19 +189,50 @@ impl Model {
 
     /// A caller's request has been read: it joins next, or is refused.
     pub(super) fn take_upgrade(&mut self, wire: usize, caller: Caller) {
+        if self.is_locked_out(wire) {
+            return;
+        }
         match self.judge(&caller) {
             Ok(claim) => {
+                if claim.is_some() {
+                    self.expel_unproven(&caller.session);
+                }
                 let conn = &mut self.conns[wire];
                 conn.claiming = claim;
                 let (conn, client_type) = (conn.id.to_string(), caller.client_type);
-                self.awaited =
-                    Some(crate::journal::Event::Joined { conn, client_type, session: caller.session });
+                self.awaited.push_back(Event::Joined { conn, client_type, session: caller.session });
             }
             Err(status) => self.refuse_unproven(wire, status),
         }
     }
 
+    /// Whoever is in a session that is claimed now came in without its secret, and is closed.
+    fn expel_unproven(&mut self, id: &str) {
+        for client_type in [ClientType::Desktop, ClientType::Mobile] {
+            let client = self.sessions.get(id).and_then(|session| session.client(client_type));
+            if let Some(client) = client {
+                let conn = self.conns[client].id.to_string();
+                self.awaited.push_back(Event::Left { conn, client_type, session: id.to_owned(), code: 1008 });
+            }
+        }
+    }
+
+    /// Whether a client that connected before its host was locked out is told so now.
+    fn is_locked_out(&mut self, wire: usize) -> bool {
+        let address = self.conns[wire].address.expect("it was accepted").to_canonical();
+        let host = self.hosts.get(&host_name(address)).filter(|_| !address.is_loopback());
+        let locked = host.map_or(0, |host| host.locked_until.0.saturating_sub(self.now.tick.0));
+        if locked > 0 {
+            self.conns[wire].retry_after = Some(locked.div_ceil(1_000));
+            self.answer(wire, 429);
+        }
+        locked > 0
+    }
+
     pub(super) fn take_issue(&mut self, wire: usize, credentials: &Credentials) {
+        if self.is_locked_out(wire) {
+            return;
+        }
         let (_, has_key) = credentials.tell_apart(self.has_keys);
         if self.has_keys && !has_key {
             self.refuse_unproven(wire, 401);

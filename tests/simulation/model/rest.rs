@@ -59,7 +59,7 @@ impl Model {
     /// After each turn: what was logged was all that was due, and nobody had more than a share.
     pub fn end_turn(&mut self) -> Check {
         self.accept_retry = self.accept_retry.filter(|&deadline| self.now.tick < deadline);
-        if let Some(awaited) = &self.awaited {
+        if let Some(awaited) = self.awaited.front() {
             return Err(format!("{awaited:?} did not happen"));
         }
         if let Some(wire) = self.issuing {

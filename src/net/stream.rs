@@ -1,0 +1,161 @@
+//! What the relay reads and writes: a TCP connection, bare or within TLS.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+
+use mio::event::Source;
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+
+use super::files::FileError;
+#[cfg(feature = "tls")]
+use super::tls::{TlsAcceptor, TlsStream};
+use crate::config::TlsFiles;
+
+/// A client's stream, non-blocking.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Plain(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream>),
+}
+
+impl Stream {
+    /// Says that nothing more comes, and goes on reading. `WouldBlock` if something has to be
+    /// flushed before.
+    pub(super) fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(socket) => socket.shutdown(Shutdown::Write),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.shutdown_write(),
+        }
+    }
+
+    /// Takes leave, as far as the socket takes that at once; then the stream is dropped.
+    pub(super) fn finish(self) {
+        match self {
+            Self::Plain(socket) => drop(socket),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.finish(),
+        }
+    }
+
+    fn socket(&mut self) -> &mut TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.socket_mut(),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read(buffer),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.read_vectored(buffers),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.read_vectored(buffers),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write(bytes),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Plain(socket) => socket.write_vectored(slices),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    /// Makes no system call unless something waits within TLS.
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+impl Source for Stream {
+    fn register(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.socket().register(registry, token, interests)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, interests: Interest) -> io::Result<()> {
+        self.socket().reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.socket().deregister(registry)
+    }
+}
+
+/// Makes a stream of each socket that is accepted.
+#[derive(Debug)]
+pub(super) struct Streams {
+    #[cfg(feature = "tls")]
+    tls: Option<TlsAcceptor>,
+}
+
+#[cfg_attr(
+    not(feature = "tls"),
+    expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "there is only one kind of stream")
+)]
+impl Streams {
+    /// Reads the certificate and its key, if the streams are to be within TLS.
+    pub(super) fn new(files: &TlsFiles) -> Result<Self, FileError> {
+        #[cfg(not(feature = "tls"))]
+        let _ = files;
+        Ok(Self {
+            #[cfg(feature = "tls")]
+            tls: TlsAcceptor::from_files(files)?,
+        })
+    }
+
+    /// How a URL to here begins.
+    pub(super) fn scheme(&self) -> &'static str {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return "wss";
+        }
+        "ws"
+    }
+
+    /// With `has_proxy_header`, a proxy's header comes before TLS.
+    pub(super) fn accept(&self, socket: TcpStream, has_proxy_header: bool) -> io::Result<Stream> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return Ok(Stream::Tls(Box::new(tls.accept(socket, has_proxy_header)?)));
+        }
+        #[cfg(not(feature = "tls"))]
+        let _ = has_proxy_header;
+        Ok(Stream::Plain(socket))
+    }
+
+    /// Reads the certificate and its key again, for newcomers; whether there are any.
+    pub(super) fn reload(&mut self) -> Result<bool, FileError> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            return tls.reload().map(|()| true);
+        }
+        Ok(false)
+    }
+}

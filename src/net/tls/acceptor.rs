@@ -1,0 +1,118 @@
+//! The certificate and its key, from their files, and the streams of those who connect.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use mio::net::TcpStream;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{Error as PemError, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::UnbufferedServerConnection;
+use rustls::{Error, InconsistentKeys, ServerConfig};
+
+use super::scratch::Scratch;
+use super::stream::TlsStream;
+use crate::config::TlsFiles;
+use crate::net::files::{self, FileError};
+
+const CERT: &str = "--tls-cert";
+const KEY: &str = "--tls-key";
+/// The only protocol spoken within: HTTP/2 upgrades to a WebSocket in another way.
+const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// Makes a [`TlsStream`] of each socket accepted.
+pub(in crate::net) struct TlsAcceptor {
+    cert: PathBuf,
+    key: PathBuf,
+    /// For newcomers; those there already keep the one they came with.
+    config: Arc<ServerConfig>,
+    /// There is one thread: nobody ever waits for it.
+    scratch: Arc<Mutex<Scratch>>,
+}
+
+impl fmt::Debug for TlsAcceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsAcceptor").field("cert", &self.cert).finish_non_exhaustive()
+    }
+}
+
+impl TlsAcceptor {
+    /// Reads the files; `None` if none are given.
+    pub(in crate::net) fn from_files(files: &TlsFiles) -> Result<Option<Self>, FileError> {
+        let TlsFiles { cert: Some(cert), key: Some(key) } = files.clone() else { return Ok(None) };
+        let config = read_config(&cert, &key)?;
+        Ok(Some(Self { cert, key, config, scratch: Arc::default() }))
+    }
+
+    /// Reads the files again. If anything is wrong with them, what was read before stays.
+    pub(in crate::net) fn reload(&mut self) -> Result<(), FileError> {
+        self.config = read_config(&self.cert, &self.key)?;
+        Ok(())
+    }
+
+    pub(in crate::net) fn accept(&self, socket: TcpStream, has_proxy_header: bool) -> io::Result<TlsStream> {
+        let session = UnbufferedServerConnection::new(Arc::clone(&self.config)).map_err(io::Error::other)?;
+        Ok(TlsStream::new(socket, session, Arc::clone(&self.scratch), has_proxy_header))
+    }
+}
+
+fn read_config(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, FileError> {
+    let chain = read_chain(cert)?;
+    let private_key = read_key(key)?;
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| FileError::new(CERT, cert, format!("TLS is not to be had: {error}")))?;
+    let mut config = builder
+        .with_no_client_auth()
+        .with_single_cert(chain, private_key)
+        .map_err(|error| unusable(cert, key, &error))?;
+    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
+    // A phone that comes back spares itself, and the relay, most of the handshake; a table of those
+    // who were there would have to be large. With the certificate the tickets' key is renewed, too.
+    if let Ok(ticketer) = ring::Ticketer::new() {
+        config.ticketer = ticketer;
+    }
+    Ok(Arc::new(config))
+}
+
+fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let pem = files::read(CERT, path)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match chain {
+        Ok(chain) if chain.is_empty() => {
+            Err(FileError::new(CERT, path, "no certificate in it; give a PEM file, the server's own first"))
+        }
+        Ok(chain) => Ok(chain),
+        Err(_) => Err(FileError::new(CERT, path, "not a PEM file; write the certificate anew")),
+    }
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
+    let pem = files::read(KEY, path)?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
+        let problem = if matches!(error, PemError::NoItemsFound) {
+            "no private key in it that is not encrypted; give a PEM file with BEGIN PRIVATE KEY"
+        } else {
+            "not a PEM file; write the key anew"
+        };
+        FileError::new(KEY, path, problem)
+    })
+}
+
+/// What rustls holds against a pair of files. None of its errors quotes the key.
+fn unusable(cert: &Path, key: &Path, error: &Error) -> FileError {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most of them are those of a connection")]
+    match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            let problem = format!("not the key of {CERT}; give the one that the certificate was made for");
+            FileError::new(KEY, key, problem)
+        }
+        Error::InvalidCertificate(_) => {
+            FileError::new(CERT, cert, "no certificate that can be understood; write it anew")
+        }
+        _ => FileError::new(KEY, key, "no key that can be used; make one with ECDSA P-256, Ed25519 or RSA"),
+    }
+}

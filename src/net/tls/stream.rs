@@ -1,0 +1,105 @@
+//! One client's connection within TLS.
+
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::Shutdown;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use mio::net::TcpStream;
+use rustls::server::UnbufferedServerConnection;
+
+use super::engine::Engine;
+use super::scratch::{Destination, Scratch};
+
+/// A non-blocking TLS stream over a socket.
+///
+/// A read fills its buffers as far as the socket gives anything, as a read from the socket itself
+/// would. Where the end of the stream, or its failure, lies right behind what a read has brought, the
+/// socket's reading side is shut down, and so an event comes that has it read.
+///
+/// It keeps what the socket does not take: `flush` says whether there is any.
+pub(in crate::net) struct TlsStream {
+    socket: TcpStream,
+    /// Taken for each call only.
+    scratch: Arc<Mutex<Scratch>>,
+    engine: Engine,
+}
+
+impl fmt::Debug for TlsStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsStream").field("phase", &self.engine.phase()).finish_non_exhaustive()
+    }
+}
+
+impl TlsStream {
+    pub(super) fn new(
+        socket: TcpStream,
+        session: UnbufferedServerConnection,
+        scratch: Arc<Mutex<Scratch>>,
+        has_proxy_header: bool,
+    ) -> Self {
+        Self { socket, scratch, engine: Engine::new(session, has_proxy_header) }
+    }
+
+    pub(in crate::net) fn socket_mut(&mut self) -> &mut TcpStream {
+        &mut self.socket
+    }
+
+    /// Says that nothing more comes; `WouldBlock` if the socket does not take all of that yet.
+    pub(in crate::net) fn shutdown_write(&mut self) -> io::Result<()> {
+        self.engine.shut();
+        self.engine.flush(&mut self.socket)
+    }
+
+    /// Says so as far as the socket takes it, and drops the stream.
+    pub(in crate::net) fn finish(mut self) {
+        self.engine.close_notify();
+        // Nobody is left to mind.
+        let _ = self.engine.flush(&mut self.socket);
+    }
+}
+
+/// What a thread that failed left behind is overwritten.
+fn lock(scratch: &Mutex<Scratch>) -> MutexGuard<'_, Scratch> {
+    scratch.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Read for TlsStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.read_vectored(&mut [IoSliceMut::new(buffer)])
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let mut destination = Destination::new(buffers);
+        let scratch = &mut *lock(&self.scratch);
+        let result = self.engine.read(&mut self.socket, scratch, &mut destination);
+        let count = destination.filled_bytes();
+        if count > 0 && (self.engine.is_input_over() || result.is_err()) && destination.room_bytes() > 0 {
+            // A socket that cannot be shut down has failed, which an event tells as well.
+            let _ = self.socket.shutdown(Shutdown::Read);
+        }
+        match result {
+            // It comes again with the next read.
+            Err(_) if count > 0 => Ok(count),
+            Err(error) => Err(error),
+            Ok(()) if count > 0 || self.engine.is_input_over() || destination.room_bytes() == 0 => Ok(count),
+            Ok(()) => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl Write for TlsStream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let scratch = &mut *lock(&self.scratch);
+        self.engine.write(&mut self.socket, scratch, slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.engine.flush(&mut self.socket)?;
+        if self.engine.is_holding() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    }
+}

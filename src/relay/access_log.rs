@@ -1,0 +1,71 @@
+//! One line for each connection that has ended.
+
+use std::io::{Read, Write};
+
+use log::info;
+
+use super::Relay;
+use super::end_reason::EndReason;
+use super::ids::{ClientType, ConnectionId};
+use super::message::Logged;
+use super::slots::Membership;
+
+/// Log target of those lines.
+const ACCESS: &str = "apptuner_relay::access";
+
+/// How a connection ended, apart from whose it was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End {
+    pub(super) reason: EndReason,
+    /// The close code, or the status of the answer in HTTP; 0 if there was neither.
+    pub(super) code: u16,
+    /// Messages that waited for it.
+    pub(super) undelivered: u64,
+}
+
+impl<S: Read + Write> Relay<S> {
+    /// Notes that a connection has ended: what is still read from it or written to it belongs to nobody. Once
+    /// per connection, while its session, if it is in one, is there.
+    pub(super) fn note_end(&self, id: ConnectionId, membership: Option<Membership>, end: End) {
+        let session = membership.and_then(|membership| self.sessions.get(membership.session));
+        match (membership, session) {
+            (Some(Membership { client_type, .. }), Some(session)) => {
+                self.note_end_of(id, client_type.as_str(), session.id.as_str(), end);
+            }
+            (_, _) => self.note_end_of(id, "-", "-", end),
+        }
+    }
+
+    /// The same of a client whose session has ended before.
+    pub(super) fn note_end_with_session(
+        &self,
+        id: ConnectionId,
+        client_type: ClientType,
+        session: &str,
+        end: End,
+    ) {
+        self.note_end_of(id, client_type.as_str(), session, end);
+    }
+
+    fn note_end_of(&self, id: ConnectionId, client_type: &str, session: &str, end: End) {
+        let Some(slot) = self.slots.get(id) else { return };
+        let tally = slot.connection.tally();
+        let tenths = slot.connection.age(self.now.tick).as_millis() / 100;
+        info!(
+            target: ACCESS,
+            "conn={id} address={} client={client_type} session={} seconds={}.{} messages_in={} bytes_in={} \
+             messages_out={} bytes_out={} undelivered={} reason={} code={} Connection ended",
+            slot.connection.arrival.client,
+            Logged(session),
+            tenths / 10,
+            tenths % 10,
+            tally.messages_in,
+            tally.bytes_in,
+            tally.messages_out,
+            tally.bytes_out,
+            end.undelivered,
+            end.reason.as_str(),
+            end.code,
+        );
+    }
+}
