@@ -1,0 +1,195 @@
+"""What a balancer adds to a relay: processor time, latency and memory. Run: tests/deploy/cluster numbers
+
+The clients are raw sockets in this process. All run on the same cores: figures of time are for comparison, those of
+processor time are of the process named."""
+
+import asyncio
+import os
+import pathlib
+import socket
+import struct
+import tempfile
+import time
+
+from processes import Cluster, Relay, cpu_s, resident_kib
+
+SECS = 3
+SESSIONS = 64
+IDLE = 8000
+BUNDLE = 50_000_000
+
+
+def frame(payload):
+    """A binary message, masked with zeros."""
+    n = len(payload)
+    if n < 126:
+        length = bytes([0x80 | n])
+    elif n < 1 << 16:
+        length = b"\xfe" + struct.pack(">H", n)
+    else:
+        length = b"\xff" + struct.pack(">Q", n)
+    return b"\x82" + length + bytes(4) + payload
+
+
+def join(port, path):
+    client = socket.create_connection(("127.0.0.1", port))
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    client.sendall(
+        f"GET {path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+    )
+    return client
+
+
+def pair(port, session):
+    sides = [join(port, f"/{kind}/{session}") for kind in ("desktop", "mobile")]
+    for side in sides:
+        side.settimeout(10)
+        heard = b""
+        while b'"mobile_connected"' not in heard and b'"desktop_connected"' not in heard:
+            heard += side.recv(4096)
+    return sides
+
+
+class Costs:
+    """Processor time of the relays and of the balancer, since it was made."""
+
+    def __init__(self, relays, balancers):
+        self.pids = relays, balancers
+        self.begun = [sum(map(cpu_s, pids)) for pids in self.pids]
+
+    def so_far(self):
+        return [sum(map(cpu_s, pids)) - begun for pids, begun in zip(self.pids, self.begun)]
+
+
+def latency(port):
+    """Of a message of 128 bytes to and fro, one at a time."""
+    desktop, mobile = pair(port, "latency")
+    message, took = frame(b"x" * 128), []
+    end = time.monotonic() + SECS
+    while time.monotonic() < end:
+        begun = time.perf_counter()
+        for a, b in ((desktop, mobile), (mobile, desktop)):
+            a.sendall(message)
+            left = len(message) - 4
+            while left:
+                left -= len(b.recv(left))
+        took.append((time.perf_counter() - begun) * 1e6)
+    took.sort()
+    return took[len(took) // 2], took[len(took) * 99 // 100]
+
+
+class Bouncer(asyncio.Protocol):
+    """Sends back whatever it gets of frames of one size; counts the messages."""
+
+    count = 0
+
+    def __init__(self, message):
+        self.message, self.got = message, 0
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.got += len(data)
+        while self.got >= len(self.message) - 4:
+            self.got -= len(self.message) - 4
+            Bouncer.count += 1
+            self.transport.write(self.message)
+
+
+async def ping_pong(port, costs):
+    """64 sessions, in each of which one message of 128 bytes goes to and fro."""
+    loop, message = asyncio.get_running_loop(), frame(b"x" * 128)
+    transports = []
+    for i in range(SESSIONS):
+        for side in pair(port, f"bounce{i}"):
+            transports.append((await loop.create_connection(lambda: Bouncer(message), sock=side))[0])
+    for transport in transports[::2]:
+        transport.write(message)
+    await asyncio.sleep(0.5)
+    before, count, begun = costs(), Bouncer.count, time.monotonic()
+    await asyncio.sleep(SECS)
+    spent, count = before.so_far(), Bouncer.count - count
+    rate = count / (time.monotonic() - begun)
+    for transport in transports:
+        transport.abort()
+    return rate, [s / count * 1e6 for s in spent]
+
+
+def bundle(port, costs):
+    """Messages of 50 MB, one after the other, from a process of their own."""
+    desktop, mobile = pair(port, "bundle")
+    message, room, rounds = frame(b"x" * BUNDLE), bytearray(1 << 20), 10
+    spent, took = costs(), []
+    desktop.settimeout(60)
+    for _ in range(rounds):
+        begun = time.monotonic()
+        if os.fork() == 0:
+            desktop.sendall(message)
+            os._exit(0)
+        got = 0
+        while got < BUNDLE:
+            got += mobile.recv_into(room)
+        took.append(time.monotonic() - begun)
+        os.wait()
+        mobile.settimeout(0.2)
+        try:
+            while mobile.recv_into(room):  # what the frames' headers added
+                pass
+        except TimeoutError:
+            mobile.settimeout(10)
+    mb = rounds * BUNDLE / 1e6
+    return sorted(took)[rounds // 2], [s / mb * 1e6 for s in spent.so_far()]
+
+
+def idle(port, pids):
+    """KiB that each of many idle connections adds to the processes."""
+    pair(port, "warm")
+    before = [sum(map(resident_kib, some)) for some in pids]
+    clients = [side for i in range(IDLE // 2) for side in pair(port, f"idle{i}")]
+    time.sleep(1)
+    return [(sum(map(resident_kib, some)) - b) * 1024 / len(clients) for some, b in zip(pids, before)]
+
+
+def joins(port, costs):
+    """Sessions that come and go."""
+    spent, count, begun = costs(), 0, time.monotonic()
+    while time.monotonic() < begun + SECS:
+        for side in pair(port, f"come{count}"):
+            side.close()
+        count += 1
+    return count / (time.monotonic() - begun), [s / count * 1e6 for s in spent.so_far()]
+
+
+def measure(what, port, relays, balancers):
+    costs = lambda: Costs(relays, balancers)
+    p50, p99 = latency(port)
+    rate, per_message = asyncio.run(ping_pong(port, costs))
+    took, per_mb = bundle(port, costs)
+    begun, per_session = joins(port, costs)
+    memory = idle(port, (relays, balancers))
+    print(f"{what}:")
+    print(f"  to and fro, one at a time, 128 B: median {p50:.0f} us, p99 {p99:.0f} us")
+    print(f"  64 sessions, 128 B: {rate:,.0f} messages/s; us of CPU for each: relay {per_message[0]:.1f}, balancer {per_message[1]:.1f}")
+    print(f"  50 MB: {took * 1000:.0f} ms; us of CPU for each MB: relay {per_mb[0]:,.0f}, balancer {per_mb[1]:,.0f}")
+    print(f"  sessions that come and go: {begun:,.0f}/s; us of CPU for each: relay {per_session[0]:.0f}, balancer {per_session[1]:.0f}")
+    print(f"  {IDLE:,} idle connections, bytes for each: relay {memory[0]:,.0f}, balancer {memory[1]:,.0f}", flush=True)
+
+
+def main():
+    relay = Relay(pathlib.Path(tempfile.mkdtemp(prefix="numbers-")), "relay")
+    try:
+        measure("direct", relay.port, [relay.process.pid], [])
+    finally:
+        relay.end()
+    for balancer in ("haproxy", "nginx", "caddy"):
+        cluster = Cluster(balancer)
+        try:
+            relays = [relay.process.pid for relay in cluster.relays]
+            measure(f"{balancer}, three relays", cluster.port, relays, cluster.workers())
+        finally:
+            cluster.end()
+
+
+main()
