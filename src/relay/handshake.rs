@@ -21,7 +21,7 @@ use super::proxy_header::{self, ProxyHeader};
 
 pub use credentials::Credentials;
 use fields::{decimal, elements, is_token_byte, only_value, split_list, token, values};
-pub use refusal::{Answer, BadRequest, Refusal};
+pub use refusal::{Answer, BadRequest, Refusal, RefusalReason};
 use target::{Target, is_host_and_port};
 
 mod credentials;

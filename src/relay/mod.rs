@@ -18,9 +18,9 @@
 //! | [`outbox`], [`inbound`] | what waits for one client, and what has come from it |
 //! | [`session`] | who is whose peer |
 //! | `hash`, `line` | what the tables of sessions and hosts share |
-//! | [`effect`], [`counters`], [`end_reason`] | what the relay asks of its host, and what it tells |
+//! | [`effect`], [`histogram`], [`counters`], [`end_reason`] | what the relay asks of its host, and what it tells |
 //! | [`connection`], `slots` | one client, from head to close; all of them |
-//! | `gate`, `intake`, `parting`, `room`, `turn`, `access_log` | the parts of [`Relay`]: what comes in, how it ends |
+//! | `gate`, `intake`, `parting`, `room`, `turn`, `access_log`, `books` | the parts of [`Relay`] |
 //!
 //! Where to start: [`Relay::handle_turn`], in `turn`. Of the words for an end, a client *leaves* its
 //! session; the relay *closes* a WebSocket, *ends* a stream once what waits is written, *cuts* it
@@ -31,6 +31,8 @@ pub mod address;
 pub mod address_rules;
 pub mod api_keys;
 mod arrival;
+#[cfg(debug_assertions)]
+mod books;
 pub mod budget;
 pub mod buffer;
 pub mod connection;
@@ -41,6 +43,7 @@ pub mod frame;
 mod gate;
 pub mod handshake;
 mod hash;
+pub mod histogram;
 pub mod hosts;
 pub mod ids;
 pub mod inbound;

@@ -15,7 +15,7 @@ use super::message::{ClientError, CloseReason, Logged, SystemMessage};
 use super::outbox::Waiting;
 use super::session::{Left, Session};
 use super::time::Tick;
-use super::{Relay, Timer};
+use super::{Relay, Timer, counters};
 
 /// What the log shows where no close frame ended a connection (RFC 6455, section 7.4.1).
 const ABNORMAL_CLOSURE: u16 = 1006;
@@ -128,7 +128,6 @@ impl<S: Read + Write> Relay<S> {
 
     fn tell_undelivered(&mut self, sender: ConnectionId, count: u64) {
         if count > 0 {
-            self.counters.messages_undelivered += count;
             self.tell(sender, &ClientError::Undelivered(count));
         }
     }
@@ -198,7 +197,9 @@ impl<S: Read + Write> Relay<S> {
             }
         }
         // Sessions end here, or one that timed out would close its clients a second time.
-        for session in self.sessions.clear() {
+        let sessions: Vec<_> = self.sessions.clear().collect();
+        for session in sessions {
+            self.count_session_end(&session);
             if let Some((_, timer)) = session.timer {
                 self.wheel.cancel(timer);
             }
@@ -215,6 +216,12 @@ impl<S: Read + Write> Relay<S> {
     /// Forgets a connection and gives its stream back.
     pub(super) fn remove(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.remove(id) else { return };
+        if let Some(outbox) = slot.connection.outbox() {
+            // It left its session with what waited for it, as in a shutdown, and has not got all of that.
+            let sender = slot.client_type().peer();
+            let undelivered = outbox.backlog().messages;
+            counters::add(&mut self.counters.messages_undelivered, sender as usize, undelivered);
+        }
         debug_assert!(slot.membership().is_none(), "a connection leaves its session before it is removed");
         if let Some((_, timer)) = slot.timer {
             self.wheel.cancel(timer);

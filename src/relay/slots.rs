@@ -52,6 +52,11 @@ impl<S> Slot<S> {
         self.session.map(|session| Membership { session, client_type: self.client_type })
     }
 
+    /// As whom it is in its session, or was before it left.
+    pub(super) const fn client_type(&self) -> ClientType {
+        self.client_type
+    }
+
     pub(super) const fn join(&mut self, Membership { session, client_type }: Membership) {
         self.session = Some(session);
         self.client_type = client_type;
