@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 
+use super::arrival::Standing;
 use super::connection::Phase;
 use super::slots::Slot;
 use super::{Relay, counters};
@@ -47,8 +48,8 @@ impl<S: Read + Write> Relay<S> {
         for id in self.slots.ids() {
             let Some(slot) = self.slots.get(id) else { continue };
             charged_bytes += slot.charged_bytes as usize;
-            counted += usize::from(slot.connection.arrival.is_counted);
-            turned_away += usize::from(slot.connection.arrival.is_turned_away);
+            counted += usize::from(slot.connection.arrival.standing == Standing::Counted);
+            turned_away += usize::from(slot.connection.arrival.standing == Standing::TurnedAway);
             if let Some(claim) = &slot.claim {
                 check_bytes += claim.check_bytes;
                 asked += usize::from(claim.asked.is_some());

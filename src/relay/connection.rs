@@ -214,7 +214,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     fn pace(&self) -> Option<&Pace> {
-        self.usage.as_ref()?.pace.as_ref()
+        self.usage.as_ref()?.pace.as_deref()
     }
 
     /// Notes what the host saw of the stream.

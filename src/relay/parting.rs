@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use log::{debug, info};
 
 use super::access_log::End;
+use super::arrival::Standing;
 use super::connection::Phase;
 use super::effect::Effect;
 use super::end_reason::EndReason;
@@ -232,10 +233,13 @@ impl<S: Read + Write> Relay<S> {
             claim.fragments.into_iter().for_each(|order| self.budget.end_fragments(order));
             self.budget.charge_checks(claim.check_bytes, 0);
         }
-        self.turned_away -= usize::from(slot.connection.arrival.is_turned_away);
-        if slot.connection.arrival.is_counted {
-            self.hosts.release(slot.connection.arrival.client.host());
-            self.settle_hosts();
+        match slot.connection.arrival.standing {
+            Standing::Exempt => {}
+            Standing::TurnedAway => self.turned_away -= 1,
+            Standing::Counted => {
+                self.hosts.release(slot.connection.arrival.client.host());
+                self.settle_hosts();
+            }
         }
         self.effects.push_back(Effect::Close { id, stream: slot.connection.stream });
         debug!("conn={id} Gone");
