@@ -50,6 +50,7 @@ const RELAY_ORDER: &[&str] = &[
     "gate",
     "intake",
     "parting",
+    "report",
     "room",
     "turn",
     "tests",

@@ -20,7 +20,7 @@
 //! | `hash`, `line` | what the tables of sessions and hosts share |
 //! | [`effect`], [`histogram`], [`counters`], [`end_reason`] | what the relay asks of its host, and what it tells |
 //! | [`connection`], `slots` | one client, from head to close; all of them |
-//! | `gate`, `intake`, `parting`, `room`, `turn`, `access_log`, `books` | the parts of [`Relay`] |
+//! | `gate`, `intake`, `parting`, `room`, `turn`, `access_log`, `books`, [`report`] | the parts of [`Relay`] |
 //!
 //! Where to start: [`Relay::handle_turn`], in `turn`. Of the words for an end, a client *leaves* its
 //! session; the relay *closes* a WebSocket, *ends* a stream once what waits is written, *cuts* it
@@ -61,6 +61,7 @@ pub mod payload;
 pub mod proxy_header;
 pub mod readiness;
 mod records;
+pub mod report;
 mod room;
 pub mod secret;
 pub mod session;

@@ -141,6 +141,7 @@ pub struct Sessions {
     /// Those without a client, in the order in which they lost their last; each in the line of its [`Worth`].
     empty: [Line<SessionKey>; 3],
     census: Census,
+    places: usize,
     max: usize,
     session_timeout: Duration,
     reconnect_window: Duration,
@@ -157,6 +158,7 @@ impl Sessions {
             slots: Slab::with_capacity(TABLE_CAPACITY.min(max)),
             empty: [Line::default(); 3],
             census: Census::default(),
+            places: 0,
             max: max.min(u32::MAX as usize - 1),
             session_timeout,
             reconnect_window,
@@ -230,6 +232,7 @@ impl Sessions {
             place: Place::default(),
             kept: None,
         }));
+        self.places = self.places.max(key.index() + 1);
         if let Some(session) = self.slots.get(key.index()) {
             self.census.take_in(session);
         }
@@ -378,12 +381,16 @@ impl Sessions {
         census
     }
 
-    /// The sessions in places from `place` on, within `places_max` places, and the place behind these; `None` behind
-    /// the last one. In the order of their places, which is no other order.
-    pub fn page(&self, place: usize, places_max: usize) -> (impl Iterator<Item = &Session>, Option<usize>) {
-        let end = place.saturating_add(places_max);
-        let sessions = (place..end.min(self.slots.capacity())).filter_map(|index| self.slots.get(index));
-        (sessions, Some(end).filter(|&end| end < self.slots.capacity()))
+    /// How many places there are for [`at`](Self::at): the most sessions that there were at once.
+    #[must_use]
+    pub const fn places(&self) -> usize {
+        self.places
+    }
+
+    /// The session in a place, if there is one. It keeps its place for its life.
+    #[must_use]
+    pub fn at(&self, place: usize) -> Option<&Session> {
+        self.slots.get(place)
     }
 
     /// Ends all sessions.
