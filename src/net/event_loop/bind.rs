@@ -1,0 +1,147 @@
+//! What a server needs before it can serve: a configuration that holds, its files, its listeners.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use log::warn;
+use mio::{Events, Poll, Waker};
+
+use super::{EVENTS_PER_TURN, Server, StopHandle};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError};
+use crate::entropy;
+use crate::net::access_files::AccessFiles;
+use crate::net::descriptors;
+use crate::net::files::FileError;
+use crate::net::listener::Listener;
+use crate::net::stream::Streams;
+use crate::net::supervisor::Supervisor;
+use crate::net::token;
+use crate::relay::Relay;
+use crate::relay::limits::Settings;
+
+/// Why a server could not start. Its text is one line that names the setting and the remedy.
+#[derive(Debug)]
+pub enum BindError {
+    /// A setting is out of its bounds.
+    Config(ConfigError),
+    /// A file that a setting names is of no use.
+    File(FileError),
+    /// The address cannot be listened on.
+    Listen(SocketAddr, io::Error),
+    /// The system gave no poll, waker or randomness.
+    System(io::Error),
+}
+
+impl std::error::Error for BindError {}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the system has many more errors than we have remedies"
+        )]
+        match self {
+            Self::Config(error) => write!(f, "{error}"),
+            Self::File(error) => write!(f, "{error}"),
+            Self::Listen(addr, error) => {
+                let (what, remedy) = match error.kind() {
+                    io::ErrorKind::PermissionDenied => {
+                        ("permission denied", "use a port above 1023 or grant CAP_NET_BIND_SERVICE")
+                    }
+                    io::ErrorKind::AddrInUse => (
+                        "the address is in use",
+                        "stop the program that listens there or choose another port",
+                    ),
+                    io::ErrorKind::AddrNotAvailable => (
+                        "no interface of this machine has this address",
+                        "use one that it has, or 0.0.0.0 for all",
+                    ),
+                    _ => return write!(f, "--listen {addr}: {error}; choose another address"),
+                };
+                write!(f, "--listen {addr}: {what}; {remedy}")
+            }
+            Self::System(error) => {
+                write!(f, "the system refuses what an event loop needs: {error}; raise its limits")
+            }
+        }
+    }
+}
+
+impl From<io::Error> for BindError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+impl From<FileError> for BindError {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
+impl Server {
+    /// Checks the configuration and listens on its addresses; nobody is served before
+    /// [`run`](Self::run) or [`turn`](Self::turn).
+    pub fn bind(config: &Config) -> Result<Self, BindError> {
+        config.validate().map_err(BindError::Config)?;
+        let access_files = AccessFiles::new(config);
+        let api_keys = access_files.read_api_keys().transpose()?;
+        let address_rules = access_files.read_address_rules().transpose()?;
+        let streams = Streams::new(&config.tls).map_err(BindError::File)?;
+        let poll = Poll::new()?;
+        let listen = |(index, &addr)| {
+            Listener::bind(addr, index, poll.registry()).map_err(|error| BindError::Listen(addr, error))
+        };
+        let listeners: Vec<_> = config.listen.iter().enumerate().map(listen).collect::<Result<_, _>>()?;
+        let settings = settings_within_limits(&config.relay);
+        let clock = Clock::start();
+        let stop =
+            StopHandle { stops: Arc::default(), waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?) };
+        let mut relay = Relay::new(settings, entropy::seed()?, clock.now());
+        if let Some(keys) = api_keys {
+            relay.set_api_keys(keys);
+        }
+        if let Some(rules) = address_rules {
+            relay.set_address_rules(&rules);
+        }
+        Ok(Self {
+            relay,
+            access_files,
+            poll,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            streams,
+            listeners,
+            clock,
+            signals: None,
+            are_signals_ready: false,
+            supervisor: Supervisor::default(),
+            stop,
+            shutdown_grace: config.shutdown_grace,
+            stops_seen: 0,
+            stopped: None,
+        })
+    }
+
+    /// The addresses listened on, in the order of the configuration, with the ports that were
+    /// chosen where it said 0.
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|listener| listener.local_addr).collect()
+    }
+}
+
+/// The settings, with a number of connections that descriptors and tokens suffice for.
+fn settings_within_limits(settings: &Settings) -> Settings {
+    let derived = descriptors::connections_max();
+    if let Some(wanted) = settings.max_connections.filter(|&wanted| wanted > derived) {
+        let limit = descriptors::file_limit();
+        warn!(
+            "file_limit={limit} --max-connections {wanted}: the limit on open files leaves room for {derived}"
+        );
+    }
+    let max_connections = settings.max_connections.unwrap_or(derived).min(token::CONNECTIONS_MAX);
+    Settings { max_connections: Some(max_connections), ..settings.clone() }
+}
