@@ -87,6 +87,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("TcpListener", &["src/net/"]),
     ("TcpStream", &["src/net/"]),
     ("UdpSocket", &["src/net/"]),
+    ("UnixListener", &["src/net/"]),
+    ("UnixStream", &["src/net/"]),
     ("std::thread", &[]),
 ];
 

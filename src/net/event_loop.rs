@@ -24,6 +24,7 @@ use super::stream::{Stream, Streams};
 use super::supervisor::Supervisor;
 use super::token::{self, Source};
 use crate::clock::Clock;
+use crate::config::ListenAddress;
 use crate::relay::Relay;
 use crate::relay::effect::Effect;
 use crate::relay::ids::ConnectionId;
@@ -39,7 +40,7 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// Log target of the process's own start and stop, shown even where sessions are not.
 const PROCESS: &str = "apptuner_relay::process";
 
-/// A relay on TCP sockets.
+/// A relay on sockets, of TCP or Unix-domain.
 ///
 /// [`run`](Self::run) serves until it is stopped. A host with a loop of its own calls
 /// [`turn`](Self::turn) instead: whenever the descriptor that it is [`AsRawFd`] for is readable,
@@ -165,8 +166,12 @@ impl Server {
 
     /// Serves until the server is stopped.
     pub fn run(&mut self) -> io::Result<Stopped> {
-        for Listener { local_addr, .. } in &self.listeners {
-            info!(target: PROCESS, "Listening on {}://{local_addr}", self.streams.scheme());
+        let scheme = self.streams.scheme();
+        for Listener { address, .. } in &self.listeners {
+            match address {
+                ListenAddress::Tcp(_) => info!(target: PROCESS, "Listening on {scheme}://{address}"),
+                ListenAddress::Unix(_) => info!(target: PROCESS, "Listening on {scheme}+{address}"),
+            }
         }
         self.supervisor.ready();
         loop {
@@ -221,10 +226,19 @@ impl Server {
         for event in &self.events {
             match token::source_of(event.token()) {
                 Source::Connection { slot, generation } => {
-                    self.relay.handle_readiness(ConnectionId { slot, generation }, readiness_of(event));
+                    let id = ConnectionId { slot, generation };
+                    let mut readiness = readiness_of(event);
+                    if event.is_write_closed() && !event.is_error() {
+                        // A client of TCP that has closed for good is told from one that sends no more by what
+                        // becomes of writes; that of a Unix-domain socket at once, before all that it sent is read.
+                        readiness.is_failed = !self.relay.stream(id).is_some_and(Stream::is_unix);
+                    }
+                    self.relay.handle_readiness(id, readiness);
                 }
                 Source::Listener(index) => {
-                    if let Some(listener) = self.listeners.get_mut(index) {
+                    // Some may be gone while others still listen.
+                    if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.index == index)
+                    {
                         listener.is_ready = true;
                     }
                 }
@@ -284,7 +298,7 @@ impl Server {
             return false;
         }
         match listener.accept() {
-            Accepted::Stream(socket, client_addr) => {
+            Accepted::Socket(socket, client_addr) => {
                 match self.streams.accept(socket, self.relay.expects_proxy_header(client_addr)) {
                     Ok(stream) => {
                         let id = self.relay.handle_accept(stream, client_addr, now);

@@ -7,6 +7,8 @@ mod files;
 mod health_check;
 mod listener;
 mod signals;
+mod socket;
+mod socket_file;
 mod stream;
 mod supervisor;
 #[cfg(feature = "tls")]

@@ -10,12 +10,12 @@ use mio::{Events, Poll, Waker};
 
 use super::{EVENTS_PER_TURN, Server, StopHandle};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, ListenAddress};
 use crate::entropy;
 use crate::net::access_files::AccessFiles;
 use crate::net::descriptors;
 use crate::net::files::FileError;
-use crate::net::listener::Listener;
+use crate::net::listener::{Listener, ListeningSocket};
 use crate::net::stream::Streams;
 use crate::net::supervisor::Supervisor;
 use crate::net::token;
@@ -30,7 +30,7 @@ pub enum BindError {
     /// A file that a setting names is of no use.
     File(FileError),
     /// The address cannot be listened on.
-    Listen(SocketAddr, io::Error),
+    Listen(ListenAddress, io::Error),
     /// The system gave no poll, waker or randomness.
     System(io::Error),
 }
@@ -39,35 +39,65 @@ impl std::error::Error for BindError {}
 
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "the system has many more errors than we have remedies"
-        )]
         match self {
             Self::Config(error) => write!(f, "{error}"),
             Self::File(error) => write!(f, "{error}"),
-            Self::Listen(addr, error) => {
-                let (what, remedy) = match error.kind() {
-                    io::ErrorKind::PermissionDenied => {
-                        ("permission denied", "use a port above 1023 or grant CAP_NET_BIND_SERVICE")
-                    }
-                    io::ErrorKind::AddrInUse => (
-                        "the address is in use",
-                        "stop the program that listens there or choose another port",
-                    ),
-                    io::ErrorKind::AddrNotAvailable => (
-                        "no interface of this machine has this address",
-                        "use one that it has, or 0.0.0.0 for all",
-                    ),
-                    _ => return write!(f, "--listen {addr}: {error}; choose another address"),
+            Self::Listen(address, error) => {
+                let known = match address {
+                    ListenAddress::Tcp(_) => tcp_remedy(error.kind()),
+                    ListenAddress::Unix(_) => unix_remedy(error.kind()),
                 };
-                write!(f, "--listen {addr}: {what}; {remedy}")
+                match known {
+                    Some((what, remedy)) => write!(f, "--listen {address}: {what}; {remedy}"),
+                    None => write!(f, "--listen {address}: {error}; choose another address"),
+                }
             }
             Self::System(error) => {
                 write!(f, "the system refuses what an event loop needs: {error}; raise its limits")
             }
         }
     }
+}
+
+/// What is wrong and what helps, where that is known.
+type Remedy = Option<(&'static str, &'static str)>;
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the system has many more errors than we have remedies")]
+fn tcp_remedy(kind: io::ErrorKind) -> Remedy {
+    Some(match kind {
+        io::ErrorKind::PermissionDenied => {
+            ("permission denied", "use a port above 1023 or grant CAP_NET_BIND_SERVICE")
+        }
+        io::ErrorKind::AddrInUse => {
+            ("the address is in use", "stop the program that listens there or choose another port")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            ("no interface of this machine has this address", "use one that it has, or 0.0.0.0 for all")
+        }
+        _ => return None,
+    })
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the system has many more errors than we have remedies")]
+fn unix_remedy(kind: io::ErrorKind) -> Remedy {
+    Some(match kind {
+        io::ErrorKind::PermissionDenied => {
+            ("permission denied", "let the relay's user write to the directory or choose another one")
+        }
+        io::ErrorKind::AddrInUse => {
+            ("the socket is in use", "stop the program that listens there or choose another path")
+        }
+        io::ErrorKind::AlreadyExists => {
+            ("what is there is not a socket", "remove it if nobody needs it, or choose another path")
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            ("there is no such directory", "make it or choose another path")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            ("the file system is read-only", "choose a path below /run or another that can be written to")
+        }
+        _ => return None,
+    })
 }
 
 impl From<io::Error> for BindError {
@@ -92,8 +122,10 @@ impl Server {
         let address_rules = access_files.read_address_rules().transpose()?;
         let streams = Streams::new(&config.tls).map_err(BindError::File)?;
         let poll = Poll::new()?;
-        let listen = |(index, &addr)| {
-            Listener::bind(addr, index, poll.registry()).map_err(|error| BindError::Listen(addr, error))
+        let listen = |(index, address): (usize, &ListenAddress)| {
+            let socket = ListeningSocket::bind(address);
+            let listener = socket.and_then(|socket| Listener::new(socket, index, poll.registry()));
+            listener.map_err(|error| BindError::Listen(address.clone(), error))
         };
         let listeners: Vec<_> = config.listen.iter().enumerate().map(listen).collect::<Result<_, _>>()?;
         let settings = settings_within_limits(&config.relay);
@@ -125,11 +157,15 @@ impl Server {
         })
     }
 
-    /// The addresses listened on, in the order of the configuration, with the ports that were
-    /// chosen where it said 0.
+    /// The addresses of TCP listened on, in the order of the configuration, with the ports that were
+    /// chosen where it said 0. Unix-domain sockets are where the configuration says.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(|listener| listener.local_addr).collect()
+        let tcp = |listener: &Listener| match listener.address {
+            ListenAddress::Tcp(address) => Some(address),
+            ListenAddress::Unix(_) => None,
+        };
+        self.listeners.iter().filter_map(tcp).collect()
     }
 }
 
