@@ -81,6 +81,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("SystemTime", &["src/clock.rs"]),
     ("getrandom", &["src/entropy.rs"]),
     ("mio", &["src/net/"]),
+    ("sd_listen_fds", &["src/net/inherited.rs"]),
     ("signal_hook", &["src/net/"]),
     ("signal_hook_mio", &["src/net/"]),
     ("socket2", &["src/net/"]),

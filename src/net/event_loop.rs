@@ -18,7 +18,7 @@ use mio::{Events, Interest, Poll, Waker};
 
 use super::access_files::AccessFiles;
 use super::descriptors;
-use super::listener::{Accepted, Listener};
+use super::listener::{Accepted, Listener, ListeningSocket};
 use super::signals::{Asked, ProcessSignals};
 use super::stream::{Stream, Streams};
 use super::supervisor::Supervisor;
@@ -167,11 +167,13 @@ impl Server {
     /// Serves until the server is stopped.
     pub fn run(&mut self) -> io::Result<Stopped> {
         let scheme = self.streams.scheme();
-        for Listener { address, .. } in &self.listeners {
-            match address {
-                ListenAddress::Tcp(_) => info!(target: PROCESS, "Listening on {scheme}://{address}"),
-                ListenAddress::Unix(_) => info!(target: PROCESS, "Listening on {scheme}+{address}"),
-            }
+        for Listener { socket: ListeningSocket { address, .. }, .. } in &self.listeners {
+            let delimiter = match address {
+                ListenAddress::Tcp(_) => "://",
+                // As the client `ws` for Node writes it: ws+unix:/PATH.
+                ListenAddress::Unix(_) => "+",
+            };
+            info!(target: PROCESS, "Listening on {scheme}{delimiter}{address}");
         }
         self.supervisor.ready();
         loop {

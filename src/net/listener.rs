@@ -34,21 +34,19 @@ pub(super) enum Accepted {
     Exhausted(io::Error),
 }
 
-/// One listening socket, and whether somebody waits there.
+/// A listening socket that is watched, and whether somebody waits there.
 #[derive(Debug)]
 pub(super) struct Listener {
     /// By which its token is told from those of other listeners.
     pub(super) index: usize,
-    socket: ListeningSocket,
-    pub(super) address: ListenAddress,
+    pub(super) socket: ListeningSocket,
     /// Somebody may wait.
     pub(super) is_ready: bool,
 }
 
 impl Listener {
     pub(super) fn new(socket: ListeningSocket, index: usize, registry: &Registry) -> io::Result<Self> {
-        let address = socket.address()?;
-        let mut listener = Self { index, socket, address, is_ready: false };
+        let mut listener = Self { index, socket, is_ready: false };
         registry.register(listener.socket.source(), token::of_listener(index), Interest::READABLE)?;
         Ok(listener)
     }
@@ -71,12 +69,20 @@ impl Listener {
     }
 }
 
-/// A socket that listens, non-blocking, not yet watched.
+/// A socket that listens, non-blocking.
 #[derive(Debug)]
-pub(super) enum ListeningSocket {
+pub(super) struct ListeningSocket {
+    /// Where it listens, with the port that was chosen where 0 was asked for.
+    pub(super) address: ListenAddress,
+    /// Removes the file if it is ours, before the socket is closed.
+    _file: Option<SocketFile>,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
     Tcp(TcpListener),
-    /// The file, if it is ours, goes before the socket is closed.
-    Unix(Option<SocketFile>, UnixListener),
+    Unix(UnixListener),
 }
 
 impl ListeningSocket {
@@ -87,9 +93,23 @@ impl ListeningSocket {
         }
     }
 
+    /// Takes over a socket that listens at `address` already; its file, if it has one, stays.
+    pub(super) fn adopt(socket: socket2::Socket, address: ListenAddress) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        socket.set_cloexec(true)?;
+        let kind = match address {
+            ListenAddress::Tcp(_) => {
+                set_stream_options(&SockRef::from(&socket))?;
+                Kind::Tcp(TcpListener::from_std(socket.into()))
+            }
+            ListenAddress::Unix(_) => Kind::Unix(UnixListener::from_std(socket.into())),
+        };
+        Ok(Self { address, _file: None, kind })
+    }
+
     fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
-        match self {
-            Self::Tcp(listener) => {
+        match &self.kind {
+            Kind::Tcp(listener) => {
                 let (socket, client_addr) = listener.accept()?;
                 if cfg!(not(target_os = "linux")) {
                     // A stream without them works, if less well.
@@ -97,7 +117,7 @@ impl ListeningSocket {
                 }
                 Ok((Socket::Tcp(socket), client_addr))
             }
-            Self::Unix(_, listener) => {
+            Kind::Unix(listener) => {
                 // mio would look at the client's address, and panics where its path fills all of it.
                 let (socket, _) = SockRef::from(listener).accept()?;
                 socket.set_nonblocking(true)?;
@@ -106,22 +126,10 @@ impl ListeningSocket {
         }
     }
 
-    /// Where it listens, with the port that was chosen where 0 was asked for.
-    fn address(&self) -> io::Result<ListenAddress> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().map(ListenAddress::Tcp),
-            Self::Unix(Some(file), _) => Ok(ListenAddress::Unix(file.path().to_owned())),
-            Self::Unix(None, listener) => {
-                let address = listener.local_addr()?;
-                Ok(ListenAddress::Unix(address.as_pathname().unwrap_or(Path::new("")).to_owned()))
-            }
-        }
-    }
-
     fn source(&mut self) -> &mut dyn Source {
-        match self {
-            Self::Tcp(listener) => listener,
-            Self::Unix(_, listener) => listener,
+        match &mut self.kind {
+            Kind::Tcp(listener) => listener,
+            Kind::Unix(listener) => listener,
         }
     }
 }
@@ -147,7 +155,9 @@ fn bind_tcp_exactly(addr: SocketAddr) -> io::Result<ListeningSocket> {
     set_stream_options(&SockRef::from(&socket))?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
-    Ok(ListeningSocket::Tcp(TcpListener::from_std(socket.into())))
+    let socket = TcpListener::from_std(socket.into());
+    let address = ListenAddress::Tcp(socket.local_addr()?);
+    Ok(ListeningSocket { address, _file: None, kind: Kind::Tcp(socket) })
 }
 
 fn bind_unix(path: &Path) -> io::Result<ListeningSocket> {
@@ -155,7 +165,12 @@ fn bind_unix(path: &Path) -> io::Result<ListeningSocket> {
     socket.set_nonblocking(true)?;
     let file = SocketFile::bind(&socket, path)?;
     socket.listen(BACKLOG)?;
-    Ok(ListeningSocket::Unix(Some(file), UnixListener::from_std(socket.into())))
+    let address = ListenAddress::Unix(path.to_owned());
+    Ok(ListeningSocket {
+        address,
+        _file: Some(file),
+        kind: Kind::Unix(UnixListener::from_std(socket.into())),
+    })
 }
 
 /// What to listen on instead of `[::]` if the error says that there is no IPv6.
@@ -193,7 +208,7 @@ mod tests {
         let poll = mio::Poll::new().unwrap();
         let socket = ListeningSocket::bind(&([127, 0, 0, 1], 0).into()).unwrap();
         let mut listener = Listener::new(socket, 0, poll.registry()).unwrap();
-        let ListenAddress::Tcp(address) = listener.address else { panic!("no address of TCP") };
+        let ListenAddress::Tcp(address) = listener.socket.address else { panic!("no address of TCP") };
         let _client = std::net::TcpStream::connect(address).unwrap();
         let Accepted::Socket(Socket::Tcp(stream), _) = listener.accept() else { panic!("a client waits") };
         let options = SockRef::from(&stream);

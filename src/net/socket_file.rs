@@ -33,10 +33,6 @@ impl SocketFile {
         let (id, _) = identify(path)?;
         Ok(Self { path: path.to_owned(), id })
     }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 impl Drop for SocketFile {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use log::warn;
-use mio::{Events, Poll, Waker};
+use mio::{Events, Poll, Registry, Waker};
 
 use super::{EVENTS_PER_TURN, Server, StopHandle};
 use crate::clock::Clock;
@@ -15,6 +15,7 @@ use crate::entropy;
 use crate::net::access_files::AccessFiles;
 use crate::net::descriptors;
 use crate::net::files::FileError;
+use crate::net::inherited::{ADMIN, Inherited, InheritedError};
 use crate::net::listener::{Listener, ListeningSocket};
 use crate::net::stream::Streams;
 use crate::net::supervisor::Supervisor;
@@ -29,6 +30,8 @@ pub enum BindError {
     Config(ConfigError),
     /// A file that a setting names is of no use.
     File(FileError),
+    /// A socket that was handed on cannot be used.
+    Inherited(InheritedError),
     /// The address cannot be listened on.
     Listen(ListenAddress, io::Error),
     /// The system gave no poll, waker or randomness.
@@ -42,6 +45,7 @@ impl fmt::Display for BindError {
         match self {
             Self::Config(error) => write!(f, "{error}"),
             Self::File(error) => write!(f, "{error}"),
+            Self::Inherited(error) => write!(f, "{error}"),
             Self::Listen(address, error) => {
                 let known = match address {
                     ListenAddress::Tcp(_) => tcp_remedy(error.kind()),
@@ -106,6 +110,12 @@ impl From<io::Error> for BindError {
     }
 }
 
+impl From<InheritedError> for BindError {
+    fn from(error: InheritedError) -> Self {
+        Self::Inherited(error)
+    }
+}
+
 impl From<FileError> for BindError {
     fn from(error: FileError) -> Self {
         Self::File(error)
@@ -116,18 +126,19 @@ impl Server {
     /// Checks the configuration and listens on its addresses; nobody is served before
     /// [`run`](Self::run) or [`turn`](Self::turn).
     pub fn bind(config: &Config) -> Result<Self, BindError> {
+        Self::bind_inherited(config, Inherited::default())
+    }
+
+    /// As [`bind`](Self::bind), with the sockets that the process was handed instead of
+    /// [`listen`](Config::listen), if there are any.
+    pub fn bind_inherited(config: &Config, inherited: Inherited) -> Result<Self, BindError> {
         config.validate().map_err(BindError::Config)?;
         let access_files = AccessFiles::new(config);
         let api_keys = access_files.read_api_keys().transpose()?;
         let address_rules = access_files.read_address_rules().transpose()?;
         let streams = Streams::new(&config.tls).map_err(BindError::File)?;
         let poll = Poll::new()?;
-        let listen = |(index, address): (usize, &ListenAddress)| {
-            let socket = ListeningSocket::bind(address);
-            let listener = socket.and_then(|socket| Listener::new(socket, index, poll.registry()));
-            listener.map_err(|error| BindError::Listen(address.clone(), error))
-        };
-        let listeners: Vec<_> = config.listen.iter().enumerate().map(listen).collect::<Result<_, _>>()?;
+        let listeners = listen(config, inherited, poll.registry())?;
         let settings = settings_within_limits(&config.relay);
         let clock = Clock::start();
         let stop =
@@ -157,16 +168,37 @@ impl Server {
         })
     }
 
-    /// The addresses of TCP listened on, in the order of the configuration, with the ports that were
-    /// chosen where it said 0. Unix-domain sockets are where the configuration says.
+    /// The addresses of TCP listened on, in the order of the configuration or of the supervisor, with
+    /// the ports that were chosen where 0 was asked for. Unix-domain sockets are left out.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        let tcp = |listener: &Listener| match listener.address {
+        let tcp = |listener: &Listener| match listener.socket.address {
             ListenAddress::Tcp(address) => Some(address),
             ListenAddress::Unix(_) => None,
         };
         self.listeners.iter().filter_map(tcp).collect()
     }
+}
+
+/// Listens where the supervisor does already, or else where the configuration says.
+fn listen(
+    config: &Config,
+    mut inherited: Inherited,
+    registry: &Registry,
+) -> Result<Vec<Listener>, BindError> {
+    if !inherited.take_admin().is_empty() {
+        let problem = "this relay has no listener for it; call it something else or leave it out";
+        return Err(InheritedError::socket(ADMIN, problem).into());
+    }
+    let mut sockets = inherited.into_public();
+    if sockets.is_empty() {
+        let bind = |address: &ListenAddress| {
+            ListeningSocket::bind(address).map_err(|error| BindError::Listen(address.clone(), error))
+        };
+        sockets = config.listen.iter().map(bind).collect::<Result<_, _>>()?;
+    }
+    let watch = |(index, socket)| Listener::new(socket, index, registry).map_err(BindError::System);
+    sockets.into_iter().enumerate().map(watch).collect()
 }
 
 /// The settings, with a number of connections that descriptors and tokens suffice for.
