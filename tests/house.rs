@@ -84,12 +84,15 @@ const DOORS: &[(&str, &[&str])] = &[
     ("SystemTime", &["src/clock.rs"]),
     ("getrandom", &["src/entropy.rs"]),
     ("mio", &["src/net/"]),
+    ("sd_listen_fds", &["src/net/inherited.rs"]),
     ("signal_hook", &["src/net/"]),
     ("signal_hook_mio", &["src/net/"]),
     ("socket2", &["src/net/"]),
     ("TcpListener", &["src/net/"]),
     ("TcpStream", &["src/net/"]),
     ("UdpSocket", &["src/net/"]),
+    ("UnixListener", &["src/net/"]),
+    ("UnixStream", &["src/net/"]),
     ("std::thread", &[]),
 ];
 

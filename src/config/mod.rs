@@ -7,6 +7,7 @@
 mod error;
 mod health_url;
 mod help;
+mod listen_address;
 mod options;
 mod parse;
 mod table;
@@ -24,6 +25,8 @@ use crate::relay::limits::{SESSIONS_PER_CONNECTION, Settings};
 pub use error::ConfigError;
 pub use health_url::HealthUrl;
 pub use help::{VERSION, help};
+pub use listen_address::ListenAddress;
+pub(crate) use listen_address::write_path;
 pub use units::format_size;
 
 /// The port listened on by default.
@@ -58,9 +61,8 @@ const _: () = assert!(CONNECTIONS_MAX <= u32::MAX as usize / SESSIONS_PER_CONNEC
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Addresses to accept connections on, at least one; port 0 takes any free port. `[::]` means
-    /// every interface, IPv4 included. Default: `127.0.0.1:8787`.
-    pub listen: Vec<SocketAddr>,
+    /// Addresses to accept connections on, at least one. Default: `127.0.0.1:8787`.
+    pub listen: Vec<ListenAddress>,
     /// The files for TLS, both or none. Default: none, and so no TLS.
     pub tls: TlsFiles,
     /// How log records are written. Default: as text.
@@ -81,7 +83,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))],
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)).into()],
             tls: TlsFiles::default(),
             log_format: LogFormat::Text,
             shutdown_grace: Duration::from_secs(10),

@@ -22,8 +22,10 @@ pub(super) const TABLE: [Row; 30] = [
         LISTENING,
         "listen",
         Field::Addresses(|config| &mut config.listen),
-        "Accept connections here: ADDR:PORT, [ADDR6]:PORT or localhost:PORT.\n\
-         Repeat it for further addresses. Port 0 takes any free port.",
+        "Accept connections here: ADDR:PORT, [ADDR6]:PORT, localhost:PORT or\n\
+         unix:/PATH. Repeat it for further addresses. Port 0 takes any free port.\n\
+         A Unix-domain socket's permissions follow the umask, and its clients\n\
+         count as 127.0.0.1.",
     ),
     row(
         LISTENING,

@@ -54,7 +54,7 @@ pub(super) fn command(
     if let Some(port) =
         port.filter(|_| !given.iter().any(|given| matches!(given.row.field, Field::Addresses(_))))
     {
-        config.listen = vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, parse_platform_port(&port)?))];
+        config.listen = vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, parse_platform_port(&port)?)).into()];
     }
     for given in &given {
         given.apply(&mut config)?;

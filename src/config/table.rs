@@ -1,6 +1,5 @@
 //! What an option is: a row of the table in `options`, and what follows from it.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use ipnet::IpNet;
 
 use super::error::{ConfigError, Problem};
 use super::options::TABLE;
-use super::{Config, LISTENERS_MAX, LogFormat, TIMEOUT_MAX, TlsFiles, units};
+use super::{Config, LISTENERS_MAX, ListenAddress, LogFormat, TIMEOUT_MAX, TlsFiles, units};
 use crate::relay::address::parse_range;
 use crate::relay::limits::{BUFFERED_BYTES_MIN, SMALL_SHARE, message_bytes_max};
 use crate::relay::origin::Origin;
@@ -26,7 +25,7 @@ type Place<T> = fn(&mut Config) -> &mut T;
 /// what happens without a value.
 #[derive(Clone, Copy)]
 pub(super) enum Field {
-    Addresses(Place<Vec<SocketAddr>>),
+    Addresses(Place<Vec<ListenAddress>>),
     Ranges {
         place: Place<Vec<IpNet>>,
         unset: &'static str,
@@ -105,7 +104,7 @@ impl Row {
     /// What stands for the value in the help, and a value to serve as an example.
     pub(super) fn placeholder(&self) -> Option<(&'static str, &'static str)> {
         match self.field {
-            Field::Addresses(_) => Some(("ADDR:PORT", "127.0.0.1:8787")),
+            Field::Addresses(_) => Some(("ADDRESS", "127.0.0.1:8787")),
             Field::Ranges { .. } => Some(("RANGE", "192.0.2.0/24")),
             Field::Origins { .. } => Some(("ORIGIN", "https://app.example.com")),
             Field::Duration(_) => Some(("DURATION", "30s")),
@@ -121,8 +120,8 @@ impl Row {
     pub(super) fn set(&self, config: &mut Config, text: &str) -> Result<(), Problem> {
         match self.field {
             Field::Addresses(place) => {
-                let address = units::parse_address(text)?;
-                check_new_address(place(config), address)?;
+                let address = ListenAddress::parse(text)?;
+                check_new_address(place(config), &address)?;
                 place(config).push(address);
             }
             Field::Ranges { place, .. } => place(config).push(parse_range(text)?),
@@ -266,23 +265,22 @@ fn check_room(config: &Config) -> Result<(), ConfigError> {
     Err(ConfigError::value("--max-message-size", size, problem))
 }
 
-fn check_addresses(addresses: &[SocketAddr]) -> Result<(), Problem> {
+fn check_addresses(addresses: &[ListenAddress]) -> Result<(), Problem> {
     if addresses.is_empty() {
         return Err("no address to listen on; give at least one".into());
     }
     if addresses.len() > LISTENERS_MAX {
         return Err(format!("{} addresses; at most {LISTENERS_MAX} are possible", addresses.len()).into());
     }
-    let mut before = Vec::new();
-    for address in addresses {
-        check_new_address(&before, *address)?;
-        before.push(*address);
+    for (index, address) in addresses.iter().enumerate() {
+        address.check()?;
+        check_new_address(addresses.get(..index).unwrap_or_default(), address)?;
     }
     Ok(())
 }
 
-fn check_new_address(before: &[SocketAddr], address: SocketAddr) -> Result<(), Problem> {
-    if address.port() != 0 && before.contains(&address) {
+fn check_new_address(before: &[ListenAddress], address: &ListenAddress) -> Result<(), Problem> {
+    if !address.is_repeatable() && before.contains(address) {
         return Err("the same address twice; keep one".into());
     }
     Ok(())

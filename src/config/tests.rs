@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::options::TABLE;
@@ -54,8 +53,8 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
-    texts.iter().map(|text| text.parse().expect("the test's own address")).collect()
+fn addresses(texts: &[&str]) -> Vec<ListenAddress> {
+    texts.iter().map(|text| ListenAddress::parse(text).expect("the test's own address")).collect()
 }
 
 /// Sets one field, as the option under test should.
@@ -195,12 +194,14 @@ fn switches_take_four_words_after_an_equals_sign_and_in_the_environment() {
 #[test]
 fn listen_is_repeatable_as_a_flag_and_takes_commas_as_a_variable() {
     const LISTEN: &str = "APPTUNER_RELAY_LISTEN";
-    let table: [(&str, Variables<'_>, &[&str]); 14] = [
+    let table: [(&str, Variables<'_>, &[&str]); 16] = [
         ("", &[], &["127.0.0.1:8787"]),
         ("--listen 1.2.3.4:5", &[], &["1.2.3.4:5"]),
         ("--listen 1.2.3.4:5 --ping-interval 1s --listen=[::1]:6", &[], &["1.2.3.4:5", "[::1]:6"]),
         ("--listen localhost:0 --listen 127.0.0.1:0", &[], &["127.0.0.1:0", "127.0.0.1:0"]),
         ("", &[(LISTEN, "1.2.3.4:5,[::1]:6, localhost:7")], &["1.2.3.4:5", "[::1]:6", "127.0.0.1:7"]),
+        ("--listen unix:/a --listen 1.2.3.4:5", &[], &["unix:/a", "1.2.3.4:5"]),
+        ("", &[(LISTEN, "unix:/a,unix:/b"), ("PORT", "3000")], &["unix:/a", "unix:/b"]),
         ("--listen 9.9.9.9:9", &[(LISTEN, "1.2.3.4:5,[::1]:6")], &["9.9.9.9:9"]),
         // PORT only stands in for both of them.
         ("", &[("PORT", "3000")], &["[::]:3000"]),
@@ -287,7 +288,7 @@ fn failures_of_the_command_line_are_one_line_with_the_remedy() {
         ("--answer-pings=maybe", "--answer-pings maybe: a switch takes true, false, 1 or 0"),
         ("--answer-pings=", "--answer-pings '': a switch takes true, false, 1 or 0"),
         ("--help=all", "--help all: takes no value; leave it out"),
-        ("--listen", "--listen: needs a value, ADDR:PORT; write --listen 127.0.0.1:8787"),
+        ("--listen", "--listen: needs a value, ADDRESS; write --listen 127.0.0.1:8787"),
         ("--ping-interval", "--ping-interval: needs a value, DURATION; write --ping-interval 30s"),
         ("--max-byte-rate", "--max-byte-rate: needs a value, SIZE; write --max-byte-rate 64MiB"),
         ("--log-format xml", "--log-format xml: not a format; write text or json"),
@@ -583,6 +584,16 @@ fn a_configuration_built_in_code_listens_somewhere_and_nowhere_twice() {
             addresses(&["127.0.0.1:80", "[::1]:80", "127.0.0.1:80"]),
             Err("--listen 127.0.0.1:80,[::1]:80,127.0.0.1:80: the same address twice; keep one"),
         ),
+        (
+            addresses(&["unix:/a", "unix:/b", "unix:/a"]),
+            Err("--listen unix:/a,unix:/b,unix:/a: the same address twice; keep one"),
+        ),
+        (
+            vec![ListenAddress::Unix("a".into())],
+            Err(
+                "--listen unix:a: not the path of a socket; write it from / on, as in unix:/run/apptuner-relay.sock",
+            ),
+        ),
     ] {
         let config = Config { listen, ..Config::default() };
         let result = config.validate().map_err(|error| error.to_string());
@@ -592,7 +603,7 @@ fn a_configuration_built_in_code_listens_somewhere_and_nowhere_twice() {
 
 #[test]
 fn at_most_64_addresses_are_listened_on() {
-    let listen = |count| vec![(Ipv4Addr::LOCALHOST, 0).into(); count];
+    let listen = |count| vec![([127, 0, 0, 1], 0).into(); count];
     assert_eq!(Config { listen: listen(64), ..Config::default() }.validate(), Ok(()));
     let error = Config { listen: listen(65), ..Config::default() }.validate().unwrap_err();
     assert!(error.to_string().contains("65 addresses; at most 64 are possible"), "{error}");
@@ -719,7 +730,7 @@ fn help_has_a_line_for_every_option_and_its_defaults_set_nothing() {
         assert!(help.contains(&format!("      {}\n", row.help.replace('\n', "\n      "))), "{flag}");
     }
     for line in [
-        "  --listen ADDR:PORT  (default: 127.0.0.1:8787)",
+        "  --listen ADDRESS  (default: 127.0.0.1:8787)",
         "  --stall-timeout DURATION  (default: 1m)",
         "  --answer-pings[=true|false]  (default: false)",
         "  --max-connections N  (default: from the limit on open files)",

@@ -4,9 +4,9 @@
 //! once; tell the relay what is ready; let it work; accept last, so that newcomers cannot starve
 //! clients; perform its effects.
 
-use std::fmt;
+mod bind;
+
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,21 +18,20 @@ use mio::{Events, Interest, Poll, Waker};
 
 use super::access_files::AccessFiles;
 use super::descriptors;
-use super::files::FileError;
-use super::listener::{Accepted, Listener};
+use super::listener::{Accepted, Listener, ListeningSocket};
 use super::signals::{Asked, ProcessSignals};
 use super::stream::{Stream, Streams};
 use super::supervisor::Supervisor;
 use super::token::{self, Source};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError};
-use crate::entropy;
+use crate::config::ListenAddress;
 use crate::relay::Relay;
 use crate::relay::effect::Effect;
 use crate::relay::ids::ConnectionId;
-use crate::relay::limits::Settings;
 use crate::relay::readiness::Readiness;
 use crate::relay::time::Now;
+
+pub use bind::BindError;
 
 /// Events taken from the kernel at once.
 const EVENTS_PER_TURN: usize = 256;
@@ -41,7 +40,7 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// Log target of the process's own start and stop, shown even where sessions are not.
 const PROCESS: &str = "apptuner_relay::process";
 
-/// A relay on TCP sockets.
+/// A relay on sockets, of TCP or Unix-domain.
 ///
 /// [`run`](Self::run) serves until it is stopped. A host with a loop of its own calls
 /// [`turn`](Self::turn) instead: whenever the descriptor that it is [`AsRawFd`] for is readable,
@@ -98,116 +97,7 @@ pub enum Turn {
     Stopped(Stopped),
 }
 
-/// Why a server could not start. Its text is one line that names the setting and the remedy.
-#[derive(Debug)]
-pub enum BindError {
-    /// A setting is out of its bounds.
-    Config(ConfigError),
-    /// A file that a setting names is of no use.
-    File(FileError),
-    /// The address cannot be listened on.
-    Listen(SocketAddr, io::Error),
-    /// The system gave no poll, waker or randomness.
-    System(io::Error),
-}
-
-impl std::error::Error for BindError {}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "the system has many more errors than we have remedies"
-        )]
-        match self {
-            Self::Config(error) => write!(f, "{error}"),
-            Self::File(error) => write!(f, "{error}"),
-            Self::Listen(addr, error) => {
-                let (what, remedy) = match error.kind() {
-                    io::ErrorKind::PermissionDenied => {
-                        ("permission denied", "use a port above 1023 or grant CAP_NET_BIND_SERVICE")
-                    }
-                    io::ErrorKind::AddrInUse => (
-                        "the address is in use",
-                        "stop the program that listens there or choose another port",
-                    ),
-                    io::ErrorKind::AddrNotAvailable => (
-                        "no interface of this machine has this address",
-                        "use one that it has, or 0.0.0.0 for all",
-                    ),
-                    _ => return write!(f, "--listen {addr}: {error}; choose another address"),
-                };
-                write!(f, "--listen {addr}: {what}; {remedy}")
-            }
-            Self::System(error) => {
-                write!(f, "the system refuses what an event loop needs: {error}; raise its limits")
-            }
-        }
-    }
-}
-
-impl From<io::Error> for BindError {
-    fn from(error: io::Error) -> Self {
-        Self::System(error)
-    }
-}
-
-impl From<FileError> for BindError {
-    fn from(error: FileError) -> Self {
-        Self::File(error)
-    }
-}
-
 impl Server {
-    /// Checks the configuration and listens on its addresses; nobody is served before
-    /// [`run`](Self::run) or [`turn`](Self::turn).
-    pub fn bind(config: &Config) -> Result<Self, BindError> {
-        config.validate().map_err(BindError::Config)?;
-        let access_files = AccessFiles::new(config);
-        let api_keys = access_files.read_api_keys().transpose()?;
-        let address_rules = access_files.read_address_rules().transpose()?;
-        let streams = Streams::new(&config.tls).map_err(BindError::File)?;
-        let poll = Poll::new()?;
-        let listen = |(index, &addr)| {
-            Listener::bind(addr, index, poll.registry()).map_err(|error| BindError::Listen(addr, error))
-        };
-        let listeners: Vec<_> = config.listen.iter().enumerate().map(listen).collect::<Result<_, _>>()?;
-        let settings = settings_within_limits(&config.relay);
-        let clock = Clock::start();
-        let stop =
-            StopHandle { stops: Arc::default(), waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?) };
-        let mut relay = Relay::new(settings, entropy::seed()?, clock.now());
-        if let Some(keys) = api_keys {
-            relay.set_api_keys(keys);
-        }
-        if let Some(rules) = address_rules {
-            relay.set_address_rules(&rules);
-        }
-        Ok(Self {
-            relay,
-            access_files,
-            poll,
-            events: Events::with_capacity(EVENTS_PER_TURN),
-            streams,
-            listeners,
-            clock,
-            signals: None,
-            are_signals_ready: false,
-            supervisor: Supervisor::default(),
-            stop,
-            shutdown_grace: config.shutdown_grace,
-            stops_seen: 0,
-            stopped: None,
-        })
-    }
-
-    /// The addresses listened on, in the order of the configuration, with the ports that were
-    /// chosen where it said 0.
-    #[must_use]
-    pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(|listener| listener.local_addr).collect()
-    }
-
     /// A handle that stops the server from elsewhere.
     #[must_use]
     pub fn stop_handle(&self) -> StopHandle {
@@ -276,8 +166,14 @@ impl Server {
 
     /// Serves until the server is stopped.
     pub fn run(&mut self) -> io::Result<Stopped> {
-        for Listener { local_addr, .. } in &self.listeners {
-            info!(target: PROCESS, "Listening on {}://{local_addr}", self.streams.scheme());
+        let scheme = self.streams.scheme();
+        for Listener { socket: ListeningSocket { address, .. }, .. } in &self.listeners {
+            let delimiter = match address {
+                ListenAddress::Tcp(_) => "://",
+                // As the client `ws` for Node writes it: ws+unix:/PATH.
+                ListenAddress::Unix(_) => "+",
+            };
+            info!(target: PROCESS, "Listening on {scheme}{delimiter}{address}");
         }
         self.supervisor.ready();
         loop {
@@ -332,10 +228,19 @@ impl Server {
         for event in &self.events {
             match token::source_of(event.token()) {
                 Source::Connection { slot, generation } => {
-                    self.relay.handle_readiness(ConnectionId { slot, generation }, readiness_of(event));
+                    let id = ConnectionId { slot, generation };
+                    let mut readiness = readiness_of(event);
+                    if event.is_write_closed() && !event.is_error() {
+                        // A client of TCP that has closed for good is told from one that sends no more by what
+                        // becomes of writes; that of a Unix-domain socket at once, before all that it sent is read.
+                        readiness.is_failed = !self.relay.stream(id).is_some_and(Stream::is_unix);
+                    }
+                    self.relay.handle_readiness(id, readiness);
                 }
                 Source::Listener(index) => {
-                    if let Some(listener) = self.listeners.get_mut(index) {
+                    // Some may be gone while others still listen.
+                    if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.index == index)
+                    {
                         listener.is_ready = true;
                     }
                 }
@@ -395,7 +300,7 @@ impl Server {
             return false;
         }
         match listener.accept() {
-            Accepted::Stream(socket, client_addr) => {
+            Accepted::Socket(socket, client_addr) => {
                 match self.streams.accept(socket, self.relay.expects_proxy_header(client_addr)) {
                     Ok(stream) => {
                         let id = self.relay.handle_accept(stream, client_addr, now);
@@ -446,19 +351,6 @@ impl Server {
             }
         }
     }
-}
-
-/// The settings, with a number of connections that descriptors and tokens suffice for.
-fn settings_within_limits(settings: &Settings) -> Settings {
-    let derived = descriptors::connections_max();
-    if let Some(wanted) = settings.max_connections.filter(|&wanted| wanted > derived) {
-        let limit = descriptors::file_limit();
-        warn!(
-            "file_limit={limit} --max-connections {wanted}: the limit on open files leaves room for {derived}"
-        );
-    }
-    let max_connections = settings.max_connections.unwrap_or(derived).min(token::CONNECTIONS_MAX);
-    Settings { max_connections: Some(max_connections), ..settings.clone() }
 }
 
 impl AsRawFd for Server {

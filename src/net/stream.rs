@@ -1,13 +1,13 @@
-//! What the relay reads and writes: a TCP connection, bare or within TLS.
+//! What the relay reads and writes: a connection, bare or within TLS.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 
 use mio::event::Source;
-use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::files::FileError;
+use super::socket::Socket;
 #[cfg(feature = "tls")]
 use super::tls::{TlsAcceptor, TlsStream};
 use crate::config::TlsFiles;
@@ -15,7 +15,7 @@ use crate::config::TlsFiles;
 /// A client's stream, non-blocking.
 #[derive(Debug)]
 pub(super) enum Stream {
-    Plain(TcpStream),
+    Plain(Socket),
     #[cfg(feature = "tls")]
     Tls(Box<TlsStream>),
 }
@@ -40,7 +40,12 @@ impl Stream {
         }
     }
 
-    fn socket(&mut self) -> &mut TcpStream {
+    /// Whether it is a Unix-domain socket.
+    pub(super) fn is_unix(&mut self) -> bool {
+        self.socket().is_unix()
+    }
+
+    fn socket(&mut self) -> &mut Socket {
         match self {
             Self::Plain(socket) => socket,
             #[cfg(feature = "tls")]
@@ -140,7 +145,7 @@ impl Streams {
     }
 
     /// With `has_proxy_header`, a proxy's header comes before TLS.
-    pub(super) fn accept(&self, socket: TcpStream, has_proxy_header: bool) -> io::Result<Stream> {
+    pub(super) fn accept(&self, socket: Socket, has_proxy_header: bool) -> io::Result<Stream> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             return Ok(Stream::Tls(Box::new(tls.accept(socket, has_proxy_header)?)));

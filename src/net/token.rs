@@ -2,7 +2,7 @@
 
 use mio::Token;
 
-use crate::config::LISTENERS_MAX;
+use crate::config;
 use crate::relay::ids::ConnectionId;
 use crate::relay::limits::REFUSALS_MAX;
 
@@ -11,6 +11,8 @@ use crate::relay::limits::REFUSALS_MAX;
 const SLOT_BITS: u32 = usize::BITS / 2;
 const SLOT_MASK: usize = usize::MAX >> SLOT_BITS;
 
+/// Most listeners that tokens can tell apart: those for clients, and as many for the operator.
+const LISTENERS_MAX: usize = 2 * config::LISTENERS_MAX;
 /// The last slots are not for connections.
 const RESERVED: usize = SLOT_MASK - LISTENERS_MAX - 2;
 /// Wakes the loop from elsewhere.

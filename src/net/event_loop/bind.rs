@@ -1,0 +1,215 @@
+//! What a server needs before it can serve: a configuration that holds, its files, its listeners.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use log::warn;
+use mio::{Events, Poll, Registry, Waker};
+
+use super::{EVENTS_PER_TURN, Server, StopHandle};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError, ListenAddress};
+use crate::entropy;
+use crate::net::access_files::AccessFiles;
+use crate::net::descriptors;
+use crate::net::files::FileError;
+use crate::net::inherited::{ADMIN, Inherited, InheritedError};
+use crate::net::listener::{Listener, ListeningSocket};
+use crate::net::stream::Streams;
+use crate::net::supervisor::Supervisor;
+use crate::net::token;
+use crate::relay::Relay;
+use crate::relay::limits::Settings;
+
+/// Why a server could not start. Its text is one line that names the setting and the remedy.
+#[derive(Debug)]
+pub enum BindError {
+    /// A setting is out of its bounds.
+    Config(ConfigError),
+    /// A file that a setting names is of no use.
+    File(FileError),
+    /// A socket that was handed on cannot be used.
+    Inherited(InheritedError),
+    /// The address cannot be listened on.
+    Listen(ListenAddress, io::Error),
+    /// The system gave no poll, waker or randomness.
+    System(io::Error),
+}
+
+impl std::error::Error for BindError {}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => write!(f, "{error}"),
+            Self::File(error) => write!(f, "{error}"),
+            Self::Inherited(error) => write!(f, "{error}"),
+            Self::Listen(address, error) => {
+                let known = match address {
+                    ListenAddress::Tcp(_) => tcp_remedy(error.kind()),
+                    ListenAddress::Unix(_) => unix_remedy(error.kind()),
+                };
+                match known {
+                    Some((what, remedy)) => write!(f, "--listen {address}: {what}; {remedy}"),
+                    None => write!(f, "--listen {address}: {error}; choose another address"),
+                }
+            }
+            Self::System(error) => {
+                write!(f, "the system refuses what an event loop needs: {error}; raise its limits")
+            }
+        }
+    }
+}
+
+/// What is wrong and what helps, where that is known.
+type Remedy = Option<(&'static str, &'static str)>;
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the system has many more errors than we have remedies")]
+fn tcp_remedy(kind: io::ErrorKind) -> Remedy {
+    Some(match kind {
+        io::ErrorKind::PermissionDenied => {
+            ("permission denied", "use a port above 1023 or grant CAP_NET_BIND_SERVICE")
+        }
+        io::ErrorKind::AddrInUse => {
+            ("the address is in use", "stop the program that listens there or choose another port")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            ("no interface of this machine has this address", "use one that it has, or 0.0.0.0 for all")
+        }
+        _ => return None,
+    })
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the system has many more errors than we have remedies")]
+fn unix_remedy(kind: io::ErrorKind) -> Remedy {
+    Some(match kind {
+        io::ErrorKind::PermissionDenied => {
+            ("permission denied", "let the relay's user write to the directory or choose another one")
+        }
+        io::ErrorKind::AddrInUse => {
+            ("the socket is in use", "stop the program that listens there or choose another path")
+        }
+        io::ErrorKind::AlreadyExists => {
+            ("what is there is not a socket", "remove it if nobody needs it, or choose another path")
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            ("there is no such directory", "make it or choose another path")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            ("the file system is read-only", "choose a path below /run or another that can be written to")
+        }
+        _ => return None,
+    })
+}
+
+impl From<io::Error> for BindError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+impl From<InheritedError> for BindError {
+    fn from(error: InheritedError) -> Self {
+        Self::Inherited(error)
+    }
+}
+
+impl From<FileError> for BindError {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
+impl Server {
+    /// Checks the configuration and listens on its addresses; nobody is served before
+    /// [`run`](Self::run) or [`turn`](Self::turn).
+    pub fn bind(config: &Config) -> Result<Self, BindError> {
+        Self::bind_inherited(config, Inherited::default())
+    }
+
+    /// As [`bind`](Self::bind), with the sockets that the process was handed instead of
+    /// [`listen`](Config::listen), if there are any.
+    pub fn bind_inherited(config: &Config, inherited: Inherited) -> Result<Self, BindError> {
+        config.validate().map_err(BindError::Config)?;
+        let access_files = AccessFiles::new(config);
+        let api_keys = access_files.read_api_keys().transpose()?;
+        let address_rules = access_files.read_address_rules().transpose()?;
+        let streams = Streams::new(&config.tls).map_err(BindError::File)?;
+        let poll = Poll::new()?;
+        let listeners = listen(config, inherited, poll.registry())?;
+        let settings = settings_within_limits(&config.relay);
+        let clock = Clock::start();
+        let stop =
+            StopHandle { stops: Arc::default(), waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?) };
+        let mut relay = Relay::new(settings, entropy::seed()?, clock.now());
+        if let Some(keys) = api_keys {
+            relay.set_api_keys(keys);
+        }
+        if let Some(rules) = address_rules {
+            relay.set_address_rules(&rules);
+        }
+        Ok(Self {
+            relay,
+            access_files,
+            poll,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            streams,
+            listeners,
+            clock,
+            signals: None,
+            are_signals_ready: false,
+            supervisor: Supervisor::default(),
+            stop,
+            shutdown_grace: config.shutdown_grace,
+            stops_seen: 0,
+            stopped: None,
+        })
+    }
+
+    /// The addresses of TCP listened on, in the order of the configuration or of the supervisor, with
+    /// the ports that were chosen where 0 was asked for. Unix-domain sockets are left out.
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        let tcp = |listener: &Listener| match listener.socket.address {
+            ListenAddress::Tcp(address) => Some(address),
+            ListenAddress::Unix(_) => None,
+        };
+        self.listeners.iter().filter_map(tcp).collect()
+    }
+}
+
+/// Listens where the supervisor does already, or else where the configuration says.
+fn listen(
+    config: &Config,
+    mut inherited: Inherited,
+    registry: &Registry,
+) -> Result<Vec<Listener>, BindError> {
+    if !inherited.take_admin().is_empty() {
+        let problem = "this relay has no listener for it; call it something else or leave it out";
+        return Err(InheritedError::socket(ADMIN, problem).into());
+    }
+    let mut sockets = inherited.into_public();
+    if sockets.is_empty() {
+        let bind = |address: &ListenAddress| {
+            ListeningSocket::bind(address).map_err(|error| BindError::Listen(address.clone(), error))
+        };
+        sockets = config.listen.iter().map(bind).collect::<Result<_, _>>()?;
+    }
+    let watch = |(index, socket)| Listener::new(socket, index, registry).map_err(BindError::System);
+    sockets.into_iter().enumerate().map(watch).collect()
+}
+
+/// The settings, with a number of connections that descriptors and tokens suffice for.
+fn settings_within_limits(settings: &Settings) -> Settings {
+    let derived = descriptors::connections_max();
+    if let Some(wanted) = settings.max_connections.filter(|&wanted| wanted > derived) {
+        let limit = descriptors::file_limit();
+        warn!(
+            "file_limit={limit} --max-connections {wanted}: the limit on open files leaves room for {derived}"
+        );
+    }
+    let max_connections = settings.max_connections.unwrap_or(derived).min(token::CONNECTIONS_MAX);
+    Settings { max_connections: Some(max_connections), ..settings.clone() }
+}
