@@ -17,7 +17,9 @@ const LIMIT_MS = 180_000;
 const PATIENCE_MS = 5_000;
 const SIZE_MAX = 16 * 1024;
 const MIB = 1 << 20;
-const TITLES = ["Connections", "Sessions", "Messages", "Bytes", "Waiting in memory", "Time in the relay", "Event-loop lag", "Trouble"];
+const TITLES = ["Connections", "Sessions", "Messages", "Bytes", "Waiting in memory", "Time in the relay"].concat(
+  ["Event-loop lag", "Trouble"],
+);
 const COLUMNS = [
   ..."time interval_ms desktops mobiles other sessions_paired sessions_waiting sessions_empty".split(" "),
   ..."messages_to_mobile messages_to_desktop bytes_to_mobile bytes_to_desktop buffered_bytes".split(" "),
@@ -90,7 +92,8 @@ function busy() {
       sessions_paired: pairs, sessions_waiting: Math.round(15 * wave), sessions_empty: 6 + (i % 60 > 40 ? 9 : 0),
       messages_to_mobile: Math.round(900 * wave * (0.8 + 0.4 * random())),
       messages_to_desktop: Math.round(5_200 * wave * (0.8 + 0.4 * random())),
-      bytes_to_mobile: Math.round(MIB * (2 + 40 * burst + 6 * random())), bytes_to_desktop: Math.round(2.6 * MIB * wave),
+      bytes_to_mobile: Math.round(MIB * (2 + 40 * burst + 6 * random())),
+      bytes_to_desktop: Math.round(2.6 * MIB * wave),
       buffered_bytes: Math.round(MIB * (1 + 90 * burst * random())),
       latency_p50: 64, latency_p90: bucket(90 + 90 * random()), latency_p99: bucket(300 * (1 + 8 * burst)),
       lag_p50: 32, lag_p99: bucket(200 * wave), lag_max: Math.round(700 + 9_000 * burst * random()),
@@ -121,41 +124,42 @@ const eventually = async (attempt) => {
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   // From --disable-quic on: no traffic of Chromium's own to other hosts.
-  args: ["--no-sandbox", "--disable-gpu"].concat(
-    ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"].concat(
+    ["--disable-background-networking", "--disable-component-update", "--disable-sync"],
   ),
 });
 
 /** What the page shows, as an operator would read it. */
 const read = () => {
-  const text = (selector) => document.querySelector(selector).innerText.replaceAll("\u00a0", " ");
+  const plain = (text) => text?.replaceAll("\u00a0", " ");
+  const text = (selector) => plain(document.querySelector(selector).innerText);
   const cards = [...document.querySelectorAll("main section")].map((section) => {
     const svg = section.querySelector("svg");
     const pairs = [...section.querySelectorAll("dl > div")];
     return {
       title: section.querySelector("h2").firstChild.textContent,
-      note: section.querySelector("h2 span").innerText.replaceAll("\u00a0", " "),
-      values: Object.fromEntries(pairs.map((pair) =>
-        [pair.querySelector("dt").innerText, pair.querySelector("dd").innerText.replaceAll("\u00a0", " ")])),
-      label: svg.getAttribute("aria-label").replaceAll("\u00a0", " "),
-      spoken: svg.getAttribute("aria-valuetext")?.replaceAll("\u00a0", " "),
-      texts: [...svg.querySelectorAll("text")].map((t) => t.textContent.replaceAll("\u00a0", " ")),
+      note: plain(section.querySelector("h2 span").innerText),
+      values: Object.fromEntries(pairs.map(({ children: [name, value] }) => [name.innerText, plain(value.innerText)])),
+      label: plain(svg.getAttribute("aria-label")),
+      spoken: plain(svg.getAttribute("aria-valuetext")),
+      texts: [...svg.querySelectorAll("text")].map((text) => plain(text.textContent)),
       lines: [...svg.querySelectorAll("path.line")].map((path) => path.getAttribute("d")),
       marks: svg.querySelectorAll(".mark").length,
       limits: svg.querySelectorAll(".limit").length,
-      bars: svg.querySelectorAll("rect.bar").length,
     };
   });
   return {
-    state: text("#state"), facts: text("#facts"), updated: text("#updated"), notice: text("#notice"), title: document.title,
-    stale: document.body.classList.contains("stale"), cards: Object.fromEntries(cards.map((card) => [card.title, card])),
+    state: text("#state"), facts: text("#facts"), updated: text("#updated"), notice: text("#notice"),
+    title: document.title, stale: document.body.classList.contains("stale"),
+    cards: Object.fromEntries(cards.map((card) => [card.title, card])),
   };
 };
 
 /** A page of its own with the clock stopped, except that `tick` lets it go on. */
-async function open(body, { status = 200, scheme = "light", width = 1440, height = 900, from = mock } = {}) {
+async function open(body, { status = 200, scheme = "light", width = 1440, height = 900, from = mock, hasTouch } = {}) {
   Object.assign(relay, { status, body, requests: [] });
-  const context = await browser.newContext({ colorScheme: scheme, viewport: { width, height }, timezoneId: "UTC" });
+  const viewport = { width, height };
+  const context = await browser.newContext({ colorScheme: scheme, viewport, hasTouch, timezoneId: "UTC" });
   const page = await context.newPage();
   const complaints = [];
   page.on("console", (message) => {
@@ -169,6 +173,7 @@ async function open(body, { status = 200, scheme = "light", width = 1440, height
   const view = {
     page, complaints,
     read: () => page.evaluate(read),
+    points: async () => (await page.evaluate(read)).cards.Connections.lines[0].match(/[ML]/g).length,
     tick: (ms) => page.clock.runFor(ms),
     histories: () => relay.requests.filter((path) => path.includes("/history")),
   };
@@ -202,7 +207,8 @@ await checking("every chart shows the last sample in units that people read", as
   equal(facts, "version 0.1.0, up 2 h 46 min", "facts");
   equal(Object.keys(cards), TITLES, "charts");
   const values = TITLES.map((title) => Object.values(cards[title].values));
-  equal(values.slice(0, 4), [["12", "11", "2"], ["9", "5", "1"], ["0.6/s", "12,345/s"], ["3.2 MiB/s", "512 B/s"]], "values");
+  equal(values.slice(0, 2), [["12", "11", "2"], ["9", "5", "1"]], "values");
+  equal(values.slice(2, 4), [["0.6/s", "12,345/s"], ["3.2 MiB/s", "512 B/s"]], "values");
   equal(values.slice(4, 6), [["8 MiB"], ["64 µs", "512 µs", "2.05 ms"]], "values");
   equal(values.slice(6), [["8 µs", "1.02 ms", "1.5 s"], ["0", "0", "0"]], "values");
   equal(TITLES.map((title) => cards[title].note),
@@ -244,16 +250,19 @@ await checking("columns are found by name, and an unknown one is let be", async 
 await checking("nothing is drawn where nothing was measured", async () => {
   const quiet = { latency_p50: null, latency_p90: null, latency_p99: null };
   // Two samples missing; then three without a latency, one with, and one without.
-  const view = await open(history([...rows(30, 22), ...rows(19, 7), ...rows(6, 4, quiet), row(3), ...rows(2, 0, quiet)]));
+  const samples = [...rows(30, 22), ...rows(19, 7), ...rows(6, 4, quiet), row(3), ...rows(2, 0, quiet)];
+  const view = await open(history(samples));
   const { cards } = await view.read();
   equal(cards.Connections.lines.map(subpaths), [2, 2, 2], "pieces of connections");
   equal(cards["Time in the relay"].lines.map(subpaths), [3, 3, 3], "pieces of latency");
   equal(Object.values(cards["Time in the relay"].values), ["–", "–", "–"], "latency now");
-  check(!/NaN|Infinity|undefined|null/.test(await view.page.content().then((text) => text.split("<script>")[0])), "NaN was drawn");
+  const drawn = await view.page.evaluate(() => document.querySelector("main").innerHTML);
+  check(!/NaN|Infinity|undefined|null|∞/.test(drawn), "NaN was drawn");
 });
 
 await checking("trouble is summed up and each case of it marked", async () => {
-  const view = await open(history([...rows(30, 4), row(3, { refused: 7, errors: 1 }), ...rows(2, 1), row(0, { refused: 2 })]));
+  const samples = [...rows(30, 4), row(3, { refused: 7, errors: 1 }), ...rows(2, 1), row(0, { refused: 2 })];
+  const view = await open(history(samples));
   const { cards } = await view.read();
   equal(cards.Trouble.values, { refused: "9", errors: "1", undelivered: "0" }, "trouble");
   equal(cards.Trouble.lines.map(subpaths).sort(), [0, 1, 2], "bars");
@@ -272,6 +281,17 @@ await checking("pointing at a time shows the values of it, in all charts", async
   await view.tick(50);
   ({ cards } = await view.read());
   equal([cards.Connections.note, cards.Connections.values.desktops], ["1 % of 10,000", "12"], "values afterwards");
+});
+
+await checking("a finger's reading stays until a tap elsewhere", async () => {
+  const view = await open(history(rows(179, 0)), { hasTouch: true });
+  const box = await view.page.locator("section svg").first().boundingBox();
+  await view.page.touchscreen.tap(box.x + 56 + (box.width - 62) / 2, box.y + 50);
+  await view.tick(50);
+  equal((await view.read()).cards.Connections.note, "14:24:40", "reading");
+  await view.page.touchscreen.tap(box.x + 50, box.y - 80);
+  await view.tick(50);
+  equal((await view.read()).cards.Connections.note, "1 % of 10,000", "note afterwards");
 });
 
 await checking("keys move the reading, and a screen reader is told of it", async () => {
@@ -298,15 +318,14 @@ await checking("new samples are asked for every 5 s and added to the old", async
   await view.tick(2_000);
   await eventually(async () => equal((await view.read()).cards.Connections.values.desktops, "13", "desktops"));
   equal(view.histories(), ["/some/prefix/history?since=0", `/some/prefix/history?since=${NOW}`], "requests");
-  const { cards } = await view.read();
-  equal(cards.Connections.lines[0].split("L").length, 11, "points");
+  equal(await view.points(), 11, "points");
 });
 
 await checking("what is older than 15 minutes goes", async () => {
   const view = await open(history(rows(179, 0)));
   relay.body = history(rows(-1, -100), { now: NOW + 501_000 });
   await view.tick(5_000);
-  await eventually(async () => equal((await view.read()).cards.Connections.lines[0].split("L").length, 180, "points"));
+  await eventually(async () => equal(await view.points(), 180, "points"));
 });
 
 await checking("before the first sample the page says when it comes", async () => {
@@ -326,7 +345,8 @@ await checking("a relay that cannot be reached is said to be so, and the charts 
   const { stale, notice, cards, updated } = await view.read();
   equal([stale, notice], [true, "The relay cannot be reached. Trying again every 5 s."], "notice");
   equal([cards.Connections.values.desktops, updated], ["12", "updated 5 s ago"], "what is left");
-  check((await view.page.evaluate(() => getComputedStyle(document.querySelector("svg")).filter)).includes("gray"), "not grey");
+  const filter = await view.page.evaluate(() => getComputedStyle(document.querySelector("main")).filter);
+  equal(filter, "grayscale(1)", "filter");
   await view.page.screenshot({ path: join(shots, "status-unreachable.png") });
   relay.status = 200;
   await view.tick(5_000);
@@ -352,7 +372,7 @@ await checking("draining and full are said", async () => {
   const view = await open(history(rows(9, 0), { state: "draining" }));
   const colour = () => view.page.evaluate(() => getComputedStyle(document.querySelector("#state")).backgroundColor);
   const draining = await view.read();
-  equal([draining.state, draining.notice], ["draining", "New clients are refused; those here are served on."], "state");
+  equal([draining.state, draining.notice], ["draining", "New clients are refused while the relay drains."], "state");
   const amber = await colour();
   relay.body = history(rows(9, 0), { state: "full" });
   await view.tick(5_000);
@@ -374,7 +394,7 @@ await checking("a restart parts the lines, is marked, and does not lose what cam
   const { cards, notice, facts } = await view.read();
   equal([notice, facts], ["", "version 0.1.0, up 14 s"], "header");
   equal(cards.Connections.lines.map(subpaths), [2, 2, 2], "pieces");
-  equal(cards.Connections.lines[0].split("L").length, 12, "points");
+  equal(await view.points(), 13, "points");
   equal(TITLES.map((title) => cards[title].marks), TITLES.map(() => 1), "marks");
 });
 
@@ -400,7 +420,7 @@ await checking("a hidden tab asks nothing, and catches up when shown", async () 
   equal(view.histories().length, 1, "requests");
   relay.body = history(rows(9, -12), { now: NOW + 61_000 });
   await hide(false);
-  await eventually(async () => equal((await view.read()).cards.Connections.lines[0].split("L").length, 22, "points"));
+  await eventually(async () => equal(await view.points(), 22, "points"));
   equal(view.histories().length, 2, "requests");
   await view.tick(5_000);
   await eventually(() => equal(view.histories().length, 3, "requests"));
@@ -430,7 +450,8 @@ for (const scheme of ["light", "dark"]) {
     const colours = await view.page.evaluate(() => {
       const style = getComputedStyle(document.documentElement);
       const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-      return Object.fromEntries("page card text muted blue orange grey green amber red low mid high".split(" ").map((name) => {
+      const names = "page card text muted blue orange grey green amber red low mid high".split(" ");
+      return Object.fromEntries(names.map((name) => {
         canvas.fillStyle = style.getPropertyValue(`--${name}`);
         canvas.fillRect(0, 0, 1, 1);
         return [name, [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3)];
@@ -443,13 +464,12 @@ for (const scheme of ["light", "dark"]) {
       const [dark, bright] = [luminance(colours[a]), luminance(colours[b])].sort((x, y) => x - y);
       return (bright + 0.05) / (dark + 0.05);
     };
-    for (const [a, b] of [["text", "card"], ["muted", "card"], ["muted", "page"], ["text", "page"], ["blue", "page"],
-      ["card", "green"], ["card", "amber"], ["card", "red"], ["card", "grey"]]) {
-      check(contrast(a, b) >= 4.5, `${a} on ${b} has a contrast of ${contrast(a, b).toFixed(2)}`);
-    }
-    for (const line of "blue orange grey green amber red low mid high".split(" ")) {
-      check(contrast(line, "card") >= 3, `${line} on card has a contrast of ${contrast(line, "card").toFixed(2)}`);
-    }
+    const reaches = (least, pairs) => pairs.split(", ").map((pair) => pair.split(" on ")).forEach(([a, b]) =>
+      check(contrast(a, b) >= least, `${a} on ${b} has a contrast of ${contrast(a, b).toFixed(2)}`));
+    reaches(4.5, "text on card, text on page, muted on card, muted on page, blue on page");
+    reaches(4.5, "card on green, card on amber, card on red, card on grey");
+    reaches(3, "blue on card, orange on card, grey on card, green on card, amber on card, red on card");
+    reaches(3, "low on card, mid on card, high on card");
     check((luminance(colours.page) > 0.5) === (scheme === "light"), `the page is not ${scheme}`);
     await view.page.screenshot({ path: join(shots, `status-${scheme}.png`) });
     equal(view.complaints, [], "complaints");
@@ -459,13 +479,15 @@ for (const scheme of ["light", "dark"]) {
 await checking("360 px are wide enough, and charts use the room there is", async () => {
   const view = await open(history(busy()), { width: 360, height: 740 });
   const size = () => view.page.evaluate(() => {
-    const right = (selector) => Math.max(...[...document.querySelectorAll(selector)].map((e) => e.getBoundingClientRect().right));
-    return { scrolls: document.documentElement.scrollWidth > innerWidth, right: Math.max(right("section *"), right("header *")) };
+    const boxes = [...document.querySelectorAll("header *, section *")].map((box) => box.getBoundingClientRect());
+    const { scrollWidth } = document.documentElement;
+    return { scrolls: scrollWidth > innerWidth, right: Math.max(...boxes.map(({ right }) => right)) };
   });
   const { scrolls, right } = await size();
   equal([scrolls, right <= 360], [false, true], "fits");
   await view.page.screenshot({ path: join(shots, "status-phone.png"), fullPage: true });
-  const ends = async () => Math.max(...(await view.read()).cards.Connections.lines[0].match(/[\d.]+(?= )/g).map(Number));
+  const ends = async () =>
+    Math.max(...(await view.read()).cards.Connections.lines[0].match(/[\d.]+(?= )/g).map(Number));
   const narrow = await ends();
   await view.page.setViewportSize({ width: 620, height: 740 });
   await eventually(async () => check((await ends()) > narrow + 200, "the charts stay narrow"));
@@ -478,7 +500,8 @@ await checking("neither the policy nor the script has anything to complain about
   equal(view.complaints, [], "complaints");
   // The policy is in force: what it forbids is complained about.
   await view.page.evaluate(() => document.body.setAttribute("style", "color: red"));
-  await eventually(() => check(view.complaints.some((text) => /Content Security Policy/.test(text)), "the policy is not in force"));
+  const forbidden = () => view.complaints.some((text) => /Content Security Policy/.test(text));
+  await eventually(() => check(forbidden(), "the policy is not in force"));
 });
 
 if (url) {
@@ -502,11 +525,13 @@ if (url) {
       const shown = await page.evaluate(read);
       const answer = await (await fetch(new URL("history?since=0", url), { headers })).json();
       for (const name of COLUMNS) check(answer.columns.includes(name), `/history has no column ${name}`);
-      check(answer.samples.every((values) => values.length === answer.columns.length), "a sample is not as long as the columns");
+      const { length } = answer.columns;
+      check(answer.samples.every((values) => values.length === length), "a sample is not as long as the columns");
       const last = Object.fromEntries(answer.columns.map((name, i) => [name, answer.samples.at(-1)[i]]));
       const now = (names) => names.split(" ").map((name) => last[name].toLocaleString("en"));
       equal(Object.values(shown.cards.Connections.values), now("desktops mobiles other"), "connections");
-      equal(Object.values(shown.cards.Sessions.values), now("sessions_paired sessions_waiting sessions_empty"), "sessions");
+      const sessions = now("sessions_paired sessions_waiting sessions_empty");
+      equal(Object.values(shown.cards.Sessions.values), sessions, "sessions");
       const sum = (name) => answer.samples.reduce((sum, values) => sum + values[answer.columns.indexOf(name)], 0);
       equal(shown.cards.Trouble.values.errors, sum("errors").toLocaleString("en"), "errors");
       equal([shown.state, shown.stale], [answer.state, false], "state");
