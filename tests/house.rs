@@ -64,6 +64,7 @@ const OUTER_FILES: &[(&str, &[&str])] = &[
     ("src/logging.rs", &["crate::config"]),
     ("src/clock.rs", &["crate::relay::time"]),
     ("src/entropy.rs", &[]),
+    ("src/admin/", &["crate::relay", "crate::admin"]),
     (
         "src/config/",
         &[

@@ -443,7 +443,7 @@ impl<S: Read + Write> Connection<S> {
 
     /// Reckons bytes that came from a client that the relay has done with: they move its deadline.
     /// Returns whether it has sent too much.
-    pub(super) fn is_discarding_too_much(&mut self, count: usize, now: Tick) -> bool {
+    pub fn is_discarding_too_much(&mut self, count: usize, now: Tick) -> bool {
         let (patience, timeout) = match &mut self.phase {
             Phase::Closing(patience) => (patience.as_mut(), CLOSE_ANSWER_TIMEOUT),
             Phase::Ending(ending) => (&mut ending.patience, CLOSE_TIMEOUT),

@@ -227,7 +227,7 @@ impl<S: Read + Write> Relay<S> {
         self.now = now;
         self.is_exhausted = false;
         let client = ClientAddress::new(client_addr.ip());
-        let is_over_limit = self.slots.len() - self.turned_away >= self.connections_max();
+        let is_over_limit = self.is_at_connection_limit();
         let mut connection = Connection::new(stream, now.tick);
         connection.arrival.client = client;
         if self.expects_proxy_header(client_addr) {
@@ -373,6 +373,10 @@ impl<S: Read + Write> Relay<S> {
     fn peer_of(&self, id: ConnectionId) -> Option<ConnectionId> {
         let membership = self.slots.get(id)?.membership()?;
         self.sessions.peer(membership.session, membership.client_type)
+    }
+
+    fn is_at_connection_limit(&self) -> bool {
+        self.slots.len() - self.turned_away >= self.connections_max()
     }
 
     fn connections_max(&self) -> usize {

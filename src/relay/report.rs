@@ -27,7 +27,54 @@ pub struct SessionReport {
     pub waiting_bytes: usize,
 }
 
+/// Whether a newcomer is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// It is.
+    Ready,
+    /// It is told to come back, or left waiting: the limit of connections or of open files is reached.
+    Full,
+    /// It is not: the relay shuts down.
+    Draining,
+}
+
+impl Service {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Full => "full",
+            Self::Draining => "draining",
+        }
+    }
+}
+
 impl<S: Read + Write> Relay<S> {
+    /// Whether a newcomer would be served now.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        if self.drain_deadline.is_some() {
+            Service::Draining
+        } else if self.is_at_connection_limit() || self.accept_retry.is_some() {
+            Service::Full
+        } else {
+            Service::Ready
+        }
+    }
+
+    /// Connections served at once, at most.
+    #[must_use]
+    pub const fn max_connections(&self) -> Option<usize> {
+        self.settings.max_connections
+    }
+
+    /// Bytes on the [account](Self::buffered_bytes), at most.
+    #[must_use]
+    pub const fn max_buffered(&self) -> usize {
+        self.settings.max_buffered
+    }
+
     /// How many sessions and clients there are of each kind. Constant time.
     #[must_use]
     pub const fn census(&self) -> Census {
