@@ -300,7 +300,7 @@ impl Server {
             return false;
         }
         match listener.accept() {
-            Accepted::Socket(socket, client_addr) => {
+            Accepted::Stream(socket, client_addr) => {
                 match self.streams.accept(socket, self.relay.expects_proxy_header(client_addr)) {
                     Ok(stream) => {
                         let id = self.relay.handle_accept(stream, client_addr, now);

@@ -80,14 +80,22 @@ impl Inherited {
         if names.is_empty() || ARE_TAKEN.swap(true, Ordering::Relaxed) {
             return Ok(Self::default());
         }
-        let descriptors = sd_listen_fds::get().map_err(|error| InheritedError(format!("{FDS}: {error}")))?;
-        let adopt = |(name, (_, descriptor)): (String, (_, sd_listen_fds::OwnedFd))| match adopt(
-            descriptor.into_std().into(),
-        ) {
-            Ok(socket) => Ok(InheritedSocket { name, socket }),
-            Err(problem) => Err(InheritedError::socket(&name, problem)),
+        let taken = sd_listen_fds::get().map_err(|error| InheritedError(format!("{FDS}: {error}")))?;
+        let sockets = taken.into_iter().map(|(_, descriptor)| Socket::from(descriptor.into_std()));
+        let handed: Vec<_> = names.into_iter().zip(sockets).collect();
+        let addresses = match handed.iter().map(address_of).collect::<Result<Vec<_>, _>>() {
+            Ok(addresses) => addresses,
+            Err(error) => {
+                // One that is not open is not to be closed; the process is about to end.
+                handed.into_iter().for_each(std::mem::forget);
+                return Err(error);
+            }
         };
-        let sockets = names.into_iter().zip(descriptors).map(adopt).collect::<Result<_, _>>()?;
+        let adopt = |((name, socket), address)| match ListeningSocket::adopt(socket, address) {
+            Ok(socket) => Ok(InheritedSocket { name, socket }),
+            Err(error) => Err(InheritedError::socket(&name, unusable(&error))),
+        };
+        let sockets = handed.into_iter().zip(addresses).map(adopt).collect::<Result<_, _>>()?;
         Ok(Self { sockets })
     }
 
@@ -132,20 +140,25 @@ fn announced(variable: &dyn Fn(&str) -> Option<OsString>, id: u32) -> Result<Vec
     Ok(listed)
 }
 
-/// Makes a socket that was handed on one of ours, if it is of use; what is wrong with it otherwise.
-fn adopt(socket: Socket) -> Result<ListeningSocket, String> {
-    let failed = |error: io::Error| format!("{error}; have it opened by systemd, with ListenStream=");
-    if socket.r#type().map_err(failed)? != Type::STREAM {
+fn address_of((name, socket): &(String, Socket)) -> Result<ListenAddress, InheritedError> {
+    listening_at(socket).map_err(|problem| InheritedError::socket(name, problem))
+}
+
+/// Where a socket that was handed on listens; what is wrong with it if it is of no use.
+fn listening_at(socket: &Socket) -> Result<ListenAddress, String> {
+    if socket.r#type().map_err(|error| unusable(&error))? != Type::STREAM {
         return Err("not a stream; use ListenStream= for it".to_owned());
     }
-    if !socket.is_listener().map_err(failed)? {
+    if !socket.is_listener().map_err(|error| unusable(&error))? {
         return Err("it does not listen; use Accept=no for it".to_owned());
     }
-    let address = socket.local_addr().map_err(failed)?;
-    let Some(address) = listen_address(&address) else {
-        return Err("neither of TCP nor a Unix-domain socket; use another ListenStream= for it".to_owned());
-    };
-    ListeningSocket::adopt(socket, address).map_err(failed)
+    let address = socket.local_addr().map_err(|error| unusable(&error))?;
+    listen_address(&address)
+        .ok_or_else(|| "neither of TCP nor a Unix-domain socket; use another ListenStream= for it".to_owned())
+}
+
+fn unusable(error: &io::Error) -> String {
+    format!("{error}; have it opened by systemd, with ListenStream=")
 }
 
 fn listen_address(address: &SockAddr) -> Option<ListenAddress> {

@@ -5,12 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use mio::event::Source;
-use mio::net::{TcpListener, UnixListener, UnixStream};
+use mio::net::{TcpListener, TcpStream, UnixListener};
 use mio::{Interest, Registry};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::socket::Socket;
 use super::socket_file::SocketFile;
 use super::token;
 use crate::config::ListenAddress;
@@ -25,7 +24,7 @@ const UNIX_CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST),
 #[derive(Debug)]
 pub(super) enum Accepted {
     /// A client, and its address: of a Unix-domain socket [`UNIX_CLIENT`].
-    Socket(Socket, SocketAddr),
+    Stream(TcpStream, SocketAddr),
     /// Nobody waits.
     Nobody,
     /// Somebody came and is gone.
@@ -53,7 +52,7 @@ impl Listener {
 
     pub(super) fn accept(&mut self) -> Accepted {
         match self.socket.accept() {
-            Ok((socket, client_addr)) => Accepted::Socket(socket, client_addr),
+            Ok((socket, client_addr)) => Accepted::Stream(socket, client_addr),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.is_ready = false;
                 Accepted::Nobody
@@ -94,7 +93,7 @@ impl ListeningSocket {
     }
 
     /// Takes over a socket that listens at `address` already; its file, if it has one, stays.
-    pub(super) fn adopt(socket: socket2::Socket, address: ListenAddress) -> io::Result<Self> {
+    pub(super) fn adopt(socket: Socket, address: ListenAddress) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         socket.set_cloexec(true)?;
         let kind = match address {
@@ -107,7 +106,7 @@ impl ListeningSocket {
         Ok(Self { address, _file: None, kind })
     }
 
-    fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
+    fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         match &self.kind {
             Kind::Tcp(listener) => {
                 let (socket, client_addr) = listener.accept()?;
@@ -115,13 +114,13 @@ impl ListeningSocket {
                     // A stream without them works, if less well.
                     let _ = set_stream_options(&SockRef::from(&socket));
                 }
-                Ok((Socket::Tcp(socket), client_addr))
+                Ok((socket, client_addr))
             }
             Kind::Unix(listener) => {
                 // mio would look at the client's address, and panics where its path fills all of it.
                 let (socket, _) = SockRef::from(listener).accept()?;
                 socket.set_nonblocking(true)?;
-                Ok((Socket::Unix(UnixStream::from_std(socket.into())), UNIX_CLIENT))
+                Ok((TcpStream::from_std(socket.into()), UNIX_CLIENT))
             }
         }
     }
@@ -143,7 +142,7 @@ fn bind_tcp(addr: SocketAddr) -> io::Result<ListeningSocket> {
 }
 
 fn bind_tcp_exactly(addr: SocketAddr) -> io::Result<ListeningSocket> {
-    let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         // `[::]` means every interface, IPv4 included.
         socket.set_only_v6(false)?;
@@ -161,7 +160,7 @@ fn bind_tcp_exactly(addr: SocketAddr) -> io::Result<ListeningSocket> {
 }
 
 fn bind_unix(path: &Path) -> io::Result<ListeningSocket> {
-    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     let file = SocketFile::bind(&socket, path)?;
     socket.listen(BACKLOG)?;
@@ -210,7 +209,7 @@ mod tests {
         let mut listener = Listener::new(socket, 0, poll.registry()).unwrap();
         let ListenAddress::Tcp(address) = listener.socket.address else { panic!("no address of TCP") };
         let _client = std::net::TcpStream::connect(address).unwrap();
-        let Accepted::Socket(Socket::Tcp(stream), _) = listener.accept() else { panic!("a client waits") };
+        let Accepted::Stream(stream, _) = listener.accept() else { panic!("a client waits") };
         let options = SockRef::from(&stream);
         assert!(options.tcp_nodelay().unwrap());
         #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -8,7 +8,6 @@ mod health_check;
 mod inherited;
 mod listener;
 mod signals;
-mod socket;
 mod socket_file;
 mod stream;
 mod supervisor;

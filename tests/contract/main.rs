@@ -21,6 +21,7 @@ mod secure;
 mod stream;
 
 mod access;
+mod activation;
 mod budget;
 mod http;
 mod messages;
@@ -33,5 +34,6 @@ mod supervisor;
 mod system_messages;
 #[cfg(feature = "tls")]
 mod tls;
+mod unix_socket;
 mod upgrade;
 mod websocket;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use mio::net::TcpStream;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -15,7 +16,6 @@ use super::scratch::Scratch;
 use super::stream::TlsStream;
 use crate::config::TlsFiles;
 use crate::net::files::{self, FileError};
-use crate::net::socket::Socket;
 
 const CERT: &str = "--tls-cert";
 const KEY: &str = "--tls-key";
@@ -52,7 +52,7 @@ impl TlsAcceptor {
         Ok(())
     }
 
-    pub(in crate::net) fn accept(&self, socket: Socket, has_proxy_header: bool) -> io::Result<TlsStream> {
+    pub(in crate::net) fn accept(&self, socket: TcpStream, has_proxy_header: bool) -> io::Result<TlsStream> {
         let session = UnbufferedServerConnection::new(Arc::clone(&self.config)).map_err(io::Error::other)?;
         Ok(TlsStream::new(socket, session, Arc::clone(&self.scratch), has_proxy_header))
     }

@@ -3,13 +3,13 @@
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 
+use mio::net::TcpStream;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
 use super::encode::{append_encoded, encoded, encoded_handshake};
 use super::interrupted::{read_uninterrupted, write_uninterrupted};
 use super::scratch::{Destination, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Scratch};
-use crate::net::socket::Socket;
 use crate::relay::proxy_header::{self, ProxyHeader};
 
 /// The type of the record that a client begins with (RFC 8446, section 5.1).
@@ -109,7 +109,7 @@ impl Engine {
     /// Fills `destination` as far as the socket gives anything.
     pub(super) fn read(
         &mut self,
-        socket: &mut Socket,
+        socket: &mut TcpStream,
         scratch: &mut Scratch,
         destination: &mut Destination<'_, '_>,
     ) -> io::Result<()> {
@@ -148,7 +148,7 @@ impl Engine {
     /// whether there may be more; `None` if there is nothing.
     fn receive(
         &mut self,
-        socket: &mut Socket,
+        socket: &mut TcpStream,
         scratch: &mut Scratch,
         destination: &mut Destination<'_, '_>,
     ) -> io::Result<Option<(usize, bool)>> {
@@ -243,7 +243,11 @@ impl Engine {
     }
 
     /// Shows the core a byte to refuse, and then what the client goes on to send.
-    fn read_refused(&mut self, socket: &mut Socket, destination: &mut Destination<'_, '_>) -> io::Result<()> {
+    fn read_refused(
+        &mut self,
+        socket: &mut TcpStream,
+        destination: &mut Destination<'_, '_>,
+    ) -> io::Result<()> {
         if self.phase != (Phase::Refused { is_shown: true }) {
             self.phase = Phase::Refused { is_shown: true };
             destination.fill(&[NO_REQUEST]);
@@ -252,7 +256,7 @@ impl Engine {
     }
 
     /// Reads what the socket has, as it is.
-    fn read_bare(&mut self, socket: &mut Socket, destination: &mut Destination<'_, '_>) -> io::Result<()> {
+    fn read_bare(&mut self, socket: &mut TcpStream, destination: &mut Destination<'_, '_>) -> io::Result<()> {
         let mut buffer = [0; 4096];
         while destination.room_bytes() > 0 && !self.is_input_over {
             let bytes = destination.room_bytes().min(buffer.len());
@@ -374,7 +378,7 @@ impl Engine {
 
     pub(super) fn write(
         &mut self,
-        socket: &mut Socket,
+        socket: &mut TcpStream,
         scratch: &mut Scratch,
         slices: &[IoSlice<'_>],
     ) -> io::Result<usize> {
@@ -447,7 +451,7 @@ impl Engine {
     }
 
     /// Hands the socket what it did not take before; `WouldBlock` if that is still too much.
-    pub(super) fn flush(&mut self, socket: &mut Socket) -> io::Result<()> {
+    pub(super) fn flush(&mut self, socket: &mut TcpStream) -> io::Result<()> {
         let mut start = 0;
         let result = loop {
             let Some(rest) = self.unsent.get(start..).filter(|rest| !rest.is_empty()) else { break Ok(()) };

@@ -2,9 +2,9 @@
 
 use std::io::{self, Read, Write};
 
-use crate::net::socket::Socket;
+use mio::net::TcpStream;
 
-pub(super) fn read_uninterrupted(socket: &mut Socket, place: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read_uninterrupted(socket: &mut TcpStream, place: &mut [u8]) -> io::Result<usize> {
     loop {
         match socket.read(place) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -13,7 +13,7 @@ pub(super) fn read_uninterrupted(socket: &mut Socket, place: &mut [u8]) -> io::R
     }
 }
 
-pub(super) fn write_uninterrupted(socket: &mut Socket, bytes: &[u8]) -> io::Result<usize> {
+pub(super) fn write_uninterrupted(socket: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
     loop {
         match socket.write(bytes) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

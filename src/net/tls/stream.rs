@@ -5,11 +5,11 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mio::net::TcpStream;
 use rustls::server::UnbufferedServerConnection;
 
 use super::engine::Engine;
 use super::scratch::{Destination, Scratch};
-use crate::net::socket::Socket;
 
 /// A non-blocking TLS stream over a socket.
 ///
@@ -19,7 +19,7 @@ use crate::net::socket::Socket;
 ///
 /// It keeps what the socket does not take: `flush` says whether there is any.
 pub(in crate::net) struct TlsStream {
-    socket: Socket,
+    socket: TcpStream,
     /// Taken for each call only.
     scratch: Arc<Mutex<Scratch>>,
     engine: Engine,
@@ -33,7 +33,7 @@ impl fmt::Debug for TlsStream {
 
 impl TlsStream {
     pub(super) fn new(
-        socket: Socket,
+        socket: TcpStream,
         session: UnbufferedServerConnection,
         scratch: Arc<Mutex<Scratch>>,
         has_proxy_header: bool,
@@ -41,7 +41,7 @@ impl TlsStream {
         Self { socket, scratch, engine: Engine::new(session, has_proxy_header) }
     }
 
-    pub(in crate::net) fn socket_mut(&mut self) -> &mut Socket {
+    pub(in crate::net) fn socket_mut(&mut self) -> &mut TcpStream {
         &mut self.socket
     }
 
