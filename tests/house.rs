@@ -71,12 +71,16 @@ const OUTER_FILES: &[(&str, &[&str])] = &[
             "crate::relay::address",
             "crate::relay::limits",
             "crate::relay::origin",
+            "crate::relay::secret",
             "crate::relay::time",
             "crate::config",
         ],
     ),
-    ("src/net/token.rs", &["crate::relay::ids", "crate::relay::limits", "crate::config"]),
-    ("src/net/", &["crate::relay", "crate::net", "crate::clock", "crate::entropy", "crate::config"]),
+    ("src/net/token.rs", &["crate::relay::ids", "crate::relay::limits", "crate::config", "crate::admin"]),
+    (
+        "src/net/",
+        &["crate::relay", "crate::admin", "crate::net", "crate::clock", "crate::entropy", "crate::config"],
+    ),
 ];
 
 /// The doors to the outside world, and the files that may open them.

@@ -81,8 +81,7 @@ pub struct Admin<S> {
     next_answer: Tick,
     /// The host has no descriptors left for newcomers until then.
     accept_retry: Option<Tick>,
-    /// When the relay began, in Unix time in milliseconds.
-    started: u64,
+    start: Now,
 }
 
 #[derive(Debug)]
@@ -131,7 +130,7 @@ impl<S: Read + Write> Admin<S> {
             is_touched: false,
             next_answer: now.tick,
             accept_retry: None,
-            started: now.unix_millis,
+            start: now,
         }
     }
 
@@ -182,7 +181,7 @@ impl<S: Read + Write> Admin<S> {
         if !std::mem::take(&mut self.is_touched) && now.tick < self.next_deadline() {
             return;
         }
-        self.history.note(now, relay);
+        self.history.note(self.steady(now), relay);
         for key in 0..self.connections.capacity() {
             self.read(key, now.tick);
         }
@@ -191,6 +190,12 @@ impl<S: Read + Write> Admin<S> {
             self.fire_due(key, now.tick);
             self.flush(key, now.tick);
         }
+    }
+
+    /// The same time by a wall clock that was set once, at the start, and never jumps.
+    const fn steady(&self, now: Now) -> Now {
+        let since_start = now.tick.0.saturating_sub(self.start.tick.0);
+        Now { unix_millis: self.start.unix_millis.saturating_add(since_start), ..now }
     }
 
     /// The next thing for the host to do, in order; `None` when there is nothing left.
@@ -297,7 +302,11 @@ impl<S: Read + Write> Admin<S> {
                 answer::write_json(&sessions::page(relay, from, limit), head_only, out);
             }
             Asked::History { since } => {
-                answer::write_json(&self.history.since(since, now, self.started, relay), head_only, out);
+                answer::write_json(
+                    &self.history.since(since, self.steady(now), self.start.unix_millis, relay),
+                    head_only,
+                    out,
+                );
             }
             Asked::Nothing(refusal) => write_answer(&refusal.answer(), head_only, out),
             Asked::NotFound => write_answer(&answer::not_found(), head_only, out),

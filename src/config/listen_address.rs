@@ -51,6 +51,15 @@ impl ListenAddress {
         }
     }
 
+    /// Whether nobody can reach it but from this machine.
+    #[must_use]
+    pub const fn is_of_this_machine(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+
     /// Whether two listeners may have this address: the port of each is then another.
     pub(super) fn is_repeatable(&self) -> bool {
         matches!(self, Self::Tcp(address) if address.port() == 0)

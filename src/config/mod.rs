@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::relay::limits::{SESSIONS_PER_CONNECTION, Settings};
+use crate::relay::secret::Secret;
 
 pub use error::ConfigError;
 pub use health_url::HealthUrl;
@@ -65,6 +66,11 @@ pub struct Config {
     pub listen: Vec<ListenAddress>,
     /// The files for TLS, both or none. Default: none, and so no TLS.
     pub tls: TlsFiles,
+    /// Where the operator's listener is: metrics, probes, a status page. Default: nowhere. What others than this
+    /// machine can reach needs [`admin_token`](Self::admin_token).
+    pub admin: Option<ListenAddress>,
+    /// What the operator's listener takes for most of its pages. Default: nothing.
+    pub admin_token: Option<Secret>,
     /// How log records are written. Default: as text.
     pub log_format: LogFormat,
     /// How long a clean stop may take, from the signal to the exit. Default: 10 s.
@@ -85,6 +91,8 @@ impl Default for Config {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)).into()],
             tls: TlsFiles::default(),
+            admin: None,
+            admin_token: None,
             log_format: LogFormat::Text,
             shutdown_grace: Duration::from_secs(10),
             api_keys: None,

@@ -106,13 +106,15 @@ fn read_flags(mut parser: Parser) -> Result<Flags, ConfigError> {
             | Field::Count { .. }
             | Field::Rate { .. }
             | Field::ByteRate { .. }
-            | Field::Path { .. } => parser.value().map_err(|_| value_is_missing(row))?,
+            | Field::Path { .. }
+            | Field::Address { .. }
+            | Field::Token { .. } => parser.value().map_err(|_| value_is_missing(row))?,
         };
         match given.iter_mut().find(|given| given.row.name == row.name) {
             None => given.push(Given { row, source: row.flag(), values: vec![value] }),
             Some(before) if row.is_list() => before.values.push(value),
             Some(_) => {
-                return Err(ConfigError::value(row.flag(), value, "given twice; keep one"));
+                return Err(row.error(row.flag(), value, "given twice; keep one"));
             }
         }
     }
@@ -259,7 +261,7 @@ impl Given {
         }
         for value in &self.values {
             let result = value.to_str().ok_or(NOT_UTF8.into()).and_then(|text| self.row.set(config, text));
-            result.map_err(|problem| ConfigError::value(&self.source, value, problem))?;
+            result.map_err(|problem| self.row.error(&self.source, value, problem))?;
         }
         Ok(())
     }

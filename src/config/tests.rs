@@ -61,7 +61,7 @@ fn addresses(texts: &[&str]) -> Vec<ListenAddress> {
 type Change = fn(&mut Config);
 
 /// Option, value, and what it changes; every option, and no value its default.
-const CHANGES: [(&str, &str, Change); 26] = [
+const CHANGES: [(&str, &str, Change); 28] = [
     ("listen", "[::1]:9000", |config| config.listen = addresses(&["[::1]:9000"])),
     ("max-connections", "123", |config| config.relay.max_connections = Some(123)),
     ("max-message-size", "64KiB", |config| config.relay.max_message_size = 65_536),
@@ -76,6 +76,8 @@ const CHANGES: [(&str, &str, Change); 26] = [
     ("max-message-rate", "200", |config| config.relay.max_message_rate = Some(200)),
     ("max-byte-rate", "1MB", |config| config.relay.max_byte_rate = Some(1_000_000)),
     ("log-format", "json", |config| config.log_format = LogFormat::Json),
+    ("admin", "127.0.0.1:9787", |config| config.admin = Some(([127, 0, 0, 1], 9787).into())),
+    ("admin-token", "0123456789abcdef", |config| config.admin_token = Secret::new(b"0123456789abcdef")),
     ("answer-pings", "true", |config| config.relay.answer_pings = true),
     ("max-connections-per-ip", "20", |config| config.relay.max_connections_per_ip = Some(20)),
     ("max-connection-rate", "5", |config| config.relay.max_connection_rate = Some(5)),
@@ -296,6 +298,20 @@ fn failures_of_the_command_line_are_one_line_with_the_remedy() {
         (
             "--allow-origin",
             "--allow-origin: needs a value, ORIGIN; write --allow-origin https://app.example.com",
+        ),
+        ("--admin nowhere", "--admin nowhere: not an address; write ADDR:PORT, such as 127.0.0.1:8787"),
+        (
+            "--admin 0.0.0.0:9787",
+            "--admin 0.0.0.0:9787: others than this machine reach it; set --admin-token, or use 127.0.0.1",
+        ),
+        ("--admin 127.0.0.1:8787", "--admin 127.0.0.1:8787: clients connect there; use another port"),
+        (
+            "--admin-token hunter2",
+            "--admin-token: not 16 to 256 characters from ! to ~; take the output of: openssl rand -hex 32",
+        ),
+        (
+            "--admin-token 0123456789abcdef --admin-token 0123456789abcdef",
+            "--admin-token: given twice; keep one",
         ),
         ("--api-keys", "--api-keys: needs a value, FILE; write --api-keys keys"),
         ("--api-keys=", "--api-keys '': not a path; write that of a file"),
@@ -710,11 +726,15 @@ fn help_has_a_line_for_every_option_and_its_defaults_set_nothing() {
             | Field::Ranges { unset, .. }
             | Field::Origins { unset, .. }
             | Field::Path { unset, .. }
+            | Field::Address { unset, .. }
+            | Field::Token { unset, .. }
                 if default == Some(unset) => {}
             Field::Addresses(_)
             | Field::Ranges { .. }
             | Field::Origins { .. }
             | Field::Path { .. }
+            | Field::Address { .. }
+            | Field::Token { .. }
             | Field::Duration(_)
             | Field::Size { .. }
             | Field::Count { .. }
@@ -748,7 +768,9 @@ fn help_has_a_line_for_every_option_and_its_defaults_set_nothing() {
 #[test]
 fn help_shows_each_heading_once_and_an_example_that_works() {
     let help = help();
-    for heading in ["Listening", "Sessions and timeouts", "Messages", "Limits", "Access", "Process"] {
+    for heading in
+        ["Listening", "Sessions and timeouts", "Messages", "Limits", "Access", "Operator", "Process"]
+    {
         assert_eq!(help.matches(&format!("\n\n{heading}:\n  ")).count(), 1, "{heading}");
     }
     for variable in ["\n  PORT\n", "\n  RUST_LOG\n", "\n  APPTUNER_RELAY_<OPTION>\n", "_SESSION_TIMEOUT=1h."]

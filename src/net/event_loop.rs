@@ -5,6 +5,7 @@
 //! clients; perform its effects.
 
 mod bind;
+mod operator;
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -32,6 +33,7 @@ use crate::relay::readiness::Readiness;
 use crate::relay::time::Now;
 
 pub use bind::BindError;
+use operator::Operator;
 
 /// Events taken from the kernel at once.
 const EVENTS_PER_TURN: usize = 256;
@@ -53,6 +55,7 @@ pub struct Server {
     access_files: AccessFiles,
     streams: Streams,
     listeners: Vec<Listener>,
+    operator: Option<Operator>,
     clock: Clock,
     signals: Option<ProcessSignals>,
     are_signals_ready: bool,
@@ -175,6 +178,9 @@ impl Server {
             };
             info!(target: PROCESS, "Listening on {scheme}{delimiter}{address}");
         }
+        if let Some(address) = self.admin_address() {
+            info!(target: PROCESS, "Answering the operator on http://{address}");
+        }
         self.supervisor.ready();
         loop {
             if let Turn::Stopped(stopped) = self.turn(None)? {
@@ -206,6 +212,10 @@ impl Server {
         self.relay.handle_turn(now);
         self.accept(now);
         self.perform_effects();
+        if let Some(operator) = &mut self.operator {
+            operator.turn(now, &self.relay, self.poll.registry());
+        }
+        self.relay.handle_turn_end(self.clock.micros());
         if self.relay.is_drained() && self.stopped.is_none() {
             info!(target: PROCESS, "Stopped");
             self.stopped = Some(Stopped::Cleanly);
@@ -221,7 +231,9 @@ impl Server {
         if self.relay.has_work() || is_accept_due {
             return Some(Duration::ZERO);
         }
-        self.relay.next_deadline().map(|deadline| self.clock.until(deadline))
+        let of_relay = self.relay.next_deadline().map(|deadline| self.clock.until(deadline));
+        let of_operator = self.operator.as_ref().map(|operator| operator.next_wait(&self.clock));
+        [of_relay, of_operator].into_iter().flatten().min()
     }
 
     fn note_events(&mut self) {
@@ -242,6 +254,13 @@ impl Server {
                     if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.index == index)
                     {
                         listener.is_ready = true;
+                    } else if let Some(operator) = &mut self.operator {
+                        operator.note_listener(index);
+                    }
+                }
+                Source::Operator(key) => {
+                    if let Some(operator) = &mut self.operator {
+                        operator.handle_readiness(key, readiness_of(event));
                     }
                 }
                 Source::Signals => self.are_signals_ready = true,

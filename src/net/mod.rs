@@ -7,6 +7,7 @@ mod files;
 mod health_check;
 mod inherited;
 mod listener;
+mod process;
 mod signals;
 mod socket_file;
 mod stream;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use log::warn;
 use mio::{Events, Poll, Registry, Waker};
 
+use super::operator::Operator;
 use super::{EVENTS_PER_TURN, Server, StopHandle};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, ListenAddress};
@@ -33,7 +34,14 @@ pub enum BindError {
     /// A socket that was handed on cannot be used.
     Inherited(InheritedError),
     /// The address cannot be listened on.
-    Listen(ListenAddress, io::Error),
+    Listen {
+        /// The option that names it.
+        option: &'static str,
+        /// The address.
+        address: ListenAddress,
+        /// Why not.
+        error: io::Error,
+    },
     /// The system gave no poll, waker or randomness.
     System(io::Error),
 }
@@ -46,14 +54,14 @@ impl fmt::Display for BindError {
             Self::Config(error) => write!(f, "{error}"),
             Self::File(error) => write!(f, "{error}"),
             Self::Inherited(error) => write!(f, "{error}"),
-            Self::Listen(address, error) => {
+            Self::Listen { option, address, error } => {
                 let known = match address {
                     ListenAddress::Tcp(_) => tcp_remedy(error.kind()),
                     ListenAddress::Unix(_) => unix_remedy(error.kind()),
                 };
                 match known {
-                    Some((what, remedy)) => write!(f, "--listen {address}: {what}; {remedy}"),
-                    None => write!(f, "--listen {address}: {error}; choose another address"),
+                    Some((what, remedy)) => write!(f, "{option} {address}: {what}; {remedy}"),
+                    None => write!(f, "{option} {address}: {error}; choose another address"),
                 }
             }
             Self::System(error) => {
@@ -131,19 +139,26 @@ impl Server {
 
     /// As [`bind`](Self::bind), with the sockets that the process was handed instead of
     /// [`listen`](Config::listen), if there are any.
-    pub fn bind_inherited(config: &Config, inherited: Inherited) -> Result<Self, BindError> {
+    pub fn bind_inherited(config: &Config, mut inherited: Inherited) -> Result<Self, BindError> {
         config.validate().map_err(BindError::Config)?;
         let access_files = AccessFiles::new(config);
         let api_keys = access_files.read_api_keys().transpose()?;
         let address_rules = access_files.read_address_rules().transpose()?;
         let streams = Streams::new(&config.tls).map_err(BindError::File)?;
         let poll = Poll::new()?;
+        let admin_sockets = listen_for_operator(config, inherited.take_admin())?;
         let listeners = listen(config, inherited, poll.registry())?;
         let settings = settings_within_limits(&config.relay);
         let clock = Clock::start();
         let stop =
             StopHandle { stops: Arc::default(), waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?) };
         let mut relay = Relay::new(settings, entropy::seed()?, clock.now());
+        let operator = if admin_sockets.is_empty() {
+            None
+        } else {
+            let (token, seed) = (config.admin_token.as_ref(), entropy::seed()?);
+            Some(Operator::new(admin_sockets, token, seed, clock.now(), poll.registry())?)
+        };
         if let Some(keys) = api_keys {
             relay.set_api_keys(keys);
         }
@@ -157,6 +172,7 @@ impl Server {
             events: Events::with_capacity(EVENTS_PER_TURN),
             streams,
             listeners,
+            operator,
             clock,
             signals: None,
             are_signals_ready: false,
@@ -178,27 +194,46 @@ impl Server {
         };
         self.listeners.iter().filter_map(tcp).collect()
     }
+
+    /// Where the operator's listener is, with the port that was chosen where 0 was asked for.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<ListenAddress> {
+        let listener = self.operator.as_ref()?.listeners().first()?;
+        Some(listener.socket.address.clone())
+    }
+}
+
+/// Listens for the operator where the supervisor does already, or else where the configuration says, if it does.
+fn listen_for_operator(
+    config: &Config,
+    inherited: Vec<ListeningSocket>,
+) -> Result<Vec<ListeningSocket>, BindError> {
+    for socket in &inherited {
+        if !socket.address.is_of_this_machine() && config.admin_token.is_none() {
+            let problem =
+                "others than this machine reach it; set --admin-token, or listen on a loopback address";
+            return Err(InheritedError::socket(ADMIN, problem).into());
+        }
+    }
+    if !inherited.is_empty() {
+        return Ok(inherited);
+    }
+    config.admin.iter().map(|address| bind("--admin", address)).collect()
 }
 
 /// Listens where the supervisor does already, or else where the configuration says.
-fn listen(
-    config: &Config,
-    mut inherited: Inherited,
-    registry: &Registry,
-) -> Result<Vec<Listener>, BindError> {
-    if !inherited.take_admin().is_empty() {
-        let problem = "this relay has no listener for it; call it something else or leave it out";
-        return Err(InheritedError::socket(ADMIN, problem).into());
-    }
+fn listen(config: &Config, inherited: Inherited, registry: &Registry) -> Result<Vec<Listener>, BindError> {
     let mut sockets = inherited.into_public();
     if sockets.is_empty() {
-        let bind = |address: &ListenAddress| {
-            ListeningSocket::bind(address).map_err(|error| BindError::Listen(address.clone(), error))
-        };
-        sockets = config.listen.iter().map(bind).collect::<Result<_, _>>()?;
+        sockets = config.listen.iter().map(|address| bind("--listen", address)).collect::<Result<_, _>>()?;
     }
     let watch = |(index, socket)| Listener::new(socket, index, registry).map_err(BindError::System);
     sockets.into_iter().enumerate().map(watch).collect()
+}
+
+fn bind(option: &'static str, address: &ListenAddress) -> Result<ListeningSocket, BindError> {
+    let failed = |error| BindError::Listen { option, address: address.clone(), error };
+    ListeningSocket::bind(address).map_err(failed)
 }
 
 /// The settings, with a number of connections that descriptors and tokens suffice for.
