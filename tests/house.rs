@@ -45,6 +45,7 @@ const RELAY_ORDER: &[&str] = &[
     "counters",
     "mod",
     "access_log",
+    "drain",
     "gate",
     "intake",
     "parting",

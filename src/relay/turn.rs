@@ -154,6 +154,7 @@ impl<S: Read + Write> Relay<S> {
             Timer::Session(session) => self.fire_session(session),
             Timer::Host(host) => self.fire_host(host),
             Timer::Accept => self.accept_retry = None,
+            Timer::Drain => self.close_due_sessions(),
             Timer::Shutdown => self.drop_everyone(),
         }
     }
@@ -396,6 +397,7 @@ impl<S: Read + Write> Relay<S> {
             }
         }
         assert_eq!(self.sessions.members(), members, "sessions know nobody else");
+        self.check_drain();
         self.hosts.check_invariants(counted);
         assert_eq!(self.turned_away, turned_away, "those turned away are counted");
         self.budget.check_invariants(charged_bytes, check_bytes, asked);
