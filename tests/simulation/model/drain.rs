@@ -83,9 +83,13 @@ impl Model {
         expect(is_member, || format!("{event:?}, who is not in the session"))
     }
 
-    /// After a turn: nobody is left whose turn has come.
+    /// After a turn of the loop: nobody is left whose turn has come, and at the end of the grace nobody at all.
     pub(super) fn expect_turns_kept(&self) -> Check {
         let Some(drain) = self.drain else { return Ok(()) };
+        let live = self.live();
+        expect(self.now.tick < drain.deadline || live == 0, || {
+            format!("{live} connections are there beyond the grace")
+        })?;
         let turns = drain.turns(self.now.tick);
         let ahead = drain.sessions - turns;
         let left = self.sessions.len();
