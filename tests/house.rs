@@ -47,6 +47,7 @@ const RELAY_ORDER: &[&str] = &[
     "mod",
     "access_log",
     "books",
+    "drain",
     "gate",
     "intake",
     "parting",

@@ -110,7 +110,7 @@ struct World {
     sendable_bytes: usize,
     /// There were no descriptors at some time: a timer may be set to accept again.
     is_exhausted: bool,
-    /// A timer is set for the end of the grace.
+    /// Timers are set for the next session's turn and for the end of the grace.
     is_shutting_down: bool,
 }
 
@@ -173,7 +173,7 @@ impl World {
             // At most one host is remembered for each client there ever was.
             + if self.has_demands { self.clients.len() } else { 0 }
             + usize::from(self.is_exhausted)
-            + usize::from(self.is_shutting_down);
+            + 2 * usize::from(self.is_shutting_down);
         assert!(self.relay.timers() <= timers_max, "no timer outlives what it is for");
         let buffered = self.relay.buffered_bytes();
         assert!(buffered <= self.max_buffered + ONE_READ_BYTES, "{buffered} bytes are over the budget");

@@ -34,7 +34,7 @@ pub fn check(data: &[u8]) {
         both.step(&mut choices);
         both.compare();
     }
-    both.clear();
+    both.end_all();
 }
 
 /// What has happened in one session so far.
@@ -221,11 +221,18 @@ impl Both {
         }
     }
 
-    fn clear(mut self) {
-        let mut ended: Vec<String> =
-            self.sessions.clear().map(|session| session.id.as_str().to_owned()).collect();
-        ended.sort();
-        assert!(ended.iter().eq(self.model.open.keys()), "all end: {ended:?}");
+    /// As a shutdown does: each once, in the order of their keys, which is the same for as long as none begins.
+    fn end_all(mut self) {
+        let keys: Vec<SessionKey> = self.sessions.keys().collect();
+        assert!(keys.is_sorted(), "in order: {keys:?}");
+        let mut ended = BTreeMap::new();
+        for key in keys {
+            let session = self.sessions.remove(key).expect("one that is listed");
+            assert!(self.sessions.remove(key).is_none(), "no other one takes its key");
+            ended.insert(session.id.as_str().to_owned(), session.is_empty());
+        }
+        let open = self.model.open.iter().map(|(id, history)| ((*id).to_owned(), history.is_empty()));
+        assert!(ended.into_iter().eq(open), "all end");
         assert!(self.sessions.is_empty());
     }
 }

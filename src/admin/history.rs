@@ -45,6 +45,9 @@ const COLUMNS: [&str; 22] = [
 /// Columns whose 0 says that nothing was measured.
 const MEASURED: std::ops::Range<usize> = 13..19;
 
+// As the columns have them.
+const _: () = assert!(matches!(State::ALL, [State::Empty, State::Waiting, State::Paired]));
+
 type Sample = [u64; COLUMNS.len()];
 
 /// Samples, the oldest first. The same memory, some 34 KB, however long it goes on.
@@ -125,7 +128,6 @@ fn sample<S: Read + Write>(now: Now, interval: Duration, relay: &Relay<S>, befor
     let census = relay.census();
     let [desktops, mobiles] = census.clients;
     let [empty, waiting, paired] = census.sessions;
-    const _: () = assert!(matches!(State::ALL, [State::Empty, State::Waiting, State::Paired]));
     let [to_mobile, to_desktop] = difference(counters.messages_accepted, before.messages_accepted);
     let [bytes_to_mobile, bytes_to_desktop] = difference(counters.bytes_accepted, before.bytes_accepted);
     let latency = counters.relay_micros.since(&before.relay_micros);

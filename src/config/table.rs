@@ -221,8 +221,11 @@ impl Row {
             Field::Count { place, .. } => place(config).map(|count| count as u64),
             Field::Rate { place, .. } => place(config).map(u64::from),
             Field::ByteRate { place, .. } => *place(config),
-            Field::Ranges { .. } | Field::Origins { .. } | Field::Path { .. } => return Ok(()),
-            Field::Token { .. } | Field::LogFormat(_) => return Ok(()),
+            Field::Ranges { .. }
+            | Field::Origins { .. }
+            | Field::Path { .. }
+            | Field::Token { .. }
+            | Field::LogFormat(_) => return Ok(()),
             Field::Switch(_) | Field::Help | Field::Version => None,
         };
         number.map_or(Ok(()), |number| self.bounded::<u64>(number).map(drop))

@@ -26,11 +26,11 @@ use super::supervisor::Supervisor;
 use super::token::{self, Source};
 use crate::clock::Clock;
 use crate::config::ListenAddress;
-use crate::relay::Relay;
 use crate::relay::effect::Effect;
 use crate::relay::ids::ConnectionId;
 use crate::relay::readiness::Readiness;
-use crate::relay::time::Now;
+use crate::relay::time::{Now, format_duration};
+use crate::relay::{Relay, Shutdown};
 
 pub use bind::BindError;
 use operator::Operator;
@@ -293,10 +293,17 @@ impl Server {
             info!(target: PROCESS, "connections={connections} Stopped at once");
             self.stopped = Some(Stopped::AtOnce);
         } else {
-            info!(target: PROCESS, "connections={connections} Shutting down");
             self.supervisor.stopping();
             self.listeners.clear();
-            self.relay.handle_shutdown(self.shutdown_grace, now);
+            if let Some(Shutdown { sessions, spread }) = self.relay.handle_shutdown(self.shutdown_grace, now)
+            {
+                let spread = format_duration(spread);
+                info!(
+                    target: PROCESS,
+                    "connections={connections} sessions={sessions} Shutting down, sessions one after another over \
+                     {spread}"
+                );
+            }
         }
     }
 

@@ -79,6 +79,7 @@ impl<S: Read + Write> Relay<S> {
         let census = self.sessions.census();
         assert_eq!(self.sessions.count(), census, "sessions and their clients are counted");
         assert_eq!(census.clients.iter().sum::<u64>(), members, "sessions know nobody else");
+        self.check_drain();
         self.hosts.check_invariants(counted);
         assert_eq!(self.turned_away, turned_away, "those turned away are counted");
         self.budget.check_invariants(charged_bytes, check_bytes, asked);

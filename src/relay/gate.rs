@@ -203,6 +203,10 @@ impl<S: Read + Write> Relay<S> {
 
     /// `None` if there is no room for one more session.
     fn begin_issued(&mut self, secret: &str) -> Option<(SessionKey, String)> {
+        debug_assert!(
+            self.drain.is_none(),
+            "no session begins during a shutdown: requests are refused by then"
+        );
         let claim = self.secret_key.hash(&Secret::new(secret.as_bytes())?);
         // Of 128 random bits not even two tries are ever needed.
         for _ in 0..2 {

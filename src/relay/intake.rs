@@ -118,6 +118,10 @@ impl<S: Read + Write> Relay<S> {
     /// Lets a client into its session: the answer to its upgrade, what it has to know, what was
     /// waiting for the connection that it replaces, and the news for its peer.
     fn admit(&mut self, id: ConnectionId, upgrade: &Upgrade) {
+        debug_assert!(
+            self.drain.is_none(),
+            "no session begins during a shutdown: requests are refused by then"
+        );
         let Pass { claim } = match self.authorize(id, upgrade) {
             Ok(pass) => pass,
             Err(refusal) => return self.refuse_unproven(id, refusal),

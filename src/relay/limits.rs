@@ -114,6 +114,13 @@ pub const LINGER_TIME_MAX: Duration = Duration::from_secs(5 * 60);
 /// Bytes thrown away from it meanwhile, at most.
 pub const LINGER_BYTES_MAX: usize = 256 * MIB;
 
+/// Most time from one session's close to the next in a shutdown: a few sessions are closed within a moment, and 100 in
+/// a second are no crowd for the relay that they come back to.
+pub const DRAIN_INTERVAL_MAX: Duration = Duration::from_millis(10);
+/// The share of its grace that a shutdown spreads the closes over, in percent. The rest is for whoever is closed last
+/// to take what waits for it and to answer.
+pub const DRAIN_SPREAD_PERCENT: u32 = 75;
+
 /// Connections beyond the limit that are kept just long enough to be told so.
 pub const REFUSALS_MAX: usize = 64;
 /// Sessions kept at once for every connection allowed: those of clients that left lately.
@@ -159,6 +166,7 @@ const _: () =
 const _: () = assert!(BUFFERED_BYTES_MIN / SMALL_SHARE >= 2 * RECEIVE_BUFFER_BYTES);
 const _: () = assert!(SHORT_READ_BYTES >= FRAME_HEADER_BYTES_MAX + CONTROL_PAYLOAD_BYTES_MAX);
 const _: () = assert!(CONTROL_PAYLOAD_BYTES_MAX < 126);
+const _: () = assert!(DRAIN_SPREAD_PERCENT < 100);
 
 /// The largest message, in bytes, that a budget of `max_buffered` bytes can ever grant room for.
 #[must_use]

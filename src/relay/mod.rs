@@ -20,7 +20,9 @@
 //! | `hash`, `line` | what the tables of sessions and hosts share |
 //! | [`effect`], [`histogram`], [`counters`], [`end_reason`] | what the relay asks of its host, and what it tells |
 //! | [`connection`], `slots` | one client, from head to close; all of them |
-//! | `gate`, `intake`, `parting`, `room`, `turn`, `access_log`, `books`, [`report`] | the parts of [`Relay`] |
+//! | `gate`, `intake`, `room`, `turn` | the parts of [`Relay`]: what comes in, and where it goes |
+//! | `parting`, `drain`, `access_log` | and how it ends |
+//! | [`report`], `books` | what it tells of itself, and what must hold of it |
 //!
 //! Where to start: [`Relay::handle_turn`], in `turn`. Of the words for an end, a client *leaves* its
 //! session; the relay *closes* a WebSocket, *ends* a stream once what waits is written, *cuts* it
@@ -37,6 +39,7 @@ pub mod budget;
 pub mod buffer;
 pub mod connection;
 pub mod counters;
+mod drain;
 pub mod effect;
 pub mod end_reason;
 pub mod frame;
@@ -86,6 +89,8 @@ use api_keys::KeyNames;
 use budget::Budget;
 use connection::{Connection, Phase};
 use counters::Counters;
+use drain::Drain;
+pub use drain::Shutdown;
 use effect::Effect;
 use handshake::{HeadReader, Refusal};
 use hosts::{HostKey, Hosts};
@@ -155,8 +160,8 @@ pub struct Relay<S> {
     accept_retry: Option<TimerKey>,
     /// It has had none since it last accepted anybody.
     is_exhausted: bool,
-    /// When every connection still there is dropped; set once the relay is shutting down.
-    drain_deadline: Option<Tick>,
+    /// Set once the relay is shutting down.
+    drain: Option<Drain>,
     /// Whether somebody reads the log line of each message, as of this turn.
     is_logging_messages: bool,
 }
@@ -172,6 +177,8 @@ enum Timer {
     Host(HostKey),
     /// The host was out of descriptors; it may try again.
     Accept,
+    /// The next session is to be closed in a shutdown.
+    Drain,
     /// The grace of a shutdown is over.
     Shutdown,
 }
@@ -186,9 +193,9 @@ impl<S: Read + Write> Relay<S> {
         let connections_max = settings.max_connections.unwrap_or(usize::MAX).saturating_add(REFUSALS_MAX);
         let sessions_max = connections_max.saturating_mul(SESSIONS_PER_CONNECTION).max(SESSIONS_MIN);
         let hosts_max = connections_max.saturating_add(IDLE_HOSTS_MAX + 1);
-        // One timer for each connection, session and host, one to accept again, one to shut down.
+        // One timer for each connection, session and host, one to accept again, two to shut down.
         let timers_max =
-            connections_max.saturating_add(sessions_max).saturating_add(hosts_max).saturating_add(2);
+            connections_max.saturating_add(sessions_max).saturating_add(hosts_max).saturating_add(3);
         let is_loopback_proxy = settings.proxy_protocol && settings.trust_proxy.is_empty();
         let proxies = if is_loopback_proxy { &loopback()[..] } else { &settings.trust_proxy };
         Self {
@@ -213,7 +220,7 @@ impl<S: Read + Write> Relay<S> {
             now,
             accept_retry: None,
             is_exhausted: false,
-            drain_deadline: None,
+            drain: None,
             is_logging_messages: false,
             settings,
         }
@@ -238,7 +245,7 @@ impl<S: Read + Write> Relay<S> {
         debug!("conn={id} address={client_addr} Accepted");
         if let Err(refusal) = self.let_in(id) {
             self.turn_away(id, refusal);
-        } else if is_over_limit || self.drain_deadline.is_some() {
+        } else if is_over_limit || self.drain.is_some() {
             self.refuse(id, Refusal::ConnectionLimit, false);
         }
         self.arm(id);
@@ -256,7 +263,7 @@ impl<S: Read + Write> Relay<S> {
     #[must_use]
     pub fn can_accept(&self) -> bool {
         let is_full = self.slots.len() >= self.connections_max().saturating_add(REFUSALS_MAX);
-        !is_full && self.accept_retry.is_none() && self.drain_deadline.is_none()
+        !is_full && self.accept_retry.is_none() && self.drain.is_none()
     }
 
     /// Notes that the host could not accept for want of descriptors or memory: it is asked to try
@@ -288,13 +295,12 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Begins to shut down: no newcomers; every client gets what is queued for it and then a close
-    /// with 1001. What is left after `grace` is dropped.
-    pub fn handle_shutdown(&mut self, grace: Duration, now: Now) {
+    /// Begins to shut down: no newcomers; session after session, every client gets what is queued for it and
+    /// then a close with 1001. What is left after `grace` is dropped. Returns how the sessions are closed, unless
+    /// the relay is shutting down already.
+    pub fn handle_shutdown(&mut self, grace: Duration, now: Now) -> Option<Shutdown> {
         self.now = now;
-        if self.drain_deadline.is_none() {
-            self.begin_drain(now.tick.after(grace));
-        }
+        self.drain.is_none().then(|| self.begin_drain(grace))
     }
 
     /// The next thing for the host to do, in order; `None` when there is nothing left.
@@ -318,7 +324,7 @@ impl<S: Read + Write> Relay<S> {
     /// Whether the relay is shutting down and nobody is left.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        self.drain_deadline.is_some() && self.slots.len() == 0
+        self.drain.is_some() && self.slots.len() == 0
     }
 
     /// The stream of a connection, to register it or to end its writing side.

@@ -4,19 +4,19 @@ use std::io::{Read, Write};
 
 use log::{debug, info};
 
+use super::Relay;
 use super::access_log::End;
 use super::arrival::Standing;
 use super::connection::Phase;
+use super::counters;
 use super::effect::Effect;
 use super::end_reason::EndReason;
-use super::handshake::Refusal;
 use super::ids::{ClientType, ConnectionId};
 use super::limits::CLOSE_TIMEOUT;
 use super::message::{ClientError, CloseReason, Logged, SystemMessage};
 use super::outbox::Waiting;
 use super::session::{Left, Session};
 use super::time::Tick;
-use super::{Relay, Timer, counters};
 
 /// What the log shows where no close frame ended a connection (RFC 6455, section 7.4.1).
 const ABNORMAL_CLOSURE: u16 = 1006;
@@ -123,6 +123,8 @@ impl<S: Read + Write> Relay<S> {
                 // Whatever held the peer back waited for the client that is gone.
                 self.make_ready(peer);
             }
+            // Nobody comes back to it during a shutdown.
+            None if self.drain.is_some() => drop(self.end_session(membership.session)),
             None => self.arm_session(membership.session),
         }
     }
@@ -148,7 +150,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Closes from the relay's side, behind everything that waits for the client.
-    fn close(&mut self, id: ConnectionId, reason: &CloseReason, deadline: Tick) {
+    pub(super) fn close(&mut self, id: ConnectionId, reason: &CloseReason, deadline: Tick) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.close(reason, &mut self.pool, deadline, self.now.tick);
             self.touch(id);
@@ -177,40 +179,6 @@ impl<S: Read + Write> Relay<S> {
         let deadline = self.now.tick.after(CLOSE_TIMEOUT);
         for client in clients.into_iter().flatten() {
             self.close(client, &CloseReason::SessionTimeout, deadline);
-        }
-    }
-
-    /// Begins a shutdown: everybody gets what waits for them and then a close.
-    pub(super) fn begin_drain(&mut self, deadline: Tick) {
-        self.drain_deadline = Some(deadline);
-        self.schedule(deadline, Timer::Shutdown);
-        for id in self.slots.ids() {
-            let Some(slot) = self.slots.get_mut(id) else { continue };
-            let membership = slot.leave();
-            match slot.connection.phase {
-                Phase::Head(_) => self.refuse(id, Refusal::ConnectionLimit, false),
-                Phase::Open => {
-                    let end = End { reason: EndReason::ShuttingDown, code: 1001, undelivered: 0 };
-                    self.note_end(id, membership, end);
-                    self.close(id, &CloseReason::ShuttingDown, deadline);
-                }
-                Phase::Closing(_) | Phase::Ending(_) => {}
-            }
-        }
-        // Sessions end here, or one that timed out would close its clients a second time.
-        let sessions: Vec<_> = self.sessions.clear().collect();
-        for session in sessions {
-            self.count_session_end(&session);
-            if let Some((_, timer)) = session.timer {
-                self.wheel.cancel(timer);
-            }
-        }
-    }
-
-    /// The grace is over.
-    pub(super) fn drop_everyone(&mut self) {
-        for id in self.slots.ids() {
-            self.remove(id);
         }
     }
 

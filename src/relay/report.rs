@@ -54,7 +54,7 @@ impl<S: Read + Write> Relay<S> {
     /// Whether a newcomer would be served now.
     #[must_use]
     pub fn service(&self) -> Service {
-        if self.drain_deadline.is_some() {
+        if self.drain.is_some() {
             Service::Draining
         } else if self.is_at_connection_limit() || self.accept_retry.is_some() {
             Service::Full

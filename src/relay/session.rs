@@ -32,7 +32,8 @@ mod census;
 /// Names a session for as long as it lives; cheaper than its ID.
 ///
 /// Whoever keeps one gives it up when the session is removed: a connection leaves first, and the
-/// session's timer is what removes it, or is cancelled.
+/// session's timer is what removes it, or is cancelled. A shutdown keeps the keys of sessions that have ended, and
+/// relies on it that none begins any more: the next one might have the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionKey(NonZeroU32);
 
@@ -393,12 +394,9 @@ impl Sessions {
         self.slots.get(place)
     }
 
-    /// Ends all sessions.
-    pub fn clear(&mut self) -> impl Iterator<Item = Session> {
-        self.by_id.clear();
-        self.empty = [Line::default(); 3];
-        self.census = Census::default();
-        std::mem::take(&mut self.slots).into_iter().map(|(_, session)| session)
+    /// Every session, in the order of the keys. Walks them: for a shutdown, which happens once.
+    pub fn keys(&self) -> impl Iterator<Item = SessionKey> {
+        self.slots.iter().map(|(index, _)| SessionKey::of(index))
     }
 }
 
@@ -448,7 +446,8 @@ impl Session {
     }
 
     /// Whether it has no client.
-    const fn is_empty(&self) -> bool {
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
         self.desktop.taken().is_none() && self.mobile.taken().is_none()
     }
 

@@ -164,6 +164,7 @@ impl<S: Read + Write> Relay<S> {
             Timer::Session(session) => self.fire_session(session),
             Timer::Host(host) => self.fire_host(host),
             Timer::Accept => self.accept_retry = None,
+            Timer::Drain => self.close_due_sessions(),
             Timer::Shutdown => self.drop_everyone(),
         }
     }
@@ -231,8 +232,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     fn expire(&mut self, key: SessionKey, expiry: Expiry) {
-        let Some(session) = self.sessions.remove(key) else { return };
-        self.count_session_end(&session);
+        let Some(session) = self.end_session(key) else { return };
         let id = Logged(session.id.as_str());
         match expiry {
             Expiry::Inactive => {

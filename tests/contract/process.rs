@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::answer::{Answer, plain_request, upgrade_request};
 use crate::client::{Client, Received};
 use crate::frame::{BINARY, TEXT, frame, frame_header};
-use crate::harness::{Ended, PATIENCE, Relay, relay_command, run_to_end};
+use crate::harness::{Ended, PATIENCE, Relay, assert_lasted, relay_command, run_to_end};
 
 const SIZE_VARIABLE: &str = "APPTUNER_RELAY_MAX_MESSAGE_SIZE";
 
@@ -243,6 +243,37 @@ fn stopping_relay_closes_every_client_and_exits_with_0() {
         drop(mid_handshake);
         assert_eq!(relay.wait(), Some(0));
     }
+}
+
+#[test]
+fn stopping_relay_closes_pair_after_pair_and_not_all_at_once() {
+    let mut relay = Relay::start(&["--shutdown-grace", "10m"]);
+    let mut pairs: Vec<_> = (0..20).map(|number| relay.pair(&format!("pair{number}"))).collect();
+    let start = Instant::now();
+    relay.signal(Signal::TERM);
+    for client in pairs.iter_mut().flat_map(|(desktop, mobile)| [desktop, mobile]) {
+        // Nobody hears that its peer is gone: it goes itself.
+        client.expect_close(1001, "Relay shutting down");
+    }
+    assert_lasted(start, 19 * Duration::from_millis(10));
+    relay.wait_for_log("how many over how long", |line| {
+        line.contains("sessions=20") && line.contains("190ms")
+    });
+    for (mut desktop, mut mobile) in pairs {
+        desktop.send_close(1001, "");
+        mobile.send_close(1001, "");
+    }
+    assert_eq!(relay.wait(), Some(0), "long before the grace is over");
+    let lines = relay.log_lines();
+    let ends: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.split_once(" client=")?.1.split_once(" seconds="))
+        .map(|(who, _)| who)
+        .collect();
+    let expected: Vec<String> = (0..20)
+        .flat_map(|number| ["desktop", "mobile"].map(|client| format!("{client} session=pair{number}")))
+        .collect();
+    assert_eq!(ends, expected);
 }
 
 /// Requires the close of a relay that stops, a word about the peer's end allowed before it.

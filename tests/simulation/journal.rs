@@ -48,6 +48,12 @@ pub enum Event {
         session: String,
         code: u16,
     },
+    /// Logged: its connection is closed, for the relay shuts down.
+    Drained {
+        conn: String,
+        client_type: ClientType,
+        session: String,
+    },
     /// Logged: a large frame waits for so much room.
     Awaits {
         conn: String,
@@ -146,6 +152,11 @@ fn parse_room(line: &str) -> Option<Event> {
 fn parse(line: &str) -> Option<Event> {
     let field = |name: &str| field_of(line, name);
     let session = field("session")?;
+    if line.contains(" reason=shutting_down ") {
+        let is_desktop = field("client")? == "desktop";
+        let client_type = if is_desktop { ClientType::Desktop } else { ClientType::Mobile };
+        return Some(Event::Drained { conn: field("conn")?, client_type, session });
+    }
     let client_type = if line.contains(" Desktop ") { ClientType::Desktop } else { ClientType::Mobile };
     if line.ends_with(&format!(" connected to session {session}")) {
         return Some(Event::Joined { conn: field("conn")?, client_type, session });

@@ -81,6 +81,13 @@ fn every_seed_keeps_the_contract() {
         total.turned_away,
         total.runs_with_lock_outs,
     );
+    let _ = writeln!(
+        io::stderr(),
+        "{} shutdowns of several sessions, {} sessions closed later than at once, {} messages accepted meanwhile",
+        total.shutdowns,
+        total.closed_later,
+        total.accepted_amid,
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod access;
 mod conn;
+mod drain;
 mod expected;
 mod rest;
 mod room;
@@ -30,6 +31,7 @@ use crate::journal::Event;
 use crate::totals::Totals;
 use access::{Host, HostName};
 use conn::{Conn, Phase};
+use drain::Drain;
 use expected::Expected;
 use sessions::Session;
 
@@ -58,7 +60,7 @@ pub struct Model {
     small_room: usize,
     /// After how many turns that was too little for a read.
     pub turns_without_small_room: u64,
-    drain_deadline: Option<Tick>,
+    drain: Option<Drain>,
     /// When accepting is tried again at the latest.
     accept_retry: Option<Tick>,
     pub totals: Totals,
@@ -67,6 +69,10 @@ pub struct Model {
     pub unproven: u64,
     pub turned_away: u64,
     pub lock_outs: u64,
+    /// Shutdowns of several sessions, those that were closed later than at once, and messages accepted in between.
+    pub shutdowns: u64,
+    pub closed_later: u64,
+    pub accepted_amid: u64,
 }
 
 impl Model {
@@ -86,13 +92,16 @@ impl Model {
             messages_begun: 0,
             small_room: usize::MAX,
             turns_without_small_room: 0,
-            drain_deadline: None,
+            drain: None,
             accept_retry: None,
             totals: Totals::default(),
             delivered: 0,
             unproven: 0,
             turned_away: 0,
             lock_outs: 0,
+            shutdowns: 0,
+            closed_later: 0,
+            accepted_amid: 0,
         }
     }
 
@@ -119,7 +128,7 @@ impl Model {
     /// Whether a newcomer may be taken in, if only to be told that there is no room.
     pub fn may_accept(&self) -> bool {
         let is_full = self.settings.max_connections.is_some_and(|max| self.live() >= max + REFUSALS_MAX);
-        !is_full && self.accept_retry.is_none() && self.drain_deadline.is_none()
+        !is_full && self.accept_retry.is_none() && self.drain.is_none()
     }
 
     fn live(&self) -> usize {
@@ -131,27 +140,9 @@ impl Model {
         self.conns[wire].units.extend(units);
     }
 
-    pub fn shut_down(&mut self, deadline: Tick) {
-        if self.drain_deadline.is_some() {
-            return;
-        }
-        self.drain_deadline = Some(deadline);
-        self.sessions.clear();
-        for conn in &mut self.conns {
-            match conn.phase {
-                Phase::Head => {
-                    conn.answer(503, self.now.tick);
-                    self.totals.requests_refused += 1;
-                }
-                Phase::Open => conn.close(1001, Some("Relay shutting down"), Phase::Closing, self.now.tick),
-                Phase::Closing | Phase::Ending | Phase::Gone => {}
-            }
-        }
-    }
-
     pub fn apply(&mut self, event: &Event) -> Check {
         match event {
-            Event::Joined { .. } | Event::Left { .. } => {}
+            Event::Joined { .. } | Event::Left { .. } | Event::Drained { .. } => {}
             _ => self.expect_nothing_awaited(event)?,
         }
         let is_issued = matches!(event, Event::Issued { .. });
@@ -213,6 +204,7 @@ impl Model {
                 self.leave(wire, *code)
             }
             Event::Issued { conn, session } => self.issued(self.by_id[conn], session),
+            Event::Drained { conn, session, .. } => self.drained(event, conn, session),
             Event::Deleted { session, reason } => self.delete(session, reason),
         }
     }
@@ -347,6 +339,7 @@ impl Model {
         let (session, client_type) = self.conns[wire].session.clone().expect("open");
         self.session(&session).last_activity = self.now.tick;
         if let Some(peer) = self.peer(wire) {
+            self.accepted_amid += u64::from(self.drain.is_some());
             self.totals.messages_accepted += 1;
             self.totals.bytes_accepted += payload.len() as u64;
             self.conns[peer].queue(Expected::Message { opcode, payload, room });
@@ -412,7 +405,7 @@ impl Model {
     /// The relay has given a connection back.
     pub fn closed(&mut self, id: ConnectionId) -> Check {
         let wire = *self.by_id.get(&id.to_string()).ok_or("closed a connection that never was")?;
-        let is_grace_over = self.drain_deadline.is_some_and(|deadline| deadline <= self.now.tick);
+        let is_grace_over = self.drain.is_some_and(|drain| drain.deadline <= self.now.tick);
         let now = self.now.tick;
         let lacks_room = self.may_lack_small_room();
         let conn = &mut self.conns[wire];

@@ -193,6 +193,7 @@ pub enum Say {
 }
 
 /// What most of a run is about.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a theme")]
 struct Theme {
     /// How often it is chosen.
     share: u32,
@@ -204,12 +205,22 @@ struct Theme {
     is_slow: bool,
     /// There are many clients, and all are paired from the start.
     is_crowded: bool,
+    /// There are more of them, all paired from the start, and in the middle the relay shuts down.
+    is_stopped: bool,
     /// How often, in a thousand plans, everybody shares a small budget.
     tight_per_mille: u32,
 }
 
 const fn theme(share: u32, weights: [u32; 13]) -> Theme {
-    Theme { share, weights, is_heavy: false, is_slow: false, is_crowded: false, tight_per_mille: 150 }
+    Theme {
+        share,
+        weights,
+        is_heavy: false,
+        is_slow: false,
+        is_crowded: false,
+        is_stopped: false,
+        tight_per_mille: 150,
+    }
 }
 
 const fn heavy(share: u32, weights: [u32; 13]) -> Theme {
@@ -225,8 +236,9 @@ const HOSTILE: [u32; 13] = [40, 30, 40, 8, 6, 4, 3, 4, 6, 1, 20, 2, 0];
 const PATIENCE: [u32; 13] = [14, 20, 2, 6, 2, 1, 1, 6, 1, 1, 60, 4, 0];
 const SHORTAGE: [u32; 13] = [12, 90, 1, 12, 3, 2, 1, 2, 2, 1, 18, 1, 0];
 const SHUTDOWN: [u32; 13] = [25, 50, 5, 8, 4, 2, 1, 2, 2, 1, 20, 1, 4];
+const DRAIN: [u32; 13] = [6, 70, 2, 8, 3, 2, 1, 2, 2, 0, 30, 1, 0];
 
-const THEMES: [Theme; 11] = [
+const THEMES: [Theme; 13] = [
     theme(18, CHAT),
     theme(20, CHURN),
     heavy(4, PRESSURE),
@@ -238,33 +250,45 @@ const THEMES: [Theme; 11] = [
     Theme { is_slow: true, ..heavy(2, SHUTDOWN) },
     Theme { is_crowded: true, tight_per_mille: 950, ..heavy(9, SHORTAGE) },
     Theme { is_slow: true, is_crowded: true, tight_per_mille: 950, ..heavy(9, SHORTAGE) },
+    Theme { is_stopped: true, ..theme(8, DRAIN) },
+    Theme { is_slow: true, is_stopped: true, tight_per_mille: 300, ..theme(4, DRAIN) },
 ];
 
 /// How many plans in a thousand are about who may come in, beside all else.
 const ACCESS_PER_MILLE: u32 = 450;
 /// Clients, and sessions for them, where there are many.
 const CROWD: usize = 8;
-pub const ACTORS_MAX: usize = CROWD;
+/// The same where the relay shuts down.
+const MANY: usize = 24;
+pub const ACTORS_MAX: usize = MANY;
+/// Sessions that members number.
+const SESSIONS: usize = MANY / 2;
 
 impl Plan {
     pub fn from_seed(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let theme = &THEMES[random.weighted(&THEMES.map(|theme| theme.share))];
         let settings = settings(&mut random, theme);
+        // Without two clients that meet there is little to see.
+        let paired = match theme {
+            Theme { is_crowded: true, .. } => CROWD,
+            Theme { is_stopped: true, .. } => MANY,
+            _ => 2,
+        };
         let scope = Scope {
-            actors: if theme.is_crowded { CROWD } else { 2 + random.below(6) },
-            sessions: if theme.is_crowded { CROWD / 2 } else { 1 + random.below(3) },
+            actors: if paired > 2 { paired } else { 2 + random.below(6) },
+            sessions: if paired > 2 { paired / 2 } else { 1 + random.below(3) },
             // Now and then everything arrives whole, and anything that fails has a simple reason.
             is_rough: random.per_mille(700),
             size_max: settings.max_message_size,
             is_heavy: theme.is_heavy,
             is_slow: theme.is_slow,
             is_crowded: theme.is_crowded,
+            is_stopped: theme.is_stopped,
         };
-        let count = 10 + random.below(70);
+        let count = if scope.is_stopped { 60 } else { 10 } + random.below(70);
         let mut steps: Vec<Step> = (0..count).map(|_| step(&mut random, &scope, &theme.weights)).collect();
-        // Without two clients that meet there is little to see.
-        for actor in 0..if scope.is_crowded { CROWD } else { 2 } {
+        for actor in 0..paired {
             let client_type = if actor % 2 == 0 { ClientType::Desktop } else { ClientType::Mobile };
             let manner = Manner { on_close: OnClose::AnswerAndEnd, ..manner(&mut random, &scope) };
             let (session, request) = (actor / 2, Request::Upgrade);
@@ -277,6 +301,12 @@ impl Plan {
             let little = Reading::Slow { bytes: 1, every_millis: 59_000 };
             let reading = random.pick(&[Reading::Never, little]);
             steps.splice(CROWD..CROWD, [Step::Read { actor: 1, reading }, say]);
+        }
+        if scope.is_stopped {
+            let at = paired + random.below(count / 2);
+            let grace_millis = random.pick(&[0, 1, 5, 50, 50, 500, 10_000]);
+            steps.insert(at, Step::Shutdown { grace_millis });
+            steps.push(Step::Wait { millis: random.between(1, 20_000) });
         }
         let mut plan = Self {
             settings,
@@ -301,7 +331,11 @@ impl Plan {
             || self.settings.max_buffered < Settings::default().max_buffered
             || self.steps.iter().any(|step| matches!(step, Step::Exhaust));
         let is_stranger = |step: &Step| matches!(step, Step::Intrude { .. });
-        if is_short || !self.are_strangers_apart || !self.steps.iter().any(is_stranger) {
+        // In which order sessions are closed depends on all that were begun before.
+        let is_issue = |step: &Step| matches!(step, Step::Intrude { request: Request::Issue, .. });
+        let is_stop = |step: &Step| matches!(step, Step::Shutdown { .. });
+        let is_order_shared = self.steps.iter().any(is_issue) && self.steps.iter().any(is_stop);
+        if is_order_shared || is_short || !self.are_strangers_apart || !self.steps.iter().any(is_stranger) {
             return None;
         }
         let mut without = self.clone();
@@ -320,6 +354,7 @@ struct Scope {
     is_heavy: bool,
     is_slow: bool,
     is_crowded: bool,
+    is_stopped: bool,
 }
 
 /// The contract's defaults, with small message limits, and now and then what an operator may have set. The
@@ -336,7 +371,11 @@ fn settings(random: &mut Random, theme: &Theme) -> Settings {
     let size_max =
         if random.per_mille(200) { 4 << 20 } else { size_max }.min(message_bytes_max(max_buffered));
     let limited = if theme.is_crowded { 80 } else { 40 };
-    let connections_max = if theme.is_crowded { CROWD } else { 3 };
+    let connections_max = match theme {
+        Theme { is_crowded: true, .. } => CROWD,
+        Theme { is_stopped: true, .. } => MANY,
+        _ => 3,
+    };
     Settings {
         max_connections: random.per_mille(60).then(|| connections_max + random.below(6)),
         max_message_size: if theme.is_crowded {
@@ -375,6 +414,11 @@ fn step(random: &mut Random, scope: &Scope, weights: &[u32; 13]) -> Step {
         7 => Step::Vanish { actor },
         8 => Step::StaleEvents,
         9 => Step::Exhaust,
+        // Around the time from one session's turn to the next.
+        10 | 11 if scope.is_stopped && random.per_mille(900) => {
+            let millis = random.between(1, 12);
+            if random.per_mille(50) { Step::Freeze { millis: 3 * millis } } else { Step::Wait { millis } }
+        }
         10 if (scope.is_slow || scope.is_crowded)
             && random.per_mille(if scope.is_slow { 700 } else { 500 }) =>
         {

@@ -139,6 +139,7 @@ impl Transcript {
             | Event::WriteFailed { wire } => Some(*wire),
             Event::Joined { conn, .. }
             | Event::Left { conn, .. }
+            | Event::Drained { conn, .. }
             | Event::Awaits { conn, .. }
             | Event::Granted { conn, .. }
             | Event::Resumed { conn }
@@ -179,6 +180,7 @@ fn essence(event: &Event) -> String {
         Event::WriteFailed { .. } => "write failed".to_owned(),
         Event::Joined { client_type, session, .. } => format!("{client_type:?} joined {session}"),
         Event::Left { client_type, session, code, .. } => format!("{client_type:?} left {session}: {code}"),
+        Event::Drained { client_type, session, .. } => format!("{client_type:?} closed in {session}"),
         Event::Awaits { bytes, .. } => format!("awaits {bytes}"),
         Event::Granted { bytes, .. } => format!("granted {bytes}"),
         Event::Resumed { .. } => "resumed".to_owned(),

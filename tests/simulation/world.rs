@@ -52,6 +52,11 @@ pub struct Report {
     pub unproven: u64,
     pub turned_away: u64,
     pub runs_with_lock_outs: u64,
+    /// Runs that end in a shutdown of several sessions, the sessions closed later than at once, and messages accepted
+    /// meanwhile.
+    pub shutdowns: u64,
+    pub closed_later: u64,
+    pub accepted_amid: u64,
     /// How many runs were done again without the strangers.
     pub compared: u64,
     /// Fingerprints of everything that happened, and of what members saw of it.
@@ -76,6 +81,9 @@ impl Report {
         self.unproven += other.unproven;
         self.turned_away += other.turned_away;
         self.runs_with_lock_outs += other.runs_with_lock_outs;
+        self.shutdowns += other.shutdowns;
+        self.closed_later += other.closed_later;
+        self.accepted_amid += other.accepted_amid;
         self.compared += other.compared;
     }
 }
@@ -212,6 +220,9 @@ impl World {
             unproven: self.model.unproven,
             turned_away: self.model.turned_away,
             runs_with_lock_outs: u64::from(self.model.lock_outs > 0),
+            shutdowns: self.model.shutdowns,
+            closed_later: self.model.closed_later,
+            accepted_amid: self.model.accepted_amid,
             compared: 0,
             transcript,
             members,
@@ -248,7 +259,8 @@ impl World {
             Step::Shutdown { grace_millis } => {
                 let grace = Duration::from_millis(*grace_millis);
                 self.relay.handle_shutdown(grace, self.now);
-                self.model.shut_down(self.now.tick.after(grace));
+                self.model.set_now(self.now);
+                self.model.shut_down(grace);
             }
             Step::Say { actor, what } => {
                 let size_max = self.model.size_max();

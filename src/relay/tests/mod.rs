@@ -2,6 +2,7 @@
 
 mod access;
 mod counting;
+mod drain;
 mod pressure;
 pub(crate) mod random;
 mod room;

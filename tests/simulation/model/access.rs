@@ -149,7 +149,7 @@ impl Model {
             }
             Admission::Free | Admission::Counted => {
                 conn.counted_for = matches!(admission, Admission::Counted).then_some(name);
-                if is_over_limit || self.drain_deadline.is_some() {
+                if is_over_limit || self.drain.is_some() {
                     self.answer(wire, 503);
                 }
             }

@@ -77,6 +77,7 @@ impl Model {
                 format!("wire {wire} had {read} bytes read and {written} written in one turn")
             })?;
         }
+        self.expect_turns_kept()?;
         let now = self.now.tick;
         for (id, session) in &self.sessions {
             let (deadline, why) = due(session, &self.settings);
@@ -133,7 +134,7 @@ impl Model {
             }
             Phase::Closing | Phase::Ending => {
                 let moved_at = conn.done_at.max(conn.ended_at).max(heard_at).max(conn.last_take);
-                let grace = self.drain_deadline.unwrap_or_default();
+                let grace = self.drain.map(|drain| drain.deadline).unwrap_or_default();
                 Some((moved_at.after(GOODBYE).max(grace), "goodbye"))
             }
             Phase::Gone => None,
@@ -159,7 +160,7 @@ impl Model {
         expect(sessions == expected, || format!("{sessions} sessions, {expected} expected"))?;
         let known = self.hosts_known();
         expect(hosts == known, || format!("{hosts} hosts, {known} expected"))?;
-        let others = [self.drain_deadline, self.accept_retry].into_iter().flatten().count();
+        let others = 2 * usize::from(self.drain.is_some()) + usize::from(self.accept_retry.is_some());
         let most = live + expected + known + others;
         expect(timers <= most && timers >= expected, || {
             format!("{timers} timers for {live} + {expected} + {known}")

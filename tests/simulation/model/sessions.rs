@@ -90,6 +90,7 @@ impl Model {
         let now = self.now.tick;
         let (id, client_type) = self.conns[wire].session.take().ok_or("left without a session")?;
         let undelivered = self.conns[wire].take_messages().len();
+        let is_draining = self.drain.is_some();
         let session = self.session(&id);
         expect(session.client(client_type) == Some(wire), || format!("wire {wire} left for another"))?;
         *session.side(client_type) = None;
@@ -98,6 +99,7 @@ impl Model {
                 self.tell_undelivered(peer, undelivered);
                 self.notify(peer, client_type, "disconnected");
             }
+            None if is_draining => drop(self.sessions.remove(&id)),
             None => session.empty_since = Some(now),
         }
         self.end(wire, code);

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::{ClientType, Manner, OnClose, Plan, Reading, Request, Sending, Settings, Step};
+use super::{ClientType, Manner, OnClose, Plan, Reading, Request, SESSIONS, Sending, Settings, Step};
 use crate::random::Random;
 use crate::visit::{ISSUED, Key, Visit, Way, Which};
 use crate::wire::Faults;
@@ -43,8 +43,8 @@ const DENIED: [&str; 7] = [
 const ALLOWED: [&str; 6] =
     ["127.0.0.0/8", "::1/128", "192.0.2.0/24", "2001:db8:1::/48", "203.0.113.0/24", "2001:db8:bad:1::/64"];
 const WAYS: [Way; 3] = [Way::Query, Way::Bearer, Way::Subprotocol];
-/// Sessions that plans number.
-const SESSIONS: usize = 4;
+/// Sessions that strangers try.
+const TRIED_SESSIONS: usize = 2;
 
 /// What the steps choose from.
 struct Scope {
@@ -147,7 +147,7 @@ fn intrusion(random: &mut Random, scope: &Scope) -> Step {
         2 => Some(Key::Wrong),
         _ => None,
     };
-    let session = random.below(SESSIONS / 2);
+    let session = random.below(TRIED_SESSIONS);
     let visit = Visit {
         from: random.pick(scope.strangers),
         session: if scope.issued == Some(session) { ISSUED } else { session },
@@ -173,7 +173,7 @@ fn besiege(plan: &mut Plan, random: &mut Random, scope: &Scope) {
     *joins_max = (*joins_max).min(3);
     let count = *joins_max as usize + 1;
     let mut at = 1 + random.below(plan.steps.len());
-    let session = random.below(SESSIONS / 2);
+    let session = random.below(TRIED_SESSIONS);
     let visit = Visit {
         from: scope.strangers[0],
         session: if scope.issued == Some(session) { ISSUED } else { session },

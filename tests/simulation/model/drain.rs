@@ -1,0 +1,100 @@
+//! A shutdown: sessions are closed one after another, at an even pace; which of them is next is the relay's affair.
+
+use std::time::Duration;
+
+use apptuner_relay::relay::ids::ClientType;
+use apptuner_relay::relay::time::Tick;
+
+use super::conn::Phase;
+use super::{Check, Model, expect};
+use crate::journal::Event;
+
+/// Sessions are closed no further apart than this, in nanoseconds.
+const INTERVAL_MAX: u128 = 10_000_000;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Drain {
+    began_at: Tick,
+    /// When whoever is left is dropped.
+    pub deadline: Tick,
+    /// Nanoseconds from the turn of one session to that of the next.
+    interval: u128,
+    /// The sessions that had clients when it began, and how many have been closed since.
+    sessions: usize,
+    closed: usize,
+}
+
+impl Drain {
+    /// How many sessions have had their turn, those that were gone by then included.
+    fn turns(&self, now: Tick) -> usize {
+        let until = u128::from(now.0.saturating_sub(self.began_at.0) + 1) * 1_000_000;
+        let turns = if self.interval == 0 { u128::MAX } else { until.div_ceil(self.interval) };
+        usize::try_from(turns).unwrap_or(usize::MAX).min(self.sessions)
+    }
+}
+
+impl Model {
+    pub fn shut_down(&mut self, grace: Duration) {
+        if self.drain.is_some() {
+            return;
+        }
+        let now = self.now.tick;
+        for conn in &mut self.conns {
+            if conn.phase == Phase::Head {
+                conn.answer(503, now);
+                self.totals.requests_refused += 1;
+            }
+        }
+        // Nobody comes back to those.
+        self.sessions.retain(|_, session| session.desktop.is_some() || session.mobile.is_some());
+        let sessions = self.sessions.len();
+        let spread = grace.as_nanos() * 3 / 4;
+        let interval = spread.checked_div(sessions as u128).unwrap_or(0).min(INTERVAL_MAX);
+        self.drain = Some(Drain { began_at: now, deadline: now.after(grace), interval, sessions, closed: 0 });
+        self.shutdowns += u64::from(sessions > 1);
+    }
+
+    /// The relay closes a client because it shuts down: as the first of its session, or right after its peer.
+    pub(super) fn drained(&mut self, event: &Event, conn: &str, id: &str) -> Check {
+        let now = self.now.tick;
+        if let Some(awaited) = self.awaited.pop_front() {
+            return expect(&awaited == event, || format!("{event:?} instead of {awaited:?}"));
+        }
+        let drain = self.drain.as_mut().ok_or("closed for a shutdown that never began")?;
+        drain.closed += 1;
+        let (closed, turns) = (drain.closed, drain.turns(now));
+        expect(closed <= turns, || format!("{closed} sessions closed when it is the turn of {turns}"))?;
+        self.closed_later += u64::from(now > drain.began_at);
+        let wire = *self.by_id.get(conn).ok_or("somebody unknown is closed")?;
+        let session = self.sessions.remove(id).ok_or_else(|| format!("session {id} closed twice"))?;
+        let clients = [(ClientType::Desktop, session.desktop), (ClientType::Mobile, session.mobile)];
+        let mut is_member = false;
+        for (client_type, client) in clients {
+            let Some(client) = client else { continue };
+            let conn = &mut self.conns[client];
+            conn.session = None;
+            conn.close(1001, Some("Relay shutting down"), Phase::Closing, now);
+            is_member |= client == wire;
+            if client != wire {
+                let (conn, session) = (conn.id.to_string(), id.to_owned());
+                self.awaited.push_back(Event::Drained { conn, client_type, session });
+            }
+        }
+        expect(is_member, || format!("{event:?}, who is not in the session"))
+    }
+
+    /// After a turn of the loop: nobody is left whose turn has come, and at the end of the grace nobody at all.
+    pub(super) fn expect_turns_kept(&self) -> Check {
+        let Some(drain) = self.drain else { return Ok(()) };
+        let live = self.live();
+        expect(self.now.tick < drain.deadline || live == 0, || {
+            format!("{live} connections are there beyond the grace")
+        })?;
+        let turns = drain.turns(self.now.tick);
+        let ahead = drain.sessions - turns;
+        let left = self.sessions.len();
+        expect(left <= ahead, || {
+            format!("{left} sessions are left in a shutdown, after {turns} turns of {}", drain.sessions)
+        })
+    }
+}
