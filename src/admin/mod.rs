@@ -112,12 +112,13 @@ impl<S: Read + Write> Visitor<S> {
 
 impl<S: Read + Write> Admin<S> {
     /// Nobody is connected. With a `token` most pages take it; `seed` must be hard to guess, and keys its hash.
+    /// Of the relay's `settings` only the time for a request head matters.
     #[must_use]
-    pub fn new(token: Option<&Secret>, seed: [u64; 2], now: Now) -> Self {
+    pub fn new(token: Option<&Secret>, settings: Settings, seed: [u64; 2], now: Now) -> Self {
         let secret_key = SecretKey::new(seed);
         Self {
             connections: Slab::new(),
-            settings: Settings::default(),
+            settings,
             token: token.map(|token| secret_key.hash(token)),
             secret_key,
             status_page: StatusPage::new(),

@@ -171,15 +171,12 @@ impl Server {
     pub fn run(&mut self) -> io::Result<Stopped> {
         let scheme = self.streams.scheme();
         for Listener { socket: ListeningSocket { address, .. }, .. } in &self.listeners {
-            let delimiter = match address {
-                ListenAddress::Tcp(_) => "://",
-                // As the client `ws` for Node writes it: ws+unix:/PATH.
-                ListenAddress::Unix(_) => "+",
-            };
+            let delimiter = delimiter(address);
             info!(target: PROCESS, "Listening on {scheme}{delimiter}{address}");
         }
         if let Some(address) = self.admin_address() {
-            info!(target: PROCESS, "Answering the operator on http://{address}");
+            let delimiter = delimiter(&address);
+            info!(target: PROCESS, "Answering the operator on http{delimiter}{address}");
         }
         self.supervisor.ready();
         loop {
@@ -382,6 +379,15 @@ impl Server {
 impl AsRawFd for Server {
     fn as_raw_fd(&self) -> RawFd {
         self.poll.as_raw_fd()
+    }
+}
+
+/// What stands between a URL's scheme and the address: `ws://ADDRESS`, and as the client `ws` for Node writes it,
+/// `ws+unix:/PATH`.
+const fn delimiter(address: &ListenAddress) -> &'static str {
+    match address {
+        ListenAddress::Tcp(_) => "://",
+        ListenAddress::Unix(_) => "+",
     }
 }
 

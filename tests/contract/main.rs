@@ -22,6 +22,7 @@ mod stream;
 
 mod access;
 mod activation;
+mod admin;
 mod budget;
 mod http;
 mod messages;

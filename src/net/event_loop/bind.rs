@@ -157,7 +157,14 @@ impl Server {
             None
         } else {
             let (token, seed) = (config.admin_token.as_ref(), entropy::seed()?);
-            Some(Operator::new(admin_sockets, token, seed, clock.now(), poll.registry())?)
+            Some(Operator::new(
+                admin_sockets,
+                token,
+                config.relay.clone(),
+                seed,
+                clock.now(),
+                poll.registry(),
+            )?)
         };
         if let Some(keys) = api_keys {
             relay.set_api_keys(keys);

@@ -15,6 +15,7 @@ use crate::net::process;
 use crate::net::stream::Stream;
 use crate::net::token;
 use crate::relay::Relay;
+use crate::relay::limits::Settings;
 use crate::relay::readiness::Readiness;
 use crate::relay::secret::Secret;
 use crate::relay::time::Now;
@@ -34,6 +35,7 @@ impl Operator {
     pub(super) fn new(
         sockets: Vec<ListeningSocket>,
         token: Option<&Secret>,
+        settings: Settings,
         seed: [u64; 2],
         now: Now,
         registry: &Registry,
@@ -42,7 +44,7 @@ impl Operator {
         let listeners = sockets.into_iter().enumerate().map(watch).collect::<Result<_, _>>()?;
         #[expect(clippy::cast_precision_loss, reason = "a time of this century, in milliseconds")]
         let start_seconds = now.unix_millis as f64 / 1e3;
-        Ok(Self { admin: Admin::new(token, seed, now), listeners, start_seconds })
+        Ok(Self { admin: Admin::new(token, settings, seed, now), listeners, start_seconds })
     }
 
     pub(super) fn listeners(&self) -> &[Listener] {
