@@ -237,14 +237,7 @@ impl Server {
         for event in &self.events {
             match token::source_of(event.token()) {
                 Source::Connection { slot, generation } => {
-                    let id = ConnectionId { slot, generation };
-                    let mut readiness = readiness_of(event);
-                    if event.is_write_closed() && !event.is_error() {
-                        // A client of TCP that has closed for good is told from one that sends no more by what
-                        // becomes of writes; that of a Unix-domain socket at once, before all that it sent is read.
-                        readiness.is_failed = !self.relay.stream(id).is_some_and(Stream::is_unix);
-                    }
-                    self.relay.handle_readiness(id, readiness);
+                    self.relay.handle_readiness(ConnectionId { slot, generation }, readiness_of(event));
                 }
                 Source::Listener(index) => {
                     // Some may be gone while others still listen.

@@ -204,16 +204,21 @@ mod tests {
 
     #[test]
     fn accepted_streams_send_at_once_and_keep_little_in_the_kernel() {
+        let bound = ListeningSocket::bind(&([127, 0, 0, 1], 0).into()).unwrap();
+        let std = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = ListenAddress::Tcp(std.local_addr().unwrap());
+        let adopted = ListeningSocket::adopt(std.into(), address).unwrap();
         let poll = mio::Poll::new().unwrap();
-        let socket = ListeningSocket::bind(&([127, 0, 0, 1], 0).into()).unwrap();
-        let mut listener = Listener::new(socket, 0, poll.registry()).unwrap();
-        let ListenAddress::Tcp(address) = listener.socket.address else { panic!("no address of TCP") };
-        let _client = std::net::TcpStream::connect(address).unwrap();
-        let Accepted::Stream(stream, _) = listener.accept() else { panic!("a client waits") };
-        let options = SockRef::from(&stream);
-        assert!(options.tcp_nodelay().unwrap());
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        assert_eq!(options.tcp_notsent_lowat().unwrap(), NOT_SENT_LOW_WATER_BYTES);
-        assert!(matches!(listener.accept(), Accepted::Nobody));
+        for (index, socket) in [bound, adopted].into_iter().enumerate() {
+            let mut listener = Listener::new(socket, index, poll.registry()).unwrap();
+            let ListenAddress::Tcp(address) = listener.socket.address else { panic!("no address of TCP") };
+            let _client = std::net::TcpStream::connect(address).unwrap();
+            let Accepted::Stream(stream, _) = listener.accept() else { panic!("a client waits") };
+            let options = SockRef::from(&stream);
+            assert!(options.tcp_nodelay().unwrap());
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            assert_eq!(options.tcp_notsent_lowat().unwrap(), NOT_SENT_LOW_WATER_BYTES);
+            assert!(matches!(listener.accept(), Accepted::Nobody));
+        }
     }
 }

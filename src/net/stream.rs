@@ -9,7 +9,6 @@ use std::net::Shutdown;
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use socket2::SockRef;
 
 use super::files::FileError;
 #[cfg(feature = "tls")]
@@ -42,11 +41,6 @@ impl Stream {
             #[cfg(feature = "tls")]
             Self::Tls(stream) => stream.finish(),
         }
-    }
-
-    /// Whether it is a Unix-domain socket; asks the system.
-    pub(super) fn is_unix(&mut self) -> bool {
-        SockRef::from(&*self.socket()).local_addr().is_ok_and(|address| address.is_unix())
     }
 
     fn socket(&mut self) -> &mut TcpStream {

@@ -94,7 +94,7 @@ fn tcp_remedy(kind: io::ErrorKind) -> Remedy {
 fn unix_remedy(kind: io::ErrorKind) -> Remedy {
     Some(match kind {
         io::ErrorKind::PermissionDenied => {
-            ("permission denied", "let the relay's user write to the directory or choose another one")
+            ("permission denied", "let the relay's user write there or choose another path")
         }
         io::ErrorKind::AddrInUse => {
             ("the socket is in use", "stop the program that listens there or choose another path")
@@ -105,9 +105,7 @@ fn unix_remedy(kind: io::ErrorKind) -> Remedy {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             ("there is no such directory", "make it or choose another path")
         }
-        io::ErrorKind::ReadOnlyFilesystem => {
-            ("the file system is read-only", "choose a path below /run or another that can be written to")
-        }
+        io::ErrorKind::ReadOnlyFilesystem => ("the file system is read-only", "choose another path"),
         _ => return None,
     })
 }
@@ -254,4 +252,36 @@ fn settings_within_limits(settings: &Settings) -> Settings {
     }
     let max_connections = settings.max_connections.unwrap_or(derived).min(token::CONNECTIONS_MAX);
     Settings { max_connections: Some(max_connections), ..settings.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_cannot_be_listened_on_is_named_with_a_remedy() {
+        let tcp = || ListenAddress::from(([127, 0, 0, 1], 80));
+        let unix = || ListenAddress::Unix("/run/relay\n".into());
+        for (address, kind, expected) in [
+            (
+                tcp(),
+                io::ErrorKind::PermissionDenied,
+                "127.0.0.1:80: permission denied; use a port above 1023 or grant CAP_NET_BIND_SERVICE",
+            ),
+            (
+                unix(),
+                io::ErrorKind::PermissionDenied,
+                r"unix:/run/relay\n: permission denied; let the relay's user write there or choose another path",
+            ),
+            (
+                unix(),
+                io::ErrorKind::ReadOnlyFilesystem,
+                r"unix:/run/relay\n: the file system is read-only; choose another path",
+            ),
+            (unix(), io::ErrorKind::OutOfMemory, r"unix:/run/relay\n: out of memory; choose another address"),
+        ] {
+            let line = BindError::Listen(address, kind.into()).to_string();
+            assert_eq!(line, format!("--listen {expected}"));
+        }
+    }
 }
