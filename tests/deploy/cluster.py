@@ -30,7 +30,7 @@ passed = failed = 0
 
 def report(ok, what):
     global passed, failed
-    passed, failed = passed + ok, failed + (not ok)
+    passed, failed = passed + bool(ok), failed + (not ok)
     print(f"{'ok' if ok else 'not ok'} {what}", flush=True)
 
 
@@ -89,11 +89,11 @@ class Client:
         except ConnectionClosed:
             pass
 
-    async def leave_and_come_back(self, limit_s=MEET_S):
+    async def leave_and_come_back(self):
         joins = self.joins
         if self.socket:
             await self.socket.close()
-        await until(lambda: self.joins > joins, limit_s)
+        await until(lambda: self.joins > joins, MEET_S)
 
 
 class Pair:
@@ -161,14 +161,14 @@ class Run:
         new = []
         for _ in range(count):
             self.count += 1
-            new.append(Pair(self.cluster.port, f"{random.choice('SsT_-')}{self.count}"))
+            new.append(Pair(self.cluster.port, f"{random.choice('SsT_-')}{self.count:03x}"))
         self.pairs += new
         return new
 
-    async def met(self, pairs, limit_s=MEET_S):
+    async def met(self, pairs, limit_s=None):
         """Waits until all exchange messages sent from now on; returns those that do, with the seconds that each took."""
         begun, took = time.monotonic(), {}
-        while len(took) < len(pairs) and time.monotonic() < begun + limit_s:
+        while len(took) < len(pairs) and time.monotonic() < begun + (limit_s or MEET_S):
             await asyncio.sleep(0.02)
             for pair in pairs:
                 if pair not in took and pair.last_echo > begun:
@@ -337,8 +337,8 @@ async def one_drains(run, index):
     # What follows SIGTERM counts too: a session works until its turn.
     sent = [(pair, n) for pair in its for n in pair.sent_between(pair.since, pair.desktop.closes[0][0] - LATE_S)]
     missing = sum(n not in pair.arrived for pair, n in sent)
-    after = sum(pair.sent[n] > stop for pair, n in sent)
-    run.say(missing == 0 and after > 0, f"{missing} of the {len(sent)} messages that they sent before their closes are lost, {after} of them sent after SIGTERM")
+    after = sum(n in pair.arrived for pair in its for n in pair.sent_between(stop, pair.desktop.closes[0][0]))
+    run.say(missing == 0 and after > 0, f"{missing} of the {len(sent)} messages that they sent before their closes are lost; {after} arrive that were sent after SIGTERM")
     refusals = [status for pair in new for side in pair.sides for status in side.refusals]
     _, apart = await run.shares(new)
     run.say(len(new_took) == len(new) and not refusals and not apart, f"{len(new_took)} of {len(new)} pairs that begin meanwhile meet elsewhere, {len(refusals)} connections refused")
@@ -385,7 +385,8 @@ async def one_is_full(balancer, edit=lambda config: config):
             new = run.begin(40)
             took = await run.met(new)
             shares, apart = await run.shares(new)
-            run.say(len(took) == 40 and not apart and not shares[0], f"a full relay is passed over: {len(took)} of 40 new pairs meet on the others: {shares}")
+            refusals = sum(len(side.refusals) for pair in new for side in pair.sides)
+            run.say(len(took) == 40 and not refusals and not apart and not shares[0], f"a full relay is passed over: {len(took)} of 40 new pairs meet on the others, {refusals} connections refused: {shares}")
             run.say(await until(lambda: run.cluster.state("relay1") == "NOLB", 5), "it finds the relay full by its checks")
         if balancer == "caddy":
             await asyncio.sleep(3)
@@ -547,4 +548,5 @@ async def main():
     sys.exit(failed > 0)
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())
