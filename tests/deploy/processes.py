@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import re
 import resource
 import signal
@@ -22,10 +23,19 @@ hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def free_port(used=set()):
+    """A port free at all addresses, no port twice; below those that the kernel gives to clients, of which there are many."""
+    while True:
+        port = random.SystemRandom().randrange(12000, 30000)
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("", port))
+            except OSError:
+                continue
+        if port not in used:
+            used.add(port)
+            return port
 
 
 def wait_until(what, condition, limit_s=START_S):
