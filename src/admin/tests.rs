@@ -1,1 +1,257 @@
+//! The operator's engine on a virtual clock, over streams in memory.
 
+use std::cell::RefCell;
+use std::io::{self, Read, Write};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::*;
+use crate::relay::ids::ConnectionId;
+
+const START: Now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000, micros: 1_000_000 };
+
+/// What both ends of a connection see.
+#[derive(Debug, Default)]
+struct Wire {
+    to_relay: Vec<u8>,
+    from_relay: Vec<u8>,
+    /// The other side takes no more.
+    is_stuck: bool,
+    is_closed: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Stream(Rc<RefCell<Wire>>);
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        let count = wire.to_relay.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&wire.to_relay[..count]);
+        wire.to_relay.drain(..count);
+        if count > 0 || wire.is_closed { Ok(count) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut wire = self.0.borrow_mut();
+        if wire.is_stuck {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        wire.from_relay.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An operator's engine beside a relay.
+struct World {
+    admin: Admin<Stream>,
+    relay: Relay<Stream>,
+    now: Now,
+    closed: usize,
+}
+
+impl World {
+    fn new() -> Self {
+        let settings = Settings { max_connections: Some(100), ..Settings::default() };
+        let relay = Relay::new(settings.clone(), [1, 2], START);
+        Self { admin: Admin::new(None, settings, [3, 4], START), relay, now: START, closed: 0 }
+    }
+
+    fn connect(&mut self) -> (usize, Stream) {
+        let stream = Stream::default();
+        (self.admin.handle_accept(stream.clone(), self.now), stream)
+    }
+
+    fn send(&mut self, (key, stream): &(usize, Stream), text: &str) {
+        stream.0.borrow_mut().to_relay.extend_from_slice(text.as_bytes());
+        self.admin.handle_readiness(*key, Readiness::READABLE);
+    }
+
+    fn ask(&mut self, target: &str) -> (usize, Stream) {
+        let asker = self.connect();
+        self.send(&asker, &format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        asker
+    }
+
+    fn turn(&mut self) {
+        self.admin.handle_turn(self.now, &self.relay, Process::default);
+        while let Some(effect) = self.admin.poll_effect() {
+            self.closed += usize::from(matches!(effect, Effect::Close(_)));
+        }
+    }
+
+    /// Moves the clock, with a turn of the relay wherever it or the engine wants one.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now.tick.after(time);
+        loop {
+            let next = self.relay.next_deadline().into_iter().chain([self.admin.next_deadline()]).min();
+            let Some(next) = next.filter(|&next| next <= end) else { break };
+            self.set_tick(next.max(self.now.tick));
+            self.relay.handle_turn(self.now);
+            self.turn();
+        }
+        self.set_tick(end);
+        self.turn();
+    }
+
+    fn set_tick(&mut self, tick: Tick) {
+        let unix_millis = START.unix_millis + (tick.0 - START.tick.0);
+        self.now = Now { tick, unix_millis, micros: tick.0 * 1000 };
+    }
+
+    /// What somebody gets who asks now.
+    fn body(&mut self, target: &str) -> String {
+        let asker = self.ask(target);
+        self.pass(ANSWER_INTERVAL);
+        let answer = answer(&asker);
+        answer.split_once("\r\n\r\n").expect("an answer").1.to_owned()
+    }
+
+    fn join(&mut self, path: &str) -> (ConnectionId, Stream) {
+        let stream = Stream::default();
+        let id = self.relay.handle_accept(stream.clone(), ([127, 0, 0, 1], 1).into(), self.now);
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.0.borrow_mut().to_relay = request.into_bytes();
+        self.relay.handle_readiness(id, Readiness::READABLE);
+        self.relay.handle_turn(self.now);
+        (id, stream)
+    }
+}
+
+fn answer((_, stream): &(usize, Stream)) -> String {
+    String::from_utf8(std::mem::take(&mut stream.0.borrow_mut().from_relay)).expect("text")
+}
+
+/// The samples of an answer, each by the names of its columns.
+fn samples(json: &str) -> Vec<serde_json::Map<String, serde_json::Value>> {
+    let json: serde_json::Value = serde_json::from_str(json).expect("JSON");
+    let columns = json["columns"].as_array().expect("names");
+    let name = |column: &serde_json::Value| column.as_str().expect("a name").to_owned();
+    let sample = |values: &serde_json::Value| {
+        columns.iter().map(name).zip(values.as_array().expect("values").iter().cloned()).collect()
+    };
+    json["samples"].as_array().expect("samples").iter().map(sample).collect()
+}
+
+#[test]
+fn one_answer_is_made_in_a_turn_and_the_next_after_a_moment_however_many_ask() {
+    let mut world = World::new();
+    let askers: Vec<_> = (0..10).map(|_| world.ask("/livez")).collect();
+    let answered = |askers: &[(usize, Stream)]| {
+        askers.iter().filter(|(_, stream)| !stream.0.borrow().from_relay.is_empty()).count()
+    };
+    for _ in 0..5 {
+        world.turn();
+    }
+    assert_eq!(answered(&askers), 1);
+    assert_eq!(world.admin.next_deadline(), world.now.tick.after(ANSWER_INTERVAL));
+    world.pass(ANSWER_INTERVAL * 9);
+    assert_eq!(answered(&askers), 10);
+}
+
+#[test]
+fn whoever_has_asked_keeps_its_place_before_those_who_say_nothing() {
+    let mut world = World::new();
+    let asking: Vec<_> = (0..CONNECTIONS_MAX - 1).map(|_| world.ask("/livez")).collect();
+    let silent = world.connect();
+    world.turn();
+    // One of them is answered by now, and waits for nothing but the end of its stream.
+    let late = world.ask("/readyz");
+    assert_eq!(world.admin.connections.len(), CONNECTIONS_MAX);
+    assert_eq!(late.0, asking[0].0, "its place is that of the one answered");
+    let later = world.ask("/readyz");
+    assert_eq!(later.0, silent.0, "then that of who says nothing");
+    world.pass(ANSWER_INTERVAL * 20);
+    assert!(asking.iter().chain([&late, &later]).all(|asker| answer(asker).starts_with("HTTP/1.1 200 OK")));
+}
+
+#[test]
+fn client_that_takes_nothing_is_gone_in_the_end() {
+    let mut world = World::new();
+    let stuck = world.ask("/metrics");
+    stuck.1.0.borrow_mut().is_stuck = true;
+    world.pass(Duration::from_secs(60));
+    assert_eq!((world.admin.connections.len(), world.closed), (0, 1));
+}
+
+#[test]
+fn answered_client_is_gone_when_it_ends_its_stream() {
+    let mut world = World::new();
+    let asker = world.ask("/livez");
+    world.turn();
+    assert!(answer(&asker).ends_with("\r\n\r\nok\n"));
+    asker.1.0.borrow_mut().is_closed = true;
+    world.admin.handle_readiness(asker.0, Readiness { is_read_closed: true, ..Readiness::READABLE });
+    world.turn();
+    assert_eq!((world.admin.connections.len(), world.closed), (0, 1));
+}
+
+#[test]
+fn operator_without_anybody_waits_for_the_next_sample_alone() {
+    let mut world = World::new();
+    assert_eq!(world.admin.next_deadline(), START.tick.after(Duration::from_secs(5)));
+    world.admin.handle_accept_exhausted(world.now.tick);
+    assert!(!world.admin.can_accept(world.now.tick));
+    assert_eq!(world.admin.next_deadline(), START.tick.after(ACCEPT_RETRY));
+    world.pass(ACCEPT_RETRY);
+    assert!(world.admin.can_accept(world.now.tick));
+    assert_eq!(world.admin.next_deadline(), START.tick.after(Duration::from_secs(5)), "no reason to spin");
+}
+
+#[test]
+fn sample_is_what_happened_since_the_one_before() {
+    let mut world = World::new();
+    let (desktop, wire) = world.join("/desktop/abc");
+    world.join("/mobile/abc");
+    world.pass(Duration::from_secs(5));
+    // Its mask is zero.
+    wire.0.borrow_mut().to_relay.extend_from_slice(b"\x81\x83\0\0\0\0[1]");
+    world.relay.handle_readiness(desktop, Readiness::READABLE);
+    world.relay.handle_turn(world.now);
+    world.relay.handle_turn_end(world.now.micros + 80);
+    world.pass(Duration::from_secs(5));
+    let samples = samples(&world.body("/history"));
+    let of = |index: usize, name: &str| samples[index][name].clone();
+    assert_eq!(samples.len(), 2);
+    assert_eq!((of(0, "messages_to_mobile"), of(1, "messages_to_mobile")), (0.into(), 1.into()));
+    assert_eq!((of(0, "latency_p99"), of(1, "latency_p99")), (serde_json::Value::Null, 100.into()));
+    assert_eq!((of(1, "bytes_to_mobile"), of(1, "lag_max")), (3.into(), 100.into()));
+    assert_eq!(
+        (of(1, "desktops"), of(1, "mobiles"), of(1, "sessions_paired")),
+        (1.into(), 1.into(), 1.into())
+    );
+    assert_eq!((of(0, "time"), of(0, "interval_ms")), ((START.unix_millis + 5_000).into(), 5_000.into()));
+    let since = format!("/history?since={}", START.unix_millis + 5_000);
+    assert_eq!(self::samples(&world.body(&since)).len(), 1, "later ones alone");
+}
+
+#[test]
+fn history_is_of_fifteen_minutes_and_no_more() {
+    let mut world = World::new();
+    world.pass(Duration::from_secs(20 * 60));
+    let samples = samples(&world.body("/history"));
+    let age = |index: usize| world.now.unix_millis - samples[index]["time"].as_u64().expect("a time");
+    assert_eq!(samples.len(), 180);
+    assert!((895_000..=900_100).contains(&age(0)) && age(179) <= 5_000, "{} {}", age(0), age(179));
+}
+
+#[test]
+fn time_does_not_jump_with_the_wall_clock() {
+    let mut world = World::new();
+    world.pass(Duration::from_secs(5));
+    world.now.unix_millis += 3_600_000;
+    let asker = world.ask("/history");
+    world.turn();
+    let json = answer(&asker);
+    let now = format!(r#""now":{}"#, START.unix_millis + 5_000);
+    assert!(json.contains(&now), "{json}");
+}
