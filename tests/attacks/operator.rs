@@ -337,3 +337,20 @@ fn stale_socket_of_the_operator_is_replaced_and_one_in_use_is_not() {
     assert_eq!(third.stop(), Some(0));
     assert!(!path.exists(), "it has taken its file along");
 }
+
+/// A supervisor that stands still, as systemd does while it starts itself anew, takes no sign of life, and the socket
+/// that they go to has room for few.
+#[test]
+fn supervisor_that_takes_no_signs_of_life_stops_nobody() {
+    let path = std::env::temp_dir().join(format!("apptuner-relay-{}-still", std::process::id()));
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "20000")];
+    let relay = Relay::start_with(&[], &variables);
+    let is_full = |line: &str| line.contains("The supervisor cannot be told");
+    let mut bystanders = Bystanders::join(&relay);
+    // The longest that the system makes its queue is 512, as a rule.
+    relay.wait_for_log("the line that says so", is_full);
+    bystanders.are_served();
+    drop(socket);
+    std::fs::remove_file(path).unwrap();
+}
