@@ -95,7 +95,7 @@ fn send(address: &SockAddr, states: &[NotifyState<'_>], patience: Option<Duratio
         Some(patience) => socket.set_write_timeout(Some(patience))?,
         None => socket.set_nonblocking(true)?,
     }
-    let message: String = states.iter().map(|state| format!("{state}\n")).collect();
-    socket.send_to(message.as_bytes(), address)?;
+    let lines: Vec<String> = states.iter().map(|state| format!("{state}\n")).collect();
+    socket.send_to(lines.concat().as_bytes(), address)?;
     Ok(())
 }

@@ -217,7 +217,7 @@ fn whatever_comes_is_answered_in_http_or_not_at_all_and_leaves_nothing_behind() 
     let mut bystanders = Bystanders::join(&relay);
     let before = Footprint::of(&relay);
     let descriptors_before = descriptors(&relay);
-    let long_head = [b"GET /metrics?".as_slice(), &[b'x'; 1 << 20]].concat();
+    let long_head = [b"GET /metrics?".as_slice(), &vec![b'x'; 1 << 20]].concat();
     for (bytes, status) in [
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".as_slice(), 400),
         (b"\r\n\r\n", 400),
