@@ -65,6 +65,11 @@ fn relay_survives_whatever_its_clients_and_their_streams_do() {
     replay("relay", targets::relay::check);
 }
 
+#[test]
+fn operators_are_answered_whatever_they_and_strangers_do() {
+    replay("admin", targets::admin::check);
+}
+
 /// Runs one target with each of its inputs, and names those that fail.
 fn replay(target: &str, check: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);

@@ -1,8 +1,8 @@
 //! What the relay may answer in HTTP.
 
 /// The statuses that the relay knows.
-const STATUSES: [&str; 13] =
-    ["101", "200", "201", "400", "401", "403", "404", "405", "408", "426", "429", "431", "503"];
+const STATUSES: [&str; 14] =
+    ["101", "200", "201", "400", "401", "403", "404", "405", "408", "421", "426", "429", "431", "503"];
 
 /// An answer, or as much of it as there is.
 pub enum Answer<'a> {

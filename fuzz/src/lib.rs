@@ -3,6 +3,7 @@
 //! refute.
 
 pub mod access_files;
+pub mod admin;
 mod answer;
 pub mod budget;
 mod choices;
@@ -17,3 +18,4 @@ mod ranges;
 pub mod relay;
 pub mod session;
 pub mod wheel;
+mod wire;

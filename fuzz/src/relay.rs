@@ -7,7 +7,6 @@
 mod access;
 mod log_reader;
 mod output;
-mod wire;
 
 use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
@@ -27,7 +26,7 @@ use apptuner_relay::relay::time::{Now, Tick};
 
 use super::choices::Choices;
 use super::frames::{LengthForm, client_frame, monotonous_frame};
-use wire::{Stream, Wire};
+use super::wire::{Stream, Wire};
 
 /// What may be on the account beyond the budget: what one short read brings in error messages of at most 160
 /// bytes, each for a frame of 6; the rest of a fragment that one client is left when it is replaced; an eighth more

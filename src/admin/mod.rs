@@ -1,8 +1,8 @@
 //! What an operator asks of a running relay: its metrics, its state, its sessions, and a page that draws them.
 //!
 //! Like the relay it knows no socket and no clock: bytes, readiness and the time come in, effects go out. It works
-//! beside the relay and never for long: one answer is made in a turn, and few in a second, however many are asked
-//! for. One request per connection.
+//! beside the relay and never for long: one page is made in a turn, and few in a second, however many are asked for,
+//! and little is read of each connection. Answers of a sentence wait for nothing. One request per connection.
 //!
 //! | path | answer |
 //! | --- | --- |
@@ -45,9 +45,9 @@ use status_page::StatusPage;
 
 /// Connections at once. One more takes the place of another: whoever holds them all keeps nobody out.
 pub const CONNECTIONS_MAX: usize = 16;
-/// No answer is made sooner after the one before: making one takes a tenth of a millisecond.
+/// No page is made sooner after the one before: making one takes a tenth of a millisecond.
 const ANSWER_INTERVAL: Duration = Duration::from_millis(10);
-/// Bytes read at once; most requests are shorter.
+/// Bytes read of a connection in a turn; most requests are shorter.
 const READ_BYTES: usize = 4096;
 
 /// What the host is to do for a connection; keys are those of [`Admin::handle_accept`].
@@ -72,7 +72,7 @@ pub struct Admin<S> {
     history: History,
     receiver: Receiver,
     pool: Pool,
-    /// Whose request is whole, in the order in which they are answered.
+    /// Whose request is whole, in the order in which they are answered; after a turn, those who wait for a page.
     asking: VecDeque<usize>,
     effects: VecDeque<Effect<S>>,
     accepted: u64,
@@ -101,6 +101,11 @@ enum Worth {
 }
 
 impl<S: Read + Write> Visitor<S> {
+    /// Whether a read may bring something that is looked at: behind a request nothing is until it is answered.
+    fn is_to_be_read(&self) -> bool {
+        self.question.is_none() && self.connection.is_readable()
+    }
+
     fn worth(&self) -> Worth {
         match self.connection.phase {
             Phase::Head(_) if self.question.is_some() => Worth::Asking,
@@ -182,6 +187,8 @@ impl<S: Read + Write> Admin<S> {
         if !std::mem::take(&mut self.is_touched) && now.tick < self.next_deadline() {
             return;
         }
+        // The host has tried again, or does once somebody waits.
+        self.accept_retry = self.accept_retry.filter(|&retry| retry > now.tick);
         self.history.note(self.steady(now), relay);
         for key in 0..self.connections.capacity() {
             self.read(key, now.tick);
@@ -204,9 +211,13 @@ impl<S: Read + Write> Admin<S> {
         self.effects.pop_front()
     }
 
-    /// When to call [`handle_turn`](Self::handle_turn) if nothing becomes ready before.
+    /// When to call [`handle_turn`](Self::handle_turn) if nothing becomes ready before: at once if the last one left
+    /// something to read.
     #[must_use]
     pub fn next_deadline(&self) -> Tick {
+        if self.connections.iter().any(|(_, visitor)| visitor.is_to_be_read()) {
+            return Tick(0);
+        }
         let asked = self.asking.front().map(|_| self.next_answer);
         let unasked = self.connections.iter().filter(|(_, visitor)| visitor.question.is_none());
         let due = |(_, visitor): (usize, &Visitor<S>)| {
@@ -224,23 +235,17 @@ impl<S: Read + Write> Admin<S> {
         self.connections.get_mut(key).map(|visitor| &mut visitor.connection.stream)
     }
 
+    /// Reads once: whoever sends faster than it is read holds nobody up.
     fn read(&mut self, key: usize, now: Tick) {
-        while let Some(visitor) = self.connections.get_mut(key)
-            && visitor.question.is_none()
-            && visitor.connection.is_readable()
-        {
-            match visitor.connection.read(&mut self.receiver, READ_BYTES, now) {
-                ReadEnd::Bytes(count) => self.take_in(key, count, now),
-                ReadEnd::Blocked => break,
-                ReadEnd::Ended => {
-                    if matches!(visitor.connection.phase, Phase::Head(_)) {
-                        return self.remove(key);
-                    }
-                    visitor.connection.end_after_input(now);
-                    break;
-                }
-                ReadEnd::Failed => return self.remove(key),
-            }
+        let Some(visitor) = self.connections.get_mut(key).filter(|visitor| visitor.is_to_be_read()) else {
+            return;
+        };
+        match visitor.connection.read(&mut self.receiver, READ_BYTES, now) {
+            ReadEnd::Bytes(count) => self.take_in(key, count, now),
+            ReadEnd::Blocked => {}
+            ReadEnd::Ended if matches!(visitor.connection.phase, Phase::Head(_)) => self.remove(key),
+            ReadEnd::Ended => visitor.connection.end_after_input(now),
+            ReadEnd::Failed => self.remove(key),
         }
     }
 
@@ -250,7 +255,10 @@ impl<S: Read + Write> Admin<S> {
             let is_open = self.token.is_none();
             let asked = reader
                 .push_for(self.receiver.bytes(), |head, outcome| Question::parse(head, outcome, is_open));
-            if let Some((_, question)) = asked {
+            if let Some((_, mut question)) = asked {
+                if !is_allowed(&question, self.token.as_ref(), &self.secret_key) {
+                    question.asked = Asked::Unauthorized;
+                }
                 visitor.question = Some(question);
                 self.asking.push_back(key);
             }
@@ -260,29 +268,25 @@ impl<S: Read + Write> Admin<S> {
         self.receiver.clear();
     }
 
-    /// Answers whoever has asked first, if it is time.
+    /// Answers whom a sentence answers, and who has waited longest for a page, if it is time for one.
     fn answer<R: Read + Write>(&mut self, now: Now, relay: &Relay<R>, process: impl Fn() -> Process) {
-        if now.tick < self.next_answer {
-            return;
+        for _ in 0..self.asking.len() {
+            let Some(key) = self.asking.pop_front() else { return };
+            let Some(visitor) = self.connections.get_mut(key) else { continue };
+            let is_page = visitor.question.as_ref().is_some_and(|question| question.asked.is_page());
+            if is_page && now.tick < self.next_answer {
+                self.asking.push_back(key);
+                continue;
+            }
+            if is_page {
+                self.next_answer = now.tick.after(ANSWER_INTERVAL);
+            }
+            if let Some(question) = visitor.question.take() {
+                let mut answer = Vec::new();
+                self.write(&question, now, relay, &process, &mut answer);
+                self.send(key, &answer, now.tick);
+            }
         }
-        let Some(key) = self.asking.pop_front() else { return };
-        self.next_answer = now.tick.after(ANSWER_INTERVAL);
-        let Some(question) = self.connections.get_mut(key).and_then(|visitor| visitor.question.take()) else {
-            return;
-        };
-        let mut answer = Vec::new();
-        if self.is_allowed(&question) {
-            self.write(&question, now, relay, process, &mut answer);
-        } else {
-            write_answer(&answer::unauthorized(), question.head_only, &mut answer);
-        }
-        self.send(key, &answer, now.tick);
-    }
-
-    fn is_allowed(&self, question: &Question) -> bool {
-        let Some(token) = &self.token else { return true };
-        let brought = question.token.as_ref().map(|brought| self.secret_key.hash(brought));
-        question.asked.is_public() || brought.is_some_and(|brought| brought.is(token))
     }
 
     fn write<R: Read + Write>(
@@ -310,6 +314,7 @@ impl<S: Read + Write> Admin<S> {
                 );
             }
             Asked::Nothing(refusal) => write_answer(&refusal.answer(), head_only, out),
+            Asked::Unauthorized => write_answer(&answer::unauthorized(), head_only, out),
             Asked::NotFound => write_answer(&answer::not_found(), head_only, out),
             Asked::OtherHost => write_answer(&answer::other_host(), head_only, out),
             Asked::BadQuery => write_answer(&answer::bad_query(), head_only, out),
@@ -354,4 +359,10 @@ impl<S: Read + Write> Admin<S> {
             self.effects.push_back(Effect::Close(visitor.connection.stream));
         }
     }
+}
+
+fn is_allowed(question: &Question, token: Option<&SecretHash>, key: &SecretKey) -> bool {
+    let Some(token) = token else { return true };
+    let brought = question.token.as_ref().map(|brought| key.hash(brought));
+    question.asked.is_public() || brought.is_some_and(|brought| brought.is(token))
 }

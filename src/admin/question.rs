@@ -37,6 +37,8 @@ pub(super) enum Asked {
     },
     /// Something that HTTP does not allow.
     Nothing(Refusal),
+    /// Something that takes the token, without it.
+    Unauthorized,
     NotFound,
     /// By a name that anybody may point to here.
     OtherHost,
@@ -47,11 +49,25 @@ impl Asked {
     /// Whether it is answered to everybody: a load balancer has no token, and learns nothing from it.
     pub(super) const fn is_public(self) -> bool {
         match self {
-            Self::Live | Self::Ready | Self::Nothing(_) => true,
+            Self::Live | Self::Ready | Self::Nothing(_) | Self::Unauthorized => true,
             Self::StatusPage
             | Self::Metrics
             | Self::Sessions { .. }
             | Self::History { .. }
+            | Self::NotFound
+            | Self::OtherHost
+            | Self::BadQuery => false,
+        }
+    }
+
+    /// Whether the answer is a page, which takes time to make, and not a sentence.
+    pub(super) const fn is_page(self) -> bool {
+        match self {
+            Self::StatusPage | Self::Metrics | Self::Sessions { .. } | Self::History { .. } => true,
+            Self::Live
+            | Self::Ready
+            | Self::Nothing(_)
+            | Self::Unauthorized
             | Self::NotFound
             | Self::OtherHost
             | Self::BadQuery => false,

@@ -1,16 +1,25 @@
 //! What systemd, or another supervisor with its protocol, is told (`sd_notify(3)`).
 
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use log::warn;
 use sd_notify::NotifyState;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// How long the relay waits, as it starts, reloads or stops, for a supervisor too busy to be told. For a sign of life
+/// it does not wait at all: clients would wait with it, and another one follows.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 use crate::relay::time::Tick;
 
 /// The supervisor of this process, if it has said that it wants to be told.
 #[derive(Debug, Default)]
 pub(super) struct Supervisor {
-    is_there: bool,
+    address: Option<SockAddr>,
     /// How often it wants a sign of life.
     watchdog: Option<Duration>,
     /// When the last one went out.
@@ -20,8 +29,16 @@ pub(super) struct Supervisor {
 impl Supervisor {
     /// Reads from the environment whether there is one.
     pub(super) fn of_process() -> Self {
-        let is_there = std::env::var_os("NOTIFY_SOCKET").is_some_and(|path| !path.is_empty());
-        Self { is_there, watchdog: sd_notify::watchdog_enabled().filter(|_| is_there), alive_at: Tick(0) }
+        let path = std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty());
+        let address = path.as_deref().and_then(|path| match address(path) {
+            Ok(address) => Some(address),
+            Err(error) => {
+                warn!("The supervisor cannot be told: {error}");
+                None
+            }
+        });
+        let watchdog = sd_notify::watchdog_enabled().filter(|_| address.is_some());
+        Self { address, watchdog, alive_at: Tick(0) }
     }
 
     /// The relay serves.
@@ -56,10 +73,29 @@ impl Supervisor {
     }
 
     fn tell(&self, states: &[NotifyState<'_>]) {
-        if self.is_there
-            && let Err(error) = sd_notify::notify(states)
-        {
+        let Some(address) = &self.address else { return };
+        let patience = Some(PATIENCE).filter(|_| !matches!(states, [NotifyState::Watchdog]));
+        if let Err(error) = send(address, states, patience) {
             warn!("The supervisor cannot be told: {error}");
         }
     }
+}
+
+/// A path, or a name without a file, which is written with an @ in front.
+fn address(path: &OsStr) -> io::Result<SockAddr> {
+    match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => SockAddr::unix(Path::new(OsStr::from_bytes(&[b"\0", name].concat()))),
+        None => SockAddr::unix(path),
+    }
+}
+
+fn send(address: &SockAddr, states: &[NotifyState<'_>], patience: Option<Duration>) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+    match patience {
+        Some(patience) => socket.set_write_timeout(Some(patience))?,
+        None => socket.set_nonblocking(true)?,
+    }
+    let lines: Vec<String> = states.iter().map(|state| format!("{state}\n")).collect();
+    socket.send_to(lines.concat().as_bytes(), address)?;
+    Ok(())
 }

@@ -40,3 +40,4 @@ mod frames;
 mod heads;
 mod json;
 mod log;
+mod operator;

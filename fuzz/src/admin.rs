@@ -1,0 +1,407 @@
+//! Whatever operators and strangers send, in whatever pieces, and whatever they leave unread: each is answered in
+//! HTTP with what its request calls for, or makes way for another where all places are taken; no more are kept than
+//! there are places, little is read of each in a turn, one page is made in it, no stream is given back twice or not
+//! at all, nothing secret is told, and when nothing is left to do nothing is done.
+
+mod request;
+
+use std::cell::{RefCell, RefMut};
+use std::rc::Rc;
+use std::time::Duration;
+
+use apptuner_relay::admin::{Admin, CONNECTIONS_MAX, Effect, Process};
+use apptuner_relay::relay::limits::Settings;
+use apptuner_relay::relay::readiness::Readiness;
+use apptuner_relay::relay::secret::Secret;
+use apptuner_relay::relay::time::{Now, Tick};
+use apptuner_relay::relay::{self, Relay};
+
+use super::answer::{self, Answer};
+use super::choices::Choices;
+use super::wire::{Stream, Wire};
+use request::{Request, SESSION, TOKEN};
+
+/// Connections of one input.
+const VISITORS_MAX: usize = 64;
+/// Of one connection in one turn.
+const READ_BYTES_MAX: usize = 4096;
+/// More turns than any input has work for.
+const TURNS_MAX: usize = 10_000;
+/// Steps of the clock, in milliseconds: around the timeouts, and the time between two pages.
+const LEAPS: [u64; 10] = [0, 1, 9, 10, 100, 160, 4_999, 5_000, 10_000, 1_000_000];
+
+/// Runs the plan that `data` is.
+pub fn check(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    let mut world = World::new(choices.flag());
+    while !choices.is_empty() {
+        world.step(&mut choices);
+        world.check();
+    }
+    world.end();
+}
+
+/// Whoever connects, seen from outside.
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a visitor")]
+struct Visitor {
+    key: usize,
+    wire: Rc<RefCell<Wire>>,
+    since: Tick,
+    /// What it asks for before anything else, if that is without a flaw.
+    request: Option<Request>,
+    /// Of which so much is sent.
+    unsent: Vec<u8>,
+    sent_bytes: usize,
+    is_reset: bool,
+    is_shut: bool,
+    is_gone: bool,
+    has_made_way: bool,
+}
+
+struct World {
+    admin: Admin<Stream>,
+    relay: Relay<Stream>,
+    /// The relay's clients, who do nothing but be there.
+    clients: Vec<Rc<RefCell<Wire>>>,
+    has_token: bool,
+    now: Now,
+    visitors: Vec<Visitor>,
+    /// A page that was made may begin to be taken later, together with another: somewhere there was no room.
+    has_been_narrow: bool,
+}
+
+impl World {
+    fn new(has_token: bool) -> Self {
+        let now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000, micros: 1_000_000 };
+        let token = Secret::new(TOKEN.as_bytes()).filter(|_| has_token);
+        Self {
+            admin: Admin::new(token.as_ref(), Settings::default(), [3, 5], now),
+            relay: Relay::new(Settings { max_connections: Some(3), ..Settings::default() }, [5, 3], now),
+            clients: Vec::new(),
+            has_token,
+            now,
+            visitors: Vec::new(),
+            has_been_narrow: false,
+        }
+    }
+
+    fn step(&mut self, choices: &mut Choices<'_>) {
+        match choices.byte() % 20 {
+            0 => self.connect(None),
+            1 => self.connect(Some(Request::choose(choices))),
+            2 | 3 => {
+                self.connect(Some(Request::choose(choices)));
+                self.send_rest(self.visitors.len().wrapping_sub(1) as u8, usize::MAX);
+            }
+            4 => self.send_rest(choices.byte(), choices.byte().into()),
+            5 => self.send_rest(choices.byte(), usize::MAX),
+            6 => {
+                let visitor = choices.byte();
+                self.send(visitor, choices.string());
+            }
+            7 => self.send(choices.byte(), &vec![b'x'; 20_000]),
+            8 => self.set_reads(choices),
+            9 => {
+                self.has_been_narrow = true;
+                let (visitor, room) = (choices.byte(), choices.word());
+                let room = if room == u16::MAX { usize::MAX } else { room.into() };
+                self.with_wire(visitor, |mut wire| wire.set_room(room));
+            }
+            10 => self.with_wire(choices.byte(), |mut wire| wire.end()),
+            11 => {
+                if let Some(visitor) = self.visitor(choices.byte()) {
+                    visitor.is_reset = true;
+                    visitor.wire.borrow_mut().reset();
+                }
+            }
+            12 => self.with_wire(choices.byte(), |mut wire| wire.is_read_interrupted = true),
+            13 => self.with_wire(choices.byte(), |mut wire| wire.is_write_interrupted = true),
+            14 => self.tell_news(choices.byte().into()),
+            15 => self.turn(),
+            16 => self.settle(),
+            17 => self.pass(Duration::from_millis(choices.pick(LEAPS))),
+            18 => self.admin.handle_accept_exhausted(self.now.tick),
+            _ => self.do_something_of_the_relay(choices),
+        }
+    }
+
+    /// What must hold after every step.
+    fn check(&self) {
+        assert!(self.kept() <= CONNECTIONS_MAX, "no more are kept than there are places");
+    }
+
+    fn kept(&self) -> usize {
+        self.visitors.iter().filter(|visitor| !visitor.is_gone).count()
+    }
+
+    fn connect(&mut self, request: Option<Request>) {
+        if self.visitors.len() == VISITORS_MAX || !self.admin.can_accept(self.now.tick) {
+            return;
+        }
+        let (wire, kept) = (Rc::new(RefCell::new(Wire::new())), self.kept());
+        let waiting: Vec<bool> =
+            self.visitors.iter().map(|visitor| visitor.waits_for_page(self.has_token)).collect();
+        let key = self.admin.handle_accept(Stream(Rc::clone(&wire)), self.now);
+        let made_way = self.perform_effects();
+        assert!(made_way.len() <= usize::from(kept == CONNECTIONS_MAX), "one makes way, if it must");
+        for &index in &made_way {
+            self.visitors[index].has_made_way = true;
+            let all_wait =
+                self.visitors.iter().zip(&waiting).all(|(visitor, waits)| visitor.is_gone || *waits);
+            assert!(!waiting[index] || all_wait, "who waits for a page goes last");
+        }
+        assert!(self.visitors.iter().all(|visitor| visitor.is_gone || visitor.key != key), "{key} is free");
+        let unsent = request.as_ref().map(Request::to_bytes).unwrap_or_default();
+        self.visitors.push(Visitor {
+            key,
+            wire,
+            since: self.now.tick,
+            request,
+            unsent,
+            sent_bytes: 0,
+            is_reset: false,
+            is_shut: false,
+            is_gone: false,
+            has_made_way: false,
+        });
+    }
+
+    /// Sends the next `count` bytes of a request.
+    fn send_rest(&mut self, visitor: u8, count: usize) {
+        if let Some(visitor) = self.visitor(visitor) {
+            let count = count.min(visitor.unsent.len());
+            let part: Vec<u8> = visitor.unsent.drain(..count).collect();
+            visitor.send(&part);
+        }
+    }
+
+    /// Sends something else; before the end of a request it is part of it, and anything may be answered.
+    fn send(&mut self, visitor: u8, bytes: &[u8]) {
+        if let Some(visitor) = self.visitor(visitor) {
+            if !visitor.unsent.is_empty() {
+                visitor.request = None;
+            }
+            visitor.send(bytes);
+        }
+    }
+
+    fn set_reads(&mut self, choices: &mut Choices<'_>) {
+        let visitor = choices.byte();
+        let steps: Vec<usize> = choices.string().iter().take(16).map(|&step| step.into()).collect();
+        self.with_wire(visitor, |mut wire| wire.read_steps.extend(steps));
+    }
+
+    fn with_wire(&mut self, visitor: u8, act: impl FnOnce(RefMut<'_, Wire>)) {
+        if let Some(visitor) = self.visitor(visitor) {
+            act(visitor.wire.borrow_mut());
+        }
+    }
+
+    fn visitor(&mut self, choice: u8) -> Option<&mut Visitor> {
+        let index = usize::from(choice).checked_rem(self.visitors.len())?;
+        self.visitors.get_mut(index)
+    }
+
+    fn tell_news(&mut self, index: usize) {
+        if let Some(visitor) = self.visitors.get(index).filter(|visitor| !visitor.is_gone) {
+            let news = std::mem::take(&mut visitor.wire.borrow_mut().news);
+            self.admin.handle_readiness(visitor.key, news);
+        }
+    }
+
+    fn turn(&mut self) {
+        let state = |visitor: &Visitor| {
+            let wire = visitor.wire.borrow();
+            (wire.to_relay.len(), !wire.from_relay.is_empty())
+        };
+        let before: Vec<_> = self.visitors.iter().map(state).collect();
+        self.admin.handle_turn(self.now, &self.relay, Process::default);
+        let mut pages = 0;
+        for (visitor, (waiting_before, was_answered)) in self.visitors.iter().zip(before) {
+            let (waiting, is_answered) = state(visitor);
+            assert!(waiting_before - waiting <= READ_BYTES_MAX, "{waiting_before} bytes, {waiting} are left");
+            let is_for_page =
+                visitor.request.as_ref().is_some_and(|request| request.is_for_page(self.has_token));
+            let is_page = visitor.wire.borrow().from_relay.starts_with(b"HTTP/1.1 200");
+            pages += usize::from(is_answered && !was_answered && is_for_page && is_page);
+        }
+        assert!(pages <= 1 || self.has_been_narrow, "{pages} pages in one turn");
+        self.perform_effects();
+    }
+
+    /// Tells all news and turns until nothing is left to do at this point in time.
+    fn settle(&mut self) {
+        for _ in 0..TURNS_MAX {
+            for index in 0..self.visitors.len() {
+                self.tell_news(index);
+            }
+            self.turn();
+            let has_news =
+                |visitor: &Visitor| !visitor.is_gone && visitor.wire.borrow().news != Readiness::default();
+            if self.admin.next_deadline() > self.now.tick && !self.visitors.iter().any(has_news) {
+                assert!(
+                    !self.visitors.iter().any(Visitor::is_kept_for_nothing),
+                    "let go once it has its answer"
+                );
+                return;
+            }
+        }
+        panic!("the operator's side never comes to rest");
+    }
+
+    /// Moves the clock, stopping wherever the operator's side wants to be called.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now.tick.after(time);
+        self.settle();
+        let mut turns = 0;
+        while self.admin.next_deadline() <= end {
+            self.set_tick(self.admin.next_deadline().max(self.now.tick));
+            self.settle();
+            turns += 1;
+            assert!(turns < TURNS_MAX, "the operator's side never comes to rest");
+        }
+        self.set_tick(end);
+        self.settle();
+    }
+
+    fn set_tick(&mut self, tick: Tick) {
+        self.now.unix_millis += tick.0 - self.now.tick.0;
+        self.now.tick = tick;
+        self.now.micros = tick.0 * 1000;
+    }
+
+    /// Returns whose streams were given back.
+    fn perform_effects(&mut self) -> Vec<usize> {
+        let mut given_back = Vec::new();
+        while let Some(effect) = self.admin.poll_effect() {
+            let is_meant = |visitor: &Visitor| match &effect {
+                Effect::ShutdownWrite(key) => !visitor.is_gone && visitor.key == *key,
+                Effect::Close(stream) => Rc::ptr_eq(&stream.0, &visitor.wire),
+            };
+            let index = self.visitors.iter().position(is_meant).expect("a known visitor");
+            let visitor = &mut self.visitors[index];
+            assert!(!visitor.is_gone, "given back before");
+            match effect {
+                Effect::ShutdownWrite(_) => {
+                    assert!(!visitor.is_shut, "told before that nothing more comes");
+                    visitor.is_shut = true;
+                }
+                Effect::Close(_) => {
+                    visitor.is_gone = true;
+                    given_back.push(index);
+                }
+            }
+            visitor.wire.borrow_mut().is_relay_done = true;
+            visitor.check_answer(self.has_token, self.now.tick);
+        }
+        given_back
+    }
+
+    fn do_something_of_the_relay(&mut self, choices: &mut Choices<'_>) {
+        match choices.byte() % 4 {
+            0 => {
+                self.relay.handle_shutdown(Duration::from_secs(1), self.now);
+            }
+            1 => {
+                self.relay.handle_accept_exhausted(self.now);
+            }
+            choice => {
+                let wire = Rc::new(RefCell::new(Wire::new()));
+                let address = ([127, 0, 0, 1], 4000).into();
+                if !self.relay.can_accept() || self.clients.len() > 8 {
+                    return;
+                }
+                let id = self.relay.handle_accept(Stream(Rc::clone(&wire)), address, self.now);
+                let client_type = if choice == 2 { "desktop" } else { "mobile" };
+                wire.borrow_mut().send(
+                    format!(
+                        "GET /{client_type}/{SESSION} HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\n\
+                         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+                    )
+                    .as_bytes(),
+                );
+                self.relay.handle_readiness(id, Readiness { is_readable: true, ..Readiness::default() });
+                self.clients.push(wire);
+            }
+        }
+        self.relay.handle_turn(self.now);
+        while let Some(effect) = self.relay.poll_effect() {
+            if let relay::effect::Effect::Close { stream, .. } = effect {
+                drop(stream);
+            }
+        }
+    }
+
+    /// Nobody holds anything back any more, and all timeouts pass.
+    fn end(&mut self) {
+        for visitor in &self.visitors {
+            let mut wire = visitor.wire.borrow_mut();
+            wire.set_room(usize::MAX);
+            wire.read_steps.clear();
+        }
+        self.pass(Duration::from_secs(1));
+        for visitor in &self.visitors {
+            visitor.wire.borrow_mut().end();
+        }
+        self.pass(Duration::from_secs(20));
+        assert_eq!(self.kept(), 0, "every stream is given back");
+        assert!(self.admin.next_deadline() > self.now.tick);
+    }
+}
+
+impl Visitor {
+    fn send(&mut self, bytes: &[u8]) {
+        let mut wire = self.wire.borrow_mut();
+        if !wire.is_client_done {
+            self.sent_bytes += bytes.len();
+        }
+        wire.send(bytes);
+    }
+
+    /// It has its answer, and said that it sends nothing more.
+    fn is_kept_for_nothing(&self) -> bool {
+        let wire = self.wire.borrow();
+        let is_over = wire.is_client_done && wire.to_relay.is_empty() && wire.read_steps.is_empty();
+        !self.is_gone && is_over && wire.room == usize::MAX && !wire.from_relay.is_empty()
+    }
+
+    /// Its request for a page was read, it may have the page, and has nothing of it yet.
+    fn waits_for_page(&self, has_token: bool) -> bool {
+        let wire = self.wire.borrow();
+        let Some(request) = self.request.as_ref().filter(|request| request.is_for_page(has_token)) else {
+            return false;
+        };
+        let is_read = self.sent_bytes - wire.to_relay.len() >= request.to_bytes().len();
+        // Where there is no room, it may have been answered for all that one sees.
+        !self.is_gone && is_read && wire.room == usize::MAX && wire.from_relay.is_empty() && !self.is_reset
+    }
+
+    /// Reads the answer, of which no more comes.
+    fn check_answer(&self, has_token: bool, now: Tick) {
+        let wire = self.wire.borrow();
+        let text = String::from_utf8_lossy(&wire.from_relay);
+        assert!(!text.contains(SESSION) && !text.contains(TOKEN), "{text}");
+        let is_late = now >= self.since.after(Duration::from_secs(10));
+        // Whoever reads nothing for so long gets no more.
+        let is_slow = now >= self.since.after(Duration::from_secs(5));
+        let is_whole = self.is_shut;
+        let status = match answer::read(&wire.from_relay, is_whole) {
+            Answer::InHead => {
+                let is_owed = self.request.is_some() && self.unsent.is_empty() && !wire.is_client_done;
+                assert!(!is_owed || self.is_reset || is_slow || self.is_gone, "an answer");
+                return;
+            }
+            Answer::Other(status) => status,
+            Answer::SwitchingProtocols(_) => panic!("no WebSocket here"),
+        };
+        let Some(request) = &self.request else { return };
+        let is_right = request.statuses(has_token).contains(&status) || (is_late && status == "408");
+        assert!(is_right, "{request:?}: {text}");
+        let (_, body) = text.split_once("\r\n\r\n").expect("a head");
+        if is_whole && status == "200" && !request.is_head() {
+            request.check_page(body);
+        }
+        assert!(!request.is_head() || status == "408" || body.is_empty(), "HEAD has no body: {text}");
+    }
+}
