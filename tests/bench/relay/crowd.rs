@@ -100,14 +100,15 @@ pub(crate) fn memory(trial: &Trial, connections: usize) -> Result<Vec<Figure>> {
         }
     }
     net.run_for(SETTLING, &mut Ignore)?;
-    let with_bundle = server.proportional_bytes()?;
+    let (with_bundle, resident) = (server.proportional_bytes()?, server.resident_bytes()?);
     net.drop_from(desktop);
     net.run_for(SETTLING, &mut Ignore)?;
     Ok(vec![
-        Figure::mib("PSS, MiB", idle),
-        Figure::mib("after a message each", exchanged),
-        Figure::mib("with one bundle of 50 MB kept", with_bundle),
-        Figure::mib("after it", server.proportional_bytes()?),
+        Figure::mib("idle, PSS in MiB", idle),
+        Figure::mib("after a message each, MiB", exchanged),
+        Figure::mib("while one bundle of 50 MB is kept, MiB", with_bundle),
+        Figure::mib("the same as RSS, MiB", resident),
+        Figure::mib("after it, MiB", server.proportional_bytes()?),
         Figure::new("connections", 0, connections as f64),
     ])
 }
