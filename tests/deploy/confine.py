@@ -1,6 +1,7 @@
 """Runs a program as the unit would have systemd run it: its system calls, no capabilities, as nobody, in an empty root.
 
-    confine.py UNIT ROOT PROGRAM [ARGUMENT...]   # ROOT is / for a program that needs libraries
+    confine.py UNIT ROOT PROGRAM [ARGUMENT...]   # ROOT is / for a program that needs libraries; the unit's Environment=
+                                                 # and what a supervisor says in the environment are handed on
     confine.py UNIT ROOT --probe                 # tries what the filters must stop, and says what came of it
     confine.py UNIT ROOT --probe-unfiltered      # the same without the filters
 
@@ -18,6 +19,7 @@ import seccomp
 
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
 NOBODY = 65534
+SUPERVISOR = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
 FAMILIES = {"AF_UNIX": 1, "AF_INET": 2, "AF_INET6": 10}
 
 
@@ -108,9 +110,11 @@ def probe(libc, is_filtered):
 
 if __name__ == "__main__":
     unit, root, program, *arguments = sys.argv[1:]
+    # Before it is out of sight.
+    environment = dict(pair.split("=", 1) for pair in settings(unit, "Environment"))
+    environment |= {name: os.environ[name] for name in SUPERVISOR if name in os.environ}
     libc = confine(unit, root, program != "--probe-unfiltered")
     if program.startswith("--probe"):
         probe(libc, program == "--probe")
     else:
-        handed_on = {name: value for name, value in os.environ.items() if name.startswith("LISTEN_")}
-        os.execve(program, [program, *arguments], {"RUST_LOG": "info", **handed_on})
+        os.execve(program, [program, *arguments], {"RUST_LOG": "info", **environment})

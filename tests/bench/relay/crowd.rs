@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::bundles::Bundles;
 use crate::cost::PingPong;
 use crate::frame::{Template, number};
 use crate::net::{Clients, Ignore, Net, Receive, Received};
@@ -12,6 +13,7 @@ use crate::{Result, Trial};
 /// For the memory of many connections to come to rest.
 const SETTLING: Duration = Duration::from_millis(500);
 const MESSAGE_BYTES: usize = 128;
+const BUNDLE_BYTES: usize = 50_000_000;
 
 /// One message from each client to its peer.
 struct Exchange {
@@ -69,6 +71,45 @@ pub(crate) fn idle(trial: &Trial) -> Result<Vec<Figure>> {
         Figure::mib("RSS before any, MiB", base),
         Figure::new("CPU, µs per connection accepted", 1, spent.cpu_micros_per(count)),
         Figure::new("connections", 0, count),
+    ])
+}
+
+/// What the process takes with so many connections, and with a bundle that it must keep because its phone reads
+/// none of it.
+pub(crate) fn memory(trial: &Trial, connections: usize) -> Result<Vec<Figure>> {
+    const TIME_MAX: Duration = Duration::from_secs(30);
+    let connections = trial.connections(connections);
+    let server = trial.start(&[])?;
+    let mut net = Net::with_pairs(&server, connections / 2)?;
+    net.run_for(SETTLING, &mut Ignore)?;
+    let idle = server.proportional_bytes()?;
+    exchange(&mut net)?;
+    net.run_for(SETTLING, &mut Ignore)?;
+    let exchanged = server.proportional_bytes()?;
+    // One pair more.
+    net.open_pairs(1, None)?;
+    let desktop = connections;
+    net.clients.hold(desktop + 1);
+    let mut bundles = Bundles::new(BUNDLE_BYTES, connections / 2 + 1);
+    bundles.send(&mut net.clients, desktop / 2);
+    let deadline = Instant::now() + TIME_MAX;
+    while net.clients.pending_bytes(desktop) > 0 {
+        net.turn(Duration::from_millis(5), &mut Ignore)?;
+        if Instant::now() > deadline {
+            return Err("the relay does not take the bundle in time".into());
+        }
+    }
+    net.run_for(SETTLING, &mut Ignore)?;
+    let (with_bundle, resident) = (server.proportional_bytes()?, server.resident_bytes()?);
+    net.drop_from(desktop);
+    net.run_for(SETTLING, &mut Ignore)?;
+    Ok(vec![
+        Figure::mib("idle, PSS in MiB", idle),
+        Figure::mib("after a message each, MiB", exchanged),
+        Figure::mib("while one bundle of 50 MB is kept, MiB", with_bundle),
+        Figure::mib("the same as RSS, MiB", resident),
+        Figure::mib("after it, MiB", server.proportional_bytes()?),
+        Figure::new("connections", 0, connections as f64),
     ])
 }
 

@@ -2,6 +2,7 @@
 //!
 //!     cargo bench --bench relay -- [--quick] [--rounds N] [--secs S] [TEST …]
 //!
+//! `RELAY=/path` in the environment is another build of the relay, such as one for another C library.
 //! Each round starts both afresh, one after the other, on a core of its own where there are two; the load
 //! comes from this process on another. Everything received is compared byte for byte, and whatever is not
 //! expected fails the test. Loads are closed loops: what limits the rate may be the load, so the figure to
@@ -87,6 +88,16 @@ const TESTS: &[Test] = &[
     Test::new("flood/64KiB", "4 sessions, 16 at a time", |trial| cost::flood(trial, 4, 65_536, 16)).quick(),
     Test::new("bulk", "one message of 50 MB", bundles::bulk).quick(),
     Test::new("idle", "connections that do nothing", crowd::idle).quick(),
+    Test::new("memory/0", "0 connections, and a bundle of 50 MB", |trial| crowd::memory(trial, 0))
+        .relay_only(),
+    Test::new("memory/100", "100 connections, and a bundle of 50 MB", |trial| crowd::memory(trial, 100))
+        .relay_only(),
+    Test::new("memory/1000", "1,000 connections, and a bundle of 50 MB", |trial| crowd::memory(trial, 1000))
+        .relay_only(),
+    Test::new("memory/5000", "5,000 connections, and a bundle of 50 MB", |trial| crowd::memory(trial, 5000))
+        .relay_only(),
+    Test::new("memory/8000", "8,000 connections, and a bundle of 50 MB", |trial| crowd::memory(trial, 8000))
+        .relay_only(),
     Test::new("churn", "32 sessions that come and go", |trial| crowd::churn(trial, 32)).quick(),
     Test::new("growth", "64 sessions beside up to 9,000 idle connections", crowd::growth),
     Test::new("slow-peer", "a flood of 16 KiB messages that nobody reads", pressure::slow_peer),

@@ -33,7 +33,9 @@ impl Server {
             command.arg(PIPE_FLAG);
             command
         } else {
-            let mut command = Command::new(env!("CARGO_BIN_EXE_apptuner-relay"));
+            let program = std::env::var_os("RELAY");
+            let mut command =
+                Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_apptuner-relay").into()));
             command.args(["--listen", "127.0.0.1:0"]).args(flags);
             command
         };

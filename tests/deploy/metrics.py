@@ -1,0 +1,760 @@
+"""What the relay counts, against a tally that its clients keep, and as Prometheus reads it. Run: tests/deploy/metrics
+
+Every check is also shown a fault, in the text or in Prometheus' configuration, that it must find."""
+
+import asyncio
+import bisect
+import collections
+import contextlib
+import json
+import logging
+import math
+import os
+import pathlib
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import urllib.parse
+import urllib.request
+
+from processes import HERE, RELAY, free_port, wait_until
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+TOKEN = secrets.token_hex(16)
+# In all that clients bring and must not be seen: IDs, secrets, headers, contents.
+MARK = "zzLEAK"
+ORIGIN = "https://app.example"
+PREFIX = "apptuner_relay_"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MIB = 1 << 20
+# How the relay sorts messages, in bytes.
+SIZES = [64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20]
+# Closed one after another, so that it lasts.
+DRAINED_PAIRS = 40
+# What depends on the machine's speed: these are looked at, not compared.
+TIMED = {"reads_paused_total"}
+# Kinds that no client here brings about: they take a relay out of memory.
+# Sessions of the first relay that have ended: twelve that were left, and one that was issued and never joined.
+SESSIONS_OF_PLAIN = 13
+UNTRIED = {'connections_closed_total{reason="no_room"}'}
+SETTLE_S = 20
+passed = failed = 0
+
+
+def report(ok, what, details=""):
+    global passed, failed
+    passed, failed = passed + bool(ok), failed + (not ok)
+    print(f"{'ok' if ok else 'not ok'} {what}{f': {details}' if details and not ok else ''}", flush=True)
+
+
+class Relay:
+    def __init__(self, folder, name, *options):
+        self.port, self.admin = free_port(), free_port()
+        self.tally, self.sizes = collections.Counter(), []
+        self.tasks, self.log = set(), folder / f"{name}.log"
+        command = [RELAY, "--listen", f"127.0.0.1:{self.port}", "--admin", f"127.0.0.1:{self.admin}", *options]
+        self.process = subprocess.Popen(
+            command, stderr=self.log.open("w"), env={"RUST_LOG": "info", "APPTUNER_RELAY_ADMIN_TOKEN": TOKEN}
+        )
+        # A connection to try it would be counted.
+        wait_until("start of the relay", lambda: "Listening on" in self.log.read_text())
+
+    def ask(self, path="/metrics", token=TOKEN):
+        request = urllib.request.Request(f"http://127.0.0.1:{self.admin}{path}", headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.headers["Content-Type"], answer.read().decode()
+
+    def count(self, sample, by=1):
+        self.tally[sample] += by
+
+    def opens(self, closes):
+        """One connection, and how it ends."""
+        self.count("connections_opened_total")
+        self.count(f'connections_closed_total{{reason="{closes}"}}')
+
+    async def join(self, client_type, session, closes="client_closed", query="", **options):
+        """`closes` is how this connection is going to end."""
+        url = f"ws://127.0.0.1:{self.port}/{client_type}/{MARK}-{session}{query}"
+        options.setdefault("user_agent_header", f"{MARK}-agent")
+        client = await connect(url, compression=None, ping_interval=None, max_size=None, open_timeout=30, **options)
+        self.opens(closes)
+        self.count(f'joins_total{{client="{client_type}"}}')
+        client.client_type = client_type
+        await self.expect(client, "connected")
+        return client
+
+    async def expect(self, client, kind):
+        message = json.loads(await asyncio.wait_for(client.recv(), 30))
+        assert message["type"] == kind, f"{message} instead of {kind}"
+        if kind == "error":
+            self.count(f'errors_total{{code="{message["code"]}"}}')
+        return message
+
+    async def pair(self, session, **options):
+        desktop = await self.join("desktop", session, **options)
+        mobile = await self.join("mobile", session, **options)
+        await self.expect(mobile, "desktop_connected")
+        await self.expect(desktop, "mobile_connected")
+        return desktop, mobile
+
+    def accepted(self, sender, size, delivered=True):
+        """A message of so many bytes that the relay takes."""
+        direction = f'{{direction="{"to_mobile" if sender == "desktop" else "to_desktop"}"}}'
+        self.count(f"messages_total{direction}")
+        self.count(f"bytes_total{direction}", size)
+        self.count(f"messages_{'' if delivered else 'un'}delivered_total{direction}")
+        self.sizes.append(size)
+
+    async def carry(self, sender, receiver, message):
+        await sender.send(message)
+        got = await asyncio.wait_for(receiver.recv(), 30)
+        assert got == message, "another message has arrived"
+        self.accepted(sender.client_type, len(message.encode() if isinstance(message, str) else message))
+
+    def stream(self, receive_buffer=None):
+        """A client of its own making."""
+        stream = socket.socket()
+        if receive_buffer:
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        stream.settimeout(30)
+        stream.connect(("127.0.0.1", self.port))
+        return stream
+
+    def upgrade(self, client_type, session, fields="", receive_buffer=None, closes="lost"):
+        stream = self.stream(receive_buffer)
+        stream.sendall(
+            f"GET /{client_type}/{MARK}-{session} HTTP/1.1\r\nHost: {MARK}.example\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+            f"{fields}\r\n".encode()
+        )
+        assert stream.recv(12) == b"HTTP/1.1 101", "no upgrade"
+        self.opens(closes)
+        self.count(f'joins_total{{client="{client_type}"}}')
+        return stream
+
+    async def request(self, text, status, reason=None):
+        """A request and the status of its answer; `reason` is why it is refused."""
+        stream = await asyncio.to_thread(self.stream)
+        with stream:
+            stream.sendall(text.encode() if isinstance(text, str) else text)
+            answer = await asyncio.to_thread(lambda: b"".join(iter(lambda: stream.recv(65536), b"")))
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode()), f"{answer[:200]} to {text[:80]!r}"
+        self.opens("refused" if reason else "answered")
+        if reason:
+            self.count(f'handshakes_refused_total{{reason="{reason}"}}')
+
+    async def upgrade_refused(self, path, status, reason, fields=""):
+        await self.request(
+            f"GET {path} HTTP/1.1\r\nHost: {MARK}.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n",
+            status,
+            reason,
+        )
+
+    def expected(self):
+        """Every sample that the tally tells of; what is not in it is 0."""
+        tally = {f"{PREFIX}{sample}": value for sample, value in self.tally.items()}
+        sizes = sorted(self.sizes)
+        for bound in SIZES:
+            tally[f'{PREFIX}message_size_bytes_bucket{{le="{bound}"}}'] = bisect.bisect_right(sizes, bound)
+        tally[f'{PREFIX}message_size_bytes_bucket{{le="+Inf"}}'] = len(sizes)
+        tally |= {f"{PREFIX}message_size_bytes_count": len(sizes), f"{PREFIX}message_size_bytes_sum": sum(sizes)}
+        delivered = sum(value for sample, value in self.tally.items() if sample.startswith("messages_delivered"))
+        tally[f"{PREFIX}message_in_relay_seconds_count"] = delivered
+        return tally
+
+    def stop(self):
+        self.process.terminate()
+        return self.process.wait(30)
+
+
+async def closed(client):
+    """Reads to the close and gives its code."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            await asyncio.wait_for(client.recv(), 60)
+    return client.close_code
+
+
+# What is checked of the text. Each takes it with its type, and says what is wrong, or nothing.
+
+
+def samples_of(text):
+    """name{labels} -> value, in the order of the text."""
+    samples = {}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            samples[name] = float(value)
+    return samples
+
+
+def check_promtool(text, _):
+    run = subprocess.run(["promtool", "check", "metrics"], input=text.encode(), capture_output=True)
+    said = (run.stdout + run.stderr).decode().strip()
+    return said or (f"exit code {run.returncode}" if run.returncode else "")
+
+
+def check_content_type(_, content_type):
+    return "" if content_type == CONTENT_TYPE else f"Content-Type: {content_type}"
+
+
+def check_lines(text, _):
+    """Each family has one HELP, one TYPE, and then its samples, all of it in one place and none of it twice."""
+    family, kind, families, names, stage = "", "", set(), set(), ""
+    if not text.endswith("\n"):
+        return "the last line does not end"
+    for line in text.splitlines():
+        if match := re.fullmatch(r"# HELP ([a-z_][a-z0-9_]*) (\S.*\.)", line):
+            if stage in ("HELP", "TYPE"):
+                return f"{family} has no samples"
+            family, kind, stage = match[1], "", "HELP"
+            if family in families:
+                return f"{family} comes twice"
+            families.add(family)
+        elif match := re.fullmatch(r"# TYPE ([a-z_][a-z0-9_]*) (counter|gauge|histogram)", line):
+            if stage != "HELP" or match[1] != family:
+                return f"no HELP stands before: {line}"
+            kind, stage = match[2], "TYPE"
+        else:
+            match = re.fullmatch(r'([a-z_][a-z0-9_]*)(\{[a-z]+="[^"\\]*"(?:,[a-z]+="[^"\\]*")*\})? ([0-9.e+-]+)', line)
+            suffixes = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)
+            if not match or stage not in ("TYPE", "samples") or match[1] not in [family + end for end in suffixes]:
+                return f"neither HELP nor TYPE nor a sample of {family}: {line}"
+            stage = "samples"
+            name = line.rpartition(" ")[0]
+            if name in names:
+                return f"{name} comes twice"
+            names.add(name)
+            if kind == "counter" and not family.endswith("_total"):
+                return f"a counter by the name of {family}"
+    return "" if stage == "samples" else "it ends without samples"
+
+
+def check_histograms(text, _):
+    samples = samples_of(text)
+    families = re.findall(r"^# TYPE (\S+) histogram$", text, re.M)
+    if len(families) < 5:
+        return f"only {len(families)} histograms"
+    for family in families:
+        buckets = [(name, value) for name, value in samples.items() if name.startswith(f'{family}_bucket{{le="')]
+        bounds = [float(name.split('"')[1]) for name, _ in buckets]
+        counts = [value for _, value in buckets]
+        if bounds != sorted(set(bounds)) or not bounds or bounds[-1] != math.inf:
+            return f"{family}: bounds {bounds}"
+        if counts != sorted(counts):
+            return f"{family}: counts {counts}"
+        if counts[-1] != samples.get(f"{family}_count"):
+            return f"{family}: +Inf {counts[-1]} and _count {samples.get(f'{family}_count')}"
+        # No value is below the bound that it is above, so the sum is no less; nor more, where none is above all bounds.
+        least = sum((b - a) * low for a, b, low in zip([0, *counts], counts, [0, *bounds]))
+        most = sum((b - a) * high for a, b, high in zip([0, *counts], counts, bounds) if b > a)
+        if not least <= samples.get(f"{family}_sum", -1) + 1e-9 <= most + 1e-6:
+            return f"{family}: a sum of {samples.get(f'{family}_sum')} cannot be, from {least} to {most}"
+    return ""
+
+
+def check_labels(text, _):
+    """Nothing in it is a client's: labels have values from lists of the relay's own."""
+    for word in (MARK, "127.0.0.1", "192.0.2", "198.51.100", "app.example", TOKEN):
+        if word.lower() in text.lower():
+            return f"{word} is in it"
+    known = {
+        "client": r"desktop|mobile|none",
+        "code": r"[a-z_]+",
+        "direction": r"to_mobile|to_desktop",
+        "features": r"(tls)?",
+        "le": r"[0-9.]+|\+Inf",
+        "reason": r"[a-z0-9_]+",
+        "state": r"paired|waiting|empty",
+        "version": r"\d+\.\d+\.\d+",
+    }
+    for name, value in re.findall(r'([a-z]+)="([^"]*)"', text):
+        if not re.fullmatch(known.get(name, "(?!)"), value):
+            return f'{name}="{value}"'
+    return ""
+
+
+def check_tally(expected):
+    def check(text, _):
+        samples, differences = samples_of(text), []
+        counters = set(re.findall(r"^# TYPE (\S+) counter$", text, re.M))
+        for name, value in samples.items():
+            family = name.partition("{")[0]
+            if name in expected or family in counters:
+                own = family.startswith(PREFIX) and family.removeprefix(PREFIX) not in TIMED
+                if own and value != expected.get(name, 0):
+                    differences.append(f"{name} is {value:g} instead of {expected.get(name, 0)}")
+        differences += [f"{name} is missing" for name in expected if name not in samples]
+        return "; ".join(differences)
+
+    return check
+
+
+def check_process(relay):
+    def check(text, _):
+        samples, wrong = samples_of(text), []
+        pid = relay.process.pid
+        status = pathlib.Path(f"/proc/{pid}/status").read_text()
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        kib = {name: int(value) for name, value in re.findall(r"^(VmRSS|VmSize):\s+(\d+)", status, re.M)}
+        ticks = os.sysconf("SC_CLK_TCK")
+        booted = int(re.search(r"^btime (\d+)", pathlib.Path("/proc/stat").read_text(), re.M)[1])
+        limit = int(re.search(r"Max open files\s+(\d+)", pathlib.Path(f"/proc/{pid}/limits").read_text())[1])
+        for name, value, tolerance in [
+            ("resident_memory_bytes", 1024 * kib["VmRSS"], 256 * 1024),
+            ("virtual_memory_bytes", 1024 * kib["VmSize"], 1 << 20),
+            ("cpu_seconds_total", (int(fields[11]) + int(fields[12])) / ticks, 0.2),
+            # The connection that asks is one more.
+            ("open_fds", len(os.listdir(f"/proc/{pid}/fd")), 1),
+            ("max_fds", limit, 0),
+            ("start_time_seconds", booted + int(fields[19]) / ticks, 2),
+        ]:
+            got = samples.get(f"process_{name}")
+            if got is None or abs(got - value) > tolerance:
+                wrong.append(f"process_{name} is {got}, and the system says {value}")
+        return "; ".join(wrong)
+
+    return check
+
+
+# What clients do.
+
+
+async def messages(relay):
+    """Two sessions, messages of known sizes each way, and what is answered with an error."""
+    desktop, mobile = await relay.pair("one")
+    for i in range(40):
+        await relay.carry(desktop, mobile, json.dumps({"type": f"{MARK}-type", "n": i, "x": "y" * (i * i)}))
+    for size in [64, 65, 256, 257, 1024, 4096, 16384, 65536, 262144, MIB]:
+        await relay.carry(mobile, desktop, '"' + "x" * (size - 2) + '"')
+    await relay.carry(desktop, mobile, b"\x00\xff" * 500)
+    for text in ['{"a":', f'{{"{MARK}" }}', "[1] 2"]:
+        await desktop.send(text)
+        await relay.expect(desktop, "error")
+    other, idle = await relay.pair("two")
+    await other.send('{"type":"hello"}')
+    await asyncio.sleep(0.5)
+    relay.accepted("desktop", 16)
+    await mobile.close()
+    await relay.expect(desktop, "mobile_disconnected")
+    for _ in range(3):
+        await desktop.send("{}")
+        await relay.expect(desktop, "error")
+    return desktop, other, idle
+
+
+async def ends(relay):
+    """Connections that end in every way that takes no waiting."""
+    first = await relay.join("desktop", "replaced", closes="replaced")
+    mobile = await relay.join("mobile", "replaced")
+    await relay.expect(mobile, "desktop_connected")
+    second = await relay.join("desktop", "replaced")
+    assert await closed(first) == 1000
+    await relay.expect(mobile, "desktop_connected")
+    await relay.expect(second, "mobile_connected")
+    await relay.carry(mobile, second, '{"after":"the replacement"}')
+    for client in second, mobile:
+        await client.close()
+
+    client = await relay.join("desktop", "large", closes="too_large")
+    with contextlib.suppress(ConnectionClosed):
+        await client.send('"' + "x" * (2 * MIB) + '"')
+    await relay.expect(client, "error")
+    assert await closed(client) == 1009
+    client = await relay.join("desktop", "protocol", closes="protocol_error")
+    client.transport.write(b"\x81\x01x")  # not masked
+    assert await closed(client) == 1002
+    client = await relay.join("desktop", "utf8", closes="not_utf8")
+    await client.send(b"\xff", text=True)
+    assert await closed(client) == 1007
+    client = await relay.join("desktop", "lost", closes="lost")
+    client.transport.abort()
+    client = await relay.join("mobile", "claimed", closes="unproven")
+    owner = await relay.join("desktop", "claimed", query=f"?secret={MARK}-correct-horse-battery")
+    assert await closed(client) == 1008
+    await relay.upgrade_refused(f"/mobile/{MARK}-claimed?secret={MARK}-wrong-horse-battery", 403, "secret")
+    await owner.close()
+    (await asyncio.to_thread(relay.stream)).close()
+    relay.opens("lost")
+
+
+async def undelivered(relay):
+    """Clients that take nothing and vanish, and one that takes nothing until it is cut off."""
+    for session, slow, other, closes in [
+        ("vanishes", "mobile", "desktop", "lost"),
+        ("vanishes-too", "desktop", "mobile", "lost"),
+        ("stands", "mobile", "desktop", "takes_nothing"),
+    ]:
+        stream = await asyncio.to_thread(lambda: relay.upgrade(slow, session, receive_buffer=4096, closes=closes))
+        sender = await relay.join(other, session)
+        await relay.expect(sender, f"{slow}_connected")
+        size, count = 200_000, 30
+        sending = asyncio.create_task(send_all(sender, '"' + "x" * (size - 2) + '"', count))
+        if closes == "lost":
+            await asyncio.sleep(1)
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            stream.close()
+        lost = missed = 0
+        gone = False
+        while True:
+            message = json.loads(await asyncio.wait_for(sender.recv(), 60))
+            if message["type"] == "error":
+                relay.count(f'errors_total{{code="{message["code"]}"}}')
+                lost += message.get("count", 0)
+                missed += message["code"] == "peer_not_connected"
+            gone |= message["type"] == f"{slow}_disconnected"
+            if gone and sending.done():
+                break
+        with contextlib.suppress(asyncio.TimeoutError):
+            while True:
+                message = json.loads(await asyncio.wait_for(sender.recv(), 2))
+                relay.count(f'errors_total{{code="{message["code"]}"}}')
+                missed += message["code"] == "peer_not_connected"
+        assert lost > 0, "nothing was undelivered"
+        for index in range(count - missed):
+            relay.accepted(other, size, delivered=index >= lost)
+        await sender.close()
+        stream.close()
+
+
+async def send_all(client, message, count):
+    for _ in range(count):
+        await client.send(message)
+
+
+async def refusals(relay):
+    host = f"Host: {MARK}.example\r\n"
+    await relay.request(f"GET /health HTTP/1.1\r\n{host}\r\n", 200)
+    await relay.request(f"POST /sessions HTTP/1.1\r\n{host}Content-Length: 0\r\n\r\n", 201)
+    for text, status, reason in [
+        (f"GET /{MARK} HTTP/1.1\r\n{host}\r\n", 404, "not_found"),
+        (f"GET /tablet/{MARK}%22%0A HTTP/1.1\r\n{host}\r\n", 404, "not_found"),
+        (f"DELETE /desktop/{MARK} HTTP/1.1\r\n{host}\r\n", 405, "method"),
+        (f"GET /desktop/{MARK} HTTP/1.1\r\n{host}\r\n", 426, "no_upgrade"),
+        (f"{MARK}\r\n\r\n", 400, "bad_request"),
+        (f"GET /health HTTP/1.1\r\n{host}X: {MARK * 20_000}\r\n\r\n", 431, "head_too_large"),
+        (f"GET /{MARK}", 408, "head_timeout"),
+    ]:
+        await relay.request(text, status, reason)
+    await relay.upgrade_refused(f"/desktop/{MARK}", 403, "origin", f"Origin: https://{MARK}.elsewhere\r\n")
+
+
+async def silence(relay):
+    """A client that answers no ping; and meanwhile the pings of one that does."""
+    stream = await asyncio.to_thread(lambda: relay.upgrade("desktop", "silent", closes="silent"))
+    with stream:
+        await asyncio.to_thread(lambda: b"".join(iter(lambda: stream.recv(65536), b"")))
+
+
+async def everything(relay):
+    """What waits for different things, at once; returns who stays."""
+    stay, *_ = await asyncio.gather(messages(relay), ends(relay), refusals(relay), undelivered(relay), silence(relay))
+    return stay
+
+
+async def limits(relay):
+    """What takes settings that would be in the way of the others."""
+    key = {"Authorization": f"Bearer {MARK}-key-of-alice"}
+    host = f"Host: {MARK}.example\r\n"
+    await relay.upgrade_refused(f"/desktop/{MARK}-new", 401, "api_key")
+    await relay.request(f"POST /sessions HTTP/1.1\r\n{host}Content-Length: 0\r\n\r\n", 401, "api_key")
+    await relay.upgrade_refused(f"/desktop/{MARK}", 403, "address", "X-Forwarded-For: 198.51.100.7\r\n")
+    address = "X-Forwarded-For: 192.0.2.77\r\n"
+    bearer = f"Authorization: {key['Authorization']}\r\n"
+    held = await asyncio.to_thread(lambda: relay.upgrade("desktop", "held", address + bearer, closes="lost"))
+    await relay.upgrade_refused(f"/mobile/{MARK}-held", 429, "address_limit", address)
+    held.close()
+
+    # Room for one message of a MiB that is on its way, not for two.
+    big = b"\x81\xff" + MIB.to_bytes(8, "big") + b"\0\0\0\0" + b'"'
+    first = await asyncio.to_thread(lambda: relay.upgrade("desktop", "first", bearer, closes="message_timeout"))
+    receiver = await relay.join("mobile", "first", closes="session_timeout")
+    await relay.expect(receiver, "desktop_connected")
+    first.sendall(big)
+    await asyncio.sleep(0.3)
+    second = await relay.join("desktop", "second", closes="session_timeout", additional_headers=key)
+    mobile = await relay.join("mobile", "second", closes="session_timeout")
+    await relay.expect(mobile, "desktop_connected")
+    await relay.expect(second, "mobile_connected")
+    await relay.carry(second, mobile, '"' + "x" * (MIB - 2) + '"')
+    relay.count("room_awaited_total")
+    await asyncio.to_thread(lambda: b"".join(iter(lambda: first.recv(65536), b"")))
+    first.close()
+    await relay.expect(receiver, "desktop_disconnected")
+    # The fourth of four places is taken.
+    third = await relay.join("desktop", "third", closes="session_timeout", additional_headers=key)
+    stream = await asyncio.to_thread(relay.stream)
+    relay.opens("refused")
+    relay.count('handshakes_refused_total{reason="connection_limit"}')
+    assert (await asyncio.to_thread(stream.recv, 12)) == b"HTTP/1.1 503"
+    report(samples_of(relay.ask()[1])[f"{PREFIX}full"] == 1, "metrics: full is 1 while the connection limit is reached")
+    stream.close()
+    for client in receiver, mobile, second, third:
+        assert await closed(client) == 1000
+
+
+async def draining(relay):
+    """Pairs at the time of a SIGTERM; the counts as long as there is somebody to ask."""
+    pairs = [await relay.pair(f"drain-{i}", closes="shutting_down") for i in range(DRAINED_PAIRS)]
+    relay.process.terminate()
+    seen = {}
+    while relay.process.poll() is None:
+        with contextlib.suppress(OSError):
+            seen = samples_of((await asyncio.to_thread(relay.ask))[1]) or seen
+        await asyncio.sleep(0.05)
+    ended = seen.get(f'{PREFIX}connections_closed_total{{reason="shutting_down"}}', 0)
+    report(
+        seen.get(f"{PREFIX}draining") == 1 and ended >= 2,
+        f"metrics: a shutdown is seen until its end: draining, {ended:g} of {2 * DRAINED_PAIRS} closed with shutting_down",
+        f"draining {seen.get(f'{PREFIX}draining')}",
+    )
+    codes = {await closed(client) for pair in pairs for client in pair}
+    assert codes == {1001}, codes
+
+
+def compare(relay, name):
+    """Waits until the relay has counted everything, and reports every check of it."""
+    check = check_tally(relay.expected())
+    deadline = time.monotonic() + SETTLE_S
+    while check(relay.ask()[1], "") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    content_type, text = relay.ask()
+    checks = {
+        "the counts are the clients' own": check,
+        "promtool check metrics is silent": check_promtool,
+        "Content-Type": check_content_type,
+        "HELP and TYPE before the samples of each family": check_lines,
+        "buckets grow, +Inf is the count, the sum fits": check_histograms,
+        "no label has an ID, an address or a client's string": check_labels,
+        "what it says of the process is what the system says": check_process(relay),
+    }
+    for what, check in checks.items():
+        said = check(text, content_type)
+        report(not said, f"{name}: {what}", said)
+    return checks, text, content_type
+
+
+def plant_faults(checks, text, content_type):
+    """Shows each check a text that it must not let pass."""
+    tally, promtool, kind, lines, histograms, labels, process = checks  # their names, in the order of compare()
+    line = lambda start: re.search(rf"^{re.escape(start)}.*\n", text, re.M)[0]
+    counter = line(f"{PREFIX}reads_paused_total ")
+    bucket = f'{PREFIX}message_size_bytes_bucket{{le="256"}}'
+    last = f'{PREFIX}message_size_bytes_bucket{{le="+Inf"}}'
+    help_line, type_line = line(f"# HELP {PREFIX}sessions "), line(f"# TYPE {PREFIX}sessions ")
+    faults = [
+        (promtool, "a counter without _total", text.replace("reads_paused_total", "reads_paused")),
+        (promtool, "a family without HELP", text.replace(help_line, "")),
+        (lines, "a sample that comes twice", text + text.splitlines()[-1] + "\n"),
+        (promtool, "a number that is none", text.replace(counter, f"{PREFIX}reads_paused_total many\n")),
+        (lines, "a family without HELP", text.replace(help_line, "")),
+        (lines, "a family without TYPE", text.replace(type_line, "")),
+        (lines, "a sample of another family", text.replace(counter, counter + f"{PREFIX}full 1\n")),
+        (lines, "a family that comes twice", text + help_line + type_line + line(f"{PREFIX}sessions{{")),
+        (lines, "a last line that does not end", text[:-1]),
+        (histograms, "a bucket with fewer than the one below", re.sub(rf"^{re.escape(bucket)} .*", f"{bucket} 0", text, flags=re.M)),
+        (histograms, "+Inf that is not the count", re.sub(rf"^{re.escape(last)} .*", f"{last} 999999", text, flags=re.M)),
+        (histograms, "no +Inf", text.replace(line(last), "")),
+        (histograms, "a sum in milliseconds", re.sub(rf"^({PREFIX}event_loop_lag_seconds_sum) .*", r"\1 1e9", text, flags=re.M)),
+        (labels, "a session ID", text.replace('client="none"', f'client="{MARK}-one"')),
+        (labels, "an address", text.replace('client="none"', 'client="192.0.2.77"')),
+        (labels, "a label of another name", text.replace('client="none"', 'agent="none"')),
+        (labels, "a value of a client's", text.replace('client="none"', 'client="tablet"')),
+    ]
+    for name in ("cpu_seconds_total", "resident_memory_bytes", "virtual_memory_bytes", "open_fds", "max_fds", "start_time_seconds"):
+        faults.append((process, f"{name} of another process", re.sub(rf"^(process_{name}) .*", r"\1 77", text, flags=re.M)))
+    for what, fault, faulty in faults:
+        assert faulty != text, fault
+        report(checks[what](faulty, content_type), f"fault found: {fault} ({what})")
+    report(checks[kind](text, "text/plain"), f"fault found: plain text ({kind})")
+
+    # Of every sample that is compared: one more, one less, and none.
+    missed, tried = [], 0
+    for name, value in samples_of(text).items():
+        family = name.partition("{")[0]
+        if f"# TYPE {family} counter" not in text or family.startswith("process_") or family.removeprefix(PREFIX) in TIMED:
+            continue
+        sample = line(f"{name} ")
+        for changed in f"{name} {value + 1:g}\n", f"{name} {value - 1:g}\n":
+            tried += 1
+            if not checks[tally](text.replace(sample, changed), content_type):
+                missed.append(changed.strip())
+    report(tried > 80 and not missed, f"faults found: each of {tried} counts that is one off", "; ".join(missed))
+
+
+def check_everything_was_tried(texts):
+    """No kind of any counter has stayed at zero, or its name could belong to anything."""
+    tried, names = set(), set()
+    for text in texts:
+        counters = set(re.findall(r"^# TYPE (\S+) counter$", text, re.M))
+        for name, value in samples_of(text).items():
+            if name.partition("{")[0] in counters:
+                names.add(name)
+                tried |= {name} if value else set()
+    untried = {name.removeprefix(PREFIX) for name in names - tried} - {'connections_closed_total{reason="shutting_down"}'}
+    report(untried == UNTRIED, f"metrics: all {len(names)} counts but {len(UNTRIED)} have been brought about", f"not {sorted(untried - UNTRIED)}")
+
+
+class Prometheus:
+    """The real one, with the configuration that operators are given and a job that has a wrong token."""
+
+    def __init__(self, folder, relay):
+        text = (HERE / "prometheus.yml").read_text()
+        token = folder / "token"
+        token.write_text(TOKEN + "\n")
+        for old, new in {
+            "/etc/prometheus/apptuner-relay.token": str(token),
+            "127.0.0.1:9787": f"127.0.0.1:{relay.admin}",
+            "scrape_interval: 15s": "scrape_interval: 1s",
+        }.items():
+            assert old in text, f"prometheus.yml says nothing of {old}"
+            text = text.replace(old, new)
+        text += f'  - job_name: wrong\n    authorization:\n      credentials: {TOKEN}x\n    static_configs:\n      - targets: ["127.0.0.1:{relay.admin}"]\n'
+        self.config = folder / "prometheus.yml"
+        self.config.write_text(text)
+        self.port, self.log = free_port(), folder / "prometheus.log"
+        self.process = subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={self.config}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{self.port}",
+            ],
+            stdout=self.log.open("w"),
+            stderr=subprocess.STDOUT,
+        )
+
+    def query(self, query):
+        """The values, by their labels."""
+        url = f"http://127.0.0.1:{self.port}/api/v1/query?" + urllib.parse.urlencode({"query": query})
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            result = json.load(answer)["data"]["result"]
+        return {series["metric"].get("job", ""): float(series["value"][1]) for series in result}
+
+    def scrapes(self):
+        try:
+            return self.query('count_over_time(up{job="apptuner-relay"}[5m])').get("apptuner-relay", 0)
+        except OSError:
+            return 0
+
+
+async def scraped(folder, relay, text, pair):
+    prometheus = Prometheus(folder, relay)
+    try:
+        config = subprocess.run(["promtool", "check", "config", prometheus.config], capture_output=True)
+        report(config.returncode == 0, "prometheus: promtool check config", (config.stdout + config.stderr).decode())
+        await asyncio.to_thread(wait_until, "two scrapes", lambda: prometheus.scrapes() >= 2, 90)
+        up = prometheus.query("up")
+        report(up == {"apptuner-relay": 1, "wrong": 0}, "prometheus: up with the token, and not with another", up)
+        report(prometheus.query('scrape_samples_scraped{job="apptuner-relay"}') == {"apptuner-relay": len(samples_of(text))},
+               f"prometheus: takes all {len(samples_of(text))} samples")
+        desktop, mobile = pair
+        before = relay.expected()[f"{PREFIX}message_size_bytes_count"]
+        scrapes = prometheus.scrapes()
+        while prometheus.scrapes() < scrapes + 4:
+            for _ in range(20):
+                await relay.carry(desktop, mobile, '{"type":"log"}')
+            await asyncio.sleep(0.1)
+        sent = len(relay.sizes) - before
+        quantile = f"histogram_quantile(0.99, rate({PREFIX}message_in_relay_seconds_bucket[1m]))"
+        p99 = prometheus.query(quantile).get("apptuner-relay", math.nan)
+        report(0 < p99 < 1, f"prometheus: p99 of {sent} messages in the relay is {1e6 * p99:.0f} µs by histogram_quantile")
+        # All of them have 14 bytes, and what is in the lowest bucket is taken to be spread over it.
+        median = prometheus.query(f"histogram_quantile(0.5, increase({PREFIX}message_size_bytes_bucket[1m]))").get("apptuner-relay", math.nan)
+        report(0 < median <= 64, f"prometheus: and the median of their sizes {median:.0f} bytes")
+        total = None
+        for _ in range(50):
+            total = prometheus.query(f'sum by (job) ({PREFIX}messages_total)').get("apptuner-relay")
+            if total == len(relay.sizes):
+                break
+            await asyncio.sleep(0.2)
+        report(total == len(relay.sizes), f"prometheus: knows of all {len(relay.sizes)} messages", total)
+        text = prometheus.log.read_text()
+        report("level=error" not in text and "level=warn" not in text, "prometheus: nothing in its log", text[-500:])
+        # A name of the wrong kind is no query: the quantile must come from buckets.
+        none = prometheus.query(f"histogram_quantile(0.99, rate({PREFIX}message_in_relay_seconds_sum[1m]))")
+        report(not none, "fault found: a quantile of what is no histogram", none)
+    finally:
+        prometheus.process.terminate()
+        prometheus.process.wait(30)
+
+
+class Pings(logging.Handler):
+    """Counts the pings that the library's clients get and answer."""
+
+    count = 0
+
+    def emit(self, record):
+        if record.msg == "< %s" and "PING" in str(record.args[0]):
+            self.count += 1
+
+
+async def main(folder):
+    pings = Pings()
+    logging.getLogger("websockets.client").addHandler(pings)
+    logging.getLogger("websockets.client").setLevel(logging.DEBUG)
+    logging.getLogger("websockets.client").propagate = False
+    keys = folder / "keys"
+    keys.write_text(f"alice {MARK}-key-of-alice\n")
+    plain = Relay(
+        folder, "plain", "--max-message-size", "1MiB", "--ping-interval", "3s", "--stall-timeout", "4s",
+        "--handshake-timeout", "3s", "--reconnect-window", "1s", "--allow-origin", ORIGIN, "--shutdown-grace", "4s",
+    )  # fmt: skip
+    strict = Relay(
+        folder, "strict", "--api-keys", keys, "--max-connections", "4", "--session-timeout", "5s", "--deny", "198.51.100.0/24",
+        "--trust-proxy", "127.0.0.1", "--max-connections-per-ip", "1", "--max-message-size", "1MiB",
+        "--max-buffered", "2MiB", "--message-timeout", "2s",
+    )  # fmt: skip
+    try:
+        stay, _ = await asyncio.gather(everything(plain), limits(strict))
+        # These three, and one who has not said what it is, are connected while the gauges are read.
+        idle = await asyncio.to_thread(plain.stream)
+        samples = samples_of(plain.ask()[1])
+        gauges = {f'connections{{client="{kind}"}}': count for kind, count in [("desktop", 2), ("mobile", 1), ("none", 1)]}
+        gauges |= {'sessions{state="paired"}': 1, 'sessions{state="waiting"}': 1, "draining": 0, "full": 0, "buffered_bytes": 0}
+        got = {name: samples.get(PREFIX + name) for name in gauges}
+        report(got == gauges, "metrics: the gauges tell who is connected", got)
+        idle.close()
+        plain.opens("lost")
+        for client in stay:
+            await client.close()
+        plain.count("session_duration_seconds_count", SESSIONS_OF_PLAIN)
+        checks, text, content_type = await asyncio.to_thread(compare, plain, "metrics")
+        _, strict_text, _ = await asyncio.to_thread(compare, strict, "metrics of the strict one")
+        count = samples_of(text)[f"{PREFIX}ping_round_trip_seconds_count"]
+        report(0 < count <= pings.count, f"metrics: {count:g} round trips of {pings.count} pings")
+        check_everything_was_tried([text, strict_text])
+        plant_faults(checks, text, content_type)
+        pair = await plain.pair("scraped")
+        await scraped(folder, plain, text, pair)
+        for client in pair:
+            await client.close()
+        await draining(plain)
+        report(plain.process.wait(30) == 0 and strict.stop() == 0, "metrics: both relays end with exit code 0")
+        for relay in plain, strict:
+            log = relay.log.read_text()
+            report("ERROR" not in log and "WARN" not in log, "metrics: nothing went wrong in the relay", log[-300:])
+    finally:
+        for relay in plain, strict:
+            relay.process.kill()
+
+
+async def run():
+    try:
+        with tempfile.TemporaryDirectory(prefix="metrics-") as folder:
+            await main(pathlib.Path(folder))
+    except Exception:
+        traceback.print_exc()
+        report(False, "metrics: failed")
+    print(f"{passed} passed, {failed} failed")
+    sys.exit(failed > 0)
+
+
+asyncio.run(run())
