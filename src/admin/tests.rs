@@ -143,9 +143,9 @@ fn samples(json: &str) -> Vec<serde_json::Map<String, serde_json::Value>> {
 }
 
 #[test]
-fn one_answer_is_made_in_a_turn_and_the_next_after_a_moment_however_many_ask() {
+fn one_page_is_made_in_a_turn_and_the_next_after_a_moment_however_many_are_asked_for() {
     let mut world = World::new();
-    let askers: Vec<_> = (0..10).map(|_| world.ask("/livez")).collect();
+    let askers: Vec<_> = (0..10).map(|_| world.ask("/metrics")).collect();
     let answered = |askers: &[(usize, Stream)]| {
         askers.iter().filter(|(_, stream)| !stream.0.borrow().from_relay.is_empty()).count()
     };
@@ -153,6 +153,9 @@ fn one_answer_is_made_in_a_turn_and_the_next_after_a_moment_however_many_ask() {
         world.turn();
     }
     assert_eq!(answered(&askers), 1);
+    let probe = world.ask("/livez");
+    world.turn();
+    assert!(answer(&probe).ends_with("ok\n"), "a sentence waits for nothing");
     assert_eq!(world.admin.next_deadline(), world.now.tick.after(ANSWER_INTERVAL));
     world.pass(ANSWER_INTERVAL * 9);
     assert_eq!(answered(&askers), 10);
@@ -161,14 +164,14 @@ fn one_answer_is_made_in_a_turn_and_the_next_after_a_moment_however_many_ask() {
 #[test]
 fn whoever_has_asked_keeps_its_place_before_those_who_say_nothing() {
     let mut world = World::new();
-    let asking: Vec<_> = (0..CONNECTIONS_MAX - 1).map(|_| world.ask("/livez")).collect();
+    let asking: Vec<_> = (0..CONNECTIONS_MAX - 1).map(|_| world.ask("/sessions")).collect();
     let silent = world.connect();
     world.turn();
     // One of them is answered by now, and waits for nothing but the end of its stream.
-    let late = world.ask("/readyz");
+    let late = world.ask("/sessions");
     assert_eq!(world.admin.connections.len(), CONNECTIONS_MAX);
     assert_eq!(late.0, asking[0].0, "its place is that of the one answered");
-    let later = world.ask("/readyz");
+    let later = world.ask("/sessions");
     assert_eq!(later.0, silent.0, "then that of who says nothing");
     world.pass(ANSWER_INTERVAL * 20);
     assert!(asking.iter().chain([&late, &later]).all(|asker| answer(asker).starts_with("HTTP/1.1 200 OK")));
