@@ -117,8 +117,8 @@ pub const LINGER_BYTES_MAX: usize = 256 * MIB;
 /// Most time from one session's close to the next in a shutdown: a few sessions are closed within a moment, and 100 in
 /// a second are no crowd for the relay that they come back to.
 pub const DRAIN_INTERVAL_MAX: Duration = Duration::from_millis(10);
-/// The share of its grace that a shutdown spreads the closes over, in percent. The rest is for whoever is closed last to
-/// take what waits for it and to answer.
+/// The share of its grace that a shutdown spreads the closes over, in percent. The rest is for whoever is closed last
+/// to take what waits for it and to answer.
 pub const DRAIN_SPREAD_PERCENT: u32 = 75;
 
 /// Connections beyond the limit that are kept just long enough to be told so.

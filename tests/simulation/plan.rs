@@ -414,7 +414,7 @@ fn step(random: &mut Random, scope: &Scope, weights: &[u32; 13]) -> Step {
         7 => Step::Vanish { actor },
         8 => Step::StaleEvents,
         9 => Step::Exhaust,
-        // Around the time from one session's turn to the next.
+        // About as long as from one session's close to the next.
         10 | 11 if scope.is_stopped && random.per_mille(900) => {
             let millis = random.between(1, 12);
             if random.per_mille(50) { Step::Freeze { millis: 3 * millis } } else { Step::Wait { millis } }
