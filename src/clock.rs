@@ -22,7 +22,14 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Now {
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Now { tick: Tick(millis(self.origin.elapsed())), unix_millis: millis(unix) }
+        let micros = self.micros();
+        Now { tick: Tick(micros / 1000), unix_millis: millis(unix), micros }
+    }
+
+    /// Microseconds since its creation.
+    #[must_use]
+    pub fn micros(&self) -> u64 {
+        u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
     /// How long it is until `deadline`, exactly; zero if it has passed.

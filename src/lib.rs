@@ -68,6 +68,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod entropy;
@@ -75,4 +76,5 @@ mod net;
 pub mod relay;
 
 pub use config::Config;
-pub use net::{BindError, FileError, Server, StopHandle, Stopped, Turn, check_health, raise_file_limit};
+pub use net::{BindError, FileError, Inherited, InheritedError, Server, StopHandle, Stopped, Turn};
+pub use net::{check_health, raise_file_limit};

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use apptuner_relay::config::{Command, Config, VERSION, help};
-use apptuner_relay::{BindError, Server, Stopped, check_health, raise_file_limit};
+use apptuner_relay::{BindError, Inherited, Server, Stopped, check_health, raise_file_limit};
 
 /// Bad usage or configuration.
 const EXIT_USAGE: u8 = 2;
@@ -25,13 +25,20 @@ fn main() -> ExitCode {
         Ok(Command::Version) => return print(VERSION),
         Err(error) => return fail(&error, EXIT_USAGE),
     };
+    // Before any other descriptor is opened.
+    let inherited = match Inherited::of_process() {
+        Ok(inherited) => inherited,
+        Err(error) => return fail(&error, EXIT_USAGE),
+    };
     logging::start(config.log_format);
     if let Err(error) = raise_file_limit() {
         log::warn!("The limit on open files stays as it is: {error}");
     }
-    let mut server = match Server::bind(&config) {
+    let mut server = match Server::bind_inherited(&config, inherited) {
         Ok(server) => server,
-        Err(error @ (BindError::Config(_) | BindError::File(_))) => return fail(&error, EXIT_USAGE),
+        Err(error @ (BindError::Config(_) | BindError::File(_) | BindError::Inherited(_))) => {
+            return fail(&error, EXIT_USAGE);
+        }
         Err(error) => return fail(&error, 1),
     };
     server.notify_supervisor();

@@ -17,6 +17,7 @@ const RELAY_ORDER: &[&str] = &[
     "ids",
     "readiness",
     "hash",
+    "histogram",
     "line",
     "wheel",
     "secret",
@@ -45,10 +46,12 @@ const RELAY_ORDER: &[&str] = &[
     "counters",
     "mod",
     "access_log",
+    "books",
     "drain",
     "gate",
     "intake",
     "parting",
+    "report",
     "room",
     "turn",
     "tests",
@@ -62,18 +65,23 @@ const OUTER_FILES: &[(&str, &[&str])] = &[
     ("src/logging.rs", &["crate::config"]),
     ("src/clock.rs", &["crate::relay::time"]),
     ("src/entropy.rs", &[]),
+    ("src/admin/", &["crate::relay", "crate::admin"]),
     (
         "src/config/",
         &[
             "crate::relay::address",
             "crate::relay::limits",
             "crate::relay::origin",
+            "crate::relay::secret",
             "crate::relay::time",
             "crate::config",
         ],
     ),
-    ("src/net/token.rs", &["crate::relay::ids", "crate::relay::limits", "crate::config"]),
-    ("src/net/", &["crate::relay", "crate::net", "crate::clock", "crate::entropy", "crate::config"]),
+    ("src/net/token.rs", &["crate::relay::ids", "crate::relay::limits", "crate::config", "crate::admin"]),
+    (
+        "src/net/",
+        &["crate::relay", "crate::admin", "crate::net", "crate::clock", "crate::entropy", "crate::config"],
+    ),
 ];
 
 /// The doors to the outside world, and the files that may open them.
@@ -82,12 +90,15 @@ const DOORS: &[(&str, &[&str])] = &[
     ("SystemTime", &["src/clock.rs"]),
     ("getrandom", &["src/entropy.rs"]),
     ("mio", &["src/net/"]),
+    ("sd_listen_fds", &["src/net/inherited.rs"]),
     ("signal_hook", &["src/net/"]),
     ("signal_hook_mio", &["src/net/"]),
     ("socket2", &["src/net/"]),
     ("TcpListener", &["src/net/"]),
     ("TcpStream", &["src/net/"]),
     ("UdpSocket", &["src/net/"]),
+    ("UnixListener", &["src/net/"]),
+    ("UnixStream", &["src/net/"]),
     ("std::thread", &[]),
 ];
 

@@ -116,7 +116,7 @@ struct World {
 
 impl World {
     fn new(settings: Settings, has_demands: bool) -> Self {
-        let now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000 };
+        let now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000, micros: 1_000_000 };
         let max_buffered = settings.max_buffered;
         let exempt = access::exempt(&settings);
         let has_proxies = settings.proxy_protocol || !settings.trust_proxy.is_empty();
@@ -366,6 +366,7 @@ impl World {
     fn set_tick(&mut self, tick: Tick) {
         self.now.unix_millis += tick.0 - self.now.tick.0;
         self.now.tick = tick;
+        self.now.micros = tick.0 * 1000;
     }
 
     fn do_something_rare(&mut self, choices: &mut Choices<'_>) {

@@ -215,7 +215,9 @@ impl Both {
                 let both = [ClientType::Desktop, ClientType::Mobile];
                 both.into_iter().filter(|client_type| history.client(*client_type).is_some()).count()
             };
-            assert_eq!(self.sessions.members(), self.model.open.values().map(clients).sum::<usize>());
+            assert_eq!(self.sessions.census(), self.sessions.count());
+            let members = self.model.open.values().map(clients).sum::<usize>() as u64;
+            assert_eq!(self.sessions.census().clients.iter().sum::<u64>(), members);
         }
     }
 

@@ -1,16 +1,17 @@
 //! Where a health check asks.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
 use super::error::Problem;
-use super::{Config, DEFAULT_PORT, units};
+use super::{Config, DEFAULT_PORT, ListenAddress, units};
 
-/// `http://ADDR:PORT/path`, of which only the scheme and the address are needed.
+/// `http://ADDR:PORT/path`, of which only the scheme and the address are needed, or `unix:/PATH` of a
+/// Unix-domain socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthUrl {
     /// The relay.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// What to ask it for.
     pub path: String,
 }
@@ -20,6 +21,9 @@ impl HealthUrl {
     const PATH: &str = "/health";
 
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
+        if text.starts_with(ListenAddress::UNIX) {
+            return Ok(Self { address: ListenAddress::parse(text)?, path: Self::PATH.to_owned() });
+        }
         let Some(rest) = text.strip_prefix("http://") else {
             return Err("not a URL; write http://ADDR:PORT/health, for TLS is not spoken here".into());
         };
@@ -28,14 +32,16 @@ impl HealthUrl {
             return Err("the path is not of printable ASCII characters; write them as %20".into());
         }
         let path = if path.is_empty() { Self::PATH } else { path };
-        Ok(Self { address: units::parse_address(address)?, path: path.to_owned() })
+        Ok(Self { address: units::parse_address(address)?.into(), path: path.to_owned() })
     }
 
     /// The first listener of a configuration, asked from the machine that it runs on.
     pub(super) fn of_listener(config: &Config) -> Self {
-        let mut address =
-            config.listen.first().copied().unwrap_or((Ipv4Addr::LOCALHOST, DEFAULT_PORT).into());
-        if address.ip().is_unspecified() {
+        let default = || ([127, 0, 0, 1], DEFAULT_PORT).into();
+        let mut address = config.listen.first().cloned().unwrap_or_else(default);
+        if let ListenAddress::Tcp(address) = &mut address
+            && address.ip().is_unspecified()
+        {
             // `[::]` takes IPv4, too, and where there is no IPv6 nothing else.
             address.set_ip(Ipv4Addr::LOCALHOST.into());
         }
@@ -45,7 +51,10 @@ impl HealthUrl {
 
 impl fmt::Display for HealthUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.address, self.path)
+        match &self.address {
+            ListenAddress::Tcp(address) => write!(f, "http://{address}{}", self.path),
+            address @ ListenAddress::Unix(_) => write!(f, "{address}"),
+        }
     }
 }
 
@@ -60,12 +69,18 @@ mod tests {
             ("http://127.0.0.1:8787/", "http://127.0.0.1:8787/"),
             ("http://[::1]:80/readyz?x", "http://[::1]:80/readyz?x"),
             ("http://localhost:80", "http://127.0.0.1:80/health"),
+            ("unix:/run/relay.sock", "unix:/run/relay.sock"),
         ] {
             assert_eq!(HealthUrl::parse(text).unwrap().to_string(), shown);
         }
-        for text in
-            ["", "127.0.0.1:8787", "https://127.0.0.1:8787", "http://relay:80", "http://127.0.0.1:80/a b"]
-        {
+        for text in [
+            "",
+            "127.0.0.1:8787",
+            "https://127.0.0.1:8787",
+            "http://relay:80",
+            "unix:x",
+            "http://127.0.0.1:80/a b",
+        ] {
             assert!(HealthUrl::parse(text).is_err(), "{text}");
         }
     }
@@ -76,8 +91,9 @@ mod tests {
             ("0.0.0.0:3000", "http://127.0.0.1:3000/health"),
             ("[::]:3000", "http://127.0.0.1:3000/health"),
             ("192.0.2.1:80", "http://192.0.2.1:80/health"),
+            ("unix:/run/relay.sock", "unix:/run/relay.sock"),
         ] {
-            let config = Config { listen: vec![listen.parse().unwrap()], ..Config::default() };
+            let config = Config { listen: vec![ListenAddress::parse(listen).unwrap()], ..Config::default() };
             assert_eq!(HealthUrl::of_listener(&config).to_string(), shown);
         }
     }

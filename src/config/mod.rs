@@ -7,6 +7,7 @@
 mod error;
 mod health_url;
 mod help;
+mod listen_address;
 mod options;
 mod parse;
 mod table;
@@ -20,10 +21,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::relay::limits::{SESSIONS_PER_CONNECTION, Settings};
+use crate::relay::secret::Secret;
 
 pub use error::ConfigError;
 pub use health_url::HealthUrl;
 pub use help::{VERSION, help};
+pub use listen_address::ListenAddress;
+pub(crate) use listen_address::write_path;
 pub use units::format_size;
 
 /// The port listened on by default.
@@ -58,11 +62,15 @@ const _: () = assert!(CONNECTIONS_MAX <= u32::MAX as usize / SESSIONS_PER_CONNEC
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Addresses to accept connections on, at least one; port 0 takes any free port. `[::]` means
-    /// every interface, IPv4 included. Default: `127.0.0.1:8787`.
-    pub listen: Vec<SocketAddr>,
+    /// Addresses to accept connections on, at least one. Default: `127.0.0.1:8787`.
+    pub listen: Vec<ListenAddress>,
     /// The files for TLS, both or none. Default: none, and so no TLS.
     pub tls: TlsFiles,
+    /// Where the operator's listener is: metrics, probes, a status page. Default: nowhere. What others than this
+    /// machine can reach needs [`admin_token`](Self::admin_token).
+    pub admin: Option<ListenAddress>,
+    /// What the operator's listener takes for most of its pages. Default: nothing.
+    pub admin_token: Option<Secret>,
     /// How log records are written. Default: as text.
     pub log_format: LogFormat,
     /// How long a clean stop may take, from the signal to the exit. Default: 10 s.
@@ -81,8 +89,10 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT))],
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, DEFAULT_PORT)).into()],
             tls: TlsFiles::default(),
+            admin: None,
+            admin_token: None,
             log_format: LogFormat::Text,
             shutdown_grace: Duration::from_secs(10),
             api_keys: None,

@@ -9,6 +9,7 @@ const SESSIONS: &str = "Sessions and timeouts";
 const MESSAGES: &str = "Messages";
 const LIMITS: &str = "Limits";
 const ACCESS: &str = "Access";
+const OPERATOR: &str = "Operator";
 const PROCESS: &str = "Process";
 
 /// A row for an option without a short form.
@@ -17,13 +18,15 @@ const fn row(heading: &'static str, name: &'static str, field: Field, help: &'st
 }
 
 /// Every option.
-pub(super) const TABLE: [Row; 30] = [
+pub(super) const TABLE: [Row; 32] = [
     row(
         LISTENING,
         "listen",
         Field::Addresses(|config| &mut config.listen),
-        "Accept connections here: ADDR:PORT, [ADDR6]:PORT or localhost:PORT.\n\
-         Repeat it for further addresses. Port 0 takes any free port.",
+        "Accept connections here: ADDR:PORT, [ADDR6]:PORT, localhost:PORT or\n\
+         unix:/PATH. Repeat it for further addresses. Port 0 takes any free port.\n\
+         A Unix-domain socket's permissions follow the umask, and its clients\n\
+         count as 127.0.0.1.",
     ),
     row(
         LISTENING,
@@ -200,6 +203,22 @@ pub(super) const TABLE: [Row; 30] = [
         Field::Origins { place: |config| &mut config.relay.allow_origin, unset: "any origin" },
         "Let pages of this origin connect, beside those of the relay's own host\n\
          and clients that are no browsers. Repeatable.",
+    ),
+    row(
+        OPERATOR,
+        "admin",
+        Field::Address { place: |config| &mut config.admin, unset: "no listener" },
+        "Answer the operator here: /metrics, /livez, /readyz, /sessions and, at /,\n\
+         a status page. An address that others than this machine can reach\n\
+         takes --admin-token as well.",
+    ),
+    row(
+        OPERATOR,
+        "admin-token",
+        Field::Token { place: |config| &mut config.admin_token, unset: "none needed" },
+        "What the operator's listener asks for, as a Bearer token or as a password,\n\
+         but for the two probes. Better given as a variable: a command line can\n\
+         be read by everybody on the machine.",
     ),
     row(
         PROCESS,

@@ -54,7 +54,7 @@ pub(super) fn command(
     if let Some(port) =
         port.filter(|_| !given.iter().any(|given| matches!(given.row.field, Field::Addresses(_))))
     {
-        config.listen = vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, parse_platform_port(&port)?))];
+        config.listen = vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, parse_platform_port(&port)?)).into()];
     }
     for given in &given {
         given.apply(&mut config)?;
@@ -106,13 +106,15 @@ fn read_flags(mut parser: Parser) -> Result<Flags, ConfigError> {
             | Field::Count { .. }
             | Field::Rate { .. }
             | Field::ByteRate { .. }
-            | Field::Path { .. } => parser.value().map_err(|_| value_is_missing(row))?,
+            | Field::Path { .. }
+            | Field::Address { .. }
+            | Field::Token { .. } => parser.value().map_err(|_| value_is_missing(row))?,
         };
         match given.iter_mut().find(|given| given.row.name == row.name) {
             None => given.push(Given { row, source: row.flag(), values: vec![value] }),
             Some(before) if row.is_list() => before.values.push(value),
             Some(_) => {
-                return Err(ConfigError::value(row.flag(), value, "given twice; keep one"));
+                return Err(row.error(row.flag(), value, "given twice; keep one"));
             }
         }
     }
@@ -259,7 +261,7 @@ impl Given {
         }
         for value in &self.values {
             let result = value.to_str().ok_or(NOT_UTF8.into()).and_then(|text| self.row.set(config, text));
-            result.map_err(|problem| ConfigError::value(&self.source, value, problem))?;
+            result.map_err(|problem| self.row.error(&self.source, value, problem))?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! What an option is: a row of the table in `options`, and what follows from it.
 
-use std::net::SocketAddr;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,10 +8,13 @@ use ipnet::IpNet;
 
 use super::error::{ConfigError, Problem};
 use super::options::TABLE;
-use super::{Config, LISTENERS_MAX, LogFormat, TIMEOUT_MAX, TlsFiles, units};
+use super::{Config, LISTENERS_MAX, ListenAddress, LogFormat, TIMEOUT_MAX, TlsFiles, units};
 use crate::relay::address::parse_range;
-use crate::relay::limits::{BUFFERED_BYTES_MIN, SMALL_SHARE, message_bytes_max};
+use crate::relay::limits::{
+    BUFFERED_BYTES_MIN, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SMALL_SHARE, message_bytes_max,
+};
 use crate::relay::origin::Origin;
+use crate::relay::secret::Secret;
 use crate::relay::time::format_duration;
 
 /// What every variable's name begins with.
@@ -26,7 +29,7 @@ type Place<T> = fn(&mut Config) -> &mut T;
 /// what happens without a value.
 #[derive(Clone, Copy)]
 pub(super) enum Field {
-    Addresses(Place<Vec<SocketAddr>>),
+    Addresses(Place<Vec<ListenAddress>>),
     Ranges {
         place: Place<Vec<IpNet>>,
         unset: &'static str,
@@ -65,6 +68,16 @@ pub(super) enum Field {
         unset: &'static str,
         example: &'static str,
     },
+    /// Where one may listen besides.
+    Address {
+        place: Place<Option<ListenAddress>>,
+        unset: &'static str,
+    },
+    /// A secret, which is never shown.
+    Token {
+        place: Place<Option<Secret>>,
+        unset: &'static str,
+    },
     LogFormat(Place<LogFormat>),
     Switch(Place<bool>),
     Help,
@@ -97,6 +110,32 @@ impl Row {
         Some(format!("{VARIABLE_PREFIX}{}", self.name.replace('-', "_").to_ascii_uppercase()))
     }
 
+    /// What is wrong with a value, which is not shown if it is a secret.
+    pub(super) fn error(
+        &self,
+        setting: impl AsRef<OsStr>,
+        value: impl AsRef<OsStr>,
+        problem: impl Into<Problem>,
+    ) -> ConfigError {
+        match self.field {
+            Field::Token { .. } => ConfigError::setting(setting, problem),
+            Field::Addresses(_)
+            | Field::Ranges { .. }
+            | Field::Origins { .. }
+            | Field::Duration(_)
+            | Field::Size { .. }
+            | Field::Count { .. }
+            | Field::Rate { .. }
+            | Field::ByteRate { .. }
+            | Field::Path { .. }
+            | Field::Address { .. }
+            | Field::LogFormat(_)
+            | Field::Switch(_)
+            | Field::Help
+            | Field::Version => ConfigError::value(setting, value, problem),
+        }
+    }
+
     /// Whether the option may be given more than once, its values adding up.
     pub(super) fn is_list(&self) -> bool {
         matches!(self.field, Field::Addresses(_) | Field::Ranges { .. } | Field::Origins { .. })
@@ -105,7 +144,9 @@ impl Row {
     /// What stands for the value in the help, and a value to serve as an example.
     pub(super) fn placeholder(&self) -> Option<(&'static str, &'static str)> {
         match self.field {
-            Field::Addresses(_) => Some(("ADDR:PORT", "127.0.0.1:8787")),
+            Field::Addresses(_) => Some(("ADDRESS", "127.0.0.1:8787")),
+            Field::Address { .. } => Some(("ADDRESS", "127.0.0.1:9787")),
+            Field::Token { .. } => Some(("TOKEN", "\"$(openssl rand -hex 32)\"")),
             Field::Ranges { .. } => Some(("RANGE", "192.0.2.0/24")),
             Field::Origins { .. } => Some(("ORIGIN", "https://app.example.com")),
             Field::Duration(_) => Some(("DURATION", "30s")),
@@ -121,13 +162,15 @@ impl Row {
     pub(super) fn set(&self, config: &mut Config, text: &str) -> Result<(), Problem> {
         match self.field {
             Field::Addresses(place) => {
-                let address = units::parse_address(text)?;
-                check_new_address(place(config), address)?;
+                let address = ListenAddress::parse(text)?;
+                check_new_address(place(config), &address)?;
                 place(config).push(address);
             }
             Field::Ranges { place, .. } => place(config).push(parse_range(text)?),
             Field::Origins { place, .. } => place(config).push(Origin::parse(text)?),
             Field::Path { place, .. } => *place(config) = Some(units::parse_path(text)?),
+            Field::Address { place, .. } => *place(config) = Some(ListenAddress::parse(text)?),
+            Field::Token { place, .. } => *place(config) = Some(parse_token(text)?),
             Field::Duration(place) => {
                 *place(config) = Duration::from_millis(self.bounded(units::parse_millis(text)?)?);
             }
@@ -158,6 +201,8 @@ impl Row {
             Field::Path { place, unset, .. } => {
                 or(place(config).as_ref().map(|path| path.display().to_string()), unset)
             }
+            Field::Address { place, unset } => or(place(config).as_ref().map(ToString::to_string), unset),
+            Field::Token { place, unset } => or(place(config).as_ref().map(|_| String::new()), unset),
             Field::LogFormat(place) => Some(units::format_log_format(*place(config)).to_owned()),
             Field::Switch(place) => Some(place(config).to_string()),
             Field::Help | Field::Version => None,
@@ -168,14 +213,19 @@ impl Row {
     fn check(&self, config: &mut Config) -> Result<(), Problem> {
         let number = match self.field {
             Field::Addresses(place) => return check_addresses(place(config)),
+            Field::Address { place, .. } => {
+                return place(config).as_ref().map_or(Ok(()), ListenAddress::check);
+            }
             Field::Duration(place) => Some(millis(*place(config))),
             Field::Size { place, .. } => Some(*place(config) as u64),
             Field::Count { place, .. } => place(config).map(|count| count as u64),
             Field::Rate { place, .. } => place(config).map(u64::from),
             Field::ByteRate { place, .. } => *place(config),
-            Field::Ranges { .. } | Field::Origins { .. } | Field::Path { .. } | Field::LogFormat(_) => {
-                return Ok(());
-            }
+            Field::Ranges { .. }
+            | Field::Origins { .. }
+            | Field::Path { .. }
+            | Field::Token { .. }
+            | Field::LogFormat(_) => return Ok(()),
             Field::Switch(_) | Field::Help | Field::Version => None,
         };
         number.map_or(Ok(()), |number| self.bounded::<u64>(number).map(drop))
@@ -195,6 +245,7 @@ impl Row {
             Field::Addresses(_) | Field::Ranges { .. } | Field::Origins { .. } | Field::Path { .. } => {
                 (u64::MAX, |_| String::new())
             }
+            Field::Address { .. } | Field::Token { .. } => (u64::MAX, |_| String::new()),
             Field::LogFormat(_) | Field::Switch(_) | Field::Help | Field::Version => {
                 (u64::MAX, |_| String::new())
             }
@@ -206,6 +257,16 @@ impl Row {
                 .into()
         })
     }
+}
+
+fn parse_token(text: &str) -> Result<Secret, Problem> {
+    const _: () = assert!(SECRET_BYTES_MIN == 16 && SECRET_BYTES_MAX == 256);
+    // A header field cannot carry others as they are.
+    let is_graphic = text.bytes().all(|byte| byte.is_ascii_graphic());
+    let token = Secret::new(text.as_bytes()).filter(|_| is_graphic);
+    token.ok_or_else(|| {
+        "not 16 to 256 characters from ! to ~; take the output of: openssl rand -hex 32".into()
+    })
 }
 
 /// The items of a list, with commas between them; `None` if there are none.
@@ -229,7 +290,21 @@ pub(super) fn check_all(config: &Config) -> Result<(), ConfigError> {
 /// Checks what settings must agree on.
 pub(super) fn check_together(config: &Config) -> Result<(), ConfigError> {
     check_room(config)?;
+    check_admin(config)?;
     check_tls(&config.tls)
+}
+
+/// Whoever reaches the operator's listener sees how much goes through the relay.
+fn check_admin(config: &Config) -> Result<(), ConfigError> {
+    let Some(admin) = &config.admin else { return Ok(()) };
+    let problem = if !admin.is_of_this_machine() && config.admin_token.is_none() {
+        "others than this machine reach it; set --admin-token, or use 127.0.0.1"
+    } else if !admin.is_repeatable() && config.listen.contains(admin) {
+        "clients connect there; use another port"
+    } else {
+        return Ok(());
+    };
+    Err(ConfigError::value("--admin", admin.to_string(), problem))
 }
 
 fn check_tls(files: &TlsFiles) -> Result<(), ConfigError> {
@@ -266,23 +341,22 @@ fn check_room(config: &Config) -> Result<(), ConfigError> {
     Err(ConfigError::value("--max-message-size", size, problem))
 }
 
-fn check_addresses(addresses: &[SocketAddr]) -> Result<(), Problem> {
+fn check_addresses(addresses: &[ListenAddress]) -> Result<(), Problem> {
     if addresses.is_empty() {
         return Err("no address to listen on; give at least one".into());
     }
     if addresses.len() > LISTENERS_MAX {
         return Err(format!("{} addresses; at most {LISTENERS_MAX} are possible", addresses.len()).into());
     }
-    let mut before = Vec::new();
-    for address in addresses {
-        check_new_address(&before, *address)?;
-        before.push(*address);
+    for (index, address) in addresses.iter().enumerate() {
+        address.check()?;
+        check_new_address(addresses.get(..index).unwrap_or_default(), address)?;
     }
     Ok(())
 }
 
-fn check_new_address(before: &[SocketAddr], address: SocketAddr) -> Result<(), Problem> {
-    if address.port() != 0 && before.contains(&address) {
+fn check_new_address(before: &[ListenAddress], address: &ListenAddress) -> Result<(), Problem> {
+    if !address.is_repeatable() && before.contains(address) {
         return Err("the same address twice; keep one".into());
     }
     Ok(())

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::options::TABLE;
@@ -54,15 +53,15 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
-    texts.iter().map(|text| text.parse().expect("the test's own address")).collect()
+fn addresses(texts: &[&str]) -> Vec<ListenAddress> {
+    texts.iter().map(|text| ListenAddress::parse(text).expect("the test's own address")).collect()
 }
 
 /// Sets one field, as the option under test should.
 type Change = fn(&mut Config);
 
 /// Option, value, and what it changes; every option, and no value its default.
-const CHANGES: [(&str, &str, Change); 26] = [
+const CHANGES: [(&str, &str, Change); 28] = [
     ("listen", "[::1]:9000", |config| config.listen = addresses(&["[::1]:9000"])),
     ("max-connections", "123", |config| config.relay.max_connections = Some(123)),
     ("max-message-size", "64KiB", |config| config.relay.max_message_size = 65_536),
@@ -77,6 +76,8 @@ const CHANGES: [(&str, &str, Change); 26] = [
     ("max-message-rate", "200", |config| config.relay.max_message_rate = Some(200)),
     ("max-byte-rate", "1MB", |config| config.relay.max_byte_rate = Some(1_000_000)),
     ("log-format", "json", |config| config.log_format = LogFormat::Json),
+    ("admin", "127.0.0.1:9787", |config| config.admin = Some(([127, 0, 0, 1], 9787).into())),
+    ("admin-token", "0123456789abcdef", |config| config.admin_token = Secret::new(b"0123456789abcdef")),
     ("answer-pings", "true", |config| config.relay.answer_pings = true),
     ("max-connections-per-ip", "20", |config| config.relay.max_connections_per_ip = Some(20)),
     ("max-connection-rate", "5", |config| config.relay.max_connection_rate = Some(5)),
@@ -195,12 +196,14 @@ fn switches_take_four_words_after_an_equals_sign_and_in_the_environment() {
 #[test]
 fn listen_is_repeatable_as_a_flag_and_takes_commas_as_a_variable() {
     const LISTEN: &str = "APPTUNER_RELAY_LISTEN";
-    let table: [(&str, Variables<'_>, &[&str]); 14] = [
+    let table: [(&str, Variables<'_>, &[&str]); 16] = [
         ("", &[], &["127.0.0.1:8787"]),
         ("--listen 1.2.3.4:5", &[], &["1.2.3.4:5"]),
         ("--listen 1.2.3.4:5 --ping-interval 1s --listen=[::1]:6", &[], &["1.2.3.4:5", "[::1]:6"]),
         ("--listen localhost:0 --listen 127.0.0.1:0", &[], &["127.0.0.1:0", "127.0.0.1:0"]),
         ("", &[(LISTEN, "1.2.3.4:5,[::1]:6, localhost:7")], &["1.2.3.4:5", "[::1]:6", "127.0.0.1:7"]),
+        ("--listen unix:/a --listen 1.2.3.4:5", &[], &["unix:/a", "1.2.3.4:5"]),
+        ("", &[(LISTEN, "unix:/a,unix:/b"), ("PORT", "3000")], &["unix:/a", "unix:/b"]),
         ("--listen 9.9.9.9:9", &[(LISTEN, "1.2.3.4:5,[::1]:6")], &["9.9.9.9:9"]),
         // PORT only stands in for both of them.
         ("", &[("PORT", "3000")], &["[::]:3000"]),
@@ -287,7 +290,7 @@ fn failures_of_the_command_line_are_one_line_with_the_remedy() {
         ("--answer-pings=maybe", "--answer-pings maybe: a switch takes true, false, 1 or 0"),
         ("--answer-pings=", "--answer-pings '': a switch takes true, false, 1 or 0"),
         ("--help=all", "--help all: takes no value; leave it out"),
-        ("--listen", "--listen: needs a value, ADDR:PORT; write --listen 127.0.0.1:8787"),
+        ("--listen", "--listen: needs a value, ADDRESS; write --listen 127.0.0.1:8787"),
         ("--ping-interval", "--ping-interval: needs a value, DURATION; write --ping-interval 30s"),
         ("--max-byte-rate", "--max-byte-rate: needs a value, SIZE; write --max-byte-rate 64MiB"),
         ("--log-format xml", "--log-format xml: not a format; write text or json"),
@@ -295,6 +298,20 @@ fn failures_of_the_command_line_are_one_line_with_the_remedy() {
         (
             "--allow-origin",
             "--allow-origin: needs a value, ORIGIN; write --allow-origin https://app.example.com",
+        ),
+        ("--admin nowhere", "--admin nowhere: not an address; write ADDR:PORT, such as 127.0.0.1:8787"),
+        (
+            "--admin 0.0.0.0:9787",
+            "--admin 0.0.0.0:9787: others than this machine reach it; set --admin-token, or use 127.0.0.1",
+        ),
+        ("--admin 127.0.0.1:8787", "--admin 127.0.0.1:8787: clients connect there; use another port"),
+        (
+            "--admin-token hunter2",
+            "--admin-token: not 16 to 256 characters from ! to ~; take the output of: openssl rand -hex 32",
+        ),
+        (
+            "--admin-token 0123456789abcdef --admin-token 0123456789abcdef",
+            "--admin-token: given twice; keep one",
         ),
         ("--api-keys", "--api-keys: needs a value, FILE; write --api-keys keys"),
         ("--api-keys=", "--api-keys '': not a path; write that of a file"),
@@ -583,6 +600,16 @@ fn a_configuration_built_in_code_listens_somewhere_and_nowhere_twice() {
             addresses(&["127.0.0.1:80", "[::1]:80", "127.0.0.1:80"]),
             Err("--listen 127.0.0.1:80,[::1]:80,127.0.0.1:80: the same address twice; keep one"),
         ),
+        (
+            addresses(&["unix:/a", "unix:/b", "unix:/a"]),
+            Err("--listen unix:/a,unix:/b,unix:/a: the same address twice; keep one"),
+        ),
+        (
+            vec![ListenAddress::Unix("a".into())],
+            Err(
+                "--listen unix:a: not the path of a socket; write it from / on, as in unix:/run/apptuner-relay.sock",
+            ),
+        ),
     ] {
         let config = Config { listen, ..Config::default() };
         let result = config.validate().map_err(|error| error.to_string());
@@ -592,7 +619,7 @@ fn a_configuration_built_in_code_listens_somewhere_and_nowhere_twice() {
 
 #[test]
 fn at_most_64_addresses_are_listened_on() {
-    let listen = |count| vec![(Ipv4Addr::LOCALHOST, 0).into(); count];
+    let listen = |count| vec![([127, 0, 0, 1], 0).into(); count];
     assert_eq!(Config { listen: listen(64), ..Config::default() }.validate(), Ok(()));
     let error = Config { listen: listen(65), ..Config::default() }.validate().unwrap_err();
     assert!(error.to_string().contains("65 addresses; at most 64 are possible"), "{error}");
@@ -699,11 +726,15 @@ fn help_has_a_line_for_every_option_and_its_defaults_set_nothing() {
             | Field::Ranges { unset, .. }
             | Field::Origins { unset, .. }
             | Field::Path { unset, .. }
+            | Field::Address { unset, .. }
+            | Field::Token { unset, .. }
                 if default == Some(unset) => {}
             Field::Addresses(_)
             | Field::Ranges { .. }
             | Field::Origins { .. }
             | Field::Path { .. }
+            | Field::Address { .. }
+            | Field::Token { .. }
             | Field::Duration(_)
             | Field::Size { .. }
             | Field::Count { .. }
@@ -719,7 +750,7 @@ fn help_has_a_line_for_every_option_and_its_defaults_set_nothing() {
         assert!(help.contains(&format!("      {}\n", row.help.replace('\n', "\n      "))), "{flag}");
     }
     for line in [
-        "  --listen ADDR:PORT  (default: 127.0.0.1:8787)",
+        "  --listen ADDRESS  (default: 127.0.0.1:8787)",
         "  --stall-timeout DURATION  (default: 1m)",
         "  --answer-pings[=true|false]  (default: false)",
         "  --max-connections N  (default: from the limit on open files)",
@@ -737,7 +768,9 @@ fn help_has_a_line_for_every_option_and_its_defaults_set_nothing() {
 #[test]
 fn help_shows_each_heading_once_and_an_example_that_works() {
     let help = help();
-    for heading in ["Listening", "Sessions and timeouts", "Messages", "Limits", "Access", "Process"] {
+    for heading in
+        ["Listening", "Sessions and timeouts", "Messages", "Limits", "Access", "Operator", "Process"]
+    {
         assert_eq!(help.matches(&format!("\n\n{heading}:\n  ")).count(), 1, "{heading}");
     }
     for variable in ["\n  PORT\n", "\n  RUST_LOG\n", "\n  APPTUNER_RELAY_<OPTION>\n", "_SESSION_TIMEOUT=1h."]

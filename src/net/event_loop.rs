@@ -4,9 +4,10 @@
 //! once; tell the relay what is ready; let it work; accept last, so that newcomers cannot starve
 //! clients; perform its effects.
 
-use std::fmt;
+mod bind;
+mod operator;
+
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,21 +19,21 @@ use mio::{Events, Interest, Poll, Waker};
 
 use super::access_files::AccessFiles;
 use super::descriptors;
-use super::files::FileError;
-use super::listener::{Accepted, Listener};
+use super::listener::{Accepted, Listener, ListeningSocket};
 use super::signals::{Asked, ProcessSignals};
 use super::stream::{Stream, Streams};
 use super::supervisor::Supervisor;
 use super::token::{self, Source};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError};
-use crate::entropy;
+use crate::config::ListenAddress;
 use crate::relay::effect::Effect;
 use crate::relay::ids::ConnectionId;
-use crate::relay::limits::Settings;
 use crate::relay::readiness::Readiness;
 use crate::relay::time::{Now, format_duration};
 use crate::relay::{Relay, Shutdown};
+
+pub use bind::BindError;
+use operator::Operator;
 
 /// Events taken from the kernel at once.
 const EVENTS_PER_TURN: usize = 256;
@@ -41,7 +42,7 @@ const ACCEPTS_PER_TURN: usize = 64;
 /// Log target of the process's own start and stop, shown even where sessions are not.
 const PROCESS: &str = "apptuner_relay::process";
 
-/// A relay on TCP sockets.
+/// A relay on sockets, of TCP or Unix-domain.
 ///
 /// [`run`](Self::run) serves until it is stopped. A host with a loop of its own calls
 /// [`turn`](Self::turn) instead: whenever the descriptor that it is [`AsRawFd`] for is readable,
@@ -54,6 +55,7 @@ pub struct Server {
     access_files: AccessFiles,
     streams: Streams,
     listeners: Vec<Listener>,
+    operator: Option<Operator>,
     clock: Clock,
     signals: Option<ProcessSignals>,
     are_signals_ready: bool,
@@ -98,116 +100,7 @@ pub enum Turn {
     Stopped(Stopped),
 }
 
-/// Why a server could not start. Its text is one line that names the setting and the remedy.
-#[derive(Debug)]
-pub enum BindError {
-    /// A setting is out of its bounds.
-    Config(ConfigError),
-    /// A file that a setting names is of no use.
-    File(FileError),
-    /// The address cannot be listened on.
-    Listen(SocketAddr, io::Error),
-    /// The system gave no poll, waker or randomness.
-    System(io::Error),
-}
-
-impl std::error::Error for BindError {}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "the system has many more errors than we have remedies"
-        )]
-        match self {
-            Self::Config(error) => write!(f, "{error}"),
-            Self::File(error) => write!(f, "{error}"),
-            Self::Listen(addr, error) => {
-                let (what, remedy) = match error.kind() {
-                    io::ErrorKind::PermissionDenied => {
-                        ("permission denied", "use a port above 1023 or grant CAP_NET_BIND_SERVICE")
-                    }
-                    io::ErrorKind::AddrInUse => (
-                        "the address is in use",
-                        "stop the program that listens there or choose another port",
-                    ),
-                    io::ErrorKind::AddrNotAvailable => (
-                        "no interface of this machine has this address",
-                        "use one that it has, or 0.0.0.0 for all",
-                    ),
-                    _ => return write!(f, "--listen {addr}: {error}; choose another address"),
-                };
-                write!(f, "--listen {addr}: {what}; {remedy}")
-            }
-            Self::System(error) => {
-                write!(f, "the system refuses what an event loop needs: {error}; raise its limits")
-            }
-        }
-    }
-}
-
-impl From<io::Error> for BindError {
-    fn from(error: io::Error) -> Self {
-        Self::System(error)
-    }
-}
-
-impl From<FileError> for BindError {
-    fn from(error: FileError) -> Self {
-        Self::File(error)
-    }
-}
-
 impl Server {
-    /// Checks the configuration and listens on its addresses; nobody is served before
-    /// [`run`](Self::run) or [`turn`](Self::turn).
-    pub fn bind(config: &Config) -> Result<Self, BindError> {
-        config.validate().map_err(BindError::Config)?;
-        let access_files = AccessFiles::new(config);
-        let api_keys = access_files.read_api_keys().transpose()?;
-        let address_rules = access_files.read_address_rules().transpose()?;
-        let streams = Streams::new(&config.tls).map_err(BindError::File)?;
-        let poll = Poll::new()?;
-        let listen = |(index, &addr)| {
-            Listener::bind(addr, index, poll.registry()).map_err(|error| BindError::Listen(addr, error))
-        };
-        let listeners: Vec<_> = config.listen.iter().enumerate().map(listen).collect::<Result<_, _>>()?;
-        let settings = settings_within_limits(&config.relay);
-        let clock = Clock::start();
-        let stop =
-            StopHandle { stops: Arc::default(), waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?) };
-        let mut relay = Relay::new(settings, entropy::seed()?, clock.now());
-        if let Some(keys) = api_keys {
-            relay.set_api_keys(keys);
-        }
-        if let Some(rules) = address_rules {
-            relay.set_address_rules(&rules);
-        }
-        Ok(Self {
-            relay,
-            access_files,
-            poll,
-            events: Events::with_capacity(EVENTS_PER_TURN),
-            streams,
-            listeners,
-            clock,
-            signals: None,
-            are_signals_ready: false,
-            supervisor: Supervisor::default(),
-            stop,
-            shutdown_grace: config.shutdown_grace,
-            stops_seen: 0,
-            stopped: None,
-        })
-    }
-
-    /// The addresses listened on, in the order of the configuration, with the ports that were
-    /// chosen where it said 0.
-    #[must_use]
-    pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(|listener| listener.local_addr).collect()
-    }
-
     /// A handle that stops the server from elsewhere.
     #[must_use]
     pub fn stop_handle(&self) -> StopHandle {
@@ -276,8 +169,14 @@ impl Server {
 
     /// Serves until the server is stopped.
     pub fn run(&mut self) -> io::Result<Stopped> {
-        for Listener { local_addr, .. } in &self.listeners {
-            info!(target: PROCESS, "Listening on {}://{local_addr}", self.streams.scheme());
+        let scheme = self.streams.scheme();
+        for Listener { socket: ListeningSocket { address, .. }, .. } in &self.listeners {
+            let delimiter = delimiter(address);
+            info!(target: PROCESS, "Listening on {scheme}{delimiter}{address}");
+        }
+        if let Some(address) = self.admin_address() {
+            let delimiter = delimiter(&address);
+            info!(target: PROCESS, "Answering the operator on http{delimiter}{address}");
         }
         self.supervisor.ready();
         loop {
@@ -310,6 +209,10 @@ impl Server {
         self.relay.handle_turn(now);
         self.accept(now);
         self.perform_effects();
+        if let Some(operator) = &mut self.operator {
+            operator.turn(now, &self.relay, self.poll.registry());
+        }
+        self.relay.handle_turn_end(self.clock.micros());
         if self.relay.is_drained() && self.stopped.is_none() {
             info!(target: PROCESS, "Stopped");
             self.stopped = Some(Stopped::Cleanly);
@@ -325,7 +228,9 @@ impl Server {
         if self.relay.has_work() || is_accept_due {
             return Some(Duration::ZERO);
         }
-        self.relay.next_deadline().map(|deadline| self.clock.until(deadline))
+        let of_relay = self.relay.next_deadline().map(|deadline| self.clock.until(deadline));
+        let of_operator = self.operator.as_ref().map(|operator| operator.next_wait(&self.clock));
+        [of_relay, of_operator].into_iter().flatten().min()
     }
 
     fn note_events(&mut self) {
@@ -335,8 +240,17 @@ impl Server {
                     self.relay.handle_readiness(ConnectionId { slot, generation }, readiness_of(event));
                 }
                 Source::Listener(index) => {
-                    if let Some(listener) = self.listeners.get_mut(index) {
+                    // Some may be gone while others still listen.
+                    if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.index == index)
+                    {
                         listener.is_ready = true;
+                    } else if let Some(operator) = &mut self.operator {
+                        operator.note_listener(index);
+                    }
+                }
+                Source::Operator(key) => {
+                    if let Some(operator) = &mut self.operator {
+                        operator.handle_readiness(key, readiness_of(event));
                     }
                 }
                 Source::Signals => self.are_signals_ready = true,
@@ -455,22 +369,18 @@ impl Server {
     }
 }
 
-/// The settings, with a number of connections that descriptors and tokens suffice for.
-fn settings_within_limits(settings: &Settings) -> Settings {
-    let derived = descriptors::connections_max();
-    if let Some(wanted) = settings.max_connections.filter(|&wanted| wanted > derived) {
-        let limit = descriptors::file_limit();
-        warn!(
-            "file_limit={limit} --max-connections {wanted}: the limit on open files leaves room for {derived}"
-        );
-    }
-    let max_connections = settings.max_connections.unwrap_or(derived).min(token::CONNECTIONS_MAX);
-    Settings { max_connections: Some(max_connections), ..settings.clone() }
-}
-
 impl AsRawFd for Server {
     fn as_raw_fd(&self) -> RawFd {
         self.poll.as_raw_fd()
+    }
+}
+
+/// What stands between a URL's scheme and the address: `ws://ADDRESS`, and as the client `ws` for Node writes it,
+/// `ws+unix:/PATH`.
+const fn delimiter(address: &ListenAddress) -> &'static str {
+    match address {
+        ListenAddress::Tcp(_) => "://",
+        ListenAddress::Unix(_) => "+",
     }
 }
 

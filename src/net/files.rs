@@ -1,6 +1,5 @@
 //! The files that the relay reads at its start, and again when it is told to.
 
-use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::{error, fmt};
 
 use rustix::fs::OFlags;
+
+use crate::config::write_path;
 
 /// More than any certificate, key or list has; what is larger was given by mistake.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -31,11 +32,7 @@ impl error::Error for FileError {}
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.flag)?;
-        // Whoever gave the path has to find the file by it: it is escaped and not cut.
-        for chunk in OsStr::as_encoded_bytes(self.path.as_os_str()).utf8_chunks() {
-            write!(f, "{}", chunk.valid().escape_debug())?;
-            chunk.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
-        }
+        write_path(f, &self.path)?;
         write!(f, ": {}", self.problem)
     }
 }

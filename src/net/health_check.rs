@@ -1,10 +1,11 @@
 //! A health check for where there is no other: asks a relay, waits for the answer, and judges it.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::config::HealthUrl;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::config::{HealthUrl, ListenAddress};
 
 /// How long each step may take. This is the one place that waits: no relay runs in the process.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,10 +24,17 @@ pub fn check_health(url: &HealthUrl) -> io::Result<()> {
 }
 
 fn ask(url: &HealthUrl) -> io::Result<[u8; STATUS_LINE_START.len()]> {
-    let mut stream = TcpStream::connect_timeout(&url.address, TIMEOUT)?;
+    let (domain, address, host) = match &url.address {
+        ListenAddress::Tcp(address) => {
+            (Domain::for_address(*address), SockAddr::from(*address), address.to_string())
+        }
+        ListenAddress::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?, "localhost".to_owned()),
+    };
+    let mut stream = Socket::new(domain, Type::STREAM, None)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", url.path, url.address);
+    stream.connect_timeout(&address, TIMEOUT)?;
+    let request = format!("GET {} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n", url.path);
     stream.write_all(request.as_bytes())?;
     let mut start = [0; STATUS_LINE_START.len()];
     stream.read_exact(&mut start)?;

@@ -5,8 +5,11 @@ mod descriptors;
 mod event_loop;
 mod files;
 mod health_check;
+mod inherited;
 mod listener;
+mod process;
 mod signals;
+mod socket_file;
 mod stream;
 mod supervisor;
 #[cfg(feature = "tls")]
@@ -17,3 +20,4 @@ pub use descriptors::raise_file_limit;
 pub use event_loop::{BindError, Server, StopHandle, Stopped, Turn};
 pub use files::FileError;
 pub use health_check::check_health;
+pub use inherited::{Inherited, InheritedError};

@@ -1,4 +1,7 @@
-//! What the relay reads and writes: a TCP connection, bare or within TLS.
+//! What the relay reads and writes: a connection, bare or within TLS.
+//!
+//! A Unix-domain socket is handled as a [`TcpStream`], too: whatever is asked of that here is what any stream
+//! socket does, and the word that would tell the two apart would be eight bytes in every connection.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;

@@ -2,7 +2,8 @@
 
 use mio::Token;
 
-use crate::config::LISTENERS_MAX;
+use crate::admin;
+use crate::config;
 use crate::relay::ids::ConnectionId;
 use crate::relay::limits::REFUSALS_MAX;
 
@@ -11,8 +12,12 @@ use crate::relay::limits::REFUSALS_MAX;
 const SLOT_BITS: u32 = usize::BITS / 2;
 const SLOT_MASK: usize = usize::MAX >> SLOT_BITS;
 
+/// Most listeners that tokens can tell apart: those for clients, and as many for the operator.
+const LISTENERS_MAX: usize = 2 * config::LISTENERS_MAX;
 /// The last slots are not for connections.
-const RESERVED: usize = SLOT_MASK - LISTENERS_MAX - 2;
+const RESERVED: usize = SLOT_MASK - 2 - LISTENERS_MAX - admin::CONNECTIONS_MAX;
+/// The first of them are for the operator's connections, the next for listeners.
+const LISTENERS: usize = RESERVED + admin::CONNECTIONS_MAX;
 /// Wakes the loop from elsewhere.
 pub(super) const WAKER: Token = Token(SLOT_MASK);
 pub(super) const SIGNALS: Token = Token(SLOT_MASK - 1);
@@ -23,7 +28,12 @@ pub(super) const CONNECTIONS_MAX: usize = RESERVED - REFUSALS_MAX;
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    Connection { slot: u32, generation: u32 },
+    Connection {
+        slot: u32,
+        generation: u32,
+    },
+    /// An operator's connection, by its key.
+    Operator(usize),
     Listener(usize),
     Signals,
     Waker,
@@ -34,7 +44,8 @@ pub(super) fn source_of(token: Token) -> Source {
     match token {
         WAKER => Source::Waker,
         SIGNALS => Source::Signals,
-        Token(bits) if bits & SLOT_MASK >= RESERVED => Source::Listener((bits & SLOT_MASK) - RESERVED),
+        Token(bits) if bits & SLOT_MASK >= LISTENERS => Source::Listener((bits & SLOT_MASK) - LISTENERS),
+        Token(bits) if bits & SLOT_MASK >= RESERVED => Source::Operator((bits & SLOT_MASK) - RESERVED),
         Token(bits) => {
             Source::Connection { slot: (bits & SLOT_MASK) as u32, generation: (bits >> SLOT_BITS) as u32 }
         }
@@ -45,8 +56,12 @@ pub(super) fn of_connection(id: ConnectionId) -> Token {
     Token((id.slot as usize & SLOT_MASK) | ((id.generation as usize) << SLOT_BITS))
 }
 
+pub(super) fn of_operator(key: usize) -> Token {
+    Token(RESERVED + key)
+}
+
 pub(super) fn of_listener(index: usize) -> Token {
-    Token(RESERVED + index)
+    Token(LISTENERS + index)
 }
 
 #[cfg(test)]
@@ -63,6 +78,9 @@ mod tests {
         }
         for index in [0, 1, LISTENERS_MAX - 1] {
             assert_eq!(source_of(of_listener(index)), Source::Listener(index));
+        }
+        for key in [0, admin::CONNECTIONS_MAX - 1] {
+            assert_eq!(source_of(of_operator(key)), Source::Operator(key));
         }
         assert_eq!(source_of(WAKER), Source::Waker);
         assert_eq!(source_of(SIGNALS), Source::Signals);

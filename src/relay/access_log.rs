@@ -4,11 +4,13 @@ use std::io::{Read, Write};
 
 use log::info;
 
-use super::Relay;
 use super::end_reason::EndReason;
 use super::ids::{ClientType, ConnectionId};
 use super::message::Logged;
+use super::session::Traffic;
 use super::slots::Membership;
+use super::usage::Tally;
+use super::{Relay, counters};
 
 /// Log target of those lines.
 const ACCESS: &str = "apptuner_relay::access";
@@ -26,28 +28,42 @@ pub(super) struct End {
 impl<S: Read + Write> Relay<S> {
     /// Notes that a connection has ended: what is still read from it or written to it belongs to nobody. Once
     /// per connection, while its session, if it is in one, is there.
-    pub(super) fn note_end(&self, id: ConnectionId, membership: Option<Membership>, end: End) {
-        let session = membership.and_then(|membership| self.sessions.get(membership.session));
-        match (membership, session) {
-            (Some(Membership { client_type, .. }), Some(session)) => {
-                self.note_end_of(id, client_type.as_str(), session.id.as_str(), end);
-            }
-            (_, _) => self.note_end_of(id, "-", "-", end),
+    pub(super) fn note_end(&mut self, id: ConnectionId, membership: Option<Membership>, end: End) {
+        let tally = self.slots.get(id).map_or(Tally::default(), |slot| slot.connection.tally());
+        let session = membership.and_then(|membership| self.sessions.get_mut(membership.session));
+        if let (Some(Membership { client_type, session: key }), Some(session)) = (membership, session) {
+            session.keep_traffic(Traffic { messages: tally.messages_in, bytes: tally.bytes_in });
+            self.count_end(client_type, end);
+            let session = self.sessions.get(key).map_or("-", |session| session.id.as_str());
+            self.log_end(id, client_type.as_str(), session, end);
+        } else {
+            counters::add(&mut self.counters.connections_ended, end.reason as usize, 1);
+            self.log_end(id, "-", "-", end);
         }
     }
 
     /// The same of a client whose session has ended before.
     pub(super) fn note_end_with_session(
-        &self,
+        &mut self,
         id: ConnectionId,
         client_type: ClientType,
         session: &str,
         end: End,
     ) {
-        self.note_end_of(id, client_type.as_str(), session, end);
+        self.count_end(client_type, end);
+        self.log_end(id, client_type.as_str(), session, end);
     }
 
-    fn note_end_of(&self, id: ConnectionId, client_type: &str, session: &str, end: End) {
+    fn count_end(&mut self, client_type: ClientType, end: End) {
+        counters::add(&mut self.counters.connections_ended, end.reason as usize, 1);
+        // What waits for one that is replaced goes to who replaces it.
+        if end.reason != EndReason::Replaced {
+            let sender = client_type.peer();
+            counters::add(&mut self.counters.messages_undelivered, sender as usize, end.undelivered);
+        }
+    }
+
+    fn log_end(&self, id: ConnectionId, client_type: &str, session: &str, end: End) {
         let Some(slot) = self.slots.get(id) else { return };
         let tally = slot.connection.tally();
         let tenths = slot.connection.age(self.now.tick).as_millis() / 100;

@@ -7,8 +7,17 @@ use super::address::ClientAddress;
 pub(super) struct Arrival {
     /// Its peer's address, or what a proxy says.
     pub(super) client: ClientAddress,
+    pub(super) standing: Standing,
+}
+
+/// How the limits per address take a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// They do not apply to it.
+    #[default]
+    Exempt,
     /// It counts against the limit of its host.
-    pub(super) is_counted: bool,
+    Counted,
     /// It was refused for its address.
-    pub(super) is_turned_away: bool,
+    TurnedAway,
 }

@@ -160,6 +160,7 @@ pub struct Connection<S> {
     is_read_closed: bool,
     is_failed: bool,
     is_held: bool,
+    is_pong_awaited: bool,
     /// When something last came from the client.
     heard_at: Tick,
     /// When it was last pinged, or was accepted.
@@ -189,6 +190,7 @@ impl<S: Read + Write> Connection<S> {
             is_read_closed: false,
             is_failed: false,
             is_held: false,
+            is_pong_awaited: false,
             heard_at: now,
             pinged_at: now,
             taken_at: now,
@@ -212,7 +214,7 @@ impl<S: Read + Write> Connection<S> {
     }
 
     fn pace(&self) -> Option<&Pace> {
-        self.usage.as_ref()?.pace.as_ref()
+        self.usage.as_ref()?.pace.as_deref()
     }
 
     /// Notes what the host saw of the stream.
@@ -441,7 +443,7 @@ impl<S: Read + Write> Connection<S> {
 
     /// Reckons bytes that came from a client that the relay has done with: they move its deadline.
     /// Returns whether it has sent too much.
-    pub(super) fn is_discarding_too_much(&mut self, count: usize, now: Tick) -> bool {
+    pub fn is_discarding_too_much(&mut self, count: usize, now: Tick) -> bool {
         let (patience, timeout) = match &mut self.phase {
             Phase::Closing(patience) => (patience.as_mut(), CLOSE_ANSWER_TIMEOUT),
             Phase::Ending(ending) => (&mut ending.patience, CLOSE_TIMEOUT),
@@ -458,9 +460,15 @@ impl<S: Read + Write> Connection<S> {
         self.is_writable = true;
     }
 
-    /// Notes that a ping was queued.
-    pub(super) fn note_pinged(&mut self, now: Tick) {
+    /// Notes that a ping was due; whether it `was_sent`.
+    pub(super) fn note_pinged(&mut self, was_sent: bool, now: Tick) {
         self.pinged_at = now;
+        self.is_pong_awaited = was_sent;
+    }
+
+    /// Notes a pong; how long it took if it is the answer to the last ping.
+    pub(super) fn note_pong(&mut self, now: Tick) -> Option<Duration> {
+        std::mem::take(&mut self.is_pong_awaited).then(|| now.since(self.pinged_at))
     }
 }
 

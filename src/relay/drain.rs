@@ -144,6 +144,7 @@ impl<S: Read + Write> Relay<S> {
     /// Ends a session of which nobody needs to be told.
     pub(super) fn end_session(&mut self, key: SessionKey) -> Option<Session> {
         let session = self.sessions.remove(key)?;
+        self.count_session_end(&session);
         if let Some((_, timer)) = session.timer {
             self.wheel.cancel(timer);
         }

@@ -8,6 +8,7 @@ use super::access_log::End;
 use super::address::{ClientAddress, is_loopback};
 use super::address_rules::{AddressRules, Admission};
 use super::api_keys::{ApiKeys, KeyNames};
+use super::arrival::Standing;
 use super::end_reason::EndReason;
 use super::handshake::{Credentials, Refusal, Upgrade, write_issued};
 use super::hosts::HostKey;
@@ -55,7 +56,7 @@ impl<S: Read + Write> Relay<S> {
         let is_counted =
             admitted.map_err(|denied| Refusal::AddressLimit { retry_after: denied.retry_after() })?;
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.connection.arrival.is_counted = is_counted;
+            slot.connection.arrival.standing = if is_counted { Standing::Counted } else { Standing::Exempt };
         }
         self.settle_hosts();
         Ok(())
@@ -69,7 +70,7 @@ impl<S: Read + Write> Relay<S> {
         let Some(slot) = self.slots.get_mut(id) else { return };
         if self.turned_away < REFUSALS_MAX && self.refusals.allows_at() <= now {
             self.refusals.spend(1, now);
-            slot.connection.arrival.is_turned_away = true;
+            slot.connection.arrival.standing = Standing::TurnedAway;
             self.turned_away += 1;
         } else {
             slot.connection.cut(now);

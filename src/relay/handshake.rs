@@ -21,13 +21,15 @@ use super::proxy_header::{self, ProxyHeader};
 
 pub use credentials::Credentials;
 use fields::{decimal, elements, is_token_byte, only_value, split_list, token, values};
-pub use refusal::{Answer, BadRequest, Refusal};
+pub use refusal::{Answer, BadRequest, Refusal, RefusalReason};
+pub use request::Request;
 use target::{Target, is_host_and_port};
 
 mod credentials;
 mod fields;
 mod forwarded;
 mod refusal;
+mod request;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -107,13 +109,31 @@ impl HeadReader {
             }
             return progress;
         }
+        let mut client = None;
+        let done = self.push_for(bytes, |head, outcome| {
+            let head_only = head.starts_with(b"HEAD ");
+            outcome
+                .and_then(|()| decide(head, head_only, rules, &mut client))
+                .unwrap_or_else(|refusal| Verdict::Refuse { refusal, head_only })
+        });
+        done.map_or(Progress::NeedMore, |(consumed, verdict)| Progress::Done { consumed, client, verdict })
+    }
+
+    /// Takes the next bytes and, once the head is over, has somebody `judge` it who answers other requests than a
+    /// relay's; returns how many of the bytes belonged to it, and the judgement. The head is whole unless it is
+    /// refused already.
+    pub fn push_for<T>(
+        &mut self,
+        bytes: &[u8],
+        judge: impl FnOnce(&[u8], Result<(), Refusal>) -> T,
+    ) -> Option<(usize, T)> {
         let (kept_bytes, mut position) =
             self.kept.as_ref().map_or_else(Default::default, |kept| (kept.head.len(), kept.position));
         let Some((consumed, outcome)) = scan(bytes, HEAD_BYTES_MAX - kept_bytes, &mut position) else {
             let kept = self.kept.get_or_insert_default();
             kept.position = position;
             kept.keep(bytes);
-            return Progress::NeedMore;
+            return None;
         };
         let taken = bytes.get(..consumed).unwrap_or(bytes);
         let mut head = self.kept.take().map(|kept| kept.head).unwrap_or_default();
@@ -123,12 +143,7 @@ impl HeadReader {
             head.extend_from_slice(taken);
             head.as_slice()
         };
-        let head_only = head.starts_with(b"HEAD ");
-        let mut client = None;
-        let verdict = outcome
-            .and_then(|()| decide(head, head_only, rules, &mut client))
-            .unwrap_or_else(|refusal| Verdict::Refuse { refusal, head_only });
-        Progress::Done { consumed, client, verdict }
+        Some((consumed, judge(head, outcome)))
     }
 }
 
@@ -268,9 +283,7 @@ pub fn write_switching_protocols(upgrade: &Upgrade, out: &mut Vec<u8>) {
 
 /// Writes the answer to a refused request (RFC 9110, section 15); `head_only` leaves out its body.
 pub fn write_refusal(refusal: Refusal, head_only: bool, out: &mut Vec<u8>) {
-    let Answer { status, reason, headers, sentence } = refusal.answer();
-    let head = format!("HTTP/1.1 {status} {reason}\r\n{headers}Content-Type: text/plain; charset=utf-8\r\n");
-    write_closing_answer(&head, &sentence, head_only, out);
+    write_answer(&refusal.answer(), head_only, out);
 }
 
 /// Writes the 200 that carries `body`, JSON (RFC 9110, section 15.3.1, and RFC 9111, section
@@ -284,6 +297,18 @@ pub fn write_health(body: &str, head_only: bool, out: &mut Vec<u8>) {
 pub fn write_issued(body: &str, out: &mut Vec<u8>) {
     let head = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n";
     write_closing_answer(head, body, false, out);
+}
+
+/// Writes the 200 that carries `body` with these header lines, each with its CR LF; `head_only` leaves the body out.
+pub fn write_page(headers: &str, body: &str, head_only: bool, out: &mut Vec<u8>) {
+    write_closing_answer(&format!("HTTP/1.1 200 OK\r\n{headers}"), body, head_only, out);
+}
+
+/// Writes the answer of this status to a request that is neither a session's nor [refused](write_refusal).
+pub fn write_answer(answer: &Answer, head_only: bool, out: &mut Vec<u8>) {
+    let Answer { status, reason, headers, sentence } = answer;
+    let head = format!("HTTP/1.1 {status} {reason}\r\n{headers}Content-Type: text/plain; charset=utf-8\r\n");
+    write_closing_answer(&head, sentence, head_only, out);
 }
 
 /// Ends the head of an answer that is not a 101, and adds its body (RFC 9112, sections 6.2, 9.6).

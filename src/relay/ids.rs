@@ -35,6 +35,9 @@ pub enum ClientType {
 }
 
 impl ClientType {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Desktop, Self::Mobile];
+
     /// The client type at the other end of the session.
     #[must_use]
     pub const fn peer(self) -> Self {

@@ -10,7 +10,8 @@ use super::end_reason::EndReason;
 use super::frame::Opcode;
 use super::gate::Pass;
 use super::handshake::{
-    HeadRules, Progress, Refusal, Upgrade, Verdict, write_health, write_refusal, write_switching_protocols,
+    HeadRules, Progress, Refusal, RefusalReason, Upgrade, Verdict, write_health, write_refusal,
+    write_switching_protocols,
 };
 use super::ids::ConnectionId;
 use super::inbound::{Content, Incoming, MessageType, Refused};
@@ -20,7 +21,7 @@ use super::message::{ClientError, CloseReason, Logged, SystemMessage};
 use super::outbox::{Outbox, Pool};
 use super::session::SessionsFull;
 use super::slots::{Membership, Slot};
-use super::{MESSAGES, Relay};
+use super::{MESSAGES, Relay, counters};
 
 impl<S: Read + Write> Relay<S> {
     /// Makes sense of what one read brought; `count` bytes, most of them in the receiver.
@@ -108,7 +109,7 @@ impl<S: Read + Write> Relay<S> {
     /// Refuses a request, or a connection before it has made one.
     pub(super) fn refuse(&mut self, id: ConnectionId, refusal: Refusal, head_only: bool) {
         debug!("conn={id} refusal={refusal:?} Request refused");
-        self.counters.requests_refused += 1;
+        counters::add(&mut self.counters.requests_refused, RefusalReason::from(refusal) as usize, 1);
         let end = End { reason: EndReason::Refused, code: refusal.answer().status, undelivered: 0 };
         self.note_end(id, None, end);
         self.answer(id, |out| write_refusal(refusal, head_only, out));
@@ -142,7 +143,7 @@ impl<S: Read + Write> Relay<S> {
         if let Some(claim) = claim {
             self.sessions.claim(joined.session, claim);
         }
-        self.counters.joins += 1;
+        counters::add(&mut self.counters.joins, client_type as usize, 1);
         let logged = Logged(session_id.as_str());
         info!("conn={id} session={logged} {} connected to session {logged}", client_type.title());
         let waiting = joined.replaced.map(|old| self.replace(old, client_type)).unwrap_or_default();
@@ -207,7 +208,8 @@ impl<S: Read + Write> Relay<S> {
                 self.forward(id, Opcode::Binary, content);
             }
             Incoming::Ping(payload) => self.pong(id, &payload),
-            Incoming::Pong | Incoming::Announced(_) => {}
+            Incoming::Pong => self.note_pong(id),
+            Incoming::Announced(_) => {}
             Incoming::Close { code, answer } => self.close_from_client(id, code, &answer),
         }
     }
@@ -255,12 +257,12 @@ impl<S: Read + Write> Relay<S> {
             return self.tell(id, &ClientError::PeerNotConnected(client_type.peer()));
         };
         let bytes = content.len() as u64;
-        self.counters.messages_accepted += 1;
-        self.counters.bytes_accepted += bytes;
+        self.counters.accept(client_type, bytes);
         let tally = slot.connection.tally_mut();
         tally.messages_out += 1;
         tally.bytes_out += bytes;
         let outbox = slot.connection.outbox_mut(&mut self.pool);
+        outbox.note_arrival(self.now.wrapped_micros());
         match content {
             Content::Received(range) => outbox.push_small(&mut self.pool, opcode, self.receiver.range(range)),
             Content::Joined(bytes) => outbox.push_small(&mut self.pool, opcode, bytes.as_slice()),
@@ -274,6 +276,15 @@ impl<S: Read + Write> Relay<S> {
         self.touch(peer);
     }
 
+    fn note_pong(&mut self, id: ConnectionId) {
+        let now = self.now.tick;
+        let round_trip = self.slots.get_mut(id).and_then(|slot| slot.connection.note_pong(now));
+        if let Some(round_trip) = round_trip {
+            let millis = u64::try_from(round_trip.as_millis()).unwrap_or(u64::MAX);
+            self.counters.ping_millis.observe(millis, 1);
+        }
+    }
+
     fn pong(&mut self, id: ConnectionId, payload: &[u8]) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.pong(payload, &mut self.pool);
@@ -283,7 +294,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Tells a client what went wrong with what it sent.
     pub(super) fn tell(&mut self, id: ConnectionId, error: &ClientError) {
-        self.counters.errors_sent += 1;
+        counters::add(&mut self.counters.errors_sent, error.code_index(), 1);
         self.reply(id, SystemMessage::Error(error));
     }
 

@@ -127,6 +127,8 @@ pub const REFUSALS_MAX: usize = 64;
 pub const SESSIONS_PER_CONNECTION: usize = 4;
 /// Fewest sessions kept at once, whatever the connection limit.
 pub const SESSIONS_MIN: usize = 4096;
+/// Places of the table of sessions that one report looks at.
+pub const REPORT_PLACES_MAX: usize = 4096;
 /// Connections that the tables have memory set aside for: what is never touched costs nothing, and tables that
 /// grow in small steps leave holes behind.
 pub const TABLE_CAPACITY: usize = 8192;

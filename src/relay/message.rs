@@ -57,13 +57,23 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    const fn code(&self) -> &'static str {
+    /// The contract's codes.
+    pub const CODES: [&'static str; 4] =
+        ["peer_not_connected", "invalid_json", "message_too_large", "undelivered"];
+
+    /// The place of its code among all.
+    #[must_use]
+    pub const fn code_index(&self) -> usize {
         match self {
-            Self::PeerNotConnected(_) => "peer_not_connected",
-            Self::InvalidJson(_) => "invalid_json",
-            Self::MessageTooLarge { .. } => "message_too_large",
-            Self::Undelivered(_) => "undelivered",
+            Self::PeerNotConnected(_) => 0,
+            Self::InvalidJson(_) => 1,
+            Self::MessageTooLarge { .. } => 2,
+            Self::Undelivered(_) => 3,
         }
+    }
+
+    fn code(&self) -> &'static str {
+        Self::CODES.get(self.code_index()).copied().unwrap_or_default()
     }
 }
 

@@ -18,10 +18,11 @@
 //! | [`outbox`], [`inbound`] | what waits for one client, and what has come from it |
 //! | [`session`] | who is whose peer |
 //! | `hash`, `line` | what the tables of sessions and hosts share |
-//! | [`effect`], [`counters`], [`end_reason`] | what the relay asks of its host, and what it tells |
+//! | [`effect`], [`histogram`], [`counters`], [`end_reason`] | what the relay asks of its host, and what it tells |
 //! | [`connection`], `slots` | one client, from head to close; all of them |
 //! | `gate`, `intake`, `room`, `turn` | the parts of [`Relay`]: what comes in, and where it goes |
 //! | `parting`, `drain`, `access_log` | and how it ends |
+//! | [`report`], `books` | what it tells of itself, and what must hold of it |
 //!
 //! Where to start: [`Relay::handle_turn`], in `turn`. Of the words for an end, a client *leaves* its
 //! session; the relay *closes* a WebSocket, *ends* a stream once what waits is written, *cuts* it
@@ -32,6 +33,8 @@ pub mod address;
 pub mod address_rules;
 pub mod api_keys;
 mod arrival;
+#[cfg(debug_assertions)]
+mod books;
 pub mod budget;
 pub mod buffer;
 pub mod connection;
@@ -43,6 +46,7 @@ pub mod frame;
 mod gate;
 pub mod handshake;
 mod hash;
+pub mod histogram;
 pub mod hosts;
 pub mod ids;
 pub mod inbound;
@@ -60,6 +64,7 @@ pub mod payload;
 pub mod proxy_header;
 pub mod readiness;
 mod records;
+pub mod report;
 mod room;
 pub mod secret;
 pub mod session;
@@ -229,7 +234,7 @@ impl<S: Read + Write> Relay<S> {
         self.now = now;
         self.is_exhausted = false;
         let client = ClientAddress::new(client_addr.ip());
-        let is_over_limit = self.slots.len() - self.turned_away >= self.connections_max();
+        let is_over_limit = self.is_at_connection_limit();
         let mut connection = Connection::new(stream, now.tick);
         connection.arrival.client = client;
         if self.expects_proxy_header(client_addr) {
@@ -374,6 +379,10 @@ impl<S: Read + Write> Relay<S> {
     fn peer_of(&self, id: ConnectionId) -> Option<ConnectionId> {
         let membership = self.slots.get(id)?.membership()?;
         self.sessions.peer(membership.session, membership.client_type)
+    }
+
+    fn is_at_connection_limit(&self) -> bool {
+        self.slots.len() - self.turned_away >= self.connections_max()
     }
 
     fn connections_max(&self) -> usize {

@@ -7,6 +7,7 @@
 //! frames in runs; a large one is shared, not copied, and leaves in fragments whose headers are
 //! made beside it.
 
+mod arrivals;
 mod item;
 mod lane;
 #[cfg(test)]
@@ -22,6 +23,8 @@ use super::limits::{
     RUN_BYTES_MAX, SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX,
 };
 use super::payload::{Payload, SpareBlocks};
+use arrivals::Arrivals;
+pub use arrivals::Arrived;
 use item::{Item, Large, Run, Slices};
 use lane::Lane;
 
@@ -34,6 +37,9 @@ pub struct Pool {
     outboxes: Vec<Box<Outbox>>,
     /// Memory of large messages.
     pub blocks: SpareBlocks,
+    /// Messages that streams have taken in full since this was last emptied, as far as it was
+    /// [noted](Outbox::note_arrival) when they came.
+    pub delivered: Vec<Arrived>,
 }
 
 impl Pool {
@@ -95,6 +101,7 @@ pub struct Backlog {
 #[derive(Debug, Default)]
 pub struct Waiting {
     items: VecDeque<Item>,
+    arrivals: Arrivals,
     bytes: usize,
     small_bytes: usize,
     /// How many messages these are.
@@ -109,6 +116,8 @@ pub struct Outbox {
     controls: Lane,
     replies: Lane,
     queue: VecDeque<Item>,
+    /// When its messages came, as far as it was noted.
+    arrivals: Arrivals,
     /// Bytes of the front item, headers included, that the socket has taken.
     front_taken: usize,
     queued_bytes: usize,
@@ -250,6 +259,11 @@ impl Outbox {
         self.mark();
     }
 
+    /// Notes when the message queued last had come, in microseconds modulo 2³².
+    pub fn note_arrival(&mut self, micros: u32) {
+        self.arrivals.push(micros);
+    }
+
     /// Queues a frame of the relay's own behind everything that waits: a notice keeps its place
     /// among the messages, a close comes last.
     pub fn push_own(&mut self, write_frame: impl FnOnce(&mut Vec<u8>)) {
@@ -287,6 +301,7 @@ impl Outbox {
             bytes: items.iter().map(Item::wire_len).sum(),
             small_bytes: items.iter().map(Item::small_bytes).sum(),
             items,
+            arrivals: std::mem::take(&mut self.arrivals),
             messages: self.queued_messages,
         };
         self.front_taken = 0;
@@ -313,6 +328,7 @@ impl Outbox {
     /// Queues messages that another connection did not get.
     pub fn append(&mut self, mut waiting: Waiting) {
         self.queue.append(&mut waiting.items);
+        self.arrivals.append(&waiting.arrivals);
         self.queued_bytes += waiting.bytes;
         self.queue_small_bytes += waiting.small_bytes;
         self.queued_messages += waiting.messages;
@@ -418,7 +434,9 @@ impl Outbox {
             let of_item = taken.min(wire_len - self.front_taken);
             taken -= of_item;
             self.front_taken += of_item;
-            self.queued_messages -= front.advance_to(self.front_taken);
+            let completed = front.advance_to(self.front_taken);
+            self.queued_messages -= completed;
+            self.arrivals.take(completed, &mut pool.delivered);
             if self.front_taken == wire_len {
                 self.front_taken = 0;
                 let Some(done) = self.queue.pop_front() else { break };

@@ -6,7 +6,9 @@ use log::{debug, info};
 
 use super::Relay;
 use super::access_log::End;
+use super::arrival::Standing;
 use super::connection::Phase;
+use super::counters;
 use super::effect::Effect;
 use super::end_reason::EndReason;
 use super::ids::{ClientType, ConnectionId};
@@ -129,7 +131,6 @@ impl<S: Read + Write> Relay<S> {
 
     fn tell_undelivered(&mut self, sender: ConnectionId, count: u64) {
         if count > 0 {
-            self.counters.messages_undelivered += count;
             self.tell(sender, &ClientError::Undelivered(count));
         }
     }
@@ -184,6 +185,12 @@ impl<S: Read + Write> Relay<S> {
     /// Forgets a connection and gives its stream back.
     pub(super) fn remove(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.remove(id) else { return };
+        if let Some(outbox) = slot.connection.outbox() {
+            // It left its session with what waited for it, as in a shutdown, and has not got all of that.
+            let sender = slot.client_type().peer();
+            let undelivered = outbox.backlog().messages;
+            counters::add(&mut self.counters.messages_undelivered, sender as usize, undelivered);
+        }
         debug_assert!(slot.membership().is_none(), "a connection leaves its session before it is removed");
         if let Some((_, timer)) = slot.timer {
             self.wheel.cancel(timer);
@@ -194,10 +201,13 @@ impl<S: Read + Write> Relay<S> {
             claim.fragments.into_iter().for_each(|order| self.budget.end_fragments(order));
             self.budget.charge_checks(claim.check_bytes, 0);
         }
-        self.turned_away -= usize::from(slot.connection.arrival.is_turned_away);
-        if slot.connection.arrival.is_counted {
-            self.hosts.release(slot.connection.arrival.client.host());
-            self.settle_hosts();
+        match slot.connection.arrival.standing {
+            Standing::Exempt => {}
+            Standing::TurnedAway => self.turned_away -= 1,
+            Standing::Counted => {
+                self.hosts.release(slot.connection.arrival.client.host());
+                self.settle_hosts();
+            }
         }
         self.effects.push_back(Effect::Close { id, stream: slot.connection.stream });
         debug!("conn={id} Gone");

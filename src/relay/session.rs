@@ -25,6 +25,9 @@ use super::line::{Line, Lined, Place};
 use super::secret::SecretHash;
 use super::time::Tick;
 use super::wheel::TimerKey;
+pub use census::{Census, State};
+
+mod census;
 
 /// Names a session for as long as it lives; cheaper than its ID.
 ///
@@ -60,10 +63,29 @@ pub struct Session {
     empty_since: Tick,
     /// Somebody has been in it.
     was_joined: bool,
+    /// In seconds.
+    begun_at: u32,
     /// Among those that are empty.
     place: Place<SessionKey>,
+    kept: Option<Box<Kept>>,
+}
+
+/// What not every session has.
+#[derive(Debug, Default)]
+struct Kept {
     /// Whoever joins needs this secret.
-    claim: Option<Box<SecretHash>>,
+    claim: Option<SecretHash>,
+    /// What clients sent that have left.
+    traffic: Traffic,
+}
+
+/// Application messages that were accepted in a session, either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// How many.
+    pub messages: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
 }
 
 /// What an empty session is worth to those who may come back, when there is no room: the least first.
@@ -119,6 +141,8 @@ pub struct Sessions {
     slots: Slab<Session>,
     /// Those without a client, in the order in which they lost their last; each in the line of its [`Worth`].
     empty: [Line<SessionKey>; 3],
+    census: Census,
+    places: usize,
     max: usize,
     session_timeout: Duration,
     reconnect_window: Duration,
@@ -134,6 +158,8 @@ impl Sessions {
             hash: KeyedHash(seed),
             slots: Slab::with_capacity(TABLE_CAPACITY.min(max)),
             empty: [Line::default(); 3],
+            census: Census::default(),
+            places: 0,
             max: max.min(u32::MAX as usize - 1),
             session_timeout,
             reconnect_window,
@@ -182,10 +208,12 @@ impl Sessions {
             None => self.begin(id, now)?,
         };
         let session = self.slots.get_mut(key.index()).ok_or(SessionsFull)?;
+        self.census.leave_out(session);
         session.was_joined = true;
         session.last_activity = now;
         let replaced = session.client(client_type);
         *session.seat_mut(client_type) = Seat(connection);
+        self.census.take_in(session);
         Ok(Joined { session: key, replaced, peer: session.client(client_type.peer()) })
     }
 
@@ -201,9 +229,14 @@ impl Sessions {
             last_activity: now,
             empty_since: now,
             was_joined: false,
+            begun_at: seconds(now),
             place: Place::default(),
-            claim: None,
+            kept: None,
         }));
+        self.places = self.places.max(key.index() + 1);
+        if let Some(session) = self.slots.get(key.index()) {
+            self.census.take_in(session);
+        }
         let (hash, slots) = (self.hash, &self.slots);
         let rehash = |key: &SessionKey| slots.get(key.index()).map_or(0, |session| hash.of(&session.id));
         self.by_id.insert_unique(hash.of(id), key, rehash);
@@ -229,7 +262,7 @@ impl Sessions {
     /// From here on joining needs this secret, unless it needs one already.
     pub fn claim(&mut self, key: SessionKey, claim: SecretHash) {
         if let Some(session) = self.get_mut(key) {
-            session.claim.get_or_insert_with(|| Box::new(claim));
+            session.kept.get_or_insert_default().claim.get_or_insert(claim);
         }
     }
 
@@ -252,7 +285,9 @@ impl Sessions {
         if session.client(client_type) != Some(connection) {
             return Left::WasReplaced;
         }
+        self.census.leave_out(session);
         *session.seat_mut(client_type) = Seat::FREE;
+        self.census.take_in(session);
         let peer = session.client(client_type.peer());
         if peer.is_none() {
             session.empty_since = now;
@@ -289,6 +324,7 @@ impl Sessions {
             self.leave_empty(key);
         }
         let session = self.slots.try_remove(key.index())?;
+        self.census.leave_out(&session);
         if let Ok(entry) = self.by_id.find_entry(self.hash.of(&session.id), |other| *other == key) {
             entry.remove();
         }
@@ -326,19 +362,36 @@ impl Sessions {
     fn worth(&self, key: SessionKey) -> Worth {
         match self.get(key) {
             Some(session) if !session.was_joined => Worth::Unused,
-            Some(session) if session.claim.is_some() => Worth::Claimed,
+            Some(session) if session.claimed().is_some() => Worth::Claimed,
             Some(_) | None => Worth::Open,
         }
     }
 
-    /// How many clients all sessions have. Walks them: for checks.
+    /// How many there are of each kind.
+    #[must_use]
+    pub const fn census(&self) -> Census {
+        self.census
+    }
+
+    /// The same from walking them all: for checks.
     #[cfg(debug_assertions)]
     #[must_use]
-    pub fn members(&self) -> usize {
-        let members = |(_, session): (usize, &Session)| {
-            [session.desktop, session.mobile].iter().filter_map(|seat| seat.taken()).count()
-        };
-        self.slots.iter().map(members).sum()
+    pub fn count(&self) -> Census {
+        let mut census = Census::default();
+        self.slots.iter().for_each(|(_, session)| census.take_in(session));
+        census
+    }
+
+    /// How many places there are for [`at`](Self::at): the most sessions that there were at once.
+    #[must_use]
+    pub const fn places(&self) -> usize {
+        self.places
+    }
+
+    /// The session in a place, if there is one. It keeps its place for its life.
+    #[must_use]
+    pub fn at(&self, place: usize) -> Option<&Session> {
+        self.slots.get(place)
     }
 
     /// Every session, in the order of the keys. Walks them: for a shutdown, which happens once.
@@ -360,7 +413,36 @@ impl Session {
     /// The secret that joining needs, if it was claimed.
     #[must_use]
     pub fn claimed(&self) -> Option<&SecretHash> {
-        self.claim.as_deref()
+        self.kept.as_ref()?.claim.as_ref()
+    }
+
+    /// Keeps account of what a client sent that leaves.
+    pub fn keep_traffic(&mut self, traffic: Traffic) {
+        if traffic != Traffic::default() {
+            let kept = &mut self.kept.get_or_insert_default().traffic;
+            kept.messages += traffic.messages;
+            kept.bytes += traffic.bytes;
+        }
+    }
+
+    /// What clients sent that have left.
+    #[must_use]
+    pub fn kept_traffic(&self) -> Traffic {
+        self.kept.as_ref().map_or(Traffic::default(), |kept| kept.traffic)
+    }
+
+    /// How long ago it began, in seconds.
+    #[must_use]
+    pub const fn age_seconds(&self, now: Tick) -> u32 {
+        seconds(now).wrapping_sub(self.begun_at)
+    }
+
+    const fn state(&self) -> State {
+        match (self.desktop.taken(), self.mobile.taken()) {
+            (None, None) => State::Empty,
+            (Some(_), None) | (None, Some(_)) => State::Waiting,
+            (Some(_), Some(_)) => State::Paired,
+        }
     }
 
     /// Whether it has no client.
@@ -375,6 +457,12 @@ impl Session {
             ClientType::Mobile => &mut self.mobile,
         }
     }
+}
+
+/// Enough for 136 years.
+#[expect(clippy::cast_possible_truncation, reason = "differences are right all the same")]
+const fn seconds(tick: Tick) -> u32 {
+    (tick.0 / 1000) as u32
 }
 
 /// One client's place in a session, a third smaller than an `Option`.

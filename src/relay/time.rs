@@ -27,6 +27,16 @@ pub struct Now {
     pub tick: Tick,
     /// For the `timestamp` of system messages: Unix time in milliseconds.
     pub unix_millis: u64,
+    /// For measurements alone, never for behaviour: the tick more finely, in microseconds.
+    pub micros: u64,
+}
+
+impl Now {
+    /// The microseconds modulo 2³².
+    #[expect(clippy::cast_possible_truncation, reason = "that is what modulo means")]
+    pub(super) const fn wrapped_micros(self) -> u32 {
+        self.micros as u32
+    }
 }
 
 /// Writes `duration` exactly, in the largest unit that divides it: `30m`, `90s`, `90m`, `1h`, `500ms`, `0s`.

@@ -6,7 +6,8 @@ use super::pace::Pace;
 /// Kept for a client with its first message, or from its join on where rates are limited.
 #[derive(Debug, Default)]
 pub(super) struct Usage {
-    pub(super) pace: Option<Pace>,
+    /// Apart, for rates are seldom limited.
+    pub(super) pace: Option<Box<Pace>>,
     pub(super) tally: Tally,
 }
 
@@ -23,6 +24,6 @@ impl Usage {
     /// `None` where there is nothing to keep yet.
     pub(super) fn new(settings: &Settings) -> Option<Box<Self>> {
         let pace = Pace::new(settings)?;
-        Some(Box::new(Self { pace: Some(pace), ..Self::default() }))
+        Some(Box::new(Self { pace: Some(Box::new(pace)), ..Self::default() }))
     }
 }

@@ -69,6 +69,16 @@ pub(crate) fn relay_command(variables: &[(&str, &str)]) -> Command {
     command(env!("CARGO_BIN_EXE_apptuner-relay"), variables)
 }
 
+/// A shell that runs `preparation`, such as `ulimit -n 40`, and becomes the relay.
+pub(crate) fn shell_command(preparation: &str, flags: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = command("sh", variables);
+    command
+        .args(["-c", &format!("{preparation}; exec \"$0\" \"$@\"")])
+        .arg(env!("CARGO_BIN_EXE_apptuner-relay"))
+        .args(flags);
+    command
+}
+
 impl Relay {
     /// Starts a relay on a free port of the loopback interface.
     pub(crate) fn start(flags: &[&str]) -> Self {
@@ -84,12 +94,7 @@ impl Relay {
 
     /// As [`start`](Self::start), in a shell that has run `preparation`, such as `ulimit -n 40`.
     pub(crate) fn start_after(preparation: &str, flags: &[&str]) -> Self {
-        let mut command = command("sh", &[]);
-        command
-            .args(["-c", &format!("{preparation}; exec \"$0\" \"$@\"")])
-            .args([env!("CARGO_BIN_EXE_apptuner-relay"), "--listen", "127.0.0.1:0"])
-            .args(flags);
-        Self::spawn(command)
+        Self::spawn(shell_command(preparation, &[&["--listen", "127.0.0.1:0"], flags].concat(), &[]))
     }
 
     /// Starts whatever `command` says and waits until it listens.
@@ -106,8 +111,10 @@ impl Relay {
         };
         let line = relay
             .wait_for_log("the line that says where it listens", |line| line.contains("Listening on ws"));
-        let port = line.rsplit(':').next().unwrap().trim_end_matches(['"', '}']).parse().unwrap();
-        relay.address.set_port(port);
+        if !line.contains("+unix:") {
+            let port = line.rsplit(':').next().unwrap().trim_end_matches(['"', '}']).parse().unwrap();
+            relay.address.set_port(port);
+        }
         relay
     }
 

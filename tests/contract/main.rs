@@ -21,6 +21,8 @@ mod secure;
 mod stream;
 
 mod access;
+mod activation;
+mod admin;
 mod budget;
 mod http;
 mod messages;
@@ -33,5 +35,6 @@ mod supervisor;
 mod system_messages;
 #[cfg(feature = "tls")]
 mod tls;
+mod unix_socket;
 mod upgrade;
 mod websocket;

@@ -112,4 +112,5 @@ if __name__ == "__main__":
     if program.startswith("--probe"):
         probe(libc, program == "--probe")
     else:
-        os.execve(program, [program, *arguments], {"RUST_LOG": "info"})
+        handed_on = {name: value for name, value in os.environ.items() if name.startswith("LISTEN_")}
+        os.execve(program, [program, *arguments], {"RUST_LOG": "info", **handed_on})

@@ -23,6 +23,7 @@ mod plan;
 mod random;
 mod reader;
 mod shrink;
+mod totals;
 mod transcript;
 mod visit;
 mod wire;

@@ -18,7 +18,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use apptuner_relay::relay::counters::Counters;
 use apptuner_relay::relay::ids::{ClientType, ConnectionId};
 use apptuner_relay::relay::limits::{
     ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, HIGH_WATER_BYTES, LOW_WATER_BYTES, OVERFULL_BYTES,
@@ -29,6 +28,7 @@ use apptuner_relay::relay::time::{Now, Tick};
 
 use crate::client::{Unit, What};
 use crate::journal::Event;
+use crate::totals::Totals;
 use access::{Host, HostName};
 use conn::{Conn, Phase};
 use drain::Drain;
@@ -63,7 +63,7 @@ pub struct Model {
     drain: Option<Drain>,
     /// When accepting is tried again at the latest.
     accept_retry: Option<Tick>,
-    pub counters: Counters,
+    pub totals: Totals,
     pub delivered: u64,
     /// Who was refused for want of a secret or key, and who for its address; lock-outs.
     pub unproven: u64,
@@ -94,7 +94,7 @@ impl Model {
             turns_without_small_room: 0,
             drain: None,
             accept_retry: None,
-            counters: Counters::default(),
+            totals: Totals::default(),
             delivered: 0,
             unproven: 0,
             turned_away: 0,
@@ -114,7 +114,7 @@ impl Model {
         let taken =
             self.conns.iter().filter(|conn| conn.phase != Phase::Gone && !conn.is_turned_away).count();
         let is_over_limit = self.settings.max_connections.is_some_and(|max| taken >= max);
-        self.counters.connections_accepted += 1;
+        self.totals.connections_accepted += 1;
         let wire = self.conns.len();
         self.by_id.insert(id.to_string(), wire);
         self.conns.push(Conn::new(id, self.now.tick));
@@ -290,7 +290,7 @@ impl Model {
 
     fn answer(&mut self, wire: usize, status: u16) {
         self.conns[wire].answer(status, self.now.tick);
-        self.counters.requests_refused += u64::from(!matches!(status, 200 | 201));
+        self.totals.requests_refused += u64::from(!matches!(status, 200 | 201));
     }
 
     fn take(&mut self, wire: usize, what: What) {
@@ -340,8 +340,8 @@ impl Model {
         self.session(&session).last_activity = self.now.tick;
         if let Some(peer) = self.peer(wire) {
             self.accepted_amid += u64::from(self.drain.is_some());
-            self.counters.messages_accepted += 1;
-            self.counters.bytes_accepted += payload.len() as u64;
+            self.totals.messages_accepted += 1;
+            self.totals.bytes_accepted += payload.len() as u64;
             self.conns[peer].queue(Expected::Message { opcode, payload, room });
         } else {
             let peer = if client_type == ClientType::Desktop { "Mobile device" } else { "Desktop" };
@@ -351,7 +351,7 @@ impl Model {
     }
 
     fn tell(&mut self, wire: usize, start: &str, end: &str) {
-        self.counters.errors_sent += 1;
+        self.totals.errors_sent += 1;
         self.reply(wire, start, end);
     }
 

@@ -18,12 +18,13 @@ use crate::journal::{self, Event};
 use crate::model::Model;
 use crate::plan::{ACTORS_MAX, Manner, Plan, Reading, Request, Say, Sending, Step};
 use crate::random::Random;
+use crate::totals::Totals;
 use crate::transcript::Transcript;
 use crate::visit::{ISSUED, Issued, KEYS, Visit};
 use crate::wire::{Stream, Wire};
 
 /// When every run begins: an arbitrary point on both clocks.
-const START: Now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000 };
+const START: Now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000, micros: 1_000_000 };
 /// More turns at one point in time, and more points in one wait, than any plan has work for.
 const TURNS_MAX: usize = 100_000;
 /// How many things in a thousand are told to the relay a turn later than they might be.
@@ -389,7 +390,8 @@ impl World {
     }
 
     fn move_to(&mut self, tick: Tick) {
-        self.now = Now { tick, unix_millis: START.unix_millis + (tick.0 - START.tick.0) };
+        self.now =
+            Now { tick, unix_millis: START.unix_millis + (tick.0 - START.tick.0), micros: tick.0 * 1000 };
     }
 
     /// Turns until nothing is left to do at this point in time, by the relay or its clients.
@@ -529,11 +531,8 @@ impl World {
             self.relay.hosts(),
             self.relay.timers(),
         )?;
-        let counters = *self.relay.counters();
-        let mut expected = self.model.counters;
-        // How often a client was paused is the relay's own affair.
-        expected.reads_paused = counters.reads_paused;
-        if counters == expected { Ok(()) } else { Err(format!("{counters:?} instead of {expected:?}")) }
+        let (totals, expected) = (Totals::of(self.relay.counters()), self.model.totals);
+        if totals == expected { Ok(()) } else { Err(format!("{totals:?} instead of {expected:?}")) }
     }
 
     /// Everybody leaves, each in one way or another, and all windows pass.

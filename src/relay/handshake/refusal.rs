@@ -46,6 +46,91 @@ pub enum Refusal {
     ConnectionLimit,
 }
 
+/// Why a connection was refused, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalReason {
+    /// Not well-formed, or not for us.
+    BadRequest,
+    /// No such path.
+    NotFound,
+    /// A method that does not go with the path.
+    Method,
+    /// The head did not come in time.
+    HeadTimeout,
+    /// The head was too large.
+    HeadTooLarge,
+    /// A session's path without an upgrade, or of another version.
+    NoUpgrade,
+    /// A page of an origin that may not connect.
+    Origin,
+    /// An address that is not served.
+    Address,
+    /// An address that is over a limit, or locked out.
+    AddressLimit,
+    /// The pairing secret was wrong or missing.
+    Secret,
+    /// The API key was wrong or missing.
+    ApiKey,
+    /// No room for another connection or session.
+    ConnectionLimit,
+}
+
+impl RefusalReason {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::BadRequest,
+        Self::NotFound,
+        Self::Method,
+        Self::HeadTimeout,
+        Self::HeadTooLarge,
+        Self::NoUpgrade,
+        Self::Origin,
+        Self::Address,
+        Self::AddressLimit,
+        Self::Secret,
+        Self::ApiKey,
+        Self::ConnectionLimit,
+    ];
+
+    /// The word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::NotFound => "not_found",
+            Self::Method => "method",
+            Self::HeadTimeout => "head_timeout",
+            Self::HeadTooLarge => "head_too_large",
+            Self::NoUpgrade => "no_upgrade",
+            Self::Origin => "origin",
+            Self::Address => "address",
+            Self::AddressLimit => "address_limit",
+            Self::Secret => "secret",
+            Self::ApiKey => "api_key",
+            Self::ConnectionLimit => "connection_limit",
+        }
+    }
+}
+
+impl From<Refusal> for RefusalReason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::BadRequest(_) => Self::BadRequest,
+            Refusal::NotFound => Self::NotFound,
+            Refusal::MethodNotAllowed | Refusal::UpgradeMethod | Refusal::IssueMethod => Self::Method,
+            Refusal::HeadTimeout => Self::HeadTimeout,
+            Refusal::HeadTooLarge | Refusal::TooManyFields => Self::HeadTooLarge,
+            Refusal::ExpectedUpgrade | Refusal::WebSocketVersion => Self::NoUpgrade,
+            Refusal::Origin => Self::Origin,
+            Refusal::Address => Self::Address,
+            Refusal::AddressLimit { .. } => Self::AddressLimit,
+            Refusal::Secret => Self::Secret,
+            Refusal::ApiKey => Self::ApiKey,
+            Refusal::ConnectionLimit => Self::ConnectionLimit,
+        }
+    }
+}
+
 /// What is wrong with a request that is answered with 400 (RFC 9110, section 15.5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadRequest {

@@ -21,8 +21,7 @@ impl<'a> Target<'a> {
     /// Understands the origin-form and the absolute-form (RFC 9112, section 3.2); `None` if it is
     /// neither. Nothing is decoded or normalised.
     pub(super) fn parse(target: &'a str) -> Option<Self> {
-        let path_and_query = if target.starts_with('/') { target } else { path_of_absolute_form(target)? };
-        let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
+        let (path, query) = path_and_query(target)?;
         match path {
             "/health" => return Some(Self::Health),
             "/sessions" => return Some(Self::Sessions),
@@ -36,6 +35,12 @@ impl<'a> Target<'a> {
             .or_else(|| session("/mobile/", ClientType::Mobile))
             .or(Some(Self::Other))
     }
+}
+
+/// The path, and the query behind it, of a target in either form.
+pub(super) fn path_and_query(target: &str) -> Option<(&str, &str)> {
+    let both = if target.starts_with('/') { target } else { path_of_absolute_form(target)? };
+    Some(both.split_once('?').unwrap_or((both, "")))
 }
 
 /// The path and query of a URI that a client sends through a proxy (RFC 9112, section 3.2.2);

@@ -1,6 +1,7 @@
 //! The whole engine on a virtual clock: what the contract says of time, order and pressure.
 
 mod access;
+mod counting;
 mod drain;
 mod pressure;
 pub(crate) mod random;

@@ -16,7 +16,7 @@ use super::super::time::{Now, Tick};
 use super::super::{Relay, json};
 
 /// When every world begins: an arbitrary point on both clocks.
-const START: Now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000 };
+const START: Now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000, micros: 1_000_000 };
 
 /// More turns than any test has work for.
 const TURNS_MAX: usize = 100_000;
@@ -289,7 +289,7 @@ impl World {
 
     fn set_tick(&mut self, tick: Tick) {
         let unix_millis = START.unix_millis + (tick.0 - START.tick.0);
-        self.now = Now { tick, unix_millis };
+        self.now = Now { tick, unix_millis, micros: tick.0 * 1000 };
     }
 
     pub(super) fn now(&self) -> Now {

@@ -1,12 +1,16 @@
 //! What one message or one newcomer costs: frame header, JSON check, outbox, request head.
 
 use std::hint::black_box;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice, Read, Write};
 
 use apptuner_relay::relay::frame::{Opcode, parse_header};
 use apptuner_relay::relay::handshake::{HeadReader, HeadRules, Progress, Verdict};
 use apptuner_relay::relay::json::check_text;
+use apptuner_relay::relay::limits::Settings;
 use apptuner_relay::relay::outbox::{Outbox, Pool};
+use apptuner_relay::relay::readiness::Readiness;
+use apptuner_relay::relay::time::{Now, Tick};
+use apptuner_relay::relay::{Relay, effect::Effect};
 
 use crate::text::message_text;
 use crate::{Kind, Operations, Part};
@@ -19,6 +23,8 @@ pub(crate) const PARTS: &[Part] = &[
     Part { name: "request-head", sizes: &[5, 15, 100], kind: Kind::Count, prepare: request_head },
     // Messages of 128 bytes that wait when the socket is written to.
     Part { name: "outbox", sizes: &[1, 8, 256], kind: Kind::Count, prepare: outbox },
+    // Messages of 128 bytes that come in one turn.
+    Part { name: "relay", sizes: &[1, 8, 256], kind: Kind::Count, prepare: relay },
 ];
 
 /// The one place that names the relay's JSON check.
@@ -114,5 +120,77 @@ fn outbox(waiting: usize) -> Operations {
                 assert!(end.is_ok() && outbox.is_empty(), "a sink takes everything");
             }
         }
+    })
+}
+
+/// A client in memory that takes everything.
+#[derive(Default)]
+struct Wire {
+    to_relay: Vec<u8>,
+    taken: usize,
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let rest = self.to_relay.get(self.taken..).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        if let (Some(place), Some(bytes)) = (buffer.get_mut(..count), rest.get(..count)) {
+            place.copy_from_slice(bytes);
+        }
+        self.taken += count;
+        if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(black_box(bytes).len())
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(slices.iter().map(|slice| black_box(slice).len()).sum())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Carries messages from a desktop to a mobile, `per_turn` in each turn, without a system call.
+fn relay(per_turn: usize) -> Operations {
+    let mut now = Now { tick: Tick(1), ..Now::default() };
+    let mut relay = Relay::new(Settings::default(), [1, 2], now);
+    let mut join = |client_type: &str| {
+        let request = format!(
+            "GET /{client_type}/a HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        let wire = Wire { to_relay: request.into_bytes(), taken: 0 };
+        let id = relay.handle_accept(wire, ([127, 0, 0, 1], 1).into(), now);
+        relay.handle_readiness(id, Readiness::READABLE);
+        relay.handle_turn(now);
+        id
+    };
+    let (desktop, _mobile) = (join("desktop"), join("mobile"));
+    let payload = message_text(128).into_bytes();
+    // Its mask is zero.
+    let frame = [&[0x81, 0xFE, 0, 128, 0, 0, 0, 0][..], &payload].concat();
+    assert_eq!(payload.len(), 128, "as the header says");
+    if let Some(wire) = relay.stream(desktop) {
+        wire.to_relay = frame.repeat(per_turn);
+    }
+    Box::new(move |count| {
+        for _ in 0..count / per_turn as u64 {
+            if let Some(wire) = relay.stream(desktop) {
+                wire.taken = 0;
+            }
+            // For timers time stands still.
+            now.micros += 20;
+            relay.handle_readiness(desktop, Readiness::READABLE);
+            relay.handle_turn(now);
+            relay.handle_turn_end(now.micros + 10);
+            assert!(!matches!(relay.poll_effect(), Some(Effect::Close { .. })), "nobody goes");
+        }
+        assert!(count == 0 || relay.counters().bytes_accepted.iter().sum::<u64>() > 0, "they are carried");
     })
 }

@@ -42,7 +42,7 @@ impl Model {
         for conn in &mut self.conns {
             if conn.phase == Phase::Head {
                 conn.answer(503, now);
-                self.counters.requests_refused += 1;
+                self.totals.requests_refused += 1;
             }
         }
         // Nobody comes back to those.

@@ -228,7 +228,7 @@ impl Model {
         let is_asked = self.asking.take_if(|asking| *asking == (wire, bytes)).is_some();
         expect(is_asked, || format!("wire {wire} waits for {bytes} bytes of room that it does not need"))?;
         self.conns[wire].awaiting = Some(bytes);
-        self.counters.room_awaited += 1;
+        self.totals.room_awaited += 1;
         Ok(())
     }
 

@@ -53,7 +53,7 @@ impl Model {
         session.empty_since = None;
         let old = session.side(client_type).replace(wire);
         let peer = session.client(client_type.peer());
-        self.counters.joins += 1;
+        self.totals.joins += 1;
         let waiting = old.map(|old| {
             let old = &mut self.conns[old];
             let waiting = old.take_messages();
@@ -128,7 +128,6 @@ impl Model {
 
     pub(super) fn tell_undelivered(&mut self, sender: usize, count: usize) {
         if count > 0 {
-            self.counters.messages_undelivered += count as u64;
             let end = format!(r#""code":"undelivered","count":{count}"#);
             self.tell(sender, r#"{"type":"error","error":""#, &end);
         }

@@ -1,0 +1,18 @@
+//! What the system knows of the process.
+
+/// Read by the host when somebody asks for metrics; what it cannot tell is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Process {
+    /// Processor time used, in seconds.
+    pub cpu_seconds: Option<f64>,
+    /// Memory that is in use, in bytes.
+    pub resident_bytes: Option<u64>,
+    /// Memory that is mapped, in bytes.
+    pub virtual_bytes: Option<u64>,
+    /// Open descriptors.
+    pub open_fds: Option<u64>,
+    /// As many as may be open.
+    pub max_fds: Option<u64>,
+    /// When it began, in Unix time in seconds.
+    pub start_seconds: Option<f64>,
+}

@@ -1,0 +1,211 @@
+//! What a request to the operator's listener asks for.
+
+use std::net::IpAddr;
+use std::str;
+
+use data_encoding::BASE64;
+
+use crate::relay::handshake::{Refusal, Request};
+use crate::relay::secret::Secret;
+
+/// Sessions on one page, unless it is asked for another number, and at most.
+const SESSIONS_PER_PAGE: (usize, usize) = (100, 500);
+
+/// A request, understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Question {
+    pub(super) asked: Asked,
+    /// The method was HEAD: the answer goes out without its body (RFC 9110, section 9.3.2).
+    pub(super) head_only: bool,
+    /// What may be the admin token.
+    pub(super) token: Option<Secret>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    StatusPage,
+    Metrics,
+    Live,
+    Ready,
+    Sessions {
+        from: usize,
+        limit: usize,
+    },
+    /// Samples taken later than this, in Unix time in milliseconds.
+    History {
+        since: u64,
+    },
+    /// Something that HTTP does not allow.
+    Nothing(Refusal),
+    NotFound,
+    /// By a name that anybody may point to here.
+    OtherHost,
+    BadQuery,
+}
+
+impl Asked {
+    /// Whether it is answered to everybody: a load balancer has no token, and learns nothing from it.
+    pub(super) const fn is_public(self) -> bool {
+        match self {
+            Self::Live | Self::Ready | Self::Nothing(_) => true,
+            Self::StatusPage
+            | Self::Metrics
+            | Self::Sessions { .. }
+            | Self::History { .. }
+            | Self::NotFound
+            | Self::OtherHost
+            | Self::BadQuery => false,
+        }
+    }
+}
+
+impl Question {
+    /// Understands a request head, unless it is refused already. Where no token is needed, `is_open`, it must be
+    /// asked of this machine by its address: a page in an operator's browser can have its own name point here.
+    pub(super) fn parse(head: &[u8], outcome: Result<(), Refusal>, is_open: bool) -> Self {
+        let head_only = head.starts_with(b"HEAD ");
+        match outcome.and_then(|()| Request::parse(head)) {
+            Ok(request) => Self { asked: asked(&request, is_open), head_only, token: token(&request) },
+            Err(refusal) => Self { asked: Asked::Nothing(refusal), head_only, token: None },
+        }
+    }
+}
+
+fn asked(request: &Request<'_>, is_open: bool) -> Asked {
+    if !matches!(request.method, "GET" | "HEAD") {
+        return Asked::Nothing(Refusal::MethodNotAllowed);
+    }
+    match request.path {
+        "/livez" => return Asked::Live,
+        "/readyz" => return Asked::Ready,
+        _ if is_open && !request.host.is_none_or(is_local) => return Asked::OtherHost,
+        _ => {}
+    }
+    let number = |name, default| parameter(request.query, name, default);
+    match request.path {
+        "/" => Asked::StatusPage,
+        "/metrics" => Asked::Metrics,
+        "/sessions" => {
+            let (default, most) = SESSIONS_PER_PAGE;
+            match (number("from", Some(0)), number("limit", Some(default as u64))) {
+                (Some(from), Some(limit)) if (1..=most as u64).contains(&limit) => Asked::Sessions {
+                    from: usize::try_from(from).unwrap_or(usize::MAX),
+                    limit: usize::try_from(limit).unwrap_or(most),
+                },
+                (_, _) => Asked::BadQuery,
+            }
+        }
+        "/history" => match number("since", Some(0)) {
+            Some(since) => Asked::History { since },
+            None => Asked::BadQuery,
+        },
+        _ => Asked::NotFound,
+    }
+}
+
+/// The number in a query under this name, or the default if there is none; `None` if it is no number.
+fn parameter(query: &str, name: &str, default: Option<u64>) -> Option<u64> {
+    let mut values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(key, _)| *key == name);
+    values.next().map_or(default, |(_, value)| {
+        value.bytes().all(|byte| byte.is_ascii_digit()).then(|| value.parse().ok()).flatten()
+    })
+}
+
+/// An IP address, or a name that always means this machine (RFC 6761, section 6.3).
+fn is_local(host: &str) -> bool {
+    let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, _)) => address,
+        None => host.split_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+/// The token of `Authorization: Bearer` (RFC 6750, section 2.1), or the password of `Basic` (RFC 7617, section 2).
+fn token(request: &Request<'_>) -> Option<Secret> {
+    let (scheme, value) = str::from_utf8(request.authorization?).ok()?.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Secret::new(value.trim_ascii().as_bytes());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = BASE64.decode(value.trim_ascii().as_bytes()).ok()?;
+    let colon = decoded.iter().position(|&byte| byte == b':')?;
+    Secret::new(decoded.get(colon + 1..)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(target: &str, fields: &str, is_open: bool) -> Question {
+        let head = format!("GET {target} HTTP/1.1\r\n{fields}\r\n");
+        Question::parse(head.as_bytes(), Ok(()), is_open)
+    }
+
+    #[test]
+    fn paths_and_queries_are_told_apart() {
+        for (target, asked) in [
+            ("/", Asked::StatusPage),
+            ("/?x=y", Asked::StatusPage),
+            ("/metrics", Asked::Metrics),
+            ("http://localhost:9787/livez", Asked::Live),
+            ("/readyz", Asked::Ready),
+            ("/sessions", Asked::Sessions { from: 0, limit: 100 }),
+            ("/sessions?limit=500&from=7", Asked::Sessions { from: 7, limit: 500 }),
+            ("/sessions?from=99999999999999999999", Asked::BadQuery),
+            ("/sessions?limit=501", Asked::BadQuery),
+            ("/sessions?limit=0", Asked::BadQuery),
+            ("/sessions?from=-1", Asked::BadQuery),
+            ("/sessions?from=", Asked::BadQuery),
+            ("/history?since=17", Asked::History { since: 17 }),
+            ("/history?since=x", Asked::BadQuery),
+            ("/metrics/", Asked::NotFound),
+            ("/Metrics", Asked::NotFound),
+        ] {
+            assert_eq!(ask(target, "Host: localhost:9787\r\n", true).asked, asked, "{target}");
+        }
+    }
+
+    #[test]
+    fn without_a_token_only_addresses_and_localhost_are_asked_for() {
+        let hosts = ["127.0.0.1:9787", "[::1]:9787", "[::1]", "LocalHost", "localhost:1", "192.0.2.1"];
+        for host in hosts {
+            assert_eq!(ask("/", &format!("Host: {host}\r\n"), true).asked, Asked::StatusPage, "{host}");
+        }
+        for host in ["evil.example:9787", "localhost.evil.example", "127.0.0.1.evil.example", "relay"] {
+            let fields = format!("Host: {host}\r\n");
+            assert_eq!(ask("/metrics", &fields, true).asked, Asked::OtherHost, "{host}");
+            assert_eq!(ask("/metrics", &fields, false).asked, Asked::Metrics, "{host}: it takes the token");
+            assert_eq!(ask("/readyz", &fields, true).asked, Asked::Ready, "{host}: no harm");
+        }
+    }
+
+    #[test]
+    fn token_is_brought_as_bearer_or_as_the_password_of_basic() {
+        let expected = Secret::new(b"correct:horse-battery");
+        let basic = BASE64.encode(b"anybody:correct:horse-battery");
+        for (value, token) in [
+            ("Bearer correct:horse-battery".to_owned(), &expected),
+            ("bearer  correct:horse-battery ".to_owned(), &expected),
+            (format!("Basic {basic}"), &expected),
+            ("Basic correct:horse-battery".to_owned(), &None),
+            ("Digest correct:horse-battery".to_owned(), &None),
+            ("correct:horse-battery".to_owned(), &None),
+            ("Bearer short".to_owned(), &None),
+        ] {
+            let question = ask("/", &format!("Host: relay\r\nAuthorization: {value}\r\n"), false);
+            assert_eq!(question.token, *token, "{value}");
+        }
+    }
+
+    #[test]
+    fn only_get_and_head_are_answered() {
+        for (method, is_answered) in [("GET", true), ("HEAD", true), ("POST", false), ("get", false)] {
+            let head = format!("{method} / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let question = Question::parse(head.as_bytes(), Ok(()), true);
+            assert_eq!(question.asked == Asked::StatusPage, is_answered, "{method}");
+            assert_eq!(question.head_only, method == "HEAD");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Where the relay accepts connections.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use super::error::Problem;
+use super::units;
+
+/// Longest path of a Unix-domain socket: what its address has room for, with a zero behind it.
+const SOCKET_PATH_BYTES_MAX: usize =
+    if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
+
+/// An address to accept connections on.
+///
+/// ```
+/// # use apptuner_relay::config::ListenAddress;
+/// assert_eq!(ListenAddress::from(([127, 0, 0, 1], 8787)).to_string(), "127.0.0.1:8787");
+/// assert_eq!(ListenAddress::Unix("/run/relay.sock".into()).to_string(), "unix:/run/relay.sock");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// TCP. Port 0 takes any free port; `[::]` means every interface, IPv4 included.
+    Tcp(SocketAddr),
+    /// A Unix-domain socket at this path, which is absolute. Its clients count as 127.0.0.1.
+    Unix(PathBuf),
+}
+
+impl ListenAddress {
+    /// What the path of a Unix-domain socket is written behind.
+    pub(super) const UNIX: &str = "unix:";
+
+    /// `ADDR:PORT`, `[::1]:PORT`, `localhost:PORT` or `unix:/PATH`.
+    pub(super) fn parse(text: &str) -> Result<Self, Problem> {
+        if let Some(path) = text.strip_prefix(Self::UNIX) {
+            let path = Path::new(path);
+            return check_socket_path(path).map(|()| Self::Unix(path.to_owned()));
+        }
+        if text.starts_with('/') {
+            return Err("no address; a Unix-domain socket is written with unix: before its path".into());
+        }
+        units::parse_address(text).map(Self::Tcp)
+    }
+
+    /// Checks what a configuration built in code may have got wrong.
+    pub(super) fn check(&self) -> Result<(), Problem> {
+        match self {
+            Self::Tcp(_) => Ok(()),
+            Self::Unix(path) => check_socket_path(path),
+        }
+    }
+
+    /// Whether nobody can reach it but from this machine.
+    #[must_use]
+    pub const fn is_of_this_machine(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Unix(_) => true,
+        }
+    }
+
+    /// Whether two listeners may have this address: the port of each is then another.
+    pub(super) fn is_repeatable(&self) -> bool {
+        matches!(self, Self::Tcp(address) if address.port() == 0)
+    }
+}
+
+/// A relative path would mean another file once somebody changes the directory.
+fn check_socket_path(path: &Path) -> Result<(), Problem> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    if !path.is_absolute() || bytes.contains(&0) || bytes.ends_with(b"/") {
+        return Err(
+            "not the path of a socket; write it from / on, as in unix:/run/apptuner-relay.sock".into()
+        );
+    }
+    if bytes.len() > SOCKET_PATH_BYTES_MAX {
+        let problem = format!(
+            "a path of {} bytes, and a socket's has at most {SOCKET_PATH_BYTES_MAX}; choose a shorter one",
+            bytes.len()
+        );
+        return Err(problem.into());
+    }
+    Ok(())
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => {
+                f.write_str(Self::UNIX)?;
+                write_path(f, path)
+            }
+        }
+    }
+}
+
+/// Writes a path in one line. It is escaped and not cut: whoever gave it has to find the file by it.
+pub(crate) fn write_path(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
+    for chunk in OsStr::as_encoded_bytes(path.as_os_str()).utf8_chunks() {
+        write!(f, "{}", chunk.valid().escape_debug())?;
+        chunk.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
+    }
+    Ok(())
+}
+
+impl From<SocketAddr> for ListenAddress {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp(address)
+    }
+}
+
+impl From<([u8; 4], u16)> for ListenAddress {
+    fn from(address: ([u8; 4], u16)) -> Self {
+        Self::Tcp(address.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_that_of_tcp_or_a_path_behind_unix() {
+        for (text, address) in [
+            ("127.0.0.1:80", ([127, 0, 0, 1], 80).into()),
+            ("localhost:80", ([127, 0, 0, 1], 80).into()),
+            ("unix:/run/relay.sock", ListenAddress::Unix("/run/relay.sock".into())),
+            ("unix:/a:b c", ListenAddress::Unix("/a:b c".into())),
+        ] {
+            assert_eq!(ListenAddress::parse(text), Ok(address), "{text:?}");
+        }
+        assert_eq!(ListenAddress::Unix("/a\n\\".into()).to_string(), r"unix:/a\n\\");
+    }
+
+    #[test]
+    fn a_path_that_no_socket_can_have_is_refused() {
+        const NOT_A_PATH: &str =
+            "not the path of a socket; write it from / on, as in unix:/run/apptuner-relay.sock";
+        for text in ["unix:", "unix:relay.sock", "unix:@relay", "unix:/", "unix:/run/", "unix:/a\0b"] {
+            assert_eq!(ListenAddress::parse(text), Err(NOT_A_PATH.into()), "{text:?}");
+        }
+        let no_address = "no address; a Unix-domain socket is written with unix: before its path";
+        assert_eq!(ListenAddress::parse("/run/relay.sock"), Err(no_address.into()));
+        let longest = format!("unix:/{}", "x".repeat(SOCKET_PATH_BYTES_MAX - 1));
+        assert!(ListenAddress::parse(&longest).is_ok());
+        let problem = ListenAddress::parse(&format!("{longest}x")).unwrap_err();
+        assert!(problem.ends_with("; choose a shorter one"), "{problem}");
+    }
+}

@@ -1,0 +1,287 @@
+//! What a server needs before it can serve: a configuration that holds, its files, its listeners.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use log::warn;
+use mio::{Events, Poll, Registry, Waker};
+
+use super::operator::Operator;
+use super::{EVENTS_PER_TURN, Server, StopHandle};
+use crate::clock::Clock;
+use crate::config::{Config, ConfigError, ListenAddress};
+use crate::entropy;
+use crate::net::access_files::AccessFiles;
+use crate::net::descriptors;
+use crate::net::files::FileError;
+use crate::net::inherited::{ADMIN, Inherited, InheritedError};
+use crate::net::listener::{Listener, ListeningSocket};
+use crate::net::stream::Streams;
+use crate::net::supervisor::Supervisor;
+use crate::net::token;
+use crate::relay::Relay;
+use crate::relay::limits::Settings;
+
+/// Why a server could not start. Its text is one line that names the setting and the remedy.
+#[derive(Debug)]
+pub enum BindError {
+    /// A setting is out of its bounds.
+    Config(ConfigError),
+    /// A file that a setting names is of no use.
+    File(FileError),
+    /// A socket that was handed on cannot be used.
+    Inherited(InheritedError),
+    /// The address cannot be listened on.
+    Listen {
+        /// The option that names it.
+        option: &'static str,
+        /// The address.
+        address: ListenAddress,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The system gave no poll, waker or randomness.
+    System(io::Error),
+}
+
+impl std::error::Error for BindError {}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => write!(f, "{error}"),
+            Self::File(error) => write!(f, "{error}"),
+            Self::Inherited(error) => write!(f, "{error}"),
+            Self::Listen { option, address, error } => {
+                let known = match address {
+                    ListenAddress::Tcp(_) => tcp_remedy(error.kind()),
+                    ListenAddress::Unix(_) => unix_remedy(error.kind()),
+                };
+                match known {
+                    Some((what, remedy)) => write!(f, "{option} {address}: {what}; {remedy}"),
+                    None => write!(f, "{option} {address}: {error}; choose another address"),
+                }
+            }
+            Self::System(error) => {
+                write!(f, "the system refuses what an event loop needs: {error}; raise its limits")
+            }
+        }
+    }
+}
+
+/// What is wrong and what helps, where that is known.
+type Remedy = Option<(&'static str, &'static str)>;
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the system has many more errors than we have remedies")]
+fn tcp_remedy(kind: io::ErrorKind) -> Remedy {
+    Some(match kind {
+        io::ErrorKind::PermissionDenied => {
+            ("permission denied", "use a port above 1023 or grant CAP_NET_BIND_SERVICE")
+        }
+        io::ErrorKind::AddrInUse => {
+            ("the address is in use", "stop the program that listens there or choose another port")
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            ("no interface of this machine has this address", "use one that it has, or 0.0.0.0 for all")
+        }
+        _ => return None,
+    })
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "the system has many more errors than we have remedies")]
+fn unix_remedy(kind: io::ErrorKind) -> Remedy {
+    Some(match kind {
+        io::ErrorKind::PermissionDenied => {
+            ("permission denied", "let the relay's user write there or choose another path")
+        }
+        io::ErrorKind::AddrInUse => {
+            ("the socket is in use", "stop the program that listens there or choose another path")
+        }
+        io::ErrorKind::AlreadyExists => {
+            ("what is there is not a socket", "remove it if nobody needs it, or choose another path")
+        }
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            ("there is no such directory", "make it or choose another path")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => ("the file system is read-only", "choose another path"),
+        _ => return None,
+    })
+}
+
+impl From<io::Error> for BindError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
+
+impl From<InheritedError> for BindError {
+    fn from(error: InheritedError) -> Self {
+        Self::Inherited(error)
+    }
+}
+
+impl From<FileError> for BindError {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
+    }
+}
+
+impl Server {
+    /// Checks the configuration and listens on its addresses; nobody is served before
+    /// [`run`](Self::run) or [`turn`](Self::turn).
+    pub fn bind(config: &Config) -> Result<Self, BindError> {
+        Self::bind_inherited(config, Inherited::default())
+    }
+
+    /// As [`bind`](Self::bind), with the sockets that the process was handed instead of
+    /// [`listen`](Config::listen), if there are any.
+    pub fn bind_inherited(config: &Config, mut inherited: Inherited) -> Result<Self, BindError> {
+        config.validate().map_err(BindError::Config)?;
+        let access_files = AccessFiles::new(config);
+        let api_keys = access_files.read_api_keys().transpose()?;
+        let address_rules = access_files.read_address_rules().transpose()?;
+        let streams = Streams::new(&config.tls).map_err(BindError::File)?;
+        let poll = Poll::new()?;
+        let admin_sockets = listen_for_operator(config, inherited.take_admin())?;
+        let listeners = listen(config, inherited, poll.registry())?;
+        let settings = settings_within_limits(&config.relay);
+        let clock = Clock::start();
+        let stop =
+            StopHandle { stops: Arc::default(), waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?) };
+        let mut relay = Relay::new(settings, entropy::seed()?, clock.now());
+        let operator = if admin_sockets.is_empty() {
+            None
+        } else {
+            let (token, seed) = (config.admin_token.as_ref(), entropy::seed()?);
+            Some(Operator::new(
+                admin_sockets,
+                token,
+                config.relay.clone(),
+                seed,
+                clock.now(),
+                poll.registry(),
+            )?)
+        };
+        if let Some(keys) = api_keys {
+            relay.set_api_keys(keys);
+        }
+        if let Some(rules) = address_rules {
+            relay.set_address_rules(&rules);
+        }
+        Ok(Self {
+            relay,
+            access_files,
+            poll,
+            events: Events::with_capacity(EVENTS_PER_TURN),
+            streams,
+            listeners,
+            operator,
+            clock,
+            signals: None,
+            are_signals_ready: false,
+            supervisor: Supervisor::default(),
+            stop,
+            shutdown_grace: config.shutdown_grace,
+            stops_seen: 0,
+            stopped: None,
+        })
+    }
+
+    /// The addresses of TCP listened on, in the order of the configuration or of the supervisor, with
+    /// the ports that were chosen where 0 was asked for. Unix-domain sockets are left out.
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        let tcp = |listener: &Listener| match listener.socket.address {
+            ListenAddress::Tcp(address) => Some(address),
+            ListenAddress::Unix(_) => None,
+        };
+        self.listeners.iter().filter_map(tcp).collect()
+    }
+
+    /// Where the operator's listener is, with the port that was chosen where 0 was asked for.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<ListenAddress> {
+        let listener = self.operator.as_ref()?.listeners().first()?;
+        Some(listener.socket.address.clone())
+    }
+}
+
+/// Listens for the operator where the supervisor does already, or else where the configuration says, if it does.
+fn listen_for_operator(
+    config: &Config,
+    inherited: Vec<ListeningSocket>,
+) -> Result<Vec<ListeningSocket>, BindError> {
+    for socket in &inherited {
+        if !socket.address.is_of_this_machine() && config.admin_token.is_none() {
+            let problem =
+                "others than this machine reach it; set --admin-token, or listen on a loopback address";
+            return Err(InheritedError::socket(ADMIN, problem).into());
+        }
+    }
+    if !inherited.is_empty() {
+        return Ok(inherited);
+    }
+    config.admin.iter().map(|address| bind("--admin", address)).collect()
+}
+
+/// Listens where the supervisor does already, or else where the configuration says.
+fn listen(config: &Config, inherited: Inherited, registry: &Registry) -> Result<Vec<Listener>, BindError> {
+    let mut sockets = inherited.into_public();
+    if sockets.is_empty() {
+        sockets = config.listen.iter().map(|address| bind("--listen", address)).collect::<Result<_, _>>()?;
+    }
+    let watch = |(index, socket)| Listener::new(socket, index, registry).map_err(BindError::System);
+    sockets.into_iter().enumerate().map(watch).collect()
+}
+
+fn bind(option: &'static str, address: &ListenAddress) -> Result<ListeningSocket, BindError> {
+    let failed = |error| BindError::Listen { option, address: address.clone(), error };
+    ListeningSocket::bind(address).map_err(failed)
+}
+
+/// The settings, with a number of connections that descriptors and tokens suffice for.
+fn settings_within_limits(settings: &Settings) -> Settings {
+    let derived = descriptors::connections_max();
+    if let Some(wanted) = settings.max_connections.filter(|&wanted| wanted > derived) {
+        let limit = descriptors::file_limit();
+        warn!(
+            "file_limit={limit} --max-connections {wanted}: the limit on open files leaves room for {derived}"
+        );
+    }
+    let max_connections = settings.max_connections.unwrap_or(derived).min(token::CONNECTIONS_MAX);
+    Settings { max_connections: Some(max_connections), ..settings.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_cannot_be_listened_on_is_named_with_a_remedy() {
+        let tcp = || ListenAddress::from(([127, 0, 0, 1], 80));
+        let unix = || ListenAddress::Unix("/run/relay\n".into());
+        for (address, kind, expected) in [
+            (
+                tcp(),
+                io::ErrorKind::PermissionDenied,
+                "127.0.0.1:80: permission denied; use a port above 1023 or grant CAP_NET_BIND_SERVICE",
+            ),
+            (
+                unix(),
+                io::ErrorKind::PermissionDenied,
+                r"unix:/run/relay\n: permission denied; let the relay's user write there or choose another path",
+            ),
+            (
+                unix(),
+                io::ErrorKind::ReadOnlyFilesystem,
+                r"unix:/run/relay\n: the file system is read-only; choose another path",
+            ),
+            (unix(), io::ErrorKind::OutOfMemory, r"unix:/run/relay\n: out of memory; choose another address"),
+        ] {
+            let line = BindError::Listen(address, kind.into()).to_string();
+            assert_eq!(line, format!("--listen {expected}"));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The operator's side of the loop: what listens for it, and the sockets of those who ask.
+
+use std::io;
+use std::time::Duration;
+
+use log::{debug, warn};
+use mio::{Interest, Registry};
+
+use crate::admin::{Admin, Effect};
+use crate::clock::Clock;
+use crate::config;
+use crate::net::descriptors::DESCRIPTORS_RESERVED;
+use crate::net::listener::{Accepted, Listener, ListeningSocket};
+use crate::net::process;
+use crate::net::stream::Stream;
+use crate::net::token;
+use crate::relay::Relay;
+use crate::relay::limits::Settings;
+use crate::relay::readiness::Readiness;
+use crate::relay::secret::Secret;
+use crate::relay::time::Now;
+
+/// Connections accepted per turn: few, for clients come first.
+const ACCEPTS_PER_TURN: usize = 2;
+
+/// Serves the operator, after everybody else in each turn.
+#[derive(Debug)]
+pub(super) struct Operator {
+    admin: Admin<Stream>,
+    listeners: Vec<Listener>,
+    start_seconds: f64,
+}
+
+impl Operator {
+    pub(super) fn new(
+        sockets: Vec<ListeningSocket>,
+        token: Option<&Secret>,
+        settings: Settings,
+        seed: [u64; 2],
+        now: Now,
+        registry: &Registry,
+    ) -> io::Result<Self> {
+        let watch = |(index, socket)| Listener::new(socket, config::LISTENERS_MAX + index, registry);
+        let listeners = sockets.into_iter().enumerate().map(watch).collect::<Result<_, _>>()?;
+        #[expect(clippy::cast_precision_loss, reason = "a time of this century, in milliseconds")]
+        let start_seconds = now.unix_millis as f64 / 1e3;
+        Ok(Self { admin: Admin::new(token, settings, seed, now), listeners, start_seconds })
+    }
+
+    pub(super) fn listeners(&self) -> &[Listener] {
+        &self.listeners
+    }
+
+    /// Somebody may wait at the listener of this index, if it is one of these.
+    pub(super) fn note_listener(&mut self, index: usize) {
+        if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.index == index) {
+            listener.is_ready = true;
+        }
+    }
+
+    pub(super) fn handle_readiness(&mut self, key: usize, readiness: Readiness) {
+        self.admin.handle_readiness(key, readiness);
+    }
+
+    /// How long the next turn may wait on account of the operator.
+    pub(super) fn next_wait(&self, clock: &Clock) -> Duration {
+        let is_accept_due = self.admin.can_accept(clock.now().tick) && self.is_awaited();
+        if is_accept_due { Duration::ZERO } else { clock.until(self.admin.next_deadline()) }
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.is_ready)
+    }
+
+    pub(super) fn turn(&mut self, now: Now, relay: &Relay<Stream>, registry: &Registry) {
+        for index in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS_PER_TURN {
+                self.accept_one(index, now, registry);
+            }
+        }
+        let open_fds = (relay.connections() + DESCRIPTORS_RESERVED) as u64;
+        self.admin.handle_turn(now, relay, || process::read(open_fds, self.start_seconds));
+        while let Some(effect) = self.admin.poll_effect() {
+            match effect {
+                Effect::ShutdownWrite(key) => {
+                    // A stream that cannot be shut down has failed, which an event will tell.
+                    let _ = self.admin.stream(key).map(Stream::shutdown_write);
+                }
+                Effect::Close(stream) => stream.finish(),
+            }
+        }
+    }
+
+    fn accept_one(&mut self, index: usize, now: Now, registry: &Registry) {
+        let listener = self.listeners.get_mut(index).filter(|listener| listener.is_ready);
+        let Some(listener) = listener.filter(|_| self.admin.can_accept(now.tick)) else { return };
+        match listener.accept() {
+            Accepted::Stream(socket, _) => {
+                let key = self.admin.handle_accept(Stream::Plain(socket), now);
+                let Some(stream) = self.admin.stream(key) else { return };
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                if let Err(error) = registry.register(stream, token::of_operator(key), interest) {
+                    warn!("An operator's connection cannot be watched: {error}");
+                    self.admin.handle_readiness(key, Readiness { is_failed: true, ..Readiness::default() });
+                }
+            }
+            Accepted::Nobody => {}
+            Accepted::Lost(error) => debug!("Accepting an operator failed: {error}"),
+            Accepted::Exhausted(error) => {
+                debug!("Accepting operators paused: {error}");
+                self.admin.handle_accept_exhausted(now.tick);
+            }
+        }
+    }
+}

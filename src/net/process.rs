@@ -1,0 +1,54 @@
+//! What the system tells of this process.
+
+use std::fs;
+
+use rustix::param::page_size;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::descriptors;
+use crate::admin::Process;
+
+/// Reads it anew. Takes a few microseconds, however many descriptors are open: whoever serves knows `open_fds`,
+/// where the system does not tell it at once.
+pub(super) fn read(open_fds: u64, start_seconds: f64) -> Process {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    #[expect(clippy::cast_precision_loss, reason = "seconds of processor time, and their parts")]
+    let cpu_seconds = used.tv_sec as f64 + used.tv_nsec as f64 / 1e9;
+    let [virtual_bytes, resident_bytes] = memory_bytes();
+    Process {
+        cpu_seconds: Some(cpu_seconds),
+        resident_bytes,
+        virtual_bytes,
+        open_fds: Some(listed_fds().unwrap_or(open_fds)),
+        max_fds: Some(descriptors::file_limit() as u64),
+        start_seconds: Some(start_seconds),
+    }
+}
+
+/// Memory mapped and in use; see proc(5).
+fn memory_bytes() -> [Option<u64>; 2] {
+    let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let mut pages = pages.split(' ').map(|pages| pages.parse::<u64>().ok());
+    [(); 2].map(|()| Some(pages.next()?? * page_size() as u64))
+}
+
+/// What Linux 6.2 and later say of the directory of descriptors; older ones say 0.
+fn listed_fds() -> Option<u64> {
+    fs::metadata("/proc/self/fd").ok().map(|directory| directory.len()).filter(|&count| count > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn process_is_told_of_as_the_system_knows_it() {
+        let process = read(7, 1.5);
+        let resident = process.resident_bytes.unwrap();
+        assert!((100_000..process.virtual_bytes.unwrap()).contains(&resident), "{resident}");
+        assert!(process.cpu_seconds.unwrap() > 0.0);
+        assert!(process.open_fds.unwrap() >= 3 && process.open_fds <= process.max_fds);
+        assert_eq!(process.start_seconds, Some(1.5));
+    }
+}

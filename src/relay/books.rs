@@ -1,0 +1,87 @@
+//! What must hold of the relay's books between any two inputs. For tests and debug builds.
+
+use std::io::{Read, Write};
+
+use super::arrival::Standing;
+use super::connection::Phase;
+use super::slots::Slot;
+use super::{Relay, counters};
+
+impl<S: Read + Write> Relay<S> {
+    /// Checks that what was counted apart adds up to what was counted together.
+    fn check_counters(&self) {
+        let counters = &self.counters;
+        let live = |slot: &Slot<S>| match slot.connection.phase {
+            Phase::Head(_) | Phase::Open => 1,
+            Phase::Closing(_) | Phase::Ending(_) => 0,
+        };
+        let (mut unended, mut waiting) = (0, [0; 2]);
+        for slot in self.slots.ids().into_iter().filter_map(|id| self.slots.get(id)) {
+            unended += live(slot);
+            let messages = slot.connection.outbox().map_or(0, |outbox| outbox.backlog().messages);
+            counters::add(&mut waiting, slot.client_type().peer() as usize, messages);
+        }
+        let ended: u64 = counters.connections_ended.iter().sum();
+        assert_eq!(counters.connections_accepted, ended + unended, "each connection ends once");
+        let parts = counters.messages_delivered.iter().zip(&counters.messages_undelivered).zip(&waiting);
+        for (accepted, ((delivered, undelivered), waiting)) in counters.messages_accepted.iter().zip(parts) {
+            assert_eq!(*accepted, delivered + undelivered + waiting, "no message is lost uncounted");
+        }
+        let messages: u64 = counters.messages_accepted.iter().sum();
+        let bytes: u64 = counters.bytes_accepted.iter().sum();
+        let sizes = &counters.message_bytes;
+        assert_eq!((sizes.count(), sizes.sum()), (messages, bytes), "each message has a size");
+        let unmeasured: u64 = self.pool.delivered.iter().map(|arrived| u64::from(arrived.messages)).sum();
+        let measured = counters.relay_micros.count() + unmeasured;
+        assert_eq!(counters.messages_delivered.iter().sum::<u64>(), measured, "each is measured once");
+    }
+
+    /// Checks what must hold between any two inputs. Walks everything: for tests and debug builds.
+    ///
+    /// # Panics
+    /// If the relay's own books do not agree.
+    pub fn check_invariants(&self) {
+        self.wheel.check_invariants();
+        self.check_counters();
+        let (mut members, mut charged_bytes, mut check_bytes, mut asked) = (0, 0, 0, 0);
+        let (mut counted, mut turned_away) = (0, 0);
+        for id in self.slots.ids() {
+            let Some(slot) = self.slots.get(id) else { continue };
+            charged_bytes += slot.charged_bytes as usize;
+            counted += usize::from(slot.connection.arrival.standing == Standing::Counted);
+            turned_away += usize::from(slot.connection.arrival.standing == Standing::TurnedAway);
+            if let Some(claim) = &slot.claim {
+                check_bytes += claim.check_bytes;
+                asked += usize::from(claim.asked.is_some());
+            }
+            if !slot.is_touched {
+                assert_eq!(
+                    slot.charged_bytes as usize,
+                    slot.connection.small_bytes(),
+                    "{id}: what it holds is charged"
+                );
+            }
+            let is_open = matches!(slot.connection.phase, Phase::Open);
+            assert_eq!(is_open, slot.membership().is_some(), "{id}: in a session exactly while open");
+            if let Some(membership) = slot.membership() {
+                let session = self.sessions.get(membership.session);
+                let client = session.and_then(|session| session.client(membership.client_type));
+                assert_eq!(client, Some(id), "the session knows its member");
+                members += 1;
+            }
+            if let Some((deadline, _)) = slot.connection.due(&self.settings, self.now.tick)
+                && !slot.is_touched
+            {
+                let armed_for = slot.timer.map(|(armed_for, _)| armed_for);
+                assert!(armed_for.is_some_and(|armed_for| armed_for <= deadline), "{id}: its timer is set");
+            }
+        }
+        let census = self.sessions.census();
+        assert_eq!(self.sessions.count(), census, "sessions and their clients are counted");
+        assert_eq!(census.clients.iter().sum::<u64>(), members, "sessions know nobody else");
+        self.check_drain();
+        self.hosts.check_invariants(counted);
+        assert_eq!(self.turned_away, turned_away, "those turned away are counted");
+        self.budget.check_invariants(charged_bytes, check_bytes, asked);
+    }
+}

@@ -1,0 +1,124 @@
+//! When the messages that wait had come, to measure how long they are in the relay.
+
+/// Most runs kept apart: enough to tell times from each other that differ by an eighth of the longest.
+const RUNS_MAX: usize = 16;
+
+/// Messages that came at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrived {
+    /// When, in microseconds modulo 2³²: 71 minutes.
+    pub micros: u32,
+    /// How many.
+    pub messages: u32,
+}
+
+/// Runs of messages in the order of the queue. Takes the same memory however many there are: those that came within
+/// one step count from the first of them, and where the runs are too many, the step doubles.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals {
+    runs: [Arrived; RUNS_MAX],
+    len: usize,
+    step_micros: u32,
+}
+
+impl Arrivals {
+    /// Notes one more message at the end of the queue.
+    pub(super) fn push(&mut self, micros: u32) {
+        self.push_run(Arrived { micros, messages: 1 });
+    }
+
+    fn push_run(&mut self, arrived: Arrived) {
+        if self.len == 0 {
+            self.step_micros = 0;
+        }
+        while !self.try_push(arrived) {
+            self.step_micros = self.step_micros.saturating_mul(2).max(1);
+            let (runs, len) = (self.runs, self.len);
+            self.len = 0;
+            // No more than there were.
+            runs.iter().take(len).for_each(|&run| _ = self.try_push(run));
+        }
+    }
+
+    fn try_push(&mut self, arrived: Arrived) -> bool {
+        let last = self.len.checked_sub(1).and_then(|last| self.runs.get_mut(last));
+        if let Some(last) = last.filter(|last| arrived.micros.wrapping_sub(last.micros) <= self.step_micros) {
+            last.messages = last.messages.saturating_add(arrived.messages);
+            return true;
+        }
+        let Some(place) = self.runs.get_mut(self.len) else { return false };
+        *place = arrived;
+        self.len += 1;
+        true
+    }
+
+    /// Takes so many messages from the front of the queue, and adds what is known of them to `taken`.
+    pub(super) fn take(&mut self, mut messages: u64, taken: &mut Vec<Arrived>) {
+        while messages > 0 && self.len > 0 {
+            let [first, ..] = &mut self.runs;
+            let of_run = u32::try_from(messages).unwrap_or(u32::MAX).min(first.messages);
+            match taken.last_mut().filter(|last| last.micros == first.micros) {
+                Some(last) => last.messages = last.messages.saturating_add(of_run),
+                None => taken.push(Arrived { messages: of_run, ..*first }),
+            }
+            messages -= u64::from(of_run);
+            first.messages -= of_run;
+            if first.messages == 0 {
+                self.runs.copy_within(1.., 0);
+                self.len -= 1;
+            }
+        }
+    }
+
+    /// Puts those of another queue behind these.
+    pub(super) fn append(&mut self, other: &Self) {
+        other.runs.iter().take(other.len).for_each(|&run| self.push_run(run));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(arrivals: &mut Arrivals, messages: u64) -> Vec<(u32, u32)> {
+        let mut taken = Vec::new();
+        arrivals.take(messages, &mut taken);
+        taken.into_iter().map(|Arrived { micros, messages }| (micros, messages)).collect()
+    }
+
+    #[test]
+    fn messages_leave_in_the_order_in_which_they_came() {
+        let mut arrivals = Arrivals::default();
+        for micros in [5, 5, 7, 9] {
+            arrivals.push(micros);
+        }
+        assert_eq!(taken(&mut arrivals, 1), [(5, 1)]);
+        assert_eq!(taken(&mut arrivals, 2), [(5, 1), (7, 1)]);
+        assert_eq!(taken(&mut arrivals, 9), [(9, 1)], "no more than there are");
+        assert_eq!(taken(&mut arrivals, 1), []);
+    }
+
+    #[test]
+    fn however_many_wait_none_is_lost_and_none_seems_younger_than_it_is() {
+        let mut arrivals = Arrivals::default();
+        for micros in 0..1000 {
+            arrivals.push(micros);
+        }
+        let runs = taken(&mut arrivals, 1000);
+        assert_eq!(runs.iter().map(|(_, messages)| messages).sum::<u32>(), 1000);
+        let mut came_at = 0;
+        for (micros, messages) in runs {
+            assert!(micros <= came_at && came_at - micros <= 1000 / 8, "{micros} for {came_at}");
+            came_at += messages;
+        }
+    }
+
+    #[test]
+    fn those_of_a_replaced_connection_stand_before_newer_ones() {
+        let (mut old, mut new) = (Arrivals::default(), Arrivals::default());
+        old.push(1);
+        new.append(&old);
+        new.push(2);
+        assert_eq!(taken(&mut new, 2), [(1, 1), (2, 1)]);
+    }
+}

@@ -1,0 +1,120 @@
+//! What an operator may see of each session: how much, never what nor whose.
+
+use std::io::{Read, Write};
+
+use super::Relay;
+use super::ids::{ClientType, ConnectionId};
+use super::limits::REPORT_PLACES_MAX;
+use super::session::{Census, Session, Traffic};
+
+/// Characters of a session ID that are shown: enough to tell one's own from others, not to join it.
+const ID_START_CHARS: usize = 4;
+
+/// One session, without what would let anybody join it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionReport {
+    /// The first characters of its ID.
+    pub id_start: String,
+    /// How long ago it began, in seconds.
+    pub age_seconds: u32,
+    /// Its desktop is connected.
+    pub has_desktop: bool,
+    /// Its mobile is connected.
+    pub has_mobile: bool,
+    /// What has been accepted in it.
+    pub traffic: Traffic,
+    /// Bytes that wait for its clients.
+    pub waiting_bytes: usize,
+}
+
+/// Whether a newcomer is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// It is.
+    Ready,
+    /// It is told to come back, or left waiting: the limit of connections or of open files is reached.
+    Full,
+    /// It is not: the relay shuts down.
+    Draining,
+}
+
+impl Service {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Full => "full",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+impl<S: Read + Write> Relay<S> {
+    /// Whether a newcomer would be served now.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        if self.drain.is_some() {
+            Service::Draining
+        } else if self.is_at_connection_limit() || self.accept_retry.is_some() {
+            Service::Full
+        } else {
+            Service::Ready
+        }
+    }
+
+    /// Connections served at once, at most.
+    #[must_use]
+    pub const fn max_connections(&self) -> Option<usize> {
+        self.settings.max_connections
+    }
+
+    /// Bytes on the [account](Self::buffered_bytes), at most.
+    #[must_use]
+    pub const fn max_buffered(&self) -> usize {
+        self.settings.max_buffered
+    }
+
+    /// How many sessions and clients there are of each kind. Constant time.
+    #[must_use]
+    pub const fn census(&self) -> Census {
+        self.sessions.census()
+    }
+
+    /// Reports on at most `count_max` sessions from the place `from` on, 0 at first, and returns the place to go on
+    /// from, if there is one. A session that begins or ends between two calls may be missed; no other is. Bounded:
+    /// it may find fewer, or none, and still have to go on.
+    #[must_use]
+    pub fn report_sessions(&self, from: usize, count_max: usize) -> (Vec<SessionReport>, Option<usize>) {
+        let mut reports = Vec::new();
+        let end = self.sessions.places();
+        let places = from..end.min(from.saturating_add(REPORT_PLACES_MAX));
+        for place in places.clone() {
+            if reports.len() == count_max {
+                return (reports, Some(place));
+            }
+            reports.extend(self.sessions.at(place).map(|session| self.report(session)));
+        }
+        (reports, Some(places.end).filter(|&next| next < end))
+    }
+
+    fn report(&self, session: &Session) -> SessionReport {
+        let clients = [session.client(ClientType::Desktop), session.client(ClientType::Mobile)];
+        let mut traffic = session.kept_traffic();
+        let mut waiting_bytes = 0;
+        for slot in clients.into_iter().flatten().filter_map(|id: ConnectionId| self.slots.get(id)) {
+            let tally = slot.connection.tally();
+            traffic.messages += tally.messages_in;
+            traffic.bytes += tally.bytes_in;
+            waiting_bytes += slot.connection.outbox().map_or(0, |outbox| outbox.backlog().bytes);
+        }
+        SessionReport {
+            id_start: session.id.as_str().chars().take(ID_START_CHARS).collect(),
+            age_seconds: session.age_seconds(self.now.tick),
+            has_desktop: clients[0].is_some(),
+            has_mobile: clients[1].is_some(),
+            traffic,
+            waiting_bytes,
+        }
+    }
+}

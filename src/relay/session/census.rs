@@ -1,0 +1,59 @@
+//! How many sessions and clients there are, kept up to date as they change.
+
+use super::Session;
+
+/// How many clients a session has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// None: it waits for somebody to come back, or was issued.
+    Empty,
+    /// One, which waits for its peer.
+    Waiting,
+    /// Both.
+    Paired,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Empty, Self::Waiting, Self::Paired];
+
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Waiting => "waiting",
+            Self::Paired => "paired",
+        }
+    }
+}
+
+/// How many sessions and clients there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Sessions, in the order of [`State::ALL`].
+    pub sessions: [u64; 3],
+    /// Clients in sessions, by client type.
+    pub clients: [u64; 2],
+}
+
+impl Census {
+    pub(super) fn take_in(&mut self, session: &Session) {
+        self.change(session, u64::wrapping_add);
+    }
+
+    pub(super) fn leave_out(&mut self, session: &Session) {
+        self.change(session, u64::wrapping_sub);
+    }
+
+    fn change(&mut self, session: &Session, by: fn(u64, u64) -> u64) {
+        let [desktops, mobiles] = &mut self.clients;
+        let seats = [(desktops, session.desktop), (mobiles, session.mobile)];
+        for (clients, seat) in seats {
+            *clients = by(*clients, u64::from(seat.taken().is_some()));
+        }
+        if let Some(sessions) = self.sessions.get_mut(session.state() as usize) {
+            *sessions = by(*sessions, 1);
+        }
+    }
+}

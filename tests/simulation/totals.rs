@@ -1,0 +1,28 @@
+//! Of what the relay counts, that which the model knows without looking into it.
+
+use apptuner_relay::relay::counters::Counters;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub connections_accepted: u64,
+    pub joins: u64,
+    pub requests_refused: u64,
+    pub messages_accepted: u64,
+    pub bytes_accepted: u64,
+    pub errors_sent: u64,
+    pub room_awaited: u64,
+}
+
+impl Totals {
+    pub fn of(counters: &Counters) -> Self {
+        Self {
+            connections_accepted: counters.connections_accepted,
+            joins: counters.joins.iter().sum(),
+            requests_refused: counters.requests_refused.iter().sum(),
+            messages_accepted: counters.messages_accepted.iter().sum(),
+            bytes_accepted: counters.bytes_accepted.iter().sum(),
+            errors_sent: counters.errors_sent.iter().sum(),
+            room_awaited: counters.room_awaited,
+        }
+    }
+}
