@@ -44,5 +44,5 @@ fn split_field(text: &str) -> Option<(&str, &str, &str)> {
 }
 
 fn json(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    serde_json::to_string(text).unwrap_or_default()
 }

@@ -1,6 +1,6 @@
 //! The metrics in the text format of Prometheus, version 0.0.4.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::{self, Display, Write as _};
 use std::io::{Read, Write};
 
 use super::process::Process;
@@ -13,6 +13,10 @@ use crate::relay::message::ClientError;
 use crate::relay::report::Service;
 use crate::relay::session::State;
 
+/// What is counted whole, in milliseconds or in microseconds, in units of the metric.
+const WHOLE: u64 = 1;
+const MILLIS: u64 = 1_000;
+const MICROS: u64 = 1_000_000;
 /// Begins the name of every metric that is not about the process.
 const PREFIX: &str = "apptuner_relay_";
 /// Where the messages of each client type go.
@@ -55,7 +59,7 @@ fn write_state<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
     let seconds = &relay.counters().turn_micros;
     let help =
         "How long the event loop was busy at a time, which is how late it may see what comes meanwhile.";
-    out.histogram("event_loop_lag_seconds", help, seconds, 1e6);
+    out.histogram("event_loop_lag_seconds", help, seconds, MICROS);
 }
 
 fn write_connections<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
@@ -71,9 +75,9 @@ fn write_connections<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
     let help = "Requests answered with an error, by why.";
     out.counters("handshakes_refused_total", help, "reason", &reasons, &counters.requests_refused);
     let help = "How long sessions lasted that have ended.";
-    out.histogram("session_duration_seconds", help, &counters.session_seconds, 1.0);
+    out.histogram("session_duration_seconds", help, &counters.session_seconds, WHOLE);
     let help = "From a ping of the relay to the pong of a client that was silent.";
-    out.histogram("ping_round_trip_seconds", help, &counters.ping_millis, 1e3);
+    out.histogram("ping_round_trip_seconds", help, &counters.ping_millis, MILLIS);
 }
 
 fn write_messages<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
@@ -94,9 +98,9 @@ fn write_messages<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
     ] {
         out.counters(name, help, "direction", &DIRECTIONS, counts);
     }
-    out.histogram("message_size_bytes", "Payload bytes of each message.", &counters.message_bytes, 1.0);
+    out.histogram("message_size_bytes", "Payload bytes of each message.", &counters.message_bytes, WHOLE);
     let help = "From the last byte in to the last byte out of each message delivered.";
-    out.histogram("message_in_relay_seconds", help, &counters.relay_micros, 1e6);
+    out.histogram("message_in_relay_seconds", help, &counters.relay_micros, MICROS);
     let help = "Error messages sent to clients, by their code.";
     out.counters("errors_total", help, "code", &ClientError::CODES, &counters.errors_sent);
     let help = "Times a client was not read because its peer, or its rate, held it back.";
@@ -106,19 +110,24 @@ fn write_messages<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
 }
 
 fn write_process(out: &mut Exposition, process: &Process) {
-    for (name, kind, help, value) in [
-        ("cpu_seconds_total", "counter", "Processor time used, in seconds.", process.cpu_seconds),
-        ("start_time_seconds", "gauge", "When the process began, in Unix time.", process.start_seconds),
+    for (name, kind, help, value, per_unit) in [
+        ("cpu_seconds_total", "counter", "Processor time used.", process.cpu_micros, MICROS),
+        (
+            "start_time_seconds",
+            "gauge",
+            "When the process began, in Unix time.",
+            process.start_millis,
+            MILLIS,
+        ),
+        ("resident_memory_bytes", "gauge", "Memory in use.", process.resident_bytes, WHOLE),
+        ("virtual_memory_bytes", "gauge", "Memory mapped.", process.virtual_bytes, WHOLE),
+        ("open_fds", "gauge", "Open file descriptors.", process.open_fds, WHOLE),
+        ("max_fds", "gauge", "As many as may be open.", process.max_fds, WHOLE),
     ] {
-        out.process(name, kind, help, value);
-    }
-    for (name, help, value) in [
-        ("resident_memory_bytes", "Memory in use.", process.resident_bytes),
-        ("virtual_memory_bytes", "Memory mapped.", process.virtual_bytes),
-        ("open_fds", "Open file descriptors.", process.open_fds),
-        ("max_fds", "As many as may be open.", process.max_fds),
-    ] {
-        out.process(name, "gauge", help, value);
+        if let Some(value) = value {
+            let (name, value) = (format!("process_{name}"), Decimal { value, per_unit });
+            let _ = write!(out.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+        }
     }
 }
 
@@ -163,22 +172,63 @@ impl Exposition {
     }
 
     /// `per_unit` of what the histogram counts make one of the metric's.
-    #[expect(clippy::cast_precision_loss, reason = "it is written as a number with a point in any case")]
-    fn histogram<const N: usize>(&mut self, name: &str, help: &str, values: &Histogram<N>, per_unit: f64) {
-        self.family(name, "histogram", help);
-        let bucket = format!("{name}_bucket");
-        for (bound, count) in values.cumulative() {
-            self.sample(&bucket, &format!(r#"le="{}""#, bound as f64 / per_unit), count);
-        }
-        self.sample(&bucket, r#"le="+Inf""#, values.count());
-        let (sum, count) = (values.sum() as f64 / per_unit, values.count());
+    fn histogram<const N: usize>(&mut self, name: &str, help: &str, values: &Histogram<N>, per_unit: u64) {
+        let buckets: Vec<_> = values.cumulative().collect();
+        self.buckets(name, help, &buckets, per_unit);
+        let (sum, count) = (Decimal { value: values.sum(), per_unit }, values.count());
+        self.sample(&format!("{name}_bucket"), r#"le="+Inf""#, count);
         let _ = write!(self.text, "{PREFIX}{name}_sum {sum}\n{PREFIX}{name}_count {count}\n");
     }
 
-    fn process(&mut self, name: &str, kind: &str, help: &str, value: Option<impl Display>) {
-        if let Some(value) = value {
-            let name = format!("process_{name}");
-            let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n");
+    fn buckets(&mut self, name: &str, help: &str, buckets: &[(u64, u64)], per_unit: u64) {
+        self.family(name, "histogram", help);
+        for &(value, count) in buckets {
+            let bound = Decimal { value, per_unit };
+            let _ = writeln!(self.text, "{PREFIX}{name}_bucket{{le=\"{bound}\"}} {count}");
+        }
+    }
+}
+
+/// A number of parts, of which so many, a power of ten, make a whole: written exactly, without zeros at the end.
+struct Decimal {
+    value: u64,
+    per_unit: u64,
+}
+
+impl Display for Decimal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { value, per_unit } = *self;
+        write!(f, "{}", value / per_unit)?;
+        let (mut rest, mut unit) = (value % per_unit, per_unit);
+        if rest > 0 {
+            f.write_str(".")?;
+        }
+        while rest > 0 {
+            unit /= 10;
+            write!(f, "{}", rest / unit)?;
+            rest %= unit;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_written_as_the_decimal_that_they_are() {
+        for (value, per_unit, text) in [
+            (0, MICROS, "0"),
+            (25, MICROS, "0.000025"),
+            (50, MICROS, "0.00005"),
+            (2_500_000, MICROS, "2.5"),
+            (60_000_000, MICROS, "60"),
+            (1_001, MILLIS, "1.001"),
+            (64, WHOLE, "64"),
+            (u64::MAX, MICROS, "18446744073709.551615"),
+        ] {
+            assert_eq!(Decimal { value, per_unit }.to_string(), text);
         }
     }
 }

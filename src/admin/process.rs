@@ -1,10 +1,10 @@
 //! What the system knows of the process.
 
 /// Read by the host when somebody asks for metrics; what it cannot tell is left out.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Process {
-    /// Processor time used, in seconds.
-    pub cpu_seconds: Option<f64>,
+    /// Processor time used, in microseconds.
+    pub cpu_micros: Option<u64>,
     /// Memory that is in use, in bytes.
     pub resident_bytes: Option<u64>,
     /// Memory that is mapped, in bytes.
@@ -13,6 +13,6 @@ pub struct Process {
     pub open_fds: Option<u64>,
     /// As many as may be open.
     pub max_fds: Option<u64>,
-    /// When it began, in Unix time in seconds.
-    pub start_seconds: Option<f64>,
+    /// When it began, in Unix time in milliseconds.
+    pub start_millis: Option<u64>,
 }

@@ -10,18 +10,17 @@ use crate::admin::Process;
 
 /// Reads it anew. Takes a few microseconds, however many descriptors are open: whoever serves knows `open_fds`,
 /// where the system does not tell it at once.
-pub(super) fn read(open_fds: u64, start_seconds: f64) -> Process {
+pub(super) fn read(open_fds: u64, start_millis: u64) -> Process {
     let used = clock_gettime(ClockId::ProcessCPUTime);
-    #[expect(clippy::cast_precision_loss, reason = "seconds of processor time, and their parts")]
-    let cpu_seconds = used.tv_sec as f64 + used.tv_nsec as f64 / 1e9;
+    let cpu_micros = u64::try_from(used.tv_sec * 1_000_000 + used.tv_nsec / 1000).ok();
     let [virtual_bytes, resident_bytes] = memory_bytes();
     Process {
-        cpu_seconds: Some(cpu_seconds),
+        cpu_micros,
         resident_bytes,
         virtual_bytes,
         open_fds: Some(listed_fds().unwrap_or(open_fds)),
         max_fds: Some(descriptors::file_limit() as u64),
-        start_seconds: Some(start_seconds),
+        start_millis: Some(start_millis),
     }
 }
 
@@ -44,11 +43,11 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn process_is_told_of_as_the_system_knows_it() {
-        let process = read(7, 1.5);
+        let process = read(7, 1_500);
         let resident = process.resident_bytes.unwrap();
         assert!((100_000..process.virtual_bytes.unwrap()).contains(&resident), "{resident}");
-        assert!(process.cpu_seconds.unwrap() > 0.0);
+        assert!(process.cpu_micros.unwrap() > 0);
         assert!(process.open_fds.unwrap() >= 3 && process.open_fds <= process.max_fds);
-        assert_eq!(process.start_seconds, Some(1.5));
+        assert_eq!(process.start_millis, Some(1_500));
     }
 }

@@ -3,7 +3,6 @@
 use super::end_reason::EndReason;
 use super::handshake::RefusalReason;
 use super::histogram::Histogram;
-use super::ids::ClientType;
 use super::message::ClientError;
 
 /// One count for each client type, in its order: of who sent, or of who is meant.
@@ -81,14 +80,6 @@ impl Default for Counters {
             ping_millis: Histogram::new(&MILLIS),
             turn_micros: Histogram::new(&MICROS),
         }
-    }
-}
-
-impl Counters {
-    pub(super) fn accept(&mut self, sender: ClientType, bytes: u64) {
-        add(&mut self.messages_accepted, sender as usize, 1);
-        add(&mut self.bytes_accepted, sender as usize, bytes);
-        self.message_bytes.observe(bytes, 1);
     }
 }
 

@@ -9,18 +9,32 @@ pub struct Histogram<const N: usize> {
     /// Values above all bounds.
     above: u64,
     sum: u64,
+    last_place: usize,
 }
 
 impl<const N: usize> Histogram<N> {
     /// No values yet. `bounds` must ascend.
     #[must_use]
     pub const fn new(bounds: &'static [u64; N]) -> Self {
-        Self { bounds, counts: [0; N], above: 0, sum: 0 }
+        Self { bounds, counts: [0; N], above: 0, sum: 0, last_place: 0 }
     }
 
     /// Counts `value` so many times.
     pub fn observe(&mut self, value: u64, times: u64) {
-        let place = self.bounds.partition_point(|&bound| bound < value);
+        // Most values are like the one before.
+        let is_in = |place: usize| {
+            let above = place
+                .checked_sub(1)
+                .and_then(|below| self.bounds.get(below))
+                .is_none_or(|&below| below < value);
+            above && self.bounds.get(place).is_some_and(|&bound| value <= bound)
+        };
+        let place = if is_in(self.last_place) {
+            self.last_place
+        } else {
+            self.bounds.partition_point(|&bound| bound < value)
+        };
+        self.last_place = place;
         *self.counts.get_mut(place).unwrap_or(&mut self.above) += times;
         self.sum = self.sum.saturating_add(value.saturating_mul(times));
     }

@@ -21,6 +21,7 @@ use super::message::{ClientError, CloseReason, Logged, SystemMessage};
 use super::outbox::{Outbox, Pool};
 use super::session::SessionsFull;
 use super::slots::{Membership, Slot};
+use super::usage::Carried;
 use super::{MESSAGES, Relay, counters};
 
 impl<S: Read + Write> Relay<S> {
@@ -195,6 +196,7 @@ impl<S: Read + Write> Relay<S> {
             }
         }
         self.receiver.clear();
+        self.credit();
         if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.spend(messages, count, now);
         }
@@ -257,23 +259,32 @@ impl<S: Read + Write> Relay<S> {
             return self.tell(id, &ClientError::PeerNotConnected(client_type.peer()));
         };
         let bytes = content.len() as u64;
-        self.counters.accept(client_type, bytes);
-        let tally = slot.connection.tally_mut();
-        tally.messages_out += 1;
-        tally.bytes_out += bytes;
         let outbox = slot.connection.outbox_mut(&mut self.pool);
-        outbox.note_arrival(self.now.wrapped_micros());
         match content {
             Content::Received(range) => outbox.push_small(&mut self.pool, opcode, self.receiver.range(range)),
             Content::Joined(bytes) => outbox.push_small(&mut self.pool, opcode, bytes.as_slice()),
             Content::Large(payload) => outbox.push_large(opcode, payload),
         }
-        if let Some(slot) = self.slots.get_mut(id) {
-            let tally = slot.connection.tally_mut();
-            tally.messages_in += 1;
-            tally.bytes_in += bytes;
-        }
+        self.counters.message_bytes.observe(bytes, 1);
+        let carried = self.carried.get_or_insert_with(|| Carried::new(id, peer, client_type));
+        carried.messages += 1;
+        carried.bytes += bytes;
         self.touch(peer);
+    }
+
+    /// Puts down to both sides what was carried from one to the other, before either is asked for it or leaves.
+    pub(super) fn credit(&mut self) {
+        let Some(Carried { from, to, sender, messages, bytes }) = self.carried.take() else { return };
+        counters::add(&mut self.counters.messages_accepted, sender as usize, messages);
+        counters::add(&mut self.counters.bytes_accepted, sender as usize, bytes);
+        let now = self.now.wrapped_micros();
+        if let Some(slot) = self.slots.get_mut(from) {
+            slot.connection.tally_mut().add_in(messages, bytes);
+        }
+        if let Some(slot) = self.slots.get_mut(to) {
+            slot.connection.tally_mut().add_out(messages, bytes);
+            slot.connection.outbox_mut(&mut self.pool).note_arrivals(messages, now);
+        }
     }
 
     fn note_pong(&mut self, id: ConnectionId) {

@@ -117,7 +117,8 @@ impl SystemMessage<'_> {
             Self::PeerDisconnected(peer) => write!(text, r#"{{"type":"{}_disconnected""#, peer.as_str())?,
             Self::Pong => text.write_str(r#"{"type":"pong""#)?,
             Self::Error(error) => {
-                let sentence = serde_json::Value::String(error.to_string());
+                // A string can always be written.
+                let sentence = serde_json::to_string(&error.to_string()).unwrap_or_default();
                 write!(text, r#"{{"type":"error","error":{sentence},"code":"{}""#, error.code())?;
                 if let ClientError::Undelivered(count) = error {
                     write!(text, r#","count":{count}"#)?;

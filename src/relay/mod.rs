@@ -104,6 +104,7 @@ use secret::SecretKey;
 use session::{SessionKey, Sessions};
 use slots::Slots;
 use time::{Now, Tick};
+use usage::Carried;
 use wheel::{TimerKey, Wheel};
 
 /// Log target of the line that each message leaves, so that it can be turned off by itself.
@@ -143,6 +144,8 @@ pub struct Relay<S> {
     pool: Pool,
     budget: Budget,
     counters: Counters,
+    /// What the read under way has brought, not yet put down.
+    carried: Option<Carried>,
     /// Connections that a read may bring something from, each at most once.
     ready: VecDeque<ConnectionId>,
     /// Connections that are not read for want of room for small messages, each at most once.
@@ -211,6 +214,7 @@ impl<S: Read + Write> Relay<S> {
             pool: Pool::default(),
             budget: Budget::new(settings.max_buffered, settings.max_message_size),
             counters: Counters::default(),
+            carried: None,
             ready: VecDeque::new(),
             starved: VecDeque::new(),
             touched: Vec::new(),

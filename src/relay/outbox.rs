@@ -38,7 +38,7 @@ pub struct Pool {
     /// Memory of large messages.
     pub blocks: SpareBlocks,
     /// Messages that streams have taken in full since this was last emptied, as far as it was
-    /// [noted](Outbox::note_arrival) when they came.
+    /// [noted](Outbox::note_arrivals) when they came.
     pub delivered: Vec<Arrived>,
 }
 
@@ -259,9 +259,9 @@ impl Outbox {
         self.mark();
     }
 
-    /// Notes when the message queued last had come, in microseconds modulo 2³².
-    pub fn note_arrival(&mut self, micros: u32) {
-        self.arrivals.push(micros);
+    /// Notes when the `messages` queued last had come, in microseconds modulo 2³².
+    pub fn note_arrivals(&mut self, messages: u64, micros: u32) {
+        self.arrivals.push(messages, micros);
     }
 
     /// Queues a frame of the relay's own behind everything that waits: a notice keeps its place

@@ -103,6 +103,7 @@ impl<S: Read + Write> Relay<S> {
     /// Takes a client out of its session and tells its peer: first what of the peer's messages it
     /// did not get, then that it is gone. Nothing happens if it is in no session any more.
     fn leave(&mut self, id: ConnectionId, reason: EndReason, code: u16) {
+        self.credit();
         let Some(slot) = self.slots.get_mut(id) else { return };
         let Some(membership) = slot.leave() else { return };
         let undelivered = slot.connection.take_messages().messages;

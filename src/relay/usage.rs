@@ -1,5 +1,6 @@
 //! What one client has sent and been sent, and what its rates allow it.
 
+use super::ids::{ClientType, ConnectionId};
 use super::limits::Settings;
 use super::pace::Pace;
 
@@ -18,6 +19,34 @@ pub(super) struct Tally {
     pub(super) bytes_in: u64,
     pub(super) messages_out: u64,
     pub(super) bytes_out: u64,
+}
+
+impl Tally {
+    pub(super) const fn add_in(&mut self, messages: u64, bytes: u64) {
+        self.messages_in += messages;
+        self.bytes_in += bytes;
+    }
+
+    pub(super) const fn add_out(&mut self, messages: u64, bytes: u64) {
+        self.messages_out += messages;
+        self.bytes_out += bytes;
+    }
+}
+
+/// What one read has brought for the peer so far: summed up here, it is put down but once.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Carried {
+    pub(super) from: ConnectionId,
+    pub(super) to: ConnectionId,
+    pub(super) sender: ClientType,
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+}
+
+impl Carried {
+    pub(super) const fn new(from: ConnectionId, to: ConnectionId, sender: ClientType) -> Self {
+        Self { from, to, sender, messages: 0, bytes: 0 }
+    }
 }
 
 impl Usage {

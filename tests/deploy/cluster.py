@@ -1,4 +1,4 @@
-"""Pairs of clients across real balancers, while relays die, come back, join and leave. Run: tests/deploy/cluster"""
+"""Pairs of clients across real balancers, while relays die, come back, join, leave and fill up. Run: tests/deploy/cluster"""
 
 import asyncio
 import http.client
@@ -12,20 +12,34 @@ import time
 import traceback
 import urllib.request
 
-from processes import Cluster, wait_until
+from processes import TOKEN, Cluster
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
 PAIRS = 300
-BEAT_S = 0.25
+BEAT_S = 0.5
 MEET_S = 30
+# A message sent less than this before its sender saw the close may have come too late for the relay to take it.
+LATE_S = 0.5
+# From the end of a relay until the balancer has noticed, and done whatever it might do to others.
+NOTICE_S = {"haproxy": 8, "nginx": 3, "caddy": 6}
+# How far apart a relay closes two sessions when it has few (DRAIN_INTERVAL_MAX in src/relay/limits.rs).
+DRAIN_INTERVAL_S = 0.01
 passed = failed = 0
 
 
 def report(ok, what):
     global passed, failed
-    passed, failed = passed + ok, failed + (not ok)
+    passed, failed = passed + bool(ok), failed + (not ok)
     print(f"{'ok' if ok else 'not ok'} {what}", flush=True)
+
+
+async def until(condition, limit_s):
+    """Whether the condition has come true in time."""
+    deadline = time.monotonic() + limit_s
+    while not (is_true := condition()) and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    return is_true
 
 
 class Client:
@@ -33,8 +47,9 @@ class Client:
 
     def __init__(self, pair, client_type, url):
         self.pair, self.client_type, self.url = pair, client_type, url
-        self.socket, self.joins, self.refused = None, 0, 0
-        self.closes, self.notices = [], []
+        self.socket, self.joins = None, 0
+        # When and with which code its connections ended; the statuses of refusals, 0 for a failed connection; notices.
+        self.closes, self.refusals, self.notices = [], [], []
         self.task = asyncio.create_task(self.run())
 
     async def run(self):
@@ -42,8 +57,8 @@ class Client:
         while True:
             try:
                 socket = await connect(self.url, compression=None, ping_interval=None, max_size=None, open_timeout=20)
-            except (OSError, InvalidHandshake, EOFError, TimeoutError):
-                self.refused += 1
+            except (OSError, InvalidHandshake, EOFError, TimeoutError) as error:
+                self.refusals.append(error.response.status_code if isinstance(error, InvalidStatus) else 0)
                 await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
                 pause_s = min(2 * pause_s, 1)
                 continue
@@ -55,7 +70,7 @@ class Client:
             except ConnectionClosed:
                 pass
             self.socket = None
-            self.closes.append(socket.close_code)
+            self.closes.append((time.monotonic(), socket.close_code))
 
     async def take(self, message):
         kind = message["type"]
@@ -78,15 +93,14 @@ class Client:
         joins = self.joins
         if self.socket:
             await self.socket.close()
-        while self.joins == joins:
-            await asyncio.sleep(0.02)
+        await until(lambda: self.joins > joins, MEET_S)
 
 
 class Pair:
-    """A desktop that sends a number four times a second, and a mobile that returns it."""
+    """A desktop that sends a number twice a second, and a mobile that returns it."""
 
     def __init__(self, port, session):
-        self.session, self.last_echo = session, 0.0
+        self.session, self.since, self.last_echo = session, 0.0, 0.0
         self.sent, self.arrived, self.echoes = {}, set(), set()
         self.sides = [
             Client(self, "desktop", f"ws://127.0.0.1:{port}/desktop/{session}?platform=ios&n={random.random()}"),
@@ -114,13 +128,18 @@ class Pair:
         """From now on counts what the pair notices."""
         for side in self.sides:
             side.closes.clear()
+            side.refusals.clear()
             side.notices.clear()
         self.since = time.monotonic()
 
-    def noticed_nothing(self):
-        old = time.monotonic() - 2
-        silent = not any(side.closes or side.notices for side in self.sides)
-        return silent and all(n in self.echoes for n, at in self.sent.items() if self.since < at < old)
+    def sent_between(self, begin, end):
+        return [n for n, at in self.sent.items() if begin < at < end]
+
+    def has_all_back(self, end):
+        return all(n in self.echoes for n in self.sent_between(self.since, end))
+
+    def is_undisturbed(self):
+        return not any(side.closes or side.notices for side in self.sides)
 
     async def end(self):
         for task in [self.beating, *(side.task for side in self.sides)]:
@@ -138,31 +157,56 @@ class Run:
         report(ok, f"{self.cluster.balancer}: {what}")
 
     def begin(self, count):
-        """Begins pairs whose IDs differ in case, too."""
+        """Begins pairs whose IDs differ in case, too, and are short enough for a relay's list to show them whole."""
         new = []
         for _ in range(count):
             self.count += 1
-            new.append(Pair(self.cluster.port, f"{random.choice(['Session', 'session', 'S_', 's-'])}{self.count}"))
+            new.append(Pair(self.cluster.port, f"{random.choice('SsT_-')}{self.count:03x}"))
         self.pairs += new
         return new
 
-    async def met(self, pairs, limit_s=MEET_S):
+    async def met(self, pairs, limit_s=None):
         """Waits until all exchange messages sent from now on; returns those that do, with the seconds that each took."""
         begun, took = time.monotonic(), {}
-        while len(took) < len(pairs) and time.monotonic() < begun + limit_s:
+        while len(took) < len(pairs) and time.monotonic() < begun + (limit_s or MEET_S):
             await asyncio.sleep(0.02)
             for pair in pairs:
                 if pair not in took and pair.last_echo > begun:
                     took[pair] = time.monotonic() - begun
         return took
 
+    async def unmoved(self, pairs):
+        """How many have seen no close and no notice since they forgot, and get back all that they sent until now."""
+        now = time.monotonic()
+        await until(lambda: all(pair.has_all_back(now) for pair in pairs), 10)
+        return sum(pair.is_undisturbed() and pair.has_all_back(now) for pair in pairs)
+
+    async def say_unmoved(self, pairs, what):
+        unmoved = await self.unmoved(pairs)
+        self.say(unmoved == len(pairs), f"{what}: {unmoved} of {len(pairs)} see no close, no notice and no message lost")
+
+    async def of_relay(self, index):
+        """The pairs that this relay has, and the others."""
+        its = await asyncio.to_thread(self.cluster.relays[index].sessions)
+        return [pair for pair in self.pairs if pair.session in its], [pair for pair in self.pairs if pair.session not in its]
+
+    async def shares(self, pairs):
+        """How many of the pairs each relay has, and how many are in two places or half."""
+        places = await asyncio.to_thread(self.cluster.places)
+        of_pairs = [places.get(pair.session, {}) for pair in pairs]
+        apart = sum(list(place.values()) != [2] for place in of_pairs)
+        return [sum(relay.name in place for place in of_pairs) for relay in self.cluster.relays], apart
+
     def forget(self):
-        self.cluster.new_joins()
         for pair in self.pairs:
             pair.forget()
 
+    async def leave(self, pairs):
+        await asyncio.gather(*(pair.end() for pair in pairs))
+        self.pairs = [pair for pair in self.pairs if pair not in pairs]
+
     async def end(self):
-        await asyncio.gather(*(pair.end() for pair in self.pairs))
+        await self.leave(self.pairs)
         self.cluster.end()
 
 
@@ -170,141 +214,214 @@ def seconds(took):
     return f"median {statistics.median(took):.1f} s, at most {max(took):.1f} s" if took else "none"
 
 
-async def all_meet(run, count=PAIRS):
-    """All pairs meet, on one relay each. Returns where."""
-    run.cluster.new_joins()
-    pairs = run.begin(count)
+async def all_meet(run):
+    """All pairs meet, on one relay each."""
+    pairs = run.begin(PAIRS)
     took = await run.met(pairs)
-    places = run.cluster.new_joins()
-    apart = [session for session, relays in places.items() if len(relays) != 1]
-    shares = [sum(relay.name in relays for relays in places.values()) for relay in run.cluster.relays]
-    run.say(len(took) == count and not apart, f"{count} pairs meet, both sides on one relay; relays have {shares} of them")
-    return {session: relays.pop() for session, relays in places.items() if len(relays) == 1}
+    shares, apart = await run.shares(pairs)
+    ok = len(took) == PAIRS and not apart and all(share > PAIRS / 6 for share in shares)
+    run.say(ok, f"{len(took)} of {PAIRS} pairs meet, {apart} not on one relay; relays have {shares} of them")
 
 
-async def one_dies(run, places):
+async def health(run):
+    """What the balancers check, as the relays answer it."""
+    asked = [await asyncio.to_thread(run.cluster.relays[0].ask, path) for path in ("/readyz", "/metrics")]
+    run.say([status for status, _ in asked] == [200, 401], f"/readyz takes no token, /metrics does: {asked}")
+
+
+async def one_dies(run):
     """Kills the second relay. Its sessions meet again on the others, and nobody else notices."""
-    victim = run.cluster.relays[1]
-    its = [pair for pair in run.pairs if places[pair.session] == victim.name]
-    others = [pair for pair in run.pairs if pair not in its]
-    await asyncio.sleep(1)
+    its, others = await run.of_relay(1)
     run.forget()
-    victim.end(signal.SIGKILL)
+    await asyncio.sleep(1)
+    run.cluster.relays[1].end(signal.SIGKILL)
     took = await run.met(its)
-    run.say(len(took) == len(its), f"kill -9 of one relay: its {len(its)} pairs meet again on the others ({seconds(took.values())})")
-    # Long enough for the balancer to find the relay down, and for whatever that might do to others.
-    await asyncio.sleep(15)
-    unmoved = sum(pair.noticed_nothing() for pair in others)
-    run.say(unmoved == len(others), f"{unmoved} of the other {len(others)} pairs see no close, no notice and no message lost in 15 s")
-    codes = {code for pair in its for side in pair.sides for code in side.closes}
-    again = sum(len(side.closes) > 1 for pair in its for side in pair.sides)
-    run.say(codes <= {1006} and not again, f"the pairs that it carried see one end, without a close frame, and no second")
+    _, apart = await run.shares(its)
+    # Sooner than by checks alone, which take five seconds: the refused connection is what tells.
+    ok = len(took) == len(its) > 0 and not apart and max(took.values()) < 4
+    run.say(ok, f"kill -9 of one relay: {len(took)} of its {len(its)} pairs meet again on the others ({seconds(took.values())})")
+    await asyncio.sleep(NOTICE_S[run.cluster.balancer])
+    if run.cluster.balancer == "haproxy":
+        run.say(run.cluster.state("relay2") == "DOWN", "it finds the relay down by its checks")
+    await run.say_unmoved(others, f"the other pairs, in these {NOTICE_S[run.cluster.balancer] + 1} s")
+    codes = {code for pair in its for side in pair.sides for _, code in side.closes}
+    again = sum(len(side.closes) != 1 for pair in its for side in pair.sides)
+    run.say(codes == {1006} and not again, f"those that the dead relay had see one end each, without a close frame: {codes}, {again} otherwise")
 
 
-async def mobiles_come_back(run, when, expect_all=True):
-    """Each mobile leaves and comes back while its desktop stays. Returns the pairs that are torn apart."""
+async def mobiles_come_back(run, when):
+    """Each mobile leaves and comes back while its desktop stays."""
     run.forget()
     await asyncio.gather(*(pair.mobile.leave_and_come_back() for pair in run.pairs))
     took = await run.met(run.pairs, limit_s=5)
-    apart = [pair for pair in run.pairs if pair not in took]
-    if expect_all:
-        stayed = sum(not pair.desktop.closes for pair in run.pairs)
-        ok = not apart and stayed == len(run.pairs)
-        run.say(ok, f"{when}: {len(took)} of {len(run.pairs)} mobiles that come back alone find their desktop, which stayed")
-    return apart
+    stayed = sum(not pair.desktop.closes for pair in run.pairs)
+    ok = len(took) == stayed == len(run.pairs)
+    run.say(ok, f"{when}: {len(took)} of {len(run.pairs)} mobiles that come back alone find their desktop, which stayed")
 
 
 async def torn_apart_and_mended(run, when):
     """Without a memory, some are torn apart; they meet once their desktops come back as well."""
-    apart = await mobiles_come_back(run, when, expect_all=False)
+    run.forget()
+    await asyncio.gather(*(pair.mobile.leave_and_come_back() for pair in run.pairs))
+    together = await run.met(run.pairs, limit_s=4)
+    apart = [pair for pair in run.pairs if pair not in together]
     await asyncio.gather(*(pair.desktop.leave_and_come_back() for pair in apart))
     took = await run.met(run.pairs)
     what = f"{when}: {len(apart)} of {len(run.pairs)} mobiles that come back alone miss their desktop"
     run.say(bool(apart) and len(took) == len(run.pairs), f"{what}; all meet once those desktops come back as well")
 
 
-async def new_sessions(run, when, count=PAIRS):
-    run.cluster.new_joins()
+async def new_pairs(run, count=PAIRS):
+    """Begins pairs, and ends them again; returns whether all met, and how many each relay had."""
     pairs = run.begin(count)
     took = await run.met(pairs)
-    places = run.cluster.new_joins()
-    names = [relay.name for relay in run.cluster.relays]
-    shares = [sum(name in places.get(pair.session, ()) for pair in pairs) for name in names]
-    await asyncio.gather(*(pair.end() for pair in pairs))
-    run.pairs = [pair for pair in run.pairs if pair not in pairs]
-    return len(took) == count, shares
+    shares, apart = await run.shares(pairs)
+    await run.leave(pairs)
+    return len(took) == count and not apart, shares
 
 
 async def one_comes_back(run):
-    cluster = run.cluster
-    wait_until("mark-down", lambda: ("relays", "relay2", "DOWN") in cluster.servers(), 20)
-    cluster.relays[1].start()
-    wait_until("mark-up", lambda: ("relays", "relay2", "UP") in cluster.servers(), 20)
+    await asyncio.to_thread(run.cluster.relays[1].start)
+    up = await until(lambda: run.cluster.state("relay2") == "UP", 20)
     await mobiles_come_back(run, "the dead relay is back")
-    ok, shares = await new_sessions(run, "back")
-    run.say(ok and shares[1] > 0, f"300 new pairs: relays have {shares} of them")
+    ok, shares = await new_pairs(run)
+    run.say(up and ok and shares[1] > 0, f"{PAIRS} new pairs: relays have {shares} of them")
 
 
 async def one_is_added(run):
     run.forget()
     await asyncio.to_thread(run.cluster.add_relay)
-    await asyncio.sleep(4)
-    unmoved = sum(pair.noticed_nothing() for pair in run.pairs)
-    run.say(unmoved == len(run.pairs), f"a fourth relay is added and HAProxy reloaded: {unmoved} of {len(run.pairs)} pairs notice nothing")
+    await asyncio.sleep(2)
+    await run.say_unmoved(run.pairs, "a fourth relay is added and HAProxy reloaded")
     await mobiles_come_back(run, "a fourth relay is there")
-    ok, shares = await new_sessions(run, "added")
-    run.say(ok and shares[3] > 0, f"300 new pairs: relays have {shares} of them")
+    ok, shares = await new_pairs(run)
+    run.say(ok and shares[3] > 0, f"{PAIRS} new pairs: relays have {shares} of them")
 
 
-async def one_is_drained(run):
-    """Two steps: no new sessions; then SIGTERM."""
-    cluster, leaving = run.cluster, run.cluster.relays[0]
-    cluster.ask("set server relays/relay1 state drain")
-    await mobiles_come_back(run, "relay1 is set to drain")
-    joined = cluster.new_joins()
-    its = [pair for pair in run.pairs if "relay1" in joined[pair.session]]
-    ok, shares = await new_sessions(run, "drain")
-    run.say(ok and shares[0] == 0 and bool(its), f"relay1 keeps its {len(its)} sessions and gets no new one: {shares}")
+async def one_is_emptied(run):
+    """The patient way: no new sessions for a relay, as long as it takes."""
+    run.cluster.ask("set server relays/relay1 state drain")
+    its, _ = await run.of_relay(0)
+    await mobiles_come_back(run, "relay1 is set to drain in HAProxy")
+    ok, shares = await new_pairs(run)
+    kept, _ = await run.of_relay(0)
+    run.say(ok and shares[0] == 0 and len(kept) == len(its) > 0, f"relay1 keeps its {len(kept)} sessions and gets no new one: {shares}")
+    run.cluster.ask("set server relays/relay1 state ready")
 
+
+async def one_drains(run, index):
+    """SIGTERM. Its sessions move in pairs, one after another, while messages flow and newcomers arrive."""
+    leaving = run.cluster.relays[index]
+    its, others = await run.of_relay(index)
     run.forget()
     await asyncio.sleep(2)
     stop = time.monotonic()
-    ended = asyncio.create_task(asyncio.to_thread(leaving.end))
-    took = await run.met(its)
-    code = await ended
-    closes = [code for pair in its for side in pair.sides for code in side.closes]
-    run.say(code == 0 and set(closes) == {1001}, f"SIGTERM: relay1 exits with {code} and closes its {len(closes)} connections with {set(closes)}")
-    run.say(len(took) == len(its), f"its {len(its)} pairs meet again on the others ({seconds(took.values())})")
-    sent = [(pair, n) for pair in its for n, at in pair.sent.items() if pair.since < at < stop]
+    leaving.process.send_signal(signal.SIGTERM)
+    new = run.begin(50)
+    met_again = asyncio.create_task(run.met(its))
+    new_took = await run.met(new)
+    took, code = await met_again, await asyncio.to_thread(leaving.process.wait, 30)
+    await until(lambda: all(side.closes for pair in its for side in pair.sides), 15)
+    closes = [[end for side in pair.sides for end in side.closes] for pair in its]
+    codes = {end[1] for ends in closes for end in ends}
+    one_each = all(len(side.closes) == 1 for pair in its for side in pair.sides)
+    run.say(code == 0 and codes == {1001} and one_each and its, f"SIGTERM: the relay exits with {code} and closes each of its {2 * len(its)} connections once, with {codes}")
+    if not one_each:
+        return
+    firsts = sorted(min(at for at, _ in ends) for ends in closes)
+    due = DRAIN_INTERVAL_S * (len(its) - 1)
+    # A busy machine sees closes later than they were, the first ones above all, but none earlier.
+    middle, last, spread = firsts[len(firsts) // 2] - stop, firsts[-1] - stop, firsts[-1] - firsts[0]
+    gaps = sorted(abs(ends[0][0] - ends[1][0]) for ends in closes)
+    ok = 0.95 * due < last < due + 3 and 0.45 * due < middle and due / 4 < spread and gaps[len(gaps) // 2] < due / 4
+    run.say(ok, f"sessions are closed over {spread:.2f} s ({due:.2f} s asked for), the two sides of one within {gaps[len(gaps) // 2] * 1000:.0f} ms (median)")
+    _, apart = await run.shares(its)
+    run.say(len(took) == len(its) and not apart, f"its {len(its)} pairs meet again on the others, {apart} apart ({seconds(took.values())})")
+    # What follows SIGTERM counts too: a session works until its turn.
+    sent = [(pair, n) for pair in its for n in pair.sent_between(pair.since, pair.desktop.closes[0][0] - LATE_S)]
     missing = sum(n not in pair.arrived for pair, n in sent)
-    run.say(missing == 0, f"{missing} of the {len(sent)} messages sent in the two seconds before it are lost")
-    await asyncio.sleep(15)
-    others = [pair for pair in run.pairs if pair not in its]
-    unmoved = sum(pair.noticed_nothing() for pair in others)
-    run.say(unmoved == len(others), f"{unmoved} of the other {len(others)} pairs notice nothing")
+    after = sum(n in pair.arrived for pair in its for n in pair.sent_between(stop, pair.desktop.closes[0][0]))
+    run.say(missing == 0 and after > 0, f"{missing} of the {len(sent)} messages that they sent before their closes are lost; {after} arrive that were sent after SIGTERM")
+    refusals = [status for pair in new for side in pair.sides for status in side.refusals]
+    _, apart = await run.shares(new)
+    run.say(len(new_took) == len(new) and not refusals and not apart, f"{len(new_took)} of {len(new)} pairs that begin meanwhile meet elsewhere, {len(refusals)} connections refused")
+    await run.leave(new)
+    await asyncio.sleep(NOTICE_S[run.cluster.balancer] - 2)
+    await run.say_unmoved(others, "the other pairs")
 
 
 async def slow_phone(run):
     """A relay that stops has its grace: failing health checks do not cut off what it still delivers."""
     port, size = run.cluster.port, 48 << 20
-    async with connect(f"ws://127.0.0.1:{port}/desktop/slow", compression=None, max_size=None) as desktop:
+    async with connect(f"ws://127.0.0.1:{port}/desktop/slow", compression=None, max_size=None, ping_interval=None) as desktop:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
         writer.write(b"GET /mobile/slow HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                      b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
-        run.cluster.new_joins()
-        begun = asyncio.create_task(desktop.send(b"x" * size))
-        await asyncio.sleep(1)
-        relay = next(relay for relay in run.cluster.relays if relay.process.poll() is None and relay.health()["sessions"] > 0
-                     and "slow" in relay.log.read_text().rpartition("connected to session")[2])
-        await begun
+        relay = next(relay for relay in run.cluster.relays if "slow" in relay.sessions())
+        await desktop.send(b"x" * size)
         ended, got, at = asyncio.create_task(asyncio.to_thread(relay.end)), 0, time.monotonic()
+        states = set()
         while data := await reader.read(1 << 16):
             got += data.count(b"x")
+            if run.cluster.balancer == "haproxy" and not ended.done():
+                states.add(run.cluster.state(relay.name))
             await asyncio.sleep(max(0, got / (7 << 20) - (time.monotonic() - at)))
         writer.close()
-        code = await ended
-        run.say(got == size and code == 0, f"SIGTERM in the middle of 48 MiB to a phone of 7 MiB/s: {got >> 20} MiB arrive, in {time.monotonic() - at:.1f} s")
+        code, took = await ended, time.monotonic() - at
+        ok = got == size and code == 0 and took > 5 and states <= {"UP", "NOLB"}
+        run.say(ok, f"SIGTERM in the middle of 48 MiB to a phone of 7 MiB/s: {got >> 20} MiB arrive, in {took:.1f} s; {states or ''}")
+
+
+async def one_is_full(balancer, edit=lambda config: config):
+    """The first relay has places for ten sessions."""
+    run = Run(Cluster(balancer, edit=edit, first=["--max-connections", "20"]))
+    relay = run.cluster.relays[0]
+    try:
+        for _ in range(200):
+            await run.met(run.begin(1), limit_s=5)
+            if (await asyncio.to_thread(relay.ask, "/readyz"))[1] == "full\n":
+                break
+        its, _ = await run.of_relay(0)
+        if balancer == "haproxy":
+            # At once, before the next check.
+            new = run.begin(40)
+            took = await run.met(new)
+            shares, apart = await run.shares(new)
+            refusals = sum(len(side.refusals) for pair in new for side in pair.sides)
+            run.say(len(took) == 40 and not refusals and not apart and not shares[0], f"a full relay is passed over: {len(took)} of 40 new pairs meet on the others, {refusals} connections refused: {shares}")
+            run.say(await until(lambda: run.cluster.state("relay1") == "NOLB", 5), "it finds the relay full by its checks")
+        if balancer == "caddy":
+            await asyncio.sleep(3)
+        if balancer != "nginx":
+            new = run.begin(60)
+            took = await run.met(new)
+            refusals = sum(len(side.refusals) for pair in new for side in pair.sides)
+            shares, apart = await run.shares(new)
+            run.say(len(took) == 60 and not refusals and not apart and not shares[0], f"a relay known to be full: {len(took)} of 60 new pairs meet on the others, {refusals} connections refused: {shares}")
+        else:
+            new = run.begin(60)
+            await asyncio.sleep(2)
+            left = [pair for pair in new if pair.mobile.joins == 0]
+            statuses = {status for pair in left for side in pair.sides for status in side.refusals}
+            shares, _ = await run.shares(new)
+            took = await run.met([pair for pair in new if pair not in left])
+            run.say(statuses == {503} and left and len(took) + len(left) == 60 and not shares[0], f"a full relay answers 503: {len(left)} of 60 new pairs are refused with {statuses}, the others meet: {shares}")
+        if balancer == "haproxy":
+            run.forget()
+            url = f"ws://127.0.0.1:{run.cluster.port}/mobile/{its[0].session}"
+            try:
+                async with connect(url):
+                    status = 101
+            except InvalidStatus as refused:
+                status = refused.response.status_code
+            run.say(status == 503, f"a second phone for a session of the full relay gets its {status}, and is not sent elsewhere")
+            await asyncio.gather(*(pair.mobile.leave_and_come_back() for pair in its))
+            took = await run.met(its, limit_s=10)
+            stayed = sum(not pair.desktop.closes for pair in its)
+            run.say(len(took) == stayed == len(its) == 10, f"{len(took)} of the {len(its)} phones of the full relay that come back alone find their desktop")
+    finally:
+        await run.end()
 
 
 async def addresses(balancer, edit=lambda config: config, options=(), what="X-Forwarded-For"):
@@ -324,99 +441,115 @@ async def addresses(balancer, edit=lambda config: config, options=(), what="X-Fo
         lies = {"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.8"}
         statuses = [await status(*way) for way in [("127.0.0.3", {}), ("127.0.0.3", lies), ("127.0.0.2", {}), ("127.0.0.2", lies)]]
         run.say(statuses == [101, 101, 403, 403], f"relays see the clients' addresses by {what}, and no lies: {statuses}")
+        if what == "PROXY protocol":
+            await asyncio.sleep(1.5)
+            states = [cluster.state(relay.name) for relay in cluster.relays]
+            run.say(states == ["UP"] * 3, f"the checks speak plain HTTP all the same: {states}")
     finally:
         await run.end()
 
 
-async def issued(run):
+async def issued(edit=lambda config: config):
     """Sessions that relays issue, joined by their secrets alone."""
-    joined = 0
-    for _ in range(40):
-        question = urllib.request.Request(f"http://127.0.0.1:{run.cluster.port}/sessions", method="POST",
-                                          headers={"Authorization": "Bearer 0123456789abcdef"})
-        answer = json.load(await asyncio.to_thread(urllib.request.urlopen, question))
-        try:
-            for url in (answer["mobileUrl"], answer["desktopUrl"]):
-                async with connect(f"ws://127.0.0.1:{run.cluster.port}{url}", compression=None):
-                    joined += 1
-        except InvalidStatus:
-            pass
-    return joined
-
-
-def without_memory(config):
-    """HAProxy's ring by itself."""
-    return "".join(line for line in config.splitlines(True) if not line.strip().startswith(("http-request track", "stick")))
-
-
-async def haproxy():
-    run = Run(Cluster("haproxy"))
+    with tempfile.NamedTemporaryFile("w", suffix=".keys") as keys:
+        keys.write(f"alice {TOKEN}\n")
+        keys.flush()
+        run, joined = Run(Cluster("haproxy", ["--api-keys", keys.name], edit)), 0
     try:
-        places = await all_meet(run)
-        await one_dies(run, places)
-        await one_comes_back(run)
-        await one_is_added(run)
-        await one_is_drained(run)
-        await slow_phone(run)
-    finally:
-        await run.end()
-
-    run = Run(Cluster("haproxy", edit=without_memory))
-    try:
-        await all_meet(run)
-        await asyncio.to_thread(run.cluster.add_relay)
-        await torn_apart_and_mended(run, "the ring by itself, a fourth relay is added")
-    finally:
-        await run.end()
-
-    await addresses("haproxy")
-    await addresses("haproxy", lambda config: config.replace(" weight 100\n", " weight 100 send-proxy-v2\n"), ["--proxy-protocol"], "PROXY protocol")
-
-
-async def haproxy_issues():
-    keys = tempfile.NamedTemporaryFile("w", suffix=".keys")
-    keys.write("alice 0123456789abcdef\n")
-    keys.flush()
-    run = Run(Cluster("haproxy", ["--api-keys", keys.name]))
-    try:
-        joined = await issued(run)
+        for _ in range(40):
+            question = urllib.request.Request(f"http://127.0.0.1:{run.cluster.port}/sessions", method="POST",
+                                              headers={"Authorization": f"Bearer {TOKEN}"})
+            answer = json.load(await asyncio.to_thread(urllib.request.urlopen, question))
+            try:
+                for url in (answer["mobileUrl"], answer["desktopUrl"]):
+                    async with connect(f"ws://127.0.0.1:{run.cluster.port}{url}", compression=None):
+                        joined += 1
+            except InvalidStatus:
+                pass
         run.say(joined == 80, f"POST /sessions with --api-keys: {joined} of 80 clients join 40 issued sessions by the secret alone")
     finally:
         await run.end()
 
 
-async def plain(balancer):
-    run = Run(Cluster(balancer))
+async def no_issues(run):
+    connection = http.client.HTTPConnection("127.0.0.1", run.cluster.port)
+    connection.request("POST", "/sessions")
+    answer = connection.getresponse()
+    run.say(answer.status == 501, f"POST /sessions is answered with {answer.status}: {answer.read().decode().strip()}")
+
+
+def without_memory(config):
+    """HAProxy's ring by itself."""
+    memory = ("http-request track", "http-request disable", "stick", "http-request set-var(txn.place)")
+    return "".join(line for line in config.splitlines(True) if not line.strip().startswith(memory))
+
+
+def with_proxy_protocol(config):
+    return config.replace(" weight 100\n", " weight 100 send-proxy-v2\n")
+
+
+async def across(cluster, *steps):
+    """Takes 300 pairs through the steps, each of which begins with what the one before left."""
+    run = Run(cluster)
     try:
-        places = await all_meet(run)
-        await one_dies(run, places)
-        run.cluster.relays[1].start()
-        # Longer than Caddy's fail_duration and the time between its checks.
-        await asyncio.sleep(12)
-        await torn_apart_and_mended(run, "the dead relay is back")
-        connection = http.client.HTTPConnection("127.0.0.1", run.cluster.port)
-        connection.request("POST", "/sessions")
-        answer = connection.getresponse()
-        run.say(answer.status == 501, f"POST /sessions is answered with {answer.status}: {answer.read().decode().strip()}")
+        for step in (all_meet, *steps):
+            await step(run)
     finally:
         await run.end()
+
+
+async def haproxy():
+    await across(Cluster("haproxy"), health, one_dies, one_comes_back, one_is_added, one_is_emptied, first_drains, slow_phone)
+    await across(Cluster("haproxy", edit=without_memory), ring_grows)
+    await one_is_full("haproxy")
+    await addresses("haproxy")
+    await addresses("haproxy", with_proxy_protocol, ["--proxy-protocol"], "PROXY protocol")
+    await issued()
+
+
+async def first_drains(run):
+    await one_drains(run, 0)
+
+
+async def third_drains(run):
+    await one_drains(run, 2)
+
+
+async def ring_grows(run):
+    await asyncio.to_thread(run.cluster.add_relay)
+    await torn_apart_and_mended(run, "the ring by itself, a fourth relay is added")
+
+
+async def ring_heals(run):
+    await asyncio.to_thread(run.cluster.relays[1].start)
+    # Longer than Caddy's fail_duration and the time between its checks.
+    await asyncio.sleep(12 if run.cluster.balancer == "caddy" else 1)
+    await torn_apart_and_mended(run, "the dead relay is back")
+
+
+async def plain(balancer):
+    await across(Cluster(balancer), one_dies, ring_heals, third_drains, no_issues)
+    await one_is_full(balancer)
     await addresses(balancer)
 
 
+async def attempt(what, doing):
+    random.seed(1)
+    try:
+        await doing
+    except Exception:
+        traceback.print_exc()
+        report(False, f"{what}: failed")
+
+
 async def main():
+    begun = time.monotonic()
     for balancer in sys.argv[1:]:
-        random.seed(1)
-        try:
-            if balancer == "haproxy":
-                await haproxy()
-                await haproxy_issues()
-            else:
-                await plain(balancer)
-        except Exception:
-            traceback.print_exc()
-            report(False, f"{balancer}: failed")
+        await attempt(balancer, haproxy() if balancer == "haproxy" else plain(balancer))
+    print(f"{time.monotonic() - begun:.0f} s")
     print(f"{passed} passed, {failed} failed")
     sys.exit(failed > 0)
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

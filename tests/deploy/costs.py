@@ -1,7 +1,7 @@
 """What a balancer adds to a relay: processor time, latency and memory. Run: tests/deploy/cluster numbers
 
 The clients are raw sockets in this process. All run on the same cores: figures of time are for comparison, those of
-processor time are of the process named."""
+processor time are of the processes named."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ import struct
 import tempfile
 import time
 
-from processes import Cluster, Relay, cpu_s, resident_kib
+from processes import Cluster, Relay, cpu_s, free_port, resident_kib
 
 SECS = 3
 SESSIONS = 64
@@ -31,8 +31,8 @@ def frame(payload):
     return b"\x82" + length + bytes(4) + payload
 
 
-def join(port, path):
-    client = socket.create_connection(("127.0.0.1", port))
+def join(at, path):
+    client = socket.create_connection(at)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.sendall(
         f"GET {path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -41,8 +41,8 @@ def join(port, path):
     return client
 
 
-def pair(port, session):
-    sides = [join(port, f"/{kind}/{session}") for kind in ("desktop", "mobile")]
+def pair(at, session):
+    sides = [join(at, f"/{kind}/{session}") for kind in ("desktop", "mobile")]
     for side in sides:
         side.settimeout(10)
         heard = b""
@@ -62,9 +62,9 @@ class Costs:
         return [sum(map(cpu_s, pids)) - begun for pids, begun in zip(self.pids, self.begun)]
 
 
-def latency(port):
+def latency(at):
     """Of a message of 128 bytes to and fro, one at a time."""
-    desktop, mobile = pair(port, "latency")
+    desktop, mobile = pair(at, "latency")
     message, took = frame(b"x" * 128), []
     end = time.monotonic() + SECS
     while time.monotonic() < end:
@@ -98,12 +98,12 @@ class Bouncer(asyncio.Protocol):
             self.transport.write(self.message)
 
 
-async def ping_pong(port, costs):
+async def ping_pong(at, costs):
     """64 sessions, in each of which one message of 128 bytes goes to and fro."""
     loop, message = asyncio.get_running_loop(), frame(b"x" * 128)
     transports = []
     for i in range(SESSIONS):
-        for side in pair(port, f"bounce{i}"):
+        for side in pair(at, f"bounce{i}"):
             transports.append((await loop.create_connection(lambda: Bouncer(message), sock=side))[0])
     for transport in transports[::2]:
         transport.write(message)
@@ -117,9 +117,9 @@ async def ping_pong(port, costs):
     return rate, [s / count * 1e6 for s in spent]
 
 
-def bundle(port, costs):
+def bundle(at, costs):
     """Messages of 50 MB, one after the other, from a process of their own."""
-    desktop, mobile = pair(port, "bundle")
+    desktop, mobile = pair(at, "bundle")
     message, room, rounds = frame(b"x" * BUNDLE), bytearray(1 << 20), 10
     spent, took = costs(), []
     desktop.settimeout(60)
@@ -143,53 +143,63 @@ def bundle(port, costs):
     return sorted(took)[rounds // 2], [s / mb * 1e6 for s in spent.so_far()]
 
 
-def idle(port, pids):
+def idle(at, pids):
     """KiB that each of many idle connections adds to the processes."""
-    pair(port, "warm")
+    pair(at, "warm")
     before = [sum(map(resident_kib, some)) for some in pids]
-    clients = [side for i in range(IDLE // 2) for side in pair(port, f"idle{i}")]
+    clients = [side for i in range(IDLE // 2) for side in pair(at, f"idle{i}")]
     time.sleep(1)
     return [(sum(map(resident_kib, some)) - b) * 1024 / len(clients) for some, b in zip(pids, before)]
 
 
-def joins(port, costs):
+def joins(at, costs):
     """Sessions that come and go."""
     spent, count, begun = costs(), 0, time.monotonic()
     while time.monotonic() < begun + SECS:
-        for side in pair(port, f"come{count}"):
+        for side in pair(at, f"come{count}"):
             side.close()
         count += 1
     return count / (time.monotonic() - begun), [s / count * 1e6 for s in spent.so_far()]
 
 
-def measure(what, port, relays, balancers):
-    costs = lambda: Costs(relays, balancers)
-    p50, p99 = latency(port)
-    rate, per_message = asyncio.run(ping_pong(port, costs))
-    took, per_mb = bundle(port, costs)
-    begun, per_session = joins(port, costs)
-    memory = idle(port, (relays, balancers))
-    print(f"{what}:")
-    print(f"  to and fro, one at a time, 128 B: median {p50:.0f} us, p99 {p99:.0f} us")
-    print(f"  64 sessions, 128 B: {rate:,.0f} messages/s; us of CPU for each: relay {per_message[0]:.1f}, balancer {per_message[1]:.1f}")
-    print(f"  50 MB: {took * 1000:.0f} ms; us of CPU for each MB: relay {per_mb[0]:,.0f}, balancer {per_mb[1]:,.0f}")
-    print(f"  sessions that come and go: {begun:,.0f}/s; us of CPU for each: relay {per_session[0]:.0f}, balancer {per_session[1]:.0f}")
-    print(f"  {IDLE:,} idle connections, bytes for each: relay {memory[0]:,.0f}, balancer {memory[1]:,.0f}", flush=True)
+CASES = [
+    ("us, a message of 128 B to and fro, one at a time: median", lambda at, costs, pids: latency(at)[:1]),
+    ("us of CPU, a message of 128 B, 64 sessions to and fro", lambda at, costs, pids: asyncio.run(ping_pong(at, costs))),
+    ("us of CPU, a MB of messages of 50 MB", lambda at, costs, pids: bundle(at, costs)),
+    ("us of CPU, a session that comes and goes", lambda at, costs, pids: joins(at, costs)),
+    ("bytes of memory, an idle connection of 8,000", lambda at, costs, pids: idle(at, pids)),
+]
 
 
 def main():
-    relay = Relay(pathlib.Path(tempfile.mkdtemp(prefix="numbers-")), "relay")
+    """Each case beside itself: directly and across each balancer, all within half a minute or so."""
+    single = Relay(pathlib.Path(tempfile.mkdtemp(prefix="numbers-")), 9, (free_port(), free_port()))
+    clusters = [Cluster(balancer) for balancer in ("haproxy", "nginx", "caddy")]
     try:
-        measure("direct", relay.port, [relay.process.pid], [])
-    finally:
-        relay.end()
-    for balancer in ("haproxy", "nginx", "caddy"):
-        cluster = Cluster(balancer)
-        try:
+        targets = {"direct": ((single.host, single.ports[0]), [single.process.pid], [])}
+        for cluster in clusters:
             relays = [relay.process.pid for relay in cluster.relays]
-            measure(f"{balancer}, three relays", cluster.port, relays, cluster.workers())
-        finally:
+            targets[cluster.balancer] = (("127.0.0.1", cluster.port), relays, cluster.workers())
+        for what, measure in CASES:
+            print(f"{what}   (load of the machine: {os.getloadavg()[0]:.1f})")
+            base = None
+            for name, (at, relays, balancers) in targets.items():
+                figures, rate = measure(at, lambda: Costs(relays, balancers), (relays, balancers)), ""
+                if isinstance(figures, tuple) and len(figures) == 2 and isinstance(figures[1], list):
+                    rate, figures = f"; {RATES[what](figures[0])} by the clock", figures[1]
+                base = base or sum(figures)
+                parts = f" = relay {figures[0]:,.1f} + balancer {figures[1]:,.1f}" if len(figures) == 2 else ""
+                print(f"  {name}: {sum(figures):,.1f}{parts}; {sum(figures) / base:.1f} times direct{rate}", flush=True)
+        print("processor time of two cores, with the clients on the same ones: compare figures, do not add them up")
+    finally:
+        single.end()
+        for cluster in clusters:
             cluster.end()
 
 
+RATES = dict(zip([what for what, _ in CASES[1:4]], (
+    lambda rate: f"{rate:,.0f} messages/s",
+    lambda took: f"{BUNDLE / took / 1e6:,.0f} MB/s, one stream",
+    lambda rate: f"{rate:,.0f} sessions/s",
+)))
 main()

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import random
 import re
 import resource
 import signal
@@ -10,22 +11,31 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.error
 import urllib.request
 
 HERE = pathlib.Path(__file__).parent
 RELAY = os.environ["RELAY"]
 START_S = 10
-# What the configurations say, in the order of the relays.
-ADDRESSES = ["192.0.2.11:8787", "192.0.2.12:8787", "192.0.2.13:8787"]
+TOKEN = "0123456789abcdef"
 
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def free_port(used=set()):
+    """A port free at all addresses, no port twice; below those that the kernel gives to clients, of which there are many."""
+    while True:
+        port = random.SystemRandom().randrange(12000, 30000)
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind(("", port))
+            except OSError:
+                continue
+        if port not in used:
+            used.add(port)
+            return port
 
 
 def wait_until(what, condition, limit_s=START_S):
@@ -47,54 +57,68 @@ def resident_kib(pid):
 
 
 class Relay:
-    def __init__(self, folder, name, options=()):
-        self.name, self.options, self.port = name, list(options), free_port()
-        self.log = folder / f"{name}.log"
-        self.log.touch()
-        self.read = 0
+    """Relay N is at 127.0.0.1N, where the configurations say 192.0.2.1N; all use the same two ports."""
+
+    def __init__(self, folder, number, ports, options=()):
+        self.name, self.options, self.host, self.ports = f"relay{number}", list(options), f"127.0.0.1{number}", ports
+        self.log = folder / f"{self.name}.log"
         self.start()
 
     def start(self):
         self.process = subprocess.Popen(
-            [RELAY, "--listen", f"127.0.0.1:{self.port}", "--trust-proxy", "127.0.0.1/32", *self.options],
+            [RELAY, "--listen", f"{self.host}:{self.ports[0]}", "--admin", f"{self.host}:{self.ports[1]}",
+             "--trust-proxy", "127.0.0.1/32", *self.options],
             stderr=self.log.open("a"),
-            env={"RUST_LOG": "info,apptuner_relay::messages=off"},
+            env={"RUST_LOG": "info,apptuner_relay::messages=off", "APPTUNER_RELAY_ADMIN_TOKEN": TOKEN},
         )
         wait_until(f"start of {self.name}", self.is_up)
 
     def is_up(self):
         try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            socket.create_connection((self.host, self.ports[0]), 1).close()
             return True
         except OSError:
             return False
 
-    def health(self):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health") as answer:
-            return json.load(answer)
+    def ask(self, path, token=None):
+        """Status and body of an answer to the operator, or (0, "") if there is none."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        question = urllib.request.Request(f"http://{self.host}:{self.ports[1]}{path}", headers=headers)
+        try:
+            with urllib.request.urlopen(question, timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as refused:
+            return refused.code, refused.read().decode()
+        except OSError:
+            return 0, ""
+
+    def sessions(self):
+        """The IDs of those that have a client, and how many."""
+        found, next = {}, 0
+        while next is not None and self.process.poll() is None:
+            status, body = self.ask(f"/sessions?limit=500&from={next}", TOKEN)
+            if status != 200:
+                break
+            answer = json.loads(body)
+            found |= {row["id"]: row["desktop"] + row["mobile"] for row in answer["page"]}
+            next = answer["next"]
+        return {session: clients for session, clients in found.items() if clients}
 
     def end(self, how=signal.SIGTERM):
         self.process.send_signal(how)
         return self.process.wait(30)
 
-    def new_joins(self):
-        """(client type, session) of each join since the last call."""
-        with self.log.open() as log:
-            log.seek(self.read)
-            lines = log.read()
-            self.read = log.tell()
-        return re.findall(r"(Desktop|Mobile) connected to session (\S+)", lines)
-
 
 class Cluster:
     """Relays, and a balancer in front of them with the configuration that operators are given."""
 
-    def __init__(self, balancer, options=(), edit=lambda config: config):
+    def __init__(self, balancer, options=(), edit=lambda config: config, first=()):
+        """`options` are those of all relays, `first` more of the first one; `edit` changes the configuration."""
         self.balancer, self.edit = balancer, edit
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"cluster-{balancer}-"))
         self.folder.chmod(0o755)
-        self.port, self.other_port = free_port(), free_port()
-        self.relays = [Relay(self.folder, f"relay{i}", options) for i in (1, 2, 3)]
+        self.port, self.other_port, *self.ports = [free_port() for _ in range(4)]
+        self.relays = [Relay(self.folder, i, self.ports, [*options, *(first if i == 1 else ())]) for i in (1, 2, 3)]
         self.configure()
         self.process = subprocess.Popen(
             {
@@ -131,14 +155,16 @@ class Cluster:
             },
             "caddy": {"http://:80 {": f"http://:{self.port} {{", "localhost:2019": f"127.0.0.1:{self.other_port}"},
         }[self.balancer]
-        changes |= {address: f"127.0.0.1:{relay.port}" for address, relay in zip(ADDRESSES, self.relays)}
+        changes |= {f"192.0.2.1{number}:8787": f"127.0.0.1{number}:{self.ports[0]}" for number in (1, 2, 3)}
+        if self.balancer != "nginx":
+            changes["port 9787"] = f"port {self.ports[1]}"
         for old, new in changes.items():
             if old not in text:
                 raise AssertionError(f"{file} says nothing of {old!r}")
             text = text.replace(old, new)
         for number, relay in list(enumerate(self.relays, 1))[3:]:
             assert self.balancer == "haproxy"
-            text += f"    server {relay.name} 127.0.0.1:{relay.port} id {number}\n"
+            text += f"    server {relay.name} {relay.host}:{relay.ports[0]} id {number}\n"
         self.config = self.folder / file
         self.config.write_text(text)
 
@@ -150,12 +176,12 @@ class Cluster:
 
     def workers(self):
         """The processes of the balancer that carry connections, the newest last."""
-        path = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
-        return [int(pid) for pid in pathlib.Path(path).read_text().split()] or [self.process.pid]
+        path = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in path.read_text().split()] or [self.process.pid]
 
     def add_relay(self):
         """Adds a relay to HAProxy's configuration and has it reloaded."""
-        self.relays.append(Relay(self.folder, f"relay{len(self.relays) + 1}", self.relays[0].options))
+        self.relays.append(Relay(self.folder, len(self.relays) + 1, self.ports))
         self.configure()
         self.process.send_signal(signal.SIGUSR2)
         name = self.relays[-1].name
@@ -177,17 +203,21 @@ class Cluster:
             return []
         return [(row[0], row[1], row[17]) for row in rows if len(row) > 17]
 
-    def new_joins(self):
-        """session -> the set of relays that its clients joined since the last call."""
+    def state(self, name):
+        """What HAProxy makes of a relay: UP, NOLB, DOWN …, without how far it is on the way to another."""
+        states = {row[1]: row[2].split()[0] for row in self.servers() if row[0] == "relays"}
+        return states.get(name, "unknown")
+
+    def places(self):
+        """session -> the relays that have clients of it, and how many"""
         places = {}
         for relay in self.relays:
-            for _, session in relay.new_joins():
-                places.setdefault(session, set()).add(relay.name)
+            for session, clients in relay.sessions().items():
+                places.setdefault(session, {})[relay.name] = clients
         return places
 
     def end(self):
-        self.process.terminate()
-        for pid in [*self.workers(), self.process.pid]:
+        for pid in [*self.workers(), self.process.pid] if self.process.poll() is None else []:
             try:
                 os.kill(pid, signal.SIGTERM)
             except ProcessLookupError:

@@ -280,7 +280,7 @@ mod tests {
             ),
             (unix(), io::ErrorKind::OutOfMemory, r"unix:/run/relay\n: out of memory; choose another address"),
         ] {
-            let line = BindError::Listen(address, kind.into()).to_string();
+            let line = BindError::Listen { option: "--listen", address, error: kind.into() }.to_string();
             assert_eq!(line, format!("--listen {expected}"));
         }
     }

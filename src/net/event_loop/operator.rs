@@ -28,7 +28,7 @@ const ACCEPTS_PER_TURN: usize = 2;
 pub(super) struct Operator {
     admin: Admin<Stream>,
     listeners: Vec<Listener>,
-    start_seconds: f64,
+    start_millis: u64,
 }
 
 impl Operator {
@@ -42,9 +42,7 @@ impl Operator {
     ) -> io::Result<Self> {
         let watch = |(index, socket)| Listener::new(socket, config::LISTENERS_MAX + index, registry);
         let listeners = sockets.into_iter().enumerate().map(watch).collect::<Result<_, _>>()?;
-        #[expect(clippy::cast_precision_loss, reason = "a time of this century, in milliseconds")]
-        let start_seconds = now.unix_millis as f64 / 1e3;
-        Ok(Self { admin: Admin::new(token, settings, seed, now), listeners, start_seconds })
+        Ok(Self { admin: Admin::new(token, settings, seed, now), listeners, start_millis: now.unix_millis })
     }
 
     pub(super) fn listeners(&self) -> &[Listener] {
@@ -79,7 +77,7 @@ impl Operator {
             }
         }
         let open_fds = (relay.connections() + DESCRIPTORS_RESERVED) as u64;
-        self.admin.handle_turn(now, relay, || process::read(open_fds, self.start_seconds));
+        self.admin.handle_turn(now, relay, || process::read(open_fds, self.start_millis));
         while let Some(effect) = self.admin.poll_effect() {
             match effect {
                 Effect::ShutdownWrite(key) => {

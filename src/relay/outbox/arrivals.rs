@@ -22,9 +22,9 @@ pub(super) struct Arrivals {
 }
 
 impl Arrivals {
-    /// Notes one more message at the end of the queue.
-    pub(super) fn push(&mut self, micros: u32) {
-        self.push_run(Arrived { micros, messages: 1 });
+    /// Notes more messages at the end of the queue.
+    pub(super) fn push(&mut self, messages: u64, micros: u32) {
+        self.push_run(Arrived { micros, messages: u32::try_from(messages).unwrap_or(u32::MAX) });
     }
 
     fn push_run(&mut self, arrived: Arrived) {
@@ -90,7 +90,7 @@ mod tests {
     fn messages_leave_in_the_order_in_which_they_came() {
         let mut arrivals = Arrivals::default();
         for micros in [5, 5, 7, 9] {
-            arrivals.push(micros);
+            arrivals.push(1, micros);
         }
         assert_eq!(taken(&mut arrivals, 1), [(5, 1)]);
         assert_eq!(taken(&mut arrivals, 2), [(5, 1), (7, 1)]);
@@ -102,7 +102,7 @@ mod tests {
     fn however_many_wait_none_is_lost_and_none_seems_younger_than_it_is() {
         let mut arrivals = Arrivals::default();
         for micros in 0..1000 {
-            arrivals.push(micros);
+            arrivals.push(1, micros);
         }
         let runs = taken(&mut arrivals, 1000);
         assert_eq!(runs.iter().map(|(_, messages)| messages).sum::<u32>(), 1000);
@@ -116,9 +116,9 @@ mod tests {
     #[test]
     fn those_of_a_replaced_connection_stand_before_newer_ones() {
         let (mut old, mut new) = (Arrivals::default(), Arrivals::default());
-        old.push(1);
+        old.push(1, 1);
         new.append(&old);
-        new.push(2);
+        new.push(1, 2);
         assert_eq!(taken(&mut new, 2), [(1, 1), (2, 1)]);
     }
 }
