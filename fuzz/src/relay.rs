@@ -109,7 +109,7 @@ struct World {
     sendable_bytes: usize,
     /// There were no descriptors at some time: a timer may be set to accept again.
     is_exhausted: bool,
-    /// Timers are set for the next session's turn and for the end of the grace.
+    /// Timers are set for the next session to be closed and for the end of the grace.
     is_shutting_down: bool,
 }
 

@@ -1,8 +1,16 @@
 //! The end of the relay: which session is closed when, and what becomes of everybody else.
 //!
-//! Whose connection is closed comes back at once, as a rule, to whatever relay takes this one's place. So sessions
-//! are closed one after another, and all who come back find it at work on few. Until its turn comes a session works as
-//! ever, but nobody joins it any more.
+//! A client whose connection is closed comes back at once, as a rule, to whatever relay takes this one's place. So
+//! sessions are closed one after another, lest it meet them all in one moment. Until then a session works as ever, but
+//! nobody joins it any more.
+//!
+//! | who | what becomes of it |
+//! | --- | --- |
+//! | a request under way, a newcomer | refused, for the relay has no room any more |
+//! | a session without a client, or that loses its last one | ends at once |
+//! | a session with clients | both are closed when its time comes, behind all that waits for them |
+//! | a client that was closed, or is ending, before | goes on as it is |
+//! | whoever is there at the end of the grace | is dropped |
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -24,12 +32,12 @@ pub(super) struct Drain {
     began_at: Tick,
     /// When every connection still there is dropped.
     deadline: Tick,
-    /// From the turn of one session to that of the next.
+    /// From the close of one session to that of the next.
     interval: Duration,
-    /// The sessions that had clients when it began, in the order of their turns. A session that has ended since
-    /// keeps its place here, and its key names no other one, for none begins during a shutdown.
+    /// The sessions that had clients when it began, in the order in which they are closed. One that has ended
+    /// since keeps its place here, and its key names no other one, for none begins during a shutdown.
     sessions: Vec<SessionKey>,
-    /// How many of them have had their turn, or are gone.
+    /// How many of them are closed, or gone.
     passed: usize,
 }
 
@@ -41,15 +49,15 @@ impl Drain {
         Self { began_at: now, deadline: now.after(grace), interval, sessions, passed: 0 }
     }
 
-    /// How long after the beginning the turn of the session at `index` comes, in whole milliseconds: rounded down, so
-    /// that the last one's comes before the deadline, however short the grace is.
+    /// How long after the beginning the session at `index` is closed, in whole milliseconds: rounded down, so that the
+    /// last one is before the deadline, however short the grace is.
     fn delay(&self, index: usize) -> Duration {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         let millis = self.interval.saturating_mul(index).as_millis();
         Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 
-    /// The next session whose turn has come, be it there or gone.
+    /// The next session that is due to be closed, be it there or gone.
     fn next_due(&mut self, now: Tick) -> Option<SessionKey> {
         let key = *self.sessions.get(self.passed)?;
         let is_due = self.began_at.after(self.delay(self.passed)) <= now;
@@ -57,8 +65,8 @@ impl Drain {
         is_due.then_some(key)
     }
 
-    /// When the next session that is still there has its turn. Passes over those that are gone, each once.
-    fn next_turn(&mut self, sessions: &Sessions) -> Option<Tick> {
+    /// When the next session that is still there is due. Passes over those that are gone, each once.
+    fn next_due_at(&mut self, sessions: &Sessions) -> Option<Tick> {
         while let Some(&key) = self.sessions.get(self.passed) {
             if sessions.get(key).is_some() {
                 return Some(self.began_at.after(self.delay(self.passed)));
@@ -79,7 +87,7 @@ pub struct Shutdown {
 }
 
 impl<S: Read + Write> Relay<S> {
-    /// Begins a shutdown: requests are refused, empty sessions end, and the turns of the others are fixed.
+    /// Begins a shutdown: requests are refused, empty sessions end, and the times of the others are fixed.
     pub(super) fn begin_drain(&mut self, grace: Duration) -> Shutdown {
         for id in self.slots.ids() {
             if self.slots.get(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Head(_))) {
@@ -101,7 +109,7 @@ impl<S: Read + Write> Relay<S> {
         shutdown
     }
 
-    /// Closes the sessions whose turn has come, and sees to the next one.
+    /// Closes the sessions that are due, and sees to the next one.
     pub(super) fn close_due_sessions(&mut self) {
         while let Some(drain) = &mut self.drain
             && let Some(key) = drain.next_due(self.now.tick)
@@ -113,7 +121,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     fn schedule_next_close(&mut self) {
-        let next = self.drain.as_mut().and_then(|drain| drain.next_turn(&self.sessions));
+        let next = self.drain.as_mut().and_then(|drain| drain.next_due_at(&self.sessions));
         if let Some(next) = next {
             self.schedule(next, Timer::Drain);
         }
@@ -145,20 +153,20 @@ impl<S: Read + Write> Relay<S> {
 
     /// The grace is over.
     pub(super) fn drop_everyone(&mut self) {
-        // None is left, unless its turn came while the process stood still.
+        // None is left, unless it became due while the process stood still.
         self.close_due_sessions();
         for id in self.slots.ids() {
             self.remove(id);
         }
     }
 
-    /// Checks that every session still has its turn ahead. Walks them: for tests and debug builds.
+    /// Checks that every session is still to be closed. Walks them: for tests and debug builds.
     #[cfg(debug_assertions)]
     pub(super) fn check_drain(&self) {
         let Some(drain) = &self.drain else { return };
         let rest = drain.sessions.iter().skip(drain.passed);
         let left = rest.filter(|key| self.sessions.get(**key).is_some()).count();
-        assert_eq!(left, self.sessions.len(), "each session is closed in its turn");
+        assert_eq!(left, self.sessions.len(), "each session is yet to be closed");
     }
 }
 
@@ -170,7 +178,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn turns_come_at_an_even_pace_within_a_share_of_the_grace_and_no_further_apart_than_needed() {
+    fn sessions_are_due_at_an_even_pace_within_a_share_of_the_grace_and_no_further_apart_than_needed() {
         let mut sessions = Sessions::new(100_000, MS, MS, [1, 2]);
         for index in 0..10_000 {
             let id = SessionId::parse(index.to_string().as_bytes()).unwrap();
@@ -189,9 +197,9 @@ mod tests {
             (10_000, MS, &[(9_999, 0)]),
             (10_000, Duration::MAX, &[(1, 10), (9_999, 99_990)]),
         ];
-        for (count, grace, turns) in table {
+        for (count, grace, delays) in table {
             let drain = Drain::new(keys[..count].to_vec(), grace, Tick(1_000));
-            for &(index, millis) in turns {
+            for &(index, millis) in delays {
                 let delay = drain.delay(index);
                 assert_eq!(delay, Duration::from_millis(millis), "{index} of {count} within {grace:?}");
             }

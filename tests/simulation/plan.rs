@@ -300,7 +300,16 @@ impl Plan {
             // One that takes a little now and then is not cut off.
             let little = Reading::Slow { bytes: 1, every_millis: 59_000 };
             let reading = random.pick(&[Reading::Never, little]);
-            steps.splice(CROWD..CROWD, [Step::Read { actor: 1, reading }, say]);
+            let mut opening = vec![Step::Read { actor: 1, reading }, say];
+            if reading == little && random.per_mille(700) {
+                // Another one announces as much, and sends no more for longer than it may stand still.
+                let what = Say::Part { bytes, sent_per_mille: 3 };
+                opening.extend([
+                    Step::Say { actor: 2, what },
+                    Step::Wait { millis: random.between(60_000, 150_000) },
+                ]);
+            }
+            steps.splice(CROWD..CROWD, opening);
         }
         if scope.is_stopped {
             let at = paired + random.below(count / 2);
@@ -414,7 +423,7 @@ fn step(random: &mut Random, scope: &Scope, weights: &[u32; 13]) -> Step {
         7 => Step::Vanish { actor },
         8 => Step::StaleEvents,
         9 => Step::Exhaust,
-        // Around the time from one session's turn to the next.
+        // About as long as from one session's close to the next.
         10 | 11 if scope.is_stopped && random.per_mille(900) => {
             let millis = random.between(1, 12);
             if random.per_mille(50) { Step::Freeze { millis: 3 * millis } } else { Step::Wait { millis } }

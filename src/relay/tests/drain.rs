@@ -84,7 +84,7 @@ fn the_closes_of_many_sessions_are_spread_evenly_over_three_quarters_of_the_grac
 }
 
 #[test]
-fn until_its_turn_a_session_works_as_ever_in_a_shutdown() {
+fn until_it_is_closed_a_session_works_as_ever_in_a_shutdown() {
     let mut world = World::quiet();
     let pairs = pairs(&mut world, 3);
     let [_, (desktop, mobile), (left, leaving)] = &pairs[..] else { unreachable!() };
@@ -103,13 +103,13 @@ fn until_its_turn_a_session_works_as_ever_in_a_shutdown() {
     );
     world.pass(DRAIN_INTERVAL_MAX);
     assert_eq!([world.take(desktop), world.take(mobile)], [[going_away()], [going_away()]]);
-    assert!(world.take(left).is_empty(), "its turn is the third, whoever is in it");
+    assert!(world.take(left).is_empty(), "it is the third, whoever is in it");
     world.pass(DRAIN_INTERVAL_MAX);
     assert_eq!(world.take(left), [going_away()]);
 }
 
 #[test]
-fn a_message_relayed_before_the_turn_of_its_session_comes_before_the_close() {
+fn a_message_relayed_in_a_shutdown_comes_before_the_close() {
     let mut world = World::quiet();
     let pairs = pairs(&mut world, 2);
     let (desktop, mobile) = &pairs[1];
@@ -146,7 +146,7 @@ fn nobody_comes_in_during_a_shutdown_though_sessions_are_there() {
 }
 
 #[test]
-fn an_empty_session_does_not_wait_for_its_turn() {
+fn an_empty_session_does_not_wait_for_its_close() {
     let mut world = World::quiet();
     let pairs = pairs(&mut world, 3);
     let (desktop, mobile) = &pairs[0];
@@ -167,7 +167,7 @@ fn an_empty_session_does_not_wait_for_its_turn() {
 }
 
 #[test]
-fn a_session_that_times_out_before_its_turn_is_closed_for_that() {
+fn a_session_that_times_out_before_it_is_due_is_closed_for_that() {
     let settings = Settings { session_timeout: 5 * MS, ..Settings::default() };
     let mut world = World::with(settings);
     let pairs = pairs(&mut world, 3);

@@ -17,7 +17,7 @@ pub(super) struct Drain {
     began_at: Tick,
     /// When whoever is left is dropped.
     pub deadline: Tick,
-    /// Nanoseconds from the turn of one session to that of the next.
+    /// Nanoseconds from the close of one session to that of the next.
     interval: u128,
     /// The sessions that had clients when it began, and how many have been closed since.
     sessions: usize,
@@ -25,11 +25,11 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    /// How many sessions have had their turn, those that were gone by then included.
-    fn turns(&self, now: Tick) -> usize {
+    /// How many sessions are due to be closed, those that were gone by then included.
+    fn due(&self, now: Tick) -> usize {
         let until = u128::from(now.0.saturating_sub(self.began_at.0) + 1) * 1_000_000;
-        let turns = if self.interval == 0 { u128::MAX } else { until.div_ceil(self.interval) };
-        usize::try_from(turns).unwrap_or(usize::MAX).min(self.sessions)
+        let due = if self.interval == 0 { u128::MAX } else { until.div_ceil(self.interval) };
+        usize::try_from(due).unwrap_or(usize::MAX).min(self.sessions)
     }
 }
 
@@ -62,8 +62,8 @@ impl Model {
         }
         let drain = self.drain.as_mut().ok_or("closed for a shutdown that never began")?;
         drain.closed += 1;
-        let (closed, turns) = (drain.closed, drain.turns(now));
-        expect(closed <= turns, || format!("{closed} sessions closed when it is the turn of {turns}"))?;
+        let (closed, due) = (drain.closed, drain.due(now));
+        expect(closed <= due, || format!("{closed} sessions closed when {due} are due"))?;
         self.closed_later += u64::from(now > drain.began_at);
         let wire = *self.by_id.get(conn).ok_or("somebody unknown is closed")?;
         let session = self.sessions.remove(id).ok_or_else(|| format!("session {id} closed twice"))?;
@@ -83,18 +83,17 @@ impl Model {
         expect(is_member, || format!("{event:?}, who is not in the session"))
     }
 
-    /// After a turn of the loop: nobody is left whose turn has come, and at the end of the grace nobody at all.
-    pub(super) fn expect_turns_kept(&self) -> Check {
+    /// After each turn: no session is left that is due, and at the end of the grace nobody at all.
+    pub(super) fn expect_drained_in_time(&self) -> Check {
         let Some(drain) = self.drain else { return Ok(()) };
         let live = self.live();
         expect(self.now.tick < drain.deadline || live == 0, || {
             format!("{live} connections are there beyond the grace")
         })?;
-        let turns = drain.turns(self.now.tick);
-        let ahead = drain.sessions - turns;
+        let ahead = drain.sessions - drain.due(self.now.tick);
         let left = self.sessions.len();
         expect(left <= ahead, || {
-            format!("{left} sessions are left in a shutdown, after {turns} turns of {}", drain.sessions)
+            format!("{left} sessions are left in a shutdown, although {ahead} are not due")
         })
     }
 }

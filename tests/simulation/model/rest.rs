@@ -77,7 +77,7 @@ impl Model {
                 format!("wire {wire} had {read} bytes read and {written} written in one turn")
             })?;
         }
-        self.expect_turns_kept()?;
+        self.expect_drained_in_time()?;
         let now = self.now.tick;
         for (id, session) in &self.sessions {
             let (deadline, why) = due(session, &self.settings);

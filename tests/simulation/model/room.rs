@@ -211,9 +211,9 @@ impl Model {
         expect(is_immediate || has_waited, || format!("wire {wire} is given {bytes} bytes of room unasked"))?;
         self.expect_first(wire)?;
         self.conns[wire].grant(bytes);
-        let large = self.large_bytes();
-        let share = self.large_share();
-        expect(large <= share, || format!("large messages take {large} of {share} bytes"))?;
+        // Whoever is closed may be gone by now, and what waited for it with it: that is known once it is given back.
+        let open = self.conns.iter().filter(|conn| conn.phase == Phase::Open);
+        self.expect_share_kept(open.map(Conn::large_bytes).sum())?;
         self.expect_one_can_finish()?;
         if is_immediate {
             self.progress(wire);
@@ -221,6 +221,11 @@ impl Model {
             self.conns[wire].is_resuming = true;
         }
         Ok(())
+    }
+
+    fn expect_share_kept(&self, large: usize) -> Check {
+        let share = self.large_share();
+        expect(large <= share, || format!("large messages take {large} of {share} bytes"))
     }
 
     /// A large frame waits for room.
@@ -306,6 +311,7 @@ impl Model {
         let besides = SHORT_READ_ANSWERS + ONE_READ_BESIDES + self.live() * UNASKED_BYTES_MAX;
         expect(buffered <= max + besides, || format!("{buffered} bytes on an account of {max}"))?;
         let large = self.large_bytes();
+        self.expect_share_kept(large)?;
         let small = buffered.checked_sub(large);
         let small =
             small.ok_or_else(|| format!("{buffered} bytes on the account, {large} in large messages"))?;
@@ -360,7 +366,7 @@ impl Model {
     /// Whether there may have been none for a moment within this turn, before what waits was written.
     pub fn may_lack_small_room(&self) -> bool {
         let small = SPARE_BUFFERS_BYTES_MAX + self.conns.iter().map(Conn::small_bytes_max).sum::<usize>();
-        let room = self.small_share().min(self.settings.max_buffered - self.large_bytes());
+        let room = self.small_share().min(self.settings.max_buffered.saturating_sub(self.large_bytes()));
         room.saturating_sub(small) < SMALL_ROOM_BYTES_MIN
     }
 

@@ -188,7 +188,9 @@ fn besiege(plan: &mut Plan, random: &mut Random, scope: &Scope) {
         let early = random.between(1, 999);
         let millis = (60_000 << round) - early;
         let again = Step::Wait { millis: early + late };
-        let one = Step::Intrude { count: 1, visit, request: Request::Upgrade, manner };
+        // Who is turned away for its address is so whatever it asks, if it is not looked at again where it tries to join.
+        let request = if early.is_multiple_of(2) { Request::Upgrade } else { Request::Other(0) };
+        let one = Step::Intrude { count: 1, visit, request, manner };
         let siege = [step, Step::Wait { millis }, one, again];
         let rounds = siege.len();
         plan.steps.splice(at..at, siege);
