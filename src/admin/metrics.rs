@@ -37,7 +37,7 @@ fn write_state<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
     let labels = format!(r#"version="{}",features="{features}""#, env!("CARGO_PKG_VERSION"));
     out.family("build_info", "gauge", "Always 1; its labels tell the build.");
     out.sample("build_info", &labels, 1);
-    let is = |service| u8::from(relay.service() == service);
+    let is = |service| u64::from(relay.service() == service);
     out.gauge("draining", "1 while the relay shuts down.", is(Service::Draining));
     out.gauge("full", "1 while newcomers are told to come back or left waiting.", is(Service::Full));
     let census = relay.census();
@@ -48,14 +48,18 @@ fn write_state<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
     let outside = relay.connections() as u64 - census.clients.iter().sum::<u64>();
     out.sample("connections", r#"client="none""#, outside);
     if let Some(limit) = relay.max_connections() {
-        out.gauge("connections_limit", "Connections served at once, at most.", limit);
+        out.gauge("connections_limit", "Connections served at once, at most.", limit as u64);
     }
     out.family("sessions", "gauge", "Sessions, by how many clients they have: both, one or none.");
     for (state, sessions) in State::ALL.into_iter().zip(census.sessions) {
         out.sample("sessions", &format!(r#"state="{}""#, state.as_str()), sessions);
     }
-    out.gauge("buffered_bytes", "Memory of messages that wait or are half received.", relay.buffered_bytes());
-    out.gauge("buffered_limit_bytes", "As much as it may be.", relay.max_buffered());
+    out.gauge(
+        "buffered_bytes",
+        "Memory of messages that wait or are half received.",
+        relay.buffered_bytes() as u64,
+    );
+    out.gauge("buffered_limit_bytes", "As much as it may be.", relay.max_buffered() as u64);
     let seconds = &relay.counters().turn_micros;
     let help =
         "How long the event loop was busy at a time, which is how late it may see what comes meanwhile.";
@@ -138,36 +142,35 @@ struct Exposition {
 }
 
 impl Exposition {
+    // One copy of each of these is enough: inlined, they would take ten times the room.
+    #[inline(never)]
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = write!(self.text, "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}\n");
     }
 
-    fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
+    #[inline(never)]
+    fn sample(&mut self, name: &str, labels: &str, value: u64) {
         let _ = writeln!(self.text, "{PREFIX}{name}{{{labels}}} {value}");
     }
 
-    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+    #[inline(never)]
+    fn gauge(&mut self, name: &str, help: &str, value: u64) {
         self.family(name, "gauge", help);
         let _ = writeln!(self.text, "{PREFIX}{name} {value}");
     }
 
+    #[inline(never)]
     fn counter(&mut self, name: &str, help: &str, value: u64) {
         self.family(name, "counter", help);
         let _ = writeln!(self.text, "{PREFIX}{name} {value}");
     }
 
     /// One counter for each of several kinds, told apart by a label.
-    fn counters<const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &str,
-        kinds: &[&str; N],
-        counts: &[u64; N],
-    ) {
+    #[inline(never)]
+    fn counters(&mut self, name: &str, help: &str, label: &str, kinds: &[&str], counts: &[u64]) {
         self.family(name, "counter", help);
         for (kind, count) in kinds.iter().zip(counts) {
-            self.sample(name, &format!(r#"{label}="{kind}""#), count);
+            self.sample(name, &format!(r#"{label}="{kind}""#), *count);
         }
     }
 
@@ -180,6 +183,7 @@ impl Exposition {
         let _ = write!(self.text, "{PREFIX}{name}_sum {sum}\n{PREFIX}{name}_count {count}\n");
     }
 
+    #[inline(never)]
     fn buckets(&mut self, name: &str, help: &str, buckets: &[(u64, u64)], per_unit: u64) {
         self.family(name, "histogram", help);
         for &(value, count) in buckets {

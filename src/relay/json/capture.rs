@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::str::Chars;
 
 use super::nesting::Nesting;
 
@@ -144,7 +145,40 @@ fn is_type(spelled: &[u8]) -> bool {
 
 /// What the inside of a string stands for, unless one of its escapes stands for no character.
 fn decode(spelled: &[u8]) -> Option<String> {
-    serde_json::from_slice(&[b"\"", spelled, b"\""].concat()).ok()
+    let mut rest = str::from_utf8(spelled).ok()?.chars();
+    let mut decoded = String::with_capacity(spelled.len());
+    while let Some(char) = rest.next() {
+        decoded.push(if char == '\\' { escaped(&mut rest)? } else { char });
+    }
+    Some(decoded)
+}
+
+/// The character that the rest of an escape stands for (RFC 8259, section 7).
+fn escaped(rest: &mut Chars<'_>) -> Option<char> {
+    Some(match rest.next()? {
+        'b' => '\u{8}',
+        'f' => '\u{c}',
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'u' => {
+            let unit = utf16_unit(rest)?;
+            let second = if matches!(unit, 0xD800..=0xDBFF) && rest.as_str().starts_with("\\u") {
+                rest.nth(1);
+                utf16_unit(rest)
+            } else {
+                None
+            };
+            char::decode_utf16([unit].into_iter().chain(second)).next()?.ok()?
+        }
+        itself => itself,
+    })
+}
+
+fn utf16_unit(rest: &mut Chars<'_>) -> Option<u16> {
+    let digits = rest.as_str().get(..4)?;
+    rest.nth(3);
+    u16::from_str_radix(digits, 16).ok()
 }
 
 /// The start of a value that may be too long to keep, cut where neither a character nor an escape, nor a
