@@ -135,7 +135,7 @@ impl World {
     }
 
     fn connect(&mut self, request: Option<Request>) {
-        if self.visitors.len() == VISITORS_MAX || !self.admin.can_accept(self.now.tick) {
+        if self.visitors.len() == VISITORS_MAX || !self.admin.can_accept() {
             return;
         }
         let (wire, kept) = (Rc::new(RefCell::new(Wire::new())), self.kept());

@@ -156,10 +156,11 @@ impl<S: Read + Write> Admin<S> {
         self.connections.insert(Visitor { connection, number: self.accepted, question: None })
     }
 
-    /// Whether to try to accept somebody: not for a moment after it [failed](Self::handle_accept_exhausted).
+    /// Whether to try to accept somebody: not for a moment after it [failed](Self::handle_accept_exhausted), until a
+    /// turn after that moment.
     #[must_use]
-    pub fn can_accept(&self, now: Tick) -> bool {
-        self.accept_retry.is_none_or(|retry| retry <= now)
+    pub const fn can_accept(&self) -> bool {
+        self.accept_retry.is_none()
     }
 
     /// Notes that the host could not accept, for want of descriptors or memory.

@@ -203,10 +203,10 @@ fn operator_without_anybody_waits_for_the_next_sample_alone() {
     let mut world = World::new();
     assert_eq!(world.admin.next_deadline(), START.tick.after(Duration::from_secs(5)));
     world.admin.handle_accept_exhausted(world.now.tick);
-    assert!(!world.admin.can_accept(world.now.tick));
+    assert!(!world.admin.can_accept());
     assert_eq!(world.admin.next_deadline(), START.tick.after(ACCEPT_RETRY));
     world.pass(ACCEPT_RETRY);
-    assert!(world.admin.can_accept(world.now.tick));
+    assert!(world.admin.can_accept());
     assert_eq!(world.admin.next_deadline(), START.tick.after(Duration::from_secs(5)), "no reason to spin");
 }
 

@@ -211,8 +211,9 @@ impl Server {
         self.perform_effects();
         if let Some(operator) = &mut self.operator {
             operator.turn(now, &self.relay, self.poll.registry());
+            // Without an operator nobody asks how long it took.
+            self.relay.handle_turn_end(self.clock.micros());
         }
-        self.relay.handle_turn_end(self.clock.micros());
         if self.relay.is_drained() && self.stopped.is_none() {
             info!(target: PROCESS, "Stopped");
             self.stopped = Some(Stopped::Cleanly);
@@ -228,9 +229,9 @@ impl Server {
         if self.relay.has_work() || is_accept_due {
             return Some(Duration::ZERO);
         }
-        let of_relay = self.relay.next_deadline().map(|deadline| self.clock.until(deadline));
-        let of_operator = self.operator.as_ref().map(|operator| operator.next_wait(&self.clock));
-        [of_relay, of_operator].into_iter().flatten().min()
+        let of_operator = self.operator.as_ref().map(Operator::next_deadline);
+        let next = [self.relay.next_deadline(), of_operator].into_iter().flatten().min();
+        next.map(|deadline| self.clock.until(deadline))
     }
 
     fn note_events(&mut self) {

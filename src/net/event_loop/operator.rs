@@ -1,13 +1,11 @@
 //! The operator's side of the loop: what listens for it, and the sockets of those who ask.
 
 use std::io;
-use std::time::Duration;
 
 use log::{debug, warn};
 use mio::{Interest, Registry};
 
 use crate::admin::{Admin, Effect};
-use crate::clock::Clock;
 use crate::config;
 use crate::net::descriptors::DESCRIPTORS_RESERVED;
 use crate::net::listener::{Accepted, Listener, ListeningSocket};
@@ -18,7 +16,7 @@ use crate::relay::Relay;
 use crate::relay::limits::Settings;
 use crate::relay::readiness::Readiness;
 use crate::relay::secret::Secret;
-use crate::relay::time::Now;
+use crate::relay::time::{Now, Tick};
 
 /// Connections accepted per turn: few, for clients come first.
 const ACCEPTS_PER_TURN: usize = 2;
@@ -60,14 +58,11 @@ impl Operator {
         self.admin.handle_readiness(key, readiness);
     }
 
-    /// How long the next turn may wait on account of the operator.
-    pub(super) fn next_wait(&self, clock: &Clock) -> Duration {
-        let is_accept_due = self.admin.can_accept(clock.now().tick) && self.is_awaited();
-        if is_accept_due { Duration::ZERO } else { clock.until(self.admin.next_deadline()) }
-    }
-
-    fn is_awaited(&self) -> bool {
-        self.listeners.iter().any(|listener| listener.is_ready)
+    /// When the next turn is due on account of the operator, if nothing becomes ready before.
+    pub(super) fn next_deadline(&self) -> Tick {
+        let is_awaited = self.listeners.iter().any(|listener| listener.is_ready);
+        // Where accepting has failed, when to try again is among the engine's own deadlines.
+        if is_awaited && self.admin.can_accept() { Tick(0) } else { self.admin.next_deadline() }
     }
 
     pub(super) fn turn(&mut self, now: Now, relay: &Relay<Stream>, registry: &Registry) {
@@ -91,7 +86,7 @@ impl Operator {
 
     fn accept_one(&mut self, index: usize, now: Now, registry: &Registry) {
         let listener = self.listeners.get_mut(index).filter(|listener| listener.is_ready);
-        let Some(listener) = listener.filter(|_| self.admin.can_accept(now.tick)) else { return };
+        let Some(listener) = listener.filter(|_| self.admin.can_accept()) else { return };
         match listener.accept() {
             Accepted::Stream(socket, _) => {
                 let key = self.admin.handle_accept(Stream::Plain(socket), now);
