@@ -11,6 +11,7 @@ use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use apptuner_relay::config::ListenAddress;
 use apptuner_relay::{BindError, Config, Server, StopHandle, Stopped, Turn};
 
 const TICK: Duration = Duration::from_millis(1);
@@ -55,6 +56,19 @@ fn a_host_turns_the_relay_itself_and_stops_it_when_it_likes() {
     assert_eq!(server.run().unwrap(), Stopped::Cleanly);
     assert_eq!(server.turn(None).unwrap(), Turn::Stopped(Stopped::Cleanly), "and stays stopped");
     assert!(server.local_addrs().is_empty());
+}
+
+#[test]
+fn a_host_may_have_an_operators_listener_as_well() {
+    let listen = vec![([127, 0, 0, 1], 0).into()];
+    let admin = Some(([127, 0, 0, 1], 0).into());
+    let mut server = Server::bind(&Config { listen, admin, ..Config::default() }).unwrap();
+    let Some(ListenAddress::Tcp(address)) = server.admin_address() else { panic!("it has one") };
+    assert_ne!(address.port(), 0, "the port that was chosen");
+    assert!(!server.local_addrs().contains(&address), "it is not for clients");
+    let mut operator = TcpStream::connect(address).unwrap();
+    operator.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    turn_until(&mut server, &mut operator, |text| text.ends_with("ready\n"));
 }
 
 #[test]
