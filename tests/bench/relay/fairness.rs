@@ -1,6 +1,8 @@
 //! What others do must not be felt: by a pair beside a flood and a bundle, by whoever waits for a reply.
 
 use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::bundles::Bundles;
@@ -63,6 +65,65 @@ pub(crate) fn fairness(trial: &Trial) -> Result<Vec<Figure>> {
     let mut figures = Vec::from(comparison(&quiet, &busy));
     figures.push(Figure::new("messages of the flood per second", 0, spent.rate(flooded)));
     figures.push(Figure::new("CPU in use, %", 0, spent.cpu_percent()));
+    Ok(figures)
+}
+
+/// Asks the operator's listener for one page after the other.
+struct Scraper {
+    address: SocketAddr,
+    target: &'static str,
+    stream: Option<TcpStream>,
+    pages: usize,
+}
+
+impl Scraper {
+    fn step(&mut self) -> Result<()> {
+        let Some(stream) = &mut self.stream else {
+            let mut stream = TcpStream::connect(self.address)?;
+            write!(stream, "GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", self.target)?;
+            stream.set_nonblocking(true)?;
+            self.stream = Some(stream);
+            return Ok(());
+        };
+        let mut buffer = [0; 16_384];
+        loop {
+            match stream.read(&mut buffer) {
+                Ok(0) => {
+                    self.pages += 1;
+                    self.stream = None;
+                    return Ok(());
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// The latency of a pair while eight operators ask without a pause and eight more do not read, to its latency alone.
+pub(crate) fn operator(trial: &Trial) -> Result<Vec<Figure>> {
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let server = trial.start(&["--admin", &address.to_string()])?;
+    let mut net = Net::with_pairs(&server, 1)?;
+    let mut watched = Watched::new(Ignore);
+    let quiet = watched.watch(&mut net, trial.time, |_, _| Ok(false))?;
+    let targets = ["/metrics", "/sessions", "/history", "/"].into_iter().cycle().take(8);
+    let mut scrapers: Vec<_> =
+        targets.map(|target| Scraper { address, target, stream: None, pages: 0 }).collect();
+    let _silent: Vec<_> = (0..8).map(|_| TcpStream::connect(address)).collect::<std::io::Result<_>>()?;
+    let span = Span::start(&server)?;
+    let mut turn = 0;
+    let busy = watched.watch(&mut net, 2 * trial.time, |_, _| {
+        // One at a time, for this process measures as well.
+        turn = (turn + 1) % scrapers.len();
+        scrapers[turn].step()?;
+        Ok(false)
+    })?;
+    let spent = trial.note(span.stop()?);
+    let pages: usize = scrapers.iter().map(|scraper| scraper.pages).sum();
+    let mut figures = Vec::from(comparison(&quiet, &busy));
+    figures.push(Figure::new("pages per second", 0, spent.rate(pages as f64)));
     Ok(figures)
 }
 

@@ -102,6 +102,7 @@ const TESTS: &[Test] = &[
     Test::new("growth", "64 sessions beside up to 9,000 idle connections", crowd::growth),
     Test::new("slow-peer", "a flood of 16 KiB messages that nobody reads", pressure::slow_peer),
     Test::new("fairness", "a pair beside a flood and 50 MB to a slow phone", fairness::fairness),
+    Test::new("operator", "a pair beside operators who ask without a pause", fairness::operator).relay_only(),
     Test::new("reply-latency", "pings at 10 Mbit/s", fairness::reply_latency).relay_only(),
     Test::new("announce", "1,000 announce 16 MiB and send nothing", pressure::announce).relay_only(),
     Test::new("slow-bundles", "20 × 20 MiB at 2 MB/s, 64 MiB of memory", bundles::slow_bundles)
