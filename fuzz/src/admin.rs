@@ -56,6 +56,8 @@ struct Visitor {
     is_shut: bool,
     is_gone: bool,
     has_made_way: bool,
+    /// Its answer may have been made long before it begins to be taken.
+    was_narrow: bool,
 }
 
 struct World {
@@ -66,8 +68,6 @@ struct World {
     has_token: bool,
     now: Now,
     visitors: Vec<Visitor>,
-    /// A page that was made may begin to be taken later, together with another: somewhere there was no room.
-    has_been_narrow: bool,
 }
 
 impl World {
@@ -81,7 +81,6 @@ impl World {
             has_token,
             now,
             visitors: Vec::new(),
-            has_been_narrow: false,
         }
     }
 
@@ -102,10 +101,12 @@ impl World {
             7 => self.send(choices.byte(), &vec![b'x'; 20_000]),
             8 => self.set_reads(choices),
             9 => {
-                self.has_been_narrow = true;
                 let (visitor, room) = (choices.byte(), choices.word());
                 let room = if room == u16::MAX { usize::MAX } else { room.into() };
-                self.with_wire(visitor, |mut wire| wire.set_room(room));
+                if let Some(visitor) = self.visitor(visitor) {
+                    visitor.was_narrow = true;
+                    visitor.wire.borrow_mut().set_room(room);
+                }
             }
             10 => self.with_wire(choices.byte(), |mut wire| wire.end()),
             11 => {
@@ -146,9 +147,9 @@ impl World {
         assert!(made_way.len() <= usize::from(kept == CONNECTIONS_MAX), "one makes way, if it must");
         for &index in &made_way {
             self.visitors[index].has_made_way = true;
-            let all_wait =
-                self.visitors.iter().zip(&waiting).all(|(visitor, waits)| visitor.is_gone || *waits);
-            assert!(!waiting[index] || all_wait, "who waits for a page goes last");
+            let is_worth_less =
+                self.visitors.iter().any(|visitor| !visitor.is_gone && visitor.waits_for_nothing());
+            assert!(!waiting[index] || !is_worth_less, "who waits for a page goes last");
         }
         assert!(self.visitors.iter().all(|visitor| visitor.is_gone || visitor.key != key), "{key} is free");
         let unsent = request.as_ref().map(Request::to_bytes).unwrap_or_default();
@@ -163,6 +164,7 @@ impl World {
             is_shut: false,
             is_gone: false,
             has_made_way: false,
+            was_narrow: false,
         });
     }
 
@@ -223,9 +225,10 @@ impl World {
             let is_for_page =
                 visitor.request.as_ref().is_some_and(|request| request.is_for_page(self.has_token));
             let is_page = visitor.wire.borrow().from_relay.starts_with(b"HTTP/1.1 200");
-            pages += usize::from(is_answered && !was_answered && is_for_page && is_page);
+            let is_begun = is_answered && !was_answered && !visitor.was_narrow;
+            pages += usize::from(is_begun && is_for_page && is_page);
         }
-        assert!(pages <= 1 || self.has_been_narrow, "{pages} pages in one turn");
+        assert!(pages <= 1, "{pages} pages in one turn");
         self.perform_effects();
     }
 
@@ -373,8 +376,14 @@ impl Visitor {
             return false;
         };
         let is_read = self.sent_bytes - wire.to_relay.len() >= request.to_bytes().len();
-        // Where there is no room, it may have been answered for all that one sees.
-        !self.is_gone && is_read && wire.room == usize::MAX && wire.from_relay.is_empty() && !self.is_reset
+        // Where there was no room, it may have been answered for all that one sees.
+        !self.is_gone && is_read && !self.was_narrow && wire.from_relay.is_empty() && !self.is_reset
+    }
+
+    /// It was answered, or its request cannot be whole yet.
+    fn waits_for_nothing(&self) -> bool {
+        let is_in_head = self.sent_bytes == 0 || (self.request.is_some() && !self.unsent.is_empty());
+        is_in_head || !self.wire.borrow().from_relay.is_empty()
     }
 
     /// Reads the answer, of which no more comes.

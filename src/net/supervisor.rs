@@ -10,11 +10,11 @@ use log::warn;
 use sd_notify::NotifyState;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use crate::relay::time::Tick;
+
 /// How long the relay waits, as it starts, reloads or stops, for a supervisor too busy to be told. For a sign of life
 /// it does not wait at all: clients would wait with it, and another one follows.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-use crate::relay::time::Tick;
 
 /// The supervisor of this process, if it has said that it wants to be told.
 #[derive(Debug, Default)]
@@ -37,7 +37,9 @@ impl Supervisor {
                 None
             }
         });
-        let watchdog = sd_notify::watchdog_enabled().filter(|_| address.is_some());
+        // Zero is no interval (`sd_watchdog_enabled(3)`): signs without pause are none.
+        let watchdog =
+            sd_notify::watchdog_enabled().filter(|interval| address.is_some() && !interval.is_zero());
         Self { address, watchdog, alive_at: Tick(0) }
     }
 

@@ -29,17 +29,17 @@ impl<S: Read + Write> Relay<S> {
     /// Notes that a connection has ended: what is still read from it or written to it belongs to nobody. Once
     /// per connection, while its session, if it is in one, is there.
     pub(super) fn note_end(&mut self, id: ConnectionId, membership: Option<Membership>, end: End) {
-        let tally = self.slots.get(id).map_or(Tally::default(), |slot| slot.connection.tally());
-        let session = membership.and_then(|membership| self.sessions.get_mut(membership.session));
-        if let (Some(Membership { client_type, session: key }), Some(session)) = (membership, session) {
-            session.keep_traffic(Traffic { messages: tally.messages_in, bytes: tally.bytes_in });
-            self.count_end(client_type, end);
-            let session = self.sessions.get(key).map_or("-", |session| session.id.as_str());
-            self.log_end(id, client_type.as_str(), session, end);
-        } else {
+        let Some(Membership { client_type, session: key }) = membership else {
             counters::add(&mut self.counters.connections_ended, end.reason as usize, 1);
-            self.log_end(id, "-", "-", end);
+            return self.log_end(id, "-", "-", end);
+        };
+        self.count_end(client_type, end);
+        let tally = self.slots.get(id).map_or(Tally::default(), |slot| slot.connection.tally());
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.keep_traffic(Traffic { messages: tally.messages_in, bytes: tally.bytes_in });
         }
+        let session = self.sessions.get(key).map_or("-", |session| session.id.as_str());
+        self.log_end(id, client_type.as_str(), session, end);
     }
 
     /// The same of a client whose session has ended before.

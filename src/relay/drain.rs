@@ -144,11 +144,17 @@ impl<S: Read + Write> Relay<S> {
     /// Ends a session of which nobody needs to be told.
     pub(super) fn end_session(&mut self, key: SessionKey) -> Option<Session> {
         let session = self.sessions.remove(key)?;
-        self.count_session_end(&session);
+        self.note_session_end(&session);
+        Some(session)
+    }
+
+    /// Notes that a session has ended, whose timer is of no use any more.
+    pub(super) fn note_session_end(&mut self, session: &Session) {
+        let seconds = u64::from(session.age_seconds(self.now.tick));
+        self.counters.session_seconds.observe(seconds, 1);
         if let Some((_, timer)) = session.timer {
             self.wheel.cancel(timer);
         }
-        Some(session)
     }
 
     /// The grace is over.

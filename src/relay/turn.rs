@@ -247,11 +247,6 @@ impl<S: Read + Write> Relay<S> {
         self.close_session(&session);
     }
 
-    pub(super) fn count_session_end(&mut self, session: &Session) {
-        let seconds = u64::from(session.age_seconds(self.now.tick));
-        self.counters.session_seconds.observe(seconds, 1);
-    }
-
     /// Makes room for another session.
     pub(super) fn end_longest_empty_session(&mut self) {
         let session = self.sessions.remove_longest_empty();
@@ -266,10 +261,7 @@ impl<S: Read + Write> Relay<S> {
 
     fn forget_for_room(&mut self, session: Option<Session>) {
         let Some(session) = session else { return };
-        self.count_session_end(&session);
-        if let Some((_, timer)) = session.timer {
-            self.wheel.cancel(timer);
-        }
+        self.note_session_end(&session);
         let id = Logged(session.id.as_str());
         info!("session={id} Session {id} deleted: empty, and its place was needed");
     }

@@ -70,5 +70,12 @@ fn memory_peak_bytes(relay: &Relay) -> u64 {
 
 /// How many files the relay has open.
 pub(crate) fn descriptors(relay: &Relay) -> usize {
-    fs::read_dir(format!("/proc/{}/fd", relay.process_id())).unwrap().count()
+    descriptors_below(relay, usize::MAX)
+}
+
+/// How many it has open as numbers below `limit`: what it was handed on, before it had that limit, may have others.
+pub(crate) fn descriptors_below(relay: &Relay, limit: usize) -> usize {
+    let files = fs::read_dir(format!("/proc/{}/fd", relay.process_id())).unwrap();
+    let number = |file: std::io::Result<fs::DirEntry>| file.unwrap().file_name().to_str().unwrap().parse();
+    files.map(|file| number(file).unwrap()).filter(|number: &usize| *number < limit).count()
 }

@@ -61,6 +61,15 @@ fn a_watchdog_gets_signs_of_life_from_a_relay_with_nothing_to_do() {
 }
 
 #[test]
+fn an_interval_of_zero_is_no_watchdog() {
+    let supervisor = Supervisor::new("zero");
+    let mut relay = supervisor.start(&[("WATCHDOG_USEC", "0")]);
+    assert_eq!(supervisor.receive(), "READY=1\n");
+    assert_eq!(relay.stop(), Some(0));
+    assert_eq!(supervisor.receive(), "STOPPING=1\n");
+}
+
+#[test]
 fn a_supervisor_that_is_not_there_changes_nothing() {
     let relay =
         Relay::start_with(&[], &[("NOTIFY_SOCKET", "/nonexistent/notify"), ("WATCHDOG_USEC", "nonsense")]);
