@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use apptuner_relay::config::{Command, Config, VERSION, help};
-use apptuner_relay::{BindError, Inherited, Server, Stopped, check_health, raise_file_limit};
+use apptuner_relay::{Inherited, Server, Stopped, check_health, raise_file_limit};
 
 /// Bad usage or configuration.
 const EXIT_USAGE: u8 = 2;
@@ -36,10 +36,7 @@ fn main() -> ExitCode {
     }
     let mut server = match Server::bind_inherited(&config, inherited) {
         Ok(server) => server,
-        Err(error @ (BindError::Config(_) | BindError::File(_) | BindError::Inherited(_))) => {
-            return fail(&error, EXIT_USAGE);
-        }
-        Err(error) => return fail(&error, 1),
+        Err(error) => return fail(&error, if error.is_misconfiguration() { EXIT_USAGE } else { 1 }),
     };
     server.notify_supervisor();
     match server.stop_on_signals().and_then(|()| server.run()) {

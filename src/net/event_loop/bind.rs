@@ -48,6 +48,21 @@ pub enum BindError {
 
 impl std::error::Error for BindError {}
 
+impl BindError {
+    /// Whether what was set is wrong, and would be so on another day.
+    #[must_use]
+    pub fn is_misconfiguration(&self) -> bool {
+        use io::ErrorKind::{AlreadyExists, NotADirectory, NotFound};
+        match self {
+            Self::Config(_) | Self::File(_) | Self::Inherited(_) => true,
+            Self::Listen { address: ListenAddress::Unix(_), error, .. } => {
+                matches!(error.kind(), AlreadyExists | NotADirectory | NotFound)
+            }
+            Self::Listen { .. } | Self::System(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
