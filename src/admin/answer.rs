@@ -25,18 +25,28 @@ pub(super) fn unauthorized() -> Answer {
 
 /// No such page: 404 (RFC 9110, section 15.5.5).
 pub(super) fn not_found() -> Answer {
-    answer(404, "Not Found", "", "Not found: use /, /metrics, /livez, /readyz, /sessions or /history")
+    answer(
+        404,
+        "Not Found",
+        OF_THIS_MOMENT,
+        "Not found: use /, /metrics, /livez, /readyz, /sessions or /history",
+    )
 }
 
 /// A name that may be pointed here by somebody else: 421 (RFC 9110, section 15.5.20).
 pub(super) fn other_host() -> Answer {
     let sentence = "Ask by an IP address or as localhost, or have the operator set --admin-token";
-    answer(421, "Misdirected Request", "", sentence)
+    answer(421, "Misdirected Request", OF_THIS_MOMENT, sentence)
 }
 
 /// 400 (RFC 9110, section 15.5.1).
 pub(super) fn bad_query() -> Answer {
-    answer(400, "Bad Request", "", "Give from, limit and since as whole numbers, limit from 1 to 500")
+    answer(
+        400,
+        "Bad Request",
+        OF_THIS_MOMENT,
+        "Give from, limit and since as whole numbers, limit from 1 to 500",
+    )
 }
 
 pub(super) fn write_live(head_only: bool, out: &mut Vec<u8>) {

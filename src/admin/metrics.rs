@@ -23,12 +23,13 @@ const PREFIX: &str = "apptuner_relay_";
 const DIRECTIONS: [&str; 2] = ["to_mobile", "to_desktop"];
 
 /// Everything, at this moment.
-pub(super) fn exposition<S: Read + Write>(relay: &Relay<S>, process: &Process) -> String {
+/// The relay began at `started`, in Unix time in milliseconds.
+pub(super) fn exposition<S: Read + Write>(relay: &Relay<S>, process: &Process, started: u64) -> String {
     let mut out = Exposition::default();
     write_state(&mut out, relay);
     write_connections(&mut out, relay);
     write_messages(&mut out, relay);
-    write_process(&mut out, process);
+    write_process(&mut out, process, started);
     out.text
 }
 
@@ -112,16 +113,10 @@ fn write_messages<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
     out.counter("room_awaited_total", help, counters.room_awaited);
 }
 
-fn write_process(out: &mut Exposition, process: &Process) {
+fn write_process(out: &mut Exposition, process: &Process, started: u64) {
     for (name, kind, help, value, per_unit) in [
         ("cpu_seconds_total", "counter", "Processor time used.", process.cpu_micros, MICROS),
-        (
-            "start_time_seconds",
-            "gauge",
-            "When the process began, in Unix time.",
-            process.start_millis,
-            MILLIS,
-        ),
+        ("start_time_seconds", "gauge", "When the process began, in Unix time.", Some(started), MILLIS),
         ("resident_memory_bytes", "gauge", "Memory in use.", process.resident_bytes, WHOLE),
         ("virtual_memory_bytes", "gauge", "Memory mapped.", process.virtual_bytes, WHOLE),
         ("open_fds", "gauge", "Open file descriptors.", process.open_fds, WHOLE),

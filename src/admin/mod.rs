@@ -140,8 +140,8 @@ impl<S: Read + Write> Admin<S> {
         }
     }
 
-    /// Takes on a connection, in place of the oldest if there are too many, and returns its key, which is not used
-    /// again before its stream is given back.
+    /// Takes on a connection, in place of the one worth least if there are too many, and returns its key, which is not
+    /// used again before its stream is given back.
     pub fn handle_accept(&mut self, stream: S, now: Now) -> usize {
         self.accept_retry = None;
         if self.connections.len() >= CONNECTIONS_MAX {
@@ -176,7 +176,8 @@ impl<S: Read + Write> Admin<S> {
         }
     }
 
-    /// Reads requests, answers one of them, and writes. Bounded by the number of connections, which are few.
+    /// Reads requests, answers them, of those for a page at most one, and writes. Bounded by the number of connections,
+    /// which are few.
     ///
     /// `process` is asked only where the answer tells of it.
     pub fn handle_turn<R: Read + Write>(
@@ -222,7 +223,8 @@ impl<S: Read + Write> Admin<S> {
         let asked = self.asking.front().map(|_| self.next_answer);
         let unasked = self.connections.iter().filter(|(_, visitor)| visitor.question.is_none());
         let due = |(_, visitor): (usize, &Visitor<S>)| {
-            visitor.connection.due(&self.settings, self.next_answer).map(|(deadline, _)| deadline)
+            // The time matters to the rates of an open connection alone, and none is.
+            visitor.connection.due(&self.settings, Tick::default()).map(|(deadline, _)| deadline)
         };
         unasked
             .filter_map(due)
@@ -301,7 +303,10 @@ impl<S: Read + Write> Admin<S> {
         let head_only = question.head_only;
         match question.asked {
             Asked::StatusPage => self.status_page.write(head_only, out),
-            Asked::Metrics => answer::write_metrics(&metrics::exposition(relay, &process()), head_only, out),
+            Asked::Metrics => {
+                let text = metrics::exposition(relay, &process(), self.start.unix_millis);
+                answer::write_metrics(&text, head_only, out);
+            }
             Asked::Live => answer::write_live(head_only, out),
             Asked::Ready => answer::write_ready(relay.service(), head_only, out),
             Asked::Sessions { from, limit } => {

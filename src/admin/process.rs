@@ -13,6 +13,4 @@ pub struct Process {
     pub open_fds: Option<u64>,
     /// As many as may be open.
     pub max_fds: Option<u64>,
-    /// When it began, in Unix time in milliseconds.
-    pub start_millis: Option<u64>,
 }

@@ -117,22 +117,10 @@ impl Row {
         value: impl AsRef<OsStr>,
         problem: impl Into<Problem>,
     ) -> ConfigError {
-        match self.field {
-            Field::Token { .. } => ConfigError::setting(setting, problem),
-            Field::Addresses(_)
-            | Field::Ranges { .. }
-            | Field::Origins { .. }
-            | Field::Duration(_)
-            | Field::Size { .. }
-            | Field::Count { .. }
-            | Field::Rate { .. }
-            | Field::ByteRate { .. }
-            | Field::Path { .. }
-            | Field::Address { .. }
-            | Field::LogFormat(_)
-            | Field::Switch(_)
-            | Field::Help
-            | Field::Version => ConfigError::value(setting, value, problem),
+        if matches!(self.field, Field::Token { .. }) {
+            ConfigError::setting(setting, problem)
+        } else {
+            ConfigError::value(setting, value, problem)
         }
     }
 

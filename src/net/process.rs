@@ -10,7 +10,7 @@ use crate::admin::Process;
 
 /// Reads it anew. Takes a few microseconds, however many descriptors are open: whoever serves knows `open_fds`,
 /// where the system does not tell it at once.
-pub(super) fn read(open_fds: u64, start_millis: u64) -> Process {
+pub(super) fn read(open_fds: u64) -> Process {
     let used = clock_gettime(ClockId::ProcessCPUTime);
     let cpu_micros = u64::try_from(used.tv_sec * 1_000_000 + used.tv_nsec / 1000).ok();
     let [virtual_bytes, resident_bytes] = memory_bytes();
@@ -20,7 +20,6 @@ pub(super) fn read(open_fds: u64, start_millis: u64) -> Process {
         virtual_bytes,
         open_fds: Some(listed_fds().unwrap_or(open_fds)),
         max_fds: Some(descriptors::file_limit() as u64),
-        start_millis: Some(start_millis),
     }
 }
 
@@ -43,11 +42,10 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn process_is_told_of_as_the_system_knows_it() {
-        let process = read(7, 1_500);
+        let process = read(7);
         let resident = process.resident_bytes.unwrap();
         assert!((100_000..process.virtual_bytes.unwrap()).contains(&resident), "{resident}");
         assert!(process.cpu_micros.unwrap() > 0);
         assert!(process.open_fds.unwrap() >= 3 && process.open_fds <= process.max_fds);
-        assert_eq!(process.start_millis, Some(1_500));
     }
 }

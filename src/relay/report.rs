@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use super::Relay;
-use super::ids::{ClientType, ConnectionId};
+use super::ids::ClientType;
 use super::limits::REPORT_PLACES_MAX;
 use super::session::{Census, Session, Traffic};
 
@@ -99,10 +99,10 @@ impl<S: Read + Write> Relay<S> {
     }
 
     fn report(&self, session: &Session) -> SessionReport {
-        let clients = [session.client(ClientType::Desktop), session.client(ClientType::Mobile)];
+        let [desktop, mobile] = ClientType::ALL.map(|client_type| session.client(client_type));
         let mut traffic = session.kept_traffic();
         let mut waiting_bytes = 0;
-        for slot in clients.into_iter().flatten().filter_map(|id: ConnectionId| self.slots.get(id)) {
+        for slot in [desktop, mobile].into_iter().flatten().filter_map(|id| self.slots.get(id)) {
             let tally = slot.connection.tally();
             traffic.messages += tally.messages_in;
             traffic.bytes += tally.bytes_in;
@@ -111,8 +111,8 @@ impl<S: Read + Write> Relay<S> {
         SessionReport {
             id_start: session.id.as_str().chars().take(ID_START_CHARS).collect(),
             age_seconds: session.age_seconds(self.now.tick),
-            has_desktop: clients[0].is_some(),
-            has_mobile: clients[1].is_some(),
+            has_desktop: desktop.is_some(),
+            has_mobile: mobile.is_some(),
             traffic,
             waiting_bytes,
         }

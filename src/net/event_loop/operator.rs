@@ -26,7 +26,6 @@ const ACCEPTS_PER_TURN: usize = 2;
 pub(super) struct Operator {
     admin: Admin<Stream>,
     listeners: Vec<Listener>,
-    start_millis: u64,
 }
 
 impl Operator {
@@ -40,7 +39,7 @@ impl Operator {
     ) -> io::Result<Self> {
         let watch = |(index, socket)| Listener::new(socket, config::LISTENERS_MAX + index, registry);
         let listeners = sockets.into_iter().enumerate().map(watch).collect::<Result<_, _>>()?;
-        Ok(Self { admin: Admin::new(token, settings, seed, now), listeners, start_millis: now.unix_millis })
+        Ok(Self { admin: Admin::new(token, settings, seed, now), listeners })
     }
 
     pub(super) fn listeners(&self) -> &[Listener] {
@@ -72,7 +71,7 @@ impl Operator {
             }
         }
         let open_fds = (relay.connections() + DESCRIPTORS_RESERVED) as u64;
-        self.admin.handle_turn(now, relay, || process::read(open_fds, self.start_millis));
+        self.admin.handle_turn(now, relay, || process::read(open_fds));
         while let Some(effect) = self.admin.poll_effect() {
             match effect {
                 Effect::ShutdownWrite(key) => {

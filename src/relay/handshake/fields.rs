@@ -5,12 +5,12 @@ use std::str;
 use httparse::Header;
 
 /// The values of all fields of that name; httparse took the white space off their ends.
-pub(super) fn values<'h>(fields: &'h [Header<'h>], name: &str) -> impl DoubleEndedIterator<Item = &'h [u8]> {
+pub(super) fn values<'h>(fields: &[Header<'h>], name: &str) -> impl DoubleEndedIterator<Item = &'h [u8]> {
     fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
 }
 
 /// The value of the field of that name, if there is exactly one.
-pub(super) fn only_value<'h>(fields: &'h [Header<'h>], name: &str) -> Option<&'h [u8]> {
+pub(super) fn only_value<'h>(fields: &[Header<'h>], name: &str) -> Option<&'h [u8]> {
     let mut values = values(fields, name);
     values.next().filter(|_| values.next().is_none())
 }

@@ -4,6 +4,7 @@ use std::str;
 
 use httparse::Status;
 
+use super::fields::only_value;
 use super::target::path_and_query;
 use super::{BadRequest, HEAD_FIELDS_MAX, Refusal, check_host};
 
@@ -35,14 +36,9 @@ impl<'h> Request<'h> {
         else {
             return Err(BadRequest::RequestLine.into());
         };
-        let value = |name: &str| {
-            let fields: &[httparse::Header<'h>] = request.headers;
-            let mut values = fields.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
-            values.next().map(|field| field.value).filter(|_| values.next().is_none())
-        };
         check_host(request.headers, minor_version)?;
         let (path, query) = path_and_query(target).ok_or(BadRequest::Target)?;
-        let host = value("host").and_then(|host| str::from_utf8(host).ok());
-        Ok(Self { method, path, query, host, authorization: value("authorization") })
+        let host = only_value(request.headers, "host").and_then(|host| str::from_utf8(host).ok());
+        Ok(Self { method, path, query, host, authorization: only_value(request.headers, "authorization") })
     }
 }
