@@ -99,6 +99,11 @@ fn write_messages<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
             "Those whose receiver was gone before it had got them.",
             &counters.messages_undelivered,
         ),
+        (
+            "messages_cut_short_total",
+            "Those that were begun and never became whole, or turned out not to be JSON.",
+            &counters.messages_cut_short,
+        ),
     ] {
         out.counters(name, help, "direction", &DIRECTIONS, counts);
     }
@@ -109,8 +114,8 @@ fn write_messages<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
     out.counters("errors_total", help, "code", &ClientError::CODES, &counters.errors_sent);
     let help = "Times a client was not read because its peer, or its rate, held it back.";
     out.counter("reads_paused_total", help, counters.reads_paused);
-    let help = "Times a large message had to wait for room in the buffered memory.";
-    out.counter("room_awaited_total", help, counters.room_awaited);
+    let help = "Times a client was not read because the buffered memory was used up.";
+    out.counter("reads_starved_total", help, counters.reads_starved);
 }
 
 fn write_process(out: &mut Exposition, process: &Process, started: u64) {

@@ -243,11 +243,11 @@ impl<S: Read + Write> Admin<S> {
         let Some(visitor) = self.connections.get_mut(key).filter(|visitor| visitor.is_to_be_read()) else {
             return;
         };
-        match visitor.connection.read(&mut self.receiver, READ_BYTES, now) {
+        match visitor.connection.read(&mut self.receiver, &mut self.pool.transits, READ_BYTES, now) {
             ReadEnd::Bytes(count) => self.take_in(key, count, now),
             ReadEnd::Blocked => {}
             ReadEnd::Ended if matches!(visitor.connection.phase, Phase::Head(_)) => self.remove(key),
-            ReadEnd::Ended => visitor.connection.end_after_input(now),
+            ReadEnd::Ended => visitor.connection.end_after_input(&mut self.pool, now),
             ReadEnd::Failed => self.remove(key),
         }
     }
@@ -331,7 +331,7 @@ impl<S: Read + Write> Admin<S> {
         if let Some(visitor) = self.connections.get_mut(key) {
             let outbox = visitor.connection.outbox_mut(&mut self.pool);
             outbox.reply(&mut self.pool, |out| out.extend_from_slice(answer));
-            visitor.connection.end(now);
+            visitor.connection.end(&mut self.pool, now);
         }
     }
 

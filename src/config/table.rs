@@ -10,9 +10,7 @@ use super::error::{ConfigError, Problem};
 use super::options::TABLE;
 use super::{Config, LISTENERS_MAX, ListenAddress, LogFormat, TIMEOUT_MAX, TlsFiles, units};
 use crate::relay::address::parse_range;
-use crate::relay::limits::{
-    BUFFERED_BYTES_MIN, SECRET_BYTES_MAX, SECRET_BYTES_MIN, SMALL_SHARE, message_bytes_max,
-};
+use crate::relay::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 use crate::relay::origin::Origin;
 use crate::relay::secret::Secret;
 use crate::relay::time::format_duration;
@@ -277,7 +275,6 @@ pub(super) fn check_all(config: &Config) -> Result<(), ConfigError> {
 
 /// Checks what settings must agree on.
 pub(super) fn check_together(config: &Config) -> Result<(), ConfigError> {
-    check_room(config)?;
     check_admin(config)?;
     check_tls(&config.tls)
 }
@@ -310,23 +307,6 @@ fn check_tls(files: &TlsFiles) -> Result<(), ConfigError> {
         Some(missing) => Err(ConfigError::value(given, path, format!("is of no use alone; add {missing}"))),
         None => Ok(()),
     }
-}
-
-/// A message that never finds room would be waited for in vain.
-fn check_room(config: &Config) -> Result<(), ConfigError> {
-    let (size, buffered) = (config.relay.max_message_size, config.relay.max_buffered);
-    let size_max = message_bytes_max(buffered);
-    if size <= size_max {
-        return Ok(());
-    }
-    let enough =
-        (size / (SMALL_SHARE - 1) + 1).saturating_mul(SMALL_SHARE).next_multiple_of(BUFFERED_BYTES_MIN);
-    let [size, buffered, size_max, enough] =
-        [size, buffered, size_max, enough].map(|bytes| units::format_size(bytes as u64));
-    let problem = format!(
-        "--max-buffered {buffered} never has room for that; lower it to {size_max} or raise --max-buffered to {enough}"
-    );
-    Err(ConfigError::value("--max-message-size", size, problem))
 }
 
 fn check_addresses(addresses: &[ListenAddress]) -> Result<(), Problem> {

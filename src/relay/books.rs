@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 
 use super::arrival::Standing;
 use super::connection::Phase;
+use super::outbox::Outbox;
 use super::slots::Slot;
 use super::{Relay, counters};
 
@@ -23,14 +24,19 @@ impl<S: Read + Write> Relay<S> {
         }
         let ended: u64 = counters.connections_ended.iter().sum();
         assert_eq!(counters.connections_accepted, ended + unended, "each connection ends once");
-        let parts = counters.messages_delivered.iter().zip(&counters.messages_undelivered).zip(&waiting);
-        for (accepted, ((delivered, undelivered), waiting)) in counters.messages_accepted.iter().zip(parts) {
-            assert_eq!(*accepted, delivered + undelivered + waiting, "no message is lost uncounted");
+        for (sender, accepted) in counters.messages_accepted.iter().enumerate() {
+            let of_sender = |counts: &[u64; 2]| counts.get(sender).copied().unwrap_or_default();
+            let ended = of_sender(&counters.messages_delivered)
+                + of_sender(&counters.messages_undelivered)
+                + of_sender(&counters.messages_cut_short);
+            assert_eq!(*accepted, ended + of_sender(&waiting), "no message is lost uncounted");
         }
         let messages: u64 = counters.messages_accepted.iter().sum();
         let bytes: u64 = counters.bytes_accepted.iter().sum();
         let sizes = &counters.message_bytes;
-        assert_eq!((sizes.count(), sizes.sum()), (messages, bytes), "each message has a size");
+        let (open, open_bytes) = self.pool.transits.unmeasured();
+        let measured = (sizes.count() + open, sizes.sum() + open_bytes);
+        assert_eq!(measured, (messages, bytes), "each message has a size");
         let unmeasured: u64 = self.pool.delivered.iter().map(|arrived| u64::from(arrived.messages)).sum();
         let measured = counters.relay_micros.count() + unmeasured;
         assert_eq!(counters.messages_delivered.iter().sum::<u64>(), measured, "each is measured once");
@@ -43,17 +49,16 @@ impl<S: Read + Write> Relay<S> {
     pub fn check_invariants(&self) {
         self.wheel.check_invariants();
         self.check_counters();
-        let (mut members, mut charged_bytes, mut check_bytes, mut asked) = (0, 0, 0, 0);
+        let (mut members, mut charged_bytes, mut senders) = (0, 0, 0);
+        let mut cursors = Vec::new();
         let (mut counted, mut turned_away) = (0, 0);
         for id in self.slots.ids() {
             let Some(slot) = self.slots.get(id) else { continue };
             charged_bytes += slot.charged_bytes as usize;
             counted += usize::from(slot.connection.arrival.standing == Standing::Counted);
             turned_away += usize::from(slot.connection.arrival.standing == Standing::TurnedAway);
-            if let Some(claim) = &slot.claim {
-                check_bytes += claim.check_bytes;
-                asked += usize::from(claim.asked.is_some());
-            }
+            senders += usize::from(slot.connection.inbound.transit().is_some());
+            cursors.extend(slot.connection.outbox().into_iter().flat_map(Outbox::cursors));
             if !slot.is_touched {
                 assert_eq!(
                     slot.charged_bytes as usize,
@@ -82,6 +87,6 @@ impl<S: Read + Write> Relay<S> {
         self.check_drain();
         self.hosts.check_invariants(counted);
         assert_eq!(self.turned_away, turned_away, "those turned away are counted");
-        self.budget.check_invariants(charged_bytes, check_bytes, asked);
+        self.pool.transits.check_invariants(&cursors, senders, charged_bytes);
     }
 }

@@ -29,10 +29,11 @@ use super::limits::{
     CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIME_MAX, Settings, WRITE_BYTES_PER_TURN,
 };
 use super::message::CloseReason;
-use super::outbox::{Outbox, Pool, Waiting, WriteEnd};
+use super::outbox::{Cut, Outbox, Pool, Waiting, WriteEnd};
 use super::pace::Pace;
 use super::readiness::Readiness;
 use super::time::Tick;
+use super::transit::{TransitKey, Transits};
 use super::usage::{Tally, Usage};
 
 /// Where a connection is in its life; see the module's table. What an open one does not need is kept apart, for
@@ -89,6 +90,8 @@ pub enum Due {
     Stall,
     /// A message stood still for the stall timeout, or was not whole within the message timeout.
     Message,
+    /// For the stall timeout there was no memory for what the client sends.
+    Starved,
     /// The rate limits allow reading again.
     Pace,
     /// The client, closed, does not answer.
@@ -160,6 +163,8 @@ pub struct Connection<S> {
     is_read_closed: bool,
     is_failed: bool,
     is_held: bool,
+    /// It is held because memory is short; means nothing unless `is_held`.
+    is_starved: bool,
     is_pong_awaited: bool,
     /// When something last came from the client.
     heard_at: Tick,
@@ -190,6 +195,7 @@ impl<S: Read + Write> Connection<S> {
             is_read_closed: false,
             is_failed: false,
             is_held: false,
+            is_starved: false,
             is_pong_awaited: false,
             heard_at: now,
             pinged_at: now,
@@ -235,7 +241,7 @@ impl<S: Read + Write> Connection<S> {
         self.is_read_closed
     }
 
-    /// Bytes of memory that it holds beyond its own, those left out that are room from the budget.
+    /// Bytes of memory that it holds beyond its own, those of messages in transit left out.
     pub(super) fn small_bytes(&self) -> usize {
         let head = if let Phase::Head(reader) = &self.phase { reader.kept_bytes() } else { 0 };
         head + self.inbound.small_bytes() + self.outbox().map_or(0, Outbox::small_bytes)
@@ -272,9 +278,15 @@ impl<S: Read + Write> Connection<S> {
         self.outbox.as_deref()
     }
 
+    /// Takes a message that will never be whole from those that wait.
+    pub(super) fn cut_message(&mut self, key: TransitKey, pool: &mut Pool) -> Option<Cut> {
+        self.outbox.as_mut()?.cut(key, pool)
+    }
+
     /// Takes the messages that the client did not get.
-    pub(super) fn take_messages(&mut self) -> Waiting {
-        self.outbox.as_mut().map(|outbox| outbox.take_messages()).unwrap_or_default()
+    pub(super) fn take_messages(&mut self, pool: &mut Pool) -> Waiting {
+        let outbox = self.outbox.as_mut();
+        outbox.map(|outbox| outbox.take_messages(&mut pool.transits)).unwrap_or_default()
     }
 
     /// The request head asked for an upgrade: from here on these are frames.
@@ -283,10 +295,16 @@ impl<S: Read + Write> Connection<S> {
         self.usage = Usage::new(settings);
     }
 
-    /// Reads once, into `receiver`, at most `bytes_max`, or into the memory of a large frame under way.
-    pub fn read(&mut self, receiver: &mut Receiver, bytes_max: usize, now: Tick) -> ReadEnd {
+    /// Reads once, into `receiver`, at most `bytes_max`, or into the memory of a message in transit.
+    pub fn read(
+        &mut self,
+        receiver: &mut Receiver,
+        transits: &mut Transits,
+        bytes_max: usize,
+        now: Tick,
+    ) -> ReadEnd {
         let result = loop {
-            match self.inbound.read_from(&mut self.stream, receiver, bytes_max) {
+            match self.inbound.read_from(&mut self.stream, receiver, transits, bytes_max) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => break result,
             }
@@ -330,7 +348,7 @@ impl<S: Read + Write> Connection<S> {
                 return FlushEnd::Idle;
             };
             let is_progress = match end {
-                WriteEnd::Drained => was_blocked,
+                WriteEnd::Drained | WriteEnd::Waiting => was_blocked,
                 WriteEnd::Blocked => taken > 0 || !was_blocked,
                 WriteEnd::Allowance => was_blocked || taken >= WRITE_BYTES_PER_TURN,
             };
@@ -340,6 +358,7 @@ impl<S: Read + Write> Connection<S> {
             match end {
                 WriteEnd::Allowance => return FlushEnd::More,
                 WriteEnd::Blocked => self.is_writable = false,
+                WriteEnd::Waiting => {}
                 WriteEnd::Drained => {
                     if let Some(outbox) = self.outbox.take() {
                         pool.give_outbox(outbox);
@@ -400,29 +419,30 @@ impl<S: Read + Write> Connection<S> {
     pub(super) fn close(&mut self, reason: &CloseReason, pool: &mut Pool, deadline: Tick, now: Tick) {
         self.outbox_mut(pool).push_own(|out| reason.write_frame(out));
         self.phase = Phase::Closing(Box::new(Patience::until(deadline, now)));
-        self.inbound.abandon();
+        self.inbound.abandon(&mut pool.transits);
         self.is_held = false;
     }
 
     /// Ends the connection once what waits is written; nothing the client says matters any more.
-    pub fn end(&mut self, now: Tick) {
-        self.end_with(now, false, false);
+    pub fn end(&mut self, pool: &mut Pool, now: Tick) {
+        self.end_with(pool, now, false, false);
     }
 
     /// Ends it like [`end`](Self::end), knowing that the client will send nothing more.
-    pub fn end_after_input(&mut self, now: Tick) {
+    pub fn end_after_input(&mut self, pool: &mut Pool, now: Tick) {
         match &mut self.phase {
             Phase::Ending(ending) => ending.is_input_over = true,
-            Phase::Head(_) | Phase::Open | Phase::Closing(_) => self.end_with(now, true, false),
+            Phase::Head(_) | Phase::Open | Phase::Closing(_) => self.end_with(pool, now, true, false),
         }
     }
 
     /// Ends it with the next write, however far that goes.
-    pub(super) fn cut(&mut self, now: Tick) {
-        self.end_with(now, false, true);
+    pub(super) fn cut(&mut self, pool: &mut Pool, now: Tick) {
+        self.end_with(pool, now, false, true);
     }
 
-    fn end_with(&mut self, now: Tick, is_input_over: bool, is_cut: bool) {
+    fn end_with(&mut self, pool: &mut Pool, now: Tick, is_input_over: bool, is_cut: bool) {
+        self.inbound.abandon(&mut pool.transits);
         self.inbound = Inbound::default();
         if let Some(usage) = &mut self.usage {
             usage.pace = None;

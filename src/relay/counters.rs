@@ -36,7 +36,7 @@ pub struct Counters {
     pub requests_refused: [u64; RefusalReason::ALL.len()],
     /// How long sessions lasted that have ended, in seconds.
     pub session_seconds: Histogram<11>,
-    /// Application messages accepted for a peer, by who sent them; so the next three.
+    /// Application messages accepted for a peer, by who sent them; so the next four.
     pub messages_accepted: ByClientType,
     /// Their payload bytes.
     pub bytes_accepted: ByClientType,
@@ -44,6 +44,8 @@ pub struct Counters {
     pub messages_delivered: ByClientType,
     /// Those whose receiver's connection ended before, whether or not the sender was there to be told.
     pub messages_undelivered: ByClientType,
+    /// Those of which no more came than a part, or that turned out not to be JSON.
+    pub messages_cut_short: ByClientType,
     /// Payload bytes of the messages accepted.
     pub message_bytes: Histogram<11>,
     /// From the turn that read a message's last byte to the end of the turn that wrote it.
@@ -52,8 +54,8 @@ pub struct Counters {
     pub errors_sent: [u64; ClientError::CODES.len()],
     /// Times a client was not read because something waited, or because of its rate.
     pub reads_paused: u64,
-    /// Times a large message had to wait for room in the budget.
-    pub room_awaited: u64,
+    /// Times a client was not read because memory was short.
+    pub reads_starved: u64,
     /// From a ping to the pong, in milliseconds.
     pub ping_millis: Histogram<12>,
     /// How long turns took: what a message that comes meanwhile may have to wait for.
@@ -72,11 +74,12 @@ impl Default for Counters {
             bytes_accepted: [0; 2],
             messages_delivered: [0; 2],
             messages_undelivered: [0; 2],
+            messages_cut_short: [0; 2],
             message_bytes: Histogram::new(&BYTES),
             relay_micros: Histogram::new(&MICROS),
             errors_sent: [0; ClientError::CODES.len()],
             reads_paused: 0,
-            room_awaited: 0,
+            reads_starved: 0,
             ping_millis: Histogram::new(&MILLIS),
             turn_micros: Histogram::new(&MICROS),
         }

@@ -130,6 +130,7 @@ impl<S: Read + Write> Relay<S> {
     /// Closes the clients of a session, both at once: each gets what waits for it and then a close.
     fn close_for_shutdown(&mut self, key: SessionKey, deadline: Tick) {
         let Some(session) = self.end_session(key) else { return };
+        self.cut_unfinished_in(&session);
         for client_type in [ClientType::Desktop, ClientType::Mobile] {
             let Some(id) = session.client(client_type) else { continue };
             if let Some(slot) = self.slots.get_mut(id) {

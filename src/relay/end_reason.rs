@@ -35,11 +35,13 @@ pub enum EndReason {
     Unproven,
     /// The relay had no room for what the client sent, or left unread.
     NoRoom,
+    /// The client had a part of a message that would never be whole.
+    CutShort,
 }
 
 impl EndReason {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Answered,
         Self::Refused,
         Self::ClientClosed,
@@ -55,6 +57,7 @@ impl EndReason {
         Self::TooLarge,
         Self::Unproven,
         Self::NoRoom,
+        Self::CutShort,
     ];
 
     /// The word.
@@ -76,6 +79,7 @@ impl EndReason {
             Self::TooLarge => "too_large",
             Self::Unproven => "unproven",
             Self::NoRoom => "no_room",
+            Self::CutShort => "cut_short",
         }
     }
 }
@@ -95,6 +99,7 @@ impl From<&CloseReason> for EndReason {
             CloseReason::TooLarge => Self::TooLarge,
             CloseReason::Claimed => Self::Unproven,
             CloseReason::NoRoom | CloseReason::NoticesUnread => Self::NoRoom,
+            CloseReason::CutShort => Self::CutShort,
         }
     }
 }

@@ -73,7 +73,7 @@ impl<S: Read + Write> Relay<S> {
             slot.connection.arrival.standing = Standing::TurnedAway;
             self.turned_away += 1;
         } else {
-            slot.connection.cut(now);
+            slot.connection.cut(&mut self.pool, now);
         }
     }
 

@@ -4,7 +4,7 @@
 //!
 //! - A message in one small frame, as nearly all are, is unmasked and checked where it stands in the buffer.
 //! - Any other is unmasked and checked piece by piece, while its bytes are still in the cache, and collected in
-//!   memory of its own; a large one only once there is [room](Incoming::Announced) for the frame at hand.
+//!   memory of its own: up to 16 KiB in a buffer, and beyond that as a [message in transit](super::transit).
 //! - Control frames go through tungstenite.
 //!
 //! What is kept per connection is plain: the raw start of a frame, and the message that is not whole. A
@@ -20,14 +20,12 @@ mod tests;
 use std::io::{self, Read};
 use std::ops::Range;
 
-use super::budget::{Ask, Order, Room};
-use super::buffer::Buffer;
 use super::frame::{FrameHeader, Opcode, parse_header};
-use super::json::{check_text, check_text_and_type};
+use super::json::{InvalidJson, check_text, check_text_and_type};
 use super::limits::{FRAME_HEADER_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 use super::message::{ClientError, CloseReason, answer_to_close};
-use super::payload::SpareBlocks;
 use super::time::Tick;
+use super::transit::{TransitKey, Transits};
 
 pub use incoming::{Content, Incoming, MessageType, Refused, Rules};
 use partial::Partial;
@@ -51,10 +49,8 @@ struct Unfinished {
     moved_at: Tick,
     /// Some of it came in the current read.
     has_moved: bool,
-    /// The raw start of a frame, or a frame that waits for room and what came behind it.
-    kept: Buffer,
-    /// What is kept can be gone on with, without a read.
-    is_resumable: bool,
+    /// The raw start of a frame.
+    kept: Vec<u8>,
     /// A fragmented message is open: a continuation must come next.
     in_message: bool,
     message: Option<Partial>,
@@ -81,29 +77,24 @@ impl Inbound {
         }
     }
 
-    /// What waits for room, if something does.
+    /// The message in transit that is on its way from this client, and why it is not JSON, if that is known.
     #[must_use]
-    pub fn asked(&self) -> Option<Ask> {
-        self.unfinished.as_ref()?.message.as_ref()?.asked
+    pub fn transit(&self) -> Option<(TransitKey, Option<InvalidJson>)> {
+        let message = self.unfinished.as_ref()?.message.as_ref()?;
+        Some((message.transit()?, message.invalid_json()))
     }
 
-    /// Whether all of the frame that waits for room has arrived: its client has done what it could.
-    #[must_use]
-    pub fn is_awaited_frame_whole(&self) -> bool {
-        let waiting = self.unfinished.as_ref().filter(|_| self.asked().is_some());
-        waiting.is_some_and(|unfinished| unfinished.kept.len() >= unfinished.kept_frame_bytes)
+    /// Throws away the rest of the message in transit as it comes. What has come of it is for the caller to give up;
+    /// `is_told` if its sender knows why.
+    pub fn skip_transit(&mut self, is_told: bool) {
+        let message = self.unfinished.as_mut().and_then(|unfinished| unfinished.message.as_mut());
+        debug_assert!(message.is_some(), "only a message under way is skipped");
+        if let Some(message) = message {
+            message.skip(is_told);
+        }
     }
 
-    /// The order under which a message in fragments holds room, and may ask for more.
-    #[must_use]
-    pub fn fragments_order(&self) -> Option<Order> {
-        self.unfinished.as_ref()?.message.as_ref()?.fragments_order()
-    }
-
-    /// Bytes of memory held, or taken soon by what has begun, those left out that are room from the budget.
-    ///
-    /// A small frame counts as a whole from its header on, and so does a small message in fragments from the first
-    /// of them: what has begun needs no more room to end.
+    /// Bytes of memory held, those of a message in transit left out.
     #[must_use]
     pub fn small_bytes(&self) -> usize {
         let Some(unfinished) = &self.unfinished else { return 0 };
@@ -112,9 +103,7 @@ impl Inbound {
             + unfinished.message.as_ref().map_or(0, Partial::small_bytes)
     }
 
-    /// Bytes of memory that the check of a text takes beyond that; see [`Budget::charge_checks`].
-    ///
-    /// [`Budget::charge_checks`]: super::budget::Budget::charge_checks
+    /// Bytes of these that the check of a text takes.
     #[must_use]
     pub fn check_bytes(&self) -> usize {
         let message = self.unfinished.as_ref().and_then(|unfinished| unfinished.message.as_ref());
@@ -132,48 +121,21 @@ impl Inbound {
         Some(missing.max(1))
     }
 
-    /// Gives the room that was asked for; [`resume`](Self::resume) then goes on where it was missing.
-    ///
-    /// # Errors
-    /// If the system has no memory although the budget has.
-    pub fn give_room(&mut self, room: Room, spare: &mut SpareBlocks) -> Result<(), Refused> {
-        let Some(unfinished) = &mut self.unfinished else { return Ok(()) };
-        unfinished.is_resumable = !unfinished.kept.is_empty();
-        let Some(message) = &mut unfinished.message else { return Ok(()) };
-        message.give_room(room, spare).map_err(|_| CloseReason::NoRoom.into())
-    }
-
-    /// Whether [`resume`](Self::resume) has something to go on with.
-    #[must_use]
-    pub fn is_resumable(&self) -> bool {
-        self.unfinished.as_ref().is_some_and(|unfinished| unfinished.is_resumable)
-    }
-
-    /// Puts back into `receiver` what was kept while room was missing.
-    pub fn resume(&mut self, receiver: &mut Receiver) {
-        receiver.clear();
-        if let Some(unfinished) = self.unfinished.as_mut().filter(|unfinished| unfinished.is_resumable) {
-            unfinished.is_resumable = false;
-            receiver.load(std::mem::take(&mut unfinished.kept).as_slice());
-        }
-    }
-
-    /// Forgets the message that is not whole, and gives its room back: what comes is to be discarded.
-    pub fn abandon(&mut self) {
+    /// Forgets the message that is not whole: what comes is to be discarded.
+    pub fn abandon(&mut self, transits: &mut Transits) {
         if let Some(unfinished) = &mut self.unfinished {
-            unfinished.discard();
-            unfinished.is_resumable = !unfinished.kept.is_empty();
+            unfinished.discard(transits);
         }
     }
 
-    /// Reads once. The bytes land in `receiver`, at most `bytes_max` of them, or in the memory of a large
-    /// frame under way.
+    /// Reads once. The bytes land in `receiver`, at most `bytes_max` of them, or in the memory of a message in transit.
     ///
     /// Returns how many came, zero at the end of the stream, and whether the stream may have more.
     pub fn read_from<R: Read>(
         &mut self,
         stream: &mut R,
         receiver: &mut Receiver,
+        transits: &mut Transits,
         bytes_max: usize,
     ) -> io::Result<(usize, bool)> {
         receiver.clear();
@@ -181,26 +143,35 @@ impl Inbound {
             return receiver.read_behind(&[], stream, bytes_max);
         };
         if let Some(message) = &mut unfinished.message
-            && let Some((place, is_for_all)) = message.place_mut()
+            && let Some((place, is_for_all)) = message.place_mut(transits)
         {
             let place_bytes = place.len();
             let bytes_behind = if is_for_all { bytes_max } else { 0 };
-            let (count, may_have_more) = receiver.read_past(place, stream, bytes_behind)?;
-            message.absorb_in_place(count.min(place_bytes));
+            let result = receiver.read_past(place, stream, bytes_behind);
+            let Ok((count @ 1.., may_have_more)) = result else {
+                message.give_back_place(transits);
+                return result;
+            };
+            message.absorb_in_place(count.min(place_bytes), transits);
             unfinished.has_moved = true;
             return Ok((count, may_have_more));
         }
-        let result = receiver.read_behind(unfinished.kept.as_slice(), stream, bytes_max);
+        let result = receiver.read_behind(&unfinished.kept, stream, bytes_max);
         if result.is_ok() {
-            unfinished.kept.drain_front(unfinished.kept.len());
+            unfinished.kept.clear();
         }
         result
     }
 
     /// Takes the next whole thing out of what was read; `None` once only part of one is left.
-    pub fn next(&mut self, receiver: &mut Receiver, rules: Rules) -> Result<Option<Incoming>, Refused> {
+    pub fn next(
+        &mut self,
+        receiver: &mut Receiver,
+        transits: &mut Transits,
+        rules: Rules,
+    ) -> Result<Option<Incoming>, Refused> {
         loop {
-            if let Some(incoming) = self.go_on(receiver, rules)? {
+            if let Some(incoming) = self.go_on(receiver, transits, rules)? {
                 return Ok(Some(incoming));
             }
             let header = match parse_header(receiver.bytes(), self.is_in_message()) {
@@ -215,40 +186,48 @@ impl Inbound {
                 self.begin_skipping(header);
                 continue;
             }
-            let (payload_bytes, message_bytes) = self.check_size(header, rules.size_max)?;
+            let payload_bytes = self.check_size(header, rules.size_max)?;
             if header.is_whole_message() && payload_bytes <= SMALL_MESSAGE_BYTES_MAX {
-                if header.frame_bytes() > receiver.bytes().len() {
+                if header.frame_bytes() <= receiver.bytes().len() {
+                    receiver.consume(header.header_bytes);
+                    let range = receiver.take_unmasked(header.mask, payload_bytes);
+                    self.end_message();
+                    return take_small(header.opcode, range, receiver, rules).map(Some);
+                }
+                if payload_bytes <= rules.small_bytes_max {
                     return Ok(None);
                 }
-                receiver.consume(header.header_bytes);
-                let range = receiver.take_unmasked(header.mask, payload_bytes);
-                self.end_message();
-                return take_small(header.opcode, range, receiver, rules).map(Some);
             }
-            if let Some(ask) = self.begin_frame(header, payload_bytes, message_bytes, receiver, rules) {
-                return Ok(Some(Incoming::Announced(ask)));
-            }
+            self.begin_frame(header, payload_bytes, receiver, rules);
         }
     }
 
     /// Goes on with what was begun: bytes to be thrown away, or those of a frame under way.
-    fn go_on(&mut self, receiver: &mut Receiver, rules: Rules) -> Result<Option<Incoming>, Refused> {
+    fn go_on(
+        &mut self,
+        receiver: &mut Receiver,
+        transits: &mut Transits,
+        rules: Rules,
+    ) -> Result<Option<Incoming>, Refused> {
         let Some(unfinished) = &mut self.unfinished else { return Ok(None) };
         if rules.discard {
-            unfinished.discard();
+            unfinished.discard(transits);
         }
         unfinished.skip(receiver);
         let Some(message) = &mut unfinished.message else { return Ok(None) };
-        let Some((missing, _)) = message.frame_rest() else { return Ok(None) };
-        let piece = receiver.take_mut(missing);
-        unfinished.has_moved |= !piece.is_empty();
-        message.absorb(piece)?;
+        if message.frame_rest().is_none() {
+            return Ok(None);
+        }
+        unfinished.has_moved |= !receiver.bytes().is_empty();
+        message.absorb(receiver, transits, rules)?;
         if !message.end_frame() {
             return Ok(None);
         }
+        // One that is refused stays, for what has come of it is to be given up.
+        message.check_end()?;
         let message = unfinished.message.take();
         self.end_message();
-        message.map(Partial::finish).transpose()
+        Ok(message.map(Partial::finish))
     }
 
     /// Keeps what is left in `receiver` for the next read, and nothing if nothing is. To be called
@@ -262,15 +241,12 @@ impl Inbound {
             let frame_bytes = header.map_or(0, FrameHeader::frame_bytes);
             let unfinished = self.begin_unfinished();
             unfinished.has_moved |= is_data;
-            unfinished.kept.drain_front(unfinished.kept.len());
-            if is_small_frame(frame_bytes) {
-                unfinished.kept.reserve_kept(frame_bytes);
-            }
-            unfinished.kept.append_kept(rest);
+            unfinished.kept.clear();
+            unfinished.kept.extend_from_slice(rest);
             unfinished.kept_frame_bytes = frame_bytes;
             receiver.clear();
         } else if let Some(unfinished) = &mut self.unfinished {
-            unfinished.kept = Buffer::default();
+            unfinished.kept = Vec::new();
             unfinished.kept_frame_bytes = 0;
         }
         if self.unfinished.as_ref().is_some_and(|unfinished| unfinished.is_over()) {
@@ -300,13 +276,13 @@ impl Inbound {
         }
     }
 
-    /// The length of a data frame's payload, and of the message up to its end, if it may become that long.
-    fn check_size(&self, header: FrameHeader, size_max: usize) -> Result<(usize, usize), Refused> {
+    /// The length of a data frame's payload, if its message may become that long.
+    fn check_size(&self, header: FrameHeader, size_max: usize) -> Result<usize, Refused> {
         let message = self.unfinished.as_ref().and_then(|unfinished| unfinished.message.as_ref());
         let before = message.map_or(0, Partial::len);
         let bytes = header.payload_bytes.saturating_add(before as u64);
         match (usize::try_from(header.payload_bytes), usize::try_from(bytes)) {
-            (Ok(payload_bytes), Ok(bytes)) if bytes <= size_max => Ok((payload_bytes, bytes)),
+            (Ok(payload_bytes), Ok(bytes)) if bytes <= size_max => Ok(payload_bytes),
             (_, _) => Err(Refused {
                 reason: CloseReason::TooLarge,
                 error: Some(ClientError::MessageTooLarge {
@@ -319,26 +295,20 @@ impl Inbound {
         }
     }
 
-    /// Begins a data frame that is not a small message by itself; what it needs first, if anything.
+    /// Begins a data frame that is not a small message by itself.
     fn begin_frame(
         &mut self,
         header: FrameHeader,
         payload_bytes: usize,
-        message_bytes: usize,
         receiver: &mut Receiver,
         rules: Rules,
-    ) -> Option<Ask> {
+    ) {
         let unfinished = self.begin_unfinished();
-        let message =
-            unfinished.message.get_or_insert_with(|| Partial::new(header, receiver.next_order(), rules));
-        if let Some(ask) = message.ask(message_bytes, rules) {
-            return Some(ask);
-        }
+        let message = unfinished.message.get_or_insert_with(|| Partial::new(header, rules));
         receiver.consume(header.header_bytes);
         message.begin_frame(header, payload_bytes);
         unfinished.has_moved = true;
         unfinished.in_message = !header.is_final;
-        None
     }
 
     fn begin_skipping(&mut self, header: FrameHeader) {
@@ -370,11 +340,6 @@ impl Inbound {
             Opcode::Pong | Opcode::Text | Opcode::Binary | Opcode::Continuation => Ok(Some(Incoming::Pong)),
         }
     }
-}
-
-/// Whether a frame of so many bytes, its header included, is kept until it is whole.
-const fn is_small_frame(frame_bytes: usize) -> bool {
-    frame_bytes <= SMALL_MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX
 }
 
 /// Checks a message that stands whole in the receive buffer, unmasked.
@@ -411,8 +376,12 @@ impl Unfinished {
     }
 
     /// Forgets the message and throws away the rest of its frame as it comes.
-    fn discard(&mut self) {
-        if let Some((missing, is_final)) = self.message.take().and_then(|message| message.frame_rest()) {
+    fn discard(&mut self, transits: &mut Transits) {
+        let Some(message) = self.message.take() else { return };
+        if let Some(key) = message.transit() {
+            transits.detach_sender(key);
+        }
+        if let Some((missing, is_final)) = message.frame_rest() {
             self.skip = missing as u64;
             self.in_message = !is_final;
         }

@@ -14,9 +14,9 @@ use super::handshake::{
     write_switching_protocols,
 };
 use super::ids::ConnectionId;
-use super::inbound::{Content, Incoming, MessageType, Refused};
+use super::inbound::{Content, Incoming, MessageType, Refused, Rules};
 use super::json::InvalidJson;
-use super::limits::LINGER_BYTES_MAX;
+use super::limits::{LINGER_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 use super::message::{ClientError, CloseReason, Logged, SystemMessage};
 use super::outbox::{Outbox, Pool};
 use super::session::SessionsFull;
@@ -133,6 +133,13 @@ impl<S: Read + Write> Relay<S> {
         if claim.is_some() {
             self.expel_unproven(session_id);
         }
+        let session = self.sessions.find(session_id).and_then(|key| self.sessions.get(key));
+        if let Some(old) = session.and_then(|session| session.client(client_type))
+            && let Some(membership) = self.slots.get(old).and_then(Slot::membership)
+        {
+            // Before the newcomer learns who is there.
+            self.cut_unfinished(old, membership);
+        }
         let joined = self.sessions.join(session_id, client_type, id, now).or_else(|SessionsFull| {
             self.end_longest_empty_session();
             self.sessions.join(session_id, client_type, id, now)
@@ -148,6 +155,7 @@ impl<S: Read + Write> Relay<S> {
         let logged = Logged(session_id.as_str());
         info!("conn={id} session={logged} {} connected to session {logged}", client_type.title());
         let waiting = joined.replaced.map(|old| self.replace(old, client_type)).unwrap_or_default();
+        let lost = waiting.lost;
 
         if let Some(slot) = self.slots.get_mut(id) {
             slot.join(Membership { session: joined.session, client_type });
@@ -165,6 +173,8 @@ impl<S: Read + Write> Relay<S> {
             outbox.append(waiting);
         });
         if let Some(peer) = joined.peer {
+            counters::add(&mut self.counters.messages_undelivered, client_type.peer() as usize, lost);
+            self.tell_undelivered(peer, lost);
             self.notify(peer, SystemMessage::PeerConnected(client_type));
             // Whatever held the peer back waited for the connection that was replaced.
             self.make_ready(peer);
@@ -175,18 +185,23 @@ impl<S: Read + Write> Relay<S> {
     /// Takes all whole things out of what was read, and keeps the rest.
     fn take_frames(&mut self, id: ConnectionId, count: usize) {
         let now = self.now.tick;
-        let size_max = self.settings.max_message_size;
-        let wants_type = self.settings.answer_pings || self.is_logging_messages;
         let mut messages = 0;
         while let Some(slot) = self.slots.get_mut(id) {
-            match slot.connection.next_incoming(&mut self.receiver, size_max, wants_type, now) {
-                Ok(Some(Incoming::Announced(ask))) => {
-                    if !self.ask_for_room(id, ask) {
-                        break;
-                    }
-                }
+            let transits = &mut self.pool.transits;
+            let rules = Rules {
+                size_max: self.settings.max_message_size,
+                wants_type: self.settings.answer_pings || self.is_logging_messages,
+                // What may have to be answered is not given to anybody before it is whole.
+                small_bytes_max: if self.settings.answer_pings {
+                    SMALL_MESSAGE_BYTES_MAX
+                } else {
+                    transits.memory.small_message_bytes_max()
+                },
+                discard: false,
+            };
+            match slot.connection.next_incoming(&mut self.receiver, transits, rules, now) {
                 Ok(Some(incoming)) => {
-                    messages += u64::from(matches!(incoming, Incoming::Text(..) | Incoming::Binary(_)));
+                    messages += u64::from(incoming.is_message());
                     self.take_incoming(id, incoming);
                 }
                 Ok(None) => break,
@@ -196,6 +211,7 @@ impl<S: Read + Write> Relay<S> {
             }
         }
         self.receiver.clear();
+        self.advance_transit(id);
         self.credit();
         if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.spend(messages, count, now);
@@ -211,7 +227,8 @@ impl<S: Read + Write> Relay<S> {
             }
             Incoming::Ping(payload) => self.pong(id, &payload),
             Incoming::Pong => self.note_pong(id),
-            Incoming::Announced(_) => {}
+            Incoming::Skipped(None) => {}
+            Incoming::Skipped(Some(error)) => self.tell(id, &ClientError::InvalidJson(error)),
             Incoming::Close { code, answer } => self.close_from_client(id, code, &answer),
         }
     }
@@ -224,9 +241,17 @@ impl<S: Read + Write> Relay<S> {
     ) {
         let message_type = match checked {
             Ok(message_type) => message_type,
-            Err(error) => return self.tell(id, &ClientError::InvalidJson(error)),
+            Err(error) => {
+                self.tell(id, &ClientError::InvalidJson(error));
+                let membership = self.slots.get(id).and_then(Slot::membership);
+                if let (Content::InTransit(key, _), Some(membership)) = (content, membership) {
+                    self.cut_transit(membership, key);
+                }
+                return;
+            }
         };
-        if self.settings.answer_pings && message_type.as_deref() == Some("ping") {
+        let may_be_ping = self.settings.answer_pings && content.len() <= SMALL_MESSAGE_BYTES_MAX;
+        if may_be_ping && message_type.as_deref() == Some("ping") {
             return self.reply(id, SystemMessage::Pong);
         }
         self.log_message(id, message_type.as_deref());
@@ -250,6 +275,9 @@ impl<S: Read + Write> Relay<S> {
 
     /// Queues an application message for the peer, or tells the sender that there is none.
     fn forward(&mut self, id: ConnectionId, opcode: Opcode, content: Content) {
+        if let Content::InTransit(key, _) = content {
+            return self.end_transit(id, key);
+        }
         let Some(Membership { session, client_type }) = self.slots.get(id).and_then(Slot::membership) else {
             return;
         };
@@ -262,19 +290,22 @@ impl<S: Read + Write> Relay<S> {
         let outbox = slot.connection.outbox_mut(&mut self.pool);
         match content {
             Content::Received(range) => outbox.push_small(&mut self.pool, opcode, self.receiver.range(range)),
-            Content::Joined(bytes) => outbox.push_small(&mut self.pool, opcode, bytes.as_slice()),
-            Content::Large(payload) => outbox.push_large(opcode, payload),
+            Content::Joined(bytes) => outbox.push_small(&mut self.pool, opcode, &bytes),
+            Content::InTransit(..) => debug_assert!(false, "ended above"),
         }
         self.counters.message_bytes.observe(bytes, 1);
-        let carried = self.carried.get_or_insert_with(|| Carried::new(id, peer, client_type));
+        let carried = self.carried(id, peer, client_type);
         carried.messages += 1;
+        carried.small_messages += 1;
         carried.bytes += bytes;
         self.touch(peer);
     }
 
     /// Puts down to both sides what was carried from one to the other, before either is asked for it or leaves.
     pub(super) fn credit(&mut self) {
-        let Some(Carried { from, to, sender, messages, bytes }) = self.carried.take() else { return };
+        let Some(Carried { from, to, sender, messages, small_messages, bytes }) = self.carried.take() else {
+            return;
+        };
         counters::add(&mut self.counters.messages_accepted, sender as usize, messages);
         counters::add(&mut self.counters.bytes_accepted, sender as usize, bytes);
         let now = self.now.wrapped_micros();
@@ -283,7 +314,9 @@ impl<S: Read + Write> Relay<S> {
         }
         if let Some(slot) = self.slots.get_mut(to) {
             slot.connection.tally_mut().add_out(messages, bytes);
-            slot.connection.outbox_mut(&mut self.pool).note_arrivals(messages, now);
+            if small_messages > 0 {
+                slot.connection.outbox_mut(&mut self.pool).note_arrivals(small_messages, now);
+            }
         }
     }
 

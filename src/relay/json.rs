@@ -154,6 +154,18 @@ impl TextCheck {
         Ok(())
     }
 
+    /// Why the text is not JSON, as soon as that is certain. It may still turn out not to be UTF-8.
+    #[must_use]
+    pub const fn invalid_json(&self) -> Option<InvalidJson> {
+        self.invalid
+    }
+
+    /// Whether the text could end here: no character is cut off.
+    #[must_use]
+    pub const fn is_whole_utf8(&self) -> bool {
+        self.cut_char.is_empty() && !matches!(self.state, State::NotUtf8)
+    }
+
     /// Ends the text, and gives its `type` if that was wanted: the value of the last key of the outermost
     /// object that spells `type`, if this is a string. One with an escape that stands for no character,
     /// such as `\ud800`, is none, and of a very long one only the start is given.

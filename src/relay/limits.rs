@@ -17,10 +17,7 @@ pub const HEAD_FIELDS_MAX: usize = 100;
 /// Bytes read from the network at once: the loop's one receive buffer. Large enough for some
 /// 500 console logs in one system call, small enough to stay in the L2 cache.
 pub const RECEIVE_BUFFER_BYTES: usize = 64 * KIB;
-/// Bytes of a large frame read at once, so that they are still in the L2 cache when they are checked.
-pub const READ_STEP_BYTES: usize = RECEIVE_BUFFER_BYTES;
-/// Bytes read at once from a client between two messages while room for large ones is short, for what
-/// follows a header then has to be kept.
+/// Bytes read at once from a client between two messages while chunks are short.
 pub const SHORT_READ_BYTES: usize = 4 * KIB;
 /// The rest of a large frame is read straight into its place, rather than through the receive buffer, as
 /// long as it is more than this.
@@ -47,14 +44,24 @@ pub const CLOSE_REASON_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX - 2;
 /// Up to this many bytes a message is copied into a buffer shared with its neighbours; a larger
 /// one is received into memory of its own, for which there must be room in the budget.
 pub const SMALL_MESSAGE_BYTES_MAX: usize = 16 * KIB;
-/// Memory of a message that comes in fragments grows by this much.
-pub const BLOCK_BYTES: usize = 256 * KIB;
-/// Memory of a message of up to this size is used again for the next one.
-pub const SPARE_BLOCK_BYTES: usize = 64 * KIB;
-/// Blocks of that size kept between turns: 512 KiB.
-pub const SPARE_BLOCKS_MAX: usize = 8;
-/// The system's memory comes in pages of so many bytes, or of multiples.
-pub const PAGE_BYTES: usize = 4 * KIB;
+/// Memory of messages in transit comes in chunks of this size: a read fills one, a write gathers several.
+pub const CHUNK_BYTES: usize = RECEIVE_BUFFER_BYTES;
+/// Chunks are cut from allocations of so many, 33 MiB: glibc maps what is over 32 MiB by itself, always, and gives it
+/// back to the system as soon as it is freed.
+pub const REGION_CHUNKS: usize = 528;
+/// Chunks kept for the next message when none is in use: 2 MiB.
+pub const SPARE_CHUNKS_MAX: usize = 32;
+/// A message of up to this many bytes stays in memory until all its receivers have it, so that a client that connects
+/// again in the middle of it gets it from its start.
+pub const KEPT_BYTES_MAX: usize = HIGH_WATER_BYTES;
+/// So much of the receive buffer becomes a part of a message with the buffer itself, rather than as a copy.
+pub const SWAP_BYTES_MIN: usize = CHUNK_BYTES / 2;
+/// One part in so many of the budget is for pieces of messages in transit while there are no chunks.
+pub const PIECES_SHARE: usize = 16;
+/// Bytes of such a message read at once.
+pub const PIECE_BYTES_MAX: usize = 16 * KIB;
+/// A client in the middle of a message is not read while less of the budget than this is free.
+pub const LEAST_FREE_BYTES: usize = 4 * KIB;
 /// One part in so many of the budget is kept for messages that are not large.
 pub const SMALL_SHARE: usize = 8;
 /// Nobody is read between two messages while small ones have less room than this: one of them, and what a
@@ -87,11 +94,9 @@ pub const NOTICES_WAITING_MAX: usize = 1000;
 pub const RUN_BYTES_MAX: usize = 64 * KIB;
 /// Memory kept in spare buffers between turns: one turn's small messages.
 pub const SPARE_BUFFERS_BYTES_MAX: usize = 512 * KIB;
-/// More bytes than these, if they may stay for long, stand in pages of their own.
-pub const HEAP_BUFFER_BYTES_MAX: usize = 2 * KIB;
 /// Once so much waits for a client it is flushed before more is read from its peer, while the bytes are
 /// still in the cache.
-pub const EARLY_FLUSH_BYTES: usize = 64 * KIB;
+pub const EARLY_FLUSH_BYTES: usize = 32 * KIB;
 /// Places in the queue of a spare outbox: what held more is given back.
 pub const QUEUE_CAPACITY_KEPT: usize = 64;
 /// Spare outboxes kept between turns.
@@ -158,22 +163,13 @@ const _: () = assert!(SMALL_MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX <= RECEIV
 const _: () = assert!(HEAD_BYTES_MAX <= RECEIVE_BUFFER_BYTES);
 const _: () = assert!(SMALL_MESSAGE_BYTES_MAX < 0xFFFF && SMALL_MESSAGE_BYTES_MAX + 4 <= RUN_BYTES_MAX);
 const _: () = assert!(FRAGMENT_BYTES_MAX > 0xFFFF);
-// A fragment that leaves stands in one block; so does a frame that may be longer than a small message.
-const _: () =
-    assert!(BLOCK_BYTES.is_multiple_of(FRAGMENT_BYTES_MAX) && BLOCK_BYTES.is_multiple_of(PAGE_BYTES));
-const _: () =
-    assert!(SPARE_BLOCK_BYTES.is_multiple_of(PAGE_BYTES) && SPARE_BLOCK_BYTES >= SMALL_MESSAGE_BYTES_MAX);
+const _: () = assert!(REGION_CHUNKS * CHUNK_BYTES > 32 * MIB);
 const _: () = assert!(BUFFERED_BYTES_MIN / SMALL_SHARE >= 2 * RECEIVE_BUFFER_BYTES);
+const _: () = assert!(BUFFERED_BYTES_MIN / PIECES_SHARE >= 2 * PIECE_BYTES_MAX);
+const _: () = assert!(LEAST_READ_BYTES < LEAST_FREE_BYTES);
 const _: () = assert!(SHORT_READ_BYTES >= FRAME_HEADER_BYTES_MAX + CONTROL_PAYLOAD_BYTES_MAX);
 const _: () = assert!(CONTROL_PAYLOAD_BYTES_MAX < 126);
 const _: () = assert!(DRAIN_SPREAD_PERCENT < 100);
-
-/// The largest message, in bytes, that a budget of `max_buffered` bytes can ever grant room for.
-#[must_use]
-pub const fn message_bytes_max(max_buffered: usize) -> usize {
-    let large_share = max_buffered - max_buffered / SMALL_SHARE;
-    large_share - large_share % PAGE_BYTES
-}
 
 /// What an operator may set of the pure engine. [`Default`] gives the contract's defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,7 +180,7 @@ pub struct Settings {
     /// Largest application message, in bytes; a larger one ends its connection with 1009.
     pub max_message_size: usize,
     /// Most bytes of memory for everything that waits for clients or is half received; at least
-    /// [`BUFFERED_BYTES_MIN`], and such that [`message_bytes_max`] of it is no less than `max_message_size`.
+    /// [`BUFFERED_BYTES_MIN`].
     pub max_buffered: usize,
     /// A session without an application message or a join for this long ends.
     pub session_timeout: Duration,

@@ -10,7 +10,8 @@
 //! | silent, takes nothing, or a message does not arrive in time | | close 1001 |
 //! | leaves too many notices unread | | close 1013 |
 //!
-//! That memory for a message cannot be had is the relay's own trouble: close 1013.
+//! That memory for a message cannot be had is the relay's own trouble: close 1013. A receiver that has a part of a
+//! message which will never be whole is closed with 1011.
 //!
 //! A fault in the request head is answered in HTTP, by the table in `handshake.rs`.
 
@@ -158,6 +159,8 @@ pub enum CloseReason {
     Claimed,
     /// Too many notices waited for the client.
     NoticesUnread,
+    /// A message of which the client has a part will never be whole.
+    CutShort,
 }
 
 impl CloseReason {
@@ -172,6 +175,7 @@ impl CloseReason {
             Self::NotUtf8 => 1007,
             Self::TooLarge => 1009,
             Self::Claimed => 1008,
+            Self::CutShort => 1011,
             Self::NoRoom | Self::NoticesUnread => 1013,
         }
     }
@@ -191,6 +195,7 @@ impl CloseReason {
             Self::TooLarge => b"Message too large",
             Self::Claimed => b"Session claimed: bring its pairing secret",
             Self::NoRoom => b"No room for this message now",
+            Self::CutShort => b"Message cut short",
             Self::NoticesUnread => b"Too many notices left unread",
         }
     }

@@ -13,14 +13,14 @@
 //! | [`api_keys`], [`address_rules`] | what operators keep in files |
 //! | [`json`] | whether a text is UTF-8 and JSON, and its `type` |
 //! | `meter`, `pace`, `usage`, [`hosts`] | rates, those of a client, what it used, and those of an address |
-//! | [`budget`] | the account of all memory for messages |
-//! | [`buffer`], [`payload`] | the memory of small ones, and of a large one |
+//! | [`memory`] | the account of all memory for messages, and its chunks |
+//! | [`transit`] | messages on their way: chunks, and a cursor for each receiver |
 //! | [`outbox`], [`inbound`] | what waits for one client, and what has come from it |
 //! | [`session`] | who is whose peer |
 //! | `hash`, `line` | what the tables of sessions and hosts share |
 //! | [`effect`], [`histogram`], [`counters`], [`end_reason`] | what the relay asks of its host, and what it tells |
 //! | [`connection`], `slots` | one client, from head to close; all of them |
-//! | `gate`, `intake`, `room`, `turn` | the parts of [`Relay`]: what comes in, and where it goes |
+//! | `gate`, `intake`, `streaming`, `pressure`, `turn` | the parts of [`Relay`]: what comes in, and where it goes |
 //! | `parting`, `drain`, `access_log` | and how it ends |
 //! | [`report`], `books` | what it tells of itself, and what must hold of it |
 //!
@@ -35,8 +35,6 @@ pub mod api_keys;
 mod arrival;
 #[cfg(debug_assertions)]
 mod books;
-pub mod budget;
-pub mod buffer;
 pub mod connection;
 pub mod counters;
 mod drain;
@@ -54,24 +52,26 @@ mod intake;
 pub mod json;
 pub mod limits;
 mod line;
+pub mod memory;
 pub mod message;
 mod meter;
 pub mod origin;
 pub mod outbox;
 mod pace;
 mod parting;
-pub mod payload;
+mod pressure;
 pub mod proxy_header;
 pub mod readiness;
 mod records;
 pub mod report;
-mod room;
 pub mod secret;
 pub mod session;
 mod slots;
+mod streaming;
 #[cfg(test)]
 mod tests;
 pub mod time;
+pub mod transit;
 mod turn;
 mod usage;
 pub mod wheel;
@@ -86,7 +86,6 @@ use log::debug;
 use address::{ClientAddress, Networks, loopback};
 use address_rules::{AddressRules, Admission};
 use api_keys::KeyNames;
-use budget::Budget;
 use connection::{Connection, Phase};
 use counters::Counters;
 use drain::Drain;
@@ -97,6 +96,7 @@ use hosts::{HostKey, Hosts};
 use ids::ConnectionId;
 use inbound::Receiver;
 use limits::{ACCEPT_RETRY, IDLE_HOSTS_MAX, REFUSALS_MAX, SESSIONS_MIN, SESSIONS_PER_CONNECTION, Settings};
+use memory::Memory;
 use meter::Meter;
 use outbox::{Backlog, Outbox, Pool};
 use readiness::Readiness;
@@ -104,6 +104,7 @@ use secret::SecretKey;
 use session::{SessionKey, Sessions};
 use slots::Slots;
 use time::{Now, Tick};
+use transit::Transits;
 use usage::Carried;
 use wheel::{TimerKey, Wheel};
 
@@ -142,13 +143,12 @@ pub struct Relay<S> {
     wheel: Wheel<Timer>,
     receiver: Receiver,
     pool: Pool,
-    budget: Budget,
     counters: Counters,
     /// What the read under way has brought, not yet put down.
     carried: Option<Carried>,
     /// Connections that a read may bring something from, each at most once.
     ready: VecDeque<ConnectionId>,
-    /// Connections that are not read for want of room for small messages, each at most once.
+    /// Connections that are not read because memory is short, each at most once.
     starved: VecDeque<ConnectionId>,
     /// Connections to flush and to set timers for at the end of the turn, each at most once.
     touched: Vec<ConnectionId>,
@@ -211,8 +211,7 @@ impl<S: Read + Write> Relay<S> {
             secret_key: SecretKey::new(seed),
             wheel: Wheel::new(timers_max, now.tick),
             receiver: Receiver::default(),
-            pool: Pool::default(),
-            budget: Budget::new(settings.max_buffered, settings.max_message_size),
+            pool: Pool::new(Transits::new(Memory::new(settings.max_buffered))),
             counters: Counters::default(),
             carried: None,
             ready: VecDeque::new(),
@@ -322,7 +321,10 @@ impl<S: Read + Write> Relay<S> {
     /// Whether a turn left something over, so that the next one must not wait.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.touched.is_empty() || self.wheel.has_expired() || self.is_room_due()
+        !self.ready.is_empty()
+            || !self.touched.is_empty()
+            || self.wheel.has_expired()
+            || self.is_starved_served()
     }
 
     /// Whether the relay is shutting down and nobody is left.
@@ -346,7 +348,7 @@ impl<S: Read + Write> Relay<S> {
     /// Bytes on the account that [`Settings::max_buffered`] limits.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        self.budget.used_bytes()
+        self.pool.transits.memory.used_bytes()
     }
 
     /// How many connections there are, in whatever phase.
@@ -396,7 +398,7 @@ impl<S: Read + Write> Relay<S> {
     /// Has a connection served, if a read may bring something.
     fn make_ready(&mut self, id: ConnectionId) {
         if let Some(slot) = self.slots.get_mut(id)
-            && (slot.connection.is_readable() || slot.connection.inbound.is_resumable())
+            && slot.connection.is_readable()
             && !slot.is_ready
         {
             slot.is_ready = true;

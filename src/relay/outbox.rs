@@ -4,8 +4,8 @@
 //! frame. Two lanes overtake it: a *reply* (the answer to the upgrade, an error message) goes out
 //! as soon as the message begun is through; a *control* frame, which may stand between two
 //! fragments (RFC 6455, section 5.4), as soon as the fragment is. Small messages stand as ready
-//! frames in runs; a large one is shared, not copied, and leaves in fragments whose headers are
-//! made beside it.
+//! frames in runs; a longer one is a [message in transit](super::transit), of which the queue has a cursor: it leaves in
+//! fragments of what has arrived.
 
 mod arrivals;
 mod item;
@@ -16,16 +16,15 @@ mod tests;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 
-use super::buffer::Buffer;
 use super::frame::{Opcode, ServerHeader};
 use super::limits::{
-    HIGH_WATER_BYTES, LOW_WATER_BYTES, NOTICES_WAITING_MAX, OVERFULL_BYTES, QUEUE_CAPACITY_KEPT,
-    RUN_BYTES_MAX, SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX,
+    HIGH_WATER_BYTES, LOW_WATER_BYTES, NOTICES_WAITING_MAX, QUEUE_CAPACITY_KEPT, RUN_BYTES_MAX,
+    SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX, WRITE_SLICES_MAX,
 };
-use super::payload::{Payload, SpareBlocks};
+use super::transit::{Cursor, TransitKey, Transits};
 use arrivals::Arrivals;
 pub use arrivals::Arrived;
-use item::{Item, Large, Run, Slices};
+use item::{Item, Own, Run, Slices};
 use lane::Lane;
 
 /// Buffers and outboxes between two uses, so that small messages need no allocation each.
@@ -35,14 +34,20 @@ pub struct Pool {
     buffers_bytes: usize,
     #[expect(clippy::vec_box, reason = "connections hold boxes, and get them back as they are")]
     outboxes: Vec<Box<Outbox>>,
-    /// Memory of large messages.
-    pub blocks: SpareBlocks,
+    /// Messages in transit, and the account of all memory.
+    pub transits: Transits,
     /// Messages that streams have taken in full since this was last emptied, as far as it was
     /// [noted](Outbox::note_arrivals) when they came.
     pub delivered: Vec<Arrived>,
 }
 
 impl Pool {
+    /// Nothing to use again, and this for messages in transit.
+    #[must_use]
+    pub fn new(transits: Transits) -> Self {
+        Self { transits, ..Self::default() }
+    }
+
     fn take_buffer(&mut self) -> Vec<u8> {
         let buffer = self.buffers.pop().unwrap_or_default();
         self.buffers_bytes -= buffer.capacity();
@@ -82,6 +87,8 @@ impl Pool {
 pub enum WriteEnd {
     /// Nothing waits any more.
     Drained,
+    /// All that has arrived is written; the rest of a message is still to come.
+    Waiting,
     /// The socket takes no more until it says so.
     Blocked,
     /// The allowance is used up; the socket may take more.
@@ -93,12 +100,14 @@ pub enum WriteEnd {
 pub struct Backlog {
     /// Application messages that the socket has not taken in full.
     pub messages: u64,
-    /// Bytes that it has not taken, headers and the relay's own frames in the queue included.
+    /// Bytes that it has not taken: payload of messages in transit, as far as it has arrived; of all else, frames.
     pub bytes: usize,
 }
 
-/// The application messages that waited for a connection which will not get them.
+/// The application messages that waited for a connection which will not get them. They go into
+/// [another outbox](Outbox::append) or are [given up](Waiting::give_up).
 #[derive(Debug, Default)]
+#[must_use]
 pub struct Waiting {
     items: VecDeque<Item>,
     arrivals: Arrivals,
@@ -106,27 +115,48 @@ pub struct Waiting {
     small_bytes: usize,
     /// How many messages these are.
     pub messages: u64,
+    /// Messages that the client has got a part of, and whose start is not in memory any more.
+    pub lost: u64,
 }
 
-/// The two lanes of one client. Nothing in it but bytes, counts and payloads.
+impl Waiting {
+    /// Frees the memory of the messages. Returns how many there were, those lost included.
+    pub fn give_up(self, pool: &mut Pool) -> u64 {
+        for item in self.items {
+            match item {
+                Item::InTransit(cursor) => pool.transits.give_up(cursor),
+                Item::Run(run) => pool.give_buffer(run.bytes),
+                Item::Own(_) => {}
+            }
+        }
+        self.messages + self.lost
+    }
+}
+
+/// What became of a message that will never be whole; see [`Outbox::cut`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// The client had nothing of it, and will see nothing of it.
+    Unseen,
+    /// It has a part, to which nothing can be added but control frames.
+    Begun,
+}
+
+/// The two lanes of one client. Nothing in it but bytes, counts and cursors.
 #[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts about the lanes")]
 pub struct Outbox {
-    /// Control frames that overtake the rest of a large message; otherwise they are replies.
+    /// Control frames that overtake the rest of a message in transit; otherwise they are replies.
     controls: Lane,
     replies: Lane,
     queue: VecDeque<Item>,
-    /// When its messages came, as far as it was noted.
+    /// When its small messages came, as far as it was noted.
     arrivals: Arrivals,
-    /// Bytes of the front item, headers included, that the socket has taken.
-    front_taken: usize,
     queued_bytes: usize,
     queued_messages: u64,
-    /// Memory of the queue, that of large payloads left out.
+    /// Memory of the queue, that of messages in transit left out.
     queue_small_bytes: usize,
     /// Notices in the queue, and the close if there is one.
     queued_own: usize,
-    is_queue_congested: bool,
     are_replies_congested: bool,
     /// Since the socket last took everything, it has refused some.
     is_blocked: bool,
@@ -142,29 +172,18 @@ impl Outbox {
         self.queue.is_empty() && self.replies.is_empty() && self.controls.is_empty()
     }
 
-    /// Whether the peer's reading must pause: more than the high-water mark waits, and more than
-    /// one message; until no more than the low-water mark, or one message, is left.
+    /// Whether more than `bytes_max` wait in the queue, or small messages among it take more than `small_bytes_max` of
+    /// memory, which one of them alone may.
     #[must_use]
-    pub const fn is_queue_congested(&self) -> bool {
-        self.is_queue_congested
-    }
-
-    /// Whether more than one message waits, and small ones among them take more than `small_bytes_max`.
-    #[must_use]
-    pub const fn is_queue_over(&self, small_bytes_max: usize) -> bool {
-        self.queued_messages > 1 && self.queue_small_bytes > small_bytes_max
+    pub const fn is_queue_over(&self, bytes_max: usize, small_bytes_max: usize) -> bool {
+        self.queued_bytes > bytes_max
+            || (self.queued_messages > 1 && self.queue_small_bytes > small_bytes_max)
     }
 
     /// Whether replies take more than `small_bytes_max`.
     #[must_use]
     pub const fn are_replies_over(&self, small_bytes_max: usize) -> bool {
         self.controls.len() + self.replies.len() > small_bytes_max
-    }
-
-    /// Whether so much waits that the peer is not even read to its end.
-    #[must_use]
-    pub const fn is_queue_overfull(&self) -> bool {
-        self.queued_messages > 1 && self.queued_bytes > OVERFULL_BYTES
     }
 
     /// Whether more notices wait than a client may leave unread.
@@ -208,12 +227,12 @@ impl Outbox {
         self.mark();
     }
 
-    /// Whether the client has some fragments of a message, and not all.
+    /// Whether the client has some of a message in transit, and not all.
     fn is_in_message(&self) -> bool {
-        self.is_cut_short || (self.front_taken > 0 && matches!(self.queue.front(), Some(Item::Large(_))))
+        self.is_cut_short || matches!(self.queue.front(), Some(Item::InTransit(cursor)) if cursor.is_begun())
     }
 
-    /// Bytes of memory that what waits takes, those left out that are room from the budget.
+    /// Bytes of memory that what waits takes, those of messages in transit left out.
     #[must_use]
     pub fn small_bytes(&self) -> usize {
         self.queue_small_bytes + self.controls.capacity() + self.replies.capacity()
@@ -232,31 +251,68 @@ impl Outbox {
         let run = match self.queue.back_mut() {
             Some(Item::Run(run)) if run.bytes.len() + frame_bytes <= RUN_BYTES_MAX => run,
             Some(_) | None => {
-                let bytes: Buffer = if self.is_blocked { Vec::new() } else { pool.take_buffer() }.into();
+                let bytes = if self.is_blocked { Vec::new() } else { pool.take_buffer() };
                 self.queue_small_bytes += bytes.capacity();
-                self.queue.push_back(Item::Run(Run { bytes, frame_start: 0 }));
+                self.queue.push_back(Item::Run(Run { bytes, taken: 0, frame_start: 0 }));
                 let Some(Item::Run(run)) = self.queue.back_mut() else { return };
                 run
             }
         };
         let bytes_before = run.bytes.capacity();
         if self.is_blocked {
-            run.bytes.reserve_kept(frame_bytes);
+            reserve_kept(&mut run.bytes, frame_bytes);
         }
-        run.bytes.append(header);
-        run.bytes.append(payload);
+        run.bytes.extend_from_slice(header);
+        run.bytes.extend_from_slice(payload);
         self.queue_small_bytes += run.bytes.capacity() - bytes_before;
-        self.mark();
     }
 
-    /// Queues a large application message, which has at least one byte.
-    pub fn push_large(&mut self, opcode: Opcode, payload: Payload) {
-        debug_assert!(!payload.is_empty(), "it would be a small one");
-        let large = Large::new(opcode, payload);
+    /// Queues a message in transit, of which `bytes` have arrived.
+    pub fn push_transit(&mut self, cursor: Cursor, bytes: usize) {
         self.queued_messages += 1;
-        self.queued_bytes += large.wire_len();
-        self.queue.push_back(Item::Large(Box::new(large)));
-        self.mark();
+        self.queued_bytes += bytes;
+        self.queue.push_back(Item::InTransit(cursor));
+    }
+
+    /// Notes that more of a message in its queue has arrived.
+    pub const fn note_more(&mut self, bytes: usize) {
+        self.queued_bytes += bytes;
+    }
+
+    /// Takes a message that will never be whole out of the queue; `None` if it is not in it. If the client has a part
+    /// of it, nothing in the queue can follow: its messages are yet to be [taken](Self::take_messages).
+    pub fn cut(&mut self, key: TransitKey, pool: &mut Pool) -> Option<Cut> {
+        let is_it = |item: &Item| matches!(item, Item::InTransit(cursor) if cursor.key() == key);
+        let index = self.queue.iter().rposition(is_it)?;
+        let is_begun = index == 0 && self.is_in_message();
+        if is_begun {
+            self.cut_short(&pool.transits);
+        }
+        let Some(Item::InTransit(cursor)) = self.queue.remove(index) else { return None };
+        self.queued_messages -= 1;
+        self.queued_bytes -= cursor.noted_waiting_bytes(pool.transits.get(key));
+        pool.transits.give_up(cursor);
+        Some(if is_begun { Cut::Begun } else { Cut::Unseen })
+    }
+
+    /// Lets the client have the rest of a frame that its socket has begun to take, so that whatever comes next is
+    /// still a frame to it; and nothing else but control frames, if that frame is a part of a message.
+    fn cut_short(&mut self, transits: &Transits) {
+        let begun_bytes = self.queue.front().map_or(0, Item::begun_bytes);
+        if self.is_in_message() {
+            self.is_cut_short = true;
+            self.replies = Lane::default();
+        }
+        if begun_bytes > 0 {
+            let mut slices = Slices::within(usize::MAX);
+            if let Some(front) = self.queue.front() {
+                front.gather(transits, 0, begun_bytes, &mut slices);
+            }
+            let mut controls = Lane::default();
+            slices.as_slice().iter().for_each(|slice| controls.append_kept(slice));
+            self.controls.waiting().for_each(|frames| controls.append_kept(frames));
+            self.controls = controls;
+        }
     }
 
     /// Notes when the `messages` queued last had come, in microseconds modulo 2³².
@@ -272,67 +328,59 @@ impl Outbox {
         self.queued_bytes += frame.len();
         self.queue_small_bytes += frame.capacity();
         self.queued_own += 1;
-        self.queue.push_back(Item::Own(frame));
-        self.mark();
+        self.queue.push_back(Item::Own(Own { frame, taken: 0 }));
     }
 
     /// Takes the messages that the socket has not taken in full, each from its start, and drops the
     /// notices among them. A frame that the socket has begun on stays, so that whatever comes
     /// next is still a frame to the client.
-    pub fn take_messages(&mut self) -> Waiting {
-        let begun = self.begun_frame_rest();
-        if self.is_in_message() {
-            self.is_cut_short = true;
-            self.replies = Lane::default();
+    pub fn take_messages(&mut self, transits: &mut Transits) -> Waiting {
+        self.cut_short(transits);
+        let mut waiting = Waiting { arrivals: std::mem::take(&mut self.arrivals), ..Waiting::default() };
+        for mut item in std::mem::take(&mut self.queue) {
+            match &mut item {
+                Item::Own(_) => continue,
+                Item::Run(run) => {
+                    run.rewind();
+                    waiting.bytes += run.bytes.len();
+                }
+                Item::InTransit(_) => {}
+            }
+            if let Item::InTransit(cursor) = item {
+                let Some(cursor) = transits.rewind(cursor) else {
+                    waiting.lost += 1;
+                    continue;
+                };
+                waiting.bytes += cursor.waiting_bytes(transits.get(cursor.key()));
+                item = Item::InTransit(cursor);
+            }
+            waiting.small_bytes += item.small_bytes();
+            waiting.items.push_back(item);
         }
-        if !begun.is_empty() {
-            let mut controls = Lane::default();
-            controls.append_kept(&begun);
-            self.controls.waiting().for_each(|frames| controls.append_kept(frames));
-            self.controls = controls;
-        }
-        let mut items = std::mem::take(&mut self.queue);
-        if let Some(Item::Run(run)) = items.front_mut() {
-            run.bytes.drain_front(run.frame_start);
-            run.frame_start = 0;
-        }
-        items.retain(|item| !matches!(item, Item::Own(_)));
-        let waiting = Waiting {
-            bytes: items.iter().map(Item::wire_len).sum(),
-            small_bytes: items.iter().map(Item::small_bytes).sum(),
-            items,
-            arrivals: std::mem::take(&mut self.arrivals),
-            messages: self.queued_messages,
-        };
-        self.front_taken = 0;
+        waiting.messages = self.queued_messages - waiting.lost;
         self.queued_bytes = 0;
         self.queue_small_bytes = 0;
         self.queued_messages = 0;
         self.queued_own = 0;
-        self.mark();
         waiting
     }
 
-    fn begun_frame_rest(&self) -> Vec<u8> {
-        let mut rest = Vec::new();
-        if let Some((front, frame_end)) = self.begun_frame() {
-            let mut slices = Slices::within(usize::MAX);
-            front.gather(self.front_taken, frame_end, &mut slices);
-            for slice in slices.as_slice() {
-                rest.extend_from_slice(slice);
-            }
-        }
-        rest
-    }
-
-    /// Queues messages that another connection did not get.
+    /// Queues messages that another connection did not get; those it [lost](Waiting::lost) are the caller's to report.
     pub fn append(&mut self, mut waiting: Waiting) {
         self.queue.append(&mut waiting.items);
         self.arrivals.append(&waiting.arrivals);
         self.queued_bytes += waiting.bytes;
         self.queue_small_bytes += waiting.small_bytes;
         self.queued_messages += waiting.messages;
-        self.mark();
+    }
+
+    /// The cursors in its queue. For checks.
+    #[cfg(any(test, debug_assertions))]
+    pub fn cursors(&self) -> impl Iterator<Item = &Cursor> {
+        self.queue.iter().filter_map(|item| match item {
+            Item::InTransit(cursor) => Some(cursor),
+            Item::Run(_) | Item::Own(_) => None,
+        })
     }
 
     /// Hands the socket as much as it takes, up to about `allowance` bytes; returns how many it
@@ -352,9 +400,14 @@ impl Outbox {
             if total >= allowance {
                 return Ok((total, WriteEnd::Allowance));
             }
-            match self.write_once(socket, allowance - total) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(taken) => {
+            self.plan(&pool.transits, allowance - total);
+            match self.write_once(socket, &pool.transits, allowance - total) {
+                Ok(None) => {
+                    self.is_blocked = false;
+                    return Ok((total, WriteEnd::Waiting));
+                }
+                Ok(Some(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(Some(taken)) => {
                     total += taken;
                     self.advance(taken, pool);
                 }
@@ -368,57 +421,81 @@ impl Outbox {
         }
     }
 
-    fn write_once<W: Write>(&self, socket: &mut W, allowance: usize) -> io::Result<usize> {
+    /// Plans a fragment of each message in transit that the next write may come to.
+    fn plan(&mut self, transits: &Transits, allowance: usize) {
+        let mut bytes = 0;
+        for item in self.queue.iter_mut().take(WRITE_SLICES_MAX) {
+            if let Item::InTransit(cursor) = item {
+                cursor.plan(transits.get(cursor.key()));
+            }
+            bytes += item.writable_bytes();
+            if bytes >= allowance || !item.is_ending() {
+                return;
+            }
+        }
+    }
+
+    /// Writes once; `None` if nothing can be written.
+    fn write_once<W: Write>(
+        &self,
+        socket: &mut W,
+        transits: &Transits,
+        allowance: usize,
+    ) -> io::Result<Option<usize>> {
         let mut slices = Slices::within(allowance);
-        let (frame_end, message_end) = self.overtaking_points();
+        let Turns { frame, message, is_reply_next } = self.turns();
         if let Some(front) = self.queue.front() {
-            front.gather(self.front_taken, frame_end, &mut slices);
+            front.gather(transits, 0, frame, &mut slices);
             self.controls.waiting().for_each(|frames| slices.push(frames));
-            front.gather(frame_end, message_end, &mut slices);
+            front.gather(transits, frame, message, &mut slices);
         } else {
             self.controls.waiting().for_each(|frames| slices.push(frames));
         }
-        self.replies.waiting().for_each(|frames| slices.push(frames));
-        let mut from = message_end;
-        for item in &self.queue {
-            if slices.is_full() {
-                break;
+        if is_reply_next {
+            self.replies.waiting().for_each(|frames| slices.push(frames));
+            let mut skip = frame + message;
+            for item in &self.queue {
+                if slices.is_full() {
+                    break;
+                }
+                item.gather(transits, std::mem::take(&mut skip), usize::MAX, &mut slices);
+                if !item.is_ending() {
+                    break;
+                }
             }
-            item.gather(from, item.wire_len(), &mut slices);
-            from = 0;
         }
         match slices.as_slice() {
-            [one] => socket.write(one),
-            many => socket.write_vectored(many),
+            [] => Ok(None),
+            [one] => socket.write(one).map(Some),
+            many => socket.write_vectored(many).map(Some),
         }
     }
 
-    /// The front item and where its current frame ends, if the socket has taken part of that frame.
-    fn begun_frame(&self) -> Option<(&Item, usize)> {
-        let front = self.queue.front()?;
-        let (start, end) = front.frame_at(self.front_taken);
-        (start < self.front_taken).then_some((front, end))
-    }
-
-    /// How far the front item must be taken before a control frame may overtake, and before a reply
-    /// may: the end of the frame begun, and of the message begun.
-    fn overtaking_points(&self) -> (usize, usize) {
-        let frame_end = self.begun_frame().map_or(self.front_taken, |(_, frame_end)| frame_end);
-        match self.queue.front() {
-            Some(Item::Large(large)) if self.front_taken > 0 => (frame_end, large.wire_len()),
-            Some(_) | None => (frame_end, frame_end),
+    /// What may be written before the lanes have their turns.
+    fn turns(&self) -> Turns {
+        let Some(front) = self.queue.front() else {
+            return Turns { frame: 0, message: 0, is_reply_next: true };
+        };
+        let frame = front.begun_bytes();
+        match front {
+            Item::InTransit(cursor) if cursor.is_begun() => {
+                Turns { frame, message: cursor.planned_bytes() - frame, is_reply_next: cursor.is_ending() }
+            }
+            Item::InTransit(_) | Item::Run(_) | Item::Own(_) => {
+                Turns { frame, message: 0, is_reply_next: true }
+            }
         }
     }
 
     /// Accounts for bytes that the socket took, in the order in which [`Self::write_once`] gave them.
     fn advance(&mut self, taken: usize, pool: &mut Pool) {
-        let (frame_end, message_end) = self.overtaking_points();
+        let Turns { frame, message, .. } = self.turns();
         let mut left = taken;
-        let of_frame = left.min(frame_end - self.front_taken);
+        let of_frame = left.min(frame);
         self.advance_queue(of_frame, pool);
         left -= of_frame;
         left -= self.controls.advance(left, pool);
-        let of_message = left.min(message_end - frame_end);
+        let of_message = left.min(message);
         self.advance_queue(of_message, pool);
         left -= of_message;
         left -= self.replies.advance(left, pool);
@@ -427,25 +504,51 @@ impl Outbox {
     }
 
     fn advance_queue(&mut self, mut taken: usize, pool: &mut Pool) {
-        self.queued_bytes -= taken;
         while taken > 0 {
-            let Some(front) = self.queue.front_mut() else { break };
-            let wire_len = front.wire_len();
-            let of_item = taken.min(wire_len - self.front_taken);
+            let Some(front) = self.queue.front_mut() else {
+                debug_assert!(false, "what the socket took was there");
+                return;
+            };
+            let of_item = taken.min(front.writable_bytes());
             taken -= of_item;
-            self.front_taken += of_item;
-            let completed = front.advance_to(self.front_taken);
-            self.queued_messages -= completed;
-            self.arrivals.take(completed, &mut pool.delivered);
-            if self.front_taken == wire_len {
-                self.front_taken = 0;
-                let Some(done) = self.queue.pop_front() else { break };
-                self.queue_small_bytes -= done.small_bytes();
-                match done {
-                    Item::Run(run) => pool.give_buffer(run.bytes.into_spare()),
-                    Item::Own(_) => self.queued_own -= 1,
-                    Item::Large(large) => large.payload.give_back(&mut pool.blocks),
+            let is_done = match front {
+                Item::Run(run) => {
+                    let completed = run.advance(of_item);
+                    self.queued_messages -= completed;
+                    self.queued_bytes -= of_item;
+                    self.arrivals.take(completed, &mut pool.delivered);
+                    run.taken == run.bytes.len()
                 }
+                Item::Own(own) => {
+                    own.taken += of_item;
+                    self.queued_bytes -= of_item;
+                    own.taken == own.frame.len()
+                }
+                Item::InTransit(cursor) => {
+                    let (_, of_payload) = cursor.advance(&mut pool.transits, of_item);
+                    self.queued_bytes -= of_payload;
+                    cursor.is_done()
+                }
+            };
+            if is_done {
+                self.pop_front(pool);
+            } else if of_item == 0 {
+                debug_assert!(false, "what the socket took was there");
+                return;
+            }
+        }
+    }
+
+    fn pop_front(&mut self, pool: &mut Pool) {
+        let Some(done) = self.queue.pop_front() else { return };
+        self.queue_small_bytes -= done.small_bytes();
+        match done {
+            Item::Run(run) => pool.give_buffer(run.bytes),
+            Item::Own(_) => self.queued_own -= 1,
+            Item::InTransit(cursor) => {
+                self.queued_messages -= 1;
+                let micros = pool.transits.finish(&cursor);
+                arrivals::note(&mut pool.delivered, Arrived { micros, messages: 1 });
             }
         }
     }
@@ -459,7 +562,7 @@ impl Outbox {
         for item in &mut self.queue {
             if let Item::Run(run) = item {
                 self.queue_small_bytes -= run.bytes.capacity();
-                pool.give_buffer(run.bytes.compact());
+                compact(&mut run.bytes, pool);
                 self.queue_small_bytes += run.bytes.capacity();
             }
         }
@@ -468,10 +571,37 @@ impl Outbox {
     }
 
     fn mark(&mut self) {
-        let passes = |was: bool, bytes: usize| bytes > if was { LOW_WATER_BYTES } else { HIGH_WATER_BYTES };
-        self.is_queue_congested =
-            self.queued_messages > 1 && passes(self.is_queue_congested, self.queued_bytes);
-        self.are_replies_congested =
-            passes(self.are_replies_congested, self.controls.len() + self.replies.len());
+        let mark = if self.are_replies_congested { LOW_WATER_BYTES } else { HIGH_WATER_BYTES };
+        self.are_replies_congested = self.controls.len() + self.replies.len() > mark;
     }
+}
+
+/// How many bytes are written before control frames have their turn, and between them and replies; and whether replies
+/// have theirs then, and the rest of the queue behind them.
+struct Turns {
+    /// The rest of the frame that the socket has begun to take.
+    frame: usize,
+    /// The rest of what is planned of the message begun.
+    message: usize,
+    /// Otherwise more of that message has to come first.
+    is_reply_next: bool,
+}
+
+/// Makes room for `more` bytes that may stay for long: a buffer of them is little larger than what it holds.
+fn reserve_kept(buffer: &mut Vec<u8>, more: usize) {
+    if buffer.capacity() - buffer.len() < more {
+        // A quarter more than there is, so that each byte is moved a few times at most.
+        buffer.reserve_exact(more.max(buffer.len() / 4));
+    }
+}
+
+fn append_kept(buffer: &mut Vec<u8>, bytes: &[u8]) {
+    reserve_kept(buffer, bytes.len());
+    buffer.extend_from_slice(bytes);
+}
+
+/// Moves bytes to memory that they fill, and gives that in which they stood back.
+fn compact(buffer: &mut Vec<u8>, pool: &mut Pool) {
+    let compact = buffer.as_slice().to_vec();
+    pool.give_buffer(std::mem::replace(buffer, compact));
 }

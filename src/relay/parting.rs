@@ -16,6 +16,7 @@ use super::limits::CLOSE_TIMEOUT;
 use super::message::{ClientError, CloseReason, Logged, SystemMessage};
 use super::outbox::Waiting;
 use super::session::{Left, Session};
+use super::slots::Slot;
 use super::time::Tick;
 
 /// What the log shows where no close frame ended a connection (RFC 6455, section 7.4.1).
@@ -56,7 +57,7 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn end(&mut self, id: ConnectionId) {
         let now = self.now.tick;
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.connection.end(now);
+            slot.connection.end(&mut self.pool, now);
             self.touch(id);
         }
     }
@@ -66,7 +67,7 @@ impl<S: Read + Write> Relay<S> {
         self.fail(id, reason, None, false);
         let now = self.now.tick;
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.connection.cut(now);
+            slot.connection.cut(&mut self.pool, now);
         }
     }
 
@@ -79,7 +80,7 @@ impl<S: Read + Write> Relay<S> {
     fn end_after_input(&mut self, id: ConnectionId) {
         let now = self.now.tick;
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.connection.end_after_input(now);
+            slot.connection.end_after_input(&mut self.pool, now);
             self.touch(id);
         }
     }
@@ -104,9 +105,10 @@ impl<S: Read + Write> Relay<S> {
     /// did not get, then that it is gone. Nothing happens if it is in no session any more.
     fn leave(&mut self, id: ConnectionId, reason: EndReason, code: u16) {
         self.credit();
+        let Some(membership) = self.slots.get_mut(id).and_then(Slot::leave) else { return };
+        self.cut_unfinished(id, membership);
         let Some(slot) = self.slots.get_mut(id) else { return };
-        let Some(membership) = slot.leave() else { return };
-        let undelivered = slot.connection.take_messages().messages;
+        let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
         self.note_end(id, Some(membership), End { reason, code, undelivered });
         let client_type = membership.client_type;
         let Left::Gone(peer) = self.sessions.leave(membership.session, client_type, id, self.now.tick) else {
@@ -130,7 +132,7 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    fn tell_undelivered(&mut self, sender: ConnectionId, count: u64) {
+    pub(super) fn tell_undelivered(&mut self, sender: ConnectionId, count: u64) {
         if count > 0 {
             self.tell(sender, &ClientError::Undelivered(count));
         }
@@ -140,9 +142,10 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn replace(&mut self, old: ConnectionId, client_type: ClientType) -> Waiting {
         let Some(slot) = self.slots.get_mut(old) else { return Waiting::default() };
         let membership = slot.leave();
-        let waiting = slot.connection.take_messages();
+        let waiting = slot.connection.take_messages(&mut self.pool);
         debug!("conn={old} messages={} Replaced", waiting.messages);
-        let end = End { reason: EndReason::Replaced, code: 1000, undelivered: waiting.messages };
+        let end =
+            End { reason: EndReason::Replaced, code: 1000, undelivered: waiting.messages + waiting.lost };
         self.note_end(old, membership, end);
         self.close(old, &CloseReason::Replaced(client_type), self.now.tick.after(CLOSE_TIMEOUT));
         // It may have been left a copy of most of a fragment.
@@ -163,6 +166,7 @@ impl<S: Read + Write> Relay<S> {
         let clients =
             [ClientType::Desktop, ClientType::Mobile].map(|client_type| session.client(client_type));
         let [desktop, mobile] = clients;
+        self.cut_unfinished_in(session);
         let sides = [(ClientType::Desktop, desktop, mobile), (ClientType::Mobile, mobile, desktop)];
         for (client_type, client, peer) in sides {
             let Some((id, slot)) = client.and_then(|client| Some((client, self.slots.get_mut(client)?)))
@@ -170,7 +174,7 @@ impl<S: Read + Write> Relay<S> {
                 continue;
             };
             slot.leave();
-            let undelivered = slot.connection.take_messages().messages;
+            let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
             let end = End { reason: EndReason::SessionTimeout, code: 1000, undelivered };
             self.note_end_with_session(id, client_type, session.id.as_str(), end);
             if let Some(peer) = peer {
@@ -185,23 +189,17 @@ impl<S: Read + Write> Relay<S> {
 
     /// Forgets a connection and gives its stream back.
     pub(super) fn remove(&mut self, id: ConnectionId) {
-        let Some(slot) = self.slots.remove(id) else { return };
-        if let Some(outbox) = slot.connection.outbox() {
-            // It left its session with what waited for it, as in a shutdown, and has not got all of that.
-            let sender = slot.client_type().peer();
-            let undelivered = outbox.backlog().messages;
-            counters::add(&mut self.counters.messages_undelivered, sender as usize, undelivered);
-        }
+        let Some(mut slot) = self.slots.remove(id) else { return };
+        // It may have left its session with what waited for it, as in a shutdown, and has not got all of that.
+        let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
+        let sender = slot.client_type().peer();
+        counters::add(&mut self.counters.messages_undelivered, sender as usize, undelivered);
+        slot.connection.inbound.abandon(&mut self.pool.transits);
         debug_assert!(slot.membership().is_none(), "a connection leaves its session before it is removed");
         if let Some((_, timer)) = slot.timer {
             self.wheel.cancel(timer);
         }
-        self.budget.charge_small(slot.charged_bytes, 0);
-        if let Some(claim) = slot.claim {
-            claim.asked.into_iter().for_each(|order| self.budget.forget(order));
-            claim.fragments.into_iter().for_each(|order| self.budget.end_fragments(order));
-            self.budget.charge_checks(claim.check_bytes, 0);
-        }
+        self.pool.transits.memory.charge_small(slot.charged_bytes, 0);
         match slot.connection.arrival.standing {
             Standing::Exempt => {}
             Standing::TurnedAway => self.turned_away -= 1,

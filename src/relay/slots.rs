@@ -3,7 +3,6 @@
 
 use slab::Slab;
 
-use super::budget::Order;
 use super::connection::Connection;
 use super::ids::{ClientType, ConnectionId};
 use super::limits::TABLE_CAPACITY;
@@ -21,30 +20,11 @@ pub(super) struct Slot<S> {
     client_type: ClientType,
     /// The one timer of the connection, set no later than [`Connection::due`] says.
     pub(super) timer: Option<(Tick, TimerKey)>,
-    /// What the budget was last charged for it.
+    /// What the account was last charged for it.
     pub(super) charged_bytes: u32,
-    /// What else the budget knows of it.
-    pub(super) claim: Option<Box<Claim>>,
     pub(super) is_ready: bool,
     pub(super) is_touched: bool,
     pub(super) is_starved: bool,
-}
-
-/// What the budget knows of a connection that few have.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Claim {
-    /// It waits for room under this order.
-    pub(super) asked: Option<Order>,
-    /// It holds room for a message in fragments.
-    pub(super) fragments: Option<Order>,
-    /// What its check of a text was last charged.
-    pub(super) check_bytes: usize,
-}
-
-impl Claim {
-    pub(super) const fn is_empty(self) -> bool {
-        self.asked.is_none() && self.fragments.is_none() && self.check_bytes == 0
-    }
 }
 
 impl<S> Slot<S> {
@@ -67,10 +47,6 @@ impl<S> Slot<S> {
         let membership = self.membership();
         self.session = None;
         membership
-    }
-
-    pub(super) fn claim_mut(&mut self) -> &mut Claim {
-        self.claim.get_or_insert_default()
     }
 }
 
@@ -106,7 +82,6 @@ impl<S> Slots<S> {
             client_type: ClientType::Desktop,
             timer: None,
             charged_bytes: 0,
-            claim: None,
             is_ready: false,
             is_touched: false,
             is_starved: false,

@@ -10,8 +10,7 @@ use super::frame::{Opcode, ServerHeader};
 use super::handshake::Refusal;
 use super::ids::ConnectionId;
 use super::limits::{
-    CONNECTIONS_PER_TURN, EARLY_FLUSH_BYTES, LOW_WATER_BYTES, READ_BYTES_PER_TURN, SHORT_READ_BYTES,
-    TIMERS_PER_TURN, WRITE_BYTES_PER_TURN,
+    CONNECTIONS_PER_TURN, EARLY_FLUSH_BYTES, READ_BYTES_PER_TURN, TIMERS_PER_TURN, WRITE_BYTES_PER_TURN,
 };
 use super::message::{CloseReason, Logged};
 use super::outbox::{Arrived, Backlog, Outbox};
@@ -23,8 +22,6 @@ use super::{MESSAGES, Relay, Timer, counters};
 /// What came of handing a connection's stream what waits.
 struct Flushed {
     end: FlushEnd,
-    /// It was congested, and is no longer.
-    takes_again: bool,
     has_taken: bool,
 }
 
@@ -48,7 +45,7 @@ impl<S: Read + Write> Relay<S> {
             self.fire(timer);
         }
         self.flush_touched();
-        self.hand_out_room();
+        self.serve_starved();
         #[cfg(debug_assertions)]
         self.check_invariants();
     }
@@ -57,12 +54,6 @@ impl<S: Read + Write> Relay<S> {
     fn serve(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.is_ready = false;
-        if slot.connection.inbound.is_resumable() {
-            debug!("conn={id} Goes on with what it kept");
-            slot.connection.inbound.resume(&mut self.receiver);
-            self.take_in(id, 0);
-            self.settle(id);
-        }
         let mut allowance = READ_BYTES_PER_TURN;
         while self.may_read(id) {
             if allowance == 0 {
@@ -71,7 +62,8 @@ impl<S: Read + Write> Relay<S> {
             }
             let bytes_max = self.read_bytes_max(id);
             let Some(slot) = self.slots.get_mut(id) else { break };
-            match slot.connection.read(&mut self.receiver, bytes_max, self.now.tick) {
+            let transits = &mut self.pool.transits;
+            match slot.connection.read(&mut self.receiver, transits, bytes_max, self.now.tick) {
                 ReadEnd::Bytes(count) => {
                     allowance = allowance.saturating_sub(count.max(1));
                     self.take_in(id, count);
@@ -92,13 +84,16 @@ impl<S: Read + Write> Relay<S> {
         self.touch(id);
     }
 
-    /// How many bytes to read at once: where there is room for nothing new, no more than what has begun needs.
+    /// How many bytes to read at once: where memory is short, no more than what has begun needs, and little of it.
     fn read_bytes_max(&self, id: ConnectionId) -> usize {
-        if self.budget.has_small_room() {
-            return self.budget.read_bytes_max();
-        }
+        let memory = &self.pool.transits.memory;
         let missing_bytes = self.slots.get(id).and_then(|slot| slot.connection.inbound.missing_bytes());
-        missing_bytes.unwrap_or(SHORT_READ_BYTES)
+        match missing_bytes {
+            Some(missing_bytes) if memory.is_short_of_chunks() || !memory.has_small_room() => {
+                missing_bytes.min(memory.piece_bytes_max())
+            }
+            Some(_) | None => memory.read_bytes_max(),
+        }
     }
 
     /// Hands on what was read while it is still in the cache, if it is much: about as much as was read, so that
@@ -123,11 +118,10 @@ impl<S: Read + Write> Relay<S> {
         if !is_held {
             return slot.connection.is_readable();
         }
-        let is_starved = slot.connection.is_starved(&self.budget);
-        let lacks_room = is_starved || slot.connection.inbound.asked().is_some();
+        let is_starved = slot.connection.is_starved(&self.pool.transits.memory);
         if slot.connection.is_failed() {
             self.lose(id);
-        } else if lacks_room && slot.connection.is_read_closed() {
+        } else if is_starved && slot.connection.is_read_closed() {
             self.end_of_stream(id);
         } else if is_starved {
             self.starve(id);
@@ -141,10 +135,12 @@ impl<S: Read + Write> Relay<S> {
         let peer = self.peer_of(id).and_then(|peer| self.slots.get(peer));
         let peer_outbox = peer.and_then(|peer| peer.connection.outbox());
         let Some(slot) = self.slots.get(id) else { return false };
-        let is_held = slot.connection.is_held(peer_outbox, &self.budget, now);
+        let memory = &self.pool.transits.memory;
+        let is_held = slot.connection.is_held(peer_outbox, memory, now);
+        let is_starved = is_held && slot.connection.is_starved(memory);
         let Some(slot) = self.slots.get_mut(id) else { return false };
         let held_for = slot.connection.held_for(now);
-        if slot.connection.set_held(is_held, now) {
+        if slot.connection.set_held(is_held, is_starved, now) {
             match held_for {
                 None => {
                     self.counters.reads_paused += 1;
@@ -187,6 +183,7 @@ impl<S: Read + Write> Relay<S> {
             Due::Silence => self.cut_unless_it_takes(id, due, &CloseReason::Silent),
             Due::Stall => self.cut_unless_it_takes(id, due, &CloseReason::TakesNothing),
             Due::Message => self.fail(id, &CloseReason::MessageTimeout, None, true),
+            Due::Starved => self.fail(id, &CloseReason::NoRoom, None, true),
             // The flush that follows has it read again.
             Due::Pace => {}
             Due::CloseAnswer => self.end(id),
@@ -327,8 +324,7 @@ impl<S: Read + Write> Relay<S> {
     fn flush(&mut self, id: ConnectionId) -> bool {
         let Some(slot) = self.slots.get_mut(id) else { return false };
         slot.is_touched = false;
-        let Some(Flushed { end, takes_again, has_taken }) = self.flush_connection(id, WRITE_BYTES_PER_TURN)
-        else {
+        let Some(Flushed { end, has_taken }) = self.flush_connection(id, WRITE_BYTES_PER_TURN) else {
             return false;
         };
         match end {
@@ -338,9 +334,6 @@ impl<S: Read + Write> Relay<S> {
                 self.remove(id);
                 return false;
             }
-        }
-        if takes_again {
-            debug!("conn={id} low_water_bytes={LOW_WATER_BYTES} Takes messages again");
         }
         if has_taken
             && let Some(peer) = self.peer_of(id)
@@ -354,7 +347,7 @@ impl<S: Read + Write> Relay<S> {
         let Some(slot) = self.slots.get(id) else { return false };
         if !is_held || slot.connection.is_failed() {
             self.make_ready(id);
-        } else if slot.connection.is_starved(&self.budget) {
+        } else if slot.connection.is_starved(&self.pool.transits.memory) {
             // What held it before may have ended just now: only room will have it served.
             self.starve(id);
         }
@@ -365,24 +358,17 @@ impl<S: Read + Write> Relay<S> {
     /// Hands one connection's stream what waits, and counts the messages that it takes.
     fn flush_connection(&mut self, id: ConnectionId, bytes_max: usize) -> Option<Flushed> {
         let slot = self.slots.get_mut(id)?;
-        let state = |outbox: Option<&Outbox>| {
-            outbox
-                .map_or((false, Backlog::default()), |outbox| (outbox.is_queue_congested(), outbox.backlog()))
-        };
-        let (was_congested, before) = state(slot.connection.outbox());
+        let backlog = |outbox: Option<&Outbox>| outbox.map_or(Backlog::default(), Outbox::backlog);
+        let before = backlog(slot.connection.outbox());
         let end = slot.connection.flush(&mut self.pool, bytes_max, self.now.tick);
-        let (is_congested, after) = state(slot.connection.outbox());
+        let after = backlog(slot.connection.outbox());
         let sender = slot.client_type().peer();
         counters::add(
             &mut self.counters.messages_delivered,
             sender as usize,
             before.messages - after.messages,
         );
-        Some(Flushed {
-            end,
-            takes_again: was_congested && !is_congested,
-            has_taken: after.bytes < before.bytes,
-        })
+        Some(Flushed { end, has_taken: after.bytes < before.bytes })
     }
 
     /// Measures a turn that has ended, at `micros` on the clock of [`Now::micros`], and how long the messages that it

@@ -40,12 +40,14 @@ pub(super) struct Carried {
     pub(super) to: ConnectionId,
     pub(super) sender: ClientType,
     pub(super) messages: u64,
+    /// Of these, those that were copied into the peer's queue.
+    pub(super) small_messages: u64,
     pub(super) bytes: u64,
 }
 
 impl Carried {
     pub(super) const fn new(from: ConnectionId, to: ConnectionId, sender: ClientType) -> Self {
-        Self { from, to, sender, messages: 0, bytes: 0 }
+        Self { from, to, sender, messages: 0, small_messages: 0, bytes: 0 }
     }
 }
 

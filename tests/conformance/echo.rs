@@ -5,14 +5,13 @@
 
 use std::io::{Read, Write};
 
-use apptuner_relay::relay::budget::Room;
 use apptuner_relay::relay::connection::{Connection, FlushEnd, Phase, ReadEnd};
 use apptuner_relay::relay::frame::Opcode;
 use apptuner_relay::relay::handshake::{
     HeadRules, Progress, Verdict, write_health, write_issued, write_refusal, write_switching_protocols,
 };
-use apptuner_relay::relay::inbound::{Content, Incoming, Receiver, Refused};
-use apptuner_relay::relay::limits::Settings;
+use apptuner_relay::relay::inbound::{Content, Incoming, Receiver, Refused, Rules};
+use apptuner_relay::relay::limits::{SMALL_MESSAGE_BYTES_MAX, Settings};
 use apptuner_relay::relay::outbox::Pool;
 use apptuner_relay::relay::time::Tick;
 
@@ -30,10 +29,10 @@ impl Echo {
     pub(crate) fn serve<S: Read + Write>(&mut self, connection: &mut Connection<S>, now: Tick) -> FlushEnd {
         loop {
             while connection.is_readable() {
-                match connection.read(&mut self.receiver, usize::MAX, now) {
+                match connection.read(&mut self.receiver, &mut self.pool.transits, usize::MAX, now) {
                     ReadEnd::Bytes(_) => self.take_in(connection, now),
                     ReadEnd::Blocked => {}
-                    ReadEnd::Ended => connection.end_after_input(now),
+                    ReadEnd::Ended => connection.end_after_input(&mut self.pool, now),
                     ReadEnd::Failed => return FlushEnd::Gone,
                 }
             }
@@ -56,9 +55,15 @@ impl Echo {
             self.receiver.consume(consumed);
             self.answer(connection, verdict, now);
         }
+        let rules = Rules {
+            size_max: self.settings.max_message_size,
+            wants_type: false,
+            small_bytes_max: SMALL_MESSAGE_BYTES_MAX,
+            discard: false,
+        };
         let mut refusals = 0;
         loop {
-            match connection.next_incoming(&mut self.receiver, self.settings.max_message_size, false, now) {
+            match connection.next_incoming(&mut self.receiver, &mut self.pool.transits, rules, now) {
                 Ok(Some(incoming)) => self.echo(connection, incoming, now),
                 Ok(None) => return,
                 Err(Refused { reason, is_framing_intact, .. }) => {
@@ -84,7 +89,7 @@ impl Echo {
                 outbox.reply(pool, |out| write_refusal(refusal, head_only, out));
             }
         }
-        connection.end(now);
+        connection.end(&mut self.pool, now);
     }
 
     fn echo<S: Read + Write>(&mut self, connection: &mut Connection<S>, incoming: Incoming, now: Tick) {
@@ -93,10 +98,7 @@ impl Echo {
             // An echo minds no JSON.
             Incoming::Text(content, _) => self.echo_message(connection, Opcode::Text, content),
             Incoming::Binary(content) => self.echo_message(connection, Opcode::Binary, content),
-            Incoming::Announced(ask) => {
-                let room = Room::unlimited(ask.bytes);
-                connection.inbound.give_room(room, &mut pool.blocks).expect("the tests have memory");
-            }
+            Incoming::Skipped(_) => {}
             Incoming::Ping(payload) => connection.pong(&payload, pool),
             Incoming::Pong => {}
             Incoming::Close { answer, .. } => connection.answer_close(&answer, &self.receiver, pool, now),
@@ -112,8 +114,13 @@ impl Echo {
         let outbox = connection.outbox_mut(&mut self.pool);
         match content {
             Content::Received(range) => outbox.push_small(&mut self.pool, opcode, self.receiver.range(range)),
-            Content::Joined(bytes) => outbox.push_small(&mut self.pool, opcode, bytes.as_slice()),
-            Content::Large(payload) => outbox.push_large(opcode, payload),
+            Content::Joined(bytes) => outbox.push_small(&mut self.pool, opcode, &bytes),
+            Content::InTransit(key, bytes) => {
+                let transits = &mut self.pool.transits;
+                outbox.push_transit(transits.release(key), bytes);
+                transits.end(key, 0);
+                transits.detach_sender(key);
+            }
         }
     }
 }

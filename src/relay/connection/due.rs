@@ -27,6 +27,7 @@ impl<S: Read + Write> Connection<S> {
                     self.stall_due(settings),
                     self.message_due(settings),
                     Some(self.silence_due(settings)),
+                    self.starved_due(settings),
                     pace,
                 ];
                 dues.into_iter().flatten().min_by_key(at)
@@ -53,6 +54,11 @@ impl<S: Read + Write> Connection<S> {
         } else {
             (silent_since.after(interval), Due::Ping)
         }
+    }
+
+    fn starved_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
+        let is_starved = self.is_held && self.is_starved;
+        is_starved.then(|| (self.held_since.after(settings.stall_timeout), Due::Starved))
     }
 
     fn message_due(&self, settings: &Settings) -> Option<(Tick, Due)> {

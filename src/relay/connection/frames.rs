@@ -10,19 +10,18 @@ use crate::relay::limits::CLOSE_TIMEOUT;
 use crate::relay::message::CloseReason;
 use crate::relay::outbox::Pool;
 use crate::relay::time::Tick;
+use crate::relay::transit::Transits;
 
 impl<S: Read + Write> Connection<S> {
     /// Takes the next whole thing out of what was read; at `None` the rest of it is kept for the
     /// next read, or thrown away if nothing that comes is looked at any more.
     ///
-    /// `size_max` is the largest message in bytes; `wants_type` asks for the `type` of texts. A refusal is the
-    /// caller's to act on, with [`fail`](Self::fail); there may be more to take even then. What is
-    /// [announced](Incoming::Announced) is given room at once, or the rest is [kept](Self::keep_rest).
+    /// A refusal is the caller's to act on, with [`fail`](Self::fail); there may be more to take even then.
     pub fn next_incoming(
         &mut self,
         receiver: &mut Receiver,
-        size_max: usize,
-        wants_type: bool,
+        transits: &mut Transits,
+        rules: Rules,
         now: Tick,
     ) -> Result<Option<Incoming>, Refused> {
         let discard = match self.phase {
@@ -33,16 +32,11 @@ impl<S: Read + Write> Connection<S> {
                 return Ok(None);
             }
         };
-        let incoming = self.inbound.next(receiver, Rules { size_max, wants_type, discard })?;
+        let incoming = self.inbound.next(receiver, transits, Rules { discard, ..rules })?;
         if incoming.is_none() {
-            self.keep_rest(receiver, now);
+            self.inbound.keep_rest(receiver, now);
         }
         Ok(incoming)
-    }
-
-    /// Keeps the rest of what was read until there is room for what it announces.
-    pub fn keep_rest(&mut self, receiver: &mut Receiver, now: Tick) {
-        self.inbound.keep_rest(receiver, now);
     }
 
     /// Answers a ping, ahead of what waits (RFC 6455, section 5.5.2).
@@ -64,9 +58,9 @@ impl<S: Read + Write> Connection<S> {
             self.outbox_mut(pool).push_own(|out| answer.write_frame(out));
         }
         if receiver.bytes().is_empty() && !self.is_readable {
-            self.end_after_input(now);
+            self.end_after_input(pool, now);
         } else {
-            self.end(now);
+            self.end(pool, now);
         }
     }
 
@@ -80,7 +74,7 @@ impl<S: Read + Write> Connection<S> {
             self.close(reason, pool, now.after(CLOSE_TIMEOUT), now);
         }
         if !is_framing_intact {
-            self.end(now);
+            self.end(pool, now);
         }
     }
 }

@@ -4,53 +4,62 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use super::{Connection, Phase};
-use crate::relay::budget::Budget;
+use crate::relay::limits::OVERFULL_BYTES;
+use crate::relay::memory::Memory;
 use crate::relay::outbox::Outbox;
 use crate::relay::time::Tick;
 
 impl<S: Read + Write> Connection<S> {
     /// Whether the client may neither be judged for its silence nor be read, given what waits for
-    /// its peer and what there is room for.
+    /// its peer and what memory is left.
     ///
     /// Once the end of the stream is known to lie ahead, a peer holds the reading back only with far
     /// too much waiting: what can still come is what the kernel holds already, and the client's end
     /// is to be noticed. Its own replies, which may be many times what it sends, hold it back still.
-    pub fn is_held(&self, peer: Option<&Outbox>, budget: &Budget, now: Tick) -> bool {
+    pub fn is_held(&self, peer: Option<&Outbox>, memory: &Memory, now: Tick) -> bool {
         match self.phase {
             Phase::Open => {}
-            Phase::Head(_) => return self.is_starved(budget),
+            Phase::Head(_) => return self.is_starved(memory),
             Phase::Closing(_) | Phase::Ending(_) => return false,
         }
-        if self.inbound.asked().is_some() {
-            // Whoever has announced more than it has sent, and sends nothing, holds itself back.
-            return self.is_readable || self.inbound.is_awaited_frame_whole();
-        }
-        let small_bytes_max = budget.small_queue_bytes_max();
+        let small_bytes_max = memory.small_queue_bytes_max();
         let are_replies_many =
             |outbox: &Outbox| outbox.are_replies_congested() || outbox.are_replies_over(small_bytes_max);
-        if self.outbox().is_some_and(are_replies_many) || self.is_starved(budget) {
+        if self.outbox().is_some_and(are_replies_many) || self.is_starved(memory) {
             return true;
         }
-        if self.is_read_closed {
-            return peer.is_some_and(Outbox::is_queue_overfull);
+        if self.is_read_closed && !memory.is_short_of_chunks() {
+            return peer.is_some_and(|peer| peer.is_queue_over(OVERFULL_BYTES, usize::MAX));
         }
-        peer.is_some_and(|peer| {
-            peer.is_queue_congested() || peer.is_queue_over(budget.small_queue_bytes_max())
-        }) || self.pace().is_some_and(|pace| now < pace.resumes_at())
+        // It goes on once half of what stopped it is gone.
+        let share = if self.is_held { 2 } else { 1 };
+        let bytes_max = memory.receiver_bytes_max() / share;
+        peer.is_some_and(|peer| peer.is_queue_over(bytes_max, small_bytes_max))
+            || self.pace().is_some_and(|pace| now < pace.resumes_at())
     }
 
-    /// Whether something is to be read for which there may be no room. What has begun is read to its end, for
-    /// which there is.
-    pub fn is_starved(&self, budget: &Budget) -> bool {
-        let is_gated =
-            matches!(self.phase, Phase::Head(_) | Phase::Open) && self.inbound.missing_bytes().is_none();
-        self.is_readable && is_gated && !budget.has_small_room()
+    /// Whether something is to be read for which there may be no memory. What has begun is read on as long as there
+    /// is any.
+    pub fn is_starved(&self, memory: &Memory) -> bool {
+        let is_looked_at = matches!(self.phase, Phase::Head(_) | Phase::Open);
+        let has_room = if self.inbound.missing_bytes().is_some() {
+            memory.has_least_room()
+        } else {
+            memory.has_small_room()
+        };
+        self.is_readable && is_looked_at && !has_room
     }
 
-    /// Notes that the client is held, or no longer; the time between is not reckoned against it.
+    /// Notes that the client is held, or no longer; the time between is not reckoned against it. `is_starved` if it is
+    /// held because memory is short.
     ///
     /// Returns whether that is news.
-    pub fn set_held(&mut self, is_held: bool, now: Tick) -> bool {
+    pub fn set_held(&mut self, is_held: bool, is_starved: bool, now: Tick) -> bool {
+        if is_starved && self.is_held && !self.is_starved {
+            self.inbound.excuse(now.since(self.held_since));
+            self.held_since = now;
+        }
+        self.is_starved = is_starved;
         if self.is_held == is_held {
             return false;
         }

@@ -70,7 +70,7 @@ fn client_that_does_not_take_what_its_stream_keeps_is_stalled() {
 fn stream_is_not_over_before_what_it_keeps_is_gone() {
     let (mut pool, now) = (Pool::default(), Tick::default());
     let mut connection = keeping(&mut pool, now);
-    connection.end_after_input(now);
+    connection.end_after_input(&mut pool, now);
     assert_eq!(connection.flush(&mut pool, usize::MAX, now), FlushEnd::Idle);
     connection.stream.is_open = true;
     connection.note(Readiness::WRITABLE);

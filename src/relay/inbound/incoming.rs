@@ -4,11 +4,9 @@ use std::ops::Range;
 
 use tungstenite::Bytes;
 
-use crate::relay::budget::Ask;
-use crate::relay::buffer::Buffer;
 use crate::relay::json::{InvalidJson, TextError};
 use crate::relay::message::{ClientError, CloseReason};
-use crate::relay::payload::Payload;
+use crate::relay::transit::{TransitKey, Transits};
 
 use super::Receiver;
 
@@ -33,11 +31,17 @@ pub enum Incoming {
         /// What it is answered with.
         answer: CloseReason,
     },
-    /// A frame that needs room first: [`Inbound::give_room`](super::Inbound::give_room), now, or once there is some.
-    Announced(Ask),
+    /// The end of a message that nobody was to get any more; why it is not JSON, if its sender is yet to be told.
+    Skipped(Option<InvalidJson>),
 }
 
 impl Incoming {
+    /// Whether it is a message, to be forwarded or not.
+    #[must_use]
+    pub const fn is_message(&self) -> bool {
+        matches!(self, Self::Text(..) | Self::Binary(_) | Self::Skipped(_))
+    }
+
     pub(super) fn text(
         content: Content,
         checked: Result<Option<MessageType>, TextError>,
@@ -56,9 +60,10 @@ pub enum Content {
     /// In the receive buffer: [`Receiver::range`](super::Receiver::range).
     Received(Range<usize>),
     /// Small, and joined from fragments.
-    Joined(Buffer),
-    /// In memory of its own.
-    Large(Payload),
+    Joined(Vec<u8>),
+    /// A message in transit, and how long it is in bytes. Whoever is given it has to see that it is
+    /// [detached](Transits::detach_sender) from its sender.
+    InTransit(TransitKey, usize),
 }
 
 impl Content {
@@ -68,7 +73,7 @@ impl Content {
         match self {
             Self::Received(range) => range.len(),
             Self::Joined(bytes) => bytes.len(),
-            Self::Large(payload) => payload.len(),
+            Self::InTransit(_, len) => *len,
         }
     }
 
@@ -78,13 +83,14 @@ impl Content {
         self.len() == 0
     }
 
-    /// A copy of the payload, wherever it is; `receiver` is the one that it came through.
+    /// A copy of the payload, as far as it is in memory, wherever that is; `receiver` and `transits` are those that it
+    /// came through.
     #[must_use]
-    pub fn to_vec(&self, receiver: &Receiver) -> Vec<u8> {
+    pub fn to_vec(&self, receiver: &Receiver, transits: &Transits) -> Vec<u8> {
         match self {
             Self::Received(range) => receiver.range(range.clone()).to_vec(),
-            Self::Joined(bytes) => bytes.as_slice().to_vec(),
-            Self::Large(payload) => payload.fragments().collect::<Vec<_>>().concat(),
+            Self::Joined(bytes) => bytes.clone(),
+            Self::InTransit(key, _) => transits.get(*key).bytes().collect::<Vec<_>>().concat(),
         }
     }
 }
@@ -96,6 +102,8 @@ pub struct Rules {
     pub size_max: usize,
     /// Whether anybody will look at the `type` of a text.
     pub wants_type: bool,
+    /// Up to this many bytes a message is kept until it is whole; a longer one becomes a message in transit.
+    pub small_bytes_max: usize,
     /// Data frames are thrown away as they come, whatever their size; only control frames are handed out.
     pub discard: bool,
 }

@@ -1,35 +1,38 @@
 //! A message that does not come in one small frame: what has arrived of it, unmasked and checked.
 
-use std::io;
-
-use super::{Content, Incoming, MessageType, Refused, Rules};
-use crate::relay::budget::{Ask, Order, Room, room_of_fragments, room_of_frame};
-use crate::relay::buffer::Buffer;
+use super::receiver::Received;
+use super::{Content, Incoming, MessageType, Receiver, Rules};
 use crate::relay::frame::{FrameHeader, Opcode, unmask};
-use crate::relay::json::TextCheck;
-use crate::relay::limits::{DIRECT_READ_BYTES_MIN, READ_STEP_BYTES, SMALL_MESSAGE_BYTES_MAX};
+use crate::relay::json::{InvalidJson, TextCheck, TextError};
+use crate::relay::limits::{CHUNK_BYTES, DIRECT_READ_BYTES_MIN};
 use crate::relay::message::CloseReason;
-use crate::relay::payload::{Payload, SpareBlocks};
+use crate::relay::transit::{TransitKey, Transits};
 
 #[derive(Debug)]
 pub(super) struct Partial {
-    order: Order,
-    is_fragmented: bool,
+    opcode: Opcode,
     /// What is left to check; `None` for a binary message.
     check: Option<TextCheck>,
     /// It was found not to be UTF-8 while it was read in place.
     is_not_utf8: bool,
-    content: Store,
+    /// Bytes that have arrived.
+    len: usize,
+    store: Store,
     /// The frame whose payload is on its way.
     frame: Option<Rest>,
-    /// The room that the next frame waits for.
-    pub(super) asked: Option<Ask>,
 }
 
+/// Where the bytes are.
 #[derive(Debug)]
 enum Store {
-    Small(Buffer),
-    Large(Payload),
+    /// So few that they need no message in transit.
+    Small(Vec<u8>),
+    InTransit(TransitKey),
+    /// Nobody is to get it; the rest is checked and thrown away.
+    Skipped {
+        /// Its sender knows why.
+        is_told: bool,
+    },
 }
 
 /// What is still to come of a frame.
@@ -43,40 +46,44 @@ struct Rest {
 
 impl Partial {
     /// A message whose first frame has this header.
-    pub(super) fn new(header: FrameHeader, order: Order, rules: Rules) -> Self {
+    pub(super) fn new(header: FrameHeader, rules: Rules) -> Self {
         Self {
-            order,
-            is_fragmented: !header.is_final,
+            opcode: header.opcode,
             check: (header.opcode == Opcode::Text).then(|| TextCheck::new(rules.wants_type)),
             is_not_utf8: false,
-            content: Store::Small(Buffer::default()),
+            len: 0,
+            store: Store::Small(Vec::new()),
             frame: None,
-            asked: None,
         }
     }
 
     /// Length in bytes of what has arrived.
     pub(super) const fn len(&self) -> usize {
-        match &self.content {
-            Store::Small(bytes) => bytes.len(),
-            Store::Large(payload) => payload.len(),
+        self.len
+    }
+
+    /// The message in transit that it is.
+    pub(super) const fn transit(&self) -> Option<TransitKey> {
+        match &self.store {
+            Store::InTransit(key) => Some(*key),
+            Store::Small(_) | Store::Skipped { .. } => None,
         }
     }
 
-    /// The order under which it may ask for more room than it has.
-    pub(super) const fn fragments_order(&self) -> Option<Order> {
-        match &self.content {
-            Store::Large(_) if self.is_fragmented => Some(self.order),
-            Store::Large(_) | Store::Small(_) => None,
-        }
+    /// Why it is not JSON, if that is known already.
+    pub(super) fn invalid_json(&self) -> Option<InvalidJson> {
+        self.check.as_ref().and_then(TextCheck::invalid_json)
     }
 
-    /// Bytes of memory that are not room from the budget, or will be before there is any.
+    /// Throws away the rest of it as it comes.
+    pub(super) fn skip(&mut self, is_told: bool) {
+        self.store = Store::Skipped { is_told };
+    }
+
+    /// Bytes of memory, those of a message in transit left out.
     pub(super) fn small_bytes(&self) -> usize {
-        match &self.content {
-            Store::Small(bytes) if self.is_fragmented => SMALL_MESSAGE_BYTES_MAX.max(bytes.capacity()),
-            Store::Small(_) | Store::Large(_) => 0,
-        }
+        let content = if let Store::Small(bytes) = &self.store { bytes.capacity() } else { 0 };
+        content + self.check_bytes()
     }
 
     /// Bytes of memory of the check: they are many only if the text is nested deeply, an eighth of it at most.
@@ -84,40 +91,7 @@ impl Partial {
         self.check.as_ref().map_or(0, TextCheck::heap_bytes)
     }
 
-    /// What the message needs before it can take a frame that makes it `bytes` long; `None` if nothing.
-    pub(super) fn ask(&mut self, bytes: usize, rules: Rules) -> Option<Ask> {
-        let capacity = match &self.content {
-            Store::Small(_) if self.is_fragmented && bytes <= SMALL_MESSAGE_BYTES_MAX => return None,
-            Store::Small(_) => 0,
-            Store::Large(payload) => payload.capacity(),
-        };
-        let wanted =
-            if self.is_fragmented { room_of_fragments(bytes, rules.size_max) } else { room_of_frame(bytes) };
-        let (order, is_fragmented) = (self.order, self.is_fragmented);
-        let missing = wanted.checked_sub(capacity).filter(|&missing| missing > 0);
-        self.asked = missing.map(|bytes| Ask { order, bytes, is_fragmented });
-        self.asked
-    }
-
-    /// Takes the room that it asked for.
-    pub(super) fn give_room(&mut self, room: Room, spare: &mut SpareBlocks) -> io::Result<()> {
-        self.asked = None;
-        match &mut self.content {
-            Store::Large(payload) => payload.grow(room)?,
-            Store::Small(_) if !self.is_fragmented => {
-                self.content = Store::Large(Payload::for_frame(room, spare)?);
-            }
-            Store::Small(bytes) => {
-                let mut payload = Payload::for_fragments();
-                payload.grow(room)?;
-                payload.append(bytes.as_slice());
-                self.content = Store::Large(payload);
-            }
-        }
-        Ok(())
-    }
-
-    /// Begins a frame, for which there is room.
+    /// Begins a frame.
     pub(super) fn begin_frame(&mut self, header: FrameHeader, payload_bytes: usize) {
         self.frame = Some(Rest { bytes: payload_bytes, mask: header.mask, is_final: header.is_final });
     }
@@ -127,40 +101,94 @@ impl Partial {
         self.frame.as_ref().map(|frame| (frame.bytes, frame.is_final))
     }
 
-    /// Takes bytes of the frame under way, which are unmasked where they stand.
-    pub(super) fn absorb(&mut self, bytes: &mut [u8]) -> Result<(), CloseReason> {
+    /// Takes what `receiver` has of the frame under way.
+    pub(super) fn absorb(
+        &mut self,
+        receiver: &mut Receiver,
+        transits: &mut Transits,
+        rules: Rules,
+    ) -> Result<(), CloseReason> {
         let Some(frame) = &mut self.frame else { return Ok(()) };
-        frame.take(bytes);
-        match &mut self.content {
-            Store::Small(content) => content.append_kept(bytes),
-            Store::Large(payload) => payload.append(bytes),
+        let received = receiver.take(frame.bytes);
+        let bytes = receiver.taken_mut(received);
+        if self.check.is_some() || !matches!(self.store, Store::Skipped { .. }) {
+            unmask(bytes, frame.mask);
         }
+        frame.pass(bytes.len());
+        self.len += bytes.len();
         let is_utf8 = self.check.as_mut().is_none_or(|check| check.push(bytes).is_ok());
-        if self.is_not_utf8 || !is_utf8 { Err(CloseReason::NotUtf8) } else { Ok(()) }
+        if self.is_not_utf8 || !is_utf8 {
+            return Err(CloseReason::NotUtf8);
+        }
+        if self.invalid_json().is_some() {
+            self.reject(transits);
+        } else {
+            self.store(received, receiver, transits, rules);
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, received: Received, receiver: &mut Receiver, transits: &mut Transits, rules: Rules) {
+        match &mut self.store {
+            Store::Small(before) if self.len <= rules.small_bytes_max => {
+                before.extend_from_slice(receiver.taken(received));
+            }
+            Store::Small(before) => {
+                let key = transits.begin(self.opcode);
+                if !before.is_empty() {
+                    transits.append(key, before);
+                }
+                self.store = Store::InTransit(key);
+                receiver.move_to(received, key, transits);
+            }
+            Store::InTransit(key) => receiver.move_to(received, *key, transits),
+            Store::Skipped { .. } => {}
+        }
+    }
+
+    /// Forgets a text that is not JSON, unless its receivers have been given it: they have to be told first.
+    fn reject(&mut self, transits: &mut Transits) {
+        match self.store {
+            Store::InTransit(key) if transits.get(key).is_released() => {}
+            Store::InTransit(key) => {
+                transits.detach_sender(key);
+                self.skip(false);
+            }
+            Store::Small(_) => self.skip(false),
+            Store::Skipped { .. } => {}
+        }
     }
 
     /// The memory that the next bytes may be read into at once, and whether it is for all that the frame lacks;
-    /// `None` where that is too little to pay for it.
-    pub(super) fn place_mut(&mut self) -> Option<(&mut [u8], bool)> {
+    /// `None` where they are too few to pay for it, or memory is short.
+    pub(super) fn place_mut<'a>(&self, transits: &'a mut Transits) -> Option<(&'a mut [u8], bool)> {
         let missing =
             self.frame.as_ref().map(|frame| frame.bytes).filter(|&bytes| bytes > DIRECT_READ_BYTES_MIN)?;
-        match &mut self.content {
-            Store::Large(payload) => {
-                let place = payload.free_mut(missing.min(READ_STEP_BYTES));
-                let is_for_all = place.len() == missing;
-                Some((place, is_for_all))
-            }
-            Store::Small(_) => None,
+        let place = transits.free_mut(self.transit()?, missing.min(CHUNK_BYTES))?;
+        let is_for_all = place.len() == missing;
+        Some((place, is_for_all))
+    }
+
+    /// Gives memory of [`place_mut`](Self::place_mut) back that nothing was read into.
+    pub(super) fn give_back_place(&self, transits: &mut Transits) {
+        if let Some(key) = self.transit() {
+            transits.give_back_free(key);
         }
     }
 
     /// Takes the first `count` bytes of [`place_mut`](Self::place_mut), which have been read.
-    pub(super) fn absorb_in_place(&mut self, count: usize) {
-        if let (Store::Large(payload), Some(frame)) = (&mut self.content, &mut self.frame) {
-            let bytes = payload.free_mut(count);
-            frame.take(bytes);
+    pub(super) fn absorb_in_place(&mut self, count: usize, transits: &mut Transits) {
+        if let (Store::InTransit(key), Some(frame)) = (&self.store, &mut self.frame) {
+            let bytes = transits.read_mut(*key, count);
+            unmask(bytes, frame.mask);
+            frame.pass(count);
+            self.len += count;
             self.is_not_utf8 |= self.check.as_mut().is_some_and(|check| check.push(bytes).is_err());
-            payload.advance(count);
+            if self.invalid_json().is_some() {
+                self.reject(transits);
+            } else if !self.is_not_utf8 {
+                transits.extend(*key, count);
+            }
         }
     }
 
@@ -170,23 +198,35 @@ impl Partial {
         frame.is_final
     }
 
-    /// What the whole message is.
-    pub(super) fn finish(self) -> Result<Incoming, Refused> {
-        let content = match self.content {
-            Store::Small(bytes) => Content::Joined(bytes),
-            Store::Large(payload) => Content::Large(if self.is_fragmented { payload.fit() } else { payload }),
+    /// Checks that the message, of which all has arrived, does not end in the middle of a character.
+    pub(super) fn check_end(&self) -> Result<(), CloseReason> {
+        let is_whole = self.check.as_ref().is_none_or(TextCheck::is_whole_utf8);
+        if is_whole { Ok(()) } else { Err(CloseReason::NotUtf8) }
+    }
+
+    /// What the whole message is, whose [end](Self::check_end) was checked.
+    pub(super) fn finish(self) -> Incoming {
+        let Self { opcode, check, len, store, .. } = self;
+        let checked = match check.map(TextCheck::finish) {
+            None | Some(Err(TextError::NotUtf8)) => Ok(None),
+            Some(Ok(found)) => Ok(found.map(MessageType::from)),
+            Some(Err(TextError::InvalidJson(error))) => Err(error),
         };
-        match self.check {
-            None => Ok(Incoming::Binary(content)),
-            Some(check) => Incoming::text(content, check.finish().map(|found| found.map(MessageType::from))),
-        }
+        let content = match store {
+            Store::Small(bytes) => Content::Joined(bytes),
+            Store::InTransit(key) => Content::InTransit(key, len),
+            Store::Skipped { is_told } => {
+                return Ok(Incoming::Skipped(checked.err().filter(|_| !is_told)));
+            }
+        };
+        Ok(if opcode == Opcode::Text { Incoming::Text(content, checked) } else { Incoming::Binary(content) })
     }
 }
 
 impl Rest {
-    fn take(&mut self, bytes: &mut [u8]) {
-        unmask(bytes, self.mask);
-        self.mask.rotate_left(bytes.len() % 4);
-        self.bytes -= bytes.len();
+    /// Takes note of `count` bytes of the payload.
+    const fn pass(&mut self, count: usize) {
+        self.mask.rotate_left(count % 4);
+        self.bytes -= count;
     }
 }

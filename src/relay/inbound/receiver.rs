@@ -7,30 +7,38 @@ use tungstenite::Bytes;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 use super::Refused;
-use crate::relay::budget::Order;
 use crate::relay::frame::{FrameHeader, unmask};
-use crate::relay::limits::{RECEIVE_BUFFER_BYTES, TUNGSTENITE_READ_BUFFER_BYTES};
+use crate::relay::limits::{RECEIVE_BUFFER_BYTES, SWAP_BYTES_MIN, TUNGSTENITE_READ_BUFFER_BYTES};
+use crate::relay::memory::{Chunk, Memory};
 use crate::relay::message::CloseReason;
+use crate::relay::transit::{TransitKey, Transits};
 
 /// The receive buffer and the tungstenite context that all connections take turns at.
 #[derive(Debug)]
 pub struct Receiver {
-    buffer: Box<[u8]>,
+    buffer: Chunk,
     /// The bytes in `buffer` not yet made sense of.
     filled: Range<usize>,
     /// Between two frames it holds nothing, see the module's documentation.
     context: WebSocketContext,
-    messages_begun: Order,
+}
+
+/// Where consumed bytes stand in the buffer, until something is read into it again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Received {
+    start: usize,
+    end: usize,
+}
+
+impl Received {
+    const fn range(self) -> Range<usize> {
+        self.start..self.end
+    }
 }
 
 impl Default for Receiver {
     fn default() -> Self {
-        Self {
-            buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
-            filled: 0..0,
-            context: new_context(),
-            messages_begun: 0,
-        }
+        Self { buffer: Chunk::standalone(), filled: 0..0, context: new_context() }
     }
 }
 
@@ -43,13 +51,17 @@ impl Receiver {
     /// Bytes received and not yet consumed.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        self.buffer.get(self.filled.clone()).unwrap_or_default()
+        self.range(self.filled.clone())
     }
 
     /// Bytes of the buffer, consumed or not, until something is read into it again.
     #[must_use]
     pub fn range(&self, range: Range<usize>) -> &[u8] {
-        self.buffer.get(range).unwrap_or_default()
+        self.buffer.as_slice().get(range).unwrap_or_default()
+    }
+
+    fn range_mut(&mut self, range: Range<usize>) -> &mut [u8] {
+        self.buffer.as_mut_slice().get_mut(range).unwrap_or_default()
     }
 
     /// Consumes `count` bytes, or all there are.
@@ -62,19 +74,12 @@ impl Receiver {
         self.filled = 0..0;
     }
 
-    /// The place in line of a message that begins now.
-    pub(super) const fn next_order(&mut self) -> Order {
-        self.messages_begun += 1;
-        self.messages_begun
-    }
-
     /// Puts back bytes that were kept; they are fewer than the buffer has.
-    pub(super) fn load(&mut self, kept: &[u8]) {
-        let count = kept.len().min(self.buffer.len());
-        if let (Some(front), Some(kept)) = (self.buffer.get_mut(..count), kept.get(..count)) {
-            front.copy_from_slice(kept);
-        }
-        self.filled = 0..count;
+    fn load(&mut self, kept: &[u8]) {
+        let front = self.range_mut(0..kept.len());
+        debug_assert!(front.len() == kept.len(), "no more is kept than the buffer holds");
+        front.copy_from_slice(kept);
+        self.filled = 0..kept.len();
     }
 
     /// Reads once into the buffer, at most `bytes_max`, behind what `kept` brings along.
@@ -86,9 +91,8 @@ impl Receiver {
         stream: &mut R,
         bytes_max: usize,
     ) -> io::Result<(usize, bool)> {
-        let room = self.buffer.get_mut(kept.len()..).unwrap_or_default();
-        let bytes = room.len().min(bytes_max);
-        let room = room.get_mut(..bytes).unwrap_or_default();
+        let bytes = (RECEIVE_BUFFER_BYTES - kept.len()).min(bytes_max);
+        let room = self.range_mut(kept.len()..kept.len() + bytes);
         let count = stream.read(room)?;
         let is_full = count == room.len();
         self.load(kept);
@@ -106,8 +110,7 @@ impl Receiver {
         stream: &mut R,
         bytes_max: usize,
     ) -> io::Result<(usize, bool)> {
-        let bytes_max = bytes_max.min(self.buffer.len());
-        let behind = self.buffer.get_mut(..bytes_max).unwrap_or_default();
+        let behind = self.range_mut(0..bytes_max.min(RECEIVE_BUFFER_BYTES));
         let (place_bytes, room) = (place.len(), place.len() + behind.len());
         let count = stream.read_vectored(&mut [IoSliceMut::new(place), IoSliceMut::new(behind)])?;
         self.filled = 0..count.saturating_sub(place_bytes);
@@ -116,23 +119,46 @@ impl Receiver {
     }
 
     /// Consumes the next `bytes`, or as many as there are; returns where they stand.
-    fn take(&mut self, bytes: usize) -> Range<usize> {
-        let range = self.filled.start..(self.filled.start + bytes).min(self.filled.end);
-        self.filled.start = range.end;
-        range
+    pub(super) fn take(&mut self, bytes: usize) -> Received {
+        let received =
+            Received { start: self.filled.start, end: (self.filled.start + bytes).min(self.filled.end) };
+        self.filled.start = received.end;
+        received
+    }
+
+    /// What was taken last, as it stands.
+    pub(super) fn taken(&self, received: Received) -> &[u8] {
+        self.range(received.range())
+    }
+
+    /// The same, to be changed where it stands.
+    pub(super) fn taken_mut(&mut self, received: Received) -> &mut [u8] {
+        self.range_mut(received.range())
     }
 
     /// Unmasks and consumes the next `bytes`, of which there are as many; returns where they stand.
     pub(super) fn take_unmasked(&mut self, mask: [u8; 4], bytes: usize) -> Range<usize> {
-        let range = self.take(bytes);
-        unmask(self.buffer.get_mut(range.clone()).unwrap_or_default(), mask);
-        range
+        let received = self.take(bytes);
+        unmask(self.taken_mut(received), mask);
+        received.range()
     }
 
-    /// Consumes the next `bytes`, or as many as there are, and hands them out as they stand.
-    pub(super) fn take_mut(&mut self, bytes: usize) -> &mut [u8] {
-        let range = self.take(bytes);
-        self.buffer.get_mut(range).unwrap_or_default()
+    /// Adds what was taken last to a message. Much of it goes with the buffer that it stands in, if nothing is behind
+    /// it and there is another buffer; else it is copied.
+    pub(super) fn move_to(&mut self, received: Received, key: TransitKey, transits: &mut Transits) {
+        let is_much = received.end - received.start >= SWAP_BYTES_MIN && self.filled.is_empty();
+        if is_much && let Some(chunk) = transits.memory.try_take_chunk() {
+            let chunk = std::mem::replace(&mut self.buffer, chunk);
+            transits.append_chunk(key, chunk, received.start, received.end);
+        } else {
+            transits.append(key, self.taken(received));
+        }
+    }
+
+    /// Gives a buffer that came from `memory` back to it.
+    pub fn renew(&mut self, memory: &mut Memory) {
+        self.clear();
+        memory.exchange_unused(std::mem::replace(&mut self.buffer, Chunk::standalone()));
     }
 
     /// Takes the control frame that the buffer begins with through tungstenite.
@@ -140,8 +166,8 @@ impl Receiver {
     /// It sees a final binary frame, which it unmasks and hands out as it is: the context has no state that
     /// one connection could leave to the next.
     pub(super) fn take_control(&mut self, header: FrameHeader) -> Result<Bytes, Refused> {
-        let range = self.take(header.frame_bytes());
-        let frame = self.buffer.get_mut(range).unwrap_or_default();
+        let received = self.take(header.frame_bytes());
+        let frame = self.buffer.as_mut_slice().get_mut(received.range()).unwrap_or_default();
         if let Some(first) = frame.first_mut() {
             *first = 0x82;
         }

@@ -1,16 +1,32 @@
-use super::super::budget::{Budget, room_of_frame};
 use super::super::frame::testing::client_frame as frame;
-use super::super::limits::{BLOCK_BYTES, SMALL_MESSAGE_BYTES_MAX as SMALL};
+use super::super::limits::{CHUNK_BYTES, SMALL_MESSAGE_BYTES_MAX as SMALL};
+use super::super::memory::Memory;
 use super::*;
 
 const LIMIT: usize = 1 << 20;
-const RULES: Rules = Rules { size_max: LIMIT, wants_type: false, discard: false };
+const RULES: Rules = Rules { size_max: LIMIT, wants_type: false, small_bytes_max: SMALL, discard: false };
+
+/// What all connections share.
+#[derive(Default)]
+struct Shared {
+    receiver: Receiver,
+    transits: Transits,
+}
+
+impl Shared {
+    fn read(&mut self, inbound: &mut Inbound, mut stream: impl Read) -> io::Result<usize> {
+        let result = inbound.read_from(&mut stream, &mut self.receiver, &mut self.transits, usize::MAX);
+        result.map(|(count, _)| count)
+    }
+}
 
 /// What came in, its bytes taken out of wherever they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Event {
     Text(String),
     Binary(Vec<u8>),
+    /// What nobody was to get, and where it stops being JSON.
+    Skipped(Option<usize>),
     Ping(Vec<u8>),
     Pong,
     Close(u16, CloseReason),
@@ -41,11 +57,11 @@ impl Read for Pieces<'_> {
 
 /// Feeds bytes in pieces; what came out, and what state is left.
 fn feed(bytes: &[u8], step: usize) -> (Vec<Event>, Option<Refused>, Inbound) {
-    feed_with(&mut Receiver::default(), Inbound::default(), bytes, step, RULES)
+    feed_with(&mut Shared::default(), Inbound::default(), bytes, step, RULES)
 }
 
 fn feed_with(
-    receiver: &mut Receiver,
+    shared: &mut Shared,
     mut inbound: Inbound,
     bytes: &[u8],
     step: usize,
@@ -53,33 +69,40 @@ fn feed_with(
 ) -> (Vec<Event>, Option<Refused>, Inbound) {
     let mut stream = Pieces { bytes, step };
     let mut all = Vec::new();
-    while let Ok((count, _)) = inbound.read_from(&mut stream, receiver, usize::MAX) {
+    while let Ok(count) = shared.read(&mut inbound, &mut stream) {
         assert!(count > 0);
-        if let Err(refused) = take_all(&mut inbound, receiver, rules, &mut all) {
+        if let Err(refused) = take_all(&mut inbound, shared, rules, &mut all) {
+            inbound.abandon(&mut shared.transits);
             return (all, Some(refused), inbound);
         }
-        inbound.keep_rest(receiver, Tick(7));
+        inbound.keep_rest(&mut shared.receiver, Tick(7));
     }
     (all, None, inbound)
 }
 
-/// Takes whatever is whole; there is room for everything.
+/// Takes whatever is whole.
 fn take_all(
     inbound: &mut Inbound,
-    receiver: &mut Receiver,
+    shared: &mut Shared,
     rules: Rules,
     all: &mut Vec<Event>,
 ) -> Result<(), Refused> {
-    while let Some(incoming) = inbound.next(receiver, rules)? {
+    let Shared { receiver, transits } = shared;
+    let take = |content: Content, receiver: &Receiver, transits: &mut Transits| {
+        let bytes = content.to_vec(receiver, transits);
+        assert_eq!(bytes.len(), content.len());
+        if let Content::InTransit(key, _) = content {
+            transits.detach_sender(key);
+        }
+        bytes
+    };
+    while let Some(incoming) = inbound.next(receiver, transits, rules)? {
         all.push(match incoming {
-            Incoming::Announced(ask) => {
-                inbound.give_room(Room::unlimited(ask.bytes), &mut SpareBlocks::default())?;
-                continue;
-            }
             Incoming::Text(content, _) => {
-                Event::Text(String::from_utf8(content.to_vec(receiver)).expect("checked"))
+                Event::Text(String::from_utf8(take(content, receiver, transits)).expect("checked"))
             }
-            Incoming::Binary(content) => Event::Binary(content.to_vec(receiver)),
+            Incoming::Binary(content) => Event::Binary(take(content, receiver, transits)),
+            Incoming::Skipped(error) => Event::Skipped(error.map(|error| error.offset)),
             Incoming::Ping(payload) => Event::Ping(payload.to_vec()),
             Incoming::Pong => Event::Pong,
             Incoming::Close { code, answer } => Event::Close(code, answer),
@@ -92,7 +115,7 @@ const STEPS: [usize; 5] = [usize::MAX, 1, 2, 7, 4096];
 
 #[test]
 fn messages_come_out_whole_however_their_bytes_are_cut() {
-    let large = "ä€𝄞x".repeat(SMALL / 4);
+    let large = format!("\"{}\"", "ä€𝄞x".repeat(SMALL / 4));
     let huge = vec![0xA5; 300_000];
     let rows: Vec<(&str, Vec<u8>, Vec<Event>)> = vec![
         ("empty text", frame(0x81, b""), vec![text("")]),
@@ -108,14 +131,14 @@ fn messages_come_out_whole_however_their_bytes_are_cut() {
         (
             "fragments, a ping between them, a character cut in two",
             [
-                frame(0x01, b"\xE2\x82"),
+                frame(0x01, b"\"\xE2\x82"),
                 frame(0x89, b"!"),
                 frame(0x00, b""),
                 frame(0x00, b"\xAC and"),
-                frame(0x80, b" more"),
+                frame(0x80, b" more\""),
             ]
             .concat(),
-            vec![Event::Ping(b"!".to_vec()), text("€ and more")],
+            vec![Event::Ping(b"!".to_vec()), text("\"€ and more\"")],
         ),
         (
             "a large fragment among small ones",
@@ -213,28 +236,28 @@ fn the_limit_itself_is_not_over_the_limit() {
 
 #[test]
 fn a_refused_text_leaves_nothing_behind_for_the_next_connection() {
-    let mut receiver = Receiver::default();
-    let (_, refused, _) = feed_with(&mut receiver, Inbound::default(), &frame(0x81, b"\xFF"), 99, RULES);
+    let mut shared = Shared::default();
+    let (_, refused, _) = feed_with(&mut shared, Inbound::default(), &frame(0x81, b"\xFF"), 99, RULES);
     assert!(refused.is_some());
-    receiver.clear();
-    let (incoming, refused, _) = feed_with(&mut receiver, Inbound::default(), &frame(0x81, b"ok"), 99, RULES);
+    shared.receiver.clear();
+    let (incoming, refused, _) = feed_with(&mut shared, Inbound::default(), &frame(0x81, b"ok"), 99, RULES);
     assert_eq!((incoming, refused), (vec![text("ok")], None));
 }
 
 #[test]
 fn a_million_empty_fragments_cost_no_memory() {
     let mut inbound = Inbound::default();
-    let mut receiver = Receiver::default();
+    let mut shared = Shared::default();
     let first = [frame(0x01, b"[1,"), frame(0x00, b"").repeat(1000)].concat();
     for _ in 0..1000 {
         let bytes = if inbound.unfinished.is_none() { &first } else { &frame(0x00, b"").repeat(1000) };
-        let (incoming, refused, next) = feed_with(&mut receiver, inbound, bytes, usize::MAX, RULES);
+        let (incoming, refused, next) = feed_with(&mut shared, inbound, bytes, usize::MAX, RULES);
         assert!(incoming.is_empty() && refused.is_none());
         inbound = next;
     }
     let kept = inbound.unfinished.as_ref().map(|unfinished| unfinished.message.as_ref().map(Partial::len));
     assert_eq!(kept, Some(Some(3)), "as much as it has text");
-    let (incoming, _, inbound) = feed_with(&mut receiver, inbound, &frame(0x80, b"2]"), 1, RULES);
+    let (incoming, _, inbound) = feed_with(&mut shared, inbound, &frame(0x80, b"2]"), 1, RULES);
     assert_eq!(incoming, [text("[1,2]")]);
     assert!(inbound.unfinished.is_none());
 }
@@ -254,32 +277,34 @@ fn discarding_skips_data_of_any_size_and_still_hears_control_frames() {
     ]
     .concat();
     for step in [usize::MAX, 1, 4096] {
-        let all = feed_with(&mut Receiver::default(), Inbound::default(), &bytes, step, discard);
+        let all = feed_with(&mut Shared::default(), Inbound::default(), &bytes, step, discard);
         assert_eq!((&all.0[..], &all.1), (&[Event::Pong, close.clone()][..], &None), "step {step}");
     }
     // Discarding may begin in the middle of a message, or of a large frame.
     for (cut, before) in [(frame(0x01, b"begun"), frame(0x80, b"\xFF")), (frame(0x81, &huge), vec![])] {
         let cut_at = cut.len().min(200_000);
-        let (_, _, inbound) = feed(&cut[..cut_at], usize::MAX);
+        let mut shared = Shared::default();
+        let (_, _, inbound) = feed_with(&mut shared, Inbound::default(), &cut[..cut_at], usize::MAX, RULES);
         assert!(inbound.unfinished.is_some());
         let rest = [&cut[cut_at..], &before, &frame(0x88, &[0x03, 0xE8])].concat();
-        let (incoming, refused, _) = feed_with(&mut Receiver::default(), inbound, &rest, 999, discard);
+        let (incoming, refused, _) = feed_with(&mut shared, inbound, &rest, 999, discard);
+        assert_eq!(shared.transits.memory.used_bytes(), 0, "what is discarded takes no memory");
         assert_eq!((incoming, refused), (vec![close.clone()], None));
     }
 }
 
 #[test]
 fn a_messages_age_is_counted_from_its_first_byte_and_not_beyond_its_last() {
-    let mut receiver = Receiver::default();
+    let mut shared = Shared::default();
     let mut inbound = Inbound::default();
     let message = frame(0x81, b"x");
     let mut stream = [&message[..3], &message[3..], &message[..2], &message[2..]].concat();
     let mut ages = Vec::new();
     for (at, count) in [(1, 3), (2, message.len()), (3, message.len() - 3)] {
         let piece: Vec<u8> = stream.drain(..count).collect();
-        inbound.read_from(&mut piece.as_slice(), &mut receiver, usize::MAX).unwrap();
-        take_all(&mut inbound, &mut receiver, RULES, &mut Vec::new()).unwrap();
-        inbound.keep_rest(&mut receiver, Tick(at));
+        shared.read(&mut inbound, piece.as_slice()).unwrap();
+        take_all(&mut inbound, &mut shared, RULES, &mut Vec::new()).unwrap();
+        inbound.keep_rest(&mut shared.receiver, Tick(at));
         ages.push(inbound.unfinished_since());
     }
     // The second read ends one message and begins the next, whose age begins there.
@@ -293,7 +318,7 @@ fn a_messages_age_is_counted_from_its_first_byte_and_not_beyond_its_last() {
 
 #[test]
 fn a_message_moves_with_its_own_bytes_and_not_with_pings_between_them() {
-    let mut receiver = Receiver::default();
+    let mut shared = Shared::default();
     let mut inbound = Inbound::default();
     let ping = frame(0x89, b"still here");
     let fragment = frame(0x00, b"more");
@@ -308,105 +333,104 @@ fn a_message_moves_with_its_own_bytes_and_not_with_pings_between_them() {
         (&large[20_000..99_000], 6),
     ];
     for (at, (piece, moved_at)) in (0..).zip(pieces) {
-        inbound.read_from(&mut &piece[..], &mut receiver, usize::MAX).unwrap();
-        take_all(&mut inbound, &mut receiver, RULES, &mut Vec::new()).unwrap();
-        inbound.keep_rest(&mut receiver, Tick(at));
+        shared.read(&mut inbound, piece).unwrap();
+        take_all(&mut inbound, &mut shared, RULES, &mut Vec::new()).unwrap();
+        inbound.keep_rest(&mut shared.receiver, Tick(at));
         assert_eq!(inbound.unfinished_since(), Some((Tick(0), Tick(moved_at))), "piece {at}");
     }
 }
 
-/// Feeds all of `bytes` and takes what is whole, up to the first ask for room.
-fn ask_of(inbound: &mut Inbound, receiver: &mut Receiver, bytes: &[u8]) -> Option<Ask> {
-    inbound.read_from(&mut &bytes[..], receiver, usize::MAX).unwrap();
-    match inbound.next(receiver, RULES).unwrap() {
-        Some(Incoming::Announced(ask)) => {
-            inbound.keep_rest(receiver, Tick(1));
-            Some(ask)
+/// Feeds bytes in reads as large as may be, and drops what comes out.
+fn push(inbound: &mut Inbound, shared: &mut Shared, bytes: &[u8], rules: Rules) {
+    let (all, refused, rest) = feed_with(shared, std::mem::take(inbound), bytes, usize::MAX, rules);
+    assert!(all.is_empty() && refused.is_none(), "{all:?}, {refused:?}");
+    *inbound = rest;
+}
+
+#[test]
+fn memory_is_taken_by_what_has_arrived_and_never_by_what_was_announced() {
+    let announced = [&[0x82, 0xFF][..], &(LIMIT as u64).to_be_bytes(), &[1, 2, 3, 4]].concat();
+    let chunks = |count: usize| count * CHUNK_BYTES;
+    let rows =
+        [(0, 0), (1, 0), (SMALL, 0), (SMALL + 1, chunks(1)), (CHUNK_BYTES, chunks(1)), (70_000, chunks(2))];
+    for (arrived, in_chunks) in rows {
+        let (mut inbound, mut shared) = (Inbound::default(), Shared::default());
+        push(&mut inbound, &mut shared, &announced, RULES);
+        for piece in vec![7; arrived].chunks(10_000) {
+            push(&mut inbound, &mut shared, piece, RULES);
         }
-        other => {
-            assert!(other.is_none(), "{other:?}");
-            inbound.keep_rest(receiver, Tick(1));
-            None
-        }
+        assert_eq!(shared.transits.memory.used_bytes(), in_chunks, "{arrived} bytes");
+        let small = inbound.small_bytes();
+        let least = if in_chunks == 0 { arrived } else { 0 };
+        assert!((least..=2 * least + 400).contains(&small), "{arrived} bytes take {small}");
     }
 }
 
 #[test]
-fn a_large_frame_asks_for_its_room_at_its_header_and_waits_with_all_that_follows() {
-    for payload_bytes in [SMALL + 1, 50_000, 65_536, 300_000] {
-        let (mut inbound, mut receiver) = (Inbound::default(), Receiver::default());
-        let bytes = [frame(0x82, &vec![7; payload_bytes]), frame(0x81, b"behind")].concat();
-        let (now, later) = bytes.split_at(bytes.len().min(40_000));
-        let ask = ask_of(&mut inbound, &mut receiver, now).unwrap();
-        assert_eq!(ask, Ask { order: 1, bytes: room_of_frame(payload_bytes), is_fragmented: false });
-        assert_eq!(inbound.asked(), Some(ask));
-        assert_eq!(inbound.is_awaited_frame_whole(), payload_bytes < 39_000, "{payload_bytes}");
-        assert!(inbound.small_bytes() >= now.len());
-
-        let room = Budget::new(1 << 22, LIMIT).try_reserve(ask).unwrap();
-        inbound.give_room(room, &mut SpareBlocks::default()).unwrap();
-        assert!(inbound.is_resumable() && inbound.asked().is_none());
-        inbound.resume(&mut receiver);
-        let mut all = Vec::new();
-        take_all(&mut inbound, &mut receiver, RULES, &mut all).unwrap();
-        inbound.keep_rest(&mut receiver, Tick(1));
-        let (rest, _, inbound) = feed_with(&mut receiver, inbound, later, 10_000, RULES);
-        all.extend(rest);
-        assert_eq!(all, [Event::Binary(vec![7; payload_bytes]), text("behind")], "{payload_bytes}");
-        assert_eq!(inbound.small_bytes(), 0);
-    }
-}
-
-#[test]
-fn fragments_ask_for_room_once_they_are_more_than_a_small_message_and_then_block_by_block() {
-    let (mut inbound, mut receiver) = (Inbound::default(), Receiver::default());
-    let mut asks = Vec::new();
+fn fragments_become_a_message_in_transit_once_they_are_more_than_a_small_message() {
+    let (mut inbound, mut shared) = (Inbound::default(), Shared::default());
     for index in 0..60 {
-        let bytes = frame(if index == 0 { 0x02 } else { 0x00 }, &vec![index; 10_000]);
-        if let Some(ask) = ask_of(&mut inbound, &mut receiver, &bytes) {
-            asks.push((index, ask.order, ask.bytes, ask.is_fragmented));
-            inbound.give_room(Room::unlimited(ask.bytes), &mut SpareBlocks::default()).unwrap();
-            inbound.resume(&mut receiver);
-            assert!(inbound.next(&mut receiver, RULES).unwrap().is_none());
-            inbound.keep_rest(&mut receiver, Tick(1));
-        }
+        let first = if index == 0 { 0x02 } else { 0x00 };
+        push(&mut inbound, &mut shared, &frame(first, &vec![index; 10_000]), RULES);
+        assert_eq!(inbound.transit().is_some(), index > 0, "{index}");
     }
-    let block = BLOCK_BYTES;
-    assert_eq!(asks, [(1, 1, block, true), (26, 1, block, true), (52, 1, block, true)]);
-    assert_eq!(inbound.fragments_order(), Some(1));
+    assert_eq!(shared.transits.memory.used_bytes(), 600_000_usize.next_multiple_of(CHUNK_BYTES));
     let expected: Vec<u8> = (0..60).flat_map(|index| vec![index; 10_000]).collect();
-    let (all, _, inbound) = feed_with(&mut receiver, inbound, &frame(0x80, b""), 99, RULES);
-    assert_eq!((all, inbound.fragments_order()), (vec![Event::Binary(expected)], None));
+    let (all, _, inbound) = feed_with(&mut shared, inbound, &frame(0x80, b""), 99, RULES);
+    assert_eq!((all, inbound.transit()), (vec![Event::Binary(expected)], None));
+    assert_eq!(shared.transits.memory.used_bytes(), 0);
 }
 
 #[test]
-fn what_is_abandoned_gives_its_room_back_and_the_rest_is_discarded() {
-    let close = Event::Close(1000, CloseReason::Echo(1000, vec![]));
-    let discard = Rules { discard: true, ..RULES };
-    let bytes = [frame(0x82, &vec![7; 200_000]), frame(0x88, &[0x03, 0xE8])].concat();
-    for (is_granted, cut) in [(true, 30_000), (false, 30_000), (true, 150_000)] {
-        let (mut inbound, mut receiver) = (Inbound::default(), Receiver::default());
-        let mut budget = Budget::new(1 << 22, LIMIT);
-        let ask = ask_of(&mut inbound, &mut receiver, &bytes[..cut.min(50_000)]).unwrap();
-        let mut from = cut.min(50_000);
-        if is_granted {
-            inbound.give_room(budget.try_reserve(ask).unwrap(), &mut SpareBlocks::default()).unwrap();
-            inbound.resume(&mut receiver);
-            take_all(&mut inbound, &mut receiver, RULES, &mut Vec::new()).unwrap();
-            inbound.keep_rest(&mut receiver, Tick(1));
-            inbound = feed_with(&mut receiver, inbound, &bytes[from..cut.max(from)], 9_000, RULES).2;
-            from = cut.max(from);
-            assert!(budget.used_bytes() >= 200_000);
-        }
-        inbound.abandon();
-        assert_eq!((budget.used_bytes(), inbound.asked()), (0, None));
-        let mut all = Vec::new();
-        inbound.resume(&mut receiver);
-        take_all(&mut inbound, &mut receiver, discard, &mut all).unwrap();
-        inbound.keep_rest(&mut receiver, Tick(1));
-        assert_eq!(
-            feed_with(&mut receiver, inbound, &bytes[from..], 9_000, discard).0,
-            std::slice::from_ref(&close)
-        );
+fn where_memory_is_short_a_small_frame_that_is_not_whole_becomes_a_message_in_transit() {
+    let rules = Rules { small_bytes_max: 256, ..RULES };
+    let (mut inbound, mut shared) = (Inbound::default(), Shared::default());
+    shared.transits = Transits::new(Memory::new(0));
+    let bytes = frame(0x82, &[7; 1_000]);
+    push(&mut inbound, &mut shared, &bytes[..200], rules);
+    assert!(inbound.transit().is_none());
+    push(&mut inbound, &mut shared, &bytes[200..500], rules);
+    assert_eq!(shared.transits.memory.used_bytes(), 500 - 8, "no chunk, but what has come");
+    let (all, ..) = feed_with(&mut shared, inbound, &bytes[500..], 99, rules);
+    assert_eq!(all, [Event::Binary(vec![7; 1_000])]);
+    assert_eq!(shared.transits.memory.used_bytes(), 0);
+}
+
+#[test]
+fn text_that_is_not_json_takes_no_memory_from_where_that_is_known_and_its_sender_is_told_at_its_end() {
+    let mut text = vec![b' '; 200_000];
+    text[100_000] = b'}';
+    let bytes = frame(0x81, &text);
+    for step in [usize::MAX, 999] {
+        let mut shared = Shared::default();
+        let (_, _, inbound) = feed_with(&mut shared, Inbound::default(), &bytes[..100_000], step, RULES);
+        assert!(shared.transits.memory.used_bytes() >= CHUNK_BYTES);
+        let (_, _, inbound) = feed_with(&mut shared, inbound, &bytes[100_000..150_000], step, RULES);
+        assert_eq!((shared.transits.memory.used_bytes(), inbound.transit()), (0, None));
+        let (all, ..) = feed_with(&mut shared, inbound, &bytes[150_000..], step, RULES);
+        assert_eq!(all, [Event::Skipped(Some(100_000))]);
+    }
+    // It is still held to be UTF-8.
+    text[150_000] = 0xFF;
+    let (all, refused, _) = feed(&frame(0x81, &text), 999);
+    assert_eq!((all, refused), (vec![], Some(CloseReason::NotUtf8.into())));
+}
+
+#[test]
+fn rest_of_a_message_that_is_skipped_is_checked_and_not_kept() {
+    let huge = vec![b'1'; 300_000];
+    for (is_told, expected) in [(true, None), (false, Some(299_999))] {
+        let (mut inbound, mut shared) = (Inbound::default(), Shared::default());
+        let mut text = huge.clone();
+        text[299_999] = b'x';
+        let bytes = frame(0x81, &text);
+        push(&mut inbound, &mut shared, &bytes[..100_000], RULES);
+        let (key, invalid_json) = inbound.transit().unwrap();
+        assert_eq!(invalid_json, None);
+        shared.transits.detach_sender(key);
+        inbound.skip_transit(is_told);
+        let (all, ..) = feed_with(&mut shared, inbound, &bytes[100_000..], 50_000, RULES);
+        assert_eq!(all, [Event::Skipped(expected)]);
+        assert_eq!(shared.transits.memory.used_bytes(), 0);
     }
 }

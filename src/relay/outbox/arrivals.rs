@@ -57,10 +57,7 @@ impl Arrivals {
         while messages > 0 && self.len > 0 {
             let [first, ..] = &mut self.runs;
             let of_run = u32::try_from(messages).unwrap_or(u32::MAX).min(first.messages);
-            match taken.last_mut().filter(|last| last.micros == first.micros) {
-                Some(last) => last.messages = last.messages.saturating_add(of_run),
-                None => taken.push(Arrived { messages: of_run, ..*first }),
-            }
+            note(taken, Arrived { messages: of_run, ..*first });
             messages -= u64::from(of_run);
             first.messages -= of_run;
             if first.messages == 0 {
@@ -73,6 +70,14 @@ impl Arrivals {
     /// Puts those of another queue behind these.
     pub(super) fn append(&mut self, other: &Self) {
         other.runs.iter().take(other.len).for_each(|&run| self.push_run(run));
+    }
+}
+
+/// Adds messages to those that were taken.
+pub(super) fn note(taken: &mut Vec<Arrived>, arrived: Arrived) {
+    match taken.last_mut().filter(|last| last.micros == arrived.micros) {
+        Some(last) => last.messages = last.messages.saturating_add(arrived.messages),
+        None => taken.push(arrived),
     }
 }
 

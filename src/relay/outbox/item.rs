@@ -2,95 +2,112 @@
 
 use std::io::IoSlice;
 
-use crate::relay::buffer::Buffer;
-use crate::relay::frame::{Opcode, ServerHeader, server_frame_len};
-use crate::relay::limits::{FRAGMENT_BYTES_MAX, WRITE_SLICES_MAX};
-use crate::relay::payload::Payload;
+use crate::relay::frame::server_frame_len;
+use crate::relay::limits::WRITE_SLICES_MAX;
+use crate::relay::transit::{Cursor, Transits};
 
 #[derive(Debug)]
 pub(super) enum Item {
     Run(Run),
-    Large(Box<Large>),
+    /// A message in transit.
+    InTransit(Cursor),
     /// One frame of the relay's own: a notice about the peer, or the close.
-    Own(Vec<u8>),
+    Own(Own),
 }
 
 /// Small application messages, one whole frame each.
 #[derive(Debug)]
 pub(super) struct Run {
-    pub(super) bytes: Buffer,
-    /// Where the first frame begins that the socket has not taken in full.
+    pub(super) bytes: Vec<u8>,
+    /// Bytes that the socket has taken.
+    pub(super) taken: usize,
+    /// Where the first frame begins that it has not taken in full.
     pub(super) frame_start: usize,
 }
 
-/// One application message in fragments of [`FRAGMENT_BYTES_MAX`], the last one shorter.
 #[derive(Debug)]
-pub(super) struct Large {
-    pub(super) payload: Payload,
-    first: ServerHeader,
-    middle: ServerHeader,
-    last: ServerHeader,
+pub(super) struct Own {
+    pub(super) frame: Vec<u8>,
+    pub(super) taken: usize,
 }
 
 impl Item {
-    /// Length in bytes of all its frames, headers included.
-    pub(super) fn wire_len(&self) -> usize {
+    /// Bytes that wait and can be written: of a message in transit, what is left of its planned fragment.
+    pub(super) fn writable_bytes(&self) -> usize {
         match self {
-            Self::Run(run) => run.bytes.len(),
-            Self::Large(large) => large.wire_len(),
-            Self::Own(frame) => frame.len(),
+            Self::Run(run) => run.bytes.len() - run.taken,
+            Self::InTransit(cursor) => cursor.planned_bytes(),
+            Self::Own(own) => own.frame.len() - own.taken,
         }
     }
 
-    /// Bytes of memory, those left out that are room from the budget.
+    /// Whether what comes behind it in the queue may follow what [can be written](Self::writable_bytes) of it.
+    pub(super) fn is_ending(&self) -> bool {
+        match self {
+            Self::Run(_) | Self::Own(_) => true,
+            Self::InTransit(cursor) => cursor.is_ending(),
+        }
+    }
+
+    /// Bytes left of the frame that the socket has begun to take; 0 if it has begun none.
+    pub(super) fn begun_bytes(&self) -> usize {
+        match self {
+            Self::Run(run) if run.taken > run.frame_start => {
+                let frame = run.bytes.get(run.frame_start..).unwrap_or_default();
+                run.frame_start + server_frame_len(frame) - run.taken
+            }
+            Self::Own(own) if own.taken > 0 => own.frame.len() - own.taken,
+            Self::Run(_) | Self::Own(_) => 0,
+            Self::InTransit(cursor) => cursor.begun_bytes(),
+        }
+    }
+
+    /// Bytes of memory, those of a message in transit left out.
     pub(super) fn small_bytes(&self) -> usize {
         match self {
             Self::Run(run) => run.bytes.capacity(),
-            Self::Own(frame) => frame.capacity(),
-            Self::Large(_) => 0,
+            Self::Own(own) => own.frame.capacity(),
+            Self::InTransit(_) => 0,
         }
     }
 
-    /// Start and end of the frame in which the byte at `position` stands; at a boundary, of the
-    /// frame that begins there.
-    pub(super) fn frame_at(&self, position: usize) -> (usize, usize) {
+    /// Adds what can be written, but its first `skip` bytes, and at most `bytes_max`.
+    pub(super) fn gather<'a>(
+        &'a self,
+        transits: &'a Transits,
+        skip: usize,
+        bytes_max: usize,
+        slices: &mut Slices<'a>,
+    ) {
+        let part = |bytes: &'a [u8], taken: usize| {
+            let bytes = bytes.get(taken + skip..).unwrap_or_default();
+            bytes.get(..bytes_max).unwrap_or(bytes)
+        };
         match self {
-            Self::Run(run) => {
-                let frame = run.bytes.as_slice().get(run.frame_start..).unwrap_or_default();
-                (run.frame_start, run.frame_start + server_frame_len(frame))
+            Self::Run(run) => slices.push(part(&run.bytes, run.taken)),
+            Self::Own(own) => slices.push(part(&own.frame, own.taken)),
+            Self::InTransit(cursor) => {
+                let mut left = bytes_max;
+                cursor.gather(transits.get(cursor.key()), skip, |bytes| {
+                    let bytes = bytes.get(..left).unwrap_or(bytes);
+                    left -= bytes.len();
+                    slices.push(bytes);
+                    left == 0 || slices.is_full()
+                });
             }
-            Self::Large(large) => large.frame_at(position),
-            Self::Own(frame) => (0, frame.len()),
-        }
-    }
-
-    /// Adds the bytes from `from` to `to` to what is written next, as far as there is room.
-    pub(super) fn gather<'a>(&'a self, from: usize, to: usize, slices: &mut Slices<'a>) {
-        match self {
-            Self::Run(Run { bytes, .. }) => slices.push(bytes.as_slice().get(from..to).unwrap_or_default()),
-            Self::Own(bytes) => slices.push(bytes.get(from..to).unwrap_or_default()),
-            Self::Large(large) => large.gather(from, to, slices),
-        }
-    }
-
-    /// Notes that everything before `position` was taken; returns how many messages that completes.
-    pub(super) fn advance_to(&mut self, position: usize) -> u64 {
-        match self {
-            Self::Run(run) => run.advance_to(position),
-            Self::Large(large) => u64::from(position == large.wire_len()),
-            Self::Own(_) => 0,
         }
     }
 }
 
 impl Run {
-    pub(super) fn advance_to(&mut self, position: usize) -> u64 {
+    /// Moves on by `taken` bytes; returns how many messages that completes.
+    pub(super) fn advance(&mut self, taken: usize) -> u64 {
+        self.taken += taken;
         let mut completed = 0;
-        let bytes = self.bytes.as_slice();
-        while self.frame_start < position {
-            let frame = bytes.get(self.frame_start..).unwrap_or_default();
+        while self.frame_start < self.taken {
+            let frame = self.bytes.get(self.frame_start..).unwrap_or_default();
             let frame_end = self.frame_start + server_frame_len(frame);
-            if frame_end > position {
+            if frame_end > self.taken {
                 break;
             }
             self.frame_start = frame_end;
@@ -98,55 +115,11 @@ impl Run {
         }
         completed
     }
-}
 
-impl Large {
-    /// Length in bytes of every frame but the last.
-    const FULL_FRAME_BYTES: usize = ServerHeader::len_for(FRAGMENT_BYTES_MAX) + FRAGMENT_BYTES_MAX;
-
-    pub(super) fn new(opcode: Opcode, payload: Payload) -> Self {
-        let frames_before_last = (payload.len() - 1) / FRAGMENT_BYTES_MAX;
-        let last_bytes = payload.len() - frames_before_last * FRAGMENT_BYTES_MAX;
-        let last_opcode = if frames_before_last == 0 { opcode } else { Opcode::Continuation };
-        Self {
-            payload,
-            first: ServerHeader::new(opcode, false, FRAGMENT_BYTES_MAX),
-            middle: ServerHeader::new(Opcode::Continuation, false, FRAGMENT_BYTES_MAX),
-            last: ServerHeader::new(last_opcode, true, last_bytes),
-        }
-    }
-
-    fn frames_before_last(&self) -> usize {
-        (self.payload.len() - 1) / FRAGMENT_BYTES_MAX
-    }
-
-    pub(super) fn wire_len(&self) -> usize {
-        let headers = self.frames_before_last() * ServerHeader::len_for(FRAGMENT_BYTES_MAX);
-        headers + self.last.as_bytes().len() + self.payload.len()
-    }
-
-    pub(super) fn frame_at(&self, position: usize) -> (usize, usize) {
-        let start = position / Self::FULL_FRAME_BYTES * Self::FULL_FRAME_BYTES;
-        (start, (start + Self::FULL_FRAME_BYTES).min(self.wire_len()))
-    }
-
-    pub(super) fn gather<'a>(&'a self, from: usize, to: usize, slices: &mut Slices<'a>) {
-        let mut position = from;
-        while position < to && !slices.is_full() {
-            let (frame_start, frame_end) = self.frame_at(position);
-            let index = frame_start / Self::FULL_FRAME_BYTES;
-            let header = match index {
-                index if index == self.frames_before_last() => &self.last,
-                0 => &self.first,
-                _ => &self.middle,
-            };
-            let header = header.as_bytes();
-            let payload = self.payload.fragment(index * FRAGMENT_BYTES_MAX);
-            let skip = position - frame_start;
-            slices.push(header.get(skip..).unwrap_or_default());
-            slices.push(payload.get(skip.saturating_sub(header.len())..).unwrap_or_default());
-            position = frame_end;
-        }
+    /// Has it begin with the first frame that the socket has not taken in full.
+    pub(super) fn rewind(&mut self) {
+        self.bytes.drain(..self.frame_start);
+        (self.taken, self.frame_start) = (0, 0);
     }
 }
 

@@ -2,15 +2,14 @@
 
 use std::collections::VecDeque;
 
-use super::Pool;
-use crate::relay::buffer::Buffer;
+use super::{Pool, append_kept, compact};
 use crate::relay::limits::{RUN_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 
 /// Whole frames, the first of which may be under way, in runs of at most [`RUN_BYTES_MAX`] or one call's frames:
 /// in one piece they would stand twice in memory whenever it grows.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    runs: VecDeque<Buffer>,
+    runs: VecDeque<Vec<u8>>,
     /// Bytes of the first run that the socket has taken.
     front_taken: usize,
     /// Bytes that it has not taken.
@@ -37,7 +36,7 @@ impl Lane {
     /// What the socket has not taken, in order.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &[u8]> {
         let mut skip = self.front_taken;
-        self.runs.iter().map(move |run| run.as_slice().get(std::mem::take(&mut skip)..).unwrap_or_default())
+        self.runs.iter().map(move |run| run.get(std::mem::take(&mut skip)..).unwrap_or_default())
     }
 
     /// Adds frames. What a blocked client leaves waiting may wait long, and so may what is more than a few: it
@@ -50,11 +49,11 @@ impl Lane {
     ) {
         let may_stay = is_blocked || self.len > SMALL_MESSAGE_BYTES_MAX;
         if self.runs.is_empty() && !may_stay {
-            let buffer = Buffer::from(pool.take_buffer());
+            let buffer = pool.take_buffer();
             self.capacity += buffer.capacity();
             self.runs.push_back(buffer);
         }
-        if let Some(run) = self.runs.back_mut().and_then(Buffer::heap_mut).filter(|_| !may_stay) {
+        if let Some(run) = self.runs.back_mut().filter(|_| !may_stay) {
             let (len, capacity) = (run.len(), run.capacity());
             write_frames(run);
             self.len += run.len() - len;
@@ -69,13 +68,13 @@ impl Lane {
 
     /// Adds bytes that may stay for long.
     pub(super) fn append_kept(&mut self, bytes: &[u8]) {
-        let fits = |run: &Buffer| run.len() + bytes.len() <= RUN_BYTES_MAX;
+        let fits = |run: &Vec<u8>| run.len() + bytes.len() <= RUN_BYTES_MAX;
         if !self.runs.back().is_some_and(fits) {
-            self.runs.push_back(Buffer::default());
+            self.runs.push_back(Vec::new());
         }
         if let Some(run) = self.runs.back_mut() {
             let capacity = run.capacity();
-            run.append_kept(bytes);
+            append_kept(run, bytes);
             self.len += bytes.len();
             self.capacity += run.capacity() - capacity;
         }
@@ -90,7 +89,7 @@ impl Lane {
             let Some(run) = self.runs.pop_front() else { break };
             self.front_taken -= run.len();
             self.capacity -= run.capacity();
-            pool.give_buffer(run.into_spare());
+            pool.give_buffer(run);
         }
         taken
     }
@@ -99,7 +98,7 @@ impl Lane {
     pub(super) fn compact(&mut self, pool: &mut Pool) {
         for run in &mut self.runs {
             self.capacity -= run.capacity();
-            pool.give_buffer(run.compact());
+            compact(run, pool);
             self.capacity += run.capacity();
         }
     }

@@ -2,7 +2,7 @@ mod twin;
 
 use std::io::IoSlice;
 
-use super::super::limits::{FRAGMENT_BYTES_MAX, PAGE_BYTES, SMALL_MESSAGE_BYTES_MAX};
+use super::super::limits::{FRAGMENT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 use super::*;
 
 /// A socket that takes at most `step` bytes a call and `room` in all, then blocks.
@@ -81,7 +81,11 @@ fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
 
 fn push_message(outbox: &mut Outbox, pool: &mut Pool, opcode: Opcode, payload: &[u8]) {
     if payload.len() > SMALL_MESSAGE_BYTES_MAX {
-        outbox.push_large(opcode, Payload::copy_of(payload).unwrap());
+        let key = pool.transits.begin(opcode);
+        pool.transits.append(key, payload);
+        outbox.push_transit(pool.transits.release(key), payload.len());
+        pool.transits.end(key, 0);
+        pool.transits.detach_sender(key);
     } else {
         outbox.push_small(pool, opcode, payload);
     }
@@ -183,7 +187,7 @@ fn behind_a_message_cut_short_only_control_frames_follow() {
     push_sized(&mut outbox, &mut pool, 3 * FRAGMENT_BYTES_MAX);
     outbox.write_to(&mut Socket::with_room(5), &mut pool, usize::MAX).unwrap();
     outbox.reply(&mut pool, notice("reply"));
-    outbox.take_messages();
+    outbox.take_messages(&mut pool.transits).give_up(&mut pool);
     outbox.reply(&mut pool, notice("another"));
     outbox.control(&mut pool, |out| out.extend_from_slice(&[0x8A, 0]));
     outbox.push_own(|out| out.extend_from_slice(&[0x88, 2, 3, 0xE8]));
@@ -245,7 +249,7 @@ fn messages_not_taken_in_full_move_from_their_start_and_leave_a_whole_frame_behi
         push(&mut old, &mut pool, "last");
         let mut socket = Socket::with_room(room);
         old.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
-        let waiting = old.take_messages();
+        let waiting = old.take_messages(&mut pool.transits);
         assert_eq!(waiting.messages, moved, "room {room}");
         assert_eq!(old.backlog().messages, 0);
         let on_old = [socket.taken, drain(&mut old, &mut pool)].concat();
@@ -263,30 +267,22 @@ fn messages_not_taken_in_full_move_from_their_start_and_leave_a_whole_frame_behi
 }
 
 #[test]
-fn congestion_begins_above_the_high_mark_and_ends_at_the_low_one() {
+fn queue_is_over_a_limit_of_bytes_or_with_several_messages_over_one_of_memory() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
-    push_sized(&mut outbox, &mut pool, 20 * HIGH_WATER_BYTES);
-    assert!(!outbox.is_queue_congested(), "one waiting message never pauses its sender");
-    push(&mut outbox, &mut pool, "second");
-    assert!(outbox.is_queue_congested());
-
-    let above_low = outbox.queued_bytes - LOW_WATER_BYTES - 1;
-    let mut socket = Socket::with_room(above_low);
-    outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
-    assert!(outbox.is_queue_congested(), "still a byte above the low mark");
-    socket.room = 1;
-    outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
-    assert!(!outbox.is_queue_congested());
-
-    let headers = 4 * 10;
-    let up_to_the_mark = HIGH_WATER_BYTES - outbox.queued_bytes - headers;
-    push_sized(&mut outbox, &mut pool, up_to_the_mark);
-    assert_eq!(outbox.queued_bytes, HIGH_WATER_BYTES);
-    assert!(!outbox.is_queue_congested(), "the mark itself is not above the mark");
-    push_sized(&mut outbox, &mut pool, 0);
-    assert!(outbox.is_queue_congested());
-    outbox.take_messages();
-    assert!(!outbox.is_queue_congested());
+    push_sized(&mut outbox, &mut pool, 100_000);
+    assert!(outbox.is_queue_over(99_999, usize::MAX) && !outbox.is_queue_over(100_000, usize::MAX));
+    push_sized(&mut outbox, &mut pool, 1_000);
+    let bytes = 100_000 + 1_004;
+    assert!(outbox.is_queue_over(bytes - 1, usize::MAX) && !outbox.is_queue_over(bytes, usize::MAX));
+    let small_bytes = outbox.small_bytes();
+    assert!(small_bytes >= 1_004);
+    assert!(
+        outbox.is_queue_over(usize::MAX, small_bytes - 1) && !outbox.is_queue_over(usize::MAX, small_bytes)
+    );
+    outbox.take_messages(&mut pool.transits).give_up(&mut pool);
+    assert!(!outbox.is_queue_over(0, 0));
+    push_sized(&mut outbox, &mut pool, 1_000);
+    assert!(!outbox.is_queue_over(usize::MAX, 0), "one small message may always wait");
 }
 
 #[test]
@@ -295,7 +291,7 @@ fn replies_have_marks_of_their_own() {
     outbox.reply(&mut pool, |out| out.resize(HIGH_WATER_BYTES, 0));
     assert!(!outbox.are_replies_congested());
     outbox.reply(&mut pool, |out| out.push(0));
-    assert!(outbox.are_replies_congested() && !outbox.is_queue_congested());
+    assert!(outbox.are_replies_congested() && !outbox.is_queue_over(0, 0));
     let mut socket = Socket::with_room(LOW_WATER_BYTES);
     outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
     assert!(outbox.are_replies_congested());
@@ -328,7 +324,7 @@ fn replies_to_a_blocked_client_take_no_spare_buffer_and_little_more_than_they_ne
     for _ in 0..20_000 {
         outbox.reply(&mut pool, notice("an error message, about as long as they are"));
         let waiting = outbox.replies.len();
-        assert!(outbox.small_bytes() - before <= waiting + waiting / 4 + 3 * PAGE_BYTES);
+        assert!(outbox.small_bytes() - before <= waiting + waiting / 4 + 12_288);
     }
 }
 

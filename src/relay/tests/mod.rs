@@ -3,9 +3,10 @@
 mod access;
 mod counting;
 mod drain;
+mod memory;
 mod pressure;
 pub(crate) mod random;
-mod room;
 mod sessions;
+mod streaming;
 mod timing;
 mod world;

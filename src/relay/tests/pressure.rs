@@ -65,11 +65,11 @@ fn both_sides_flood_and_neither_reads_and_nothing_is_lost_when_they_do() {
 }
 
 #[test]
-fn one_waiting_message_however_large_never_pauses_the_sender() {
+fn one_waiting_message_of_up_to_the_high_water_mark_never_pauses_its_sender() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
-    world.send(&desktop, &frame(0x82, &vec![1; 20 * HIGH_WATER_BYTES]));
+    world.send(&desktop, &frame(0x82, &vec![1; HIGH_WATER_BYTES]));
     world.send_text(&desktop, "1");
     assert_eq!(world.unread(&desktop), 0);
     world.send_text(&desktop, "2");

@@ -300,6 +300,27 @@ impl World {
         self.gone.contains(&client.id)
     }
 
+    /// Bytes that a client has received and that were not taken.
+    #[expect(clippy::unused_self, reason = "a client's view of the world")]
+    pub(super) fn unparsed(&self, client: &Client) -> usize {
+        client.wire.borrow().from_relay.len()
+    }
+
+    /// Bytes of application messages among them, whether or not those are whole.
+    #[expect(clippy::unused_self, reason = "a client's view of the world")]
+    pub(super) fn payload_taken(&self, client: &Client) -> usize {
+        let wire = client.wire.borrow();
+        let frames = split_frames(&wire.from_relay);
+        frames.iter().filter(|(first, _)| first & 0x08 == 0).map(|(_, payload)| payload.len()).sum()
+    }
+
+    /// Takes everything the client received, and returns the control frames.
+    pub(super) fn take_controls(&self, client: &Client) -> Vec<Received> {
+        let is_control =
+            |one: &Received| matches!(one, Received::Ping | Received::Pong(_) | Received::Close(..));
+        self.take(client).into_iter().filter(is_control).collect()
+    }
+
     /// Takes everything the client received: the answer in HTTP if there is one, then messages.
     #[expect(clippy::unused_self, reason = "a client's view of the world")]
     pub(super) fn take(&self, client: &Client) -> Vec<Received> {
@@ -342,14 +363,7 @@ fn parse(mut bytes: &[u8]) -> Vec<Received> {
         bytes = rest;
     }
     let mut open: Option<(u8, Vec<u8>)> = None;
-    while let [first, second, rest @ ..] = bytes {
-        let (length, rest) = match second {
-            126 => (usize::from(u16::from_be_bytes([rest[0], rest[1]])), &rest[2..]),
-            127 => (usize::try_from(u64::from_be_bytes(rest[..8].try_into().unwrap())).unwrap(), &rest[8..]),
-            length => (usize::from(*length), rest),
-        };
-        let Some((payload, behind)) = rest.split_at_checked(length) else { break };
-        bytes = behind;
+    for (first, payload) in split_frames(bytes) {
         match first & 0x0F {
             0x8 => {
                 let reason = String::from_utf8(payload[2..].to_vec()).expect("UTF-8");
@@ -368,6 +382,23 @@ fn parse(mut bytes: &[u8]) -> Vec<Received> {
         }
     }
     received
+}
+
+/// The whole frames in a byte stream: first byte and payload.
+fn split_frames(mut bytes: &[u8]) -> Vec<(u8, &[u8])> {
+    let mut frames = Vec::new();
+    while let [first, second, rest @ ..] = bytes {
+        let (length_bytes, length) = match second {
+            126 => (2, rest.get(..2).map(|length| u64::from(u16::from_be_bytes(length.try_into().unwrap())))),
+            127 => (8, rest.get(..8).map(|length| u64::from_be_bytes(length.try_into().unwrap()))),
+            length => (0, Some(u64::from(*length))),
+        };
+        let Some(length) = length.and_then(|length| usize::try_from(length).ok()) else { break };
+        let Some((payload, behind)) = rest[length_bytes..].split_at_checked(length) else { break };
+        frames.push((*first, payload));
+        bytes = behind;
+    }
+    frames
 }
 
 fn message_of(opcode: u8, payload: Vec<u8>) -> Received {

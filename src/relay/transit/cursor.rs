@@ -1,0 +1,197 @@
+//! How far one receiver has got in a message, and the fragments that it gets it in.
+
+use super::{Transit, TransitKey, Transits};
+use crate::relay::frame::{Opcode, ServerHeader};
+use crate::relay::limits::FRAGMENT_BYTES_MAX;
+
+/// One receiver's place in a message.
+///
+/// [`plan`](Self::plan) makes the next fragment of what has arrived; [`gather`](Self::gather) hands out what the socket
+/// has not taken of it; [`advance`](Self::advance) moves on. A fragment is fixed once the socket has a byte of it.
+#[derive(Debug)]
+pub struct Cursor {
+    key: TransitKey,
+    /// Pieces that it has passed, counted from the first one that the message ever had.
+    pieces_passed: u32,
+    /// Bytes that it has passed of the piece that it is in.
+    offset: usize,
+    /// Bytes of the message that the socket has taken.
+    taken_bytes: u64,
+    fragment: Option<Fragment>,
+    /// The socket has taken something of the message.
+    is_begun: bool,
+    /// The socket has taken all of it.
+    is_done: bool,
+}
+
+#[derive(Debug)]
+struct Fragment {
+    header: ServerHeader,
+    header_taken: usize,
+    /// Bytes of its payload that the socket has not taken.
+    payload_left: usize,
+    is_final: bool,
+}
+
+impl Fragment {
+    fn header_left(&self) -> &[u8] {
+        self.header.as_bytes().get(self.header_taken..).unwrap_or_default()
+    }
+
+    fn left(&self) -> usize {
+        self.header_left().len() + self.payload_left
+    }
+}
+
+impl Cursor {
+    pub(super) const fn new(key: TransitKey) -> Self {
+        Self {
+            key,
+            pieces_passed: 0,
+            offset: 0,
+            taken_bytes: 0,
+            fragment: None,
+            is_begun: false,
+            is_done: false,
+        }
+    }
+
+    /// The message.
+    #[must_use]
+    pub const fn key(&self) -> TransitKey {
+        self.key
+    }
+
+    pub(super) const fn pieces_passed(&self) -> u32 {
+        self.pieces_passed
+    }
+
+    /// Whether the socket has taken something of the message.
+    #[must_use]
+    pub const fn is_begun(&self) -> bool {
+        self.is_begun
+    }
+
+    /// Whether the socket has taken all of it.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    /// Bytes of the message that have arrived and that the socket has not taken.
+    #[must_use]
+    pub fn waiting_bytes(&self, transit: &Transit) -> usize {
+        let bytes = transit.arrived_bytes() - self.taken_bytes;
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Those of them that are [noted](Transit::noted_bytes).
+    #[must_use]
+    pub fn noted_waiting_bytes(&self, transit: &Transit) -> usize {
+        let bytes = transit.noted_bytes() - self.taken_bytes;
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes left of a fragment that the socket has begun to take, its header included; 0 if there is none.
+    #[must_use]
+    pub fn begun_bytes(&self) -> usize {
+        self.fragment.as_ref().filter(|fragment| fragment.header_taken > 0).map_or(0, Fragment::left)
+    }
+
+    /// Bytes left of the fragment that was planned, its header included; 0 if there is none.
+    #[must_use]
+    pub fn planned_bytes(&self) -> usize {
+        self.fragment.as_ref().map_or(0, Fragment::left)
+    }
+
+    /// Whether the message ends with what was planned.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.fragment.as_ref().is_some_and(|fragment| fragment.is_final)
+    }
+
+    /// Plans the next fragment, of all that is there and at most [`FRAGMENT_BYTES_MAX`], unless one is under way.
+    pub fn plan(&mut self, transit: &Transit) {
+        if self.begun_bytes() > 0 || self.is_done {
+            return;
+        }
+        let available = self.waiting_bytes(transit);
+        let payload_bytes = available.min(FRAGMENT_BYTES_MAX);
+        let is_final = transit.whole_at().is_some() && payload_bytes == available;
+        self.fragment = (payload_bytes > 0 || is_final).then(|| {
+            let opcode = if self.is_begun { Opcode::Continuation } else { transit.opcode };
+            let header = ServerHeader::new(opcode, is_final, payload_bytes);
+            Fragment { header, header_taken: 0, payload_left: payload_bytes, is_final }
+        });
+    }
+
+    /// Hands out what is left of the planned fragment but its first `skip` bytes, in order, until `push` returns
+    /// whether there is no room for more.
+    pub fn gather<'a>(
+        &'a self,
+        transit: &'a Transit,
+        mut skip: usize,
+        mut push: impl FnMut(&'a [u8]) -> bool,
+    ) {
+        let Some(fragment) = &self.fragment else { return };
+        let header = fragment.header_left();
+        let of_header = skip.min(header.len());
+        skip -= of_header;
+        if push(header.get(of_header..).unwrap_or_default()) {
+            return;
+        }
+        let mut left = fragment.payload_left - skip;
+        let mut skip = skip + self.offset;
+        for piece in transit.pieces.range((self.pieces_passed - transit.pieces_freed) as usize..) {
+            if left == 0 {
+                return;
+            }
+            let of_piece = skip.min(piece.len());
+            skip -= of_piece;
+            let bytes = piece.bytes().get(of_piece..).unwrap_or_default();
+            let bytes = bytes.get(..left).unwrap_or(bytes);
+            left -= bytes.len();
+            if push(bytes) {
+                return;
+            }
+        }
+        debug_assert!(left == 0, "a fragment is planned of what is there");
+    }
+
+    /// Moves on by at most `taken` bytes of the planned fragment. Returns how many of them these were, and how many of
+    /// those are the message's.
+    pub fn advance(&mut self, transits: &mut Transits, taken: usize) -> (usize, usize) {
+        let Some(fragment) = &mut self.fragment else { return (0, 0) };
+        let of_header = taken.min(fragment.header_left().len());
+        fragment.header_taken += of_header;
+        let of_payload = (taken - of_header).min(fragment.payload_left);
+        fragment.payload_left -= of_payload;
+        self.is_begun |= of_header > 0;
+        if fragment.left() == 0 {
+            self.is_done = fragment.is_final;
+            self.fragment = None;
+        }
+        self.taken_bytes += of_payload as u64;
+        self.move_on(transits, of_payload);
+        (of_header + of_payload, of_payload)
+    }
+
+    fn move_on(&mut self, transits: &mut Transits, bytes: usize) {
+        let transit = transits.get(self.key);
+        let before = self.pieces_passed;
+        self.offset += bytes;
+        // A piece that is not full may grow, unless there is another one behind it.
+        while let Some(piece) = transit.piece(self.pieces_passed)
+            && self.offset >= piece.len()
+            && (piece.is_full()
+                || transit.piece(self.pieces_passed + 1).is_some()
+                || transit.whole_at().is_some())
+        {
+            self.offset -= piece.len();
+            self.pieces_passed += 1;
+        }
+        if self.pieces_passed > before {
+            transits.pass(self.key, before, self.pieces_passed);
+        }
+    }
+}

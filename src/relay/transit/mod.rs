@@ -1,0 +1,394 @@
+//! Messages on their way through the relay: too long to be copied from the receive buffer to their receiver at once.
+//!
+//! | a message is | while | then |
+//! | --- | --- | --- |
+//! | held | it arrives, and nobody is given it yet | it is released, or its sender is told why not |
+//! | released | each receiver has a [`Cursor`] in its queue, and the rest may still arrive | whole, or cut short |
+//! | whole | its cursors run on to its end | gone with the last of them |
+//!
+//! It stands in memory once, in pieces, whatever the number of its receivers. A piece is freed once the slowest cursor
+//! has passed it. Those of a message of up to [`KEPT_BYTES_MAX`] stay until it is through, so that a client that
+//! connects again gets it from its start, unless memory is short.
+//!
+//! Its sender's connection holds the [`TransitKey`] until the message is whole or given up. Whoever takes a cursor out of
+//! a queue hands it to [`Transits::finish`], [`Transits::rewind`] or [`Transits::give_up`].
+
+mod cursor;
+mod piece;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+
+use super::frame::Opcode;
+use super::limits::{CHUNK_BYTES, KEPT_BYTES_MAX};
+use super::memory::Memory;
+pub use cursor::Cursor;
+use piece::Piece;
+
+/// Names a message in transit until it is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransitKey(u32);
+
+/// All messages in transit, and the memory that they and all others share.
+#[derive(Debug, Default)]
+pub struct Transits {
+    entries: Slab<Transit>,
+    /// The account of the relay.
+    pub memory: Memory,
+}
+
+/// One message.
+#[derive(Debug)]
+pub struct Transit {
+    opcode: Opcode,
+    pieces: VecDeque<Piece>,
+    /// How many pieces were freed before those that are left.
+    pieces_freed: u32,
+    arrived_bytes: u64,
+    /// Of these, those that were handed to [`Transits::take_news`].
+    noted_bytes: u64,
+    /// Its cursors.
+    receivers: u16,
+    is_released: bool,
+    /// When its last byte had come, in microseconds modulo 2³².
+    whole_at: Option<u32>,
+    has_sender: bool,
+}
+
+impl Transit {
+    /// Whether its receivers have been given it.
+    #[must_use]
+    pub const fn is_released(&self) -> bool {
+        self.is_released
+    }
+
+    /// How many receivers are yet to get all of it.
+    #[must_use]
+    pub const fn receivers(&self) -> u16 {
+        self.receivers
+    }
+
+    /// Bytes that have arrived.
+    #[must_use]
+    pub const fn arrived_bytes(&self) -> u64 {
+        self.arrived_bytes
+    }
+
+    /// Bytes that are counted as accepted for its receivers.
+    #[must_use]
+    pub const fn noted_bytes(&self) -> u64 {
+        self.noted_bytes
+    }
+
+    /// When its last byte had come, in microseconds modulo 2³²; `None` while more is expected.
+    #[must_use]
+    pub const fn whole_at(&self) -> Option<u32> {
+        self.whole_at
+    }
+
+    /// Whether its sender may still add to it.
+    #[must_use]
+    pub const fn has_sender(&self) -> bool {
+        self.has_sender
+    }
+
+    /// Its bytes in memory, in order.
+    pub fn bytes(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().map(Piece::bytes)
+    }
+
+    /// The piece of this number, counted from the first one that the message ever had.
+    fn piece(&self, number: u32) -> Option<&Piece> {
+        self.pieces.get(number.checked_sub(self.pieces_freed)? as usize)
+    }
+
+    fn push(&mut self, mut piece: Piece) {
+        self.arrived_bytes += piece.len() as u64;
+        piece.awaited_by = self.receivers;
+        self.pieces.push_back(piece);
+    }
+
+    /// Whether what all its receivers have got stays in memory all the same.
+    const fn keeps_passed(&self, is_memory_short: bool) -> bool {
+        !is_memory_short && self.pieces_freed == 0 && self.arrived_bytes <= KEPT_BYTES_MAX as u64
+    }
+
+    /// Frees what nobody waits for any more.
+    fn free_passed(&mut self, memory: &mut Memory) {
+        if !self.is_released || self.keeps_passed(memory.is_short_of_chunks()) {
+            return;
+        }
+        while let Some(first) = self.pieces.front()
+            && first.awaited_by == 0
+            // Nothing follows a piece that may still grow.
+            && (self.pieces.len() > 1 || first.is_full() || self.whole_at.is_some())
+            && let Some(piece) = self.pieces.pop_front()
+        {
+            self.pieces_freed += 1;
+            piece.give_back(memory);
+        }
+    }
+
+    fn free_all(&mut self, memory: &mut Memory) {
+        self.pieces_freed += u32::try_from(self.pieces.len()).unwrap_or(u32::MAX);
+        self.pieces.drain(..).for_each(|piece| piece.give_back(memory));
+    }
+}
+
+impl Transits {
+    /// No messages, and memory with a limit.
+    #[must_use]
+    pub const fn new(memory: Memory) -> Self {
+        Self { entries: Slab::new(), memory }
+    }
+
+    /// Begins a message of which nothing has arrived.
+    #[expect(clippy::cast_possible_truncation, reason = "each has at least a byte in memory")]
+    pub fn begin(&mut self, opcode: Opcode) -> TransitKey {
+        TransitKey(self.entries.insert(Transit {
+            opcode,
+            pieces: VecDeque::new(),
+            pieces_freed: 0,
+            arrived_bytes: 0,
+            noted_bytes: 0,
+            receivers: 0,
+            is_released: false,
+            whole_at: None,
+            has_sender: true,
+        }) as u32)
+    }
+
+    /// The message of this key.
+    ///
+    /// # Panics
+    /// If it is gone, which its keeper would know.
+    #[must_use]
+    #[expect(clippy::indexing_slicing, reason = "a key is kept no longer than its message")]
+    pub fn get(&self, key: TransitKey) -> &Transit {
+        &self.entries[key.0 as usize]
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a key is kept no longer than its message")]
+    fn parts_mut(&mut self, key: TransitKey) -> (&mut Transit, &mut Memory) {
+        (&mut self.entries[key.0 as usize], &mut self.memory)
+    }
+
+    /// How many messages there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Copies bytes to the end of a message.
+    pub fn append(&mut self, key: TransitKey, mut bytes: &[u8]) {
+        let (transit, memory) = self.parts_mut(key);
+        while !bytes.is_empty() {
+            let free = transit.pieces.back_mut().map_or(&mut [][..], Piece::free_mut);
+            let count = free.len().min(bytes.len());
+            let Some((now, later)) = bytes.split_at_checked(count).filter(|_| count > 0) else {
+                match memory.try_take_chunk() {
+                    Some(chunk) => transit.push(Piece::of_chunk(chunk, 0, 0)),
+                    None => return transit.push(Piece::copy_of(bytes, memory)),
+                }
+                continue;
+            };
+            if let Some(free) = free.get_mut(..count) {
+                free.copy_from_slice(now);
+            }
+            transit.grow_last(count);
+            bytes = later;
+        }
+    }
+
+    /// Adds a chunk whose bytes from `start` to `end` are the message's next. It is on the account already.
+    pub fn append_chunk(&mut self, key: TransitKey, chunk: super::memory::Chunk, start: usize, end: usize) {
+        debug_assert!(start < end && end <= CHUNK_BYTES, "some of it is the message's");
+        self.parts_mut(key).0.push(Piece::of_chunk(chunk, start, end));
+    }
+
+    /// Memory for the next bytes of a message, at most `bytes_max` and possibly fewer; none if memory is short.
+    pub fn free_mut(&mut self, key: TransitKey, bytes_max: usize) -> Option<&mut [u8]> {
+        let (transit, memory) = self.parts_mut(key);
+        let is_full = transit.pieces.back_mut().is_none_or(|piece| piece.free_mut().is_empty());
+        if is_full {
+            transit.push(Piece::of_chunk(memory.try_take_chunk()?, 0, 0));
+        }
+        let free = transit.pieces.back_mut().map(Piece::free_mut)?;
+        let bytes = free.len().min(bytes_max);
+        free.get_mut(..bytes)
+    }
+
+    /// Gives memory back that [`free_mut`](Self::free_mut) has taken and nothing was read into.
+    pub fn give_back_free(&mut self, key: TransitKey) {
+        let (transit, memory) = self.parts_mut(key);
+        if transit.pieces.back().is_some_and(|piece| piece.len() == 0)
+            && let Some(piece) = transit.pieces.pop_back()
+        {
+            piece.give_back(memory);
+        }
+    }
+
+    /// The first `count` bytes of [`free_mut`](Self::free_mut), which were read: to be unmasked and checked, and then
+    /// [added](Self::extend).
+    pub fn read_mut(&mut self, key: TransitKey, count: usize) -> &mut [u8] {
+        let (transit, _) = self.parts_mut(key);
+        let free = transit.pieces.back_mut().map_or(&mut [][..], Piece::free_mut);
+        free.get_mut(..count).unwrap_or_default()
+    }
+
+    /// Adds the first `count` bytes of [`free_mut`](Self::free_mut) to the message.
+    pub fn extend(&mut self, key: TransitKey, count: usize) {
+        self.parts_mut(key).0.grow_last(count);
+    }
+
+    /// Bytes that have arrived since this was last asked. They are counted as accepted.
+    pub fn take_news(&mut self, key: TransitKey) -> u64 {
+        let (transit, memory) = self.parts_mut(key);
+        let news = transit.arrived_bytes - transit.noted_bytes;
+        transit.noted_bytes = transit.arrived_bytes;
+        // It may have become too long to be kept.
+        transit.free_passed(memory);
+        news
+    }
+
+    /// Gives a message to one more receiver, from its start.
+    pub fn release(&mut self, key: TransitKey) -> Cursor {
+        let (transit, _) = self.parts_mut(key);
+        debug_assert!(transit.pieces_freed == 0, "all of it is there");
+        transit.is_released = true;
+        transit.receivers += 1;
+        transit.pieces.iter_mut().for_each(|piece| piece.awaited_by += 1);
+        Cursor::new(key)
+    }
+
+    /// The last byte has come, at `micros` modulo 2³², and was checked.
+    pub fn end(&mut self, key: TransitKey, micros: u32) {
+        let (transit, memory) = self.parts_mut(key);
+        transit.whole_at = Some(micros);
+        transit.free_passed(memory);
+    }
+
+    /// The sender has done with a message: it is whole, or there will be no more of it. It is gone once no receiver is
+    /// left, either.
+    pub fn detach_sender(&mut self, key: TransitKey) {
+        self.parts_mut(key).0.has_sender = false;
+        self.remove_if_done(key);
+    }
+
+    /// Has a cursor begin again, for another connection; `None` if not all of the message is in memory any more, and
+    /// the cursor is given up.
+    pub fn rewind(&mut self, cursor: Cursor) -> Option<Cursor> {
+        let (transit, _) = self.parts_mut(cursor.key());
+        if transit.pieces_freed > 0 {
+            self.give_up(cursor);
+            return None;
+        }
+        let passed = cursor.pieces_passed() as usize;
+        transit.pieces.iter_mut().take(passed).for_each(|piece| piece.awaited_by += 1);
+        Some(Cursor::new(cursor.key()))
+    }
+
+    /// Takes back a cursor that has run to the end of its message; when that had come.
+    pub fn finish(&mut self, cursor: &Cursor) -> u32 {
+        let whole_at = self.get(cursor.key()).whole_at;
+        debug_assert!(whole_at.is_some(), "only a whole message has an end");
+        self.drop_cursor(cursor);
+        whole_at.unwrap_or_default()
+    }
+
+    /// Takes back a cursor whose receiver will get no more of the message.
+    #[expect(clippy::needless_pass_by_value, reason = "nobody is to use it any more")]
+    pub fn give_up(&mut self, cursor: Cursor) {
+        self.drop_cursor(&cursor);
+    }
+
+    fn drop_cursor(&mut self, cursor: &Cursor) {
+        let (transit, memory) = self.parts_mut(cursor.key());
+        transit.receivers -= 1;
+        let passed = cursor.pieces_passed().saturating_sub(transit.pieces_freed) as usize;
+        transit.pieces.iter_mut().skip(passed).for_each(|piece| piece.awaited_by -= 1);
+        if transit.receivers == 0 {
+            transit.free_all(memory);
+        } else {
+            transit.free_passed(memory);
+        }
+        self.remove_if_done(cursor.key());
+    }
+
+    fn remove_if_done(&mut self, key: TransitKey) {
+        let (transit, memory) = self.parts_mut(key);
+        if transit.receivers == 0 && !transit.has_sender {
+            transit.free_all(memory);
+            self.entries.remove(key.0 as usize);
+        }
+    }
+
+    /// A cursor has passed so many pieces more.
+    fn pass(&mut self, key: TransitKey, from: u32, to: u32) {
+        let (transit, memory) = self.parts_mut(key);
+        for number in from..to {
+            let index = number.checked_sub(transit.pieces_freed).map(|index| index as usize);
+            let piece = index.and_then(|index| transit.pieces.get_mut(index));
+            debug_assert!(piece.is_some(), "what is awaited is there");
+            if let Some(piece) = piece {
+                piece.awaited_by -= 1;
+            }
+        }
+        transit.free_passed(memory);
+    }
+}
+
+impl Transit {
+    fn grow_last(&mut self, count: usize) {
+        debug_assert!(!self.pieces.is_empty(), "there was memory for it");
+        if let Some(piece) = self.pieces.back_mut() {
+            piece.extend(count);
+            self.arrived_bytes += count as u64;
+        }
+    }
+}
+
+#[cfg(any(test, debug_assertions))]
+impl Transits {
+    /// Checks messages against themselves, their cursors in all queues, and the account. Walks everything: for tests
+    /// and debug builds.
+    ///
+    /// # Panics
+    /// If they disagree.
+    pub fn check_invariants(&self, cursors: &[&Cursor], senders: usize, small_bytes: usize) {
+        let (mut chunks, mut pieces_bytes) = (0, 0);
+        for (index, transit) in &self.entries {
+            for piece in &transit.pieces {
+                let (of_piece, bytes) = piece.charged();
+                chunks += of_piece;
+                pieces_bytes += bytes;
+            }
+            let of_it = || cursors.iter().filter(|cursor| cursor.key().0 as usize == index);
+            assert_eq!(usize::from(transit.receivers), of_it().count(), "receivers are counted");
+            for (number, piece) in (transit.pieces_freed..).zip(&transit.pieces) {
+                let awaiting = of_it().filter(|cursor| cursor.pieces_passed() <= number).count();
+                assert_eq!(usize::from(piece.awaited_by), awaiting, "piece {number} is awaited");
+            }
+            assert!(transit.receivers > 0 || transit.has_sender, "somebody needs it");
+            assert!(transit.whole_at.is_none() || !transit.has_sender, "nothing is added to what is whole");
+        }
+        let with_sender = self.entries.iter().filter(|(_, transit)| transit.has_sender).count();
+        assert_eq!(with_sender, senders, "each has the sender that knows it");
+        self.memory.check_invariants(chunks, pieces_bytes, small_bytes);
+    }
+
+    /// Released messages that nobody has measured yet, and their bytes that are counted as accepted.
+    pub fn unmeasured(&self) -> (u64, u64) {
+        let open = self.entries.iter().filter(|(_, transit)| transit.is_released && transit.has_sender);
+        open.fold((0, 0), |(messages, bytes), (_, transit)| (messages + 1, bytes + transit.noted_bytes))
+    }
+}

@@ -1,0 +1,270 @@
+use super::*;
+use crate::relay::limits::{FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES};
+
+const MIB: usize = 1 << 20;
+
+fn numbered(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|at| u8::try_from(at % 251).expect("fits")).collect()
+}
+
+/// What a cursor hands out, `step` bytes at a time, as long as there is something.
+fn drain(transits: &mut Transits, cursor: &mut Cursor, step: usize) -> Vec<u8> {
+    let mut wire = Vec::new();
+    loop {
+        cursor.plan(transits.get(cursor.key()));
+        let before = wire.len();
+        cursor.gather(transits.get(cursor.key()), 0, |bytes| {
+            let room = step - (wire.len() - before);
+            wire.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+            wire.len() - before == step
+        });
+        let taken = wire.len() - before;
+        if taken == 0 {
+            return wire;
+        }
+        assert_eq!(cursor.advance(transits, taken).0, taken);
+    }
+}
+
+/// First byte and payload length of each frame, and all payloads joined.
+fn frames(mut wire: &[u8]) -> (Vec<(u8, usize)>, Vec<u8>) {
+    let (mut heads, mut joined) = (Vec::new(), Vec::new());
+    while let Some(&first) = wire.first() {
+        let (header, length) = match wire[1] {
+            126 => (4, usize::from(u16::from_be_bytes([wire[2], wire[3]]))),
+            127 => {
+                (10, usize::try_from(u64::from_be_bytes(wire[2..10].try_into().expect("8"))).expect("fits"))
+            }
+            length => (2, usize::from(length)),
+        };
+        let length = header + length;
+        heads.push((first, length - header));
+        joined.extend_from_slice(&wire[header..length]);
+        wire = &wire[length..];
+    }
+    (heads, joined)
+}
+
+fn check(transits: &Transits, cursors: &[&Cursor], senders: usize) {
+    transits.check_invariants(cursors, senders, 0);
+}
+
+#[test]
+fn message_leaves_in_fragments_of_what_is_there_and_byte_for_byte_however_it_comes_and_goes() {
+    for (piece, step) in [(1, 1), (1_000, 7), (65_536, 65_536), (65_537, 100_000), (300_000, 4_096)] {
+        let bytes = if piece == 1 { 2_000 } else { 500_000 };
+        let content = numbered(bytes);
+        let mut transits = Transits::default();
+        let key = transits.begin(Opcode::Binary);
+        let mut cursor = None;
+        let mut wire = Vec::new();
+        for part in content.chunks(piece) {
+            transits.append(key, part);
+            transits.take_news(key);
+            let cursor = cursor.get_or_insert_with(|| transits.release(key));
+            wire.extend(drain(&mut transits, cursor, step));
+            check(&transits, &[cursor], 1);
+        }
+        let mut cursor = cursor.expect("released");
+        assert!(!cursor.is_done(), "its last byte may be followed by another");
+        transits.end(key, 7);
+        transits.detach_sender(key);
+        wire.extend(drain(&mut transits, &mut cursor, step));
+        assert!(cursor.is_done());
+        let (heads, joined) = frames(&wire);
+        assert!(joined == content, "pieces of {piece}, {step} taken");
+        assert_eq!((heads[0].0, heads.last().map(|head| head.0)), (0x02, Some(0x80)));
+        assert!(heads.iter().all(|&(_, length)| length <= FRAGMENT_BYTES_MAX));
+        assert!(heads[1..heads.len() - 1].iter().all(|&(first, _)| first == 0));
+        assert_eq!(transits.finish(&cursor), 7);
+        assert!(transits.is_empty() && transits.memory.used_bytes() == 0);
+    }
+}
+
+#[test]
+fn message_that_is_whole_and_short_leaves_in_one_frame() {
+    for bytes in [1, 20_000, FRAGMENT_BYTES_MAX] {
+        let mut transits = Transits::default();
+        let key = transits.begin(Opcode::Text);
+        transits.append(key, &numbered(bytes));
+        transits.end(key, 0);
+        let mut cursor = transits.release(key);
+        transits.detach_sender(key);
+        let wire = drain(&mut transits, &mut cursor, usize::MAX);
+        assert_eq!(frames(&wire), (vec![(0x81, bytes)], numbered(bytes)));
+        transits.finish(&cursor);
+        assert!(transits.is_empty());
+    }
+}
+
+#[test]
+fn fragment_that_was_begun_stays_as_it_is_and_one_that_was_not_grows() {
+    let mut transits = Transits::default();
+    let key = transits.begin(Opcode::Text);
+    transits.append(key, b"1234");
+    let mut cursor = transits.release(key);
+    cursor.plan(transits.get(key));
+    assert_eq!((cursor.planned_bytes(), cursor.begun_bytes(), cursor.is_begun()), (2 + 4, 0, false));
+    transits.append(key, b"56");
+    cursor.plan(transits.get(key));
+    assert_eq!(cursor.planned_bytes(), 2 + 6);
+    assert_eq!(cursor.advance(&mut transits, 1), (1, 0));
+    assert_eq!((cursor.begun_bytes(), cursor.is_begun()), (1 + 6, true));
+    transits.append(key, b"78");
+    cursor.plan(transits.get(key));
+    assert_eq!(cursor.planned_bytes(), 1 + 6);
+    assert_eq!(cursor.advance(&mut transits, 99), (7, 6));
+    cursor.plan(transits.get(key));
+    assert_eq!((cursor.planned_bytes(), cursor.waiting_bytes(transits.get(key))), (2 + 2, 2));
+}
+
+#[test]
+fn long_message_passes_through_a_few_chunks() {
+    let mut transits = Transits::default();
+    let key = transits.begin(Opcode::Binary);
+    transits.append(key, &numbered(MIB));
+    let mut cursor = transits.release(key);
+    drain(&mut transits, &mut cursor, usize::MAX);
+    assert_eq!(transits.memory.used_bytes(), MIB, "up to here it could be sent again");
+    let mut most = 0;
+    for _ in 0..1_000 {
+        transits.append(key, &numbered(50_000));
+        transits.take_news(key);
+        most = most.max(transits.memory.used_bytes());
+        drain(&mut transits, &mut cursor, usize::MAX);
+        check(&transits, &[&cursor], 1);
+    }
+    assert!(most <= MIB + CHUNK_BYTES && transits.memory.used_bytes() <= CHUNK_BYTES);
+}
+
+#[test]
+fn chunk_that_is_full_and_through_is_free_at_once_and_the_next_read_gets_it_again() {
+    let mut transits = Transits::new(Memory::new(usize::MAX / 2));
+    let key = transits.begin(Opcode::Binary);
+    transits.append(key, &numbered(HIGH_WATER_BYTES + CHUNK_BYTES));
+    let mut cursor = transits.release(key);
+    drain(&mut transits, &mut cursor, usize::MAX);
+    assert_eq!(transits.memory.used_bytes(), 0);
+    assert_eq!(transits.free_mut(key, usize::MAX).map(|free| free.len()), Some(CHUNK_BYTES));
+}
+
+#[test]
+fn piece_is_freed_once_the_slowest_of_several_receivers_has_passed_it() {
+    let mut transits = Transits::default();
+    let key = transits.begin(Opcode::Binary);
+    transits.append(key, &numbered(3 * MIB));
+    let mut cursors = [(); 3].map(|()| transits.release(key));
+    transits.end(key, 0);
+    transits.detach_sender(key);
+    let chunks = |transits: &Transits| transits.memory.used_bytes() / CHUNK_BYTES;
+    let [fast, slow, gone] = &mut cursors;
+    let wire = drain(&mut transits, fast, usize::MAX);
+    assert!(frames(&wire).1 == numbered(3 * MIB));
+    assert_eq!(chunks(&transits), 48);
+    gone.plan(transits.get(key));
+    let mut of_gone = 0;
+    while of_gone < 10 * FRAGMENT_BYTES_MAX {
+        gone.plan(transits.get(key));
+        of_gone += gone.advance(&mut transits, usize::MAX).0;
+    }
+    assert_eq!(chunks(&transits), 48, "one has not begun");
+    slow.plan(transits.get(key));
+    slow.advance(&mut transits, usize::MAX);
+    assert_eq!(chunks(&transits), 46, "the fragment that it has is free");
+    check(&transits, &[fast, slow, gone], 0);
+    let [fast, mut slow, gone] = cursors;
+    transits.give_up(gone);
+    transits.finish(&fast);
+    check(&transits, &[&slow], 0);
+    let wire = drain(&mut transits, &mut slow, 1_000);
+    assert_eq!(frames(&wire).1.len(), 3 * MIB - FRAGMENT_BYTES_MAX);
+    transits.finish(&slow);
+    assert!(transits.is_empty() && transits.memory.used_bytes() == 0);
+}
+
+#[test]
+fn message_begins_again_for_another_connection_as_long_as_all_of_it_is_in_memory() {
+    for (bytes, can_rewind) in [(MIB, true), (MIB + CHUNK_BYTES, false)] {
+        for taken in [0, 1, 300_000, bytes] {
+            let mut transits = Transits::default();
+            let key = transits.begin(Opcode::Text);
+            transits.append(key, &numbered(bytes));
+            let mut cursor = transits.release(key);
+            let mut rest = taken;
+            while rest > 0 {
+                cursor.plan(transits.get(key));
+                let (of_frame, _) = cursor.advance(&mut transits, rest);
+                rest -= of_frame.min(rest);
+                if of_frame == 0 {
+                    break;
+                }
+            }
+            let rewound = transits.rewind(cursor);
+            assert_eq!(rewound.is_some(), can_rewind || taken < CHUNK_BYTES, "{bytes}, {taken} taken");
+            let Some(mut cursor) = rewound else {
+                assert_eq!(transits.memory.used_bytes(), 0, "nobody is to get the rest");
+                transits.detach_sender(key);
+                assert!(transits.is_empty());
+                continue;
+            };
+            check(&transits, &[&cursor], 1);
+            transits.end(key, 0);
+            transits.detach_sender(key);
+            let (heads, joined) = frames(&drain(&mut transits, &mut cursor, 9_999));
+            assert!(heads[0].0 == 1 && joined == numbered(bytes));
+            transits.finish(&cursor);
+        }
+    }
+}
+
+#[test]
+fn without_chunks_a_message_stands_in_pieces_of_their_own_size_and_keeps_nothing_that_was_passed() {
+    let mut transits = Transits::new(Memory::new(0));
+    let key = transits.begin(Opcode::Binary);
+    assert!(transits.free_mut(key, usize::MAX).is_none());
+    transits.append(key, &numbered(5_000));
+    assert_eq!(transits.memory.used_bytes(), 5_000);
+    let mut cursor = transits.release(key);
+    let mut wire = drain(&mut transits, &mut cursor, 999);
+    assert_eq!(transits.memory.used_bytes(), 0);
+    for part in numbered(5_000 + 3_000)[5_000..].chunks(700) {
+        transits.append(key, part);
+        wire.extend(drain(&mut transits, &mut cursor, 64));
+    }
+    transits.end(key, 0);
+    transits.detach_sender(key);
+    wire.extend(drain(&mut transits, &mut cursor, 64));
+    assert!(frames(&wire).1 == numbered(8_000) && cursor.is_done());
+    transits.finish(&cursor);
+    assert_eq!(transits.memory.used_bytes(), 0);
+}
+
+#[test]
+fn what_was_held_is_gone_with_its_sender_and_what_was_released_with_its_last_receiver() {
+    let mut transits = Transits::default();
+    let held = transits.begin(Opcode::Binary);
+    transits.append(held, &numbered(100_000));
+    transits.detach_sender(held);
+    assert!(transits.is_empty());
+    let released = transits.begin(Opcode::Binary);
+    transits.append(released, &numbered(100_000));
+    let cursor = transits.release(released);
+    transits.give_up(cursor);
+    assert_eq!((transits.memory.used_bytes(), transits.get(released).receivers()), (0, 0));
+    transits.append(released, &numbered(100));
+    transits.detach_sender(released);
+    assert!(transits.is_empty() && transits.memory.used_bytes() == 0);
+}
+
+#[test]
+fn news_is_what_has_arrived_since_it_was_last_asked_for() {
+    let mut transits = Transits::default();
+    let key = transits.begin(Opcode::Binary);
+    let news: Vec<u64> = [0, 5, 7]
+        .map(|bytes| {
+            transits.append(key, &numbered(bytes));
+            transits.take_news(key)
+        })
+        .into();
+    assert_eq!((news, transits.get(key).noted_bytes()), (vec![0, 5, 7], 12));
+}
