@@ -15,8 +15,8 @@ const EXIT_USAGE: u8 = 2;
 fn main() -> ExitCode {
     let config = match Config::from_args_and_env(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(Command::Run(config)) => config,
-        Ok(Command::Health(url)) => {
-            return match check_health(&url) {
+        Ok(Command::Health(check)) => {
+            return match check_health(&check) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(&error, 1),
             };

@@ -24,7 +24,7 @@ use crate::relay::limits::{SESSIONS_PER_CONNECTION, Settings};
 use crate::relay::secret::Secret;
 
 pub use error::ConfigError;
-pub use health_url::HealthUrl;
+pub use health_url::{HealthCheck, HealthUrl};
 pub use help::{VERSION, help};
 pub use listen_address::ListenAddress;
 pub(crate) use listen_address::write_path;
@@ -128,7 +128,7 @@ pub enum Command {
     /// Run the relay with this configuration, which is valid.
     Run(Config),
     /// Ask a relay whether it is healthy, and tell by the exit code.
-    Health(HealthUrl),
+    Health(HealthCheck),
     /// Print [`help()`] and stop.
     Help,
     /// Print [`VERSION`] and stop.

@@ -6,7 +6,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use lexopt::{Arg, Parser};
 
 use super::error::ConfigError;
-use super::health_url::HealthUrl;
+use super::health_url::{HealthCheck, HealthUrl};
 use super::options::TABLE;
 use super::table::{self, Field, Row, VARIABLE_PREFIX};
 use super::{Command, Config, units};
@@ -41,9 +41,7 @@ pub(super) fn command(
         _ => (false, args.as_slice()),
     };
     let mut parser = Parser::from_args(args);
-    if is_health_check && let Some(url) = read_url(&mut parser)? {
-        return Ok(Command::Health(url));
-    }
+    let url = if is_health_check { read_url(&mut parser)? } else { None };
     let mut given = match read_flags(parser)? {
         Flags::Given(given) => given,
         Flags::Command(command) => return Ok(command),
@@ -60,7 +58,11 @@ pub(super) fn command(
         given.apply(&mut config)?;
     }
     if is_health_check {
-        return Ok(Command::Health(HealthUrl::of_listener(&config)));
+        let check = HealthCheck::new(url, &config);
+        if check.url.is_tls {
+            table::check_tls(&config.tls)?;
+        }
+        return Ok(Command::Health(check));
     }
     table::check_together(&config)?;
     debug_assert_eq!(config.validate(), Ok(()), "every value was checked as it was set");
@@ -74,11 +76,7 @@ fn read_url(parser: &mut Parser) -> Result<Option<HealthUrl>, ConfigError> {
         return Ok(None);
     };
     let parsed = url.to_str().ok_or(NOT_UTF8.into()).and_then(HealthUrl::parse);
-    let parsed = parsed.map_err(|problem| ConfigError::value(HEALTH, &url, problem))?;
-    match arguments.next() {
-        Some(argument) => Err(ConfigError::setting(argument, "unexpected argument; see --help")),
-        None => Ok(Some(parsed)),
-    }
+    parsed.map(Some).map_err(|problem| ConfigError::value(HEALTH, &url, problem))
 }
 
 /// What the command line holds.

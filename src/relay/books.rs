@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 
-use super::arrival::Standing;
 use super::connection::Phase;
 use super::slots::Slot;
 use super::{Relay, counters};
@@ -44,12 +43,12 @@ impl<S: Read + Write> Relay<S> {
         self.wheel.check_invariants();
         self.check_counters();
         let (mut members, mut charged_bytes, mut check_bytes, mut asked) = (0, 0, 0, 0);
-        let (mut counted, mut turned_away) = (0, 0);
+        let (mut counted, mut outside) = (0, 0);
         for id in self.slots.ids() {
             let Some(slot) = self.slots.get(id) else { continue };
             charged_bytes += slot.charged_bytes as usize;
-            counted += usize::from(slot.connection.arrival.standing == Standing::Counted);
-            turned_away += usize::from(slot.connection.arrival.standing == Standing::TurnedAway);
+            counted += usize::from(slot.connection.arrival.standing.is_counted());
+            outside += usize::from(slot.connection.arrival.standing.is_outside());
             if let Some(claim) = &slot.claim {
                 check_bytes += claim.check_bytes;
                 asked += usize::from(claim.asked.is_some());
@@ -81,7 +80,7 @@ impl<S: Read + Write> Relay<S> {
         assert_eq!(census.clients.iter().sum::<u64>(), members, "sessions know nobody else");
         self.check_drain();
         self.hosts.check_invariants(counted);
-        assert_eq!(self.turned_away, turned_away, "those turned away are counted");
+        assert_eq!(self.outside, outside, "those outside are counted");
         self.budget.check_invariants(charged_bytes, check_bytes, asked);
     }
 }

@@ -10,7 +10,7 @@ use super::address_rules::{AddressRules, Admission};
 use super::api_keys::{ApiKeys, KeyNames};
 use super::arrival::Standing;
 use super::end_reason::EndReason;
-use super::handshake::{Credentials, Refusal, Upgrade, write_issued};
+use super::handshake::{AnswerForm, Credentials, Refusal, Upgrade, write_issued};
 use super::hosts::HostKey;
 use super::ids::{ClientType, ConnectionId, SessionId};
 use super::limits::REFUSALS_MAX;
@@ -37,19 +37,15 @@ impl<S: Read + Write> Relay<S> {
         self.admission = Admission::new(&self.settings.allow, &self.settings.deny, rules);
     }
 
-    /// Counts a connection against the limits of its host, or says why it is not let in. A proxy is always let
-    /// in: the rules are for those it speaks for.
+    /// Counts a connection against the limits of its host, or says why it is not let in.
     pub(super) fn let_in(&mut self, id: ConnectionId) -> Result<(), Refusal> {
         let Some(client) = self.slots.get(id).map(|slot| slot.connection.arrival.client) else {
             return Ok(());
         };
-        if self.proxies.contains(client) {
-            return Ok(());
-        }
-        if !self.admission.lets_in(client) {
+        if !self.is_served(client) {
             return Err(Refusal::Address);
         }
-        if is_loopback(client) {
+        if is_loopback(client) || self.proxies.contains(client) {
             return Ok(());
         }
         let admitted = self.hosts.admit(client.host(), self.now.tick);
@@ -65,31 +61,68 @@ impl<S: Read + Write> Relay<S> {
     /// Refuses a connection that has not been read. Few of those are waited for until they have read the answer, and
     /// few in a second: whoever comes often must not keep places from others, nor have each answer encrypted.
     pub(super) fn turn_away(&mut self, id: ConnectionId, refusal: Refusal) {
-        self.refuse(id, refusal, false);
+        self.refuse(id, refusal, AnswerForm::default());
         let now = self.now.tick;
-        let Some(slot) = self.slots.get_mut(id) else { return };
-        if self.turned_away < REFUSALS_MAX && self.refusals.allows_at() <= now {
+        if self.refusals.allows_at() <= now && self.put_outside(id) {
             self.refusals.spend(1, now);
-            slot.connection.arrival.standing = Standing::TurnedAway;
-            self.turned_away += 1;
-        } else {
+        } else if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.cut(now);
         }
     }
 
-    /// A proxy has said whom it speaks for. Returns whether that client is let in.
-    pub(super) fn identify(&mut self, id: ConnectionId, client: ClientAddress) -> bool {
+    /// Reads what a connection that is not let in asks for, for it may be the relay's health: whoever restarts a
+    /// relay that does not answer must not take one for ill that is full, or that does not serve this machine's
+    /// own addresses. There is room for few of them, and whoever is one too many is refused at once.
+    pub(super) fn keep_outside(&mut self, id: ConnectionId, refusal: Refusal) {
+        if self.put_outside(id) {
+            debug!("conn={id} refusal={refusal:?} Not let in, but for a question of the relay's health");
+        } else {
+            self.turn_away(id, refusal);
+        }
+    }
+
+    /// Takes a connection's place from it, if there are not too many without one. Whether it is without one now.
+    fn put_outside(&mut self, id: ConnectionId) -> bool {
+        let Some(slot) = self.slots.get_mut(id) else { return false };
+        let standing = &mut slot.connection.arrival.standing;
+        if standing.is_outside() {
+            return true;
+        }
+        let is_room = self.outside < REFUSALS_MAX;
+        if is_room {
+            *standing = Standing::Outside { is_counted: standing.is_counted() };
+            self.outside += 1;
+        }
+        is_room
+    }
+
+    /// Why nothing but the relay's health is told to a connection, if that is so.
+    pub(super) fn refusal_outside(&self, id: ConnectionId) -> Option<Refusal> {
+        let arrival = self.slots.get(id).map(|slot| &slot.connection.arrival);
+        let client = arrival.filter(|arrival| arrival.standing.is_outside())?.client;
+        Some(if self.is_served(client) { Refusal::ConnectionLimit } else { Refusal::Address })
+    }
+
+    /// Whether the address rules let it in; a proxy is always let in, for they are for those it speaks for.
+    fn is_served(&self, client: ClientAddress) -> bool {
+        self.proxies.contains(client) || self.admission.lets_in(client)
+    }
+
+    /// A proxy has said whom it speaks for. Returns why that client is not let in, if it is not: nobody can have
+    /// a proxy say that it comes from this machine.
+    pub(super) fn identify(&mut self, id: ConnectionId, client: ClientAddress) -> Result<(), Refusal> {
         debug!("conn={id} address={client} Named by its proxy");
-        if let Some(slot) = self.slots.get_mut(id) {
-            slot.connection.arrival.client = client;
+        let Some(slot) = self.slots.get_mut(id) else { return Ok(()) };
+        let arrival = &mut slot.connection.arrival;
+        arrival.client = client;
+        if !arrival.standing.is_outside() {
+            return self.let_in(id);
         }
-        match self.let_in(id) {
-            Ok(()) => true,
-            Err(refusal) => {
-                self.refuse(id, refusal, false);
-                false
-            }
+        // It takes no place, and so counts nowhere.
+        if !self.is_served(client) {
+            return Err(Refusal::Address);
         }
+        self.check_lock_out(id)
     }
 
     /// Judges what a client brings for the session that it wants to join.
@@ -154,8 +187,8 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Refuses a client that could not prove what it should; one that fails too often is locked out.
-    pub(super) fn refuse_unproven(&mut self, id: ConnectionId, refusal: Refusal) {
-        self.refuse(id, refusal, false);
+    pub(super) fn refuse_unproven(&mut self, id: ConnectionId, refusal: Refusal, form: AnswerForm<'_>) {
+        self.refuse(id, refusal, form);
         let Some(client) = self.slots.get(id).map(|slot| slot.connection.arrival.client) else { return };
         // One that is locked out is not judged again.
         if is_loopback(client) || self.proxies.contains(client) {
@@ -168,20 +201,20 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Begins a session for somebody, with an ID and a secret that nobody can guess.
-    pub(super) fn issue(&mut self, id: ConnectionId, credentials: &Credentials) {
+    pub(super) fn issue(&mut self, id: ConnectionId, credentials: &Credentials, form: AnswerForm<'_>) {
         if let Err(refusal) = self.check_lock_out(id) {
-            return self.refuse(id, refusal, false);
+            return self.refuse(id, refusal, form);
         }
         let (key_name, _) = self.tell_apart(credentials);
         if self.api_keys.is_some() && key_name.is_none() {
-            return self.refuse_unproven(id, Refusal::ApiKey);
+            return self.refuse_unproven(id, Refusal::ApiKey, form);
         }
         if let Some(name) = key_name {
             info!("conn={id} key={name} API key accepted");
         }
         let secret = self.secret_key.draw();
         let Some((key, session_id)) = self.begin_issued(&secret) else {
-            return self.refuse(id, Refusal::ConnectionLimit, false);
+            return self.refuse(id, Refusal::ConnectionLimit, form);
         };
         self.arm_session(key);
         info!("conn={id} session={session_id} Session {session_id} issued");
@@ -198,7 +231,7 @@ impl<S: Read + Write> Relay<S> {
             expires_at = expires_at
         );
         self.note_end(id, None, End { reason: EndReason::Answered, code: 201, undelivered: 0 });
-        self.answer(id, |out| write_issued(&body, out));
+        self.answer(id, |out| write_issued(&body, form, out));
     }
 
     /// `None` if there is no room for one more session.

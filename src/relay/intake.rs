@@ -10,8 +10,8 @@ use super::end_reason::EndReason;
 use super::frame::Opcode;
 use super::gate::Pass;
 use super::handshake::{
-    HeadRules, Progress, Refusal, RefusalReason, Upgrade, Verdict, write_health, write_refusal,
-    write_switching_protocols,
+    AnswerForm, HeadRules, Progress, Refusal, RefusalReason, Upgrade, Verdict, write_health, write_nothing,
+    write_preflight, write_refusal, write_switching_protocols,
 };
 use super::ids::ConnectionId;
 use super::inbound::{Content, Incoming, MessageType, Refused};
@@ -57,41 +57,58 @@ impl<S: Read + Write> Relay<S> {
             Progress::NeedMore => {}
             Progress::Proxied { consumed, client } => {
                 self.receiver.consume(consumed);
-                let is_let_in = client.is_none_or(|client| self.identify(id, client));
-                if is_let_in && !self.receiver.bytes().is_empty() {
+                if let Some(Err(refusal)) = client.map(|client| self.identify(id, client)) {
+                    self.refuse(id, refusal, AnswerForm::default());
+                } else if !self.receiver.bytes().is_empty() {
                     self.take_in(id, 0);
                 }
             }
-            Progress::Done { consumed, client, verdict } => {
+            Progress::Done { consumed, client, origin, verdict } => {
                 self.receiver.consume(consumed);
-                if client.is_none_or(|client| self.identify(id, client)) {
-                    self.follow(id, verdict);
+                let form = AnswerForm { head_only: verdict.is_head_only(), origin: origin.as_deref() };
+                match client.map_or(Ok(()), |client| self.identify(id, client)) {
+                    Ok(()) => self.follow(id, verdict, form),
+                    Err(refusal) => self.refuse(id, refusal, form),
                 }
             }
         }
     }
 
     /// Does what a request asks for.
-    fn follow(&mut self, id: ConnectionId, verdict: Verdict) {
+    fn follow(&mut self, id: ConnectionId, verdict: Verdict, form: AnswerForm<'_>) {
+        if !verdict.is_for_everybody()
+            && let Some(refusal) = self.refusal_outside(id)
+        {
+            return self.refuse(id, refusal, form);
+        }
         match verdict {
             Verdict::Upgrade(upgrade) => {
                 self.admit(id, &upgrade);
                 self.take_frames(id, 0);
             }
-            Verdict::Issue(credentials) => self.issue(id, &credentials),
-            Verdict::Health { head_only } => {
+            Verdict::Issue(credentials) => self.issue(id, &credentials, form),
+            Verdict::Health { .. } => {
                 let body = self.health();
                 self.note_end(id, None, End { reason: EndReason::Answered, code: 200, undelivered: 0 });
-                self.answer(id, |out| write_health(&body, head_only, out));
+                self.answer(id, |out| write_health(&body, form, out));
             }
-            Verdict::Refuse { refusal, head_only } => self.refuse(id, refusal, head_only),
+            Verdict::Preflight { methods } => {
+                self.note_end(id, None, End { reason: EndReason::Answered, code: 204, undelivered: 0 });
+                self.answer(id, |out| write_preflight(methods, form.origin, out));
+            }
+            Verdict::Nothing => {
+                self.note_end(id, None, End { reason: EndReason::Answered, code: 204, undelivered: 0 });
+                self.answer(id, write_nothing);
+            }
+            Verdict::Refuse { refusal, .. } => self.refuse(id, refusal, form),
         }
     }
 
     fn health(&self) -> String {
         let version = env!("CARGO_PKG_VERSION");
         let timestamp = self.now.unix_millis;
-        let (connections, sessions) = (self.connections(), self.sessions());
+        // The one that asks is not meant.
+        let (connections, sessions) = (self.connections().saturating_sub(1), self.sessions());
         format!(
             concat!(
                 r#"{{"status":"healthy","service":"apptuner-relay","version":"{}","timestamp":{},"#,
@@ -108,12 +125,12 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Refuses a request, or a connection before it has made one.
-    pub(super) fn refuse(&mut self, id: ConnectionId, refusal: Refusal, head_only: bool) {
+    pub(super) fn refuse(&mut self, id: ConnectionId, refusal: Refusal, form: AnswerForm<'_>) {
         debug!("conn={id} refusal={refusal:?} Request refused");
         counters::add(&mut self.counters.requests_refused, RefusalReason::from(refusal) as usize, 1);
         let end = End { reason: EndReason::Refused, code: refusal.answer().status, undelivered: 0 };
         self.note_end(id, None, end);
-        self.answer(id, |out| write_refusal(refusal, head_only, out));
+        self.answer(id, |out| write_refusal(refusal, form, out));
     }
 
     /// Lets a client into its session: the answer to its upgrade, what it has to know, what was
@@ -125,7 +142,7 @@ impl<S: Read + Write> Relay<S> {
         );
         let Pass { claim } = match self.authorize(id, upgrade) {
             Ok(pass) => pass,
-            Err(refusal) => return self.refuse_unproven(id, refusal),
+            Err(refusal) => return self.refuse_unproven(id, refusal, AnswerForm::default()),
         };
         let client_type = upgrade.client_type;
         let session_id = &upgrade.session_id;
@@ -138,7 +155,7 @@ impl<S: Read + Write> Relay<S> {
             self.sessions.join(session_id, client_type, id, now)
         });
         let Ok(joined) = joined else {
-            self.refuse(id, Refusal::ConnectionLimit, false);
+            self.refuse(id, Refusal::ConnectionLimit, AnswerForm::default());
             return;
         };
         if let Some(claim) = claim {

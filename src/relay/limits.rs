@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::address::{Networks, loopback};
 use super::origin::Origin;
 
 const KIB: usize = 1024;
@@ -226,6 +227,17 @@ pub struct Settings {
     pub allow_origin: Vec<Origin>,
     /// Answer a message whose top-level `type` is `ping` rather than forward it.
     pub answer_pings: bool,
+}
+
+impl Settings {
+    /// The proxies that are believed when they say whom they speak for.
+    #[must_use]
+    pub fn proxies(&self) -> Networks {
+        if self.proxy_protocol && self.trust_proxy.is_empty() {
+            return Networks::new(&loopback());
+        }
+        Networks::new(&self.trust_proxy)
+    }
 }
 
 impl Default for Settings {

@@ -83,7 +83,7 @@ use std::time::Duration;
 
 use log::debug;
 
-use address::{ClientAddress, Networks, loopback};
+use address::{ClientAddress, Networks, is_loopback};
 use address_rules::{AddressRules, Admission};
 use api_keys::KeyNames;
 use budget::Budget;
@@ -92,7 +92,7 @@ use counters::Counters;
 use drain::Drain;
 pub use drain::Shutdown;
 use effect::Effect;
-use handshake::{HeadReader, Refusal};
+use handshake::{AnswerForm, HeadReader, Refusal};
 use hosts::{HostKey, Hosts};
 use ids::ConnectionId;
 use inbound::Receiver;
@@ -152,9 +152,9 @@ pub struct Relay<S> {
     starved: VecDeque<ConnectionId>,
     /// Connections to flush and to set timers for at the end of the turn, each at most once.
     touched: Vec<ConnectionId>,
-    /// Connections refused for their address that are still there.
-    turned_away: usize,
-    /// How many of them were waited for lately.
+    /// Connections that take no place of a client's, of which there are few: [`arrival::Standing::Outside`].
+    outside: usize,
+    /// How many of them, refused for their address, were waited for lately.
     refusals: Meter,
     effects: VecDeque<Effect<S>>,
     /// The time of the current turn.
@@ -199,14 +199,12 @@ impl<S: Read + Write> Relay<S> {
         // One timer for each connection, session and host, one to accept again, two to shut down.
         let timers_max =
             connections_max.saturating_add(sessions_max).saturating_add(hosts_max).saturating_add(3);
-        let is_loopback_proxy = settings.proxy_protocol && settings.trust_proxy.is_empty();
-        let proxies = if is_loopback_proxy { &loopback()[..] } else { &settings.trust_proxy };
         Self {
             slots: Slots::new(),
             sessions: Sessions::new(sessions_max, settings.session_timeout, settings.reconnect_window, seed),
             hosts: Hosts::new(&settings, seed),
             admission: Admission::new(&settings.allow, &settings.deny, &AddressRules::default()),
-            proxies: Networks::new(proxies),
+            proxies: settings.proxies(),
             api_keys: None,
             secret_key: SecretKey::new(seed),
             wheel: Wheel::new(timers_max, now.tick),
@@ -218,7 +216,7 @@ impl<S: Read + Write> Relay<S> {
             ready: VecDeque::new(),
             starved: VecDeque::new(),
             touched: Vec::new(),
-            turned_away: 0,
+            outside: 0,
             refusals: Meter::new(Some(REFUSALS_MAX as u64), Duration::from_secs(1)),
             effects: VecDeque::new(),
             now,
@@ -233,7 +231,9 @@ impl<S: Read + Write> Relay<S> {
     /// Takes on a connection from `client_addr`. The host watches the stream for both directions,
     /// once, and reports its readiness under the identifier returned.
     ///
-    /// Over a limit, or where its address is not served, the client is told so, in HTTP, and let go.
+    /// Over a limit, or where its address is not served, the client is told so, in HTTP, and let go. Where there is
+    /// no room, and where it comes from this machine, its request is read before, for it may ask for the relay's
+    /// health.
     pub fn handle_accept(&mut self, stream: S, client_addr: SocketAddr, now: Now) -> ConnectionId {
         self.now = now;
         self.is_exhausted = false;
@@ -247,10 +247,14 @@ impl<S: Read + Write> Relay<S> {
         let id = self.slots.insert(connection);
         self.counters.connections_accepted += 1;
         debug!("conn={id} address={client_addr} Accepted");
-        if let Err(refusal) = self.let_in(id) {
-            self.turn_away(id, refusal);
-        } else if is_over_limit || self.drain.is_some() {
-            self.refuse(id, Refusal::ConnectionLimit, false);
+        match self.let_in(id) {
+            Err(Refusal::Address) if is_loopback(client) => self.keep_outside(id, Refusal::Address),
+            Err(refusal) => self.turn_away(id, refusal),
+            Ok(()) if self.drain.is_some() => {
+                self.refuse(id, Refusal::ConnectionLimit, AnswerForm::default())
+            }
+            Ok(()) if is_over_limit => self.keep_outside(id, Refusal::ConnectionLimit),
+            Ok(()) => {}
         }
         self.arm(id);
         id
@@ -386,7 +390,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     fn is_at_connection_limit(&self) -> bool {
-        self.slots.len() - self.turned_away >= self.connections_max()
+        self.slots.len() - self.outside >= self.connections_max()
     }
 
     fn connections_max(&self) -> usize {

@@ -6,7 +6,6 @@ use log::{debug, info};
 
 use super::Relay;
 use super::access_log::End;
-use super::arrival::Standing;
 use super::connection::Phase;
 use super::counters;
 use super::effect::Effect;
@@ -202,13 +201,11 @@ impl<S: Read + Write> Relay<S> {
             claim.fragments.into_iter().for_each(|order| self.budget.end_fragments(order));
             self.budget.charge_checks(claim.check_bytes, 0);
         }
-        match slot.connection.arrival.standing {
-            Standing::Exempt => {}
-            Standing::TurnedAway => self.turned_away -= 1,
-            Standing::Counted => {
-                self.hosts.release(slot.connection.arrival.client.host());
-                self.settle_hosts();
-            }
+        let standing = slot.connection.arrival.standing;
+        self.outside -= usize::from(standing.is_outside());
+        if standing.is_counted() {
+            self.hosts.release(slot.connection.arrival.client.host());
+            self.settle_hosts();
         }
         self.effects.push_back(Effect::Close { id, stream: slot.connection.stream });
         debug!("conn={id} Gone");

@@ -7,7 +7,7 @@ use log::{Level, debug, info, log_enabled};
 use super::connection::{Due, FlushEnd, ReadEnd};
 use super::effect::Effect;
 use super::frame::{Opcode, ServerHeader};
-use super::handshake::Refusal;
+use super::handshake::{AnswerForm, Refusal};
 use super::ids::ConnectionId;
 use super::limits::{
     CONNECTIONS_PER_TURN, EARLY_FLUSH_BYTES, LOW_WATER_BYTES, READ_BYTES_PER_TURN, SHORT_READ_BYTES,
@@ -182,7 +182,10 @@ impl<S: Read + Write> Relay<S> {
 
     fn handle_due(&mut self, id: ConnectionId, due: Due) {
         match due {
-            Due::Head => self.refuse(id, Refusal::HeadTimeout, false),
+            Due::Head => {
+                let refusal = self.refusal_outside(id).unwrap_or(Refusal::HeadTimeout);
+                self.refuse(id, refusal, AnswerForm::default());
+            }
             Due::Ping => self.ping(id),
             Due::Silence => self.cut_unless_it_takes(id, due, &CloseReason::Silent),
             Due::Stall => self.cut_unless_it_takes(id, due, &CloseReason::TakesNothing),

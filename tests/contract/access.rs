@@ -291,12 +291,13 @@ fn files_of_no_use_at_the_start_are_one_line_that_names_them() {
 
 #[test]
 fn addresses_that_are_not_served_get_403_and_others_do_not() {
-    let relay = Relay::start(&["--deny", "127.0.0.0/8"]);
-    for request in [upgrade_request("/desktop/abc"), plain_request("GET", "/health")] {
-        assert_status(&relay, request.as_bytes(), 403);
+    for rule in [["--deny", "127.0.0.0/8"], ["--allow", "192.0.2.0/24"]] {
+        let relay = Relay::start(&rule);
+        for request in [upgrade_request("/desktop/abc"), plain_request("POST", "/sessions")] {
+            assert_status(&relay, request.as_bytes(), 403);
+        }
+        assert_status(&relay, plain_request("GET", "/health").as_bytes(), 200);
     }
-    let relay = Relay::start(&["--allow", "192.0.2.0/24"]);
-    assert_status(&relay, plain_request("GET", "/health").as_bytes(), 403);
     let relay = Relay::start(&["--allow", "127.0.0.0/8", "--deny", "192.0.2.0/24"]);
     relay.pair("abc");
     let relay =
@@ -466,4 +467,45 @@ fn no_secret_and_no_key_is_ever_logged() {
         assert!(!log.contains(secret), "{secret} in\n{log}");
     }
     assert!(log.contains("API key accepted") && log.contains(" issued"), "{log}");
+}
+
+/// What a browser asks before a page may send a key, or JSON.
+fn preflight(path: &str, origin: &str) -> String {
+    let lines = [&*format!("Origin: {origin}"), "Access-Control-Request-Method: POST"];
+    with_lines(&plain_request("OPTIONS", path), &lines)
+}
+
+#[test]
+fn pages_of_origins_that_may_connect_may_ask_for_health_and_sessions_and_read_the_answers() {
+    const APP: &str = "https://app.example";
+    let relay = Relay::start(&["--allow-origin", APP]);
+    for (path, methods) in [("/health", "GET, HEAD"), ("/sessions", "POST")] {
+        for answer in assert_status(&relay, preflight(path, APP).as_bytes(), 204) {
+            assert_eq!(answer.header("access-control-allow-origin"), Some(APP));
+            assert_eq!(answer.header("access-control-allow-methods"), Some(methods));
+            assert_eq!(answer.header("access-control-allow-headers"), Some("Authorization, Content-Type"));
+            assert_eq!(answer.header("access-control-max-age"), Some("86400"));
+            assert_eq!(answer.header("vary"), Some("Origin"));
+        }
+        for answer in assert_status(&relay, preflight(path, "https://evil.example").as_bytes(), 403) {
+            assert_eq!(answer.header("access-control-allow-origin"), None);
+        }
+    }
+    let from = |origin: &str, method: &str, path: &str| {
+        let origin = format!("Origin: {origin}");
+        Answer::to(relay.tcp(), &with_lines(&plain_request(method, path), &[&*origin]))
+    };
+    for (method, path, status) in [
+        ("GET", "/health", 200),
+        ("POST", "/sessions", 201),
+        ("PUT", "/sessions", 405),
+        ("POST", "/health", 405),
+    ] {
+        let answer = from(APP, method, path);
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some(APP), "{answer:?}");
+        assert_eq!(answer.header("vary"), Some("Origin"), "{answer:?}");
+        assert_eq!(from("https://evil.example", method, path).header("access-control-allow-origin"), None);
+    }
+    assert_eq!(from(APP, "GET", "/nothing").header("access-control-allow-origin"), None);
 }

@@ -277,6 +277,10 @@ impl Model {
     }
 
     fn take_request(&mut self, wire: usize, what: What) {
+        let outside = self.conns[wire].only_health.filter(|_| !matches!(what, What::Answered(200)));
+        if let Some(status) = outside {
+            return self.answer(wire, status);
+        }
         match what {
             What::Upgrade { caller, has_protocols } => {
                 self.conns[wire].has_protocols = has_protocols;
@@ -290,7 +294,7 @@ impl Model {
 
     fn answer(&mut self, wire: usize, status: u16) {
         self.conns[wire].answer(status, self.now.tick);
-        self.totals.requests_refused += u64::from(!matches!(status, 200 | 201));
+        self.totals.requests_refused += u64::from(!matches!(status, 200 | 201 | 204));
     }
 
     fn take(&mut self, wire: usize, what: What) {

@@ -265,6 +265,7 @@ fn over_the_connection_limit_clients_are_told_to_come_back_later() {
     let mut world = World::with(Settings { max_connections: Some(2), ..Settings::default() });
     let (_desktop, mobile) = world.pair("a");
     let third = world.connect();
+    world.send(&third, &upgrade(Desktop, "b"));
     let received = world.take(&third);
     let [Received::Head(head), Received::End] = &received[..] else { panic!("{received:?}") };
     assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("\r\nRetry-After: "), "{head}");

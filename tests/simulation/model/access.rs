@@ -131,7 +131,8 @@ impl Model {
         self.conns.iter().filter(is_counted).count()
     }
 
-    /// Notes where a newcomer comes from; one that is not let in is told so, and a few of those are waited for.
+    /// Notes where a newcomer comes from; one that is not let in is told so, and a few of those are waited for. What
+    /// it asks for is read before where there is no room, or where this machine's own addresses are not served.
     pub(super) fn receive(&mut self, wire: usize, address: IpAddr, is_over_limit: bool) {
         let name = host_name(address.to_canonical());
         let admission = self.admit(address);
@@ -139,18 +140,26 @@ impl Model {
             self.conns.iter().filter(|conn| conn.phase != Phase::Gone && conn.is_turned_away).count();
         let conn = &mut self.conns[wire];
         conn.address = Some(address);
+        let is_waited_for = turned_away < REFUSALS_MAX;
         match admission {
+            Admission::Denied(status @ 403, _) if address.to_canonical().is_loopback() && is_waited_for => {
+                conn.is_turned_away = true;
+                conn.only_health = Some(status);
+            }
             Admission::Denied(status, retry_after) => {
                 conn.retry_after = retry_after;
-                conn.is_turned_away = turned_away < REFUSALS_MAX;
+                conn.is_turned_away = is_waited_for;
                 conn.is_cut = !conn.is_turned_away;
                 self.answer(wire, status);
                 self.turned_away += 1;
             }
             Admission::Free | Admission::Counted => {
                 conn.counted_for = matches!(admission, Admission::Counted).then_some(name);
-                if is_over_limit || self.drain.is_some() {
+                if self.drain.is_some() {
                     self.answer(wire, 503);
+                } else if is_over_limit {
+                    conn.is_turned_away = true;
+                    conn.only_health = Some(503);
                 }
             }
         }

@@ -51,8 +51,10 @@ pub(super) struct Conn {
     pub address: Option<IpAddr>,
     /// The host that it counts for.
     pub counted_for: Option<HostName>,
-    /// It was not let in for its address, and is one of the few that are waited for.
+    /// It was not let in, takes no place, and is one of the few that are waited for.
     pub is_turned_away: bool,
+    /// What it is answered unless it asks for the relay's health.
+    pub only_health: Option<u16>,
     /// It was refused for want of a secret or key.
     pub is_unproven: bool,
     /// When it must be told to come back, in seconds.
@@ -151,6 +153,7 @@ impl Conn {
             address: None,
             counted_for: None,
             is_turned_away: false,
+            only_health: None,
             is_unproven: false,
             retry_after: None,
             claiming: None,
@@ -226,10 +229,10 @@ impl Conn {
     /// Which answer may come before the whole request has.
     pub(super) fn early_answer(&self, now: Tick, settings: &Settings) -> Result<u16, String> {
         if now >= self.head_deadline(settings) {
-            return Ok(408);
+            return Ok(self.only_health.unwrap_or(408));
         }
         match self.units.front().map(|unit| &unit.what) {
-            Some(What::Answered(status)) if self.read > 0 => Ok(*status),
+            Some(What::Answered(status)) if self.read > 0 => Ok(self.only_health.unwrap_or(*status)),
             front => Err(format!("an answer to {front:?} of which {} bytes came", self.read)),
         }
     }
@@ -461,7 +464,7 @@ impl Conn {
                 && has("Sec-WebSocket-Protocol: apptuner") == self.has_protocols
         } else {
             let retry_after = head.lines().find_map(|line| line.strip_prefix("Retry-After: ")?.parse().ok());
-            has("Connection: close")
+            has(if status == 426 { "Connection: upgrade, close" } else { "Connection: close" })
                 && retry_after
                     == if status == 503 { Some(RETRY_AFTER_SECONDS.into()) } else { self.retry_after }
                 && has("Cache-Control: no-store") == matches!(status, 200 | 201)
