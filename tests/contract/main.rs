@@ -24,6 +24,7 @@ mod access;
 mod activation;
 mod admin;
 mod budget;
+mod health_check;
 mod http;
 mod messages;
 mod pressure;
