@@ -29,7 +29,7 @@ impl HealthCheck {
         Self { url, proxies: if has_header { config.relay.proxies() } else { Networks::default() } }
     }
 
-    /// Whether the relay takes whoever asks from there for a proxy that speaks the PROXY protocol.
+    /// Whether a connection from there begins with a header of the PROXY protocol.
     #[must_use]
     pub fn needs_proxy_header(&self, source: IpAddr) -> bool {
         self.proxies.contains(ClientAddress::new(source))

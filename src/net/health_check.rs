@@ -42,7 +42,7 @@ fn ask(check: &HealthCheck) -> io::Result<Start> {
             (connect_from(None, Domain::UNIX, &SockAddr::unix(path)?)?, Ipv4Addr::LOCALHOST.into())
         }
     };
-    // Whoever comes through a Unix-domain socket counts as 127.0.0.1.
+    // A client of a Unix-domain socket counts as 127.0.0.1.
     let source = socket.local_addr()?.as_socket().map_or(Ipv4Addr::LOCALHOST.into(), |source| source.ip());
     if check.needs_proxy_header(source) {
         socket.write_all(LOCAL_HEADER)?;

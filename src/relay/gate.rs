@@ -70,9 +70,9 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Reads what a connection that is not let in asks for, for it may be the relay's health: whoever restarts a
-    /// relay that does not answer must not take one for ill that is full, or that does not serve this machine's
-    /// own addresses. There is room for few of them, and whoever is one too many is refused at once.
+    /// Waits for the request of a connection that is not let in, because it may ask for the relay's health: a
+    /// supervisor that restarts sick relays must not take a full one for sick, nor one that does not serve
+    /// loopback. At most [`REFUSALS_MAX`] are waited for; one more is refused at once.
     pub(super) fn keep_outside(&mut self, id: ConnectionId, refusal: Refusal) {
         if self.put_outside(id) {
             debug!("conn={id} refusal={refusal:?} Not let in, but for a question of the relay's health");
@@ -108,8 +108,8 @@ impl<S: Read + Write> Relay<S> {
         self.proxies.contains(client) || self.admission.lets_in(client)
     }
 
-    /// A proxy has said whom it speaks for. Returns why that client is not let in, if it is not: nobody can have
-    /// a proxy say that it comes from this machine.
+    /// A proxy has named its client. Returns why that client is not let in, if it is not. A client on loopback
+    /// gets no exception here: a proxy can be made to name one.
     pub(super) fn identify(&mut self, id: ConnectionId, client: ClientAddress) -> Result<(), Refusal> {
         debug!("conn={id} address={client} Named by its proxy");
         let Some(slot) = self.slots.get_mut(id) else { return Ok(()) };

@@ -230,7 +230,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The proxies that are believed when they say whom they speak for.
+    /// The proxies that are believed when they name a client.
     #[must_use]
     pub fn proxies(&self) -> Networks {
         if self.proxy_protocol && self.trust_proxy.is_empty() {

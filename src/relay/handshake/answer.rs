@@ -83,7 +83,7 @@ pub fn write_answer(answer: &Answer, head_only: bool, out: &mut Vec<u8>) {
 fn write_sentence(answer: &Answer, form: AnswerForm<'_>, out: &mut Vec<u8>) {
     let Answer { status, reason, headers, sentence } = answer;
     let head = format!("HTTP/1.1 {status} {reason}\r\n{headers}Content-Type: text/plain; charset=utf-8\r\n");
-    // Whoever sends `Upgrade` names it there, too (RFC 9110, section 7.8).
+    // `Connection` names `Upgrade` wherever that is sent (RFC 9110, section 7.8).
     let connection = if *status == 426 { "upgrade, close" } else { CLOSE };
     write_closing_answer(&head, connection, sentence, form, out);
 }

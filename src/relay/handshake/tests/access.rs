@@ -235,11 +235,12 @@ fn pages_that_may_connect_read_the_answers_about_health_and_sessions() {
     assert_eq!(refusal(&read_for_page(&elsewhere, &[]).1), Some(Refusal::MethodNotAllowed));
 }
 
+type Write<'a> = &'a dyn Fn(AnswerForm<'_>, &mut Vec<u8>);
+
 #[test]
 fn answers_to_a_page_say_that_it_may_read_them() {
     let form = AnswerForm { head_only: false, origin: Some("https://app.example") };
     let lines = "Access-Control-Allow-Origin: https://app.example\r\nVary: Origin\r\n";
-    type Write<'a> = &'a dyn Fn(AnswerForm<'_>, &mut Vec<u8>);
     let writers: [Write<'_>; 3] = [
         &|form, out| write_health("{}", form, out),
         &|form, out| write_issued("{}", form, out),
