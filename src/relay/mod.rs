@@ -251,7 +251,7 @@ impl<S: Read + Write> Relay<S> {
             Err(Refusal::Address) if is_loopback(client) => self.keep_outside(id, Refusal::Address),
             Err(refusal) => self.turn_away(id, refusal),
             Ok(()) if self.drain.is_some() => {
-                self.refuse(id, Refusal::ConnectionLimit, AnswerForm::default())
+                self.refuse(id, Refusal::ConnectionLimit, AnswerForm::default());
             }
             Ok(()) if is_over_limit => self.keep_outside(id, Refusal::ConnectionLimit),
             Ok(()) => {}
