@@ -809,7 +809,6 @@ fn health_is_answered_to_the_byte() {
 #[test]
 fn refusals_are_answered_to_the_byte() {
     const REST: &str = "Content-Type: text/plain; charset=utf-8\r\nContent-Length: ";
-    const CLOSE: &str = "\r\nConnection: ";
     for (refusal, status, headers, length, sentence) in [
         (
             BadRequest::Path(PathFault::Unknown).into(),
@@ -905,7 +904,7 @@ fn refusals_are_answered_to_the_byte() {
         ),
     ] {
         let upgrade = if status.starts_with("426") { "upgrade, " } else { "" };
-        let head = format!("HTTP/1.1 {status}\r\n{headers}{REST}{length}{CLOSE}{upgrade}close\r\n\r\n");
+        let head = format!("HTTP/1.1 {status}\r\n{headers}{REST}{length}\r\nConnection: {upgrade}close\r\n\r\n");
         assert_eq!(refusal_bytes(refusal, true), head);
         assert_eq!(refusal_bytes(refusal, false), format!("{head}{sentence}"));
     }
