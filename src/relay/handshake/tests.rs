@@ -903,8 +903,8 @@ fn refusals_are_answered_to_the_byte() {
             "This relay is full: try again in 5 seconds",
         ),
     ] {
-        let upgrade = if status.starts_with("426") { "upgrade, " } else { "" };
-        let head = format!("HTTP/1.1 {status}\r\n{headers}{REST}{length}\r\nConnection: {upgrade}close\r\n\r\n");
+        let also = if status.starts_with("426") { "upgrade, " } else { "" };
+        let head = format!("HTTP/1.1 {status}\r\n{headers}{REST}{length}\r\nConnection: {also}close\r\n\r\n");
         assert_eq!(refusal_bytes(refusal, true), head);
         assert_eq!(refusal_bytes(refusal, false), format!("{head}{sentence}"));
     }
