@@ -19,6 +19,9 @@ use super::secret::{Secret, SecretHash};
 use super::session::{Session, SessionKey, SessionsFull};
 use super::{Relay, Timer};
 
+/// Where sessions are issued, as the log shows it.
+const SESSIONS_PATH: &str = "/sessions";
+
 /// What was found of a client that may join.
 pub(super) struct Pass {
     /// The secret that it claims the session with, if nobody has claimed it.
@@ -154,8 +157,8 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Refuses a client that could not prove what it should; one that fails too often is locked out.
-    pub(super) fn refuse_unproven(&mut self, id: ConnectionId, refusal: Refusal) {
-        self.refuse(id, refusal, false);
+    pub(super) fn refuse_unproven(&mut self, id: ConnectionId, refusal: Refusal, path: &str) {
+        self.refuse_path(id, refusal, false, path);
         let Some(client) = self.slots.get(id).map(|slot| slot.connection.arrival.client) else { return };
         // One that is locked out is not judged again.
         if is_loopback(client) || self.proxies.contains(client) {
@@ -170,18 +173,18 @@ impl<S: Read + Write> Relay<S> {
     /// Begins a session for somebody, with an ID and a secret that nobody can guess.
     pub(super) fn issue(&mut self, id: ConnectionId, credentials: &Credentials) {
         if let Err(refusal) = self.check_lock_out(id) {
-            return self.refuse(id, refusal, false);
+            return self.refuse_path(id, refusal, false, SESSIONS_PATH);
         }
         let (key_name, _) = self.tell_apart(credentials);
         if self.api_keys.is_some() && key_name.is_none() {
-            return self.refuse_unproven(id, Refusal::ApiKey);
+            return self.refuse_unproven(id, Refusal::ApiKey, SESSIONS_PATH);
         }
         if let Some(name) = key_name {
             info!("conn={id} key={name} API key accepted");
         }
         let secret = self.secret_key.draw();
         let Some((key, session_id)) = self.begin_issued(&secret) else {
-            return self.refuse(id, Refusal::ConnectionLimit, false);
+            return self.refuse_path(id, Refusal::ConnectionLimit, false, SESSIONS_PATH);
         };
         self.arm_session(key);
         info!("conn={id} session={session_id} Session {session_id} issued");

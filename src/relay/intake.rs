@@ -10,7 +10,7 @@ use super::end_reason::EndReason;
 use super::frame::Opcode;
 use super::gate::Pass;
 use super::handshake::{
-    HeadRules, Progress, Refusal, RefusalReason, Upgrade, Verdict, write_health, write_refusal,
+    Answer, HeadRules, Progress, Refusal, RefusalReason, Upgrade, Verdict, write_health, write_refusal,
     write_switching_protocols,
 };
 use super::ids::ConnectionId;
@@ -37,8 +37,9 @@ impl<S: Read + Write> Relay<S> {
                     }),
                     origins: &self.settings.allow_origin,
                 };
-                let progress = reader.push(self.receiver.bytes(), rules);
-                self.take_head(id, progress);
+                let mut refused_path = None;
+                let progress = reader.push_and_note(self.receiver.bytes(), rules, &mut refused_path);
+                self.take_head(id, progress, refused_path.as_deref());
             }
             Phase::Open => self.take_frames(id, count),
             Phase::Closing(_) | Phase::Ending(_) => {
@@ -52,7 +53,7 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    fn take_head(&mut self, id: ConnectionId, progress: Progress) {
+    fn take_head(&mut self, id: ConnectionId, progress: Progress, refused_path: Option<&str>) {
         match progress {
             Progress::NeedMore => {}
             Progress::Proxied { consumed, client } => {
@@ -65,14 +66,14 @@ impl<S: Read + Write> Relay<S> {
             Progress::Done { consumed, client, verdict } => {
                 self.receiver.consume(consumed);
                 if client.is_none_or(|client| self.identify(id, client)) {
-                    self.follow(id, verdict);
+                    self.follow(id, verdict, refused_path);
                 }
             }
         }
     }
 
     /// Does what a request asks for.
-    fn follow(&mut self, id: ConnectionId, verdict: Verdict) {
+    fn follow(&mut self, id: ConnectionId, verdict: Verdict, refused_path: Option<&str>) {
         match verdict {
             Verdict::Upgrade(upgrade) => {
                 self.admit(id, &upgrade);
@@ -84,7 +85,9 @@ impl<S: Read + Write> Relay<S> {
                 self.note_end(id, None, End { reason: EndReason::Answered, code: 200, undelivered: 0 });
                 self.answer(id, |out| write_health(&body, head_only, out));
             }
-            Verdict::Refuse { refusal, head_only } => self.refuse(id, refusal, head_only),
+            Verdict::Refuse { refusal, head_only } => {
+                self.refuse_path(id, refusal, head_only, refused_path.unwrap_or("-"));
+            }
         }
     }
 
@@ -109,9 +112,20 @@ impl<S: Read + Write> Relay<S> {
 
     /// Refuses a request, or a connection before it has made one.
     pub(super) fn refuse(&mut self, id: ConnectionId, refusal: Refusal, head_only: bool) {
-        debug!("conn={id} refusal={refusal:?} Request refused");
-        counters::add(&mut self.counters.requests_refused, RefusalReason::from(refusal) as usize, 1);
-        let end = End { reason: EndReason::Refused, code: refusal.answer().status, undelivered: 0 };
+        self.refuse_path(id, refusal, head_only, "-");
+    }
+
+    /// The same where it is known which path was asked for.
+    pub(super) fn refuse_path(&mut self, id: ConnectionId, refusal: Refusal, head_only: bool, path: &str) {
+        let reason = RefusalReason::from(refusal);
+        let Answer { status, sentence, .. } = refusal.answer();
+        debug!(
+            "conn={id} status={status} reason={} path={} Request refused: {sentence}",
+            reason.as_str(),
+            Logged(path)
+        );
+        counters::add(&mut self.counters.requests_refused, reason as usize, 1);
+        let end = End { reason: EndReason::Refused, code: status, undelivered: 0 };
         self.note_end(id, None, end);
         self.answer(id, |out| write_refusal(refusal, head_only, out));
     }
@@ -125,7 +139,7 @@ impl<S: Read + Write> Relay<S> {
         );
         let Pass { claim } = match self.authorize(id, upgrade) {
             Ok(pass) => pass,
-            Err(refusal) => return self.refuse_unproven(id, refusal),
+            Err(refusal) => return self.refuse_unproven(id, refusal, &upgrade.path()),
         };
         let client_type = upgrade.client_type;
         let session_id = &upgrade.session_id;
@@ -138,8 +152,7 @@ impl<S: Read + Write> Relay<S> {
             self.sessions.join(session_id, client_type, id, now)
         });
         let Ok(joined) = joined else {
-            self.refuse(id, Refusal::ConnectionLimit, false);
-            return;
+            return self.refuse_path(id, Refusal::ConnectionLimit, false, &upgrade.path());
         };
         if let Some(claim) = claim {
             self.sessions.claim(joined.session, claim);
@@ -206,8 +219,7 @@ impl<S: Read + Write> Relay<S> {
         match incoming {
             Incoming::Text(content, checked) => self.take_text(id, content, checked),
             Incoming::Binary(content) => {
-                self.log_message(id, None);
-                self.forward(id, Opcode::Binary, content);
+                self.forward(id, Opcode::Binary, content, None);
             }
             Incoming::Ping(payload) => self.pong(id, &payload),
             Incoming::Pong => self.note_pong(id),
@@ -229,11 +241,10 @@ impl<S: Read + Write> Relay<S> {
         if self.settings.answer_pings && message_type.as_deref() == Some("ping") {
             return self.reply(id, SystemMessage::Pong);
         }
-        self.log_message(id, message_type.as_deref());
-        self.forward(id, Opcode::Text, content);
+        self.forward(id, Opcode::Text, content, message_type.as_deref());
     }
 
-    fn log_message(&self, id: ConnectionId, message_type: Option<&str>) {
+    fn log_message(&self, id: ConnectionId, message_type: Option<&str>, is_forwarded: bool) {
         if !self.is_logging_messages {
             return;
         }
@@ -241,7 +252,7 @@ impl<S: Read + Write> Relay<S> {
         let Some(session) = self.sessions.get(membership.session) else { return };
         info!(
             target: MESSAGES,
-            "conn={id} session={} Message from {}: {}",
+            "conn={id} session={} forwarded={is_forwarded} Message from {}: {}",
             Logged(session.id.as_str()),
             membership.client_type.as_str(),
             Logged(message_type.unwrap_or("-")),
@@ -249,12 +260,19 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Queues an application message for the peer, or tells the sender that there is none.
-    fn forward(&mut self, id: ConnectionId, opcode: Opcode, content: Content) {
+    fn forward(
+        &mut self,
+        id: ConnectionId,
+        opcode: Opcode,
+        content: Content,
+        message_type: Option<&str>,
+    ) {
         let Some(Membership { session, client_type }) = self.slots.get(id).and_then(Slot::membership) else {
             return;
         };
         self.sessions.note_activity(session, self.now.tick);
         let peer = self.sessions.peer(session, client_type);
+        self.log_message(id, message_type, peer.is_some());
         let Some((peer, slot)) = peer.and_then(|peer| Some((peer, self.slots.get_mut(peer)?))) else {
             return self.tell(id, &ClientError::PeerNotConnected(client_type.peer()));
         };
@@ -305,12 +323,27 @@ impl<S: Read + Write> Relay<S> {
 
     /// Tells a client what went wrong with what it sent.
     pub(super) fn tell(&mut self, id: ConnectionId, error: &ClientError) {
-        counters::add(&mut self.counters.errors_sent, error.code_index(), 1);
+        self.note_error(id, error);
         self.reply(id, SystemMessage::Error(error));
     }
 
+    /// Counts and logs an error that a client is told.
+    pub(super) fn note_error(&mut self, id: ConnectionId, error: &ClientError) {
+        counters::add(&mut self.counters.errors_sent, error.code_index(), 1);
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        slot.connection.tally_mut().errors += 1;
+        let session = slot.membership().and_then(|membership| self.sessions.get(membership.session));
+        let session = session.map_or("-", |session| session.id.as_str());
+        debug!(
+            "conn={id} client={} session={} error={} Client told: {error}",
+            slot.client_type().as_str(),
+            Logged(session),
+            error.code(),
+        );
+    }
+
     /// Answers a client ahead of everything that waits for it.
-    fn reply(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
+    pub(super) fn reply(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
         let now = self.now.unix_millis;
         self.queue(id, |outbox, pool| outbox.reply(pool, |out| message.write_frame(now, out)));
     }

@@ -25,6 +25,7 @@ mod activation;
 mod admin;
 mod budget;
 mod http;
+mod logging;
 mod messages;
 mod pressure;
 mod process;
