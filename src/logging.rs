@@ -154,3 +154,44 @@ fn is_bare_in_json(value: &str) -> bool {
 fn json(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filter_is_as_the_variable_says_or_the_default_and_what_of_it_counts() {
+        for (value, directives, ignored) in [
+            (None, DEFAULT_FILTER, None),
+            (Some(" "), DEFAULT_FILTER, None),
+            (Some("info"), "info", None),
+            (Some("off"), "off", None),
+            (Some("info,hyper"), "info,hyper", None),
+            (Some("apptuner_relay::messages"), "apptuner_relay::messages", None),
+            (Some("info/needle"), "info/needle", None),
+            (Some("trac"), "warn,apptuner_relay::process=info,trac", Some("trac")),
+            (Some("\"info\""), DEFAULT_FILTER, Some("\"info\"")),
+            (Some("hyper=debug"), "warn,apptuner_relay::process=info,hyper=debug", Some("hyper=debug")),
+            (Some("error,mio=loud"), "warn,apptuner_relay::process=info,error", Some("mio=loud")),
+            (Some("info=debug=off"), DEFAULT_FILTER, Some("info=debug=off")),
+            (Some("info/a/b"), "warn,apptuner_relay::process=info,info", Some("info/a/b")),
+        ] {
+            let filter = Filter::of_variable(value.map(OsStr::new));
+            let expected = Filter { directives: directives.into(), ignored: ignored.map(Cow::from) };
+            assert_eq!(filter, expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_truth_values_are_bare_in_json_and_nothing_else_is() {
+        for value in ["0", "12", "0.3", "10.05", "18446744073709551615", "true", "false"] {
+            assert!(is_bare_in_json(value), "{value}");
+            assert!(serde_json::from_str::<serde_json::Value>(value).is_ok(), "{value}");
+        }
+        for value in
+            ["", "-", "-1", "01", "1.", ".5", "1e5", "1.2.3", "127.0.0.1", "::1", "inf", "null", "12a"]
+        {
+            assert!(!is_bare_in_json(value), "{value}");
+        }
+    }
+}

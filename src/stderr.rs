@@ -15,6 +15,8 @@
 //! that of pipes outside Linux, and of a relay that has changed its user since the pipe was made.
 
 use std::io::{self, IsTerminal, Stderr, Write};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +30,8 @@ const PIPE_BUF: usize = 512;
 /// How long one wait for room lasts, and how many there are at most, where the process ends anyway.
 const LAST_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 const LAST_WAITS_MAX: u32 = 10;
+/// How a description of our own is opened.
+const REOPENED: OFlags = OFlags::WRONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// How many lines could not be written.
 #[derive(Debug, Default)]
@@ -163,19 +167,114 @@ impl<F: AsFd> Output<F> {
 }
 
 /// Opens a pipe or terminal once more, if the system allows it.
-fn reopen(fd: &impl AsFd) -> Option<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    open(path_of(fd)?, flags, Mode::empty()).ok()
-}
-
 #[cfg(target_os = "linux")]
-fn path_of(fd: &impl AsFd) -> Option<String> {
-    use std::os::fd::AsRawFd;
-    Some(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
+fn reopen(fd: &impl AsFd) -> Option<OwnedFd> {
+    open(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()), REOPENED, Mode::empty()).ok()
 }
 
 /// Elsewhere what stands in `/dev/fd` gives a duplicate, which shares its flags; only terminals have a name.
 #[cfg(not(target_os = "linux"))]
-fn path_of(fd: &impl AsFd) -> Option<std::ffi::CString> {
-    rustix::termios::ttyname(fd, Vec::new()).ok()
+fn reopen(fd: &impl AsFd) -> Option<OwnedFd> {
+    open(rustix::termios::ttyname(fd, Vec::new()).ok()?, REOPENED, Mode::empty()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeReader, Read, pipe};
+    use std::os::unix::net::UnixStream;
+
+    use rustix::fs::fcntl_getfl;
+
+    use super::*;
+
+    fn line(number: u64) -> String {
+        format!("{number:0>699}\n")
+    }
+
+    fn log_output<F: AsFd>(output: Output<F>) -> LogOutput<F> {
+        LogOutput { output, rest: Vec::new(), dropped: Arc::default() }
+    }
+
+    /// Writes until some lines were dropped, reads, writes one more, and requires that all lines are whole, in order
+    /// and either there or counted.
+    fn assert_lines_are_written_or_counted<F: AsFd>(output: Output<F>, mut reader: impl Read) {
+        let what = format!("{:?}", output.manner);
+        let mut log = log_output(output);
+        let mut lines = 0;
+        while log.dropped.untold() < 3 {
+            log.write_all(line(lines).as_bytes()).unwrap();
+            lines += 1;
+        }
+        let dropped = log.dropped.total.load(Ordering::Relaxed);
+        assert_eq!((dropped, log.dropped.untold()), (3, 3), "{what}");
+        // As much as surely waits, so that this does not wait.
+        let mut read = vec![0; line(0).len() * 20];
+        reader.read_exact(&mut read).unwrap();
+        log.write_all(line(lines).as_bytes()).unwrap();
+        assert_eq!(log.dropped.untold(), 0, "{what}");
+        drop(log);
+        reader.read_to_end(&mut read).unwrap();
+        let kept = (0..lines - 3).chain([lines]);
+        let expected: String = kept.map(line).collect();
+        assert!(read == expected.as_bytes(), "{what}");
+    }
+
+    #[test]
+    fn lines_are_written_whole_or_counted_and_no_shared_flag_is_touched() {
+        let (reader, writer) = UnixStream::pair().unwrap();
+        let keeper = writer.try_clone().unwrap();
+        let output = Output::new(OwnedFd::from(writer));
+        assert!(matches!(output.manner, Manner::Socket));
+        assert!(!fcntl_getfl(&keeper).unwrap().contains(OFlags::NONBLOCK));
+        drop(keeper);
+        assert_lines_are_written_or_counted(output, reader);
+
+        for is_reopened in [cfg!(target_os = "linux"), false] {
+            let (reader, writer) = pipe().unwrap();
+            let keeper = writer.try_clone().unwrap();
+            let mut output = Output::new(OwnedFd::from(writer));
+            if is_reopened {
+                assert!(matches!(output.manner, Manner::Reopened(_)));
+            } else {
+                output.manner = Manner::Polled;
+            }
+            assert!(!fcntl_getfl(&keeper).unwrap().contains(OFlags::NONBLOCK));
+            drop(keeper);
+            assert_lines_are_written_or_counted(output, reader);
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn full_disk_drops_and_counts_every_line() {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut log = log_output(Output::new(full));
+        for number in 1..=3 {
+            log.write_all(line(number).as_bytes()).unwrap();
+            assert_eq!(log.dropped.untold(), number);
+        }
+    }
+
+    fn full_pipe() -> (PipeReader, Output<OwnedFd>) {
+        let (reader, writer) = pipe().unwrap();
+        let output = Output::new(OwnedFd::from(writer));
+        while output.write_some(&[b'x'; 512]) > 0 {}
+        (reader, output)
+    }
+
+    #[test]
+    fn last_words_wait_for_a_reader_but_not_for_long() {
+        let (mut reader, output) = full_pipe();
+        let late_reader = std::thread::spawn(move || {
+            let mut read = String::new();
+            reader.read_to_string(&mut read).unwrap();
+            read
+        });
+        output.write_last(b"panicked");
+        drop(output);
+        assert!(late_reader.join().unwrap().ends_with("panicked"));
+
+        let (_reader, output) = full_pipe();
+        output.write_last(b"nobody reads this");
+    }
 }

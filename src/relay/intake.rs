@@ -260,13 +260,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Queues an application message for the peer, or tells the sender that there is none.
-    fn forward(
-        &mut self,
-        id: ConnectionId,
-        opcode: Opcode,
-        content: Content,
-        message_type: Option<&str>,
-    ) {
+    fn forward(&mut self, id: ConnectionId, opcode: Opcode, content: Content, message_type: Option<&str>) {
         let Some(Membership { session, client_type }) = self.slots.get(id).and_then(Slot::membership) else {
             return;
         };

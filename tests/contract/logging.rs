@@ -190,7 +190,9 @@ fn rust_log_that_means_nothing_is_named_and_leaves_the_log_as_it_is_without_it()
 
 #[test]
 fn rust_log_that_means_something_is_heeded_without_a_word() {
-    for value in ["info", "DEBUG", "apptuner_relay=info", "mio=off,apptuner=info", "off,apptuner_relay::process=info"] {
+    for value in
+        ["info", "DEBUG", "apptuner_relay=info", "mio=off,apptuner=info", "off,apptuner_relay::process=info"]
+    {
         let mut relay = Relay::start_with(&[], &[("RUST_LOG", value)]);
         assert_eq!(relay.stop(), Some(0));
         assert!(!relay.log_lines().iter().any(|line| line.contains("RUST_LOG")), "{value}");

@@ -80,8 +80,7 @@ impl Operator {
         }
         let open_fds = (relay.connections() + DESCRIPTORS_RESERVED) as u64;
         let log_lines_dropped = self.log_lines_dropped.as_ref().map(|lines| lines.load(Ordering::Relaxed));
-        self.admin
-            .handle_turn(now, relay, || Process { log_lines_dropped, ..process::read(open_fds) });
+        self.admin.handle_turn(now, relay, || Process { log_lines_dropped, ..process::read(open_fds) });
         while let Some(effect) = self.admin.poll_effect() {
             match effect {
                 Effect::ShutdownWrite(key) => {
