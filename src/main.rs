@@ -2,8 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod logging;
+mod stderr;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
 
 use apptuner_relay::config::{Command, Config, VERSION, help};
@@ -13,6 +16,7 @@ use apptuner_relay::{Inherited, Server, Stopped, check_health, raise_file_limit}
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    panic::set_hook(Box::new(show_panic));
     let config = match Config::from_args_and_env(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(Command::Run(config)) => config,
         Ok(Command::Health(check)) => {
@@ -30,7 +34,7 @@ fn main() -> ExitCode {
         Ok(inherited) => inherited,
         Err(error) => return fail(&error, EXIT_USAGE),
     };
-    logging::start(config.log_format);
+    let log_lines_dropped = logging::start(config.log_format);
     if let Err(error) = raise_file_limit() {
         log::warn!("The limit on open files stays as it is: {error}");
     }
@@ -38,6 +42,7 @@ fn main() -> ExitCode {
         Ok(server) => server,
         Err(error) => return fail(&error, if error.is_misconfiguration() { EXIT_USAGE } else { 1 }),
     };
+    server.count_log_lines_dropped(log_lines_dropped);
     server.notify_supervisor();
     match server.stop_on_signals().and_then(|()| server.run()) {
         Ok(Stopped::Cleanly) => ExitCode::SUCCESS,
@@ -54,7 +59,14 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    // Nobody is left to tell if standard error is closed.
-    let _ = writeln!(io::stderr(), "apptuner-relay: {error}");
+    stderr::write_last(&format!("apptuner-relay: {error}\n"));
     ExitCode::from(code)
+}
+
+/// As the standard library does, which would wait for whoever reads standard error.
+fn show_panic(panic: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let backtrace = Some(backtrace).filter(|backtrace| backtrace.status() == BacktraceStatus::Captured);
+    let backtrace = backtrace.map(|backtrace| format!("{backtrace}\n")).unwrap_or_default();
+    stderr::write_last(&format!("apptuner-relay: {panic}\n{backtrace}"));
 }

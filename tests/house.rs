@@ -62,7 +62,8 @@ const RELAY_ORDER: &[&str] = &[
 const OUTER_FILES: &[(&str, &[&str])] = &[
     ("src/lib.rs", &["crate"]),
     ("src/main.rs", &["crate"]),
-    ("src/logging.rs", &["crate::config"]),
+    ("src/logging.rs", &["crate::config", "crate::stderr"]),
+    ("src/stderr.rs", &[]),
     ("src/clock.rs", &["crate::relay::time"]),
     ("src/entropy.rs", &[]),
     ("src/admin/", &["crate::relay", "crate::admin"]),

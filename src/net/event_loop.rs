@@ -10,7 +10,7 @@ mod operator;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use log::{debug, info, warn};
@@ -118,6 +118,13 @@ impl Server {
     /// process of which it is the purpose.
     pub fn notify_supervisor(&mut self) {
         self.supervisor = Supervisor::of_process();
+    }
+
+    /// Has the metrics show how many lines of its log the process could not write, as `lines` counts them.
+    pub fn count_log_lines_dropped(&mut self, lines: Arc<AtomicU64>) {
+        if let Some(operator) = &mut self.operator {
+            operator.count_log_lines_dropped(lines);
+        }
     }
 
     /// Reads the files again that the configuration names; the log says what came of it. Whoever is

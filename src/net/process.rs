@@ -20,6 +20,7 @@ pub(super) fn read(open_fds: u64) -> Process {
         virtual_bytes,
         open_fds: Some(listed_fds().unwrap_or(open_fds)),
         max_fds: Some(descriptors::file_limit() as u64),
+        log_lines_dropped: None,
     }
 }
 

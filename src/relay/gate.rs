@@ -19,6 +19,9 @@ use super::secret::{Secret, SecretHash};
 use super::session::{Session, SessionKey, SessionsFull};
 use super::{Relay, Timer};
 
+/// Where sessions are issued, as the log shows it.
+const SESSIONS_PATH: &str = "/sessions";
+
 /// What was found of a client that may join.
 pub(super) struct Pass {
     /// The secret that it claims the session with, if nobody has claimed it.
@@ -202,6 +205,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Begins a session for somebody, with an ID and a secret that nobody can guess.
     pub(super) fn issue(&mut self, id: ConnectionId, credentials: &Credentials, form: AnswerForm<'_>) {
+        let form = AnswerForm { path: Some(SESSIONS_PATH), ..form };
         if let Err(refusal) = self.check_lock_out(id) {
             return self.refuse(id, refusal, form);
         }

@@ -112,6 +112,16 @@ impl HeadReader {
     ///
     /// Once this has returned [`Progress::Done`] the reader is as new.
     pub fn push(&mut self, bytes: &[u8], rules: HeadRules<'_>) -> Progress {
+        self.push_and_note(bytes, rules, &mut None)
+    }
+
+    /// As [`push`](Self::push), and notes the path of a request that is refused, as far as it is understood.
+    pub(super) fn push_and_note(
+        &mut self,
+        bytes: &[u8],
+        rules: HeadRules<'_>,
+        refused_path: &mut Option<String>,
+    ) -> Progress {
         if let Some(kept) = self.kept.as_mut().filter(|kept| kept.is_proxy_header) {
             let progress = kept.push_proxy_header(bytes);
             if progress != Progress::NeedMore {
@@ -122,9 +132,10 @@ impl HeadReader {
         let mut named = Named::default();
         let done = self.push_for(bytes, |head, outcome| {
             let head_only = head.starts_with(b"HEAD ");
-            outcome
-                .and_then(|()| decide(head, head_only, rules, &mut named))
-                .unwrap_or_else(|refusal| Verdict::Refuse { refusal, head_only })
+            outcome.and_then(|()| decide(head, head_only, rules, &mut named)).unwrap_or_else(|refusal| {
+                *refused_path = Request::parse(head).ok().map(|request| request.path.to_owned());
+                Verdict::Refuse { refusal, head_only }
+            })
         });
         let Named { client, origin } = named;
         done.map_or(Progress::NeedMore, |(consumed, verdict)| Progress::Done {
@@ -301,6 +312,11 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
+    /// The path that was asked for.
+    pub(super) fn path(&self) -> String {
+        format!("/{}/{}", self.client_type.as_str(), self.session_id)
+    }
+
     /// `Sec-WebSocket-Accept` (RFC 6455, section 4.2.2, item 5.4).
     #[must_use]
     pub fn accept_key(&self) -> &str {

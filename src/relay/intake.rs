@@ -10,8 +10,8 @@ use super::end_reason::EndReason;
 use super::frame::Opcode;
 use super::gate::Pass;
 use super::handshake::{
-    AnswerForm, HeadRules, Progress, Refusal, RefusalReason, Upgrade, Verdict, write_health, write_nothing,
-    write_preflight, write_refusal, write_switching_protocols,
+    Answer, AnswerForm, HeadRules, Progress, Refusal, RefusalReason, Upgrade, Verdict, write_health,
+    write_nothing, write_preflight, write_refusal, write_switching_protocols,
 };
 use super::ids::ConnectionId;
 use super::inbound::{Content, Incoming, MessageType, Refused};
@@ -37,8 +37,9 @@ impl<S: Read + Write> Relay<S> {
                     }),
                     origins: &self.settings.allow_origin,
                 };
-                let progress = reader.push(self.receiver.bytes(), rules);
-                self.take_head(id, progress);
+                let mut refused_path = None;
+                let progress = reader.push_and_note(self.receiver.bytes(), rules, &mut refused_path);
+                self.take_head(id, progress, refused_path.as_deref());
             }
             Phase::Open => self.take_frames(id, count),
             Phase::Closing(_) | Phase::Ending(_) => {
@@ -52,7 +53,7 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    fn take_head(&mut self, id: ConnectionId, progress: Progress) {
+    fn take_head(&mut self, id: ConnectionId, progress: Progress, refused_path: Option<&str>) {
         match progress {
             Progress::NeedMore => {}
             Progress::Proxied { consumed, client } => {
@@ -65,7 +66,8 @@ impl<S: Read + Write> Relay<S> {
             }
             Progress::Done { consumed, client, origin, verdict } => {
                 self.receiver.consume(consumed);
-                let form = AnswerForm { head_only: verdict.is_head_only(), origin: origin.as_deref() };
+                let head_only = verdict.is_head_only();
+                let form = AnswerForm { head_only, origin: origin.as_deref(), path: refused_path };
                 match client.map_or(Ok(()), |client| self.identify(id, client)) {
                     Ok(()) => self.follow(id, verdict, form),
                     Err(refusal) => self.refuse(id, refusal, form),
@@ -126,9 +128,15 @@ impl<S: Read + Write> Relay<S> {
 
     /// Refuses a request, or a connection before it has made one.
     pub(super) fn refuse(&mut self, id: ConnectionId, refusal: Refusal, form: AnswerForm<'_>) {
-        debug!("conn={id} refusal={refusal:?} Request refused");
-        counters::add(&mut self.counters.requests_refused, RefusalReason::from(refusal) as usize, 1);
-        let end = End { reason: EndReason::Refused, code: refusal.answer().status, undelivered: 0 };
+        let reason = RefusalReason::from(refusal);
+        let Answer { status, sentence, .. } = refusal.answer();
+        debug!(
+            "conn={id} status={status} reason={} path={} Request refused: {sentence}",
+            reason.as_str(),
+            Logged(form.path.unwrap_or("-"))
+        );
+        counters::add(&mut self.counters.requests_refused, reason as usize, 1);
+        let end = End { reason: EndReason::Refused, code: status, undelivered: 0 };
         self.note_end(id, None, end);
         self.answer(id, |out| write_refusal(refusal, form, out));
     }
@@ -142,7 +150,11 @@ impl<S: Read + Write> Relay<S> {
         );
         let Pass { claim } = match self.authorize(id, upgrade) {
             Ok(pass) => pass,
-            Err(refusal) => return self.refuse_unproven(id, refusal, AnswerForm::default()),
+            Err(refusal) => {
+                let path = upgrade.path();
+                let form = AnswerForm { path: Some(&path), ..AnswerForm::default() };
+                return self.refuse_unproven(id, refusal, form);
+            }
         };
         let client_type = upgrade.client_type;
         let session_id = &upgrade.session_id;
@@ -155,8 +167,9 @@ impl<S: Read + Write> Relay<S> {
             self.sessions.join(session_id, client_type, id, now)
         });
         let Ok(joined) = joined else {
-            self.refuse(id, Refusal::ConnectionLimit, AnswerForm::default());
-            return;
+            let path = upgrade.path();
+            let form = AnswerForm { path: Some(&path), ..AnswerForm::default() };
+            return self.refuse(id, Refusal::ConnectionLimit, form);
         };
         if let Some(claim) = claim {
             self.sessions.claim(joined.session, claim);
@@ -223,8 +236,7 @@ impl<S: Read + Write> Relay<S> {
         match incoming {
             Incoming::Text(content, checked) => self.take_text(id, content, checked),
             Incoming::Binary(content) => {
-                self.log_message(id, None);
-                self.forward(id, Opcode::Binary, content);
+                self.forward(id, Opcode::Binary, content, None);
             }
             Incoming::Ping(payload) => self.pong(id, &payload),
             Incoming::Pong => self.note_pong(id),
@@ -246,11 +258,10 @@ impl<S: Read + Write> Relay<S> {
         if self.settings.answer_pings && message_type.as_deref() == Some("ping") {
             return self.reply(id, SystemMessage::Pong);
         }
-        self.log_message(id, message_type.as_deref());
-        self.forward(id, Opcode::Text, content);
+        self.forward(id, Opcode::Text, content, message_type.as_deref());
     }
 
-    fn log_message(&self, id: ConnectionId, message_type: Option<&str>) {
+    fn log_message(&self, id: ConnectionId, message_type: Option<&str>, is_forwarded: bool) {
         if !self.is_logging_messages {
             return;
         }
@@ -258,7 +269,7 @@ impl<S: Read + Write> Relay<S> {
         let Some(session) = self.sessions.get(membership.session) else { return };
         info!(
             target: MESSAGES,
-            "conn={id} session={} Message from {}: {}",
+            "conn={id} session={} forwarded={is_forwarded} Message from {}: {}",
             Logged(session.id.as_str()),
             membership.client_type.as_str(),
             Logged(message_type.unwrap_or("-")),
@@ -266,12 +277,13 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Queues an application message for the peer, or tells the sender that there is none.
-    fn forward(&mut self, id: ConnectionId, opcode: Opcode, content: Content) {
+    fn forward(&mut self, id: ConnectionId, opcode: Opcode, content: Content, message_type: Option<&str>) {
         let Some(Membership { session, client_type }) = self.slots.get(id).and_then(Slot::membership) else {
             return;
         };
         self.sessions.note_activity(session, self.now.tick);
         let peer = self.sessions.peer(session, client_type);
+        self.log_message(id, message_type, peer.is_some());
         let Some((peer, slot)) = peer.and_then(|peer| Some((peer, self.slots.get_mut(peer)?))) else {
             return self.tell(id, &ClientError::PeerNotConnected(client_type.peer()));
         };
@@ -322,12 +334,27 @@ impl<S: Read + Write> Relay<S> {
 
     /// Tells a client what went wrong with what it sent.
     pub(super) fn tell(&mut self, id: ConnectionId, error: &ClientError) {
-        counters::add(&mut self.counters.errors_sent, error.code_index(), 1);
+        self.note_error(id, error);
         self.reply(id, SystemMessage::Error(error));
     }
 
+    /// Counts and logs an error that a client is told.
+    pub(super) fn note_error(&mut self, id: ConnectionId, error: &ClientError) {
+        counters::add(&mut self.counters.errors_sent, error.code_index(), 1);
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        slot.connection.tally_mut().errors += 1;
+        let session = slot.membership().and_then(|membership| self.sessions.get(membership.session));
+        let session = session.map_or("-", |session| session.id.as_str());
+        debug!(
+            "conn={id} client={} session={} error={} Client told: {error}",
+            slot.client_type().as_str(),
+            Logged(session),
+            error.code(),
+        );
+    }
+
     /// Answers a client ahead of everything that waits for it.
-    fn reply(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
+    pub(super) fn reply(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
         let now = self.now.unix_millis;
         self.queue(id, |outbox, pool| outbox.reply(pool, |out| message.write_frame(now, out)));
     }

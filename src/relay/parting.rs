@@ -40,10 +40,20 @@ impl<S: Read + Write> Relay<S> {
         is_framing_intact: bool,
     ) {
         let now = self.now.tick;
-        debug!("conn={id} reason={reason:?} Closing");
-        self.leave(id, reason.into(), reason.code());
+        let end_reason = EndReason::from(reason);
+        debug!(
+            "conn={id} reason={} code={} Closing: {}",
+            end_reason.as_str(),
+            reason.code(),
+            Logged(reason.shown())
+        );
         if let Some(error) = error {
-            self.tell(id, error);
+            // Before it leaves, so that the line of its end counts this error.
+            self.note_error(id, error);
+        }
+        self.leave(id, end_reason, reason.code());
+        if let Some(error) = error {
+            self.reply(id, SystemMessage::Error(error));
         }
         if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.fail(reason, is_framing_intact, &mut self.pool, now);
@@ -163,18 +173,23 @@ impl<S: Read + Write> Relay<S> {
             [ClientType::Desktop, ClientType::Mobile].map(|client_type| session.client(client_type));
         let [desktop, mobile] = clients;
         let sides = [(ClientType::Desktop, desktop, mobile), (ClientType::Mobile, mobile, desktop)];
-        for (client_type, client, peer) in sides {
+        // Both are told before either's end is noted, which says how many errors it was sent.
+        let undelivered = sides.map(|(_, client, peer)| {
+            let slot = client.and_then(|client| self.slots.get_mut(client));
+            let undelivered = slot.map_or(0, |slot| slot.connection.take_messages().messages);
+            if let Some(peer) = peer {
+                self.tell_undelivered(peer, undelivered);
+            }
+            undelivered
+        });
+        for ((client_type, client, _), undelivered) in sides.into_iter().zip(undelivered) {
             let Some((id, slot)) = client.and_then(|client| Some((client, self.slots.get_mut(client)?)))
             else {
                 continue;
             };
             slot.leave();
-            let undelivered = slot.connection.take_messages().messages;
             let end = End { reason: EndReason::SessionTimeout, code: 1000, undelivered };
             self.note_end_with_session(id, client_type, session.id.as_str(), end);
-            if let Some(peer) = peer {
-                self.tell_undelivered(peer, undelivered);
-            }
         }
         let deadline = self.now.tick.after(CLOSE_TIMEOUT);
         for client in clients.into_iter().flatten() {

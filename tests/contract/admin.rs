@@ -16,7 +16,7 @@ use crate::stream::Stream;
 const TOKEN: &str = "correct-horse-battery-staple";
 
 /// Where the operator's listener is.
-fn admin(relay: &Relay) -> SocketAddr {
+pub(crate) fn admin(relay: &Relay) -> SocketAddr {
     let line = relay.wait_for_log("where the operator is answered", |line| line.contains("operator on http"));
     line.rsplit("http://").next().unwrap().trim_end_matches(['"', '}']).parse().unwrap()
 }
@@ -51,7 +51,7 @@ fn get_json(address: SocketAddr, target: &str) -> Value {
 }
 
 /// Every sample that is a whole number, by its name and labels as they are written.
-fn metrics(address: SocketAddr) -> BTreeMap<String, u64> {
+pub(crate) fn metrics(address: SocketAddr) -> BTreeMap<String, u64> {
     let text = get(address, "/metrics").body;
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     let sample = |line: &str| {

@@ -26,6 +26,7 @@ mod admin;
 mod budget;
 mod health_check;
 mod http;
+mod logging;
 mod messages;
 mod pressure;
 mod process;

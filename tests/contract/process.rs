@@ -555,22 +555,23 @@ fn each_connection_ends_in_one_line_that_says_whose_it_was_and_why() {
         (
             "desktop",
             "abc",
-            "messages_in=2 bytes_in=7 messages_out=1 bytes_out=1 undelivered=0 reason=replaced code=1000",
+            "messages_in=2 bytes_in=7 messages_out=1 bytes_out=1 undelivered=0 errors=0 reason=replaced code=1000",
         ),
         (
             "mobile",
             "abc",
-            "messages_in=1 bytes_in=1 messages_out=2 bytes_out=7 undelivered=0 reason=client_closed code=1000",
+            "messages_in=1 bytes_in=1 messages_out=2 bytes_out=7 undelivered=0 errors=0 reason=client_closed \
+             code=1000",
         ),
         (
             "desktop",
             "abc",
-            "messages_in=0 bytes_in=0 messages_out=0 bytes_out=0 undelivered=0 reason=lost code=1006",
+            "messages_in=0 bytes_in=0 messages_out=0 bytes_out=0 undelivered=0 errors=0 reason=lost code=1006",
         ),
-        ("-", "-", "undelivered=0 reason=answered code=200"),
-        ("-", "-", "undelivered=0 reason=refused code=404"),
-        ("-", "-", "undelivered=0 reason=lost code=0"),
-        ("mobile", "xyz", "undelivered=0 reason=shutting_down code=1001"),
+        ("-", "-", "undelivered=0 errors=0 reason=answered code=200"),
+        ("-", "-", "undelivered=0 errors=0 reason=refused code=404"),
+        ("-", "-", "undelivered=0 errors=0 reason=lost code=0"),
+        ("mobile", "xyz", "undelivered=0 errors=0 reason=shutting_down code=1001"),
     ];
     assert_eq!(ends.len(), expected.len(), "{ends:#?}");
     for (line, (client, session, rest)) in ends.iter().zip(expected) {

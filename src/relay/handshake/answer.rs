@@ -13,6 +13,8 @@ pub struct AnswerForm<'a> {
     pub head_only: bool,
     /// The origin whose pages may read the answer. Only `/health` and `/sessions` are for pages to read.
     pub origin: Option<&'a str>,
+    /// The path that was asked for, as far as it is understood. For the log alone.
+    pub path: Option<&'a str>,
 }
 
 /// Writes the 101 that accepts `upgrade` (RFC 6455, section 4.2.2, item 5).
@@ -71,13 +73,13 @@ fn write_no_content(headers: &str, origin: Option<&str>, out: &mut Vec<u8>) {
 
 /// Writes the 200 that carries `body` with these header lines, each with its CR LF; `head_only` leaves the body out.
 pub fn write_page(headers: &str, body: &str, head_only: bool, out: &mut Vec<u8>) {
-    let form = AnswerForm { head_only, origin: None };
+    let form = AnswerForm { head_only, ..AnswerForm::default() };
     write_closing_answer(&format!("HTTP/1.1 200 OK\r\n{headers}"), CLOSE, body, form, out);
 }
 
 /// Writes the answer of this status to a request that is neither a session's nor [refused](write_refusal).
 pub fn write_answer(answer: &Answer, head_only: bool, out: &mut Vec<u8>) {
-    write_sentence(answer, AnswerForm { head_only, origin: None }, out);
+    write_sentence(answer, AnswerForm { head_only, ..AnswerForm::default() }, out);
 }
 
 fn write_sentence(answer: &Answer, form: AnswerForm<'_>, out: &mut Vec<u8>) {
@@ -90,7 +92,7 @@ fn write_sentence(answer: &Answer, form: AnswerForm<'_>, out: &mut Vec<u8>) {
 
 /// Ends the head of an answer that is not a 101, and adds its body (RFC 9112, sections 6.2, 9.6).
 fn write_closing_answer(head: &str, connection: &str, body: &str, form: AnswerForm<'_>, out: &mut Vec<u8>) {
-    let AnswerForm { head_only, origin } = form;
+    let AnswerForm { head_only, origin, .. } = form;
     let (cors, length) = (cors_lines(origin), body.len());
     out.extend_from_slice(head.as_bytes());
     let end = format!("{cors}Content-Length: {length}\r\nConnection: {connection}\r\n\r\n");
