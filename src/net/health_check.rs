@@ -1,6 +1,7 @@
 //! A health check for where there is no other: asks a relay, waits for the answer, and judges it.
 
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -26,7 +27,9 @@ pub fn check_health(url: &HealthUrl) -> io::Result<()> {
 fn ask(url: &HealthUrl) -> io::Result<[u8; STATUS_LINE_START.len()]> {
     let (domain, address, host) = match &url.address {
         ListenAddress::Tcp(address) => {
-            (Domain::for_address(*address), SockAddr::from(*address), address.to_string())
+            // The interface means something on this machine alone (RFC 6874, section 4).
+            let host = SocketAddr::new(address.ip(), address.port());
+            (Domain::for_address(*address), SockAddr::from(*address), host.to_string())
         }
         ListenAddress::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?, "localhost".to_owned()),
     };
