@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use mio::event::Event;
-use mio::{Events, Interest, Poll, Waker};
+use mio::{Events, Poll, Waker};
 
 use super::access_files::AccessFiles;
 use super::descriptors;
 use super::listener::{Accepted, Listener, ListeningSocket};
 use super::signals::{Asked, ProcessSignals};
-use super::stream::{Stream, Streams};
+use super::stream::{INTEREST, Stream, Streams};
 use super::supervisor::Supervisor;
 use super::token::{self, Source};
 use crate::clock::Clock;
@@ -344,8 +344,7 @@ impl Server {
     /// Watches a connection for both directions, once and for all.
     fn register(&mut self, id: ConnectionId) {
         let Some(stream) = self.relay.stream(id) else { return };
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(stream, token::of_connection(id), interest) {
+        if let Err(error) = self.poll.registry().register(stream, token::of_connection(id), INTEREST) {
             warn!("conn={id} Cannot be watched: {error}");
             self.relay.handle_readiness(id, Readiness { is_failed: true, ..Readiness::default() });
         }
@@ -391,5 +390,6 @@ fn readiness_of(event: &Event) -> Readiness {
         is_writable: event.is_writable(),
         is_read_closed: event.is_read_closed(),
         is_failed: event.is_error() || event.is_write_closed(),
+        is_urgent: event.is_priority(),
     }
 }
