@@ -280,54 +280,11 @@ fn failures_of_the_command_line_are_one_line_with_the_remedy() {
         ("--frobnicate", "--frobnicate: unknown option; see --help"),
         ("--hello", "--hello: unknown option; see --help"),
         ("--li", "--li: unknown option; see --help"),
-        (
-            "-p 80",
-            "-p: unknown option; \
-             write --listen 127.0.0.1:8787, or set PORT=8787 for every interface. See --help",
-        ),
-        (
-            "-p80",
-            "-p: unknown option; \
-             write --listen 127.0.0.1:8787, or set PORT=8787 for every interface. See --help",
-        ),
-        (
-            "--port=80",
-            "--port: unknown option; \
-             write --listen 127.0.0.1:8787, or set PORT=8787 for every interface. See --help",
-        ),
-        ("-v", "-v: unknown option; write --version, or set RUST_LOG=info to have more logged. See --help"),
-        (
-            "--log-level debug",
-            "--log-level: unknown option; \
-             set what is logged by a variable, as in RUST_LOG=info. See --help",
-        ),
-        ("-x", "-x: unknown option; see --help"),
         ("-listen x", "-listen: unknown option; did you mean --listen? See --help"),
         ("-", "-: unexpected argument; see --help"),
         ("listen 127.0.0.1:80", "listen: unexpected argument; did you mean --listen? See --help"),
         ("-- --help", "--help: unexpected argument; did you mean --help? See --help"),
-        (
-            "relay.toml",
-            "relay.toml: unexpected argument; \
-             there is no file of settings; write options, or set variables. See --help",
-        ),
-        ("start", "start: unexpected argument; leave it out: the relay runs without it. See --help"),
-        ("127.0.0.1:80", "127.0.0.1:80: unexpected argument; write --listen before an address"),
-        ("--listen 127.0.0.1 80", "80: unexpected argument; write --listen 127.0.0.1:80"),
-        (
-            "--listen 127.0.0.1:80,[::1]:80",
-            "--listen 127.0.0.1:80,[::1]:80: several in one; write --listen before each, without commas",
-        ),
-        (
-            "--listen ws://127.0.0.1:9000",
-            "--listen ws://127.0.0.1:9000: an address has no scheme; write 127.0.0.1:9000",
-        ),
         ("--answer-pings false", "false: unexpected argument; write --answer-pings=false"),
-        ("--answer-pings yes", "yes: unexpected argument; write --answer-pings=true"),
-        (
-            "--answer-pings maybe",
-            "maybe: unexpected argument; a switch is written --answer-pings=true or --answer-pings=false",
-        ),
         ("--answer-pings=maybe", "--answer-pings maybe: a switch takes true, false, 1 or 0"),
         ("--answer-pings=", "--answer-pings '': a switch takes true, false, 1 or 0"),
         ("--help=all", "--help all: takes no value; leave it out"),
@@ -397,6 +354,58 @@ fn failures_of_the_command_line_are_one_line_with_the_remedy() {
         (
             "--listen 127.0.0.1:80 --listen localhost:80",
             "--listen localhost:80: the same address twice; keep one",
+        ),
+    ];
+    for (args, expected) in table {
+        assert_eq!(error(args, &[]), expected, "{args}");
+    }
+}
+
+#[test]
+fn habits_from_other_programs_are_answered_with_what_to_write_here() {
+    let table = [
+        (
+            "-p 80",
+            "-p: unknown option; \
+             write --listen 127.0.0.1:8787, or set PORT=8787 for every interface. See --help",
+        ),
+        (
+            "-p80",
+            "-p: unknown option; \
+             write --listen 127.0.0.1:8787, or set PORT=8787 for every interface. See --help",
+        ),
+        (
+            "--port=80",
+            "--port: unknown option; \
+             write --listen 127.0.0.1:8787, or set PORT=8787 for every interface. See --help",
+        ),
+        ("-v", "-v: unknown option; write --version, or set RUST_LOG=info to have more logged. See --help"),
+        (
+            "--log-level debug",
+            "--log-level: unknown option; \
+             set what is logged by a variable, as in RUST_LOG=info. See --help",
+        ),
+        ("-x", "-x: unknown option; see --help"),
+        (
+            "relay.toml",
+            "relay.toml: unexpected argument; \
+             there is no file of settings; write options, or set variables. See --help",
+        ),
+        ("start", "start: unexpected argument; leave it out: the relay runs without it. See --help"),
+        ("127.0.0.1:80", "127.0.0.1:80: unexpected argument; write --listen before an address"),
+        ("--listen 127.0.0.1 80", "80: unexpected argument; write --listen 127.0.0.1:80"),
+        (
+            "--listen 127.0.0.1:80,[::1]:80",
+            "--listen 127.0.0.1:80,[::1]:80: several in one; write --listen before each, without commas",
+        ),
+        (
+            "--listen ws://127.0.0.1:9000",
+            "--listen ws://127.0.0.1:9000: an address has no scheme; write 127.0.0.1:9000",
+        ),
+        ("--answer-pings yes", "yes: unexpected argument; write --answer-pings=true"),
+        (
+            "--answer-pings maybe",
+            "maybe: unexpected argument; a switch is written --answer-pings=true or --answer-pings=false",
         ),
     ];
     for (args, expected) in table {
