@@ -11,8 +11,8 @@ use rustix::thread::nanosleep;
 use rustix::time::Timespec;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// How often the lock of a folder is asked for, and how long to wait in between: a second in all. Relays hold it for far
-/// less, and others must not keep one from starting.
+/// How often the lock of a folder is asked for, and how long to wait in between: a second in all. Relays hold it for
+/// far less, and others must not keep one from starting.
 const LOCK_TRIES: usize = 1000;
 const LOCK_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 
