@@ -31,13 +31,13 @@ impl ListenAddress {
     /// What the path of a Unix-domain socket is written behind.
     pub(super) const UNIX: &str = "unix:";
 
-    /// `ADDR:PORT`, `[::1]:PORT`, `localhost:PORT` or `unix:/PATH`.
+    /// `ADDR:PORT`, `[ADDR6]:PORT`, `[ADDR6%INTERFACE]:PORT`, `localhost:PORT` or `unix:/PATH`.
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
         if let Some(path) = text.strip_prefix(Self::UNIX) {
             let path = Path::new(path);
             return check_socket_path(path).map(|()| Self::Unix(path.to_owned()));
         }
-        if text.starts_with('/') {
+        if text.starts_with(['/', '.', '~']) {
             return Err("no address; a Unix-domain socket is written with unix: before its path".into());
         }
         units::parse_address(text).map(Self::Tcp)
@@ -142,7 +142,9 @@ mod tests {
             assert_eq!(ListenAddress::parse(text), Err(NOT_A_PATH.into()), "{text:?}");
         }
         let no_address = "no address; a Unix-domain socket is written with unix: before its path";
-        assert_eq!(ListenAddress::parse("/run/relay.sock"), Err(no_address.into()));
+        for text in ["/run/relay.sock", "./relay.sock", "~/relay.sock"] {
+            assert_eq!(ListenAddress::parse(text), Err(no_address.into()), "{text:?}");
+        }
         let longest = format!("unix:/{}", "x".repeat(SOCKET_PATH_BYTES_MAX - 1));
         assert!(ListenAddress::parse(&longest).is_ok());
         let problem = ListenAddress::parse(&format!("{longest}x")).unwrap_err();

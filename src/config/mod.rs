@@ -1,15 +1,18 @@
 //! Flags and environment in, a checked [`Config`] out.
 //!
 //! Nothing here reads the process, prints or exits: arguments and variables are handed to
-//! [`Config::from_args_and_env`], and what comes back is a value. One table, in `options`, names every
+//! [`Config::from_args_and_env`], and what comes back is a value. The system is asked for one thing, the number
+//! of a network interface that an address names. One table, in `options`, names every
 //! option once; parsing, variables, bounds and help all follow from it.
 
 mod error;
+mod habits;
 mod health_url;
 mod help;
 mod listen_address;
 mod options;
 mod parse;
+mod socket_address;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 mod bind;
 mod operator;
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -15,13 +16,13 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use mio::event::Event;
-use mio::{Events, Interest, Poll, Waker};
+use mio::{Events, Poll, Waker};
 
 use super::access_files::AccessFiles;
 use super::descriptors;
 use super::listener::{Accepted, Listener, ListeningSocket};
 use super::signals::{Asked, ProcessSignals};
-use super::stream::{Stream, Streams};
+use super::stream::{INTEREST, Stream, Streams};
 use super::supervisor::Supervisor;
 use super::token::{self, Source};
 use crate::clock::Clock;
@@ -62,6 +63,8 @@ pub struct Server {
     supervisor: Supervisor,
     stop: StopHandle,
     shutdown_grace: Duration,
+    /// Connections of clients that there are descriptors for.
+    connections_open_max: usize,
     /// How often the server was asked to stop, and has taken notice.
     stops_seen: usize,
     stopped: Option<Stopped>,
@@ -107,8 +110,9 @@ impl Server {
         self.stop.clone()
     }
 
-    /// Makes SIGTERM and SIGINT stop this server, and SIGHUP have it [`reload`](Self::reload). For a
-    /// process of which it is the purpose.
+    /// Makes SIGTERM and SIGINT stop this server, and SIGHUP have it [`reload`](Self::reload). If the process was
+    /// started from a terminal and no file is there to reload, SIGHUP means that the terminal is gone, and stops the
+    /// server, too. For a process of which it is the purpose.
     pub fn stop_on_signals(&mut self) -> io::Result<()> {
         self.signals = Some(ProcessSignals::catch(self.poll.registry())?);
         Ok(())
@@ -130,14 +134,21 @@ impl Server {
     /// Reads the files again that the configuration names; the log says what came of it. Whoever is
     /// connected stays so, and of a file that is of no use now, what was read before stays in force.
     pub fn reload(&mut self) {
+        self.reload_files();
+    }
+
+    /// Whether there are any.
+    fn reload_files(&mut self) -> bool {
         self.supervisor.reloading();
         let has_certificate = self.reload_certificate();
         let has_api_keys = self.reload_api_keys();
         let has_address_rules = self.reload_address_rules();
-        if !has_certificate && !has_api_keys && !has_address_rules {
+        let has_files = has_certificate || has_api_keys || has_address_rules;
+        if !has_files {
             info!(target: PROCESS, "Nothing to reload");
         }
         self.supervisor.ready();
+        has_files
     }
 
     /// The certificate and its key, for newcomers; whether there are any; so below.
@@ -270,11 +281,14 @@ impl Server {
 
     fn note_signals(&mut self) {
         if std::mem::take(&mut self.are_signals_ready) {
-            let Asked { stops, is_reload } =
-                self.signals.as_mut().map_or_else(Asked::default, ProcessSignals::take);
-            self.stop.stops.fetch_add(stops, Ordering::Release);
-            if is_reload {
-                self.reload();
+            let Some(signals) = &mut self.signals else { return };
+            let has_terminal = signals.has_terminal();
+            let Asked { stops, is_hangup } = signals.take();
+            let stops_before = self.stop.stops.fetch_add(stops, Ordering::AcqRel);
+            // Who has asked for a stop already, and then closes the terminal, does not ask again.
+            if is_hangup && !self.reload_files() && has_terminal && stops_before + stops == 0 {
+                info!(target: PROCESS, "The terminal is gone");
+                self.stop.stops.fetch_add(1, Ordering::Release);
             }
         }
     }
@@ -323,6 +337,10 @@ impl Server {
         if !self.relay.can_accept() {
             return false;
         }
+        if self.relay.connections() >= self.connections_open_max {
+            self.pause_accepting(&"the other descriptors are reserved", now);
+            return false;
+        }
         match listener.accept() {
             Accepted::Stream(socket, client_addr) => {
                 match self.streams.accept(socket, self.relay.expects_proxy_header(client_addr)) {
@@ -336,9 +354,7 @@ impl Server {
             }
             Accepted::Nobody => false,
             Accepted::Exhausted(error) => {
-                if self.relay.handle_accept_exhausted(now) {
-                    warn!("file_limit={} Accepting paused: {error}", descriptors::file_limit());
-                }
+                self.pause_accepting(&error, now);
                 false
             }
             Accepted::Lost(error) => {
@@ -348,11 +364,16 @@ impl Server {
         }
     }
 
+    fn pause_accepting(&mut self, reason: &dyn fmt::Display, now: Now) {
+        if self.relay.handle_accept_exhausted(now) {
+            warn!("file_limit={} Accepting paused: {reason}", descriptors::file_limit());
+        }
+    }
+
     /// Watches a connection for both directions, once and for all.
     fn register(&mut self, id: ConnectionId) {
         let Some(stream) = self.relay.stream(id) else { return };
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(stream, token::of_connection(id), interest) {
+        if let Err(error) = self.poll.registry().register(stream, token::of_connection(id), INTEREST) {
             warn!("conn={id} Cannot be watched: {error}");
             self.relay.handle_readiness(id, Readiness { is_failed: true, ..Readiness::default() });
         }
@@ -398,5 +419,6 @@ fn readiness_of(event: &Event) -> Readiness {
         is_writable: event.is_writable(),
         is_read_closed: event.is_read_closed(),
         is_failed: event.is_error() || event.is_write_closed(),
+        is_urgent: event.is_priority(),
     }
 }

@@ -37,8 +37,13 @@ impl fmt::Display for FileError {
     }
 }
 
-/// Reads a whole file that the option `flag` names. Never waits for anybody: of what is no file but,
-/// say, a pipe nothing is read.
+/// What editors on Windows may put in front of a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+/// What stands in front of a text in UTF-16, in either order of bytes.
+const UTF_16_MARKS: [&[u8]; 2] = [b"\xFF\xFE", b"\xFE\xFF"];
+
+/// Reads a whole text file that the option `flag` names, without its byte-order mark. Never waits for anybody: of
+/// what is no file but, say, a pipe nothing is read.
 pub(super) fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
     let failed = |problem: String| FileError::new(flag, path, problem);
     let file = open(path).map_err(|error| failed(remedy(&error)))?;
@@ -50,6 +55,12 @@ pub(super) fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, FileError
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| failed(remedy(&error)))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(failed("over 1MiB; check that it is the right file".to_owned()));
+    }
+    if UTF_16_MARKS.iter().any(|mark| bytes.starts_with(mark)) {
+        return Err(failed("a text in UTF-16; save it as UTF-8".to_owned()));
+    }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
     }
     Ok(bytes)
 }

@@ -89,7 +89,8 @@ fn ask_within_tls(_: Socket, _: IpAddr, _: &HealthUrl) -> io::Result<Start> {
 fn ask_on(mut stream: impl Read + Write, url: &HealthUrl) -> io::Result<Start> {
     let HealthUrl { address, path, .. } = url;
     let host = match address {
-        ListenAddress::Tcp(address) => address.to_string(),
+        // The interface means something on this machine alone (RFC 6874, section 4).
+        ListenAddress::Tcp(address) => SocketAddr::new(address.ip(), address.port()).to_string(),
         ListenAddress::Unix(_) => "localhost".to_owned(),
     };
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");

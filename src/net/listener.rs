@@ -162,8 +162,7 @@ fn bind_tcp_exactly(addr: SocketAddr) -> io::Result<ListeningSocket> {
 fn bind_unix(path: &Path) -> io::Result<ListeningSocket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
-    let file = SocketFile::bind(&socket, path)?;
-    socket.listen(BACKLOG)?;
+    let file = SocketFile::listen(&socket, path, BACKLOG)?;
     let address = ListenAddress::Unix(path.to_owned());
     Ok(ListeningSocket {
         address,
@@ -184,7 +183,10 @@ fn without_ipv6(addr: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
 fn set_stream_options(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket.set_tcp_notsent_lowat(NOT_SENT_LOW_WATER_BYTES)?;
+    if let Err(error) = socket.set_tcp_notsent_lowat(NOT_SENT_LOW_WATER_BYTES) {
+        // Systems that stand in for Linux may lack it. Only, replies then wait behind more of a message.
+        log::debug!("TCP_NOTSENT_LOWAT cannot be set: {error}");
+    }
     Ok(())
 }
 

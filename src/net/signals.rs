@@ -1,7 +1,8 @@
 //! SIGTERM, SIGINT and SIGHUP as events of the loop.
 
 use std::fmt;
-use std::io;
+use std::fs;
+use std::io::{self, IsTerminal};
 
 use mio::{Interest, Registry};
 use rustix::process::Signal;
@@ -10,14 +11,18 @@ use signal_hook_mio::v1_0::Signals;
 use super::token;
 
 /// The signals that stop the process, or have it read its files again, caught.
-pub(super) struct ProcessSignals(Signals);
+pub(super) struct ProcessSignals {
+    signals: Signals,
+    has_terminal: bool,
+}
 
 /// What signals ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Asked {
     /// How often to stop.
     pub(super) stops: usize,
-    pub(super) is_reload: bool,
+    /// To read files again; where there is none, that the terminal is gone.
+    pub(super) is_hangup: bool,
 }
 
 impl fmt::Debug for ProcessSignals {
@@ -28,21 +33,44 @@ impl fmt::Debug for ProcessSignals {
 
 impl ProcessSignals {
     pub(super) fn catch(registry: &Registry) -> io::Result<Self> {
+        let has_terminal = has_terminal();
         let mut signals = Signals::new([Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw))?;
         registry.register(&mut signals, token::SIGNALS, Interest::READABLE)?;
-        Ok(Self(signals))
+        Ok(Self { signals, has_terminal })
+    }
+
+    /// Whether the process was started from a terminal and is to end with it.
+    pub(super) const fn has_terminal(&self) -> bool {
+        self.has_terminal
     }
 
     /// What those ask for that have come since the last call.
     pub(super) fn take(&mut self) -> Asked {
         let mut asked = Asked::default();
-        for signal in self.0.pending() {
+        for signal in self.signals.pending() {
             if signal == Signal::HUP.as_raw() {
-                asked.is_reload = true;
+                asked.is_hangup = true;
             } else {
                 asked.stops += 1;
             }
         }
         asked
     }
+}
+
+/// Whether the process was started from a terminal, and not in a way, such as by nohup, that has it outlive that.
+fn has_terminal() -> bool {
+    match is_hangup_ignored() {
+        Some(is_ignored) => !is_ignored && (io::stdin().is_terminal() || io::stderr().is_terminal()),
+        // nohup gives standard error, if that is the terminal, to a file.
+        None => io::stderr().is_terminal(),
+    }
+}
+
+/// Whether SIGHUP was ignored before it is caught; `None` if the system, unlike Linux, has no file that tells.
+fn is_hangup_ignored() -> Option<bool> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    let bits = u64::from_str_radix(ignored.trim(), 16).ok()?;
+    Some(bits >> (Signal::HUP.as_raw() - 1) & 1 == 1)
 }

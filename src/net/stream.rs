@@ -15,6 +15,13 @@ use super::files::FileError;
 use super::tls::{TlsAcceptor, TlsStream};
 use crate::config::TlsFiles;
 
+/// What a stream is watched for. Where the system tells of urgent data, that is part of it: a read ends where it
+/// was, and a further one brings what is behind.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub(super) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub(super) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
 /// A client's stream, non-blocking.
 #[derive(Debug)]
 pub(super) enum Stream {

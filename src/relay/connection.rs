@@ -110,6 +110,16 @@ pub enum ReadEnd {
     Failed,
 }
 
+/// What may lie behind a read that did not fill its buffer, without an event that tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beyond {
+    Nothing,
+    /// More to read, behind urgent data, until a read finds nothing.
+    More,
+    /// The end of the stream.
+    End,
+}
+
 /// What is left to do after a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlushEnd {
@@ -156,8 +166,7 @@ pub struct Connection<S> {
     is_writable: bool,
     /// The stream keeps something that its socket has not taken.
     is_unflushed: bool,
-    /// The end of the stream lies behind what can still be read.
-    is_read_closed: bool,
+    beyond: Beyond,
     is_failed: bool,
     is_held: bool,
     is_pong_awaited: bool,
@@ -187,7 +196,7 @@ impl<S: Read + Write> Connection<S> {
             is_readable: false,
             is_writable: true,
             is_unflushed: false,
-            is_read_closed: false,
+            beyond: Beyond::Nothing,
             is_failed: false,
             is_held: false,
             is_pong_awaited: false,
@@ -221,7 +230,11 @@ impl<S: Read + Write> Connection<S> {
     pub fn note(&mut self, readiness: Readiness) {
         self.is_readable |= readiness.is_readable || readiness.is_read_closed || readiness.is_failed;
         self.is_writable |= readiness.is_writable;
-        self.is_read_closed |= readiness.is_read_closed;
+        if readiness.is_read_closed {
+            self.beyond = Beyond::End;
+        } else if readiness.is_urgent && self.beyond == Beyond::Nothing {
+            self.beyond = Beyond::More;
+        }
         self.is_failed |= readiness.is_failed;
     }
 
@@ -232,7 +245,7 @@ impl<S: Read + Write> Connection<S> {
 
     /// Whether the end of the stream lies behind what can still be read.
     pub(super) const fn is_read_closed(&self) -> bool {
-        self.is_read_closed
+        matches!(self.beyond, Beyond::End)
     }
 
     /// Bytes of memory that it holds beyond its own, those left out that are room from the budget.
@@ -298,14 +311,17 @@ impl<S: Read + Write> Connection<S> {
                 ReadEnd::Ended
             }
             Ok((count, may_have_more)) => {
-                // A short read empties the socket, unless the end of the stream lies behind it,
-                // for which no further event comes.
-                self.is_readable = may_have_more || self.is_read_closed || self.is_failed;
+                // A short read empties the socket, unless the end of the stream lies behind it, or it
+                // ended where urgent data was: for what is behind that no further event comes.
+                self.is_readable = may_have_more || self.beyond != Beyond::Nothing || self.is_failed;
                 self.heard_at = now;
                 ReadEnd::Bytes(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.is_readable = false;
+                if self.beyond == Beyond::More {
+                    self.beyond = Beyond::Nothing;
+                }
                 if self.is_failed { ReadEnd::Failed } else { ReadEnd::Blocked }
             }
             Err(_) => ReadEnd::Failed,

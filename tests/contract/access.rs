@@ -247,6 +247,25 @@ fn files_are_read_again_on_sighup_and_those_of_no_use_change_nothing() {
 }
 
 #[test]
+fn byte_order_mark_in_front_of_a_file_is_skipped() {
+    let keys = File::new("keys-mark", &format!("\u{feff}alice {KEY}\n"));
+    let rules = File::new("rules-mark", "\u{feff}deny 192.0.2.0/24\n");
+    let flags = [&["--api-keys", keys.path(), "--address-rules", rules.path()][..], PROXY].concat();
+    let relay = Relay::start(&flags);
+    for (address, status) in [("198.51.100.1", 101), ("192.0.2.1", 403)] {
+        let from = format!("X-Forwarded-For: {address}");
+        let request = upgrade_with("/desktop/abc", &[&bearer(KEY), &from]);
+        assert_eq!(handshake(&relay, &request).0, status, "{address}");
+    }
+    for text in [&b"\xFF\xFEa\0l\0"[..], b"\xFE\xFF\0a\0l"] {
+        fs::write(keys.path(), text).unwrap();
+        relay.signal(Signal::HUP);
+        let line = relay.wait_for_log("the failure", |line| line.contains("API keys not reloaded: "));
+        assert!(line.ends_with("a text in UTF-16; save it as UTF-8"), "{line}");
+    }
+}
+
+#[test]
 fn without_files_sighup_is_harmless() {
     let mut relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");

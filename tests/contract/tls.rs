@@ -318,6 +318,17 @@ fn newcomers_get_the_new_certificate_on_sighup_while_those_there_go_on() {
 }
 
 #[test]
+fn byte_order_marks_in_front_of_the_certificate_and_its_key_are_skipped() {
+    let certificate = Certificate::make();
+    for path in [&certificate.cert, &certificate.key] {
+        let text = fs::read_to_string(path).unwrap();
+        fs::write(path, format!("\u{feff}{text}")).unwrap();
+    }
+    let relay = Relay::start_secure(&[], &certificate, certificate.client());
+    relay.join("mobile", "abc").leave();
+}
+
+#[test]
 fn broken_file_at_a_reload_leaves_the_certificate_as_it_was_and_one_line() {
     let (relay, certificate) = secure_relay(&[]);
     let other = Certificate::make();

@@ -363,8 +363,7 @@ impl World {
     }
 
     fn send_stale_events(&mut self) {
-        let everything =
-            Readiness { is_writable: true, is_read_closed: false, is_failed: false, is_readable: true };
+        let everything = Readiness { is_writable: true, is_urgent: true, ..Readiness::READABLE };
         for (index, (id, _)) in self.clients.iter().enumerate() {
             self.model.note_readiness(index, everything);
             self.relay.handle_readiness(*id, everything);

@@ -161,7 +161,8 @@ impl Server {
         let poll = Poll::new()?;
         let admin_sockets = listen_for_operator(config, inherited.take_admin())?;
         let listeners = listen(config, inherited, poll.registry())?;
-        let settings = settings_within_limits(&config.relay);
+        let limits = descriptors::ConnectionLimits::beside(listeners.len(), admin_sockets.len());
+        let settings = settings_within(&limits, &config.relay);
         let clock = Clock::start();
         let stop =
             StopHandle { stops: Arc::default(), waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?) };
@@ -199,6 +200,7 @@ impl Server {
             supervisor: Supervisor::default(),
             stop,
             shutdown_grace: config.shutdown_grace,
+            connections_open_max: limits.open,
             stops_seen: 0,
             stopped: None,
         })
@@ -257,15 +259,16 @@ fn bind(option: &'static str, address: &ListenAddress) -> Result<ListeningSocket
 }
 
 /// The settings, with a number of connections that descriptors and tokens suffice for.
-fn settings_within_limits(settings: &Settings) -> Settings {
-    let derived = descriptors::connections_max();
+fn settings_within(limits: &descriptors::ConnectionLimits, settings: &Settings) -> Settings {
+    let derived = limits.served;
     if let Some(wanted) = settings.max_connections.filter(|&wanted| wanted > derived) {
         let limit = descriptors::file_limit();
         warn!(
             "file_limit={limit} --max-connections {wanted}: the limit on open files leaves room for {derived}"
         );
     }
-    let max_connections = settings.max_connections.unwrap_or(derived).min(token::CONNECTIONS_MAX);
+    let max_connections =
+        settings.max_connections.unwrap_or(derived).min(derived).min(token::CONNECTIONS_MAX);
     Settings { max_connections: Some(max_connections), ..settings.clone() }
 }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use log::{debug, warn};
-use mio::{Interest, Registry};
+use mio::Registry;
 
 use crate::admin::{Admin, Effect, Process};
 use crate::config;
 use crate::net::descriptors::DESCRIPTORS_RESERVED;
 use crate::net::listener::{Accepted, Listener, ListeningSocket};
 use crate::net::process;
-use crate::net::stream::Stream;
+use crate::net::stream::{INTEREST, Stream};
 use crate::net::token;
 use crate::relay::Relay;
 use crate::relay::limits::Settings;
@@ -99,8 +99,7 @@ impl Operator {
             Accepted::Stream(socket, _) => {
                 let key = self.admin.handle_accept(Stream::Plain(socket), now);
                 let Some(stream) = self.admin.stream(key) else { return };
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                if let Err(error) = registry.register(stream, token::of_operator(key), interest) {
+                if let Err(error) = registry.register(stream, token::of_operator(key), INTEREST) {
                     warn!("An operator's connection cannot be watched: {error}");
                     self.admin.handle_readiness(key, Readiness { is_failed: true, ..Readiness::default() });
                 }

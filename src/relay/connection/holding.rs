@@ -31,7 +31,7 @@ impl<S: Read + Write> Connection<S> {
         if self.outbox().is_some_and(are_replies_many) || self.is_starved(budget) {
             return true;
         }
-        if self.is_read_closed {
+        if self.is_read_closed() {
             return peer.is_some_and(Outbox::is_queue_overfull);
         }
         peer.is_some_and(|peer| {
