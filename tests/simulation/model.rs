@@ -13,6 +13,8 @@ mod expected;
 mod rest;
 mod room;
 mod sessions;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -58,6 +60,8 @@ pub struct Model {
     messages_begun: u64,
     /// What small messages could still take after the last turn.
     small_room: usize,
+    /// That may have been too little for a read at some time of this turn.
+    lacked_small_room: bool,
     /// After how many turns that was too little for a read.
     pub turns_without_small_room: u64,
     drain: Option<Drain>,
@@ -91,6 +95,7 @@ impl Model {
             asking: None,
             messages_begun: 0,
             small_room: usize::MAX,
+            lacked_small_room: false,
             turns_without_small_room: 0,
             drain: None,
             accept_retry: None,
@@ -108,6 +113,11 @@ impl Model {
     /// Time moves before a turn.
     pub const fn set_now(&mut self, now: Now) {
         self.now = now;
+    }
+
+    pub fn begin_turn(&mut self) {
+        self.lacked_small_room = false;
+        self.note_small_room();
     }
 
     pub fn accept(&mut self, id: ConnectionId, address: IpAddr) {
@@ -156,6 +166,10 @@ impl Model {
         if let Event::Wrote { wire, .. } | Event::WriteBlocked { wire } | Event::WriteFailed { wire } = event
         {
             self.answer_early(*wire)?;
+        }
+        // Room comes free by what is written and who leaves, and the relay takes note of it later.
+        if let Event::Wrote { .. } | Event::Left { .. } = event {
+            self.note_small_room();
         }
         match event {
             Event::Read { wire, bytes, is_full } => {
@@ -454,6 +468,7 @@ impl Model {
             || self.peer(wire).is_some_and(|peer| self.conns[peer].may_be_over(conn.queue_limit));
         self.lacks_small_room()
             || (conn.phase == Phase::Open && (is_limited || may_be_over || self.is_held(wire)))
+            || (conn.awaiting.is_none() && conn.replies_bytes_at_most() > LOW_WATER_BYTES)
     }
 
     /// Whether it must leave it unread, and not judge the client for its silence: what is certain of the above.
@@ -467,7 +482,7 @@ impl Model {
             let is_overfull = peer.messages() > 1 && peer.queued_bytes() > OVERFULL_BYTES;
             if conn.has_ended_stream { is_overfull } else { peer.is_congested() }
         });
-        is_peer_full || conn.replies_bytes_at_most() > LOW_WATER_BYTES
+        is_peer_full || conn.are_replies_congested()
     }
 
     pub const fn size_max(&self) -> usize {
