@@ -4,7 +4,7 @@
 //! Many a run has sessions that somebody has claimed, and strangers who are not let in. Where no place, memory or
 //! address is shared with them the run is done again without them: members must see the same, byte for byte.
 //!
-//! `RELAY_SIM_SEEDS=1000000 cargo test --release --test simulation` runs as many seeds as one likes, from
+//! `RELAY_SIM_SEEDS=1000000 cargo test --profile simulation --test simulation` runs as many seeds as one likes, from
 //! `RELAY_SIM_FROM` on, and `RELAY_SIM_SEED=17 cargo test --test simulation` one, with a transcript if it fails.
 
 #![expect(

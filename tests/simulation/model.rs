@@ -22,8 +22,8 @@ use std::rc::Rc;
 
 use apptuner_relay::relay::ids::{ClientType, ConnectionId};
 use apptuner_relay::relay::limits::{
-    ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, HIGH_WATER_BYTES, LOW_WATER_BYTES, OVERFULL_BYTES,
-    REFUSALS_MAX, Settings,
+    ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX,
+    HIGH_WATER_BYTES, LOW_WATER_BYTES, OVERFULL_BYTES, RECEIVE_BUFFER_BYTES, REFUSALS_MAX, Settings,
 };
 use apptuner_relay::relay::readiness::Readiness;
 use apptuner_relay::relay::time::{Now, Tick};
@@ -175,6 +175,7 @@ impl Model {
             Event::Read { wire, bytes, is_full } => {
                 self.conns[*wire].is_readable = *is_full || self.conns[*wire].has_ended_stream;
                 self.conns[*wire].queue_limit = usize::MAX;
+                self.expect_large_read(*wire, *bytes, *is_full)?;
                 self.read(*wire, *bytes)
             }
             Event::ReadEnded { wire } => self.input_over(*wire),
@@ -237,6 +238,16 @@ impl Model {
         conn.turn_read += bytes;
         self.progress(wire);
         Ok(())
+    }
+
+    /// What is thrown away takes no room, and so no more reads than it must. Part of a control frame may be kept.
+    fn expect_large_read(&self, wire: usize, bytes: usize, is_full: bool) -> Check {
+        let is_thrown_away = matches!(self.conns[wire].phase, Phase::Closing | Phase::Ending);
+        let kept_bytes_max = FRAME_HEADER_BYTES_MAX + CONTROL_PAYLOAD_BYTES_MAX;
+        let is_large = bytes + kept_bytes_max >= RECEIVE_BUFFER_BYTES;
+        expect(!is_thrown_away || !is_full || is_large, || {
+            format!("wire {wire} has no more than {bytes} bytes read to be thrown away")
+        })
     }
 
     /// Backpressure: a client is not read while more than the high-water mark waits for its peer.
