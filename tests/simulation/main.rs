@@ -49,13 +49,11 @@ const TRANSCRIPT_LINES: usize = 60;
 #[expect(clippy::disallowed_methods, reason = "how fast it ran is reported, and nothing else")]
 fn every_seed_keeps_the_contract() {
     let started = std::time::Instant::now();
-    let reports = match variable("RELAY_SIM_SEED") {
-        Some(seed) => run_seeds(seed, seed + 1),
-        None => {
-            let from = variable("RELAY_SIM_FROM").unwrap_or(0);
-            run_seeds(from, from + variable("RELAY_SIM_SEEDS").unwrap_or(SEEDS))
-        }
-    };
+    let (from, count) = variable("RELAY_SIM_SEED").map_or_else(
+        || (variable("RELAY_SIM_FROM").unwrap_or(0), variable("RELAY_SIM_SEEDS").unwrap_or(SEEDS)),
+        |seed| (seed, 1),
+    );
+    let reports = run_seeds(from, from + count);
     let (seeds, total) = reports.unwrap_or_else(|failure| panic!("{failure}"));
     let hours = total.simulated_millis / 3_600_000;
     let seconds = started.elapsed().as_secs_f64();
