@@ -63,7 +63,8 @@ pub const SMALL_SHARE: usize = 8;
 pub const SMALL_ROOM_BYTES_MIN: usize = SMALL_MESSAGE_BYTES_MAX + 2 * SHORT_READ_BYTES;
 /// What a read may bring in replies for each of its bytes: an error message of 130 for an empty text of six.
 pub const REPLIES_PER_BYTE_MAX: usize = 24;
-/// However little room is left, so much is read at once.
+/// However little room is left, so much is read at once; and however little a read brings, it counts as so much of
+/// what is [taken in a turn](READ_BYTES_PER_TURN).
 pub const LEAST_READ_BYTES: usize = 256;
 /// The smallest budget: its [share](SMALL_SHARE) for small messages is two reads.
 pub const BUFFERED_BYTES_MIN: usize = MIB;

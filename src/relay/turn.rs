@@ -4,14 +4,14 @@ use std::io::{Read, Write};
 
 use log::{Level, debug, info, log_enabled};
 
-use super::connection::{Due, FlushEnd, ReadEnd};
+use super::connection::{Connection, Due, FlushEnd, ReadEnd};
 use super::effect::Effect;
 use super::frame::{Opcode, ServerHeader};
 use super::handshake::{AnswerForm, Refusal};
 use super::ids::ConnectionId;
 use super::limits::{
-    CONNECTIONS_PER_TURN, EARLY_FLUSH_BYTES, LOW_WATER_BYTES, READ_BYTES_PER_TURN, SHORT_READ_BYTES,
-    TIMERS_PER_TURN, WRITE_BYTES_PER_TURN,
+    CONNECTIONS_PER_TURN, EARLY_FLUSH_BYTES, LEAST_READ_BYTES, LOW_WATER_BYTES, READ_BYTES_PER_TURN,
+    RECEIVE_BUFFER_BYTES, SHORT_READ_BYTES, TIMERS_PER_TURN, WRITE_BYTES_PER_TURN,
 };
 use super::message::{CloseReason, Logged};
 use super::outbox::{Arrived, Backlog, Outbox};
@@ -73,7 +73,8 @@ impl<S: Read + Write> Relay<S> {
             let Some(slot) = self.slots.get_mut(id) else { break };
             match slot.connection.read(&mut self.receiver, bytes_max, self.now.tick) {
                 ReadEnd::Bytes(count) => {
-                    allowance = allowance.saturating_sub(count.max(1));
+                    // However little it brings, a read is a system call.
+                    allowance = allowance.saturating_sub(count.max(LEAST_READ_BYTES));
                     self.take_in(id, count);
                     self.settle(id);
                     self.flush_early(id, count);
@@ -92,13 +93,17 @@ impl<S: Read + Write> Relay<S> {
         self.touch(id);
     }
 
-    /// How many bytes to read at once: where there is room for nothing new, no more than what has begun needs.
+    /// How many bytes to read at once: as many as possible of what is thrown away, for it takes no room; else, where
+    /// there is room for nothing new, no more than what has begun needs.
     fn read_bytes_max(&self, id: ConnectionId) -> usize {
+        let connection = self.slots.get(id).map(|slot| &slot.connection);
+        if connection.is_some_and(Connection::is_discarding) {
+            return RECEIVE_BUFFER_BYTES;
+        }
         if self.budget.has_small_room() {
             return self.budget.read_bytes_max();
         }
-        let missing_bytes = self.slots.get(id).and_then(|slot| slot.connection.inbound.missing_bytes());
-        missing_bytes.unwrap_or(SHORT_READ_BYTES)
+        connection.and_then(|connection| connection.inbound.missing_bytes()).unwrap_or(SHORT_READ_BYTES)
     }
 
     /// Hands on what was read while it is still in the cache, if it is much: about as much as was read, so that

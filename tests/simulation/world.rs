@@ -453,6 +453,7 @@ impl World {
     fn turn(&mut self, told: &[usize]) -> Result<bool, String> {
         self.turns += 1;
         self.model.set_now(self.now);
+        self.model.begin_turn();
         let could_be_held: Vec<bool> = told.iter().map(|&index| self.model.may_be_held(index)).collect();
         self.relay.handle_turn(self.now);
         let events = journal::take();

@@ -39,6 +39,11 @@ impl<S: Read + Write> Connection<S> {
         }) || self.pace().is_some_and(|pace| now < pace.resumes_at())
     }
 
+    /// Whether what comes is thrown away, but for a close.
+    pub const fn is_discarding(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_) | Phase::Ending(_))
+    }
+
     /// Whether something is to be read for which there may be no room. What has begun is read to its end, for
     /// which there is.
     pub fn is_starved(&self, budget: &Budget) -> bool {

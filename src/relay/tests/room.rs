@@ -2,7 +2,8 @@
 
 use super::super::ids::ClientType::{Desktop, Mobile};
 use super::super::limits::{
-    BUFFERED_BYTES_MIN, FRAGMENT_BYTES_MAX, SHORT_READ_BYTES, SMALL_ROOM_BYTES_MIN, Settings,
+    BUFFERED_BYTES_MIN, FRAGMENT_BYTES_MAX, LEAST_READ_BYTES, READ_BYTES_PER_TURN, RECEIVE_BUFFER_BYTES,
+    SHORT_READ_BYTES, SMALL_ROOM_BYTES_MIN, Settings,
 };
 use super::world::{Client, Received, World, frame, system, text, upgrade};
 
@@ -274,17 +275,53 @@ fn clients_that_do_not_take_the_replies_to_what_they_send_leave_room_for_the_nex
     world.expect_empty_in_the_end();
 }
 
-#[test]
-fn whoever_finds_no_room_for_small_messages_is_read_once_there_is_some() {
-    let mut world = world_for_small_ones();
+/// Pairs whose mobiles take nothing, until there is no room for small messages: one each is let through however
+/// little room is left.
+fn take_all_small_room(world: &mut World) -> Vec<(Client, Client)> {
     let mut silent = Vec::new();
-    // One message each is let through however little room is left; in the end there is none.
     while world.relay.buffered_bytes() < BUFFERED_BYTES_MIN / 2 - SMALL_ROOM_BYTES_MIN {
         let (desktop, mobile) = world.pair(&silent.len().to_string());
         world.set_room(&mobile, 0);
         world.send(&desktop, &frame(0x82, &[7; 16 * KIB]));
         silent.push((desktop, mobile));
     }
+    silent
+}
+
+#[test]
+fn what_is_thrown_away_is_read_in_few_reads_when_there_is_room_for_nothing() {
+    let mut world = world_for_small_ones();
+    let old = world.join(Mobile, "a");
+    let message = frame(0x82, &vec![7; 512 * KIB]);
+    world.send(&old, &message[..KIB]);
+    world.join(Mobile, "a");
+    let (old_bytes, reads) = (message.len() - KIB, world.reads(&old));
+    take_all_small_room(&mut world);
+    world.send(&old, &message[KIB..]);
+    assert_eq!(world.unread(&old), 0);
+    let reads = world.reads(&old) - reads;
+    assert!(reads <= old_bytes / RECEIVE_BUFFER_BYTES + 2, "{reads} reads");
+}
+
+#[test]
+fn fragments_of_a_byte_take_a_bounded_number_of_reads_in_a_turn_when_there_is_room_for_nothing() {
+    let mut world = world_for_small_ones();
+    let desktop = world.join(Desktop, "a");
+    world.send(&desktop, &frame(0x02, b"1"));
+    take_all_small_room(&mut world);
+    world.queue(&desktop, &frame(0x00, b"1").repeat(10_000));
+    let reads = world.reads(&desktop);
+    world.turn();
+    let reads = world.reads(&desktop) - reads;
+    assert!((1..=READ_BYTES_PER_TURN / LEAST_READ_BYTES).contains(&reads), "{reads} reads");
+    world.run_until_idle();
+    assert_eq!(world.unread(&desktop), 0);
+}
+
+#[test]
+fn whoever_finds_no_room_for_small_messages_is_read_once_there_is_some() {
+    let mut world = world_for_small_ones();
+    let silent = take_all_small_room(&mut world);
     let desktop = &silent[0].0;
     world.send_text(desktop, "1");
     assert!(world.unread(desktop) > 0, "it is not read");
@@ -312,13 +349,7 @@ fn whoever_was_held_for_its_rate_and_then_finds_no_room_is_read_once_there_is_so
         world.send_text(&desktop, number);
     }
     assert!(world.unread(&desktop) > 0, "the third is over its rate");
-    let mut silent = Vec::new();
-    while world.relay.buffered_bytes() < BUFFERED_BYTES_MIN / 2 - SMALL_ROOM_BYTES_MIN {
-        let (desktop, mobile) = world.pair(&silent.len().to_string());
-        world.set_room(&mobile, 0);
-        world.send(&desktop, &frame(0x82, &[7; 16 * KIB]));
-        silent.push((desktop, mobile));
-    }
+    let silent = take_all_small_room(&mut world);
     world.pass(3 * SECOND);
     assert!(world.unread(&desktop) > 0, "now there is no room for it");
     world.set_room(&silent[0].1, usize::MAX);

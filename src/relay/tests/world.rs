@@ -27,6 +27,8 @@ const TURNS_MAX: usize = 100_000;
 struct Wire {
     to_relay: VecDeque<u8>,
     from_relay: Vec<u8>,
+    /// How often the relay has read from it.
+    reads: usize,
     /// Bytes that the client's side still takes.
     room: usize,
     is_client_done: bool,
@@ -43,6 +45,7 @@ pub(super) struct Stream(Rc<RefCell<Wire>>);
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut wire = self.0.borrow_mut();
+        wire.reads += 1;
         if std::mem::take(&mut wire.is_interrupted) {
             return Err(io::ErrorKind::Interrupted.into());
         }
@@ -243,6 +246,12 @@ impl World {
     #[expect(clippy::unused_self, reason = "a client's view of the world")]
     pub(super) fn unread(&self, client: &Client) -> usize {
         client.wire.borrow().to_relay.len()
+    }
+
+    /// How often the relay has read from a client.
+    #[expect(clippy::unused_self, reason = "a client's view of the world")]
+    pub(super) fn reads(&self, client: &Client) -> usize {
+        client.wire.borrow().reads
     }
 
     /// Turns until nothing is left to do at this point in time.

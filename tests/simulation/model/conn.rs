@@ -117,6 +117,8 @@ pub(super) struct Conn {
     pub(super) replies_bytes_given: usize,
     /// More than the high-water mark waits, or did and it has not fallen to the low-water mark since.
     is_congested: bool,
+    /// The same of its replies, as far as that is certain.
+    are_replies_congested: bool,
     pub(super) reader: Reader,
     lane: Lane,
     /// The message under way: opcode, payload so far, bytes on the wire so far.
@@ -191,6 +193,7 @@ impl Conn {
             queue_small_bytes: 0,
             replies_bytes_given: 0,
             is_congested: false,
+            are_replies_congested: false,
             reader: Reader::default(),
             lane: Lane::Control,
             under_way: None,
@@ -293,8 +296,9 @@ impl Conn {
     }
 
     fn mark(&mut self) {
-        let mark = if self.is_congested { LOW_WATER_BYTES } else { HIGH_WATER_BYTES };
-        self.is_congested = self.messages > 1 && self.queued_bytes() > mark;
+        let passes = |was: bool, bytes: usize| bytes > if was { LOW_WATER_BYTES } else { HIGH_WATER_BYTES };
+        self.is_congested = self.messages > 1 && passes(self.is_congested, self.queued_bytes());
+        self.are_replies_congested = passes(self.are_replies_congested, self.replies_bytes_at_least());
     }
 
     /// Whether its peer may not be read.
@@ -314,6 +318,11 @@ impl Conn {
         self.messages
     }
 
+    /// Whether it certainly may not be read itself, for it does not take its replies.
+    pub(super) const fn are_replies_congested(&self) -> bool {
+        self.are_replies_congested
+    }
+
     /// Bytes of the queue that the client's socket has not taken.
     pub(super) fn queued_bytes(&self) -> usize {
         let under_way =
@@ -331,6 +340,7 @@ impl Conn {
     pub(super) fn reply(&mut self, reply: Expected) {
         self.replies_bytes_given += REPLY_MARGIN + wire_len(&reply);
         self.replies.push_back(reply);
+        self.mark();
     }
 
     pub(super) fn pong(&mut self, payload: Vec<u8>) {
@@ -371,7 +381,7 @@ impl Conn {
         self.queue_room = 0;
         self.queue_small_bytes = 0;
         self.messages = 0;
-        self.is_congested = false;
+        self.mark();
         let mut items: Vec<Expected> = std::mem::take(&mut self.queue).into();
         items.retain(|item| matches!(item, Expected::Message { .. }));
         items
