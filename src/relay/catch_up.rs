@@ -97,7 +97,8 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_a_turn_counts_as_read_after_two_tellings_without_a_gap_and_a_round_of_all_who_were_ready() {
+    fn the_time_of_a_turn_counts_as_read_after_two_tellings_without_a_gap_and_a_round_of_all_who_were_ready()
+    {
         let table: [(&[(usize, usize, bool)], &[u64]); 5] = [
             (&[(0, 0, true); 5], &[0, 0, 1, 2, 3]),
             // Interrupted once, and for ever.

@@ -415,8 +415,11 @@ impl<S: Read + Write> Connection<S> {
     /// client has until `deadline` to answer it (RFC 6455, section 7.1.2).
     pub(super) fn close(&mut self, reason: &CloseReason, pool: &mut Pool, deadline: Tick, now: Tick) {
         self.outbox_mut(pool).push_own(|out| reason.write_frame(out));
-        let linger_max =
-            if matches!(reason, CloseReason::MessageTimeout) { LATE_LINGER_TIME_MAX } else { LINGER_TIME_MAX };
+        let linger_max = if matches!(reason, CloseReason::MessageTimeout) {
+            LATE_LINGER_TIME_MAX
+        } else {
+            LINGER_TIME_MAX
+        };
         self.phase = Phase::Closing(Box::new(Patience::until(deadline, now, linger_max)));
         self.inbound.abandon();
         self.is_held = false;
