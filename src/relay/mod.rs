@@ -339,7 +339,12 @@ impl<S: Read + Write> Relay<S> {
     /// Whether a turn left something over, so that the next one must not wait.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.touched.is_empty() || self.wheel.has_expired() || self.is_room_due()
+        !self.ready.is_empty() || !self.touched.is_empty() || self.is_timer_due() || self.is_room_due()
+    }
+
+    /// Whether a timer waits for its turn, be it one that has fired too early for a verdict.
+    fn is_timer_due(&self) -> bool {
+        self.wheel.next_deadline().is_some_and(|deadline| deadline <= self.now.tick)
     }
 
     /// Whether the relay is shutting down and nobody is left.

@@ -38,7 +38,7 @@ impl<S: Read + Write> Connection<S> {
 
     /// Whether something is to be read that may put off what is due. What is held back is not waited for, nor is what
     /// cannot move the last deadline of a client that the relay has done with.
-    pub(in crate::relay) fn is_to_be_read(&self, due: Due) -> bool {
+    pub fn is_to_be_read(&self, due: Due) -> bool {
         let may_help = match (&self.phase, due) {
             (Phase::Closing(patience), Due::CloseAnswer | Due::End) => patience.may_move(),
             (Phase::Ending(ending), _) => ending.patience.may_move(),

@@ -180,7 +180,8 @@ fn what_a_client_that_takes_nothing_had_sent_is_forwarded_before_it_is_cut_off()
 fn a_client_whose_message_stood_still_is_gone_30_s_later_whatever_it_sends() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
-    world.send(&desktop, &frame(0x82, &[0; 100])[..50]);
+    // The first of several fragments.
+    world.send(&desktop, &frame(0x02, &[0; 50]));
     for _ in 0..6 {
         world.pass(seconds(10));
         world.send(&desktop, &frame(0x8A, b""));
