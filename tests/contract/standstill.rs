@@ -13,7 +13,11 @@ use crate::harness::Relay;
 
 /// Stops the relay's process, lets `act` happen meanwhile, and continues it after `time`.
 fn while_stopped(relay: &Relay, time: Duration, act: impl FnOnce()) {
+    let pause = || thread::sleep(Duration::from_millis(100));
+    // It comes to rest in its poll, which the signal then interrupts; what comes before that would be told.
+    pause();
     relay.signal(Signal::STOP);
+    pause();
     act();
     // The deadline has to pass: there is nothing to wait for.
     thread::sleep(time);
