@@ -105,6 +105,7 @@ pub enum Due {
 
 impl Due {
     /// Whether it ends the client, or what the client still has to say.
+    #[must_use]
     pub const fn is_verdict(self) -> bool {
         match self {
             Self::Head | Self::Silence | Self::Stall | Self::Message | Self::CloseAnswer | Self::End => true,
