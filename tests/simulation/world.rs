@@ -98,6 +98,7 @@ pub struct Failure {
     pub transcript: Vec<String>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a run")]
 pub struct World {
     relay: Relay<Stream>,
     model: Model,
