@@ -20,6 +20,7 @@ const RELAY_ORDER: &[&str] = &[
     "histogram",
     "line",
     "wheel",
+    "catch_up",
     "secret",
     "records",
     "api_keys",

@@ -210,8 +210,12 @@ impl Server {
         if self.stopped.is_none() {
             let wait = [self.next_wait(), timeout, self.supervisor.wait_max()].into_iter().flatten().min();
             match self.poll.poll(&mut self.events, wait) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-                Ok(()) | Err(_) => {}
+                // Where the buffer is full there may be more.
+                Ok(()) if self.events.iter().count() < EVENTS_PER_TURN => {}
+                Ok(()) => self.relay.handle_told_in_part(),
+                // It may have taken long, as where the process was stopped, and tells nothing.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.relay.handle_told_in_part(),
+                Err(error) => return Err(error),
             }
             self.serve();
         }
@@ -242,9 +246,7 @@ impl Server {
     /// without an end, `None`, if nothing is due.
     #[must_use]
     pub fn next_wait(&self) -> Option<Duration> {
-        let is_accept_due =
-            self.relay.can_accept() && self.listeners.iter().any(|listener| listener.is_ready);
-        if self.relay.has_work() || is_accept_due {
+        if self.relay.has_work() || self.is_accept_due() {
             return Some(Duration::ZERO);
         }
         let of_operator = self.operator.as_ref().map(Operator::next_deadline);
@@ -319,6 +321,11 @@ impl Server {
         }
     }
 
+    /// Whether newcomers may wait that can be accepted at once.
+    fn is_accept_due(&self) -> bool {
+        self.relay.can_accept() && self.listeners.iter().any(|listener| listener.is_ready)
+    }
+
     fn accept(&mut self, now: Now) {
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN {
@@ -326,6 +333,9 @@ impl Server {
                     break;
                 }
             }
+        }
+        if self.is_accept_due() {
+            self.relay.handle_told_in_part();
         }
     }
 

@@ -26,7 +26,8 @@ use super::arrival::Arrival;
 use super::handshake::HeadReader;
 use super::inbound::{Inbound, Receiver};
 use super::limits::{
-    CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIME_MAX, Settings, WRITE_BYTES_PER_TURN,
+    CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, LATE_LINGER_TIME_MAX, LINGER_BYTES_MAX, LINGER_TIME_MAX, Settings,
+    WRITE_BYTES_PER_TURN,
 };
 use super::message::CloseReason;
 use super::outbox::{Outbox, Pool, Waiting, WriteEnd};
@@ -59,8 +60,13 @@ pub struct Patience {
 }
 
 impl Patience {
-    fn until(deadline: Tick, now: Tick) -> Self {
-        Self { deadline, latest: deadline.max(now.after(LINGER_TIME_MAX)), discarded_bytes: 0 }
+    fn until(deadline: Tick, now: Tick, linger_max: Duration) -> Self {
+        Self { deadline, latest: deadline.max(now.after(linger_max)), discarded_bytes: 0 }
+    }
+
+    /// Whether bytes that come may still move the deadline.
+    fn may_move(&self) -> bool {
+        self.deadline < self.latest
     }
 }
 
@@ -95,6 +101,17 @@ pub enum Due {
     CloseAnswer,
     /// The client, closed, does not take what waits for it, or does not end its stream.
     End,
+}
+
+impl Due {
+    /// Whether it ends the client, or what the client still has to say.
+    #[must_use]
+    pub const fn is_verdict(self) -> bool {
+        match self {
+            Self::Head | Self::Silence | Self::Stall | Self::Message | Self::CloseAnswer | Self::End => true,
+            Self::Ping | Self::Pace => false,
+        }
+    }
 }
 
 /// What one read brought.
@@ -415,7 +432,12 @@ impl<S: Read + Write> Connection<S> {
     /// client has until `deadline` to answer it (RFC 6455, section 7.1.2).
     pub(super) fn close(&mut self, reason: &CloseReason, pool: &mut Pool, deadline: Tick, now: Tick) {
         self.outbox_mut(pool).push_own(|out| reason.write_frame(out));
-        self.phase = Phase::Closing(Box::new(Patience::until(deadline, now)));
+        let linger_max = if matches!(reason, CloseReason::MessageTimeout) {
+            LATE_LINGER_TIME_MAX
+        } else {
+            LINGER_TIME_MAX
+        };
+        self.phase = Phase::Closing(Box::new(Patience::until(deadline, now, linger_max)));
         self.inbound.abandon();
         self.is_held = false;
     }
@@ -444,10 +466,11 @@ impl<S: Read + Write> Connection<S> {
             usage.pace = None;
         }
         self.is_held = false;
-        let mut patience = Patience::until(now.after(CLOSE_TIMEOUT), now);
+        let mut patience = Patience::until(now.after(CLOSE_TIMEOUT), now, LINGER_TIME_MAX);
         match &self.phase {
             Phase::Closing(earlier) => {
                 patience.latest = earlier.latest;
+                patience.deadline = patience.deadline.min(earlier.latest);
                 patience.discarded_bytes = earlier.discarded_bytes;
             }
             // Whoever never was a client gets no more than the time to read its answer.

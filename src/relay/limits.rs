@@ -38,6 +38,10 @@ pub const TIMERS_PER_TURN: usize = 1024;
 /// written while it is still in the cache, and no more buffers are in use at once.
 pub const CONNECTIONS_PER_TURN: usize = 128;
 
+/// How long a session that is due, and one of whose clients cannot be read for now, is left alone before it is looked
+/// at again.
+pub const UNREAD_RETRY: Duration = Duration::from_secs(1);
+
 /// Longest WebSocket frame header that a client sends: two bytes, a 64-bit length and a mask.
 pub const FRAME_HEADER_BYTES_MAX: usize = 14;
 /// Payload of a control frame (RFC 6455, section 5.5).
@@ -113,6 +117,9 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take in all: a client still in the middle of its largest message gets to read why
 /// it was closed, even behind a proxy, if only it goes on sending.
 pub const LINGER_TIME_MAX: Duration = Duration::from_secs(5 * 60);
+/// How long it may take in all where it was ended because a message of its stood still or was late: only bytes of that
+/// message would have been progress.
+pub const LATE_LINGER_TIME_MAX: Duration = Duration::from_secs(30);
 /// Bytes thrown away from it meanwhile, at most.
 pub const LINGER_BYTES_MAX: usize = 256 * MIB;
 

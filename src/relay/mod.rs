@@ -20,6 +20,7 @@
 //! | `hash`, `line` | what the tables of sessions and hosts share |
 //! | [`effect`], [`histogram`], [`counters`], [`end_reason`] | what the relay asks of its host, and what it tells |
 //! | [`connection`], `slots` | one client, from head to close; all of them |
+//! | `catch_up` | how far what has arrived has been read |
 //! | `gate`, `intake`, `room`, `turn` | the parts of [`Relay`]: what comes in, and where it goes |
 //! | `parting`, `drain`, `access_log` | and how it ends |
 //! | [`report`], `books` | what it tells of itself, and what must hold of it |
@@ -37,6 +38,7 @@ mod arrival;
 mod books;
 pub mod budget;
 pub mod buffer;
+mod catch_up;
 pub mod connection;
 pub mod counters;
 mod drain;
@@ -87,6 +89,7 @@ use address::{ClientAddress, Networks, is_loopback};
 use address_rules::{AddressRules, Admission};
 use api_keys::KeyNames;
 use budget::Budget;
+use catch_up::CatchUp;
 use connection::{Connection, Phase};
 use counters::Counters;
 use drain::Drain;
@@ -114,11 +117,12 @@ const MESSAGES: &str = "apptuner_relay::messages";
 ///
 /// A host drives it in turns:
 ///
-/// 1. tell it what the streams are ready for: [`handle_readiness`](Self::handle_readiness);
+/// 1. tell it what the streams are ready for: [`handle_readiness`](Self::handle_readiness); and if that was not all
+///    that is ready, say so: [`handle_told_in_part`](Self::handle_told_in_part);
 /// 2. let it work: [`handle_turn`](Self::handle_turn), which reads, routes, fires timers and
 ///    writes, all within bounds, the rest being left to the next turn;
 /// 3. hand it newcomers: [`handle_accept`](Self::handle_accept), while
-///    [`can_accept`](Self::can_accept);
+///    [`can_accept`](Self::can_accept), and if some are left waiting all the same, say so as in 1;
 /// 4. do what it asks: [`poll_effect`](Self::poll_effect) until `None`;
 /// 5. wait for readiness until [`next_deadline`](Self::next_deadline), or not at all while it
 ///    [`has_work`](Self::has_work).
@@ -128,6 +132,10 @@ const MESSAGES: &str = "apptuner_relay::messages";
 /// until the next readiness, as it does on a socket. A stream that keeps what it is given says so
 /// with a `WouldBlock` of `flush`, which is called again once the stream takes bytes again. Nothing here
 /// panics on account of what a client sends.
+///
+/// Nobody is ended for silence, lateness or inactivity before what had arrived by the deadline has been read, however
+/// late the host gets to it. A timer that would end somebody waits for two more turns, which follow at once, and for
+/// what the host says is ready by then; that is why each turn takes up all that became ready since the one before.
 #[derive(Debug)]
 pub struct Relay<S> {
     settings: Settings,
@@ -148,6 +156,7 @@ pub struct Relay<S> {
     carried: Option<Carried>,
     /// Connections that a read may bring something from, each at most once.
     ready: VecDeque<ConnectionId>,
+    catch_up: CatchUp,
     /// Connections that are not read for want of room for small messages, each at most once.
     starved: VecDeque<ConnectionId>,
     /// Connections to flush and to set timers for at the end of the turn, each at most once.
@@ -214,6 +223,7 @@ impl<S: Read + Write> Relay<S> {
             counters: Counters::default(),
             carried: None,
             ready: VecDeque::new(),
+            catch_up: CatchUp::new(now.tick),
             starved: VecDeque::new(),
             touched: Vec::new(),
             outside: 0,
@@ -295,6 +305,13 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
+    /// Notes that something may be ready that has not been told: a signal interrupted the poll, it brought as many
+    /// events as its buffer holds, or there are newcomers for whom this turn had no time. Until a turn comes before
+    /// which nothing was left out, nobody is ended for what may lie unread.
+    pub fn handle_told_in_part(&mut self) {
+        self.catch_up.note_told_in_part();
+    }
+
     /// Notes that a stream could not be shut down yet, for it keeps what its socket does not take: it is
     /// flushed once that takes bytes again.
     pub fn handle_unflushed(&mut self, id: ConnectionId) {
@@ -326,7 +343,12 @@ impl<S: Read + Write> Relay<S> {
     /// Whether a turn left something over, so that the next one must not wait.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.touched.is_empty() || self.wheel.has_expired() || self.is_room_due()
+        !self.ready.is_empty() || !self.touched.is_empty() || self.is_timer_due() || self.is_room_due()
+    }
+
+    /// Whether a timer waits for its turn, be it one that has fired too early for a verdict.
+    fn is_timer_due(&self) -> bool {
+        self.wheel.next_deadline().is_some_and(|deadline| deadline <= self.now.tick)
     }
 
     /// Whether the relay is shutting down and nobody is left.

@@ -8,10 +8,10 @@ use super::connection::{Connection, Due, FlushEnd, ReadEnd};
 use super::effect::Effect;
 use super::frame::{Opcode, ServerHeader};
 use super::handshake::{AnswerForm, Refusal};
-use super::ids::ConnectionId;
+use super::ids::{ClientType, ConnectionId};
 use super::limits::{
     CONNECTIONS_PER_TURN, EARLY_FLUSH_BYTES, LEAST_READ_BYTES, LOW_WATER_BYTES, READ_BYTES_PER_TURN,
-    RECEIVE_BUFFER_BYTES, SHORT_READ_BYTES, TIMERS_PER_TURN, WRITE_BYTES_PER_TURN,
+    RECEIVE_BUFFER_BYTES, SHORT_READ_BYTES, TIMERS_PER_TURN, UNREAD_RETRY, WRITE_BYTES_PER_TURN,
 };
 use super::message::{CloseReason, Logged};
 use super::outbox::{Arrived, Backlog, Outbox};
@@ -37,11 +37,14 @@ impl<S: Read + Write> Relay<S> {
         self.measure_delivered(self.now);
         self.now = now;
         self.is_logging_messages = log_enabled!(target: MESSAGES, Level::Info);
-        for _ in 0..self.ready.len().min(CONNECTIONS_PER_TURN) {
+        self.catch_up.begin_turn(now.tick, self.ready.len());
+        let served = self.ready.len().min(CONNECTIONS_PER_TURN);
+        for _ in 0..served {
             if let Some(id) = self.ready.pop_front() {
                 self.serve(id);
             }
         }
+        self.catch_up.note_served(served);
         self.wheel.advance(now.tick);
         for _ in 0..TIMERS_PER_TURN {
             let Some((_, timer)) = self.wheel.poll_expired() else { break };
@@ -179,9 +182,15 @@ impl<S: Read + Write> Relay<S> {
         slot.timer = None;
         self.touch(id);
         let Some(slot) = self.slots.get(id) else { return };
-        match slot.connection.due(&self.settings, self.now.tick) {
-            Some((deadline, due)) if deadline <= self.now.tick => self.handle_due(id, due),
-            Some(_) | None => {}
+        let Some((deadline, due)) = slot.connection.due(&self.settings, self.now.tick) else { return };
+        // Where it is too early for a verdict the flush that follows sets the timer anew, to fire in the next turn.
+        let is_due = if due.is_verdict() {
+            deadline <= self.catch_up.read_until() && !slot.connection.is_to_be_read(due)
+        } else {
+            deadline <= self.now.tick
+        };
+        if is_due {
+            self.handle_due(id, due);
         }
     }
 
@@ -234,9 +243,29 @@ impl<S: Read + Write> Relay<S> {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.timer = None;
         match self.sessions.due(key) {
-            Some((deadline, expiry)) if deadline <= self.now.tick => self.expire(key, expiry),
+            Some((deadline, _)) if deadline <= self.now.tick && self.is_unread(key) => {
+                let retry = self.now.tick.after(UNREAD_RETRY);
+                let timer = self.rearm(None, retry, Timer::Session(key));
+                if let Some(session) = self.sessions.get_mut(key) {
+                    session.timer = timer;
+                }
+            }
+            Some((deadline, expiry)) if deadline <= self.catch_up.read_until() => self.expire(key, expiry),
+            // Where it is too early for a verdict it fires again in the next turn.
             Some(_) | None => self.arm_session(key),
         }
+    }
+
+    /// Whether something may lie in the kernel, or wait for room, for a session's clients to be told: a message would
+    /// keep it.
+    fn is_unread(&self, key: SessionKey) -> bool {
+        let Some(session) = self.sessions.get(key) else { return false };
+        let clients = [ClientType::Desktop, ClientType::Mobile];
+        clients.into_iter().filter_map(|client_type| session.client(client_type)).any(|id| {
+            self.slots.get(id).is_some_and(|slot| {
+                slot.connection.is_readable() || slot.connection.inbound.asked().is_some()
+            })
+        })
     }
 
     fn expire(&mut self, key: SessionKey, expiry: Expiry) {

@@ -33,6 +33,7 @@ mod process;
 #[cfg(target_os = "linux")]
 mod rest;
 mod session_life;
+mod standstill;
 mod supervisor;
 mod system_messages;
 #[cfg(feature = "tls")]

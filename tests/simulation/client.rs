@@ -472,7 +472,7 @@ impl Client {
                 bytes.min(self.outgoing.len())
             }
         };
-        self.wire.borrow_mut().arrive(self.outgoing.drain(..count));
+        self.wire.borrow_mut().arrive(self.outgoing.drain(..count), now);
         true
     }
 }

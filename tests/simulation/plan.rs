@@ -85,7 +85,8 @@ pub enum Step {
     Wait {
         millis: u64,
     },
-    /// The relay's process stands still; the world goes on.
+    /// The relay's process stands still; the world goes on, and so it does until the next step is done, too. A signal
+    /// interrupts the first poll after it.
     Freeze {
         millis: u64,
     },
@@ -256,6 +257,8 @@ const THEMES: [Theme; 13] = [
 
 /// How many plans in a thousand are about who may come in, beside all else.
 const ACCESS_PER_MILLE: u32 = 450;
+/// In how many of a thousand spans of time the relay's process stands still.
+const FREEZES: u32 = 150;
 /// Clients, and sessions for them, where there are many.
 const CROWD: usize = 8;
 /// The same where the relay shuts down.
@@ -433,6 +436,7 @@ fn step(random: &mut Random, scope: &Scope, weights: &[u32; 13]) -> Step {
         {
             Step::Wait { millis: random.between(1, 1_500) }
         }
+        10 if random.per_mille(FREEZES) => Step::Freeze { millis: span(random) },
         10 => Step::Wait { millis: span(random) },
         11 => Step::Freeze { millis: span(random) },
         _ => Step::Shutdown { grace_millis: random.pick(&[0, 500, 10_000]) },

@@ -29,6 +29,8 @@ const START: Now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000, micr
 const TURNS_MAX: usize = 100_000;
 /// How many things in a thousand are told to the relay a turn later than they might be.
 const LATE_EVENTS: u32 = 200;
+/// How many polls in a thousand that would tell of members a signal interrupts.
+const INTERRUPTED_POLLS: u32 = 30;
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +98,7 @@ pub struct Failure {
     pub transcript: Vec<String>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a run")]
 pub struct World {
     relay: Relay<Stream>,
     model: Model,
@@ -106,6 +109,9 @@ pub struct World {
     strangers_joined: u64,
     has_claims: bool,
     may_strangers_join: bool,
+    /// Nobody else may notice them: then the relay is told of them at once, for what it has not been told yet may keep a
+    /// session for the rest of a turn.
+    are_strangers_unnoticed: bool,
     /// Sessions that members were issued, and how many anybody was.
     issued: Vec<Issued>,
     issue_count: u64,
@@ -115,6 +121,8 @@ pub struct World {
     strange_random: Random,
     next_message: u64,
     turns: u64,
+    /// A signal interrupts the next poll.
+    is_interrupted: bool,
     fingerprints: Transcript,
     /// The last things that happened, if anybody wants to read them.
     transcript: Option<Vec<String>>,
@@ -190,6 +198,7 @@ impl World {
             strangers_joined: 0,
             has_claims: false,
             may_strangers_join: plan.may_strangers_join,
+            are_strangers_unnoticed: plan.without_strangers().is_some(),
             issued: Vec::new(),
             issue_count: 0,
             actors: [None; ACTORS_MAX],
@@ -197,6 +206,7 @@ impl World {
             strange_random: Random::new(!plan.network_seed),
             next_message: 1,
             turns: 0,
+            is_interrupted: false,
             fingerprints: Transcript::new(is_verbose),
             transcript: is_verbose.then(Vec::new),
         }
@@ -239,7 +249,7 @@ impl World {
         self.tell(|| format!("{step:?}"));
         match step {
             Step::Wait { millis } => return self.wait(*millis),
-            Step::Freeze { millis } => self.move_to(Tick(self.now.tick.0 + millis)),
+            Step::Freeze { millis } => return self.freeze(*millis),
             Step::Connect { actor, visit, request, manner } => {
                 if let Some(index) = self.connect(visit, *request, *manner)? {
                     self.actors[*actor] = Some(index);
@@ -250,9 +260,14 @@ impl World {
             }
             Step::Intrude { count, visit, request, manner } => {
                 self.intrude(*count, visit, *request, *manner)?;
+                // What members then do must come before the relay's next turn, as it does without strangers.
+                if self.is_interrupted {
+                    return Ok(());
+                }
             }
             Step::Exhaust => {
                 self.relay.handle_accept_exhausted(self.now);
+                self.model.set_now(self.now);
                 self.model.exhaust();
             }
             Step::StaleEvents => self.send_stale_events(),
@@ -388,6 +403,22 @@ impl World {
         Err("the relay wakes up again and again".to_owned())
     }
 
+    /// Lets time pass without the relay. What it then does first is its next turn, whatever comes before that.
+    fn freeze(&mut self, millis: u64) -> Result<(), String> {
+        let end = Tick(self.now.tick.0 + millis);
+        self.is_interrupted = true;
+        for _ in 0..TURNS_MAX {
+            let next = self.clients.iter().filter_map(|(_, client)| client.next_act()).min();
+            let Some(next) = next.filter(|&next| next < end) else {
+                self.move_to(end);
+                return Ok(());
+            };
+            self.move_to(next.max(self.now.tick));
+            self.act();
+        }
+        Err("a client acts again and again".to_owned())
+    }
+
     fn move_to(&mut self, tick: Tick) {
         self.now =
             Now { tick, unix_millis: START.unix_millis + (tick.0 - START.tick.0), micros: tick.0 * 1000 };
@@ -396,16 +427,7 @@ impl World {
     /// Turns until nothing is left to do at this point in time, by the relay or its clients.
     fn run_until_rest(&mut self) -> Result<(), String> {
         for _ in 0..TURNS_MAX {
-            let mut is_busy = false;
-            for index in 0..self.clients.len() {
-                is_busy |= self.clients[index].1.act(self.now.tick);
-                if let Some(issued) = self.clients[index].1.take_issued()
-                    && !self.are_strangers[index]
-                {
-                    self.issued.push(issued);
-                }
-                self.hand_over(index);
-            }
+            let mut is_busy = self.act();
             let told = self.send_events();
             is_busy |= self.turn(&told)?;
             let is_pending =
@@ -418,6 +440,21 @@ impl World {
         Err("the relay never comes to rest".to_owned())
     }
 
+    /// Clients do what they do of their own accord; whether anybody did anything.
+    fn act(&mut self) -> bool {
+        let mut is_busy = false;
+        for index in 0..self.clients.len() {
+            is_busy |= self.clients[index].1.act(self.now.tick);
+            if let Some(issued) = self.clients[index].1.take_issued()
+                && !self.are_strangers[index]
+            {
+                self.issued.push(issued);
+            }
+            self.hand_over(index);
+        }
+        is_busy
+    }
+
     /// Tells the relay of some of what the wires are ready for, in any order. Returns those that it now has
     /// to serve.
     fn send_events(&mut self) -> Vec<usize> {
@@ -425,6 +462,11 @@ impl World {
         let (mut strangers, mut members): (Vec<usize>, Vec<usize>) =
             (0..self.clients.len()).filter(is_pending).partition(|&index| self.are_strangers[index]);
         let mut told = Vec::new();
+        let is_interrupted = std::mem::take(&mut self.is_interrupted);
+        if is_interrupted || (!members.is_empty() && self.random.per_mille(INTERRUPTED_POLLS)) {
+            self.relay.handle_told_in_part();
+            return told;
+        }
         while !members.is_empty() || !strangers.is_empty() {
             // Whether a stranger is next is the strangers' chance.
             let left = members.len() + strangers.len();
@@ -436,7 +478,8 @@ impl World {
             };
             let index = ready.swap_remove(random.below(ready.len()));
             let (id, client) = &self.clients[index];
-            if random.per_mille(LATE_EVENTS) {
+            if random.per_mille(LATE_EVENTS) && !(is_stranger && self.are_strangers_unnoticed) {
+                self.relay.handle_told_in_part();
                 continue;
             }
             let Some(readiness) = client.wire.borrow_mut().take_readiness() else { continue };
@@ -457,6 +500,9 @@ impl World {
         let could_be_held: Vec<bool> = told.iter().map(|&index| self.model.may_be_held(index)).collect();
         self.relay.handle_turn(self.now);
         let events = journal::take();
+        for (index, (_, client)) in self.clients.iter().enumerate() {
+            self.model.note_unread(index, client.wire.borrow().unread_since());
+        }
         for event in &events {
             self.fingerprints.add(event, self.now.tick, &self.issued);
             self.tell(|| shown(event));
@@ -524,6 +570,7 @@ impl World {
                 }
             }
         }
+        self.model.expect_sessions_in_time()?;
         self.model.account_at_rest(self.relay.buffered_bytes())?;
         self.model.books(
             self.relay.connections(),

@@ -8,5 +8,6 @@ mod pressure;
 pub(crate) mod random;
 mod room;
 mod sessions;
+mod standstill;
 mod timing;
 mod world;

@@ -136,11 +136,21 @@ impl World {
     }
 
     pub(super) fn connect_from(&mut self, address: &str) -> Client {
+        let client = self.accept_from(address);
+        self.run_until_idle();
+        client
+    }
+
+    /// A client that was accepted; the relay has not worked since.
+    pub(super) fn accept(&mut self) -> Client {
+        self.accept_from("127.0.0.1")
+    }
+
+    fn accept_from(&mut self, address: &str) -> Client {
         let wire = Rc::new(RefCell::new(Wire { room: usize::MAX, ..Wire::default() }));
         let addr = SocketAddr::new(address.parse().expect("an address"), 4000);
         let id = self.relay.handle_accept(Stream(Rc::clone(&wire)), addr, self.now);
         self.clients.push((id, Rc::clone(&wire)));
-        self.run_until_idle();
         Client { id, wire }
     }
 
@@ -188,6 +198,37 @@ impl World {
     /// One turn, whatever it leaves over.
     pub(super) fn turn(&mut self) {
         self.relay.handle_turn(self.now);
+    }
+
+    /// Bytes arrive in the kernel, and the relay is not told.
+    #[expect(clippy::unused_self, reason = "a client's view of the world")]
+    pub(super) fn arrive(&self, client: &Client, bytes: &[u8]) {
+        client.wire.borrow_mut().to_relay.extend(bytes);
+    }
+
+    /// Tells the relay that a client's bytes have arrived.
+    pub(super) fn tell(&mut self, client: &Client) {
+        self.relay.handle_readiness(client.id, Readiness::READABLE);
+    }
+
+    /// Tells the relay of everybody whose bytes have arrived.
+    pub(super) fn tell_all(&mut self) {
+        for (id, wire) in &self.clients {
+            if !wire.borrow().to_relay.is_empty() {
+                self.relay.handle_readiness(*id, Readiness::READABLE);
+            }
+        }
+    }
+
+    /// One turn, before which the relay was not told all.
+    pub(super) fn turn_told_in_part(&mut self) {
+        self.relay.handle_told_in_part();
+        self.turn();
+    }
+
+    /// Moves the clock; the relay has not worked since.
+    pub(super) fn stand_still(&mut self, time: Duration) {
+        self.set_tick(self.now.tick.after(time));
     }
 
     pub(super) fn send_text(&mut self, client: &Client, text: &str) {

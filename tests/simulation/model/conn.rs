@@ -90,6 +90,8 @@ pub(super) struct Conn {
     /// The least that could wait for its peer, of small messages, since it was last read.
     pub queue_limit: usize,
     pub heard_at: Tick,
+    /// Since when the relay could have read what is unread after its turn.
+    pub unread_since: Option<Tick>,
     /// When the first and the last byte so far came of a message that is not whole.
     pub unfinished: Option<(Tick, Tick)>,
     /// The last byte of data read was a fragment's, and not the last one's.
@@ -103,6 +105,8 @@ pub(super) struct Conn {
     pub has_said_close: bool,
     pub is_failed: bool,
     pub is_cut: bool,
+    /// When it was told to go because it was late, silent or took nothing.
+    pub cut_at: Option<Tick>,
 
     pub replies: VecDeque<Expected>,
     pub pongs: VecDeque<Vec<u8>>,
@@ -175,6 +179,7 @@ impl Conn {
             idle_since: None,
             queue_limit: usize::MAX,
             heard_at: now,
+            unread_since: None,
             unfinished: None,
             in_message: false,
             close_answer: None,
@@ -184,6 +189,7 @@ impl Conn {
             has_said_close: false,
             is_failed: false,
             is_cut: false,
+            cut_at: None,
             replies: VecDeque::new(),
             pongs: VecDeque::new(),
             queue: VecDeque::new(),
@@ -231,13 +237,19 @@ impl Conn {
 
     /// Which answer may come before the whole request has.
     pub(super) fn early_answer(&self, now: Tick, settings: &Settings) -> Result<u16, String> {
-        if now >= self.head_deadline(settings) {
+        let deadline = self.head_deadline(settings);
+        if now >= deadline && !self.is_unread(deadline) {
             return Ok(self.only_health.unwrap_or(408));
         }
         match self.units.front().map(|unit| &unit.what) {
             Some(What::Answered(status)) if self.read > 0 => Ok(self.only_health.unwrap_or(*status)),
             front => Err(format!("an answer to {front:?} of which {} bytes came", self.read)),
         }
+    }
+
+    /// Whether something that had arrived by `deadline` has not been read.
+    pub(super) fn is_unread(&self, deadline: Tick) -> bool {
+        self.unread_since.is_some_and(|since| since < deadline)
     }
 
     pub(super) const fn head_deadline(&self, settings: &Settings) -> Tick {
@@ -264,6 +276,12 @@ impl Conn {
         }
         self.read = end;
         self.heard_at = now;
+    }
+
+    /// Whether what it says next is that it wants to join this session.
+    pub(super) fn asks_for(&self, session: &str) -> bool {
+        let next = self.units.front().map(|unit| &unit.what);
+        matches!(next, Some(What::Upgrade { caller, .. }) if caller.session == session)
     }
 
     pub(super) fn take_whole_unit(&mut self) -> Option<Unit> {

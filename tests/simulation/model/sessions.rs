@@ -14,6 +14,8 @@ pub(super) struct Session {
     pub mobile: Option<usize>,
     pub last_activity: Tick,
     pub empty_since: Option<Tick>,
+    /// When something from one of its clients last may have lain unread.
+    pub unread_at: Option<Tick>,
     /// The secret that everybody needs who joins.
     pub claim: Option<String>,
 }
@@ -124,6 +126,7 @@ impl Model {
             (None, _) => conn.close(code, None, Phase::Closing, now),
         }
         conn.is_cut = code == 1001;
+        conn.cut_at = conn.is_cut.then_some(now);
     }
 
     pub(super) fn tell_undelivered(&mut self, sender: usize, count: usize) {
@@ -140,6 +143,13 @@ impl Model {
         expect(due <= now && why == reason, || {
             format!("session {id} deleted as {reason} at {now:?}, due as {why} at {due:?}")
         })?;
+        for (wire, conn) in self.conns.iter().enumerate().filter(|(_, conn)| conn.is_unread(due)) {
+            let is_member = [session.desktop, session.mobile].contains(&Some(wire));
+            let is_newcomer = conn.phase == Phase::Head && conn.asks_for(id) && !self.may_be_held(wire);
+            expect(!is_member && !is_newcomer, || {
+                format!("session {id} deleted at {now:?}, due at {due:?}, and wire {wire} is unread")
+            })?;
+        }
         let sides = [(session.desktop, session.mobile), (session.mobile, session.desktop)];
         for (wire, peer) in sides {
             let Some(wire) = wire else { continue };
