@@ -126,7 +126,8 @@ const MESSAGES: &str = "apptuner_relay::messages";
 /// Streams must be non-blocking: `WouldBlock` is how they say that there is nothing to read, or
 /// no room to write. A read that fills less than its buffer is taken to say that nothing is left
 /// until the next readiness, as it does on a socket. A stream that keeps what it is given says so
-/// with a `WouldBlock` of `flush`, which is called again once the stream takes bytes again. Nothing here
+/// with a `WouldBlock` of `flush`, which is called again once the stream takes bytes again; what it keeps
+/// counts as not written. Nothing here
 /// panics on account of what a client sends.
 #[derive(Debug)]
 pub struct Relay<S> {

@@ -111,6 +111,36 @@ fn what_the_replaced_client_did_not_take_in_full_goes_to_the_new_one_from_its_st
 }
 
 #[test]
+fn what_the_stream_keeps_goes_to_the_new_connection_or_is_undelivered() {
+    for replaced in [true, false] {
+        let mut world = World::quiet();
+        let (desktop, old) = world.pair("a");
+        world.keep(&old);
+        world.send_text(&desktop, "0");
+        assert_eq!(world.take(&old), [text("0")], "with room nothing stays behind");
+        world.set_room(&old, 0);
+        for number in ["1", "2", "3"] {
+            world.send_text(&desktop, number);
+        }
+        assert_eq!(world.relay.backlog(old.id).map(|backlog| backlog.messages), Some(3));
+        assert_eq!(world.relay.counters().messages_delivered, [1, 0]);
+        if replaced {
+            let new = world.connect();
+            world.send(&new, &upgrade(Mobile, "a"));
+            assert_eq!(world.take(&new)[3..], ["1", "2", "3"].map(text));
+            world.set_room(&old, usize::MAX);
+            assert_eq!(world.take(&old), [text("1"), close(1000, "New mobile connection")], "that had begun");
+        } else {
+            world.reset(&old);
+            let received = world.take(&desktop);
+            let is_told = matches!(&received[0], Received::Text(text) if text.contains(r#""count":3"#));
+            assert!(is_told, "{received:?}");
+        }
+        world.expect_empty_in_the_end();
+    }
+}
+
+#[test]
 fn the_sender_learns_what_was_not_delivered_before_it_learns_that_the_peer_is_gone() {
     for ends_with_close in [true, false] {
         let mut world = World::quiet();
