@@ -18,7 +18,7 @@ use super::inbound::{Content, Incoming, MessageType, Refused};
 use super::json::InvalidJson;
 use super::limits::LINGER_BYTES_MAX;
 use super::message::{ClientError, CloseReason, Logged, SystemMessage};
-use super::outbox::{Outbox, Pool};
+use super::outbox::{Outbox, Pool, Waiting};
 use super::session::SessionsFull;
 use super::slots::{Membership, Slot};
 use super::usage::Carried;
@@ -130,6 +130,9 @@ impl<S: Read + Write> Relay<S> {
         let client_type = upgrade.client_type;
         let session_id = &upgrade.session_id;
         let now = self.now.tick;
+        if claim.is_none() && self.is_place_contested(id, upgrade) {
+            return self.refuse(id, Refusal::Contested, false);
+        }
         if claim.is_some() {
             self.expel_unproven(session_id);
         }
@@ -147,7 +150,13 @@ impl<S: Read + Write> Relay<S> {
         counters::add(&mut self.counters.joins, client_type as usize, 1);
         let logged = Logged(session_id.as_str());
         info!("conn={id} session={logged} {} connected to session {logged}", client_type.title());
-        let waiting = joined.replaced.map(|old| self.replace(old, client_type)).unwrap_or_default();
+        let waiting = match joined.replaced {
+            Some(old) => {
+                self.note_replacement(id, old, joined.session, client_type);
+                self.replace(old, client_type)
+            }
+            None => Waiting::default(),
+        };
 
         if let Some(slot) = self.slots.get_mut(id) {
             slot.join(Membership { session: joined.session, client_type });
