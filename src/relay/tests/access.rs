@@ -388,21 +388,21 @@ fn those_refused_behind_a_proxy_keep_few_places_and_none_of_a_clients() {
             ..Settings::default()
         };
         let mut world = World::with(settings);
-        let join = |world: &mut World, address: &str| {
+        let join = |world: &mut World, address: &str, session: &str| {
             let head = if is_header_first {
                 let header = format!("PROXY TCP4 {address} 10.0.0.1 1 2\r\n");
-                [header.as_bytes(), &upgrade(Desktop, address)].concat()
+                [header.as_bytes(), &upgrade(Desktop, session)].concat()
             } else {
-                request(Desktop, address, "", &format!("X-Forwarded-For: {address}"))
+                request(Desktop, session, "", &format!("X-Forwarded-For: {address}"))
             };
             join_from(world, "10.0.0.1", &head)
         };
-        let greedy: Vec<_> = (0..300).map(|_| join(&mut world, STRANGER)).collect();
+        let greedy: Vec<_> = (0..300).map(|number| join(&mut world, STRANGER, &number.to_string())).collect();
         let accepted = greedy.iter().filter(|(status, _)| *status == 101).count();
         assert_eq!(accepted, 5);
         assert!(greedy.iter().all(|(status, _)| matches!(status, 101 | 429)), "all are told");
         assert_eq!(world.relay.connections(), 5 + REFUSALS_MAX, "few are waited for");
-        assert_eq!(join(&mut world, "198.51.100.1").0, 101);
+        assert_eq!(join(&mut world, "198.51.100.1", "other").0, 101);
         world.expect_empty_in_the_end();
     }
 }
