@@ -263,6 +263,8 @@ fn token_that_was_a_key_claims_no_session() {
         desktop.expect_notice("mobile_connected");
         desktop.send_text("1");
         mobile.expect_text("1");
+        mobile.leave();
+        desktop.expect_notice("mobile_disconnected");
     }
     expect_refusal(&relay, "/desktop/abc", &[&bearer(KEY)], 401);
 }
