@@ -452,7 +452,7 @@ fn contend(random: &mut Random, scope: &Scope) -> Vec<Step> {
     let client_type = random.pick(&[ClientType::Desktop, ClientType::Mobile]);
     let visit = visit(random.below(scope.sessions), client_type);
     let mut steps = Vec::new();
-    for _ in 0..1 + random.below(2) {
+    for _ in 0..=random.below(2) {
         let pause = random.pick(&[0, 0, 1, 300, 900, 1_111, 1_112]);
         for _ in 0..10 + random.below(6) {
             let actor = random.below(scope.actors);
