@@ -173,7 +173,7 @@ impl World {
             key,
             client_type,
             connection,
-            Host::V4(number as u32),
+            Host::V6(number as u64),
             Tick(self.tick),
         ));
     }
