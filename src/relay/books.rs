@@ -76,7 +76,7 @@ impl<S: Read + Write> Relay<S> {
             }
         }
         let census = self.sessions.census();
-        assert_eq!(self.sessions.count(), census, "sessions and their clients are counted");
+        self.sessions.check_invariants();
         assert_eq!(census.clients.iter().sum::<u64>(), members, "sessions know nobody else");
         self.check_drain();
         self.hosts.check_invariants(counted);

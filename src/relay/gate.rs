@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use log::{debug, info, warn};
 
 use super::access_log::End;
-use super::address::{ClientAddress, is_loopback};
+use super::address::{ClientAddress, Host, is_loopback};
 use super::address_rules::{AddressRules, Admission};
 use super::api_keys::{ApiKeys, KeyNames};
 use super::arrival::Standing;
@@ -14,7 +14,7 @@ use super::handshake::{AnswerForm, Credentials, Refusal, Upgrade, write_issued};
 use super::hosts::HostKey;
 use super::ids::{ClientType, ConnectionId, SessionId};
 use super::limits::REFUSALS_MAX;
-use super::message::CloseReason;
+use super::message::{CloseReason, Logged};
 use super::secret::{Secret, SecretHash};
 use super::session::{Session, SessionKey, SessionsFull};
 use super::{Relay, Timer};
@@ -61,10 +61,10 @@ impl<S: Read + Write> Relay<S> {
         Ok(())
     }
 
-    /// Refuses a connection that has not been read. Few of those are waited for until they have read the answer, and
+    /// Refuses a connection for its address. Few of those are waited for until they have read the answer, and
     /// few in a second: whoever comes often must not keep places from others, nor have each answer encrypted.
-    pub(super) fn turn_away(&mut self, id: ConnectionId, refusal: Refusal) {
-        self.refuse(id, refusal, AnswerForm::default());
+    pub(super) fn turn_away(&mut self, id: ConnectionId, refusal: Refusal, form: AnswerForm<'_>) {
+        self.refuse(id, refusal, form);
         let now = self.now.tick;
         if self.refusals.allows_at() <= now && self.put_outside(id) {
             self.refusals.spend(1, now);
@@ -80,7 +80,7 @@ impl<S: Read + Write> Relay<S> {
         if self.put_outside(id) {
             debug!("conn={id} refusal={refusal:?} Not let in, but for a question of the relay's health");
         } else {
-            self.turn_away(id, refusal);
+            self.turn_away(id, refusal, AnswerForm::default());
         }
     }
 
@@ -139,6 +139,9 @@ impl<S: Read + Write> Relay<S> {
         let hash = secret.map(|secret| self.secret_key.hash(secret));
         let session = self.sessions.find(&upgrade.session_id);
         let claimed = session.and_then(|key| self.sessions.get(key)).and_then(Session::claimed);
+        // Where keys are needed, a Bearer token that is none may have been one: it proves a secret, and claims nothing.
+        let may_claim = self.api_keys.is_none() || upgrade.credentials.secret.is_some();
+        let hash = hash.filter(|_| may_claim || claimed.is_some());
         let none = self.secret_key.hash_of_none();
         let is_same = hash.as_ref().unwrap_or(none).is(claimed.unwrap_or(none));
         let is_proven = is_same && hash.is_some() && claimed.is_some();
@@ -158,6 +161,57 @@ impl<S: Read + Write> Relay<S> {
             info!("conn={id} key={name} API key accepted");
         }
         Ok(Pass { claim: hash.filter(|_| claimed.is_none()) })
+    }
+
+    /// Whether the place that a client asks for changes hands so often that whoever is there stays.
+    pub(super) fn is_place_contested(&mut self, id: ConnectionId, upgrade: &Upgrade) -> bool {
+        let (client_type, now) = (upgrade.client_type, self.now.tick);
+        let Some(key) = self.sessions.find(&upgrade.session_id) else { return false };
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let Some(there) = session.client(client_type) else { return false };
+        let is_contested = session.refuses_newcomer(client_type, now);
+        if is_contested {
+            self.warn_of_contest(id, there, key, client_type);
+        }
+        is_contested
+    }
+
+    /// Notes that a client took the place of another one.
+    pub(super) fn note_replacement(
+        &mut self,
+        id: ConnectionId,
+        old: ConnectionId,
+        key: SessionKey,
+        client_type: ClientType,
+    ) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.note_replacement(client_type, self.now.tick);
+        }
+        self.warn_of_contest(id, old, key, client_type);
+    }
+
+    /// Tells the operator, now and then, that two clients want the same place.
+    fn warn_of_contest(
+        &mut self,
+        id: ConnectionId,
+        there: ConnectionId,
+        key: SessionKey,
+        client_type: ClientType,
+    ) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if !session.is_contest_warning_due(client_type, self.now.tick) {
+            return;
+        }
+        let address =
+            |id| self.slots.get(id).map_or(ClientAddress::default(), |slot| slot.connection.arrival.client);
+        warn!(
+            "conn={id} session={} client={} address={} other_address={} Two clients take one place from each other: \
+             give each pair a session ID of its own",
+            Logged(session.id.as_str()),
+            client_type.as_str(),
+            address(id),
+            address(there),
+        );
     }
 
     /// Closes the clients of a session that is about to be claimed: they were let in without its secret. What they
@@ -217,7 +271,9 @@ impl<S: Read + Write> Relay<S> {
             info!("conn={id} key={name} API key accepted");
         }
         let secret = self.secret_key.draw();
-        let Some((key, session_id)) = self.begin_issued(&secret) else {
+        let host = self.slots.get(id).map(|slot| slot.connection.arrival.client.host());
+        let issued = host.and_then(|host| self.begin_issued(&secret, host));
+        let Some((key, session_id)) = issued else {
             return self.refuse(id, Refusal::ConnectionLimit, form);
         };
         self.arm_session(key);
@@ -239,7 +295,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// `None` if there is no room for one more session.
-    fn begin_issued(&mut self, secret: &str) -> Option<(SessionKey, String)> {
+    fn begin_issued(&mut self, secret: &str, host: Host) -> Option<(SessionKey, String)> {
         debug_assert!(
             self.drain.is_none(),
             "no session begins during a shutdown: requests are refused by then"
@@ -250,9 +306,9 @@ impl<S: Read + Write> Relay<S> {
             let text = self.secret_key.draw();
             let session_id = SessionId::parse(text.as_bytes())?;
             let now = self.now.tick;
-            let issued = self.sessions.issue(&session_id, claim.clone(), now).or_else(|SessionsFull| {
+            let issued = self.sessions.issue(&session_id, claim.clone(), host, now).or_else(|SessionsFull| {
                 self.end_longest_unused_session();
-                self.sessions.issue(&session_id, claim.clone(), now)
+                self.sessions.issue(&session_id, claim.clone(), host, now)
             });
             if let Some(key) = issued.ok()? {
                 return Some((key, text));

@@ -18,7 +18,7 @@ use super::inbound::{Content, Incoming, MessageType, Refused};
 use super::json::InvalidJson;
 use super::limits::LINGER_BYTES_MAX;
 use super::message::{ClientError, CloseReason, Logged, SystemMessage};
-use super::outbox::{Outbox, Pool};
+use super::outbox::{Outbox, Pool, Waiting};
 use super::session::SessionsFull;
 use super::slots::{Membership, Slot};
 use super::usage::Carried;
@@ -59,7 +59,7 @@ impl<S: Read + Write> Relay<S> {
             Progress::Proxied { consumed, client } => {
                 self.receiver.consume(consumed);
                 if let Some(Err(refusal)) = client.map(|client| self.identify(id, client)) {
-                    self.refuse(id, refusal, AnswerForm::default());
+                    self.turn_away(id, refusal, AnswerForm::default());
                 } else if !self.receiver.bytes().is_empty() {
                     self.take_in(id, 0);
                 }
@@ -70,7 +70,7 @@ impl<S: Read + Write> Relay<S> {
                 let form = AnswerForm { head_only, origin: origin.as_deref(), path: refused_path };
                 match client.map_or(Ok(()), |client| self.identify(id, client)) {
                     Ok(()) => self.follow(id, verdict, form),
-                    Err(refusal) => self.refuse(id, refusal, form),
+                    Err(refusal) => self.turn_away(id, refusal, form),
                 }
             }
         }
@@ -159,6 +159,11 @@ impl<S: Read + Write> Relay<S> {
         let client_type = upgrade.client_type;
         let session_id = &upgrade.session_id;
         let now = self.now.tick;
+        if claim.is_none() && self.is_place_contested(id, upgrade) {
+            let path = upgrade.path();
+            let form = AnswerForm { path: Some(&path), ..AnswerForm::default() };
+            return self.refuse(id, Refusal::Contested, form);
+        }
         if claim.is_some() {
             self.expel_unproven(session_id);
         }
@@ -177,7 +182,13 @@ impl<S: Read + Write> Relay<S> {
         counters::add(&mut self.counters.joins, client_type as usize, 1);
         let logged = Logged(session_id.as_str());
         info!("conn={id} session={logged} {} connected to session {logged}", client_type.title());
-        let waiting = joined.replaced.map(|old| self.replace(old, client_type)).unwrap_or_default();
+        let waiting = match joined.replaced {
+            Some(old) => {
+                self.note_replacement(id, old, joined.session, client_type);
+                self.replace(old, client_type)
+            }
+            None => Waiting::default(),
+        };
 
         if let Some(slot) = self.slots.get_mut(id) {
             slot.join(Membership { session: joined.session, client_type });

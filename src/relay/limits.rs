@@ -136,6 +136,17 @@ pub const REFUSALS_MAX: usize = 64;
 pub const SESSIONS_PER_CONNECTION: usize = 4;
 /// Fewest sessions kept at once, whatever the connection limit.
 pub const SESSIONS_MIN: usize = 4096;
+/// Of all sessions that there may be, one part in so many is the share of empty ones that one host holds: where there
+/// is no room, those that hold more lose theirs first. At least three quarters of a full table are empty sessions, so
+/// that a single host, or five, never fill it within their shares.
+pub const EMPTY_SHARE: usize = 8;
+/// Once a place in a session has changed hands so often within [`CONTEST_WINDOW`], newcomers to it are refused: two
+/// clients with one ID that connect again at once replace each other ten times in a second.
+pub const REPLACEMENTS_MAX: usize = 10;
+/// Until nobody has come for so long. It is also their `Retry-After`.
+pub const CONTEST_WINDOW: Duration = Duration::from_secs(10);
+/// Least time from one warning of such a place to the next.
+pub const CONTEST_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Places of the table of sessions that one report looks at.
 pub const REPORT_PLACES_MAX: usize = 4096;
 /// Connections that the tables have memory set aside for: what is never touched costs nothing, and tables that

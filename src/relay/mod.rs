@@ -130,7 +130,8 @@ const MESSAGES: &str = "apptuner_relay::messages";
 /// Streams must be non-blocking: `WouldBlock` is how they say that there is nothing to read, or
 /// no room to write. A read that fills less than its buffer is taken to say that nothing is left
 /// until the next readiness, as it does on a socket. A stream that keeps what it is given says so
-/// with a `WouldBlock` of `flush`, which is called again once the stream takes bytes again. Nothing here
+/// with a `WouldBlock` of `flush`, which is called again once the stream takes bytes again; what it keeps
+/// counts as not written. Nothing here
 /// panics on account of what a client sends.
 ///
 /// Nobody is ended for silence, lateness or inactivity before what had arrived by the deadline has been read, however
@@ -259,7 +260,7 @@ impl<S: Read + Write> Relay<S> {
         debug!("conn={id} address={client_addr} Accepted");
         match self.let_in(id) {
             Err(Refusal::Address) if is_loopback(client) => self.keep_outside(id, Refusal::Address),
-            Err(refusal) => self.turn_away(id, refusal),
+            Err(refusal) => self.turn_away(id, refusal, AnswerForm::default()),
             Ok(()) if self.drain.is_some() => {
                 self.refuse(id, Refusal::ConnectionLimit, AnswerForm::default());
             }

@@ -6,10 +6,14 @@
 //! fragments (RFC 6455, section 5.4), as soon as the fragment is. Small messages stand as ready
 //! frames in runs; a large one is shared, not copied, and leaves in fragments whose headers are
 //! made beside it.
+//!
+//! A stream may keep what it takes, as one does that encrypts. A message is written once the stream has
+//! *flushed* its last byte; until then it stays in the queue, for it may have to go to another connection.
 
 mod arrivals;
 mod item;
 mod lane;
+mod pool;
 #[cfg(test)]
 mod tests;
 
@@ -18,64 +22,13 @@ use std::io::{self, Write};
 
 use super::buffer::Buffer;
 use super::frame::{Opcode, ServerHeader};
-use super::limits::{
-    HIGH_WATER_BYTES, LOW_WATER_BYTES, NOTICES_WAITING_MAX, OVERFULL_BYTES, QUEUE_CAPACITY_KEPT,
-    RUN_BYTES_MAX, SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX,
-};
-use super::payload::{Payload, SpareBlocks};
+use super::limits::{HIGH_WATER_BYTES, LOW_WATER_BYTES, NOTICES_WAITING_MAX, OVERFULL_BYTES, RUN_BYTES_MAX};
+use super::payload::Payload;
 use arrivals::Arrivals;
 pub use arrivals::Arrived;
 use item::{Item, Large, Run, Slices};
 use lane::Lane;
-
-/// Buffers and outboxes between two uses, so that small messages need no allocation each.
-#[derive(Debug, Default)]
-pub struct Pool {
-    buffers: Vec<Vec<u8>>,
-    buffers_bytes: usize,
-    #[expect(clippy::vec_box, reason = "connections hold boxes, and get them back as they are")]
-    outboxes: Vec<Box<Outbox>>,
-    /// Memory of large messages.
-    pub blocks: SpareBlocks,
-    /// Messages that streams have taken in full since this was last emptied, as far as it was
-    /// [noted](Outbox::note_arrivals) when they came.
-    pub delivered: Vec<Arrived>,
-}
-
-impl Pool {
-    fn take_buffer(&mut self) -> Vec<u8> {
-        let buffer = self.buffers.pop().unwrap_or_default();
-        self.buffers_bytes -= buffer.capacity();
-        buffer
-    }
-
-    fn give_buffer(&mut self, mut buffer: Vec<u8>) {
-        // A buffer without room is none, and would not count.
-        let is_kept =
-            buffer.capacity() > 0 && self.buffers_bytes + buffer.capacity() <= SPARE_BUFFERS_BYTES_MAX;
-        if is_kept {
-            buffer.clear();
-            self.buffers_bytes += buffer.capacity();
-            self.buffers.push(buffer);
-        }
-    }
-
-    /// An empty outbox.
-    #[must_use]
-    pub fn take_outbox(&mut self) -> Box<Outbox> {
-        self.outboxes.pop().unwrap_or_default()
-    }
-
-    /// Takes back an outbox that has run empty.
-    pub fn give_outbox(&mut self, mut outbox: Box<Outbox>) {
-        debug_assert!(outbox.is_empty());
-        if self.outboxes.len() < SPARE_OUTBOXES_MAX {
-            outbox.queue.shrink_to(QUEUE_CAPACITY_KEPT);
-            outbox.is_cut_short = false;
-            self.outboxes.push(outbox);
-        }
-    }
-}
+pub use pool::Pool;
 
 /// How far a call of [`Outbox::write_to`] came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,12 +41,19 @@ pub enum WriteEnd {
     Allowance,
 }
 
+/// What one step of a write came to.
+enum Step {
+    /// The stream has taken so many bytes.
+    Taken(usize),
+    Ended(WriteEnd),
+}
+
 /// How much waits in a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Application messages that the socket has not taken in full.
+    /// Application messages that are not written in full.
     pub messages: u64,
-    /// Bytes that it has not taken, headers and the relay's own frames in the queue included.
+    /// Bytes that are not written, headers and the relay's own frames in the queue included.
     pub bytes: usize,
 }
 
@@ -108,6 +68,16 @@ pub struct Waiting {
     pub messages: u64,
 }
 
+/// What the stream has taken of the queue since it last flushed all.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unflushed {
+    /// Items taken in full, at the front of the queue.
+    items: usize,
+    bytes: usize,
+    /// Application messages of which it has taken the last byte.
+    messages: u64,
+}
+
 /// The two lanes of one client. Nothing in it but bytes, counts and payloads.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about the lanes")]
@@ -118,8 +88,9 @@ pub struct Outbox {
     queue: VecDeque<Item>,
     /// When its messages came, as far as it was noted.
     arrivals: Arrivals,
-    /// Bytes of the front item, headers included, that the socket has taken.
+    /// Bytes of the first item that is not taken in full, headers included, that the stream has taken.
     front_taken: usize,
+    unflushed: Unflushed,
     queued_bytes: usize,
     queued_messages: u64,
     /// Memory of the queue, that of large payloads left out.
@@ -210,7 +181,12 @@ impl Outbox {
 
     /// Whether the client has some fragments of a message, and not all.
     fn is_in_message(&self) -> bool {
-        self.is_cut_short || (self.front_taken > 0 && matches!(self.queue.front(), Some(Item::Large(_))))
+        self.is_cut_short || (self.front_taken > 0 && matches!(self.front(), Some(Item::Large(_))))
+    }
+
+    /// The first item that the stream has not taken in full.
+    fn front(&self) -> Option<&Item> {
+        self.queue.get(self.unflushed.items)
     }
 
     /// Bytes of memory that what waits takes, those left out that are room from the budget.
@@ -229,12 +205,13 @@ impl Outbox {
         let frame_bytes = header.len() + payload.len();
         self.queued_messages += 1;
         self.queued_bytes += frame_bytes;
+        let is_all_taken = self.queue.len() == self.unflushed.items;
         let run = match self.queue.back_mut() {
-            Some(Item::Run(run)) if run.bytes.len() + frame_bytes <= RUN_BYTES_MAX => run,
+            Some(Item::Run(run)) if !is_all_taken && run.bytes.len() + frame_bytes <= RUN_BYTES_MAX => run,
             Some(_) | None => {
                 let bytes: Buffer = if self.is_blocked { Vec::new() } else { pool.take_buffer() }.into();
                 self.queue_small_bytes += bytes.capacity();
-                self.queue.push_back(Item::Run(Run { bytes, frame_start: 0 }));
+                self.queue.push_back(Item::Run(Run { bytes, frame_start: 0, unwritten_start: 0 }));
                 let Some(Item::Run(run)) = self.queue.back_mut() else { return };
                 run
             }
@@ -276,9 +253,9 @@ impl Outbox {
         self.mark();
     }
 
-    /// Takes the messages that the socket has not taken in full, each from its start, and drops the
-    /// notices among them. A frame that the socket has begun on stays, so that whatever comes
-    /// next is still a frame to the client.
+    /// Takes the messages that are not written in full, each from its start, and drops the notices among
+    /// them. A frame that the stream has begun on stays, so that whatever comes next is still a frame to
+    /// the client.
     pub fn take_messages(&mut self) -> Waiting {
         let begun = self.begun_frame_rest();
         if self.is_in_message() {
@@ -292,11 +269,12 @@ impl Outbox {
             self.controls = controls;
         }
         let mut items = std::mem::take(&mut self.queue);
-        if let Some(Item::Run(run)) = items.front_mut() {
-            run.bytes.drain_front(run.frame_start);
-            run.frame_start = 0;
-        }
-        items.retain(|item| !matches!(item, Item::Own(_)));
+        items.retain_mut(|item| {
+            if let Item::Run(run) = item {
+                run.rewind();
+            }
+            !matches!(item, Item::Own(_))
+        });
         let waiting = Waiting {
             bytes: items.iter().map(Item::wire_len).sum(),
             small_bytes: items.iter().map(Item::small_bytes).sum(),
@@ -305,6 +283,7 @@ impl Outbox {
             messages: self.queued_messages,
         };
         self.front_taken = 0;
+        self.unflushed = Unflushed::default();
         self.queued_bytes = 0;
         self.queue_small_bytes = 0;
         self.queued_messages = 0;
@@ -335,8 +314,8 @@ impl Outbox {
         self.mark();
     }
 
-    /// Hands the socket as much as it takes, up to about `allowance` bytes; returns how many it
-    /// took and why it ended there.
+    /// Hands the socket as much as it takes, up to about `allowance` bytes, once it has flushed what it took
+    /// before; returns how many it took and why it ended there.
     pub fn write_to<W: Write>(
         &mut self,
         socket: &mut W,
@@ -345,19 +324,9 @@ impl Outbox {
     ) -> io::Result<(usize, WriteEnd)> {
         let mut total = 0;
         loop {
-            if self.is_empty() {
-                self.is_blocked = false;
-                return Ok((total, WriteEnd::Drained));
-            }
-            if total >= allowance {
-                return Ok((total, WriteEnd::Allowance));
-            }
-            match self.write_once(socket, allowance - total) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(taken) => {
-                    total += taken;
-                    self.advance(taken, pool);
-                }
+            match self.write_step(socket, pool, allowance.saturating_sub(total)) {
+                Ok(Step::Taken(taken)) => total += taken,
+                Ok(Step::Ended(end)) => return Ok((total, end)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.give_back_spare_room(pool);
@@ -368,10 +337,34 @@ impl Outbox {
         }
     }
 
+    fn write_step<W: Write>(
+        &mut self,
+        socket: &mut W,
+        pool: &mut Pool,
+        allowance: usize,
+    ) -> io::Result<Step> {
+        socket.flush()?;
+        self.release_flushed(pool);
+        if self.is_empty() {
+            self.is_blocked = false;
+            return Ok(Step::Ended(WriteEnd::Drained));
+        }
+        if allowance == 0 {
+            return Ok(Step::Ended(WriteEnd::Allowance));
+        }
+        match self.write_once(socket, allowance)? {
+            0 => Err(io::ErrorKind::WriteZero.into()),
+            taken => {
+                self.advance(taken, pool);
+                Ok(Step::Taken(taken))
+            }
+        }
+    }
+
     fn write_once<W: Write>(&self, socket: &mut W, allowance: usize) -> io::Result<usize> {
         let mut slices = Slices::within(allowance);
         let (frame_end, message_end) = self.overtaking_points();
-        if let Some(front) = self.queue.front() {
+        if let Some(front) = self.front() {
             front.gather(self.front_taken, frame_end, &mut slices);
             self.controls.waiting().for_each(|frames| slices.push(frames));
             front.gather(frame_end, message_end, &mut slices);
@@ -380,7 +373,7 @@ impl Outbox {
         }
         self.replies.waiting().for_each(|frames| slices.push(frames));
         let mut from = message_end;
-        for item in &self.queue {
+        for item in self.queue.iter().skip(self.unflushed.items) {
             if slices.is_full() {
                 break;
             }
@@ -393,9 +386,9 @@ impl Outbox {
         }
     }
 
-    /// The front item and where its current frame ends, if the socket has taken part of that frame.
+    /// The front item and where its current frame ends, if the stream has taken part of that frame.
     fn begun_frame(&self) -> Option<(&Item, usize)> {
-        let front = self.queue.front()?;
+        let front = self.front()?;
         let (start, end) = front.frame_at(self.front_taken);
         (start < self.front_taken).then_some((front, end))
     }
@@ -404,7 +397,7 @@ impl Outbox {
     /// may: the end of the frame begun, and of the message begun.
     fn overtaking_points(&self) -> (usize, usize) {
         let frame_end = self.begun_frame().map_or(self.front_taken, |(_, frame_end)| frame_end);
-        match self.queue.front() {
+        match self.front() {
             Some(Item::Large(large)) if self.front_taken > 0 => (frame_end, large.wire_len()),
             Some(_) | None => (frame_end, frame_end),
         }
@@ -415,39 +408,55 @@ impl Outbox {
         let (frame_end, message_end) = self.overtaking_points();
         let mut left = taken;
         let of_frame = left.min(frame_end - self.front_taken);
-        self.advance_queue(of_frame, pool);
+        self.advance_queue(of_frame);
         left -= of_frame;
         left -= self.controls.advance(left, pool);
         let of_message = left.min(message_end - frame_end);
-        self.advance_queue(of_message, pool);
+        self.advance_queue(of_message);
         left -= of_message;
         left -= self.replies.advance(left, pool);
-        self.advance_queue(left, pool);
+        self.advance_queue(left);
         self.mark();
     }
 
-    fn advance_queue(&mut self, mut taken: usize, pool: &mut Pool) {
-        self.queued_bytes -= taken;
+    fn advance_queue(&mut self, mut taken: usize) {
+        self.unflushed.bytes += taken;
         while taken > 0 {
-            let Some(front) = self.queue.front_mut() else { break };
+            let Some(front) = self.queue.get_mut(self.unflushed.items) else { break };
             let wire_len = front.wire_len();
             let of_item = taken.min(wire_len - self.front_taken);
             taken -= of_item;
             self.front_taken += of_item;
-            let completed = front.advance_to(self.front_taken);
-            self.queued_messages -= completed;
-            self.arrivals.take(completed, &mut pool.delivered);
+            self.unflushed.messages += front.advance_to(self.front_taken);
             if self.front_taken == wire_len {
                 self.front_taken = 0;
-                let Some(done) = self.queue.pop_front() else { break };
-                self.queue_small_bytes -= done.small_bytes();
-                match done {
-                    Item::Run(run) => pool.give_buffer(run.bytes.into_spare()),
-                    Item::Own(_) => self.queued_own -= 1,
-                    Item::Large(large) => large.payload.give_back(&mut pool.blocks),
-                }
+                self.unflushed.items += 1;
             }
         }
+    }
+
+    /// Accounts for what the stream has flushed, which is all that it had taken: that is written.
+    fn release_flushed(&mut self, pool: &mut Pool) {
+        let Unflushed { items, bytes, messages } = std::mem::take(&mut self.unflushed);
+        if bytes == 0 {
+            return;
+        }
+        self.queued_bytes -= bytes;
+        self.queued_messages -= messages;
+        self.arrivals.take(messages, &mut pool.delivered);
+        for _ in 0..items {
+            let Some(done) = self.queue.pop_front() else { break };
+            self.queue_small_bytes -= done.small_bytes();
+            match done {
+                Item::Run(run) => pool.give_buffer(run.bytes.into_spare()),
+                Item::Own(_) => self.queued_own -= 1,
+                Item::Large(large) => large.payload.give_back(&mut pool.blocks),
+            }
+        }
+        if let Some(Item::Run(run)) = self.queue.front_mut() {
+            run.unwritten_start = run.frame_start;
+        }
+        self.mark();
     }
 
     /// Once the socket blocks, what waits may wait long: it keeps no more room than it fills.

@@ -116,11 +116,11 @@ impl<S: Read + Write> Relay<S> {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let Some(membership) = slot.leave() else { return };
         let undelivered = slot.connection.take_messages().messages;
+        let host = slot.connection.arrival.client.host();
         self.note_end(id, Some(membership), End { reason, code, undelivered });
         let client_type = membership.client_type;
-        let Left::Gone(peer) = self.sessions.leave(membership.session, client_type, id, self.now.tick) else {
-            return;
-        };
+        let left = self.sessions.leave(membership.session, client_type, id, host, self.now.tick);
+        let Left::Gone(peer) = left else { return };
         if let Some(session) = self.sessions.get(membership.session) {
             let logged = Logged(session.id.as_str());
             let title = client_type.title();

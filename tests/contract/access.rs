@@ -266,6 +266,29 @@ fn byte_order_mark_in_front_of_a_file_is_skipped() {
 }
 
 #[test]
+fn token_that_was_a_key_claims_no_session() {
+    let keys = File::new("keys-removed", &format!("alice {KEY}\n"));
+    let relay = Relay::start(&["--api-keys", keys.path()]);
+    let mut desktop = expect_join(&relay, "/desktop/abc", &[&bearer(KEY)]);
+    desktop.expect_connected("desktop", "abc");
+    keys.write("bob 0123456789abcdef-of-bob\n");
+    relay.signal(Signal::HUP);
+    relay.wait_for_log_ending("API keys reloaded");
+    for lines in [&[bearer(KEY)][..], &[]] {
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let mut mobile = expect_join(&relay, "/mobile/abc", &lines);
+        mobile.expect_connected("mobile", "abc");
+        mobile.expect_notice("desktop_connected");
+        desktop.expect_notice("mobile_connected");
+        desktop.send_text("1");
+        mobile.expect_text("1");
+        mobile.leave();
+        desktop.expect_notice("mobile_disconnected");
+    }
+    expect_refusal(&relay, "/desktop/abc", &[&bearer(KEY)], 401);
+}
+
+#[test]
 fn without_files_sighup_is_harmless() {
     let mut relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");

@@ -72,7 +72,8 @@ fn every_seed_keeps_the_contract() {
     let _ = writeln!(
         io::stderr(),
         "{} strangers in {} seeds ({} let in), {} seeds without them, claimed sessions in {}, issued ones in {}, \
-         {} refused for want of a secret or key, {} for their address, lock-outs in {} seeds",
+         {} refused for want of a secret or key, {} for their address, {} for a place that changes hands too often, \
+         lock-outs in {} seeds",
         total.strangers,
         total.runs_with_strangers,
         total.strangers_joined,
@@ -81,6 +82,7 @@ fn every_seed_keeps_the_contract() {
         total.runs_with_issues,
         total.unproven,
         total.turned_away,
+        total.contested,
         total.runs_with_lock_outs,
     );
     let _ = writeln!(

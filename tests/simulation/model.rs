@@ -73,6 +73,8 @@ pub struct Model {
     pub unproven: u64,
     pub turned_away: u64,
     pub lock_outs: u64,
+    /// Who was told to come back later, for its place changes hands too often.
+    pub contested: u64,
     /// Shutdowns of several sessions, those that were closed later than at once, and messages accepted in between.
     pub shutdowns: u64,
     pub closed_later: u64,
@@ -104,6 +106,7 @@ impl Model {
             unproven: 0,
             turned_away: 0,
             lock_outs: 0,
+            contested: 0,
             shutdowns: 0,
             closed_later: 0,
             accepted_amid: 0,

@@ -54,6 +54,8 @@ pub struct Report {
     pub unproven: u64,
     pub turned_away: u64,
     pub runs_with_lock_outs: u64,
+    /// Told to come back later, for the place changes hands too often.
+    pub contested: u64,
     /// Runs that end in a shutdown of several sessions, the sessions closed later than at once, and messages accepted
     /// meanwhile.
     pub shutdowns: u64,
@@ -83,6 +85,7 @@ impl Report {
         self.unproven += other.unproven;
         self.turned_away += other.turned_away;
         self.runs_with_lock_outs += other.runs_with_lock_outs;
+        self.contested += other.contested;
         self.shutdowns += other.shutdowns;
         self.closed_later += other.closed_later;
         self.accepted_amid += other.accepted_amid;
@@ -230,6 +233,7 @@ impl World {
             unproven: self.model.unproven,
             turned_away: self.model.turned_away,
             runs_with_lock_outs: u64::from(self.model.lock_outs > 0),
+            contested: self.model.contested,
             shutdowns: self.model.shutdowns,
             closed_later: self.model.closed_later,
             accepted_amid: self.model.accepted_amid,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::PathFault;
 use crate::relay::limits::{
-    HEAD_BYTES_MAX, HEAD_FIELDS_MAX, RETRY_AFTER_SECONDS, SECRET_BYTES_MAX, SECRET_BYTES_MIN,
+    CONTEST_WINDOW, HEAD_BYTES_MAX, HEAD_FIELDS_MAX, RETRY_AFTER_SECONDS, SECRET_BYTES_MAX, SECRET_BYTES_MIN,
 };
 
 /// Why a connection is answered with an error (RFC 9110, section 15).
@@ -43,6 +43,8 @@ pub enum Refusal {
     Secret,
     /// The API key is wrong or missing: 401 (RFC 9110, section 15.5.2). For the caller to use.
     ApiKey,
+    /// A place that clients take from each other again and again: 429 (RFC 6585, section 4). For the caller to use.
+    Contested,
     /// No room for another connection: 503 (RFC 9110, section 15.6.4). For the caller to use.
     ConnectionLimit,
 }
@@ -72,13 +74,15 @@ pub enum RefusalReason {
     Secret,
     /// The API key was wrong or missing.
     ApiKey,
+    /// Clients take the place from each other again and again.
+    Contested,
     /// No room for another connection or session.
     ConnectionLimit,
 }
 
 impl RefusalReason {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::BadRequest,
         Self::NotFound,
         Self::Method,
@@ -90,6 +94,7 @@ impl RefusalReason {
         Self::AddressLimit,
         Self::Secret,
         Self::ApiKey,
+        Self::Contested,
         Self::ConnectionLimit,
     ];
 
@@ -108,6 +113,7 @@ impl RefusalReason {
             Self::AddressLimit => "address_limit",
             Self::Secret => "secret",
             Self::ApiKey => "api_key",
+            Self::Contested => "contested",
             Self::ConnectionLimit => "connection_limit",
         }
     }
@@ -127,6 +133,7 @@ impl From<Refusal> for RefusalReason {
             Refusal::AddressLimit { .. } => Self::AddressLimit,
             Refusal::Secret => Self::Secret,
             Refusal::ApiKey => Self::ApiKey,
+            Refusal::Contested => Self::Contested,
             Refusal::ConnectionLimit => Self::ConnectionLimit,
         }
     }
@@ -249,12 +256,9 @@ impl Refusal {
             Self::Address => {
                 forbidden("This address is not served: ask the relay's operator, or use another network")
             }
-            Self::AddressLimit { retry_after } => answer(
-                429,
-                "Too Many Requests",
-                format!("Retry-After: {retry_after}\r\n"),
-                format!("Too much comes from this address: try again in {retry_after} seconds"),
-            ),
+            Self::AddressLimit { retry_after } => {
+                too_many_requests(retry_after, "Too much comes from this address: try")
+            }
             Self::Secret => forbidden(
                 "Bring the session's pairing secret: as ?secret=, as a Bearer token or as a subprotocol",
             ),
@@ -263,6 +267,10 @@ impl Refusal {
                 "Unauthorized",
                 "WWW-Authenticate: Bearer\r\n",
                 "Bring an API key of this relay: as a Bearer token or as a subprotocol",
+            ),
+            Self::Contested => too_many_requests(
+                CONTEST_WINDOW.as_secs(),
+                "Clients take this place in the session from each other: give each pair its own session ID, or try",
             ),
             Self::ConnectionLimit => answer(
                 503,
@@ -276,6 +284,15 @@ impl Refusal {
 
 fn forbidden(sentence: &'static str) -> Answer {
     answer(403, "Forbidden", "", sentence)
+}
+
+fn too_many_requests(retry_after: u64, what_to_do: &str) -> Answer {
+    answer(
+        429,
+        "Too Many Requests",
+        format!("Retry-After: {retry_after}\r\n"),
+        format!("{what_to_do} again in {retry_after} seconds"),
+    )
 }
 
 fn head_too_large(sentence: String) -> Answer {

@@ -19,8 +19,10 @@ pub(super) enum Item {
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) bytes: Buffer,
-    /// Where the first frame begins that the socket has not taken in full.
+    /// Where the first frame begins that the stream has not taken in full.
     pub(super) frame_start: usize,
+    /// Where the first one begins that is not written in full.
+    pub(super) unwritten_start: usize,
 }
 
 /// One application message in fragments of [`FRAGMENT_BYTES_MAX`], the last one shorter.
@@ -84,6 +86,13 @@ impl Item {
 }
 
 impl Run {
+    /// Drops what is written; the rest is as if no stream had begun on it.
+    pub(super) fn rewind(&mut self) {
+        self.bytes.drain_front(self.unwritten_start);
+        self.frame_start = 0;
+        self.unwritten_start = 0;
+    }
+
     pub(super) fn advance_to(&mut self, position: usize) -> u64 {
         let mut completed = 0;
         let bytes = self.bytes.as_slice();

@@ -31,6 +31,8 @@ struct Wire {
     reads: usize,
     /// Bytes that the client's side still takes.
     room: usize,
+    /// What the relay's end has taken and keeps, if it keeps anything: as much as there was no room for.
+    kept: Option<Vec<u8>>,
     is_client_done: bool,
     /// The next read is interrupted by a signal.
     is_interrupted: bool,
@@ -68,7 +70,11 @@ impl Write for Stream {
         if wire.is_reset {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        if wire.room == 0 {
+        if let Some(kept) = wire.kept.as_mut().filter(|kept| kept.is_empty()) {
+            kept.extend_from_slice(bytes);
+            return Ok(bytes.len());
+        }
+        if wire.room == 0 || wire.kept.is_some() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let count = bytes.len().min(wire.room);
@@ -78,7 +84,12 @@ impl Write for Stream {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        let wire = &mut *self.0.borrow_mut();
+        let Some(kept) = wire.kept.as_mut().filter(|kept| !kept.is_empty()) else { return Ok(()) };
+        let count = kept.len().min(wire.room);
+        wire.room -= count;
+        wire.from_relay.extend(kept.drain(..count));
+        if kept.is_empty() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 }
 
@@ -242,6 +253,12 @@ impl World {
             self.relay.handle_readiness(client.id, Readiness::WRITABLE);
         }
         self.run_until_idle();
+    }
+
+    /// From here on the relay's end of the client's stream keeps what it takes until there is room for it.
+    #[expect(clippy::unused_self, reason = "a client's view of the world")]
+    pub(super) fn keep(&self, client: &Client) {
+        client.wire.borrow_mut().kept = Some(Vec::new());
     }
 
     /// The same, but the relay has not worked since.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use apptuner_relay::relay::ids::ClientType;
 use apptuner_relay::relay::limits::{
-    LOCK_OUT_MAX, LOCK_OUT_MIN, REFUSALS_MAX, RETRY_AFTER_SECONDS, Settings,
+    CONTEST_WINDOW, LOCK_OUT_MAX, LOCK_OUT_MIN, REFUSALS_MAX, RETRY_AFTER_SECONDS, Settings,
 };
 use apptuner_relay::relay::time::Tick;
 use ipnet::IpNet;
@@ -180,10 +180,28 @@ impl Model {
         }
         match (claim, secret) {
             (Some(_), _) if !is_proven => Err(403),
-            (_, None) if self.settings.require_secret => Err(403),
             (Some(_), _) => Ok(None),
-            (None, secret) => Ok(secret.map(str::to_owned)),
+            (None, _) => {
+                // Where keys are needed a Bearer token claims nothing: it may have been one.
+                let is_bearer =
+                    caller.credentials.query.is_none() && caller.credentials.subprotocol.is_none();
+                let claim = secret.filter(|_| !self.has_keys || !is_bearer);
+                if claim.is_none() && self.settings.require_secret {
+                    return Err(403);
+                }
+                Ok(claim.map(str::to_owned))
+            }
         }
+    }
+
+    /// Whether the place that a caller asks for changes hands too often.
+    fn is_place_contested(&mut self, caller: &Caller) -> bool {
+        let (client_type, now) = (caller.client_type, self.now.tick);
+        let session = self.sessions.get_mut(&caller.session);
+        session.is_some_and(|session| {
+            session.client(client_type).is_some()
+                && session.contests[client_type as usize].refuses_newcomer(now)
+        })
     }
 
     /// Whether a caller would come in if it asked now.
@@ -202,6 +220,11 @@ impl Model {
             return;
         }
         match self.judge(&caller) {
+            Ok(None) if self.is_place_contested(&caller) => {
+                self.conns[wire].retry_after = Some(CONTEST_WINDOW.as_secs());
+                self.answer(wire, 429);
+                self.contested += 1;
+            }
             Ok(claim) => {
                 if claim.is_some() {
                     self.expel_unproven(&caller.session);

@@ -38,6 +38,9 @@ struct Twin {
     controls: VecDeque<Vec<u8>>,
     replies: VecDeque<Vec<u8>>,
     queue: VecDeque<Entry>,
+    /// What the stream has taken in full and keeps, and how many bytes of the queue that are in all.
+    kept: Vec<Entry>,
+    kept_bytes: usize,
     /// Frames of the queue's front that were taken whole.
     front_frames: usize,
     /// What is left of the frame under way, and whether it is the front's.
@@ -86,15 +89,21 @@ impl Twin {
             }
             let part = self.begun.len().min(bytes - taken.len());
             taken.extend(self.begun.drain(..part));
+            self.kept_bytes += if self.is_front_begun { part } else { 0 };
             if self.begun.is_empty() && std::mem::take(&mut self.is_front_begun) {
                 self.front_frames += 1;
                 if self.front_frames == self.queue[0].frames.len() {
                     self.front_frames = 0;
-                    self.queue.pop_front();
+                    self.kept.extend(self.queue.pop_front());
                 }
             }
         }
         taken
+    }
+
+    fn flush(&mut self) {
+        self.kept.clear();
+        self.kept_bytes = 0;
     }
 
     fn take_messages(&mut self) -> VecDeque<Entry> {
@@ -104,18 +113,20 @@ impl Twin {
         }
         self.is_front_begun = false;
         self.front_frames = 0;
-        std::mem::take(&mut self.queue).into_iter().filter(|entry| entry.is_message).collect()
+        self.kept_bytes = 0;
+        let kept = std::mem::take(&mut self.kept).into_iter();
+        kept.chain(std::mem::take(&mut self.queue)).filter(|entry| entry.is_message).collect()
     }
 
     fn backlog(&self) -> Backlog {
-        let messages = self.queue.iter().filter(|entry| entry.is_message).count();
+        let messages = self.kept.iter().chain(&self.queue).filter(|entry| entry.is_message).count();
         let all: usize = self.queue.iter().map(Entry::bytes).sum();
         let begun = if self.is_front_begun { self.begun.len() } else { 0 };
         let taken = self.queue.front().map_or(0, |front| {
             let frames = front.frames.iter().take(self.front_frames + usize::from(self.is_front_begun));
             frames.map(Vec::len).sum::<usize>() - begun
         });
-        Backlog { messages: messages as u64, bytes: all - taken }
+        Backlog { messages: messages as u64, bytes: all - taken + self.kept_bytes }
     }
 
     fn waiting_bytes(&self) -> usize {
@@ -169,15 +180,21 @@ impl Pair {
         push_message(&mut self.outbox, pool, Opcode::Binary, &payload);
     }
 
-    fn write(&mut self, pool: &mut Pool, room: usize, step: usize, allowance: usize) {
-        let mut socket = Socket { taken: Vec::new(), step, room };
+    fn write(&mut self, pool: &mut Pool, mut socket: Socket, allowance: usize) {
+        let Socket { room, keeps, is_unflushed, .. } = socket;
         let (taken, end) = self.outbox.write_to(&mut socket, pool, allowance).unwrap();
         assert_eq!(taken, socket.taken.len());
+        if !is_unflushed {
+            self.twin.flush();
+        }
         assert!(self.twin.take(taken) == socket.taken, "the next frames are those of the rule");
+        if !is_unflushed && !keeps {
+            self.twin.flush();
+        }
         self.wire.append(&mut socket.taken);
         match end {
             WriteEnd::Drained => assert_eq!(self.twin.waiting_bytes(), 0),
-            WriteEnd::Blocked => assert_eq!(taken, room),
+            WriteEnd::Blocked => assert!(taken == if is_unflushed { 0 } else { room } || keeps),
             WriteEnd::Allowance => assert!(taken >= allowance && self.twin.waiting_bytes() > 0),
         }
     }
@@ -215,7 +232,7 @@ impl Pair {
     }
 
     fn finish(mut self, pool: &mut Pool) {
-        self.write(pool, usize::MAX, usize::MAX, usize::MAX);
+        self.write(pool, Socket::with_room(usize::MAX), usize::MAX);
         self.compare();
         frames(&self.wire);
         if !self.twin.is_cut_short {
@@ -245,7 +262,10 @@ fn whatever_is_queued_and_taken_the_socket_gets_what_an_obvious_twin_gives() {
                         1 + chance.below(below)
                     });
                     // So many calls would take so long.
-                    pair.write(&mut pool, room, step.max(room / 50), allowance);
+                    let step = step.max(room / 50);
+                    let (keeps, is_unflushed) = (chance.below(3) == 0, chance.below(8) == 0);
+                    let socket = Socket { step, keeps, is_unflushed, ..Socket::with_room(room) };
+                    pair.write(&mut pool, socket, allowance);
                 }
             }
             pair.compare();
