@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use apptuner_relay::config::{Command, Config, VERSION, help};
-use apptuner_relay::{Inherited, Server, Stopped, check_health, raise_file_limit};
+use apptuner_relay::{HELP_NOTE, Inherited, Server, Stopped, check_health, raise_file_limit};
 
 /// Bad usage or configuration.
 const EXIT_USAGE: u8 = 2;
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error, 1),
             };
         }
-        Ok(Command::Help) => return print(&help()),
+        Ok(Command::Help) => return print(&format!("{}{HELP_NOTE}", help())),
         Ok(Command::Version) => return print(VERSION),
         Err(error) => return fail(&error, EXIT_USAGE),
     };

@@ -8,21 +8,17 @@ mod bind;
 mod operator;
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use log::{debug, info, warn};
-use mio::event::Event;
 use mio::{Events, Interest, Poll, Waker};
 
 use super::access_files::AccessFiles;
-use super::descriptors;
 use super::listener::{Accepted, Listener, ListeningSocket};
-use super::signals::{Asked, ProcessSignals};
+use super::platform::{self, Asked, ProcessSignals, Supervisor};
 use super::stream::{Stream, Streams};
-use super::supervisor::Supervisor;
 use super::token::{self, Source};
 use crate::clock::Clock;
 use crate::config::ListenAddress;
@@ -49,7 +45,7 @@ const PROCESS: &str = "apptuner_relay::process";
 /// and at the latest when [`next_wait`](Self::next_wait) is over.
 #[derive(Debug)]
 pub struct Server {
-    poll: Poll,
+    pub(super) poll: Poll,
     events: Events,
     relay: Relay<Stream>,
     access_files: AccessFiles,
@@ -110,7 +106,7 @@ impl Server {
     /// Makes SIGTERM and SIGINT stop this server, and SIGHUP have it [`reload`](Self::reload). For a
     /// process of which it is the purpose.
     pub fn stop_on_signals(&mut self) -> io::Result<()> {
-        self.signals = Some(ProcessSignals::catch(self.poll.registry())?);
+        self.signals = Some(ProcessSignals::catch(self.poll.registry(), &self.stop.waker)?);
         Ok(())
     }
 
@@ -238,7 +234,8 @@ impl Server {
         for event in &self.events {
             match token::source_of(event.token()) {
                 Source::Connection { slot, generation } => {
-                    self.relay.handle_readiness(ConnectionId { slot, generation }, readiness_of(event));
+                    self.relay
+                        .handle_readiness(ConnectionId { slot, generation }, platform::readiness_of(event));
                 }
                 Source::Listener(index) => {
                     // Some may be gone while others still listen.
@@ -251,20 +248,22 @@ impl Server {
                 }
                 Source::Operator(key) => {
                     if let Some(operator) = &mut self.operator {
-                        operator.handle_readiness(key, readiness_of(event));
+                        operator.handle_readiness(key, platform::readiness_of(event));
                     }
                 }
-                Source::Signals => self.are_signals_ready = true,
-                // Requests to stop are looked at in every turn.
-                Source::Waker => {}
+                // Where there are no signals, what stands for them wakes the loop. Requests of a [`StopHandle`] are
+                // looked at in every turn.
+                Source::Signals | Source::Waker => self.are_signals_ready = true,
             }
         }
     }
 
     fn note_signals(&mut self) {
         if std::mem::take(&mut self.are_signals_ready) {
-            let Asked { stops, is_reload } =
-                self.signals.as_mut().map_or_else(Asked::default, ProcessSignals::take);
+            let registry = self.poll.registry();
+            let Asked { stops, is_reload, grace_max } =
+                self.signals.as_mut().map_or_else(Asked::default, |signals| signals.take(registry));
+            self.shutdown_grace = grace_max.unwrap_or(Duration::MAX).min(self.shutdown_grace);
             self.stop.stops.fetch_add(stops, Ordering::Release);
             if is_reload {
                 self.reload();
@@ -330,7 +329,7 @@ impl Server {
             Accepted::Nobody => false,
             Accepted::Exhausted(error) => {
                 if self.relay.handle_accept_exhausted(now) {
-                    warn!("file_limit={} Accepting paused: {error}", descriptors::file_limit());
+                    warn!("file_limit={} Accepting paused: {error}", platform::file_limit());
                 }
                 false
             }
@@ -370,26 +369,11 @@ impl Server {
     }
 }
 
-impl AsRawFd for Server {
-    fn as_raw_fd(&self) -> RawFd {
-        self.poll.as_raw_fd()
-    }
-}
-
 /// What stands between a URL's scheme and the address: `ws://ADDRESS`, and as the client `ws` for Node writes it,
 /// `ws+unix:/PATH`.
 const fn delimiter(address: &ListenAddress) -> &'static str {
     match address {
         ListenAddress::Tcp(_) => "://",
         ListenAddress::Unix(_) => "+",
-    }
-}
-
-fn readiness_of(event: &Event) -> Readiness {
-    Readiness {
-        is_readable: event.is_readable(),
-        is_writable: event.is_writable(),
-        is_read_closed: event.is_read_closed(),
-        is_failed: event.is_error() || event.is_write_closed(),
     }
 }

@@ -9,7 +9,7 @@ use crate::admin::{Admin, Effect};
 use crate::config;
 use crate::net::descriptors::DESCRIPTORS_RESERVED;
 use crate::net::listener::{Accepted, Listener, ListeningSocket};
-use crate::net::process;
+use crate::net::platform;
 use crate::net::stream::Stream;
 use crate::net::token;
 use crate::relay::Relay;
@@ -71,7 +71,7 @@ impl Operator {
             }
         }
         let open_fds = (relay.connections() + DESCRIPTORS_RESERVED) as u64;
-        self.admin.handle_turn(now, relay, || process::read(open_fds));
+        self.admin.handle_turn(now, relay, || platform::read_process(open_fds));
         while let Some(effect) = self.admin.poll_effect() {
             match effect {
                 Effect::ShutdownWrite(key) => {

@@ -11,7 +11,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 ///
 /// It is to be dropped before the socket is closed: until then no other file can be given its inode.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(in crate::net) struct SocketFile {
     path: PathBuf,
     id: FileId,
 }
@@ -21,7 +21,7 @@ type FileId = (u64, u64);
 
 impl SocketFile {
     /// Binds `socket` to `path`, in place of a socket that nobody listens on, if there is one.
-    pub(super) fn bind(socket: &Socket, path: &Path) -> io::Result<Self> {
+    pub(in crate::net) fn bind(socket: &Socket, path: &Path) -> io::Result<Self> {
         let address = SockAddr::unix(path)?;
         if let Err(error) = socket.bind(&address) {
             if error.kind() != io::ErrorKind::AddrInUse {
