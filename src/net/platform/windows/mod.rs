@@ -37,6 +37,7 @@ console stop it cleanly; Windows allows 5 seconds for the last of these.
 const WSAEAFNOSUPPORT: i32 = 10_047;
 
 /// None: `SO_REUSEADDR` would let another program take the port away.
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
 pub(in crate::net) fn set_listener_options(_: &Socket) -> io::Result<()> {
     Ok(())
 }

@@ -6,12 +6,12 @@ use crate::relay::time::Tick;
 
 /// Nobody wants to be told.
 #[derive(Debug, Default)]
-pub(in crate::net) struct Supervisor;
+pub(in crate::net) struct Supervisor(());
 
 #[expect(clippy::unused_self, reason = "as where there may be one")]
 impl Supervisor {
     pub(in crate::net) const fn of_process() -> Self {
-        Self
+        Self(())
     }
 
     pub(in crate::net) const fn ready(&self) {}
