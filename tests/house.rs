@@ -101,8 +101,12 @@ const DOORS: &[(&str, &[&str])] = &[
     ("UdpSocket", &["src/net/"]),
     ("UnixListener", &["src/net/platform/unix/"]),
     ("UnixStream", &["src/net/platform/unix/"]),
+    ("std::os", &["src/net/platform/"]),
     ("std::thread", &[]),
 ];
+
+/// The one folder whose files may ask which system they are built for.
+const PLATFORM: &str = "src/net/platform/";
 
 /// The crate's name, under which the binary imports the library.
 const CRATE: &str = "apptuner_relay";
@@ -126,6 +130,11 @@ fn files_import_only_what_their_row_allows() {
 #[test]
 fn clocks_entropy_and_sockets_stay_behind_their_doors() {
     hold_everywhere(doors_opened_elsewhere);
+}
+
+#[test]
+fn systems_are_told_apart_in_one_folder() {
+    hold_everywhere(systems_asked_for_elsewhere);
 }
 
 #[test]
@@ -218,6 +227,21 @@ fn rules_find_what_they_forbid_and_nothing_else() {
         (doors_opened_elsewhere, "src/relay/frame.rs", "fn f(l: TcpListener,\n u: UdpSocket) {}", &[1, 2]),
         (doors_opened_elsewhere, "src/net/mod.rs", "use std::{\nnet::TcpListener, thread};", &[2]),
         (doors_opened_elsewhere, "src/net/mod.rs", "std::thread::spawn::<_, ()>(run);", &[1]),
+        (
+            systems_asked_for_elsewhere,
+            "src/main.rs",
+            "#[cfg(unix)]\nuse a;\n#[cfg(not(windows))]\nuse b;",
+            &[1, 3],
+        ),
+        (systems_asked_for_elsewhere, "src/net/mod.rs", "if cfg!(target_os = \"linux\") {}", &[1]),
+        (systems_asked_for_elsewhere, "src/net/platform/mod.rs", "#[cfg(unix)]\nuse unix as system;", &[]),
+        (
+            systems_asked_for_elsewhere,
+            "src/net/stream.rs",
+            "#[cfg(debug_assertions)]\nfn f(a: &[u8]) { a.windows(2); }",
+            &[],
+        ),
+        (doors_opened_elsewhere, "src/net/files.rs", "use std::os::unix::fs::OpenOptionsExt;", &[1]),
         (wide_lines, "src/main.rs", &format!("{}\n{}", "ä".repeat(120), "x".repeat(121)), &[2]),
         (long_files, "src/main.rs", &format!("{}{tests}", lines(500)), &[]),
         (long_files, "src/main.rs", &format!("{tests}{}", lines(501)), &[501]),
@@ -305,6 +329,23 @@ fn doors_opened_elsewhere(source: &Source) -> Vec<Breach> {
         }
     }
     breaches
+}
+
+fn systems_asked_for_elsewhere(source: &Source) -> Vec<Breach> {
+    if fits(&source.path, PLATFORM) {
+        return Vec::new();
+    }
+    let is_asked = |at: usize, token: &Token| match token.text.as_str() {
+        "target_os" | "target_family" | "target_vendor" => true,
+        // Other things have these names, too.
+        "unix" | "windows" => {
+            let before = source.code.get(at.saturating_sub(8)..at).unwrap_or_default();
+            before.iter().any(|token| matches!(token.text.as_str(), "cfg" | "cfg_attr"))
+        }
+        _ => false,
+    };
+    let asked = source.code.iter().enumerate().filter(|(at, token)| is_asked(*at, token));
+    asked.map(|(_, token)| (token.line, format!("asks for the system, allowed only in {PLATFORM}"))).collect()
 }
 
 fn wide_lines(source: &Source) -> Vec<Breach> {

@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn where_there_is_no_ipv6_every_interface_means_every_ipv4_interface() {
-        let missing = io::Error::from_raw_os_error(Errno::AFNOSUPPORT.raw_os_error());
+        let missing = io::Error::from(io::ErrorKind::AddrNotAvailable);
         let in_use = io::Error::from(io::ErrorKind::AddrInUse);
         let everywhere: SocketAddr = "[::]:8787".parse().unwrap();
         assert_eq!(without_ipv6(everywhere, &missing), Some("0.0.0.0:8787".parse().unwrap()));
@@ -185,7 +185,7 @@ mod tests {
             let options = SockRef::from(&stream);
             assert!(options.tcp_nodelay().unwrap());
             #[cfg(any(target_os = "linux", target_os = "android"))]
-            assert_eq!(options.tcp_notsent_lowat().unwrap(), NOT_SENT_LOW_WATER_BYTES);
+            assert_eq!(options.tcp_notsent_lowat().unwrap(), crate::relay::limits::NOT_SENT_LOW_WATER_BYTES);
             assert!(matches!(listener.accept(), Accepted::Nobody));
         }
     }

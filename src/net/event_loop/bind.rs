@@ -52,11 +52,11 @@ impl BindError {
     /// Whether what was set is wrong, and would be so on another day.
     #[must_use]
     pub fn is_misconfiguration(&self) -> bool {
-        use io::ErrorKind::{AlreadyExists, NotADirectory, NotFound, Unsupported};
+        use io::ErrorKind::{AlreadyExists, InvalidInput, NotADirectory, NotFound, Unsupported};
         match self {
             Self::Config(_) | Self::File(_) | Self::Inherited(_) => true,
             Self::Listen { address: ListenAddress::Unix(_), error, .. } => {
-                matches!(error.kind(), AlreadyExists | NotADirectory | NotFound | Unsupported)
+                matches!(error.kind(), AlreadyExists | NotADirectory | NotFound | Unsupported | InvalidInput)
             }
             Self::Listen { .. } | Self::System(_) => false,
         }
@@ -118,6 +118,7 @@ fn unix_remedy(kind: io::ErrorKind) -> Remedy {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             ("there is no such directory", "make it or choose another path")
         }
+        io::ErrorKind::InvalidInput => ("the path is too long for a socket's", "choose a shorter one"),
         io::ErrorKind::Unsupported => ("this system lacks Unix-domain sockets", "use IP:PORT"),
         io::ErrorKind::ReadOnlyFilesystem => ("the file system is read-only", "choose another path"),
         _ => return None,
@@ -291,6 +292,11 @@ mod tests {
                 unix(),
                 io::ErrorKind::ReadOnlyFilesystem,
                 r"unix:/run/relay\n: the file system is read-only; choose another path",
+            ),
+            (
+                unix(),
+                io::ErrorKind::Unsupported,
+                r"unix:/run/relay\n: this system lacks Unix-domain sockets; use IP:PORT",
             ),
             (unix(), io::ErrorKind::OutOfMemory, r"unix:/run/relay\n: out of memory; choose another address"),
         ] {

@@ -70,3 +70,14 @@ impl std::os::fd::AsRawFd for crate::net::Server {
         self.poll.as_raw_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_without_ipv6_is_told_by_its_error() {
+        assert!(is_family_missing(&io::Error::from_raw_os_error(Errno::AFNOSUPPORT.raw_os_error())));
+        assert!(!is_family_missing(&io::Error::from_raw_os_error(Errno::ADDRINUSE.raw_os_error())));
+    }
+}
