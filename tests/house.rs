@@ -164,6 +164,20 @@ fn every_file_is_a_module_of_the_crate() {
 }
 
 #[test]
+fn the_rule_for_systems_finds_what_it_forbids_and_nothing_else() {
+    for (path, text, expected) in [
+        ("src/main.rs", "#[cfg(unix)]\nuse a;\n#[cfg(not(windows))]\nuse b;", &[1, 3][..]),
+        ("src/net/mod.rs", "if cfg!(target_os = \"linux\") {}", &[1]),
+        ("src/net/platform/mod.rs", "#[cfg(unix)]\nuse unix as system;", &[]),
+        ("src/net/stream.rs", "#[cfg(debug_assertions)]\nfn f(a: &[u8]) { a.windows(2); }", &[]),
+    ] {
+        let found = systems_asked_for_elsewhere(&Source::new(path, text));
+        let lines: Vec<usize> = found.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, expected, "{path}: {text}");
+    }
+}
+
+#[test]
 fn rules_find_what_they_forbid_and_nothing_else() {
     let lines = |count: usize| "    { step(); }\n".repeat(count);
     let function =
@@ -232,14 +246,6 @@ fn rules_find_what_they_forbid_and_nothing_else() {
             "src/main.rs",
             "#[cfg(unix)]\nuse a;\n#[cfg(not(windows))]\nuse b;",
             &[1, 3],
-        ),
-        (systems_asked_for_elsewhere, "src/net/mod.rs", "if cfg!(target_os = \"linux\") {}", &[1]),
-        (systems_asked_for_elsewhere, "src/net/platform/mod.rs", "#[cfg(unix)]\nuse unix as system;", &[]),
-        (
-            systems_asked_for_elsewhere,
-            "src/net/stream.rs",
-            "#[cfg(debug_assertions)]\nfn f(a: &[u8]) { a.windows(2); }",
-            &[],
         ),
         (doors_opened_elsewhere, "src/net/files.rs", "use std::os::unix::fs::OpenOptionsExt;", &[1]),
         (wide_lines, "src/main.rs", &format!("{}\n{}", "ä".repeat(120), "x".repeat(121)), &[2]),
