@@ -12,7 +12,7 @@ use env_logger::Target;
 use env_logger::fmt::Formatter;
 use log::{Level, LevelFilter, Record, warn};
 
-use crate::stderr::{Dropped, LogOutput};
+use apptuner_relay::{Dropped, LogOutput};
 
 /// Target of the lines that this file writes itself.
 const PROCESS: &str = "apptuner_relay::process";

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 mod logging;
-mod stderr;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
@@ -10,7 +9,7 @@ use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
 
 use apptuner_relay::config::{Command, Config, VERSION, help};
-use apptuner_relay::{Inherited, Server, Stopped, check_health, raise_file_limit};
+use apptuner_relay::{HELP_NOTE, Inherited, Server, Stopped, check_health, raise_file_limit, write_last};
 
 /// Bad usage or configuration.
 const EXIT_USAGE: u8 = 2;
@@ -25,7 +24,7 @@ fn main() -> ExitCode {
                 Err(error) => fail(&error, 1),
             };
         }
-        Ok(Command::Help) => return print(&help()),
+        Ok(Command::Help) => return print(&format!("{}{HELP_NOTE}", help())),
         Ok(Command::Version) => return print(VERSION),
         Err(error) => return fail(&error, EXIT_USAGE),
     };
@@ -59,7 +58,7 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    stderr::write_last(&format!("apptuner-relay: {error}\n"));
+    write_last(&format!("apptuner-relay: {error}\n"));
     ExitCode::from(code)
 }
 
@@ -68,5 +67,5 @@ fn show_panic(panic: &PanicHookInfo<'_>) {
     let backtrace = Backtrace::capture();
     let backtrace = Some(backtrace).filter(|backtrace| backtrace.status() == BacktraceStatus::Captured);
     let backtrace = backtrace.map(|backtrace| format!("{backtrace}\n")).unwrap_or_default();
-    stderr::write_last(&format!("apptuner-relay: {panic}\n{backtrace}"));
+    write_last(&format!("apptuner-relay: {panic}\n{backtrace}"));
 }

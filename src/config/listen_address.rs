@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use super::error::Problem;
 use super::units;
 
-/// Longest path of a Unix-domain socket: what its address has room for, with a zero behind it.
-const SOCKET_PATH_BYTES_MAX: usize =
-    if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
+/// Longest path of a Unix-domain socket: what its address has room for on Linux, with a zero behind it. Where there is
+/// less, the system refuses it.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// An address to accept connections on.
 ///
@@ -69,7 +69,8 @@ impl ListenAddress {
 /// A relative path would mean another file once somebody changes the directory.
 fn check_socket_path(path: &Path) -> Result<(), Problem> {
     let bytes = path.as_os_str().as_encoded_bytes();
-    if !path.is_absolute() || bytes.contains(&0) || bytes.ends_with(b"/") {
+    // Where paths have drives as well, a socket is refused for what it is, not for how it is written.
+    if !path.has_root() || bytes.contains(&0) || bytes.ends_with(b"/") {
         return Err(
             "not the path of a socket; write it from / on, as in unix:/run/apptuner-relay.sock".into()
         );

@@ -1,6 +1,8 @@
 //! Addresses of TCP as an operator writes them, and what to write instead of what is none.
 
+use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::path::Path;
 
 use super::DEFAULT_PORT;
 use super::error::Problem;
@@ -75,18 +77,19 @@ fn parse_scoped(inside: &str, port: u16) -> Result<SocketAddr, Problem> {
     Ok(SocketAddrV6::new(ip, port, 0, scope_id).into())
 }
 
-/// The number by which the system knows the interface called `name`.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn interface_number(name: &str, _: Ipv6Addr, _: u16) -> Result<u32, Problem> {
-    use rustix::net::{AddressFamily, SocketType, netdevice, socket};
-    let asked = socket(AddressFamily::UNIX, SocketType::DGRAM, None);
-    let number = asked.and_then(|socket| netdevice::name_to_index(socket, name));
-    number.map_err(|_| "no such interface; write one that is in the output of: ip link".into())
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn interface_number(_: &str, ip: Ipv6Addr, port: u16) -> Result<u32, Problem> {
-    Err(format!("interfaces go by their numbers here; write that behind the %, as in [{ip}%2]:{port}").into())
+/// The number by which the system knows the interface called `name`. Only Linux has files that tell.
+fn interface_number(name: &str, ip: Ipv6Addr, port: u16) -> Result<u32, Problem> {
+    let interfaces = Path::new("/sys/class/net");
+    if !interfaces.exists() {
+        let problem =
+            format!("interfaces go by their numbers here; write that behind the %, as in [{ip}%2]:{port}");
+        return Err(problem.into());
+    }
+    let number = fs::read_to_string(interfaces.join(name).join("ifindex"));
+    number
+        .ok()
+        .and_then(|number| number.trim().parse().ok())
+        .ok_or_else(|| "no such interface; write one that is in the output of: ip link".into())
 }
 
 /// Whether `text` is an IPv6 address, with or without what may be an interface. Either is short and plain enough to

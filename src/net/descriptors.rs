@@ -1,33 +1,12 @@
 //! How many files, and so how many connections, the process may have open.
 
-use std::io;
-
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
+use super::platform::file_limit;
 use crate::admin;
 use crate::relay::limits::REFUSALS_MAX;
 
 /// Descriptors that are neither connections nor listeners: the standard streams, the poll and its waker, the signals'
 /// pipe, a file that is being read, and what else the process may have open.
 pub(super) const DESCRIPTORS_RESERVED: usize = 16;
-/// Where the system sets no limit, ours: what Linux allows unless told otherwise.
-const UNLIMITED: u64 = 1 << 20;
-
-/// Raises the soft limit on open files to the hard one.
-pub fn raise_file_limit() -> io::Result<()> {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current != limit.maximum {
-        setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
-    }
-    Ok(())
-}
-
-/// The soft limit on open files.
-#[must_use]
-pub(super) fn file_limit() -> usize {
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED);
-    usize::try_from(limit).unwrap_or(usize::MAX)
-}
 
 /// How many connections of clients there are descriptors for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,21 +9,17 @@ mod operator;
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use log::{debug, info, warn};
-use mio::event::Event;
 use mio::{Events, Poll, Waker};
 
 use super::access_files::AccessFiles;
-use super::descriptors;
 use super::listener::{Accepted, Listener, ListeningSocket};
-use super::signals::{Asked, ProcessSignals};
-use super::stream::{INTEREST, Stream, Streams};
-use super::supervisor::Supervisor;
+use super::platform::{self, Asked, INTEREST, ProcessSignals, Supervisor};
+use super::stream::{Stream, Streams};
 use super::token::{self, Source};
 use crate::clock::Clock;
 use crate::config::ListenAddress;
@@ -50,7 +46,7 @@ const PROCESS: &str = "apptuner_relay::process";
 /// and at the latest when [`next_wait`](Self::next_wait) is over.
 #[derive(Debug)]
 pub struct Server {
-    poll: Poll,
+    pub(super) poll: Poll,
     events: Events,
     relay: Relay<Stream>,
     access_files: AccessFiles,
@@ -114,7 +110,7 @@ impl Server {
     /// started from a terminal and no file is there to reload, SIGHUP means that the terminal is gone, and stops the
     /// server, too. For a process of which it is the purpose.
     pub fn stop_on_signals(&mut self) -> io::Result<()> {
-        self.signals = Some(ProcessSignals::catch(self.poll.registry())?);
+        self.signals = Some(ProcessSignals::catch(self.poll.registry(), &self.stop.waker)?);
         Ok(())
     }
 
@@ -258,7 +254,8 @@ impl Server {
         for event in &self.events {
             match token::source_of(event.token()) {
                 Source::Connection { slot, generation } => {
-                    self.relay.handle_readiness(ConnectionId { slot, generation }, readiness_of(event));
+                    self.relay
+                        .handle_readiness(ConnectionId { slot, generation }, platform::readiness_of(event));
                 }
                 Source::Listener(index) => {
                     // Some may be gone while others still listen.
@@ -271,12 +268,12 @@ impl Server {
                 }
                 Source::Operator(key) => {
                     if let Some(operator) = &mut self.operator {
-                        operator.handle_readiness(key, readiness_of(event));
+                        operator.handle_readiness(key, platform::readiness_of(event));
                     }
                 }
-                Source::Signals => self.are_signals_ready = true,
-                // Requests to stop are looked at in every turn.
-                Source::Waker => {}
+                // Where there are no signals, what stands for them wakes the loop. Requests of a [`StopHandle`] are
+                // looked at in every turn.
+                Source::Signals | Source::Waker => self.are_signals_ready = true,
             }
         }
     }
@@ -285,7 +282,8 @@ impl Server {
         if std::mem::take(&mut self.are_signals_ready) {
             let Some(signals) = &mut self.signals else { return };
             let has_terminal = signals.has_terminal();
-            let Asked { stops, is_hangup } = signals.take();
+            let Asked { stops, is_hangup, grace_max } = signals.take(self.poll.registry());
+            self.shutdown_grace = grace_max.unwrap_or(Duration::MAX).min(self.shutdown_grace);
             let stops_before = self.stop.stops.fetch_add(stops, Ordering::AcqRel);
             // Who has asked for a stop already, and then closes the terminal, does not ask again.
             if is_hangup && !self.reload_files() && has_terminal && stops_before + stops == 0 {
@@ -376,7 +374,7 @@ impl Server {
 
     fn pause_accepting(&mut self, reason: &dyn fmt::Display, now: Now) {
         if self.relay.handle_accept_exhausted(now) {
-            warn!("file_limit={} Accepting paused: {reason}", descriptors::file_limit());
+            warn!("file_limit={} Accepting paused: {reason}", platform::file_limit());
         }
     }
 
@@ -408,27 +406,11 @@ impl Server {
     }
 }
 
-impl AsRawFd for Server {
-    fn as_raw_fd(&self) -> RawFd {
-        self.poll.as_raw_fd()
-    }
-}
-
 /// What stands between a URL's scheme and the address: `ws://ADDRESS`, and as the client `ws` for Node writes it,
 /// `ws+unix:/PATH`.
 const fn delimiter(address: &ListenAddress) -> &'static str {
     match address {
         ListenAddress::Tcp(_) => "://",
         ListenAddress::Unix(_) => "+",
-    }
-}
-
-fn readiness_of(event: &Event) -> Readiness {
-    Readiness {
-        is_readable: event.is_readable(),
-        is_writable: event.is_writable(),
-        is_read_closed: event.is_read_closed(),
-        is_failed: event.is_error() || event.is_write_closed(),
-        is_urgent: event.is_priority(),
     }
 }

@@ -1,13 +1,10 @@
 //! The files that the relay reads at its start, and again when it is told to.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::{error, fmt};
 
-use rustix::fs::OFlags;
-
+use super::platform;
 use crate::config::write_path;
 
 /// More than any certificate, key or list has; what is larger was given by mistake.
@@ -46,7 +43,7 @@ const UTF_16_MARKS: [&[u8]; 2] = [b"\xFF\xFE", b"\xFE\xFF"];
 /// what is no file but, say, a pipe nothing is read.
 pub(super) fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
     let failed = |problem: String| FileError::new(flag, path, problem);
-    let file = open(path).map_err(|error| failed(remedy(&error)))?;
+    let file = platform::open_at_once(path).map_err(|error| failed(remedy(&error)))?;
     let metadata = file.metadata().map_err(|error| failed(remedy(&error)))?;
     if !metadata.is_file() {
         return Err(failed("not a file; give the path of a regular file".to_owned()));
@@ -63,12 +60,6 @@ pub(super) fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, FileError
         bytes.drain(..BYTE_ORDER_MARK.len());
     }
     Ok(bytes)
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    // A FIFO would otherwise be waited for until somebody writes.
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
 fn remedy(error: &io::Error) -> String {

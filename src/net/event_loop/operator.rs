@@ -11,8 +11,8 @@ use crate::admin::{Admin, Effect, Process};
 use crate::config;
 use crate::net::descriptors::DESCRIPTORS_RESERVED;
 use crate::net::listener::{Accepted, Listener, ListeningSocket};
-use crate::net::process;
-use crate::net::stream::{INTEREST, Stream};
+use crate::net::platform::{self, INTEREST};
+use crate::net::stream::Stream;
 use crate::net::token;
 use crate::relay::Relay;
 use crate::relay::limits::Settings;
@@ -80,7 +80,8 @@ impl Operator {
         }
         let open_fds = (relay.connections() + DESCRIPTORS_RESERVED) as u64;
         let log_lines_dropped = self.log_lines_dropped.as_ref().map(|lines| lines.load(Ordering::Relaxed));
-        self.admin.handle_turn(now, relay, || Process { log_lines_dropped, ..process::read(open_fds) });
+        let process = || Process { log_lines_dropped, ..platform::read_process(open_fds) };
+        self.admin.handle_turn(now, relay, process);
         while let Some(effect) = self.admin.poll_effect() {
             match effect {
                 Effect::ShutdownWrite(key) => {

@@ -20,7 +20,7 @@ const LOCK_PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 1_000_000 };
 ///
 /// It is to be dropped before the socket is closed: until then no other file can be given its inode.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(in crate::net) struct SocketFile {
     path: PathBuf,
     id: FileId,
 }
@@ -30,7 +30,7 @@ type FileId = (u64, u64);
 
 impl SocketFile {
     /// Has `socket` listen at `path`, in place of a socket that nobody listens on, if there is one.
-    pub(super) fn listen(socket: &Socket, path: &Path, backlog: i32) -> io::Result<Self> {
+    pub(in crate::net) fn listen(socket: &Socket, path: &Path, backlog: i32) -> io::Result<Self> {
         let _lock = lock_folder(path);
         let address = SockAddr::unix(path)?;
         if let Err(error) = socket.bind(&address) {

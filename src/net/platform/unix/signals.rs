@@ -3,26 +3,21 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
-use mio::{Interest, Registry};
+use log::warn;
+use mio::{Interest, Registry, Waker};
 use rustix::process::Signal;
 use signal_hook_mio::v1_0::Signals;
 
-use super::token;
+use super::super::Asked;
+use super::super::edges::ARE_EDGES_TRUE;
+use crate::net::token;
 
 /// The signals that stop the process, or have it read its files again, caught.
-pub(super) struct ProcessSignals {
+pub(in crate::net) struct ProcessSignals {
     signals: Signals,
     has_terminal: bool,
-}
-
-/// What signals ask for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
-    /// How often to stop.
-    pub(super) stops: usize,
-    /// To read files again; where there is none, that the terminal is gone.
-    pub(super) is_hangup: bool,
 }
 
 impl fmt::Debug for ProcessSignals {
@@ -32,7 +27,7 @@ impl fmt::Debug for ProcessSignals {
 }
 
 impl ProcessSignals {
-    pub(super) fn catch(registry: &Registry) -> io::Result<Self> {
+    pub(in crate::net) fn catch(registry: &Registry, _: &Arc<Waker>) -> io::Result<Self> {
         let has_terminal = has_terminal();
         let mut signals = Signals::new([Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw))?;
         registry.register(&mut signals, token::SIGNALS, Interest::READABLE)?;
@@ -40,13 +35,19 @@ impl ProcessSignals {
     }
 
     /// Whether the process was started from a terminal and is to end with it.
-    pub(super) const fn has_terminal(&self) -> bool {
+    pub(in crate::net) const fn has_terminal(&self) -> bool {
         self.has_terminal
     }
 
     /// What those ask for that have come since the last call.
-    pub(super) fn take(&mut self) -> Asked {
+    pub(in crate::net) fn take(&mut self, registry: &Registry) -> Asked {
         let mut asked = Asked::default();
+        // What reads the pipe does not go through mio.
+        if !ARE_EDGES_TRUE
+            && let Err(error) = registry.reregister(&mut self.signals, token::SIGNALS, Interest::READABLE)
+        {
+            warn!("Further signals cannot be waited for: {error}");
+        }
         for signal in self.signals.pending() {
             if signal == Signal::HUP.as_raw() {
                 asked.is_hangup = true;

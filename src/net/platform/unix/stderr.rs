@@ -35,16 +35,16 @@ const REOPENED: OFlags = OFlags::WRONLY.union(OFlags::NONBLOCK).union(OFlags::NO
 
 /// How many lines could not be written.
 #[derive(Debug, Default)]
-pub(crate) struct Dropped {
+pub struct Dropped {
     /// Since the start; for the metrics as well.
-    pub(crate) total: Arc<AtomicU64>,
+    pub total: Arc<AtomicU64>,
     /// As many of them as the log itself has told of.
     told: AtomicU64,
 }
 
 impl Dropped {
     /// How many of them the log has yet to tell of.
-    pub(crate) fn untold(&self) -> u64 {
+    pub fn untold(&self) -> u64 {
         self.total.load(Ordering::Relaxed).saturating_sub(self.told.load(Ordering::Relaxed))
     }
 }
@@ -52,14 +52,14 @@ impl Dropped {
 /// Where log lines go. One that cannot be written at once is dropped and counted; of one that was begun, the rest
 /// is kept, and goes out before the next.
 #[derive(Debug)]
-pub(crate) struct LogOutput<F = Stderr> {
+pub struct LogOutput<F = Stderr> {
     output: Output<F>,
     rest: Vec<u8>,
     dropped: Arc<Dropped>,
 }
 
 impl LogOutput {
-    pub(crate) fn new(dropped: Arc<Dropped>) -> Self {
+    pub fn new(dropped: Arc<Dropped>) -> Self {
         Self { output: Output::new(io::stderr()), rest: Vec::new(), dropped }
     }
 }
@@ -92,7 +92,7 @@ impl<F: AsFd> Write for LogOutput<F> {
 }
 
 /// Writes the last that is ever written: why the process ends. Waits a second at most.
-pub(crate) fn write_last(text: &str) {
+pub fn write_last(text: &str) {
     Output::new(io::stderr()).write_last(text.as_bytes());
 }
 
