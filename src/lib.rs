@@ -77,4 +77,4 @@ pub mod relay;
 
 pub use config::Config;
 pub use net::{BindError, FileError, Inherited, InheritedError, Server, StopHandle, Stopped, Turn};
-pub use net::{check_health, raise_file_limit};
+pub use net::{Dropped, HELP_NOTE, LogOutput, check_health, raise_file_limit, write_last};

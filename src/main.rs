@@ -3,25 +3,28 @@
 
 mod logging;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, Write};
+use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
 
 use apptuner_relay::config::{Command, Config, VERSION, help};
-use apptuner_relay::{Inherited, Server, Stopped, check_health, raise_file_limit};
+use apptuner_relay::{HELP_NOTE, Inherited, Server, Stopped, check_health, raise_file_limit, write_last};
 
 /// Bad usage or configuration.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
+    panic::set_hook(Box::new(show_panic));
     let config = match Config::from_args_and_env(std::env::args_os().skip(1), std::env::vars_os()) {
         Ok(Command::Run(config)) => config,
-        Ok(Command::Health(url)) => {
-            return match check_health(&url) {
+        Ok(Command::Health(check)) => {
+            return match check_health(&check) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => fail(&error, 1),
             };
         }
-        Ok(Command::Help) => return print(&help()),
+        Ok(Command::Help) => return print(&format!("{}{HELP_NOTE}", help())),
         Ok(Command::Version) => return print(VERSION),
         Err(error) => return fail(&error, EXIT_USAGE),
     };
@@ -30,7 +33,7 @@ fn main() -> ExitCode {
         Ok(inherited) => inherited,
         Err(error) => return fail(&error, EXIT_USAGE),
     };
-    logging::start(config.log_format);
+    let log_lines_dropped = logging::start(config.log_format);
     if let Err(error) = raise_file_limit() {
         log::warn!("The limit on open files stays as it is: {error}");
     }
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Ok(server) => server,
         Err(error) => return fail(&error, if error.is_misconfiguration() { EXIT_USAGE } else { 1 }),
     };
+    server.count_log_lines_dropped(log_lines_dropped);
     server.notify_supervisor();
     match server.stop_on_signals().and_then(|()| server.run()) {
         Ok(Stopped::Cleanly) => ExitCode::SUCCESS,
@@ -54,7 +58,14 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    // Nobody is left to tell if standard error is closed.
-    let _ = writeln!(io::stderr(), "apptuner-relay: {error}");
+    write_last(&format!("apptuner-relay: {error}\n"));
     ExitCode::from(code)
+}
+
+/// As the standard library does, which would wait for whoever reads standard error.
+fn show_panic(panic: &PanicHookInfo<'_>) {
+    let backtrace = Backtrace::capture();
+    let backtrace = Some(backtrace).filter(|backtrace| backtrace.status() == BacktraceStatus::Captured);
+    let backtrace = backtrace.map(|backtrace| format!("{backtrace}\n")).unwrap_or_default();
+    write_last(&format!("apptuner-relay: {panic}\n{backtrace}"));
 }

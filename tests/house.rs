@@ -20,6 +20,7 @@ const RELAY_ORDER: &[&str] = &[
     "histogram",
     "line",
     "wheel",
+    "catch_up",
     "secret",
     "records",
     "api_keys",
@@ -62,7 +63,8 @@ const RELAY_ORDER: &[&str] = &[
 const OUTER_FILES: &[(&str, &[&str])] = &[
     ("src/lib.rs", &["crate"]),
     ("src/main.rs", &["crate"]),
-    ("src/logging.rs", &["crate::config"]),
+    ("src/logging.rs", &["crate::config", "crate::stderr"]),
+    ("src/stderr.rs", &[]),
     ("src/clock.rs", &["crate::relay::time"]),
     ("src/entropy.rs", &[]),
     ("src/admin/", &["crate::relay", "crate::admin"]),
@@ -90,17 +92,23 @@ const DOORS: &[(&str, &[&str])] = &[
     ("SystemTime", &["src/clock.rs"]),
     ("getrandom", &["src/entropy.rs"]),
     ("mio", &["src/net/"]),
-    ("sd_listen_fds", &["src/net/inherited.rs"]),
+    ("rustix", &["src/net/platform/unix/"]),
+    ("sd_listen_fds", &["src/net/platform/unix/inherited.rs"]),
     ("signal_hook", &["src/net/"]),
-    ("signal_hook_mio", &["src/net/"]),
+    ("signal_hook_mio", &["src/net/platform/unix/"]),
     ("socket2", &["src/net/"]),
     ("TcpListener", &["src/net/"]),
     ("TcpStream", &["src/net/"]),
+    ("tokio", &["src/net/platform/windows/"]),
     ("UdpSocket", &["src/net/"]),
-    ("UnixListener", &["src/net/"]),
-    ("UnixStream", &["src/net/"]),
+    ("UnixListener", &["src/net/platform/unix/"]),
+    ("UnixStream", &["src/net/platform/unix/"]),
+    ("std::os", &["src/net/platform/"]),
     ("std::thread", &[]),
 ];
+
+/// The one folder whose files may ask which system they are built for.
+const PLATFORM: &str = "src/net/platform/";
 
 /// The crate's name, under which the binary imports the library.
 const CRATE: &str = "apptuner_relay";
@@ -127,6 +135,11 @@ fn clocks_entropy_and_sockets_stay_behind_their_doors() {
 }
 
 #[test]
+fn systems_are_told_apart_in_one_folder() {
+    hold_everywhere(systems_asked_for_elsewhere);
+}
+
+#[test]
 fn lines_fit_into_120_columns() {
     hold_everywhere(wide_lines);
 }
@@ -150,6 +163,20 @@ fn nothing_is_unwrapped_outside_tests() {
 #[test]
 fn every_file_is_a_module_of_the_crate() {
     assert_none(&undeclared_files(&sources()));
+}
+
+#[test]
+fn the_rule_for_systems_finds_what_it_forbids_and_nothing_else() {
+    for (path, text, expected) in [
+        ("src/main.rs", "#[cfg(unix)]\nuse a;\n#[cfg(not(windows))]\nuse b;", &[1, 3][..]),
+        ("src/net/mod.rs", "if cfg!(target_os = \"linux\") {}", &[1]),
+        ("src/net/platform/mod.rs", "#[cfg(unix)]\nuse unix as system;", &[]),
+        ("src/net/stream.rs", "#[cfg(debug_assertions)]\nfn f(a: &[u8]) { a.windows(2); }", &[]),
+    ] {
+        let found = systems_asked_for_elsewhere(&Source::new(path, text));
+        let lines: Vec<usize> = found.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, expected, "{path}: {text}");
+    }
 }
 
 #[test]
@@ -216,6 +243,13 @@ fn rules_find_what_they_forbid_and_nothing_else() {
         (doors_opened_elsewhere, "src/relay/frame.rs", "fn f(l: TcpListener,\n u: UdpSocket) {}", &[1, 2]),
         (doors_opened_elsewhere, "src/net/mod.rs", "use std::{\nnet::TcpListener, thread};", &[2]),
         (doors_opened_elsewhere, "src/net/mod.rs", "std::thread::spawn::<_, ()>(run);", &[1]),
+        (
+            systems_asked_for_elsewhere,
+            "src/main.rs",
+            "#[cfg(unix)]\nuse a;\n#[cfg(not(windows))]\nuse b;",
+            &[1, 3],
+        ),
+        (doors_opened_elsewhere, "src/net/files.rs", "use std::os::unix::fs::OpenOptionsExt;", &[1]),
         (wide_lines, "src/main.rs", &format!("{}\n{}", "ä".repeat(120), "x".repeat(121)), &[2]),
         (long_files, "src/main.rs", &format!("{}{tests}", lines(500)), &[]),
         (long_files, "src/main.rs", &format!("{tests}{}", lines(501)), &[501]),
@@ -303,6 +337,23 @@ fn doors_opened_elsewhere(source: &Source) -> Vec<Breach> {
         }
     }
     breaches
+}
+
+fn systems_asked_for_elsewhere(source: &Source) -> Vec<Breach> {
+    if fits(&source.path, PLATFORM) {
+        return Vec::new();
+    }
+    let is_asked = |at: usize, token: &Token| match token.text.as_str() {
+        "target_os" | "target_family" | "target_vendor" => true,
+        // Other things have these names, too.
+        "unix" | "windows" => {
+            let before = source.code.get(at.saturating_sub(8)..at).unwrap_or_default();
+            before.iter().any(|token| matches!(token.text.as_str(), "cfg" | "cfg_attr"))
+        }
+        _ => false,
+    };
+    let asked = source.code.iter().enumerate().filter(|(at, token)| is_asked(*at, token));
+    asked.map(|(_, token)| (token.line, format!("asks for the system, allowed only in {PLATFORM}"))).collect()
 }
 
 fn wide_lines(source: &Source) -> Vec<Breach> {

@@ -1,8 +1,8 @@
 //! What the relay may answer in HTTP.
 
 /// The statuses that the relay knows.
-const STATUSES: [&str; 14] =
-    ["101", "200", "201", "400", "401", "403", "404", "405", "408", "421", "426", "429", "431", "503"];
+const STATUSES: [&str; 15] =
+    ["101", "200", "201", "204", "400", "401", "403", "404", "405", "408", "421", "426", "429", "431", "503"];
 
 /// An answer, or as much of it as there is.
 pub enum Answer<'a> {
@@ -35,16 +35,21 @@ pub fn read(bytes: &[u8], is_whole: bool) -> Answer<'_> {
     if status == "101" {
         return Answer::SwitchingProtocols(rest);
     }
-    check_body(&fields, rest, is_whole);
+    check_body(status, &fields, rest, is_whole);
     Answer::Other(status)
 }
 
-fn check_body(fields: &[(&str, &str)], body: &[u8], is_whole: bool) {
+fn check_body(status: &str, fields: &[(&str, &str)], body: &[u8], is_whole: bool) {
     let only_field = |name| {
         let mut values = fields.iter().filter(|(known, _)| *known == name).map(|(_, value)| *value);
         values.next().filter(|_| values.next().is_none())
     };
-    assert_eq!(only_field("Connection"), Some("close"));
+    let connection = if status == "426" { "upgrade, close" } else { "close" };
+    assert_eq!(only_field("Connection"), Some(connection));
+    if status == "204" {
+        assert_eq!((only_field("Content-Length"), body), (None, &[][..]));
+        return;
+    }
     let length: usize =
         only_field("Content-Length").and_then(|length| length.parse().ok()).expect("a length");
     assert!(body.len() <= length, "no more than announced");

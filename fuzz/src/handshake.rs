@@ -9,8 +9,8 @@ mod strict;
 
 use apptuner_relay::relay::address::{ClientAddress, Networks, parse_range};
 use apptuner_relay::relay::handshake::{
-    BadRequest, Credentials, HeadReader, HeadRules, Progress, Verdict, write_health, write_issued,
-    write_refusal, write_switching_protocols,
+    AnswerForm, BadRequest, Credentials, HeadReader, HeadRules, Progress, Verdict, write_health,
+    write_issued, write_nothing, write_preflight, write_refusal, write_switching_protocols,
 };
 use apptuner_relay::relay::ids::SessionId;
 use apptuner_relay::relay::origin::Origin;
@@ -22,7 +22,7 @@ use super::choices::Choices;
 use super::proxy_header::reference as proxy_header;
 use super::ranges::{self, Range};
 use brought::Brought;
-use strict::Reading;
+use strict::{Found, Reading};
 
 /// What heads are made of, so that most inputs come near to a good one.
 const PIECES: [&str; 48] = [
@@ -164,6 +164,7 @@ enum Outcome {
         /// Bytes of the head.
         consumed: usize,
         client: Option<ClientAddress>,
+        origin: Option<Box<str>>,
         verdict: Verdict,
     },
 }
@@ -196,20 +197,27 @@ pub fn check(data: &[u8]) {
     let head = if is_behind_proxy_header { skip_proxy_header(&bytes, &read) } else { Some(&bytes[..]) };
     let Some(head) = head else { return };
     let expected = strict::read(head, &naive);
-    let Outcome::Done { proxied, consumed, client, verdict } = read else {
+    let Outcome::Done { proxied, consumed, client, origin, verdict } = read else {
         assert_eq!((read, expected), (Outcome::NeedMore, None), "the strict reader has come to an end");
         return;
     };
     assert_eq!(proxied.is_some(), is_behind_proxy_header);
-    let Some((expected_consumed, expected_client, reading)) = expected else {
+    let Some((expected_consumed, Found { client: expected_client, origin: expected_origin, reading })) =
+        expected
+    else {
         panic!("the strict reader needs more after {verdict:?}");
     };
     assert_eq!(consumed, expected_consumed, "where the head ends, or is refused");
     assert_eq!(client, expected_client.map(ClientAddress::new), "whom the proxy speaks for");
+    assert_eq!(origin.as_deref(), expected_origin.as_deref(), "whose pages may read the answer");
     compare(&verdict, &reading, &head[..consumed]);
-    check_answer(&verdict, &reading);
+    check_answer(&verdict, origin.as_deref(), &reading);
     let again = read_in_pieces(&mut used, rules, head, &steps);
-    assert_eq!(again, Outcome::Done { proxied: None, consumed, client, verdict }, "the reader is as new");
+    assert_eq!(
+        again,
+        Outcome::Done { proxied: None, consumed, client, origin, verdict },
+        "the reader is as new"
+    );
 }
 
 /// What stands behind a proxy's header; `None` if there is none to skip, and nothing is said of it.
@@ -270,7 +278,7 @@ fn read_in_pieces(reader: &mut HeadReader, rules: HeadRules<'_>, bytes: &[u8], s
                 // The rest of the piece.
                 step - consumed
             }
-            Progress::Done { consumed, client, verdict } => {
+            Progress::Done { consumed, client, origin, verdict } => {
                 assert!(consumed <= piece.len(), "no more than was pushed");
                 assert_eq!(reader.kept_bytes(), 0, "nothing is kept");
                 let refusal = BadRequest::ProxyHeader.into();
@@ -282,6 +290,7 @@ fn read_in_pieces(reader: &mut HeadReader, rules: HeadRules<'_>, bytes: &[u8], s
                     proxied,
                     consumed: position + consumed - head_start,
                     client,
+                    origin,
                     verdict,
                 };
             }
@@ -290,7 +299,8 @@ fn read_in_pieces(reader: &mut HeadReader, rules: HeadRules<'_>, bytes: &[u8], s
 }
 
 fn compare(verdict: &Verdict, reading: &Reading, head: &[u8]) {
-    let is_head_method = head.starts_with(b"HEAD ");
+    let is_head_method = head.strip_prefix(b"\r\n").unwrap_or(head).starts_with(b"HEAD ");
+    assert!(!verdict.is_head_only() || is_head_method);
     match (verdict, reading) {
         (
             Verdict::Upgrade(upgrade),
@@ -305,6 +315,8 @@ fn compare(verdict: &Verdict, reading: &Reading, head: &[u8]) {
         (Verdict::Issue(found), Reading::Issue(brought)) => {
             assert_eq!(*found, credentials(brought), "{brought:?}");
         }
+        (Verdict::Preflight { methods }, Reading::Preflight(expected)) => assert_eq!(methods, expected),
+        (Verdict::Nothing, Reading::Nothing) => {}
         (Verdict::Health { head_only }, Reading::Health) => assert_eq!(*head_only, is_head_method),
         (Verdict::Refuse { refusal, head_only }, Reading::Faults(faults)) => {
             assert!(faults.contains(refusal), "refused for {refusal:?}, but its faults are {faults:?}");
@@ -321,18 +333,22 @@ fn credentials(brought: &Brought) -> Credentials {
 }
 
 /// What goes out is HTTP, whatever the client put into its request, and nothing secret.
-fn check_answer(verdict: &Verdict, reading: &Reading) {
+fn check_answer(verdict: &Verdict, origin: Option<&str>, reading: &Reading) {
     let mut answer = Vec::new();
+    let form = AnswerForm { head_only: verdict.is_head_only(), origin, path: None };
     match verdict {
         Verdict::Upgrade(upgrade) => write_switching_protocols(upgrade, &mut answer),
-        Verdict::Issue(_) => write_issued("{}", &mut answer),
-        Verdict::Health { head_only } => write_health("{}", *head_only, &mut answer),
-        Verdict::Refuse { refusal, head_only } => write_refusal(*refusal, *head_only, &mut answer),
+        Verdict::Issue(_) => write_issued("{}", form, &mut answer),
+        Verdict::Health { .. } => write_health("{}", form, &mut answer),
+        Verdict::Preflight { methods } => write_preflight(methods, origin, &mut answer),
+        Verdict::Nothing => write_nothing(&mut answer),
+        Verdict::Refuse { refusal, .. } => write_refusal(*refusal, form, &mut answer),
     }
     match (verdict, answer::read(&answer, true)) {
         (Verdict::Upgrade(_), Answer::SwitchingProtocols(rest)) => assert!(rest.is_empty()),
         (Verdict::Issue(_), Answer::Other(status)) => assert_eq!(status, "201"),
         (Verdict::Health { .. }, Answer::Other(status)) => assert_eq!(status, "200"),
+        (Verdict::Preflight { .. } | Verdict::Nothing, Answer::Other(status)) => assert_eq!(status, "204"),
         (Verdict::Refuse { .. }, Answer::Other(status)) => assert!(status.starts_with('4'), "{status}"),
         (verdict, _) => panic!("{verdict:?} is not answered"),
     }
@@ -369,12 +385,16 @@ fn open_debug(verdict: &Verdict, reading: &Reading) -> String {
             )
         }
         Reading::Issue(brought) => format!("Issue({})", credentials(brought)),
+        Reading::Preflight(methods) => format!("Preflight {{ methods: {methods:?} }}"),
+        Reading::Nothing => "Nothing".to_owned(),
         Reading::Health | Reading::Faults(_) => match verdict {
             Verdict::Health { head_only } => format!("Health {{ head_only: {head_only} }}"),
             Verdict::Refuse { refusal, head_only } => {
                 format!("Refuse {{ refusal: {refusal:?}, head_only: {head_only} }}")
             }
-            Verdict::Upgrade(_) | Verdict::Issue(_) => String::new(),
+            Verdict::Upgrade(_) | Verdict::Issue(_) | Verdict::Preflight { .. } | Verdict::Nothing => {
+                String::new()
+            }
         },
     }
 }

@@ -294,6 +294,7 @@ impl World {
             is_writable: bits & 2 != 0,
             is_read_closed: bits & 4 != 0,
             is_failed: bits & 8 != 0,
+            is_urgent: bits & 16 != 0,
         };
         if let Some(id) = self.client(client).map(|client| client.id) {
             self.relay.handle_readiness(id, readiness);

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use apptuner_relay::relay::address::Host;
 use apptuner_relay::relay::ids::{ClientType, ConnectionId, SessionId};
+use apptuner_relay::relay::limits::EMPTY_SHARE;
 use apptuner_relay::relay::session::{Expiry, Joined, Left, Session, SessionKey, Sessions, SessionsFull};
 use apptuner_relay::relay::time::Tick;
 
@@ -44,6 +46,8 @@ struct History {
     clients: BTreeMap<ClientType, Vec<Option<ConnectionId>>>,
     last_activity: Tick,
     last_left: Tick,
+    /// Where the client came from that left last.
+    holder: Host,
 }
 
 impl History {
@@ -73,6 +77,11 @@ impl Model {
             (inactive, Expiry::Inactive)
         }
     }
+}
+
+/// Two hosts take turns.
+fn host_of(connection: ConnectionId) -> Host {
+    Host::V4(connection.generation % 2)
 }
 
 /// A connection that was let in, maybe gone since.
@@ -123,6 +132,7 @@ impl Both {
             clients: BTreeMap::new(),
             last_activity: self.now,
             last_left: self.now,
+            holder: host_of(connection),
         });
         let (replaced, peer) = (history.client(client_type), history.client(client_type.peer()));
         assert_eq!(joined, Ok(Joined { session: history.key, replaced, peer }));
@@ -134,7 +144,8 @@ impl Both {
     /// Lets anybody go who ever joined a session that still is.
     fn leave(&mut self, choice: u8) {
         let Some(member) = self.member(choice) else { return };
-        let left = self.sessions.leave(member.session, member.client_type, member.connection, self.now);
+        let host = host_of(member.connection);
+        let left = self.sessions.leave(member.session, member.client_type, member.connection, host, self.now);
         let history = self.model.open.get_mut(member.id).expect("an open session");
         if history.client(member.client_type) != Some(member.connection) {
             assert_eq!(left, Left::WasReplaced);
@@ -142,6 +153,7 @@ impl Both {
         }
         history.clients.entry(member.client_type).or_default().push(None);
         history.last_left = self.now;
+        history.holder = host;
         assert_eq!(left, Left::Gone(history.client(member.client_type.peer())));
     }
 
@@ -173,15 +185,22 @@ impl Both {
         }
     }
 
-    /// Ends the session that has been empty for longest, if there is one.
+    /// Ends the session that has been empty for longest, if there is one: of those of a host that holds more than its
+    /// share, if one does.
     fn make_room(&mut self) {
-        let empty = self.model.open.values().filter(|history| history.is_empty());
-        let longest = empty.map(|history| history.last_left).min();
         let ended = self.sessions.remove_longest_empty();
-        assert_eq!(ended.is_some(), longest.is_some(), "one is empty");
+        let empty = || self.model.open.values().filter(|history| history.is_empty());
+        assert_eq!(ended.is_some(), empty().next().is_some(), "one is empty");
         let Some(session) = ended else { return };
         let (&id, history) = self.model.open.get_key_value(session.id.as_str()).expect("an open session");
-        assert!(history.is_empty() && Some(history.last_left) == longest, "{id} has been empty for longest");
+        assert!(history.is_empty(), "{id} is empty");
+        let share = (self.model.max / EMPTY_SHARE).max(1);
+        let is_over = |host| empty().filter(|of| of.holder == host).count() > share;
+        let is_any_over = empty().any(|of| is_over(of.holder));
+        assert_eq!(is_over(history.holder), is_any_over, "who holds more than its share loses first");
+        let others = empty().filter(|of| !is_any_over || of.holder == history.holder);
+        let longest = others.map(|of| of.last_left).min();
+        assert_eq!(Some(history.last_left), longest, "{id} has been empty for longest");
         self.forget(id, &session);
     }
 
@@ -211,11 +230,11 @@ impl Both {
         }
         #[cfg(debug_assertions)]
         {
+            self.sessions.check_invariants();
             let clients = |history: &History| {
                 let both = [ClientType::Desktop, ClientType::Mobile];
                 both.into_iter().filter(|client_type| history.client(*client_type).is_some()).count()
             };
-            assert_eq!(self.sessions.census(), self.sessions.count());
             let members = self.model.open.values().map(clients).sum::<usize>() as u64;
             assert_eq!(self.sessions.census().clients.iter().sum::<u64>(), members);
         }

@@ -119,6 +119,10 @@ fn write_messages<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
 }
 
 fn write_process(out: &mut Exposition, process: &Process, started: u64) {
+    if let Some(lines) = process.log_lines_dropped {
+        let help = "Lines of the log dropped because standard error took no more.";
+        out.counter("log_lines_dropped_total", help, lines);
+    }
     for (name, kind, help, value, per_unit) in [
         ("cpu_seconds_total", "counter", "Processor time used.", process.cpu_micros, MICROS),
         ("start_time_seconds", "gauge", "When the process began, in Unix time.", Some(started), MILLIS),

@@ -193,6 +193,7 @@ impl<S: Read + Write> Admin<S> {
         self.accept_retry = self.accept_retry.filter(|&retry| retry > now.tick);
         self.history.note(self.steady(now), relay);
         for key in 0..self.connections.capacity() {
+            self.probe_due(key, now.tick);
             self.read(key, now.tick);
         }
         self.answer(now, relay, process);
@@ -335,11 +336,23 @@ impl<S: Read + Write> Admin<S> {
         }
     }
 
+    /// Has a visitor whose time is up read before that is held against it: the process may have been stopped, and what
+    /// came meanwhile not been told.
+    fn probe_due(&mut self, key: usize, now: Tick) {
+        if let Some(visitor) = self.connections.get_mut(key)
+            && visitor.connection.due(&self.settings, now).is_some_and(|(deadline, _)| deadline <= now)
+        {
+            visitor.connection.note(Readiness::READABLE);
+        }
+    }
+
     fn fire_due(&mut self, key: usize, now: Tick) {
         let Some(visitor) = self.connections.get(key) else { return };
         match visitor.connection.due(&self.settings, now) {
             // What was asked is answered soon.
-            Some((deadline, Due::Head)) if deadline <= now && visitor.question.is_none() => {
+            Some((deadline, Due::Head))
+                if deadline <= now && visitor.question.is_none() && !visitor.connection.is_readable() =>
+            {
                 let mut answer = Vec::new();
                 write_answer(&Refusal::HeadTimeout.answer(), false, &mut answer);
                 self.send(key, &answer, now);

@@ -13,4 +13,6 @@ pub struct Process {
     pub open_fds: Option<u64>,
     /// As many as may be open.
     pub max_fds: Option<u64>,
+    /// Lines of the log that could not be written.
+    pub log_lines_dropped: Option<u64>,
 }

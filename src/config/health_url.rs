@@ -1,17 +1,49 @@
-//! Where a health check asks.
+//! Where a health check asks, and how.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use super::error::Problem;
-use super::{Config, DEFAULT_PORT, ListenAddress, units};
+use super::{Config, DEFAULT_PORT, ListenAddress, TlsFiles, units};
+use crate::relay::address::{ClientAddress, Networks};
 
-/// `http://ADDR:PORT/path`, of which only the scheme and the address are needed, or `unix:/PATH` of a
-/// Unix-domain socket.
+/// A question to a relay that has the settings of this call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Where to ask.
+    pub url: HealthUrl,
+    /// Those whose connections begin with a PROXY protocol header.
+    proxies: Networks,
+}
+
+impl HealthCheck {
+    /// Asks `url`, or else the first listener of the configuration. The operator's listener speaks neither TLS nor
+    /// the PROXY protocol.
+    pub(super) fn new(url: Option<HealthUrl>, config: &Config) -> Self {
+        let mut url = url.unwrap_or_else(|| HealthUrl::of_listener(config));
+        let is_operators = config.admin.as_ref() == Some(&url.address);
+        if matches!(url.address, ListenAddress::Unix(_)) {
+            url.is_tls = config.tls != TlsFiles::default() && !is_operators;
+        }
+        let has_header = config.relay.proxy_protocol && !is_operators;
+        Self { url, proxies: if has_header { config.relay.proxies() } else { Networks::default() } }
+    }
+
+    /// Whether a connection from there begins with a header of the PROXY protocol.
+    #[must_use]
+    pub fn needs_proxy_header(&self, source: IpAddr) -> bool {
+        self.proxies.contains(ClientAddress::new(source))
+    }
+}
+
+/// `http://ADDR:PORT/path` or `https://`, of which only the scheme and the address are needed, or `unix:/PATH` of
+/// a Unix-domain socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthUrl {
     /// The relay.
     pub address: ListenAddress,
+    /// It speaks TLS.
+    pub is_tls: bool,
     /// What to ask it for.
     pub path: String,
 }
@@ -22,21 +54,28 @@ impl HealthUrl {
 
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
         if text.starts_with(ListenAddress::UNIX) {
-            return Ok(Self { address: ListenAddress::parse(text)?, path: Self::PATH.to_owned() });
+            let address = ListenAddress::parse(text)?;
+            return Ok(Self { address, is_tls: false, path: Self::PATH.to_owned() });
         }
-        let Some(rest) = text.strip_prefix("http://") else {
-            return Err("not a URL; write http://ADDR:PORT/health, for TLS is not spoken here".into());
+        let Some((scheme @ ("http" | "https"), rest)) = text.split_once("://") else {
+            return Err(
+                "not a URL; write http://ADDR:PORT/health, or https:// where the relay speaks TLS".into()
+            );
         };
+        let is_tls = scheme == "https";
+        if is_tls && !cfg!(feature = "tls") {
+            return Err("this build has no TLS; build with: cargo build --release --features tls".into());
+        }
         let (address, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("the path is not of printable ASCII characters; write them as %20".into());
         }
         let path = if path.is_empty() { Self::PATH } else { path };
-        Ok(Self { address: units::parse_address(address)?.into(), path: path.to_owned() })
+        Ok(Self { address: units::parse_address(address)?.into(), is_tls, path: path.to_owned() })
     }
 
     /// The first listener of a configuration, asked from the machine that it runs on.
-    pub(super) fn of_listener(config: &Config) -> Self {
+    fn of_listener(config: &Config) -> Self {
         let default = || ([127, 0, 0, 1], DEFAULT_PORT).into();
         let mut address = config.listen.first().cloned().unwrap_or_else(default);
         if let ListenAddress::Tcp(address) = &mut address
@@ -45,14 +84,16 @@ impl HealthUrl {
             // `[::]` takes IPv4, too, and where there is no IPv6 nothing else.
             address.set_ip(Ipv4Addr::LOCALHOST.into());
         }
-        Self { address, path: Self::PATH.to_owned() }
+        Self { address, is_tls: config.tls != TlsFiles::default(), path: Self::PATH.to_owned() }
     }
 }
 
 impl fmt::Display for HealthUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.address {
-            ListenAddress::Tcp(address) => write!(f, "http://{address}{}", self.path),
+            ListenAddress::Tcp(address) => {
+                write!(f, "{}://{address}{}", if self.is_tls { "https" } else { "http" }, self.path)
+            }
             address @ ListenAddress::Unix(_) => write!(f, "{address}"),
         }
     }
@@ -76,13 +117,47 @@ mod tests {
         for text in [
             "",
             "127.0.0.1:8787",
-            "https://127.0.0.1:8787",
+            "ws://127.0.0.1:8787",
+            "https://relay:80",
             "http://relay:80",
             "unix:x",
             "http://127.0.0.1:80/a b",
         ] {
             assert!(HealthUrl::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_question_is_put_as_the_listener_takes_it() {
+        let check = |url: Option<&str>, edit: fn(&mut Config)| {
+            let mut config = Config::default();
+            edit(&mut config);
+            HealthCheck::new(url.map(|url| HealthUrl::parse(url).unwrap()), &config)
+        };
+        let with_tls = |config: &mut Config| config.tls.cert = Some("x".into());
+        assert!(!check(None, |_| {}).url.is_tls);
+        assert!(check(None, with_tls).url.is_tls);
+        assert!(check(Some("unix:/relay"), with_tls).url.is_tls, "a socket's URL says nothing of TLS");
+        assert!(!check(Some("http://127.0.0.1:80"), with_tls).url.is_tls, "others do");
+        if cfg!(feature = "tls") {
+            let check = check(Some("https://127.0.0.1:80"), |_| {});
+            assert_eq!(check.url.to_string(), "https://127.0.0.1:80/health");
+        } else {
+            assert!(HealthUrl::parse("https://127.0.0.1:80").is_err());
+        }
+
+        let needs = |url, edit, source: &str| check(url, edit).needs_proxy_header(source.parse().unwrap());
+        let behind_proxy = |config: &mut Config| config.relay.proxy_protocol = true;
+        let behind_another = |config: &mut Config| {
+            config.relay.proxy_protocol = true;
+            config.relay.trust_proxy = vec!["192.0.2.0/24".parse().unwrap()];
+            config.admin = Some(([127, 0, 0, 1], 9787).into());
+        };
+        assert!(!needs(None, |_| {}, "127.0.0.1"));
+        assert!(needs(None, behind_proxy, "127.0.0.1") && needs(None, behind_proxy, "::1"));
+        assert!(needs(Some("http://127.0.0.1:80"), behind_proxy, "127.0.0.1"));
+        assert!(!needs(None, behind_another, "127.0.0.1") && needs(None, behind_another, "192.0.2.1"));
+        assert!(!needs(Some("http://127.0.0.1:9787/readyz"), behind_another, "192.0.2.1"), "the operator's");
     }
 
     #[test]

@@ -12,11 +12,12 @@ A WebSocket relay: pairs a desktop app with a mobile app by a session ID and
 carries messages between the two.
 
 Usage: apptuner-relay [OPTION]...
-       apptuner-relay health [URL]
+       apptuner-relay health [URL] [OPTION]...
 
 The second asks a running relay whether it is healthy and exits with 0 or 1, for
-containers without a shell. Without a URL it asks http://127.0.0.1:PORT/health,
-at the port that the options and variables of this call would listen on.
+containers without a shell. Without a URL it asks for /health where the options
+and variables of this call would listen, and as they say: within TLS, and behind
+a header of the PROXY protocol.
 
 A DURATION is a number with a unit (500ms, 90s, 30m, 2h, 1d) or several of them
 (1m30s). A SIZE is a number of bytes (500, 500B), of binary units (64KiB, 64MiB,

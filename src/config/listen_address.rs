@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use super::error::Problem;
 use super::units;
 
-/// Longest path of a Unix-domain socket: what its address has room for, with a zero behind it.
-const SOCKET_PATH_BYTES_MAX: usize =
-    if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
+/// Longest path of a Unix-domain socket: what its address has room for on Linux, with a zero behind it. Where there is
+/// less, the system refuses it.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// An address to accept connections on.
 ///
@@ -31,13 +31,13 @@ impl ListenAddress {
     /// What the path of a Unix-domain socket is written behind.
     pub(super) const UNIX: &str = "unix:";
 
-    /// `ADDR:PORT`, `[::1]:PORT`, `localhost:PORT` or `unix:/PATH`.
+    /// `ADDR:PORT`, `[ADDR6]:PORT`, `[ADDR6%INTERFACE]:PORT`, `localhost:PORT` or `unix:/PATH`.
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
         if let Some(path) = text.strip_prefix(Self::UNIX) {
             let path = Path::new(path);
             return check_socket_path(path).map(|()| Self::Unix(path.to_owned()));
         }
-        if text.starts_with('/') {
+        if text.starts_with(['/', '.', '~']) {
             return Err("no address; a Unix-domain socket is written with unix: before its path".into());
         }
         units::parse_address(text).map(Self::Tcp)
@@ -69,7 +69,8 @@ impl ListenAddress {
 /// A relative path would mean another file once somebody changes the directory.
 fn check_socket_path(path: &Path) -> Result<(), Problem> {
     let bytes = path.as_os_str().as_encoded_bytes();
-    if !path.is_absolute() || bytes.contains(&0) || bytes.ends_with(b"/") {
+    // Where paths have drives as well, a socket is refused for what it is, not for how it is written.
+    if !path.has_root() || bytes.contains(&0) || bytes.ends_with(b"/") {
         return Err(
             "not the path of a socket; write it from / on, as in unix:/run/apptuner-relay.sock".into()
         );
@@ -142,7 +143,9 @@ mod tests {
             assert_eq!(ListenAddress::parse(text), Err(NOT_A_PATH.into()), "{text:?}");
         }
         let no_address = "no address; a Unix-domain socket is written with unix: before its path";
-        assert_eq!(ListenAddress::parse("/run/relay.sock"), Err(no_address.into()));
+        for text in ["/run/relay.sock", "./relay.sock", "~/relay.sock"] {
+            assert_eq!(ListenAddress::parse(text), Err(no_address.into()), "{text:?}");
+        }
         let longest = format!("unix:/{}", "x".repeat(SOCKET_PATH_BYTES_MAX - 1));
         assert!(ListenAddress::parse(&longest).is_ok());
         let problem = ListenAddress::parse(&format!("{longest}x")).unwrap_err();

@@ -1,15 +1,18 @@
 //! Flags and environment in, a checked [`Config`] out.
 //!
 //! Nothing here reads the process, prints or exits: arguments and variables are handed to
-//! [`Config::from_args_and_env`], and what comes back is a value. One table, in `options`, names every
+//! [`Config::from_args_and_env`], and what comes back is a value. The system is asked for one thing, the number
+//! of a network interface that an address names. One table, in `options`, names every
 //! option once; parsing, variables, bounds and help all follow from it.
 
 mod error;
+mod habits;
 mod health_url;
 mod help;
 mod listen_address;
 mod options;
 mod parse;
+mod socket_address;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -24,7 +27,7 @@ use crate::relay::limits::{SESSIONS_PER_CONNECTION, Settings};
 use crate::relay::secret::Secret;
 
 pub use error::ConfigError;
-pub use health_url::HealthUrl;
+pub use health_url::{HealthCheck, HealthUrl};
 pub use help::{VERSION, help};
 pub use listen_address::ListenAddress;
 pub(crate) use listen_address::write_path;
@@ -128,7 +131,7 @@ pub enum Command {
     /// Run the relay with this configuration, which is valid.
     Run(Config),
     /// Ask a relay whether it is healthy, and tell by the exit code.
-    Health(HealthUrl),
+    Health(HealthCheck),
     /// Print [`help()`] and stop.
     Help,
     /// Print [`VERSION`] and stop.

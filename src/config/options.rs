@@ -25,6 +25,7 @@ pub(super) const TABLE: [Row; 32] = [
         Field::Addresses(|config| &mut config.listen),
         "Accept connections here: ADDR:PORT, [ADDR6]:PORT, localhost:PORT or\n\
          unix:/PATH. Repeat it for further addresses. Port 0 takes any free port.\n\
+         A link-local address takes its interface: [fe80::1%eth0]:PORT.\n\
          A Unix-domain socket's permissions follow the umask, and its clients\n\
          count as 127.0.0.1.",
     ),

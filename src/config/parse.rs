@@ -5,11 +5,11 @@ use std::net::{Ipv6Addr, SocketAddr};
 
 use lexopt::{Arg, Parser};
 
-use super::error::ConfigError;
-use super::health_url::HealthUrl;
+use super::error::{ConfigError, Problem};
+use super::health_url::{HealthCheck, HealthUrl};
 use super::options::TABLE;
 use super::table::{self, Field, Row, VARIABLE_PREFIX};
-use super::{Command, Config, units};
+use super::{Command, Config, ListenAddress, habits, units};
 
 /// The variable by which hosting platforms say where to listen.
 const PORT: &str = "PORT";
@@ -41,9 +41,7 @@ pub(super) fn command(
         _ => (false, args.as_slice()),
     };
     let mut parser = Parser::from_args(args);
-    if is_health_check && let Some(url) = read_url(&mut parser)? {
-        return Ok(Command::Health(url));
-    }
+    let url = if is_health_check { read_url(&mut parser)? } else { None };
     let mut given = match read_flags(parser)? {
         Flags::Given(given) => given,
         Flags::Command(command) => return Ok(command),
@@ -60,7 +58,11 @@ pub(super) fn command(
         given.apply(&mut config)?;
     }
     if is_health_check {
-        return Ok(Command::Health(HealthUrl::of_listener(&config)));
+        let check = HealthCheck::new(url, &config);
+        if check.url.is_tls {
+            table::check_tls(&config.tls)?;
+        }
+        return Ok(Command::Health(check));
     }
     table::check_together(&config)?;
     debug_assert_eq!(config.validate(), Ok(()), "every value was checked as it was set");
@@ -74,11 +76,7 @@ fn read_url(parser: &mut Parser) -> Result<Option<HealthUrl>, ConfigError> {
         return Ok(None);
     };
     let parsed = url.to_str().ok_or(NOT_UTF8.into()).and_then(HealthUrl::parse);
-    let parsed = parsed.map_err(|problem| ConfigError::value(HEALTH, &url, problem))?;
-    match arguments.next() {
-        Some(argument) => Err(ConfigError::setting(argument, "unexpected argument; see --help")),
-        None => Ok(Some(parsed)),
-    }
+    parsed.map(Some).map_err(|problem| ConfigError::value(HEALTH, &url, problem))
 }
 
 /// What the command line holds.
@@ -145,9 +143,11 @@ fn next_row(parser: &mut Parser, given: &[Given]) -> Result<Option<&'static Row>
             if let Some(row) = TABLE.iter().find(|row| row.short == Some(short)) {
                 return Ok(Some(row));
             }
-            // `-listen` is `-l` with the value `isten` to the parser, and a typo to us.
+            // `-listen` is `-l` with the value `isten` to the parser, and a typo to us; `-p80` is no typo.
             let rest = parser.optional_value().unwrap_or_default();
-            let option = format!("-{short}{}", rest.to_string_lossy());
+            let rest = rest.to_string_lossy();
+            let is_value = rest.starts_with(|char: char| !char.is_ascii_alphabetic());
+            let option = if is_value { format!("-{short}") } else { format!("-{short}{rest}") };
             Err(unknown(OsStr::new(&option), "unknown option"))
         }
         Arg::Value(value) => Err(unexpected_argument(&value, given.last())),
@@ -161,22 +161,43 @@ fn value_is_missing(row: &Row) -> ConfigError {
 }
 
 fn unexpected_argument(argument: &OsStr, before: Option<&Given>) -> ConfigError {
+    const SETTINGS_FILES: [&str; 6] = [".toml", ".yaml", ".yml", ".json", ".conf", ".ini"];
     let text = argument.to_string_lossy();
-    match before {
-        Some(Given { row, .. })
-            if matches!(row.field, Field::Switch(_)) && units::parse_switch(&text).is_ok() =>
-        {
-            ConfigError::setting(argument, format!("unexpected argument; write {}={text}", row.flag()))
-        }
-        _ => unknown(argument, "unexpected argument"),
+    let problem = |remedy: &str| ConfigError::setting(argument, format!("unexpected argument; {remedy}"));
+    if let Some(Given { row, .. }) = before
+        && matches!(row.field, Field::Switch(_))
+        && habits::remedy(&text).is_none()
+    {
+        let flag = row.flag();
+        return match units::meant_switch(&text) {
+            Some(is_on) => problem(&format!("write {flag}={is_on}")),
+            None => problem(&format!("a switch is written {flag}=true or {flag}=false")),
+        };
     }
+    if let Some(Given { row, values, .. }) = before
+        && matches!(row.field, Field::Addresses(_) | Field::Address { .. })
+        && let (Ok(port), Some(host)) = (units::parse_port(&text), values.last())
+        && let Ok(address) = units::parse_address(&format!("{}:{port}", host.to_string_lossy()))
+    {
+        return problem(&format!("write {} {address}", row.flag()));
+    }
+    if ListenAddress::parse(&text).is_ok() || units::parse_port(&text).is_ok() {
+        return problem("write --listen before an address");
+    }
+    if SETTINGS_FILES.iter().any(|ending| text.ends_with(ending)) {
+        return problem("there is no file of settings; write options, or set variables. See --help");
+    }
+    unknown(argument, "unexpected argument")
 }
 
 fn unknown(argument: &OsStr, what: &str) -> ConfigError {
-    let name = argument.to_string_lossy();
-    let problem = match nearest(name.trim_start_matches('-'), TABLE.iter().map(|row| row.name)) {
-        Some((nearest, true)) => format!("{what}; did you mean --{nearest}? See --help"),
-        _ => format!("{what}; see --help"),
+    let argument_text = argument.to_string_lossy();
+    let name = argument_text.trim_start_matches('-');
+    let nearest = nearest(name, TABLE.iter().map(|row| row.name));
+    let problem = match (habits::remedy(name), nearest) {
+        (Some(remedy), _) => format!("{what}; {remedy}. See --help"),
+        (None, Some((nearest, true))) => format!("{what}; did you mean --{nearest}? See --help"),
+        (None, _) => format!("{what}; see --help"),
     };
     ConfigError::setting(argument, problem)
 }
@@ -239,6 +260,10 @@ fn unknown_variable(name: &str) -> ConfigError {
     let Some((nearest, is_near)) = nearest(tail, candidates.chain(FOREIGN_VARIABLES)) else {
         return ConfigError::setting(name, "unknown variable; see --help");
     };
+    let habit = habits::remedy(&tail.to_ascii_lowercase().replace('_', "-"));
+    if let Some(remedy) = habit.filter(|_| !is_near) {
+        return ConfigError::setting(name, format!("unknown variable; {remedy}. See --help"));
+    }
     let prefix = if FOREIGN_VARIABLES.contains(&nearest) { "" } else { VARIABLE_PREFIX };
     let hint = if is_near {
         format!("did you mean {prefix}{nearest}?")
@@ -249,8 +274,13 @@ fn unknown_variable(name: &str) -> ConfigError {
 }
 
 fn parse_platform_port(value: &OsStr) -> Result<u16, ConfigError> {
-    let port = value.to_str().ok_or(NOT_UTF8.into()).and_then(units::parse_port);
-    port.map_err(|problem| ConfigError::value(PORT, value, problem))
+    let text = value.to_str().ok_or_else(|| ConfigError::value(PORT, value, NOT_UTF8))?;
+    units::parse_port(text).map_err(|problem| {
+        if ListenAddress::parse(text).is_ok() {
+            return ConfigError::value(PORT, value, "a port alone; for an address set APPTUNER_RELAY_LISTEN");
+        }
+        ConfigError::value(PORT, value, around(text).unwrap_or(problem))
+    })
 }
 
 impl Given {
@@ -260,10 +290,32 @@ impl Given {
             place(config).clear();
         }
         for value in &self.values {
-            let result = value.to_str().ok_or(NOT_UTF8.into()).and_then(|text| self.row.set(config, text));
-            result.map_err(|problem| self.row.error(&self.source, value, problem))?;
+            let text = value.to_str().ok_or_else(|| self.row.error(&self.source, value, NOT_UTF8))?;
+            self.row.set(config, text).map_err(|problem| {
+                let problem = around(text).or_else(|| self.several(text)).unwrap_or(problem);
+                self.row.error(&self.source, value, problem)
+            })?;
         }
         Ok(())
+    }
+
+    /// The problem with a list in one value where each item has an option of its own.
+    fn several(&self, text: &str) -> Option<Problem> {
+        let flag = self.row.flag();
+        let is_several = self.row.is_list() && self.source == flag && text.contains(',');
+        is_several.then(|| format!("several in one; write {flag} before each, without commas").into())
+    }
+}
+
+/// The problem with a value that was refused, if it has something around it that a shell would have taken away.
+fn around(text: &str) -> Option<Problem> {
+    let is_quoted = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    if is_quoted('"') || is_quoted('\'') {
+        Some("the quotes belong to a shell; leave them out".into())
+    } else if text.trim() != text && !text.trim().is_empty() {
+        Some("leave out the blanks around it".into())
+    } else {
+        None
     }
 }
 

@@ -292,7 +292,7 @@ fn check_admin(config: &Config) -> Result<(), ConfigError> {
     Err(ConfigError::value("--admin", admin.to_string(), problem))
 }
 
-fn check_tls(files: &TlsFiles) -> Result<(), ConfigError> {
+pub(super) fn check_tls(files: &TlsFiles) -> Result<(), ConfigError> {
     let (given, path, missing) = match (&files.cert, &files.key) {
         (None, None) => return Ok(()),
         (Some(cert), None) => ("--tls-cert", cert, Some("--tls-key, the file of its private key")),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::time::Duration;
 
+use super::habits::HABITS;
 use super::options::TABLE;
 use super::table::{Field, Row};
 use super::*;
@@ -275,18 +276,15 @@ fn failures_of_the_command_line_are_one_line_with_the_remedy() {
         ("--Listen x", "--Listen: unknown option; did you mean --listen? See --help"),
         ("--max-conn 5", "--max-conn: unknown option; did you mean --max-connections? See --help"),
         ("--session 5m", "--session: unknown option; did you mean --session-timeout? See --help"),
-        ("--max-clients 5", "--max-clients: unknown option; see --help"),
+        ("--max-clients 5", "--max-clients: unknown option; write --max-connections N. See --help"),
         ("--frobnicate", "--frobnicate: unknown option; see --help"),
         ("--hello", "--hello: unknown option; see --help"),
         ("--li", "--li: unknown option; see --help"),
-        ("-p 80", "-p: unknown option; see --help"),
         ("-listen x", "-listen: unknown option; did you mean --listen? See --help"),
         ("-", "-: unexpected argument; see --help"),
         ("listen 127.0.0.1:80", "listen: unexpected argument; did you mean --listen? See --help"),
         ("-- --help", "--help: unexpected argument; did you mean --help? See --help"),
-        ("relay.toml", "relay.toml: unexpected argument; see --help"),
         ("--answer-pings false", "false: unexpected argument; write --answer-pings=false"),
-        ("--answer-pings maybe", "maybe: unexpected argument; see --help"),
         ("--answer-pings=maybe", "--answer-pings maybe: a switch takes true, false, 1 or 0"),
         ("--answer-pings=", "--answer-pings '': a switch takes true, false, 1 or 0"),
         ("--help=all", "--help all: takes no value; leave it out"),
@@ -364,6 +362,71 @@ fn failures_of_the_command_line_are_one_line_with_the_remedy() {
 }
 
 #[test]
+fn habits_from_other_programs_are_answered_with_what_to_write_here() {
+    let table = [
+        (
+            "-p 80",
+            "-p: unknown option; \
+             write --listen 127.0.0.1:8787, or set PORT=8787 for every interface. See --help",
+        ),
+        (
+            "-p80",
+            "-p: unknown option; \
+             write --listen 127.0.0.1:8787, or set PORT=8787 for every interface. See --help",
+        ),
+        (
+            "--port=80",
+            "--port: unknown option; \
+             write --listen 127.0.0.1:8787, or set PORT=8787 for every interface. See --help",
+        ),
+        ("-v", "-v: unknown option; write --version, or set RUST_LOG=info to have more logged. See --help"),
+        (
+            "--log-level debug",
+            "--log-level: unknown option; \
+             set what is logged by a variable, as in RUST_LOG=info. See --help",
+        ),
+        ("-x", "-x: unknown option; see --help"),
+        (
+            "relay.toml",
+            "relay.toml: unexpected argument; \
+             there is no file of settings; write options, or set variables. See --help",
+        ),
+        ("start", "start: unexpected argument; leave it out: the relay runs without it. See --help"),
+        ("127.0.0.1:80", "127.0.0.1:80: unexpected argument; write --listen before an address"),
+        ("--listen 127.0.0.1 80", "80: unexpected argument; write --listen 127.0.0.1:80"),
+        (
+            "--listen 127.0.0.1:80,[::1]:80",
+            "--listen 127.0.0.1:80,[::1]:80: several in one; write --listen before each, without commas",
+        ),
+        (
+            "--listen ws://127.0.0.1:9000",
+            "--listen ws://127.0.0.1:9000: an address has no scheme; write 127.0.0.1:9000",
+        ),
+        ("--answer-pings yes", "yes: unexpected argument; write --answer-pings=true"),
+        (
+            "--answer-pings maybe",
+            "maybe: unexpected argument; a switch is written --answer-pings=true or --answer-pings=false",
+        ),
+    ];
+    for (args, expected) in table {
+        assert_eq!(error(args, &[]), expected, "{args}");
+    }
+}
+
+#[test]
+fn habits_from_elsewhere_are_no_options_and_speak_only_of_options_that_there_are() {
+    let mut names: BTreeSet<&str> = BTreeSet::new();
+    for (name, remedy) in HABITS {
+        assert!(names.insert(name), "{name} is there twice");
+        assert!(!TABLE.iter().any(|row| row.name == name), "{name}");
+        for word in remedy.split(' ').filter_map(|word| word.strip_prefix("--")) {
+            let word = word.trim_end_matches(',');
+            assert!(TABLE.iter().any(|row| row.name == word), "{name}: --{word}");
+        }
+    }
+}
+
+#[test]
 fn failures_in_the_environment_name_the_variable() {
     let table = [
         (
@@ -377,7 +440,21 @@ fn failures_in_the_environment_name_the_variable() {
         ),
         (
             ("APPTUNER_RELAY_ANSWER_PINGS", "yes"),
-            "APPTUNER_RELAY_ANSWER_PINGS yes: a switch takes true, false, 1 or 0",
+            "APPTUNER_RELAY_ANSWER_PINGS yes: a switch takes true, false, 1 or 0; write true",
+        ),
+        (
+            ("APPTUNER_RELAY_ADMIN", "\"127.0.0.1:9787\""),
+            "APPTUNER_RELAY_ADMIN \"127.0.0.1:9787\": the quotes belong to a shell; leave them out",
+        ),
+        (
+            ("APPTUNER_RELAY_PING_INTERVAL", "30s "),
+            "APPTUNER_RELAY_PING_INTERVAL 30s : leave out the blanks around it",
+        ),
+        (("PORT", "0.0.0.0:80"), "PORT 0.0.0.0:80: a port alone; for an address set APPTUNER_RELAY_LISTEN"),
+        (
+            ("APPTUNER_RELAY_LOG_LEVEL", "info"),
+            "APPTUNER_RELAY_LOG_LEVEL: unknown variable; \
+             set what is logged by a variable, as in RUST_LOG=info. See --help",
         ),
         (
             ("APPTUNER_RELAY_LISTEN", "127.0.0.1:80,,[::1]:80"),

@@ -2,11 +2,12 @@
 //!
 //! Numbers too large for their type saturate; the bounds of the setting, all far below, refuse them.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use super::LogFormat;
 use super::error::Problem;
-use super::{DEFAULT_PORT, LogFormat};
+
+pub(super) use super::socket_address::parse_address;
 
 const DURATION_UNITS: [(&str, u64); 5] =
     [("d", 24 * 60 * 60 * 1000), ("h", 60 * 60 * 1000), ("m", 60 * 1000), ("s", 1000), ("ms", 1)];
@@ -101,39 +102,20 @@ pub(super) fn parse_switch(text: &str) -> Result<bool, Problem> {
     match text {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
-        _ => Err("a switch takes true, false, 1 or 0".into()),
+        _ => match meant_switch(text) {
+            Some(is_on) => Err(format!("a switch takes true, false, 1 or 0; write {is_on}").into()),
+            None => Err("a switch takes true, false, 1 or 0".into()),
+        },
     }
 }
 
-/// `ADDR:PORT`, `[::1]:PORT` or `localhost:PORT`, which is 127.0.0.1. Nothing is resolved.
-pub(super) fn parse_address(text: &str) -> Result<SocketAddr, Problem> {
-    if let Ok(address) = text.parse() {
-        return Ok(address);
+/// What somebody means who writes it as other programs have it.
+pub(super) fn meant_switch(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "y" | "on" | "t" | "enable" | "enabled" => Some(true),
+        "false" | "0" | "no" | "n" | "off" | "f" | "disable" | "disabled" => Some(false),
+        _ => None,
     }
-    if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
-        // An IPv6 address without brackets ends up here too, even if its last part was meant as a port.
-        return Err(format!("no port; write {}", SocketAddr::new(ip, DEFAULT_PORT)).into());
-    }
-    if let Ok(port) = parse_port(text) {
-        return Err(
-            format!("no address; write 127.0.0.1:{port}, or 0.0.0.0:{port} for every interface").into()
-        );
-    }
-    let Some((host, port)) = text.rsplit_once(':') else {
-        return Err("not an address; write ADDR:PORT, such as 127.0.0.1:8787".into());
-    };
-    let Ok(port) = parse_port(port) else {
-        return Err("the port must be a number from 0 to 65535, as in 127.0.0.1:8787".into());
-    };
-    if host.eq_ignore_ascii_case("localhost") {
-        return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    }
-    Err(match host {
-        "" | "*" => {
-            format!("no address; write 127.0.0.1:{port}, or 0.0.0.0:{port} for every interface").into()
-        }
-        _ => format!("host names are not looked up; write an IP address, such as 127.0.0.1:{port}").into(),
-    })
 }
 
 pub(super) fn parse_log_format(text: &str) -> Result<LogFormat, Problem> {
@@ -340,8 +322,12 @@ mod tests {
         for (text, switch) in [("true", true), ("1", true), ("false", false), ("0", false)] {
             assert_eq!(parse_switch(text), Ok(switch), "{text:?}");
         }
-        for text in ["", "yes", "no", "on", "True", "FALSE", "01", " 1", "2"] {
+        for text in ["", "maybe", "01", " 1", "2"] {
             assert_eq!(parse_switch(text), Err("a switch takes true, false, 1 or 0".into()), "{text:?}");
+        }
+        for (text, meant) in [("yes", true), ("no", false), ("on", true), ("True", true), ("FALSE", false)] {
+            let problem = format!("a switch takes true, false, 1 or 0; write {meant}");
+            assert_eq!(parse_switch(text), Err(problem.into()), "{text:?}");
         }
         for (text, port) in [("0", 0), ("80", 80), ("65535", 65535)] {
             assert_eq!(parse_port(text), Ok(port), "{text:?}");
@@ -349,46 +335,6 @@ mod tests {
         for text in ["", "65536", "+80", "-1", "80 ", "http", "tcp://10.0.0.1:80"] {
             let problem = "not a port; write a number from 0 to 65535, such as 8787";
             assert_eq!(parse_port(text), Err(problem.into()), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn addresses() {
-        const PORT_WRONG: &str = "the port must be a number from 0 to 65535, as in 127.0.0.1:8787";
-        const NOT_AN_ADDRESS: &str = "not an address; write ADDR:PORT, such as 127.0.0.1:8787";
-        for (text, expected) in [
-            ("127.0.0.1:8787", "127.0.0.1:8787"),
-            ("0.0.0.0:0", "0.0.0.0:0"),
-            ("[::1]:8787", "[::1]:8787"),
-            ("[::]:65535", "[::]:65535"),
-            ("localhost:80", "127.0.0.1:80"),
-            ("LocalHost:80", "127.0.0.1:80"),
-        ] {
-            assert_eq!(parse_address(text).map(|address| address.to_string()), Ok(expected.to_owned()));
-        }
-        for (text, problem) in [
-            ("", NOT_AN_ADDRESS),
-            ("here", NOT_AN_ADDRESS),
-            ("localhost", NOT_AN_ADDRESS),
-            ("65536", NOT_AN_ADDRESS),
-            ("127.0.0.1", "no port; write 127.0.0.1:8787"),
-            ("::1", "no port; write [::1]:8787"),
-            ("[::1]", "no port; write [::1]:8787"),
-            ("::1:8080", "no port; write [::1:8080]:8787"),
-            ("8080", "no address; write 127.0.0.1:8080, or 0.0.0.0:8080 for every interface"),
-            (":8080", "no address; write 127.0.0.1:8080, or 0.0.0.0:8080 for every interface"),
-            ("*:8080", "no address; write 127.0.0.1:8080, or 0.0.0.0:8080 for every interface"),
-            ("127.0.0.1:", PORT_WRONG),
-            ("127.0.0.1:65536", PORT_WRONG),
-            ("127.0.0.1:http", PORT_WRONG),
-            ("127.0.0.1:80 ", PORT_WRONG),
-            ("localhost:+1", PORT_WRONG),
-            ("http://127.0.0.1:80/", PORT_WRONG),
-            ("example.com:80", "host names are not looked up; write an IP address, such as 127.0.0.1:80"),
-            ("localhost.:80", "host names are not looked up; write an IP address, such as 127.0.0.1:80"),
-            ("256.0.0.1:80", "host names are not looked up; write an IP address, such as 127.0.0.1:80"),
-        ] {
-            assert_eq!(parse_address(text), Err(problem.into()), "{text:?}");
         }
     }
 }

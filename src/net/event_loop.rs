@@ -7,22 +7,19 @@
 mod bind;
 mod operator;
 
+use std::fmt;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use log::{debug, info, warn};
-use mio::event::Event;
-use mio::{Events, Interest, Poll, Waker};
+use mio::{Events, Poll, Waker};
 
 use super::access_files::AccessFiles;
-use super::descriptors;
 use super::listener::{Accepted, Listener, ListeningSocket};
-use super::signals::{Asked, ProcessSignals};
+use super::platform::{self, Asked, INTEREST, ProcessSignals, Supervisor};
 use super::stream::{Stream, Streams};
-use super::supervisor::Supervisor;
 use super::token::{self, Source};
 use crate::clock::Clock;
 use crate::config::ListenAddress;
@@ -49,7 +46,7 @@ const PROCESS: &str = "apptuner_relay::process";
 /// and at the latest when [`next_wait`](Self::next_wait) is over.
 #[derive(Debug)]
 pub struct Server {
-    poll: Poll,
+    pub(super) poll: Poll,
     events: Events,
     relay: Relay<Stream>,
     access_files: AccessFiles,
@@ -62,6 +59,8 @@ pub struct Server {
     supervisor: Supervisor,
     stop: StopHandle,
     shutdown_grace: Duration,
+    /// Connections of clients that there are descriptors for.
+    connections_open_max: usize,
     /// How often the server was asked to stop, and has taken notice.
     stops_seen: usize,
     stopped: Option<Stopped>,
@@ -107,10 +106,11 @@ impl Server {
         self.stop.clone()
     }
 
-    /// Makes SIGTERM and SIGINT stop this server, and SIGHUP have it [`reload`](Self::reload). For a
-    /// process of which it is the purpose.
+    /// Makes SIGTERM and SIGINT stop this server, and SIGHUP have it [`reload`](Self::reload). If the process was
+    /// started from a terminal and no file is there to reload, SIGHUP means that the terminal is gone, and stops the
+    /// server, too. For a process of which it is the purpose.
     pub fn stop_on_signals(&mut self) -> io::Result<()> {
-        self.signals = Some(ProcessSignals::catch(self.poll.registry())?);
+        self.signals = Some(ProcessSignals::catch(self.poll.registry(), &self.stop.waker)?);
         Ok(())
     }
 
@@ -120,17 +120,31 @@ impl Server {
         self.supervisor = Supervisor::of_process();
     }
 
+    /// Has the metrics show how many lines of its log the process could not write, as `lines` counts them.
+    pub fn count_log_lines_dropped(&mut self, lines: Arc<AtomicU64>) {
+        if let Some(operator) = &mut self.operator {
+            operator.count_log_lines_dropped(lines);
+        }
+    }
+
     /// Reads the files again that the configuration names; the log says what came of it. Whoever is
     /// connected stays so, and of a file that is of no use now, what was read before stays in force.
     pub fn reload(&mut self) {
+        self.reload_files();
+    }
+
+    /// Whether there are any.
+    fn reload_files(&mut self) -> bool {
         self.supervisor.reloading();
         let has_certificate = self.reload_certificate();
         let has_api_keys = self.reload_api_keys();
         let has_address_rules = self.reload_address_rules();
-        if !has_certificate && !has_api_keys && !has_address_rules {
+        let has_files = has_certificate || has_api_keys || has_address_rules;
+        if !has_files {
             info!(target: PROCESS, "Nothing to reload");
         }
         self.supervisor.ready();
+        has_files
     }
 
     /// The certificate and its key, for newcomers; whether there are any; so below.
@@ -192,8 +206,12 @@ impl Server {
         if self.stopped.is_none() {
             let wait = [self.next_wait(), timeout, self.supervisor.wait_max()].into_iter().flatten().min();
             match self.poll.poll(&mut self.events, wait) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-                Ok(()) | Err(_) => {}
+                // Where the buffer is full there may be more.
+                Ok(()) if self.events.iter().count() < EVENTS_PER_TURN => {}
+                Ok(()) => self.relay.handle_told_in_part(),
+                // It may have taken long, as where the process was stopped, and tells nothing.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.relay.handle_told_in_part(),
+                Err(error) => return Err(error),
             }
             self.serve();
         }
@@ -224,9 +242,7 @@ impl Server {
     /// without an end, `None`, if nothing is due.
     #[must_use]
     pub fn next_wait(&self) -> Option<Duration> {
-        let is_accept_due =
-            self.relay.can_accept() && self.listeners.iter().any(|listener| listener.is_ready);
-        if self.relay.has_work() || is_accept_due {
+        if self.relay.has_work() || self.is_accept_due() {
             return Some(Duration::ZERO);
         }
         let of_operator = self.operator.as_ref().map(Operator::next_deadline);
@@ -238,7 +254,8 @@ impl Server {
         for event in &self.events {
             match token::source_of(event.token()) {
                 Source::Connection { slot, generation } => {
-                    self.relay.handle_readiness(ConnectionId { slot, generation }, readiness_of(event));
+                    self.relay
+                        .handle_readiness(ConnectionId { slot, generation }, platform::readiness_of(event));
                 }
                 Source::Listener(index) => {
                     // Some may be gone while others still listen.
@@ -251,23 +268,27 @@ impl Server {
                 }
                 Source::Operator(key) => {
                     if let Some(operator) = &mut self.operator {
-                        operator.handle_readiness(key, readiness_of(event));
+                        operator.handle_readiness(key, platform::readiness_of(event));
                     }
                 }
-                Source::Signals => self.are_signals_ready = true,
-                // Requests to stop are looked at in every turn.
-                Source::Waker => {}
+                // Where there are no signals, what stands for them wakes the loop. Requests of a [`StopHandle`] are
+                // looked at in every turn.
+                Source::Signals | Source::Waker => self.are_signals_ready = true,
             }
         }
     }
 
     fn note_signals(&mut self) {
         if std::mem::take(&mut self.are_signals_ready) {
-            let Asked { stops, is_reload } =
-                self.signals.as_mut().map_or_else(Asked::default, ProcessSignals::take);
-            self.stop.stops.fetch_add(stops, Ordering::Release);
-            if is_reload {
-                self.reload();
+            let Some(signals) = &mut self.signals else { return };
+            let has_terminal = signals.has_terminal();
+            let Asked { stops, is_hangup, grace_max } = signals.take(self.poll.registry());
+            self.shutdown_grace = grace_max.unwrap_or(Duration::MAX).min(self.shutdown_grace);
+            let stops_before = self.stop.stops.fetch_add(stops, Ordering::AcqRel);
+            // Who has asked for a stop already, and then closes the terminal, does not ask again.
+            if is_hangup && !self.reload_files() && has_terminal && stops_before + stops == 0 {
+                info!(target: PROCESS, "The terminal is gone");
+                self.stop.stops.fetch_add(1, Ordering::Release);
             }
         }
     }
@@ -298,6 +319,11 @@ impl Server {
         }
     }
 
+    /// Whether newcomers may wait that can be accepted at once.
+    fn is_accept_due(&self) -> bool {
+        self.relay.can_accept() && self.listeners.iter().any(|listener| listener.is_ready)
+    }
+
     fn accept(&mut self, now: Now) {
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN {
@@ -305,6 +331,9 @@ impl Server {
                     break;
                 }
             }
+        }
+        if self.is_accept_due() {
+            self.relay.handle_told_in_part();
         }
     }
 
@@ -314,6 +343,10 @@ impl Server {
             return false;
         };
         if !self.relay.can_accept() {
+            return false;
+        }
+        if self.relay.connections() >= self.connections_open_max {
+            self.pause_accepting(&"the other descriptors are reserved", now);
             return false;
         }
         match listener.accept() {
@@ -329,9 +362,7 @@ impl Server {
             }
             Accepted::Nobody => false,
             Accepted::Exhausted(error) => {
-                if self.relay.handle_accept_exhausted(now) {
-                    warn!("file_limit={} Accepting paused: {error}", descriptors::file_limit());
-                }
+                self.pause_accepting(&error, now);
                 false
             }
             Accepted::Lost(error) => {
@@ -341,11 +372,16 @@ impl Server {
         }
     }
 
+    fn pause_accepting(&mut self, reason: &dyn fmt::Display, now: Now) {
+        if self.relay.handle_accept_exhausted(now) {
+            warn!("file_limit={} Accepting paused: {reason}", platform::file_limit());
+        }
+    }
+
     /// Watches a connection for both directions, once and for all.
     fn register(&mut self, id: ConnectionId) {
         let Some(stream) = self.relay.stream(id) else { return };
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if let Err(error) = self.poll.registry().register(stream, token::of_connection(id), interest) {
+        if let Err(error) = self.poll.registry().register(stream, token::of_connection(id), INTEREST) {
             warn!("conn={id} Cannot be watched: {error}");
             self.relay.handle_readiness(id, Readiness { is_failed: true, ..Readiness::default() });
         }
@@ -370,26 +406,11 @@ impl Server {
     }
 }
 
-impl AsRawFd for Server {
-    fn as_raw_fd(&self) -> RawFd {
-        self.poll.as_raw_fd()
-    }
-}
-
 /// What stands between a URL's scheme and the address: `ws://ADDRESS`, and as the client `ws` for Node writes it,
 /// `ws+unix:/PATH`.
 const fn delimiter(address: &ListenAddress) -> &'static str {
     match address {
         ListenAddress::Tcp(_) => "://",
         ListenAddress::Unix(_) => "+",
-    }
-}
-
-fn readiness_of(event: &Event) -> Readiness {
-    Readiness {
-        is_readable: event.is_readable(),
-        is_writable: event.is_writable(),
-        is_read_closed: event.is_read_closed(),
-        is_failed: event.is_error() || event.is_write_closed(),
     }
 }

@@ -1,13 +1,10 @@
 //! The files that the relay reads at its start, and again when it is told to.
 
-use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::{error, fmt};
 
-use rustix::fs::OFlags;
-
+use super::platform;
 use crate::config::write_path;
 
 /// More than any certificate, key or list has; what is larger was given by mistake.
@@ -37,11 +34,16 @@ impl fmt::Display for FileError {
     }
 }
 
-/// Reads a whole file that the option `flag` names. Never waits for anybody: of what is no file but,
-/// say, a pipe nothing is read.
+/// What editors on Windows may put in front of a text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+/// What stands in front of a text in UTF-16, in either order of bytes.
+const UTF_16_MARKS: [&[u8]; 2] = [b"\xFF\xFE", b"\xFE\xFF"];
+
+/// Reads a whole text file that the option `flag` names, without its byte-order mark. Never waits for anybody: of
+/// what is no file but, say, a pipe nothing is read.
 pub(super) fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
     let failed = |problem: String| FileError::new(flag, path, problem);
-    let file = open(path).map_err(|error| failed(remedy(&error)))?;
+    let file = platform::open_at_once(path).map_err(|error| failed(remedy(&error)))?;
     let metadata = file.metadata().map_err(|error| failed(remedy(&error)))?;
     if !metadata.is_file() {
         return Err(failed("not a file; give the path of a regular file".to_owned()));
@@ -51,13 +53,13 @@ pub(super) fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, FileError
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(failed("over 1MiB; check that it is the right file".to_owned()));
     }
+    if UTF_16_MARKS.iter().any(|mark| bytes.starts_with(mark)) {
+        return Err(failed("a text in UTF-16; save it as UTF-8".to_owned()));
+    }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
     Ok(bytes)
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    // A FIFO would otherwise be waited for until somebody writes.
-    let flags = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
 fn remedy(error: &io::Error) -> String {

@@ -1,40 +1,99 @@
 //! A health check for where there is no other: asks a relay, waits for the answer, and judges it.
 
 use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::config::{HealthUrl, ListenAddress};
+#[cfg(feature = "tls")]
+use super::tls;
+use crate::config::{HealthCheck, HealthUrl, ListenAddress};
+use crate::relay::proxy_header::LOCAL_HEADER;
 
 /// How long each step may take. This is the one place that waits: no relay runs in the process.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of the answer that tell all that is asked for.
 const STATUS_LINE_START: &[u8; 13] = b"HTTP/1.1 200 ";
 
-/// Asks whether the relay at `url` is healthy: whether it answers with 200 (RFC 9110, section 15.3.1).
-pub fn check_health(url: &HealthUrl) -> io::Result<()> {
+/// The beginning of the answer.
+type Start = [u8; STATUS_LINE_START.len()];
+
+/// Asks whether a relay is healthy: whether it answers with 200 (RFC 9110, section 15.3.1).
+///
+/// Within TLS any certificate will do: it is made out to the relay's name, not to the address asked here, and
+/// nothing secret is said.
+pub fn check_health(check: &HealthCheck) -> io::Result<()> {
+    let url = &check.url;
     let context = |error: io::Error| io::Error::new(error.kind(), format!("{url}: {error}"));
-    let status_line_start = ask(url).map_err(context)?;
-    if status_line_start == *STATUS_LINE_START {
+    let start = ask(check).map_err(context)?;
+    if start == *STATUS_LINE_START {
         return Ok(());
     }
-    let answer = status_line_start.escape_ascii();
+    let answer = start.escape_ascii();
     Err(io::Error::other(format!("{url}: not healthy: it answers {answer}")))
 }
 
-fn ask(url: &HealthUrl) -> io::Result<[u8; STATUS_LINE_START.len()]> {
-    let (domain, address, host) = match &url.address {
-        ListenAddress::Tcp(address) => {
-            (Domain::for_address(*address), SockAddr::from(*address), address.to_string())
+fn ask(check: &HealthCheck) -> io::Result<Start> {
+    let HealthUrl { address, is_tls, .. } = &check.url;
+    let (mut socket, host) = match address {
+        ListenAddress::Tcp(address) => (connect(*address)?, address.ip()),
+        ListenAddress::Unix(path) => {
+            (connect_from(None, Domain::UNIX, &SockAddr::unix(path)?)?, Ipv4Addr::LOCALHOST.into())
         }
-        ListenAddress::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?, "localhost".to_owned()),
     };
-    let mut stream = Socket::new(domain, Type::STREAM, None)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    stream.connect_timeout(&address, TIMEOUT)?;
-    let request = format!("GET {} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n", url.path);
+    // A client of a Unix-domain socket counts as 127.0.0.1.
+    let source = socket.local_addr()?.as_socket().map_or(Ipv4Addr::LOCALHOST.into(), |source| source.ip());
+    if check.needs_proxy_header(source) {
+        socket.write_all(LOCAL_HEADER)?;
+    }
+    if *is_tls { ask_within_tls(socket, host, &check.url) } else { ask_on(socket, &check.url) }
+}
+
+/// Connects from loopback where the relay is on this machine under another address: no rule for addresses keeps
+/// it from being asked from there.
+fn connect(address: SocketAddr) -> io::Result<Socket> {
+    let (domain, target) = (Domain::for_address(address), SockAddr::from(address));
+    if !address.ip().to_canonical().is_loopback() {
+        let loopback: IpAddr =
+            if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        let from = SockAddr::from(SocketAddr::new(loopback, 0));
+        if let Ok(socket) = connect_from(Some(&from), domain, &target) {
+            return Ok(socket);
+        }
+    }
+    connect_from(None, domain, &target)
+}
+
+fn connect_from(source: Option<&SockAddr>, domain: Domain, target: &SockAddr) -> io::Result<Socket> {
+    let socket = Socket::new(domain, Type::STREAM, None)?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    socket.set_write_timeout(Some(TIMEOUT))?;
+    if let Some(source) = source {
+        socket.bind(source)?;
+    }
+    socket.connect_timeout(target, TIMEOUT)?;
+    Ok(socket)
+}
+
+#[cfg(feature = "tls")]
+fn ask_within_tls(socket: Socket, host: IpAddr, url: &HealthUrl) -> io::Result<Start> {
+    ask_on(tls::connect_to_anybody(socket, host)?, url)
+}
+
+#[cfg(not(feature = "tls"))]
+fn ask_within_tls(_: Socket, _: IpAddr, _: &HealthUrl) -> io::Result<Start> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "this build has no TLS"))
+}
+
+fn ask_on(mut stream: impl Read + Write, url: &HealthUrl) -> io::Result<Start> {
+    let HealthUrl { address, path, .. } = url;
+    let host = match address {
+        // The interface means something on this machine alone (RFC 6874, section 4).
+        ListenAddress::Tcp(address) => SocketAddr::new(address.ip(), address.port()).to_string(),
+        ListenAddress::Unix(_) => "localhost".to_owned(),
+    };
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let mut start = [0; STATUS_LINE_START.len()];
     stream.read_exact(&mut start)?;

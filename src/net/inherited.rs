@@ -3,13 +3,12 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use socket2::{SockAddr, Socket, Type};
+use socket2::{Socket, Type};
 
 use super::listener::ListeningSocket;
+use super::platform;
 use crate::config::{LISTENERS_MAX, ListenAddress};
 use crate::relay::limits::LOGGED_CHARS_MAX;
 
@@ -80,8 +79,8 @@ impl Inherited {
         if names.is_empty() || ARE_TAKEN.swap(true, Ordering::Relaxed) {
             return Ok(Self::default());
         }
-        let taken = sd_listen_fds::get().map_err(|error| InheritedError(format!("{FDS}: {error}")))?;
-        let sockets = taken.into_iter().map(|(_, descriptor)| Socket::from(descriptor.into_std()));
+        let sockets =
+            platform::inherited_sockets().map_err(|error| InheritedError(format!("{FDS}: {error}")))?;
         let handed: Vec<_> = names.into_iter().zip(sockets).collect();
         let addresses = match handed.iter().map(address_of).collect::<Result<Vec<_>, _>>() {
             Ok(addresses) => addresses,
@@ -149,26 +148,16 @@ fn listening_at(socket: &Socket) -> Result<ListenAddress, String> {
     if socket.r#type().map_err(|error| unusable(&error))? != Type::STREAM {
         return Err("not a stream; use ListenStream= for it".to_owned());
     }
-    if !socket.is_listener().map_err(|error| unusable(&error))? {
+    if !platform::is_listening(socket).map_err(|error| unusable(&error))? {
         return Err("it does not listen; use Accept=no for it".to_owned());
     }
     let address = socket.local_addr().map_err(|error| unusable(&error))?;
-    listen_address(&address)
+    platform::listen_address(&address)
         .ok_or_else(|| "neither of TCP nor a Unix-domain socket; use another ListenStream= for it".to_owned())
 }
 
 fn unusable(error: &io::Error) -> String {
     format!("{error}; have it opened by systemd, with ListenStream=")
-}
-
-fn listen_address(address: &SockAddr) -> Option<ListenAddress> {
-    if !address.is_unix() {
-        return address.as_socket().map(ListenAddress::Tcp);
-    }
-    // A socket without a file may have a name, which begins with a zero and is shown with an @.
-    let name = address.as_abstract_namespace().map(|name| [b"@", name].concat());
-    let path = address.as_pathname().map(Path::to_owned);
-    Some(ListenAddress::Unix(path.or(name.map(|name| OsString::from_vec(name).into())).unwrap_or_default()))
 }
 
 #[cfg(test)]

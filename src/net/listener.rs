@@ -2,18 +2,15 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 
 use mio::event::Source;
-use mio::net::{TcpListener, TcpStream, UnixListener};
+use mio::net::{TcpListener, TcpStream};
 use mio::{Interest, Registry};
-use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::socket_file::SocketFile;
+use super::platform::{self, LocalListener, set_stream_options};
 use super::token;
 use crate::config::ListenAddress;
-use crate::relay::limits::NOT_SENT_LOW_WATER_BYTES;
 
 /// Connections that the kernel completes ahead of the relay; it may allow fewer.
 const BACKLOG: i32 = 1024;
@@ -73,55 +70,50 @@ impl Listener {
 pub(super) struct ListeningSocket {
     /// Where it listens, with the port that was chosen where 0 was asked for.
     pub(super) address: ListenAddress,
-    /// Removes the file if it is ours, before the socket is closed.
-    _file: Option<SocketFile>,
     kind: Kind,
 }
 
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpListener),
-    Unix(UnixListener),
+    Unix(LocalListener),
 }
 
 impl ListeningSocket {
     pub(super) fn bind(address: &ListenAddress) -> io::Result<Self> {
         match address {
             ListenAddress::Tcp(address) => bind_tcp(*address),
-            ListenAddress::Unix(path) => bind_unix(path),
+            ListenAddress::Unix(path) => {
+                let kind = Kind::Unix(LocalListener::bind(path, BACKLOG)?);
+                Ok(Self { address: address.clone(), kind })
+            }
         }
     }
 
     /// Takes over a socket that listens at `address` already; its file, if it has one, stays.
     pub(super) fn adopt(socket: Socket, address: ListenAddress) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
-        socket.set_cloexec(true)?;
         let kind = match address {
             ListenAddress::Tcp(_) => {
                 set_stream_options(&SockRef::from(&socket))?;
                 Kind::Tcp(TcpListener::from_std(socket.into()))
             }
-            ListenAddress::Unix(_) => Kind::Unix(UnixListener::from_std(socket.into())),
+            ListenAddress::Unix(_) => Kind::Unix(LocalListener::adopt(socket)?),
         };
-        Ok(Self { address, _file: None, kind })
+        Ok(Self { address, kind })
     }
 
     fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         match &self.kind {
             Kind::Tcp(listener) => {
                 let (socket, client_addr) = listener.accept()?;
-                if cfg!(not(target_os = "linux")) {
+                if !platform::INHERITS_STREAM_OPTIONS {
                     // A stream without them works, if less well.
                     let _ = set_stream_options(&SockRef::from(&socket));
                 }
                 Ok((socket, client_addr))
             }
-            Kind::Unix(listener) => {
-                // mio would look at the client's address, and panics where its path fills all of it.
-                let (socket, _) = SockRef::from(listener).accept()?;
-                socket.set_nonblocking(true)?;
-                Ok((TcpStream::from_std(socket.into()), UNIX_CLIENT))
-            }
+            Kind::Unix(listener) => Ok((listener.accept()?, UNIX_CLIENT)),
         }
     }
 
@@ -147,8 +139,7 @@ fn bind_tcp_exactly(addr: SocketAddr) -> io::Result<ListeningSocket> {
         // `[::]` means every interface, IPv4 included.
         socket.set_only_v6(false)?;
     }
-    // Sockets of an earlier run that linger in TIME_WAIT do not keep the port from us.
-    socket.set_reuse_address(true)?;
+    platform::set_listener_options(&socket)?;
     socket.set_nonblocking(true)?;
     // Linux hands both options down to what is accepted, which saves two calls for each.
     set_stream_options(&SockRef::from(&socket))?;
@@ -156,36 +147,13 @@ fn bind_tcp_exactly(addr: SocketAddr) -> io::Result<ListeningSocket> {
     socket.listen(BACKLOG)?;
     let socket = TcpListener::from_std(socket.into());
     let address = ListenAddress::Tcp(socket.local_addr()?);
-    Ok(ListeningSocket { address, _file: None, kind: Kind::Tcp(socket) })
-}
-
-fn bind_unix(path: &Path) -> io::Result<ListeningSocket> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    let file = SocketFile::bind(&socket, path)?;
-    socket.listen(BACKLOG)?;
-    let address = ListenAddress::Unix(path.to_owned());
-    Ok(ListeningSocket {
-        address,
-        _file: Some(file),
-        kind: Kind::Unix(UnixListener::from_std(socket.into())),
-    })
+    Ok(ListeningSocket { address, kind: Kind::Tcp(socket) })
 }
 
 /// What to listen on instead of `[::]` if the error says that there is no IPv6.
 fn without_ipv6(addr: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
-    let is_missing = error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
-        || error.kind() == io::ErrorKind::AddrNotAvailable;
+    let is_missing = platform::is_family_missing(error) || error.kind() == io::ErrorKind::AddrNotAvailable;
     (is_missing && addr.ip() == Ipv6Addr::UNSPECIFIED).then(|| (Ipv4Addr::UNSPECIFIED, addr.port()).into())
-}
-
-/// Messages leave at once, and what the network has not taken waits in the relay, where replies
-/// can overtake it.
-fn set_stream_options(socket: &SockRef<'_>) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    socket.set_tcp_notsent_lowat(NOT_SENT_LOW_WATER_BYTES)?;
-    Ok(())
 }
 
 #[cfg(test)]
@@ -194,7 +162,7 @@ mod tests {
 
     #[test]
     fn where_there_is_no_ipv6_every_interface_means_every_ipv4_interface() {
-        let missing = io::Error::from_raw_os_error(Errno::AFNOSUPPORT.raw_os_error());
+        let missing = io::Error::from(io::ErrorKind::AddrNotAvailable);
         let in_use = io::Error::from(io::ErrorKind::AddrInUse);
         let everywhere: SocketAddr = "[::]:8787".parse().unwrap();
         assert_eq!(without_ipv6(everywhere, &missing), Some("0.0.0.0:8787".parse().unwrap()));
@@ -217,7 +185,7 @@ mod tests {
             let options = SockRef::from(&stream);
             assert!(options.tcp_nodelay().unwrap());
             #[cfg(any(target_os = "linux", target_os = "android"))]
-            assert_eq!(options.tcp_notsent_lowat().unwrap(), NOT_SENT_LOW_WATER_BYTES);
+            assert_eq!(options.tcp_notsent_lowat().unwrap(), crate::relay::limits::NOT_SENT_LOW_WATER_BYTES);
             assert!(matches!(listener.accept(), Accepted::Nobody));
         }
     }

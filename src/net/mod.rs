@@ -7,17 +7,14 @@ mod files;
 mod health_check;
 mod inherited;
 mod listener;
-mod process;
-mod signals;
-mod socket_file;
+mod platform;
 mod stream;
-mod supervisor;
 #[cfg(feature = "tls")]
 mod tls;
 mod token;
 
-pub use descriptors::raise_file_limit;
 pub use event_loop::{BindError, Server, StopHandle, Stopped, Turn};
 pub use files::FileError;
 pub use health_check::check_health;
 pub use inherited::{Inherited, InheritedError};
+pub use platform::{Dropped, HELP_NOTE, LogOutput, raise_file_limit, write_last};

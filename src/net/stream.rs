@@ -11,6 +11,7 @@ use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
 use super::files::FileError;
+use super::platform;
 #[cfg(feature = "tls")]
 use super::tls::{TlsAcceptor, TlsStream};
 use crate::config::TlsFiles;
@@ -55,7 +56,7 @@ impl Stream {
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(socket) => socket.read(buffer),
+            Self::Plain(socket) => platform::read(socket, buffer),
             #[cfg(feature = "tls")]
             Self::Tls(stream) => stream.read(buffer),
         }
@@ -63,7 +64,7 @@ impl Read for Stream {
 
     fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         match self {
-            Self::Plain(socket) => socket.read_vectored(buffers),
+            Self::Plain(socket) => platform::read_vectored(socket, buffers),
             #[cfg(feature = "tls")]
             Self::Tls(stream) => stream.read_vectored(buffers),
         }

@@ -5,6 +5,7 @@
 //! turns at is in one [`Scratch`].
 
 mod acceptor;
+mod client;
 mod encode;
 mod engine;
 mod interrupted;
@@ -12,4 +13,5 @@ mod scratch;
 mod stream;
 
 pub(super) use acceptor::TlsAcceptor;
+pub(super) use client::connect_to_anybody;
 pub(super) use stream::TlsStream;

@@ -70,7 +70,7 @@ impl<S: Read + Write> Relay<S> {
         info!(
             target: ACCESS,
             "conn={id} address={} client={client_type} session={} seconds={}.{} messages_in={} bytes_in={} \
-             messages_out={} bytes_out={} undelivered={} reason={} code={} Connection ended",
+             messages_out={} bytes_out={} undelivered={} errors={} reason={} code={} Connection ended",
             slot.connection.arrival.client,
             Logged(session),
             tenths / 10,
@@ -80,6 +80,7 @@ impl<S: Read + Write> Relay<S> {
             tally.messages_out,
             tally.bytes_out,
             end.undelivered,
+            tally.errors,
             end.reason.as_str(),
             end.code,
         );

@@ -18,6 +18,20 @@ pub(super) enum Standing {
     Exempt,
     /// It counts against the limit of its host.
     Counted,
-    /// It was refused for its address.
-    TurnedAway,
+    /// It is beyond a limit, or its address is not served: it takes no place of a client's, and gets nothing but
+    /// the relay's health or a refusal. It may count against the limit of its host all the same.
+    Outside {
+        /// It does.
+        is_counted: bool,
+    },
+}
+
+impl Standing {
+    pub(super) const fn is_outside(self) -> bool {
+        matches!(self, Self::Outside { .. })
+    }
+
+    pub(super) const fn is_counted(self) -> bool {
+        matches!(self, Self::Counted | Self::Outside { is_counted: true })
+    }
 }

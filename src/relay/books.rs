@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 
-use super::arrival::Standing;
 use super::connection::Phase;
 use super::outbox::Outbox;
 use super::slots::Slot;
@@ -51,12 +50,12 @@ impl<S: Read + Write> Relay<S> {
         self.check_counters();
         let (mut members, mut charged_bytes, mut senders) = (0, 0, 0);
         let mut cursors = Vec::new();
-        let (mut counted, mut turned_away) = (0, 0);
+        let (mut counted, mut outside) = (0, 0);
         for id in self.slots.ids() {
             let Some(slot) = self.slots.get(id) else { continue };
             charged_bytes += slot.charged_bytes as usize;
-            counted += usize::from(slot.connection.arrival.standing == Standing::Counted);
-            turned_away += usize::from(slot.connection.arrival.standing == Standing::TurnedAway);
+            counted += usize::from(slot.connection.arrival.standing.is_counted());
+            outside += usize::from(slot.connection.arrival.standing.is_outside());
             senders += usize::from(slot.connection.inbound.transit().is_some());
             cursors.extend(slot.connection.outbox().into_iter().flat_map(Outbox::cursors));
             if !slot.is_touched {
@@ -82,11 +81,11 @@ impl<S: Read + Write> Relay<S> {
             }
         }
         let census = self.sessions.census();
-        assert_eq!(self.sessions.count(), census, "sessions and their clients are counted");
+        self.sessions.check_invariants();
         assert_eq!(census.clients.iter().sum::<u64>(), members, "sessions know nobody else");
         self.check_drain();
         self.hosts.check_invariants(counted);
-        assert_eq!(self.turned_away, turned_away, "those turned away are counted");
+        assert_eq!(self.outside, outside, "those outside are counted");
         self.pool.transits.check_invariants(&cursors, senders, charged_bytes);
     }
 }

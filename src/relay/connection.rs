@@ -26,7 +26,8 @@ use super::arrival::Arrival;
 use super::handshake::HeadReader;
 use super::inbound::{Inbound, Receiver};
 use super::limits::{
-    CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, LINGER_BYTES_MAX, LINGER_TIME_MAX, Settings, WRITE_BYTES_PER_TURN,
+    CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, LATE_LINGER_TIME_MAX, LINGER_BYTES_MAX, LINGER_TIME_MAX, Settings,
+    WRITE_BYTES_PER_TURN,
 };
 use super::message::CloseReason;
 use super::outbox::{Cut, Outbox, Pool, Waiting, WriteEnd};
@@ -60,8 +61,13 @@ pub struct Patience {
 }
 
 impl Patience {
-    fn until(deadline: Tick, now: Tick) -> Self {
-        Self { deadline, latest: deadline.max(now.after(LINGER_TIME_MAX)), discarded_bytes: 0 }
+    fn until(deadline: Tick, now: Tick, linger_max: Duration) -> Self {
+        Self { deadline, latest: deadline.max(now.after(linger_max)), discarded_bytes: 0 }
+    }
+
+    /// Whether bytes that come may still move the deadline.
+    fn may_move(&self) -> bool {
+        self.deadline < self.latest
     }
 }
 
@@ -100,6 +106,23 @@ pub enum Due {
     End,
 }
 
+impl Due {
+    /// Whether it ends the client, or what the client still has to say.
+    #[must_use]
+    pub const fn is_verdict(self) -> bool {
+        match self {
+            Self::Head
+            | Self::Silence
+            | Self::Stall
+            | Self::Message
+            | Self::Starved
+            | Self::CloseAnswer
+            | Self::End => true,
+            Self::Ping | Self::Pace => false,
+        }
+    }
+}
+
 /// What one read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadEnd {
@@ -111,6 +134,16 @@ pub enum ReadEnd {
     Ended,
     /// The stream has failed.
     Failed,
+}
+
+/// What may lie behind a read that did not fill its buffer, without an event that tells of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Beyond {
+    Nothing,
+    /// More to read, behind urgent data, until a read finds nothing.
+    More,
+    /// The end of the stream.
+    End,
 }
 
 /// What is left to do after a write.
@@ -159,8 +192,7 @@ pub struct Connection<S> {
     is_writable: bool,
     /// The stream keeps something that its socket has not taken.
     is_unflushed: bool,
-    /// The end of the stream lies behind what can still be read.
-    is_read_closed: bool,
+    beyond: Beyond,
     is_failed: bool,
     is_held: bool,
     /// It is held because memory is short; means nothing unless `is_held`.
@@ -192,7 +224,7 @@ impl<S: Read + Write> Connection<S> {
             is_readable: false,
             is_writable: true,
             is_unflushed: false,
-            is_read_closed: false,
+            beyond: Beyond::Nothing,
             is_failed: false,
             is_held: false,
             is_starved: false,
@@ -227,7 +259,11 @@ impl<S: Read + Write> Connection<S> {
     pub fn note(&mut self, readiness: Readiness) {
         self.is_readable |= readiness.is_readable || readiness.is_read_closed || readiness.is_failed;
         self.is_writable |= readiness.is_writable;
-        self.is_read_closed |= readiness.is_read_closed;
+        if readiness.is_read_closed {
+            self.beyond = Beyond::End;
+        } else if readiness.is_urgent && self.beyond == Beyond::Nothing {
+            self.beyond = Beyond::More;
+        }
         self.is_failed |= readiness.is_failed;
     }
 
@@ -238,7 +274,7 @@ impl<S: Read + Write> Connection<S> {
 
     /// Whether the end of the stream lies behind what can still be read.
     pub(super) const fn is_read_closed(&self) -> bool {
-        self.is_read_closed
+        matches!(self.beyond, Beyond::End)
     }
 
     /// Bytes of memory that it holds beyond its own, those of messages in transit left out.
@@ -316,14 +352,17 @@ impl<S: Read + Write> Connection<S> {
                 ReadEnd::Ended
             }
             Ok((count, may_have_more)) => {
-                // A short read empties the socket, unless the end of the stream lies behind it,
-                // for which no further event comes.
-                self.is_readable = may_have_more || self.is_read_closed || self.is_failed;
+                // A short read empties the socket, unless the end of the stream lies behind it, or it
+                // ended where urgent data was: for what is behind that no further event comes.
+                self.is_readable = may_have_more || self.beyond != Beyond::Nothing || self.is_failed;
                 self.heard_at = now;
                 ReadEnd::Bytes(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.is_readable = false;
+                if self.beyond == Beyond::More {
+                    self.beyond = Beyond::Nothing;
+                }
                 if self.is_failed { ReadEnd::Failed } else { ReadEnd::Blocked }
             }
             Err(_) => ReadEnd::Failed,
@@ -418,7 +457,12 @@ impl<S: Read + Write> Connection<S> {
     /// client has until `deadline` to answer it (RFC 6455, section 7.1.2).
     pub(super) fn close(&mut self, reason: &CloseReason, pool: &mut Pool, deadline: Tick, now: Tick) {
         self.outbox_mut(pool).push_own(|out| reason.write_frame(out));
-        self.phase = Phase::Closing(Box::new(Patience::until(deadline, now)));
+        let linger_max = if matches!(reason, CloseReason::MessageTimeout) {
+            LATE_LINGER_TIME_MAX
+        } else {
+            LINGER_TIME_MAX
+        };
+        self.phase = Phase::Closing(Box::new(Patience::until(deadline, now, linger_max)));
         self.inbound.abandon(&mut pool.transits);
         self.is_held = false;
     }
@@ -448,10 +492,11 @@ impl<S: Read + Write> Connection<S> {
             usage.pace = None;
         }
         self.is_held = false;
-        let mut patience = Patience::until(now.after(CLOSE_TIMEOUT), now);
+        let mut patience = Patience::until(now.after(CLOSE_TIMEOUT), now, LINGER_TIME_MAX);
         match &self.phase {
             Phase::Closing(earlier) => {
                 patience.latest = earlier.latest;
+                patience.deadline = patience.deadline.min(earlier.latest);
                 patience.discarded_bytes = earlier.discarded_bytes;
             }
             // Whoever never was a client gets no more than the time to read its answer.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::access_log::End;
 use super::connection::Phase;
 use super::end_reason::EndReason;
-use super::handshake::Refusal;
+use super::handshake::{AnswerForm, Refusal};
 use super::ids::ClientType;
 use super::limits::{DRAIN_INTERVAL_MAX, DRAIN_SPREAD_PERCENT};
 use super::message::CloseReason;
@@ -91,7 +91,7 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn begin_drain(&mut self, grace: Duration) -> Shutdown {
         for id in self.slots.ids() {
             if self.slots.get(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Head(_))) {
-                self.refuse(id, Refusal::ConnectionLimit, false);
+                self.refuse(id, Refusal::ConnectionLimit, AnswerForm::default());
             }
         }
         let is_empty = |key: &SessionKey| self.sessions.get(*key).is_none_or(Session::is_empty);

@@ -5,19 +5,22 @@ use std::io::{Read, Write};
 use log::{debug, info, warn};
 
 use super::access_log::End;
-use super::address::{ClientAddress, is_loopback};
+use super::address::{ClientAddress, Host, is_loopback};
 use super::address_rules::{AddressRules, Admission};
 use super::api_keys::{ApiKeys, KeyNames};
 use super::arrival::Standing;
 use super::end_reason::EndReason;
-use super::handshake::{Credentials, Refusal, Upgrade, write_issued};
+use super::handshake::{AnswerForm, Credentials, Refusal, Upgrade, write_issued};
 use super::hosts::HostKey;
 use super::ids::{ClientType, ConnectionId, SessionId};
 use super::limits::REFUSALS_MAX;
-use super::message::CloseReason;
+use super::message::{CloseReason, Logged};
 use super::secret::{Secret, SecretHash};
 use super::session::{Session, SessionKey, SessionsFull};
 use super::{Relay, Timer};
+
+/// Where sessions are issued, as the log shows it.
+const SESSIONS_PATH: &str = "/sessions";
 
 /// What was found of a client that may join.
 pub(super) struct Pass {
@@ -37,19 +40,15 @@ impl<S: Read + Write> Relay<S> {
         self.admission = Admission::new(&self.settings.allow, &self.settings.deny, rules);
     }
 
-    /// Counts a connection against the limits of its host, or says why it is not let in. A proxy is always let
-    /// in: the rules are for those it speaks for.
+    /// Counts a connection against the limits of its host, or says why it is not let in.
     pub(super) fn let_in(&mut self, id: ConnectionId) -> Result<(), Refusal> {
         let Some(client) = self.slots.get(id).map(|slot| slot.connection.arrival.client) else {
             return Ok(());
         };
-        if self.proxies.contains(client) {
-            return Ok(());
-        }
-        if !self.admission.lets_in(client) {
+        if !self.is_served(client) {
             return Err(Refusal::Address);
         }
-        if is_loopback(client) {
+        if is_loopback(client) || self.proxies.contains(client) {
             return Ok(());
         }
         let admitted = self.hosts.admit(client.host(), self.now.tick);
@@ -62,34 +61,71 @@ impl<S: Read + Write> Relay<S> {
         Ok(())
     }
 
-    /// Refuses a connection that has not been read. Few of those are waited for until they have read the answer, and
+    /// Refuses a connection for its address. Few of those are waited for until they have read the answer, and
     /// few in a second: whoever comes often must not keep places from others, nor have each answer encrypted.
-    pub(super) fn turn_away(&mut self, id: ConnectionId, refusal: Refusal) {
-        self.refuse(id, refusal, false);
+    pub(super) fn turn_away(&mut self, id: ConnectionId, refusal: Refusal, form: AnswerForm<'_>) {
+        self.refuse(id, refusal, form);
         let now = self.now.tick;
-        let Some(slot) = self.slots.get_mut(id) else { return };
-        if self.turned_away < REFUSALS_MAX && self.refusals.allows_at() <= now {
+        if self.refusals.allows_at() <= now && self.put_outside(id) {
             self.refusals.spend(1, now);
-            slot.connection.arrival.standing = Standing::TurnedAway;
-            self.turned_away += 1;
-        } else {
+        } else if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.cut(&mut self.pool, now);
         }
     }
 
-    /// A proxy has said whom it speaks for. Returns whether that client is let in.
-    pub(super) fn identify(&mut self, id: ConnectionId, client: ClientAddress) -> bool {
+    /// Waits for the request of a connection that is not let in, because it may ask for the relay's health: a
+    /// supervisor that restarts sick relays must not take a full one for sick, nor one that does not serve
+    /// loopback. At most [`REFUSALS_MAX`] are waited for; one more is refused at once.
+    pub(super) fn keep_outside(&mut self, id: ConnectionId, refusal: Refusal) {
+        if self.put_outside(id) {
+            debug!("conn={id} refusal={refusal:?} Not let in, but for a question of the relay's health");
+        } else {
+            self.turn_away(id, refusal, AnswerForm::default());
+        }
+    }
+
+    /// Takes a connection's place from it, if there are not too many without one. Whether it is without one now.
+    fn put_outside(&mut self, id: ConnectionId) -> bool {
+        let Some(slot) = self.slots.get_mut(id) else { return false };
+        let standing = &mut slot.connection.arrival.standing;
+        if standing.is_outside() {
+            return true;
+        }
+        let is_room = self.outside < REFUSALS_MAX;
+        if is_room {
+            *standing = Standing::Outside { is_counted: standing.is_counted() };
+            self.outside += 1;
+        }
+        is_room
+    }
+
+    /// Why nothing but the relay's health is told to a connection, if that is so.
+    pub(super) fn refusal_outside(&self, id: ConnectionId) -> Option<Refusal> {
+        let arrival = self.slots.get(id).map(|slot| &slot.connection.arrival);
+        let client = arrival.filter(|arrival| arrival.standing.is_outside())?.client;
+        Some(if self.is_served(client) { Refusal::ConnectionLimit } else { Refusal::Address })
+    }
+
+    /// Whether the address rules let it in; a proxy is always let in, for they are for those it speaks for.
+    fn is_served(&self, client: ClientAddress) -> bool {
+        self.proxies.contains(client) || self.admission.lets_in(client)
+    }
+
+    /// A proxy has named its client. Returns why that client is not let in, if it is not. A client on loopback
+    /// gets no exception here: a proxy can be made to name one.
+    pub(super) fn identify(&mut self, id: ConnectionId, client: ClientAddress) -> Result<(), Refusal> {
         debug!("conn={id} address={client} Named by its proxy");
-        if let Some(slot) = self.slots.get_mut(id) {
-            slot.connection.arrival.client = client;
+        let Some(slot) = self.slots.get_mut(id) else { return Ok(()) };
+        let arrival = &mut slot.connection.arrival;
+        arrival.client = client;
+        if !arrival.standing.is_outside() {
+            return self.let_in(id);
         }
-        match self.let_in(id) {
-            Ok(()) => true,
-            Err(refusal) => {
-                self.refuse(id, refusal, false);
-                false
-            }
+        // It takes no place, and so counts nowhere.
+        if !self.is_served(client) {
+            return Err(Refusal::Address);
         }
+        self.check_lock_out(id)
     }
 
     /// Judges what a client brings for the session that it wants to join.
@@ -103,6 +139,9 @@ impl<S: Read + Write> Relay<S> {
         let hash = secret.map(|secret| self.secret_key.hash(secret));
         let session = self.sessions.find(&upgrade.session_id);
         let claimed = session.and_then(|key| self.sessions.get(key)).and_then(Session::claimed);
+        // Where keys are needed, a Bearer token that is none may have been one: it proves a secret, and claims nothing.
+        let may_claim = self.api_keys.is_none() || upgrade.credentials.secret.is_some();
+        let hash = hash.filter(|_| may_claim || claimed.is_some());
         let none = self.secret_key.hash_of_none();
         let is_same = hash.as_ref().unwrap_or(none).is(claimed.unwrap_or(none));
         let is_proven = is_same && hash.is_some() && claimed.is_some();
@@ -122,6 +161,57 @@ impl<S: Read + Write> Relay<S> {
             info!("conn={id} key={name} API key accepted");
         }
         Ok(Pass { claim: hash.filter(|_| claimed.is_none()) })
+    }
+
+    /// Whether the place that a client asks for changes hands so often that whoever is there stays.
+    pub(super) fn is_place_contested(&mut self, id: ConnectionId, upgrade: &Upgrade) -> bool {
+        let (client_type, now) = (upgrade.client_type, self.now.tick);
+        let Some(key) = self.sessions.find(&upgrade.session_id) else { return false };
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let Some(there) = session.client(client_type) else { return false };
+        let is_contested = session.refuses_newcomer(client_type, now);
+        if is_contested {
+            self.warn_of_contest(id, there, key, client_type);
+        }
+        is_contested
+    }
+
+    /// Notes that a client took the place of another one.
+    pub(super) fn note_replacement(
+        &mut self,
+        id: ConnectionId,
+        old: ConnectionId,
+        key: SessionKey,
+        client_type: ClientType,
+    ) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.note_replacement(client_type, self.now.tick);
+        }
+        self.warn_of_contest(id, old, key, client_type);
+    }
+
+    /// Tells the operator, now and then, that two clients want the same place.
+    fn warn_of_contest(
+        &mut self,
+        id: ConnectionId,
+        there: ConnectionId,
+        key: SessionKey,
+        client_type: ClientType,
+    ) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if !session.is_contest_warning_due(client_type, self.now.tick) {
+            return;
+        }
+        let address =
+            |id| self.slots.get(id).map_or(ClientAddress::default(), |slot| slot.connection.arrival.client);
+        warn!(
+            "conn={id} session={} client={} address={} other_address={} Two clients take one place from each other: \
+             give each pair a session ID of its own",
+            Logged(session.id.as_str()),
+            client_type.as_str(),
+            address(id),
+            address(there),
+        );
     }
 
     /// Closes the clients of a session that is about to be claimed: they were let in without its secret. What they
@@ -154,8 +244,8 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Refuses a client that could not prove what it should; one that fails too often is locked out.
-    pub(super) fn refuse_unproven(&mut self, id: ConnectionId, refusal: Refusal) {
-        self.refuse(id, refusal, false);
+    pub(super) fn refuse_unproven(&mut self, id: ConnectionId, refusal: Refusal, form: AnswerForm<'_>) {
+        self.refuse(id, refusal, form);
         let Some(client) = self.slots.get(id).map(|slot| slot.connection.arrival.client) else { return };
         // One that is locked out is not judged again.
         if is_loopback(client) || self.proxies.contains(client) {
@@ -168,20 +258,23 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Begins a session for somebody, with an ID and a secret that nobody can guess.
-    pub(super) fn issue(&mut self, id: ConnectionId, credentials: &Credentials) {
+    pub(super) fn issue(&mut self, id: ConnectionId, credentials: &Credentials, form: AnswerForm<'_>) {
+        let form = AnswerForm { path: Some(SESSIONS_PATH), ..form };
         if let Err(refusal) = self.check_lock_out(id) {
-            return self.refuse(id, refusal, false);
+            return self.refuse(id, refusal, form);
         }
         let (key_name, _) = self.tell_apart(credentials);
         if self.api_keys.is_some() && key_name.is_none() {
-            return self.refuse_unproven(id, Refusal::ApiKey);
+            return self.refuse_unproven(id, Refusal::ApiKey, form);
         }
         if let Some(name) = key_name {
             info!("conn={id} key={name} API key accepted");
         }
         let secret = self.secret_key.draw();
-        let Some((key, session_id)) = self.begin_issued(&secret) else {
-            return self.refuse(id, Refusal::ConnectionLimit, false);
+        let host = self.slots.get(id).map(|slot| slot.connection.arrival.client.host());
+        let issued = host.and_then(|host| self.begin_issued(&secret, host));
+        let Some((key, session_id)) = issued else {
+            return self.refuse(id, Refusal::ConnectionLimit, form);
         };
         self.arm_session(key);
         info!("conn={id} session={session_id} Session {session_id} issued");
@@ -198,11 +291,11 @@ impl<S: Read + Write> Relay<S> {
             expires_at = expires_at
         );
         self.note_end(id, None, End { reason: EndReason::Answered, code: 201, undelivered: 0 });
-        self.answer(id, |out| write_issued(&body, out));
+        self.answer(id, |out| write_issued(&body, form, out));
     }
 
     /// `None` if there is no room for one more session.
-    fn begin_issued(&mut self, secret: &str) -> Option<(SessionKey, String)> {
+    fn begin_issued(&mut self, secret: &str, host: Host) -> Option<(SessionKey, String)> {
         debug_assert!(
             self.drain.is_none(),
             "no session begins during a shutdown: requests are refused by then"
@@ -213,9 +306,9 @@ impl<S: Read + Write> Relay<S> {
             let text = self.secret_key.draw();
             let session_id = SessionId::parse(text.as_bytes())?;
             let now = self.now.tick;
-            let issued = self.sessions.issue(&session_id, claim.clone(), now).or_else(|SessionsFull| {
+            let issued = self.sessions.issue(&session_id, claim.clone(), host, now).or_else(|SessionsFull| {
                 self.end_longest_unused_session();
-                self.sessions.issue(&session_id, claim.clone(), now)
+                self.sessions.issue(&session_id, claim.clone(), host, now)
             });
             if let Some(key) = issued.ok()? {
                 return Some((key, text));

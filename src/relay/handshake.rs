@@ -4,9 +4,9 @@
 //! When the head is complete it is parsed once, into a [`Verdict`]; what is certainly no request is
 //! refused sooner. The writers below put the answers into bytes. One request per connection.
 //!
-//! httparse is more lenient than we may be. It skips empty lines before the request line and takes
-//! a bare LF for CR LF; neither reaches it, the reader refuses them. It leaves `Host`,
-//! `Content-Length` and the form of the target to us.
+//! httparse is more lenient than we may be. It skips any number of empty lines before the request line and
+//! takes a bare LF for CR LF; neither reaches it: the reader skips one empty line (RFC 9112, section 2.2) and
+//! refuses the rest. It leaves `Host`, `Content-Length` and the form of the target to us.
 
 use std::str;
 
@@ -19,15 +19,23 @@ use super::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, PROXY_HEADER_BYTES_MAX};
 use super::origin::Origin;
 use super::proxy_header::{self, ProxyHeader};
 
+pub use answer::{
+    AnswerForm, write_answer, write_health, write_issued, write_nothing, write_page, write_preflight,
+    write_refusal, write_switching_protocols,
+};
 pub use credentials::Credentials;
 use fields::{decimal, elements, is_token_byte, only_value, split_list, token, values};
+pub use path_fault::PathFault;
 pub use refusal::{Answer, BadRequest, Refusal, RefusalReason};
 pub use request::Request;
-use target::{Target, is_host_and_port};
+use target::{Target, is_host_and_port, is_host_with_zone};
 
+mod answer;
+mod cors;
 mod credentials;
 mod fields;
 mod forwarded;
+mod path_fault;
 mod refusal;
 mod request;
 mod target;
@@ -79,6 +87,8 @@ pub enum Progress {
         consumed: usize,
         /// The client that a proxy names in the head; `None` if none does.
         client: Option<ClientAddress>,
+        /// The origin whose pages may read the answer, as the client wrote it; see [`AnswerForm::origin`].
+        origin: Option<Box<str>>,
         /// What is to be done about it.
         verdict: Verdict,
     },
@@ -102,6 +112,16 @@ impl HeadReader {
     ///
     /// Once this has returned [`Progress::Done`] the reader is as new.
     pub fn push(&mut self, bytes: &[u8], rules: HeadRules<'_>) -> Progress {
+        self.push_and_note(bytes, rules, &mut None)
+    }
+
+    /// As [`push`](Self::push), and notes the path of a request that is refused, as far as it is understood.
+    pub(super) fn push_and_note(
+        &mut self,
+        bytes: &[u8],
+        rules: HeadRules<'_>,
+        refused_path: &mut Option<String>,
+    ) -> Progress {
         if let Some(kept) = self.kept.as_mut().filter(|kept| kept.is_proxy_header) {
             let progress = kept.push_proxy_header(bytes);
             if progress != Progress::NeedMore {
@@ -109,19 +129,26 @@ impl HeadReader {
             }
             return progress;
         }
-        let mut client = None;
+        let mut named = Named::default();
         let done = self.push_for(bytes, |head, outcome| {
             let head_only = head.starts_with(b"HEAD ");
-            outcome
-                .and_then(|()| decide(head, head_only, rules, &mut client))
-                .unwrap_or_else(|refusal| Verdict::Refuse { refusal, head_only })
+            outcome.and_then(|()| decide(head, head_only, rules, &mut named)).unwrap_or_else(|refusal| {
+                *refused_path = Request::parse(head).ok().map(|request| request.path.to_owned());
+                Verdict::Refuse { refusal, head_only }
+            })
         });
-        done.map_or(Progress::NeedMore, |(consumed, verdict)| Progress::Done { consumed, client, verdict })
+        let Named { client, origin } = named;
+        done.map_or(Progress::NeedMore, |(consumed, verdict)| Progress::Done {
+            consumed,
+            client,
+            origin,
+            verdict,
+        })
     }
 
     /// Takes the next bytes and, once the head is over, has somebody `judge` it who answers other requests than a
-    /// relay's; returns how many of the bytes belonged to it, and the judgement. The head is whole unless it is
-    /// refused already.
+    /// relay's; returns how many of the bytes belonged to it, and the judgement. The head, which begins with the
+    /// request line, is whole unless it is refused already.
     pub fn push_for<T>(
         &mut self,
         bytes: &[u8],
@@ -143,6 +170,7 @@ impl HeadReader {
             head.extend_from_slice(taken);
             head.as_slice()
         };
+        let head = head.strip_prefix(b"\r\n").unwrap_or(head);
         Some((consumed, judge(head, outcome)))
     }
 }
@@ -174,7 +202,7 @@ impl Kept {
             ProxyHeader::Whole { bytes, client } => Progress::Proxied { consumed: bytes - before, client },
             ProxyHeader::Malformed => {
                 let verdict = Verdict::Refuse { refusal: BadRequest::ProxyHeader.into(), head_only: false };
-                Progress::Done { consumed: bytes.len(), client: None, verdict }
+                Progress::Done { consumed: bytes.len(), client: None, origin: None, verdict }
             }
         }
     }
@@ -190,11 +218,17 @@ impl Kept {
     }
 }
 
-/// Where in the head the next byte stands. The head ends with the CR LF that follows a CR LF.
+/// What a client begins TLS with: the type of a handshake record (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
+/// Where in the head the next byte stands. The head ends with the CR LF that follows a CR LF, one before the
+/// request line left out.
 #[derive(Clone, Copy, Debug, Default)]
 enum Position {
     #[default]
     Start,
+    AfterLeadingCr,
+    AfterLeadingLine,
     InLine,
     AfterCr,
     LineStart,
@@ -205,11 +239,16 @@ impl Position {
     /// The position behind `byte`; `None` if it ends the head.
     fn after(self, byte: u8) -> Result<Option<Self>, BadRequest> {
         match (self, byte) {
-            (Self::Start, _) if is_token_byte(byte) => Ok(Some(Self::InLine)),
-            (Self::Start, _) => Err(BadRequest::NotHttp),
+            (Self::Start | Self::AfterLeadingLine, _) if is_token_byte(byte) => Ok(Some(Self::InLine)),
+            (Self::Start, TLS_HANDSHAKE) => Err(BadRequest::NotHttp),
+            (Self::Start, b'\r') => Ok(Some(Self::AfterLeadingCr)),
+            (Self::AfterLeadingCr, b'\n') => Ok(Some(Self::AfterLeadingLine)),
             (Self::AfterCr, b'\n') => Ok(Some(Self::LineStart)),
             (Self::AfterFinalCr, b'\n') => Ok(None),
-            (Self::AfterCr | Self::AfterFinalCr, _) | (_, b'\n' | 0) => Err(BadRequest::LineEnding),
+            (Self::AfterCr | Self::AfterFinalCr | Self::AfterLeadingCr, _) | (_, b'\n' | 0) => {
+                Err(BadRequest::LineEnding)
+            }
+            (Self::Start | Self::AfterLeadingLine, _) => Err(BadRequest::RequestLine),
             (Self::InLine, b'\r') => Ok(Some(Self::AfterCr)),
             (Self::LineStart, b'\r') => Ok(Some(Self::AfterFinalCr)),
             (Self::InLine | Self::LineStart, _) => Ok(Some(Self::InLine)),
@@ -229,6 +268,13 @@ pub enum Verdict {
         /// The method was HEAD: the answer goes out without its body (RFC 9110, section 9.3.2).
         head_only: bool,
     },
+    /// A browser asks what a page may send: [`write_preflight`]. The origin is one that may.
+    Preflight {
+        /// The methods that the path takes, as a list.
+        methods: &'static str,
+    },
+    /// There is nothing to answer with, and nothing wrong with asking: [`write_nothing`].
+    Nothing,
     /// Anything else: [`write_refusal`].
     Refuse {
         /// Why.
@@ -236,6 +282,20 @@ pub enum Verdict {
         /// The method was HEAD: the answer goes out without its body (RFC 9110, section 9.3.2).
         head_only: bool,
     },
+}
+
+impl Verdict {
+    /// Whether the answer goes out without its body.
+    #[must_use]
+    pub const fn is_head_only(&self) -> bool {
+        matches!(self, Self::Health { head_only: true } | Self::Refuse { head_only: true, .. })
+    }
+
+    /// Whether it is answered although there is no room, or the address is not served: what the relay's health
+    /// takes. A browser may ask before its page can.
+    pub(super) const fn is_for_everybody(&self) -> bool {
+        matches!(self, Self::Health { .. } | Self::Preflight { .. })
+    }
 }
 
 /// An opening handshake that passed every check of RFC 6455, section 4.2.1.
@@ -252,6 +312,11 @@ pub struct Upgrade {
 }
 
 impl Upgrade {
+    /// The path that was asked for.
+    pub(super) fn path(&self) -> String {
+        format!("/{}/{}", self.client_type.as_str(), self.session_id)
+    }
+
     /// `Sec-WebSocket-Accept` (RFC 6455, section 4.2.2, item 5.4).
     #[must_use]
     pub fn accept_key(&self) -> &str {
@@ -265,70 +330,16 @@ impl Upgrade {
     }
 }
 
-/// Writes the 101 that accepts `upgrade` (RFC 6455, section 4.2.2, item 5).
-pub fn write_switching_protocols(upgrade: &Upgrade, out: &mut Vec<u8>) {
-    out.extend_from_slice(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
-    );
-    for (name, value) in [
-        ("Sec-WebSocket-Accept", Some(upgrade.accept_key())),
-        ("Sec-WebSocket-Protocol", upgrade.subprotocol()),
-    ] {
-        if let Some(value) = value {
-            out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
-        }
-    }
-    out.extend_from_slice(b"\r\n");
+/// Who is named in a head that may be refused all the same.
+#[derive(Debug, Default)]
+struct Named {
+    client: Option<ClientAddress>,
+    origin: Option<Box<str>>,
 }
 
-/// Writes the answer to a refused request (RFC 9110, section 15); `head_only` leaves out its body.
-pub fn write_refusal(refusal: Refusal, head_only: bool, out: &mut Vec<u8>) {
-    write_answer(&refusal.answer(), head_only, out);
-}
-
-/// Writes the 200 that carries `body`, JSON (RFC 9110, section 15.3.1, and RFC 9111, section
-/// 5.2.2.5); `head_only` leaves the body out.
-pub fn write_health(body: &str, head_only: bool, out: &mut Vec<u8>) {
-    let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n";
-    write_closing_answer(head, body, head_only, out);
-}
-
-/// Writes the 201 that carries `body`, JSON, in which there is a secret (RFC 9110, section 15.3.2).
-pub fn write_issued(body: &str, out: &mut Vec<u8>) {
-    let head = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n";
-    write_closing_answer(head, body, false, out);
-}
-
-/// Writes the 200 that carries `body` with these header lines, each with its CR LF; `head_only` leaves the body out.
-pub fn write_page(headers: &str, body: &str, head_only: bool, out: &mut Vec<u8>) {
-    write_closing_answer(&format!("HTTP/1.1 200 OK\r\n{headers}"), body, head_only, out);
-}
-
-/// Writes the answer of this status to a request that is neither a session's nor [refused](write_refusal).
-pub fn write_answer(answer: &Answer, head_only: bool, out: &mut Vec<u8>) {
-    let Answer { status, reason, headers, sentence } = answer;
-    let head = format!("HTTP/1.1 {status} {reason}\r\n{headers}Content-Type: text/plain; charset=utf-8\r\n");
-    write_closing_answer(&head, sentence, head_only, out);
-}
-
-/// Ends the head of an answer that is not a 101, and adds its body (RFC 9112, sections 6.2, 9.6).
-fn write_closing_answer(head: &str, body: &str, head_only: bool, out: &mut Vec<u8>) {
-    out.extend_from_slice(head.as_bytes());
-    let length = body.len();
-    out.extend_from_slice(format!("Content-Length: {length}\r\nConnection: close\r\n\r\n").as_bytes());
-    if !head_only {
-        out.extend_from_slice(body.as_bytes());
-    }
-}
-
-/// Judges a complete head. The order of the checks decides which of several faults is reported. Notes the
-/// client as soon as it is known.
-fn decide(
-    head: &[u8],
-    head_only: bool,
-    rules: HeadRules<'_>,
-    client: &mut Option<ClientAddress>,
-) -> Result<Verdict, Refusal> {
+/// Judges a complete head. The order of the checks decides which of several faults is reported. Notes who is
+/// named as soon as that is known.
+fn decide(head: &[u8], head_only: bool, rules: HeadRules<'_>, named: &mut Named) -> Result<Verdict, Refusal> {
     let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
     // We found the end; should httparse ever see another, the head has two readings.
@@ -340,27 +351,36 @@ fn decide(
         return Err(BadRequest::RequestLine.into());
     };
     let fields = &*request.headers;
+    let target = Target::parse(target);
+    let shared_methods = target.as_ref().and_then(Target::shared_methods);
+    if shared_methods.is_some() {
+        named.origin = cors::reader(fields, rules.origins);
+    }
     if let Some(proxies) = rules.proxies {
-        *client = forwarded::client(fields, proxies)?;
+        named.client = forwarded::client(fields, proxies)?;
     }
     check_host(fields, minor_version)?;
     let has_body = has_body(fields)?;
-    let target = Target::parse(target);
+    if let Some(methods) = shared_methods.filter(|_| cors::is_preflight(method, fields)) {
+        return named.origin.as_ref().map(|_| Verdict::Preflight { methods }).ok_or(Refusal::Origin);
+    }
     let wants_upgrade = wants_upgrade(fields, minor_version);
     check_method(method, target.as_ref(), wants_upgrade)?;
     match target.ok_or(BadRequest::Target)? {
         Target::Health => Ok(Verdict::Health { head_only }),
+        Target::Icon if !wants_upgrade => Ok(Verdict::Nothing),
         Target::Session(..) if !wants_upgrade => Err(Refusal::ExpectedUpgrade),
-        Target::Other if !wants_upgrade => Err(Refusal::NotFound),
-        Target::Other => Err(BadRequest::Path.into()),
-        Target::Sessions if wants_upgrade => Err(BadRequest::Path.into()),
+        Target::Other(fault) if !wants_upgrade => Err(Refusal::NotFound(fault)),
+        Target::Other(fault) => Err(BadRequest::Path(fault).into()),
+        Target::Icon => Err(BadRequest::Path(PathFault::Unknown).into()),
+        Target::Sessions if wants_upgrade => Err(BadRequest::Path(PathFault::Sessions).into()),
         Target::Sessions => {
-            check_origin(fields, rules.origins)?;
+            cors::check_origin(fields, rules.origins)?;
             Ok(Verdict::Issue(Credentials::find("", fields)?))
         }
         Target::Session(..) if has_body => Err(BadRequest::Body.into()),
         Target::Session(client_type, session_id, query) => {
-            check_origin(fields, rules.origins)?;
+            cors::check_origin(fields, rules.origins)?;
             let credentials = Credentials::find(query, fields)?;
             accept(client_type, session_id, credentials, fields).map(Verdict::Upgrade)
         }
@@ -372,6 +392,7 @@ fn check_host(fields: &[Header<'_>], minor_version: u8) -> Result<(), BadRequest
     let mut hosts = values(fields, "host");
     match (hosts.next(), hosts.next()) {
         (Some(host), None) if is_host_and_port(host) => Ok(()),
+        (Some(host), None) if is_host_with_zone(host) => Err(BadRequest::HostZone),
         (None, None) if minor_version == 0 => Ok(()),
         (Some(_) | None, _) => Err(BadRequest::Host),
     }
@@ -413,24 +434,7 @@ fn check_method(method: &str, target: Option<&Target<'_>>, wants_upgrade: bool) 
         ("HEAD", _) if wants_upgrade => Err(Refusal::UpgradeMethod),
         ("HEAD", _) => Ok(()),
         (_, Some(Target::Session(..))) => Err(Refusal::UpgradeMethod),
-        (_, Some(Target::Health | Target::Other) | None) => Err(Refusal::MethodNotAllowed),
-    }
-}
-
-/// RFC 6455, section 10.2. Only browsers send an origin, and pages of the relay's own host are as good as none.
-fn check_origin(fields: &[Header<'_>], allowed: &[Origin]) -> Result<(), Refusal> {
-    if allowed.is_empty() || values(fields, "origin").next().is_none() {
-        return Ok(());
-    }
-    let origin = only_value(fields, "origin").and_then(|value| str::from_utf8(value).ok());
-    let Some(origin) = origin.and_then(|value| Origin::parse(value).ok()) else {
-        return Err(Refusal::Origin);
-    };
-    let host = only_value(fields, "host").and_then(|value| str::from_utf8(value).ok());
-    if allowed.contains(&origin) || host.is_some_and(|host| origin.is_at(host)) {
-        Ok(())
-    } else {
-        Err(Refusal::Origin)
+        (_, Some(Target::Health | Target::Icon | Target::Other(_)) | None) => Err(Refusal::MethodNotAllowed),
     }
 }
 

@@ -90,8 +90,8 @@ impl SessionId {
     /// Checks a path segment and keeps it; `None` if it is not a session ID.
     #[must_use]
     pub fn parse(segment: &[u8]) -> Option<Self> {
-        let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        if segment.is_empty() || segment.len() > Self::BYTES_MAX || !segment.iter().all(is_allowed) {
+        let is_allowed = segment.iter().copied().all(Self::is_allowed);
+        if segment.is_empty() || segment.len() > Self::BYTES_MAX || !is_allowed {
             return None;
         }
         let mut short = [0; Self::SHORT_BYTES_MAX];
@@ -102,6 +102,12 @@ impl SessionId {
             }
             (_, _) => Text::Long(std::str::from_utf8(segment).ok()?.into()),
         }))
+    }
+
+    /// Whether the byte may stand in a session ID.
+    #[must_use]
+    pub const fn is_allowed(byte: u8) -> bool {
+        byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
     }
 
     /// The text, safe to stand unescaped in JSON and in a log line.

@@ -10,15 +10,15 @@ use super::end_reason::EndReason;
 use super::frame::Opcode;
 use super::gate::Pass;
 use super::handshake::{
-    HeadRules, Progress, Refusal, RefusalReason, Upgrade, Verdict, write_health, write_refusal,
-    write_switching_protocols,
+    Answer, AnswerForm, HeadRules, Progress, Refusal, RefusalReason, Upgrade, Verdict, write_health,
+    write_nothing, write_preflight, write_refusal, write_switching_protocols,
 };
 use super::ids::ConnectionId;
 use super::inbound::{Content, Incoming, MessageType, Refused, Rules};
 use super::json::InvalidJson;
 use super::limits::{LINGER_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 use super::message::{ClientError, CloseReason, Logged, SystemMessage};
-use super::outbox::{Outbox, Pool};
+use super::outbox::{Outbox, Pool, Waiting};
 use super::session::SessionsFull;
 use super::slots::{Membership, Slot};
 use super::usage::Carried;
@@ -37,8 +37,9 @@ impl<S: Read + Write> Relay<S> {
                     }),
                     origins: &self.settings.allow_origin,
                 };
-                let progress = reader.push(self.receiver.bytes(), rules);
-                self.take_head(id, progress);
+                let mut refused_path = None;
+                let progress = reader.push_and_note(self.receiver.bytes(), rules, &mut refused_path);
+                self.take_head(id, progress, refused_path.as_deref());
             }
             Phase::Open => self.take_frames(id, count),
             Phase::Closing(_) | Phase::Ending(_) => {
@@ -52,46 +53,64 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    fn take_head(&mut self, id: ConnectionId, progress: Progress) {
+    fn take_head(&mut self, id: ConnectionId, progress: Progress, refused_path: Option<&str>) {
         match progress {
             Progress::NeedMore => {}
             Progress::Proxied { consumed, client } => {
                 self.receiver.consume(consumed);
-                let is_let_in = client.is_none_or(|client| self.identify(id, client));
-                if is_let_in && !self.receiver.bytes().is_empty() {
+                if let Some(Err(refusal)) = client.map(|client| self.identify(id, client)) {
+                    self.turn_away(id, refusal, AnswerForm::default());
+                } else if !self.receiver.bytes().is_empty() {
                     self.take_in(id, 0);
                 }
             }
-            Progress::Done { consumed, client, verdict } => {
+            Progress::Done { consumed, client, origin, verdict } => {
                 self.receiver.consume(consumed);
-                if client.is_none_or(|client| self.identify(id, client)) {
-                    self.follow(id, verdict);
+                let head_only = verdict.is_head_only();
+                let form = AnswerForm { head_only, origin: origin.as_deref(), path: refused_path };
+                match client.map_or(Ok(()), |client| self.identify(id, client)) {
+                    Ok(()) => self.follow(id, verdict, form),
+                    Err(refusal) => self.turn_away(id, refusal, form),
                 }
             }
         }
     }
 
     /// Does what a request asks for.
-    fn follow(&mut self, id: ConnectionId, verdict: Verdict) {
+    fn follow(&mut self, id: ConnectionId, verdict: Verdict, form: AnswerForm<'_>) {
+        if !verdict.is_for_everybody()
+            && let Some(refusal) = self.refusal_outside(id)
+        {
+            return self.refuse(id, refusal, form);
+        }
         match verdict {
             Verdict::Upgrade(upgrade) => {
                 self.admit(id, &upgrade);
                 self.take_frames(id, 0);
             }
-            Verdict::Issue(credentials) => self.issue(id, &credentials),
-            Verdict::Health { head_only } => {
+            Verdict::Issue(credentials) => self.issue(id, &credentials, form),
+            Verdict::Health { .. } => {
                 let body = self.health();
                 self.note_end(id, None, End { reason: EndReason::Answered, code: 200, undelivered: 0 });
-                self.answer(id, |out| write_health(&body, head_only, out));
+                self.answer(id, |out| write_health(&body, form, out));
             }
-            Verdict::Refuse { refusal, head_only } => self.refuse(id, refusal, head_only),
+            Verdict::Preflight { methods } => {
+                self.note_end(id, None, End { reason: EndReason::Answered, code: 204, undelivered: 0 });
+                self.answer(id, |out| write_preflight(methods, form.origin, out));
+            }
+            Verdict::Nothing => {
+                self.note_end(id, None, End { reason: EndReason::Answered, code: 204, undelivered: 0 });
+                self.answer(id, write_nothing);
+            }
+            Verdict::Refuse { refusal, .. } => self.refuse(id, refusal, form),
         }
     }
 
     fn health(&self) -> String {
         let version = env!("CARGO_PKG_VERSION");
         let timestamp = self.now.unix_millis;
-        let (connections, sessions) = (self.connections(), self.sessions());
+        // The one that asks is not meant.
+        let (connections, sessions) = (self.connections().saturating_sub(1), self.sessions());
         format!(
             concat!(
                 r#"{{"status":"healthy","service":"apptuner-relay","version":"{}","timestamp":{},"#,
@@ -108,12 +127,18 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Refuses a request, or a connection before it has made one.
-    pub(super) fn refuse(&mut self, id: ConnectionId, refusal: Refusal, head_only: bool) {
-        debug!("conn={id} refusal={refusal:?} Request refused");
-        counters::add(&mut self.counters.requests_refused, RefusalReason::from(refusal) as usize, 1);
-        let end = End { reason: EndReason::Refused, code: refusal.answer().status, undelivered: 0 };
+    pub(super) fn refuse(&mut self, id: ConnectionId, refusal: Refusal, form: AnswerForm<'_>) {
+        let reason = RefusalReason::from(refusal);
+        let Answer { status, sentence, .. } = refusal.answer();
+        debug!(
+            "conn={id} status={status} reason={} path={} Request refused: {sentence}",
+            reason.as_str(),
+            Logged(form.path.unwrap_or("-"))
+        );
+        counters::add(&mut self.counters.requests_refused, reason as usize, 1);
+        let end = End { reason: EndReason::Refused, code: status, undelivered: 0 };
         self.note_end(id, None, end);
-        self.answer(id, |out| write_refusal(refusal, head_only, out));
+        self.answer(id, |out| write_refusal(refusal, form, out));
     }
 
     /// Lets a client into its session: the answer to its upgrade, what it has to know, what was
@@ -125,11 +150,20 @@ impl<S: Read + Write> Relay<S> {
         );
         let Pass { claim } = match self.authorize(id, upgrade) {
             Ok(pass) => pass,
-            Err(refusal) => return self.refuse_unproven(id, refusal),
+            Err(refusal) => {
+                let path = upgrade.path();
+                let form = AnswerForm { path: Some(&path), ..AnswerForm::default() };
+                return self.refuse_unproven(id, refusal, form);
+            }
         };
         let client_type = upgrade.client_type;
         let session_id = &upgrade.session_id;
         let now = self.now.tick;
+        if claim.is_none() && self.is_place_contested(id, upgrade) {
+            let path = upgrade.path();
+            let form = AnswerForm { path: Some(&path), ..AnswerForm::default() };
+            return self.refuse(id, Refusal::Contested, form);
+        }
         if claim.is_some() {
             self.expel_unproven(session_id);
         }
@@ -145,8 +179,9 @@ impl<S: Read + Write> Relay<S> {
             self.sessions.join(session_id, client_type, id, now)
         });
         let Ok(joined) = joined else {
-            self.refuse(id, Refusal::ConnectionLimit, false);
-            return;
+            let path = upgrade.path();
+            let form = AnswerForm { path: Some(&path), ..AnswerForm::default() };
+            return self.refuse(id, Refusal::ConnectionLimit, form);
         };
         if let Some(claim) = claim {
             self.sessions.claim(joined.session, claim);
@@ -154,7 +189,13 @@ impl<S: Read + Write> Relay<S> {
         counters::add(&mut self.counters.joins, client_type as usize, 1);
         let logged = Logged(session_id.as_str());
         info!("conn={id} session={logged} {} connected to session {logged}", client_type.title());
-        let waiting = joined.replaced.map(|old| self.replace(old, client_type)).unwrap_or_default();
+        let waiting = match joined.replaced {
+            Some(old) => {
+                self.note_replacement(id, old, joined.session, client_type);
+                self.replace(old, client_type)
+            }
+            None => Waiting::default(),
+        };
         let lost = waiting.lost;
 
         if let Some(slot) = self.slots.get_mut(id) {
@@ -222,8 +263,7 @@ impl<S: Read + Write> Relay<S> {
         match incoming {
             Incoming::Text(content, checked) => self.take_text(id, content, checked),
             Incoming::Binary(content) => {
-                self.log_message(id, None);
-                self.forward(id, Opcode::Binary, content);
+                self.forward(id, Opcode::Binary, content, None);
             }
             Incoming::Ping(payload) => self.pong(id, &payload),
             Incoming::Pong => self.note_pong(id),
@@ -254,11 +294,10 @@ impl<S: Read + Write> Relay<S> {
         if may_be_ping && message_type.as_deref() == Some("ping") {
             return self.reply(id, SystemMessage::Pong);
         }
-        self.log_message(id, message_type.as_deref());
-        self.forward(id, Opcode::Text, content);
+        self.forward(id, Opcode::Text, content, message_type.as_deref());
     }
 
-    fn log_message(&self, id: ConnectionId, message_type: Option<&str>) {
+    pub(super) fn log_message(&self, id: ConnectionId, message_type: Option<&str>, is_forwarded: bool) {
         if !self.is_logging_messages {
             return;
         }
@@ -266,7 +305,7 @@ impl<S: Read + Write> Relay<S> {
         let Some(session) = self.sessions.get(membership.session) else { return };
         info!(
             target: MESSAGES,
-            "conn={id} session={} Message from {}: {}",
+            "conn={id} session={} forwarded={is_forwarded} Message from {}: {}",
             Logged(session.id.as_str()),
             membership.client_type.as_str(),
             Logged(message_type.unwrap_or("-")),
@@ -274,15 +313,16 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Queues an application message for the peer, or tells the sender that there is none.
-    fn forward(&mut self, id: ConnectionId, opcode: Opcode, content: Content) {
+    fn forward(&mut self, id: ConnectionId, opcode: Opcode, content: Content, message_type: Option<&str>) {
         if let Content::InTransit(key, _) = content {
-            return self.end_transit(id, key);
+            return self.end_transit(id, key, message_type);
         }
         let Some(Membership { session, client_type }) = self.slots.get(id).and_then(Slot::membership) else {
             return;
         };
         self.sessions.note_activity(session, self.now.tick);
         let peer = self.sessions.peer(session, client_type);
+        self.log_message(id, message_type, peer.is_some());
         let Some((peer, slot)) = peer.and_then(|peer| Some((peer, self.slots.get_mut(peer)?))) else {
             return self.tell(id, &ClientError::PeerNotConnected(client_type.peer()));
         };
@@ -338,12 +378,27 @@ impl<S: Read + Write> Relay<S> {
 
     /// Tells a client what went wrong with what it sent.
     pub(super) fn tell(&mut self, id: ConnectionId, error: &ClientError) {
-        counters::add(&mut self.counters.errors_sent, error.code_index(), 1);
+        self.note_error(id, error);
         self.reply(id, SystemMessage::Error(error));
     }
 
+    /// Counts and logs an error that a client is told.
+    pub(super) fn note_error(&mut self, id: ConnectionId, error: &ClientError) {
+        counters::add(&mut self.counters.errors_sent, error.code_index(), 1);
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        slot.connection.tally_mut().errors += 1;
+        let session = slot.membership().and_then(|membership| self.sessions.get(membership.session));
+        let session = session.map_or("-", |session| session.id.as_str());
+        debug!(
+            "conn={id} client={} session={} error={} Client told: {error}",
+            slot.client_type().as_str(),
+            Logged(session),
+            error.code(),
+        );
+    }
+
     /// Answers a client ahead of everything that waits for it.
-    fn reply(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
+    pub(super) fn reply(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
         let now = self.now.unix_millis;
         self.queue(id, |outbox, pool| outbox.reply(pool, |out| message.write_frame(now, out)));
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::address::{Networks, loopback};
 use super::origin::Origin;
 
 const KIB: usize = 1024;
@@ -33,6 +34,10 @@ pub const TIMERS_PER_TURN: usize = 1024;
 /// Connections served per turn; the rest are served in the next one, after their timers. What they queue is
 /// written while it is still in the cache, and no more buffers are in use at once.
 pub const CONNECTIONS_PER_TURN: usize = 128;
+
+/// How long a session that is due, and one of whose clients cannot be read for now, is left alone before it is looked
+/// at again.
+pub const UNREAD_RETRY: Duration = Duration::from_secs(1);
 
 /// Longest WebSocket frame header that a client sends: two bytes, a 64-bit length and a mask.
 pub const FRAME_HEADER_BYTES_MAX: usize = 14;
@@ -69,7 +74,8 @@ pub const SMALL_SHARE: usize = 8;
 pub const SMALL_ROOM_BYTES_MIN: usize = SMALL_MESSAGE_BYTES_MAX + 2 * SHORT_READ_BYTES;
 /// What a read may bring in replies for each of its bytes: an error message of 130 for an empty text of six.
 pub const REPLIES_PER_BYTE_MAX: usize = 24;
-/// However little room is left, so much is read at once.
+/// However little room is left, so much is read at once; and however little a read brings, it counts as so much of
+/// what is [taken in a turn](READ_BYTES_PER_TURN).
 pub const LEAST_READ_BYTES: usize = 256;
 /// The smallest budget: its [share](SMALL_SHARE) for small messages is two reads.
 pub const BUFFERED_BYTES_MIN: usize = MIB;
@@ -116,6 +122,9 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take in all: a client still in the middle of its largest message gets to read why
 /// it was closed, even behind a proxy, if only it goes on sending.
 pub const LINGER_TIME_MAX: Duration = Duration::from_secs(5 * 60);
+/// How long it may take in all where it was ended because a message of its stood still or was late: only bytes of that
+/// message would have been progress.
+pub const LATE_LINGER_TIME_MAX: Duration = Duration::from_secs(30);
 /// Bytes thrown away from it meanwhile, at most.
 pub const LINGER_BYTES_MAX: usize = 256 * MIB;
 
@@ -132,6 +141,17 @@ pub const REFUSALS_MAX: usize = 64;
 pub const SESSIONS_PER_CONNECTION: usize = 4;
 /// Fewest sessions kept at once, whatever the connection limit.
 pub const SESSIONS_MIN: usize = 4096;
+/// Of all sessions that there may be, one part in so many is the share of empty ones that one host holds: where there
+/// is no room, those that hold more lose theirs first. At least three quarters of a full table are empty sessions, so
+/// that a single host, or five, never fill it within their shares.
+pub const EMPTY_SHARE: usize = 8;
+/// Once a place in a session has changed hands so often within [`CONTEST_WINDOW`], newcomers to it are refused: two
+/// clients with one ID that connect again at once replace each other ten times in a second.
+pub const REPLACEMENTS_MAX: usize = 10;
+/// Until nobody has come for so long. It is also their `Retry-After`.
+pub const CONTEST_WINDOW: Duration = Duration::from_secs(10);
+/// Least time from one warning of such a place to the next.
+pub const CONTEST_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 /// Places of the table of sessions that one report looks at.
 pub const REPORT_PLACES_MAX: usize = 4096;
 /// Connections that the tables have memory set aside for: what is never touched costs nothing, and tables that
@@ -222,6 +242,17 @@ pub struct Settings {
     pub allow_origin: Vec<Origin>,
     /// Answer a message whose top-level `type` is `ping` rather than forward it.
     pub answer_pings: bool,
+}
+
+impl Settings {
+    /// The proxies that are believed when they name a client.
+    #[must_use]
+    pub fn proxies(&self) -> Networks {
+        if self.proxy_protocol && self.trust_proxy.is_empty() {
+            return Networks::new(&loopback());
+        }
+        Networks::new(&self.trust_proxy)
+    }
 }
 
 impl Default for Settings {

@@ -73,7 +73,9 @@ impl ClientError {
         }
     }
 
-    fn code(&self) -> &'static str {
+    /// The contract's code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
         Self::CODES.get(self.code_index()).copied().unwrap_or_default()
     }
 }
@@ -198,6 +200,11 @@ impl CloseReason {
             Self::CutShort => b"Message cut short",
             Self::NoticesUnread => b"Too many notices left unread",
         }
+    }
+
+    /// The reason as the log shows it.
+    pub(super) fn shown(&self) -> &str {
+        str::from_utf8(self.reason()).unwrap_or_default()
     }
 
     /// Appends the close frame: always a code, and a reason of at most 123 bytes.

@@ -20,6 +20,7 @@
 //! | `hash`, `line` | what the tables of sessions and hosts share |
 //! | [`effect`], [`histogram`], [`counters`], [`end_reason`] | what the relay asks of its host, and what it tells |
 //! | [`connection`], `slots` | one client, from head to close; all of them |
+//! | `catch_up` | how far what has arrived has been read |
 //! | `gate`, `intake`, `streaming`, `pressure`, `turn` | the parts of [`Relay`]: what comes in, and where it goes |
 //! | `parting`, `drain`, `access_log` | and how it ends |
 //! | [`report`], `books` | what it tells of itself, and what must hold of it |
@@ -35,6 +36,7 @@ pub mod api_keys;
 mod arrival;
 #[cfg(debug_assertions)]
 mod books;
+mod catch_up;
 pub mod connection;
 pub mod counters;
 mod drain;
@@ -83,15 +85,16 @@ use std::time::Duration;
 
 use log::debug;
 
-use address::{ClientAddress, Networks, loopback};
+use address::{ClientAddress, Networks, is_loopback};
 use address_rules::{AddressRules, Admission};
 use api_keys::KeyNames;
+use catch_up::CatchUp;
 use connection::{Connection, Phase};
 use counters::Counters;
 use drain::Drain;
 pub use drain::Shutdown;
 use effect::Effect;
-use handshake::{HeadReader, Refusal};
+use handshake::{AnswerForm, HeadReader, Refusal};
 use hosts::{HostKey, Hosts};
 use ids::ConnectionId;
 use inbound::Receiver;
@@ -115,11 +118,12 @@ const MESSAGES: &str = "apptuner_relay::messages";
 ///
 /// A host drives it in turns:
 ///
-/// 1. tell it what the streams are ready for: [`handle_readiness`](Self::handle_readiness);
+/// 1. tell it what the streams are ready for: [`handle_readiness`](Self::handle_readiness); and if that was not all
+///    that is ready, say so: [`handle_told_in_part`](Self::handle_told_in_part);
 /// 2. let it work: [`handle_turn`](Self::handle_turn), which reads, routes, fires timers and
 ///    writes, all within bounds, the rest being left to the next turn;
 /// 3. hand it newcomers: [`handle_accept`](Self::handle_accept), while
-///    [`can_accept`](Self::can_accept);
+///    [`can_accept`](Self::can_accept), and if some are left waiting all the same, say so as in 1;
 /// 4. do what it asks: [`poll_effect`](Self::poll_effect) until `None`;
 /// 5. wait for readiness until [`next_deadline`](Self::next_deadline), or not at all while it
 ///    [`has_work`](Self::has_work).
@@ -127,8 +131,13 @@ const MESSAGES: &str = "apptuner_relay::messages";
 /// Streams must be non-blocking: `WouldBlock` is how they say that there is nothing to read, or
 /// no room to write. A read that fills less than its buffer is taken to say that nothing is left
 /// until the next readiness, as it does on a socket. A stream that keeps what it is given says so
-/// with a `WouldBlock` of `flush`, which is called again once the stream takes bytes again. Nothing here
+/// with a `WouldBlock` of `flush`, which is called again once the stream takes bytes again; what it keeps
+/// counts as not written. Nothing here
 /// panics on account of what a client sends.
+///
+/// Nobody is ended for silence, lateness or inactivity before what had arrived by the deadline has been read, however
+/// late the host gets to it. A timer that would end somebody waits for two more turns, which follow at once, and for
+/// what the host says is ready by then; that is why each turn takes up all that became ready since the one before.
 #[derive(Debug)]
 pub struct Relay<S> {
     settings: Settings,
@@ -148,13 +157,14 @@ pub struct Relay<S> {
     carried: Option<Carried>,
     /// Connections that a read may bring something from, each at most once.
     ready: VecDeque<ConnectionId>,
+    catch_up: CatchUp,
     /// Connections that are not read because memory is short, each at most once.
     starved: VecDeque<ConnectionId>,
     /// Connections to flush and to set timers for at the end of the turn, each at most once.
     touched: Vec<ConnectionId>,
-    /// Connections refused for their address that are still there.
-    turned_away: usize,
-    /// How many of them were waited for lately.
+    /// Connections that take no place of a client's, of which there are few: [`arrival::Standing::Outside`].
+    outside: usize,
+    /// How many of them, refused for their address, were waited for lately.
     refusals: Meter,
     effects: VecDeque<Effect<S>>,
     /// The time of the current turn.
@@ -199,14 +209,12 @@ impl<S: Read + Write> Relay<S> {
         // One timer for each connection, session and host, one to accept again, two to shut down.
         let timers_max =
             connections_max.saturating_add(sessions_max).saturating_add(hosts_max).saturating_add(3);
-        let is_loopback_proxy = settings.proxy_protocol && settings.trust_proxy.is_empty();
-        let proxies = if is_loopback_proxy { &loopback()[..] } else { &settings.trust_proxy };
         Self {
             slots: Slots::new(),
             sessions: Sessions::new(sessions_max, settings.session_timeout, settings.reconnect_window, seed),
             hosts: Hosts::new(&settings, seed),
             admission: Admission::new(&settings.allow, &settings.deny, &AddressRules::default()),
-            proxies: Networks::new(proxies),
+            proxies: settings.proxies(),
             api_keys: None,
             secret_key: SecretKey::new(seed),
             wheel: Wheel::new(timers_max, now.tick),
@@ -215,9 +223,10 @@ impl<S: Read + Write> Relay<S> {
             counters: Counters::default(),
             carried: None,
             ready: VecDeque::new(),
+            catch_up: CatchUp::new(now.tick),
             starved: VecDeque::new(),
             touched: Vec::new(),
-            turned_away: 0,
+            outside: 0,
             refusals: Meter::new(Some(REFUSALS_MAX as u64), Duration::from_secs(1)),
             effects: VecDeque::new(),
             now,
@@ -232,7 +241,9 @@ impl<S: Read + Write> Relay<S> {
     /// Takes on a connection from `client_addr`. The host watches the stream for both directions,
     /// once, and reports its readiness under the identifier returned.
     ///
-    /// Over a limit, or where its address is not served, the client is told so, in HTTP, and let go.
+    /// Over a limit, or where its address is not served, the client is told so, in HTTP, and let go. Where there is
+    /// no room, and where it comes from this machine, its request is read before, for it may ask for the relay's
+    /// health.
     pub fn handle_accept(&mut self, stream: S, client_addr: SocketAddr, now: Now) -> ConnectionId {
         self.now = now;
         self.is_exhausted = false;
@@ -246,10 +257,14 @@ impl<S: Read + Write> Relay<S> {
         let id = self.slots.insert(connection);
         self.counters.connections_accepted += 1;
         debug!("conn={id} address={client_addr} Accepted");
-        if let Err(refusal) = self.let_in(id) {
-            self.turn_away(id, refusal);
-        } else if is_over_limit || self.drain.is_some() {
-            self.refuse(id, Refusal::ConnectionLimit, false);
+        match self.let_in(id) {
+            Err(Refusal::Address) if is_loopback(client) => self.keep_outside(id, Refusal::Address),
+            Err(refusal) => self.turn_away(id, refusal, AnswerForm::default()),
+            Ok(()) if self.drain.is_some() => {
+                self.refuse(id, Refusal::ConnectionLimit, AnswerForm::default());
+            }
+            Ok(()) if is_over_limit => self.keep_outside(id, Refusal::ConnectionLimit),
+            Ok(()) => {}
         }
         self.arm(id);
         id
@@ -290,6 +305,13 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
+    /// Notes that something may be ready that has not been told: a signal interrupted the poll, it brought as many
+    /// events as its buffer holds, or there are newcomers for whom this turn had no time. Until a turn comes before
+    /// which nothing was left out, nobody is ended for what may lie unread.
+    pub fn handle_told_in_part(&mut self) {
+        self.catch_up.note_told_in_part();
+    }
+
     /// Notes that a stream could not be shut down yet, for it keeps what its socket does not take: it is
     /// flushed once that takes bytes again.
     pub fn handle_unflushed(&mut self, id: ConnectionId) {
@@ -321,10 +343,12 @@ impl<S: Read + Write> Relay<S> {
     /// Whether a turn left something over, so that the next one must not wait.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.ready.is_empty()
-            || !self.touched.is_empty()
-            || self.wheel.has_expired()
-            || self.is_starved_served()
+        !self.ready.is_empty() || !self.touched.is_empty() || self.is_timer_due() || self.is_starved_served()
+    }
+
+    /// Whether a timer waits for its turn, one included that has fired too early for a verdict.
+    fn is_timer_due(&self) -> bool {
+        self.wheel.next_deadline().is_some_and(|deadline| deadline <= self.now.tick)
     }
 
     /// Whether the relay is shutting down and nobody is left.
@@ -388,7 +412,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     fn is_at_connection_limit(&self) -> bool {
-        self.slots.len() - self.turned_away >= self.connections_max()
+        self.slots.len() - self.outside >= self.connections_max()
     }
 
     fn connections_max(&self) -> usize {

@@ -6,10 +6,14 @@
 //! fragments (RFC 6455, section 5.4), as soon as the fragment is. Small messages stand as ready
 //! frames in runs; a longer one is a [message in transit](super::transit), of which the queue has a cursor: it leaves in
 //! fragments of what has arrived.
+//!
+//! A stream may keep what it takes, as one does that encrypts. A message is written once the stream has
+//! *flushed* its last byte; until then it stays in the queue, for it may have to go to another connection.
 
 mod arrivals;
 mod item;
 mod lane;
+mod pool;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +22,7 @@ use std::io::{self, Write};
 
 use super::frame::{Opcode, ServerHeader};
 use super::limits::{
-    HIGH_WATER_BYTES, LOW_WATER_BYTES, NOTICES_WAITING_MAX, QUEUE_CAPACITY_KEPT, RUN_BYTES_MAX,
-    SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX, WRITE_SLICES_MAX,
+    HIGH_WATER_BYTES, LOW_WATER_BYTES, NOTICES_WAITING_MAX, RUN_BYTES_MAX, WRITE_SLICES_MAX,
 };
 use super::transit::{Cursor, TransitKey, Transits};
 use arrivals::Arrivals;
@@ -27,60 +30,7 @@ pub use arrivals::Arrived;
 use item::{Item, Own, Run, Slices};
 use lane::Lane;
 
-/// Buffers and outboxes between two uses, so that small messages need no allocation each.
-#[derive(Debug, Default)]
-pub struct Pool {
-    buffers: Vec<Vec<u8>>,
-    buffers_bytes: usize,
-    #[expect(clippy::vec_box, reason = "connections hold boxes, and get them back as they are")]
-    outboxes: Vec<Box<Outbox>>,
-    /// Messages in transit, and the account of all memory.
-    pub transits: Transits,
-    /// Messages that streams have taken in full since this was last emptied, as far as it was
-    /// [noted](Outbox::note_arrivals) when they came.
-    pub delivered: Vec<Arrived>,
-}
-
-impl Pool {
-    /// Nothing to use again, and this for messages in transit.
-    #[must_use]
-    pub fn new(transits: Transits) -> Self {
-        Self { transits, ..Self::default() }
-    }
-
-    fn take_buffer(&mut self) -> Vec<u8> {
-        let buffer = self.buffers.pop().unwrap_or_default();
-        self.buffers_bytes -= buffer.capacity();
-        buffer
-    }
-
-    fn give_buffer(&mut self, mut buffer: Vec<u8>) {
-        // A buffer without room is none, and would not count.
-        let is_kept =
-            buffer.capacity() > 0 && self.buffers_bytes + buffer.capacity() <= SPARE_BUFFERS_BYTES_MAX;
-        if is_kept {
-            buffer.clear();
-            self.buffers_bytes += buffer.capacity();
-            self.buffers.push(buffer);
-        }
-    }
-
-    /// An empty outbox.
-    #[must_use]
-    pub fn take_outbox(&mut self) -> Box<Outbox> {
-        self.outboxes.pop().unwrap_or_default()
-    }
-
-    /// Takes back an outbox that has run empty.
-    pub fn give_outbox(&mut self, mut outbox: Box<Outbox>) {
-        debug_assert!(outbox.is_empty());
-        if self.outboxes.len() < SPARE_OUTBOXES_MAX {
-            outbox.queue.shrink_to(QUEUE_CAPACITY_KEPT);
-            outbox.is_cut_short = false;
-            self.outboxes.push(outbox);
-        }
-    }
-}
+pub use pool::Pool;
 
 /// How far a call of [`Outbox::write_to`] came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,12 +45,19 @@ pub enum WriteEnd {
     Allowance,
 }
 
+/// What one step of a write came to.
+enum Step {
+    /// The stream has taken so many bytes.
+    Taken(usize),
+    Ended(WriteEnd),
+}
+
 /// How much waits in a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Application messages that the socket has not taken in full.
+    /// Application messages that are not written in full.
     pub messages: u64,
-    /// Bytes that it has not taken: payload of messages in transit, as far as it has arrived; of all else, frames.
+    /// Bytes that are not written: payload of messages in transit, as far as it has arrived; of all else, frames.
     pub bytes: usize,
 }
 
@@ -142,6 +99,17 @@ pub enum Cut {
     Begun,
 }
 
+/// What the stream has taken of the queue since it last flushed all.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unflushed {
+    /// Items taken in full, at the front of the queue.
+    items: usize,
+    /// Bytes, as they are counted in the queue.
+    bytes: usize,
+    /// Small messages of which it has taken the last byte.
+    messages: u64,
+}
+
 /// The two lanes of one client. Nothing in it but bytes, counts and cursors.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -151,6 +119,7 @@ pub struct Outbox {
     queue: VecDeque<Item>,
     /// When its small messages came, as far as it was noted.
     arrivals: Arrivals,
+    unflushed: Unflushed,
     queued_bytes: usize,
     queued_messages: u64,
     /// Memory of the queue, that of messages in transit left out.
@@ -229,7 +198,12 @@ impl Outbox {
 
     /// Whether the client has some of a message in transit, and not all.
     fn is_in_message(&self) -> bool {
-        self.is_cut_short || matches!(self.queue.front(), Some(Item::InTransit(cursor)) if cursor.is_begun())
+        self.is_cut_short || matches!(self.front(), Some(Item::InTransit(cursor)) if cursor.is_begun())
+    }
+
+    /// The first item that the stream has not taken in full.
+    fn front(&self) -> Option<&Item> {
+        self.queue.get(self.unflushed.items)
     }
 
     /// Bytes of memory that what waits takes, those of messages in transit left out.
@@ -248,12 +222,13 @@ impl Outbox {
         let frame_bytes = header.len() + payload.len();
         self.queued_messages += 1;
         self.queued_bytes += frame_bytes;
+        let is_all_taken = self.queue.len() == self.unflushed.items;
         let run = match self.queue.back_mut() {
-            Some(Item::Run(run)) if run.bytes.len() + frame_bytes <= RUN_BYTES_MAX => run,
+            Some(Item::Run(run)) if !is_all_taken && run.bytes.len() + frame_bytes <= RUN_BYTES_MAX => run,
             Some(_) | None => {
                 let bytes = if self.is_blocked { Vec::new() } else { pool.take_buffer() };
                 self.queue_small_bytes += bytes.capacity();
-                self.queue.push_back(Item::Run(Run { bytes, taken: 0, frame_start: 0 }));
+                self.queue.push_back(Item::Run(Run::new(bytes)));
                 let Some(Item::Run(run)) = self.queue.back_mut() else { return };
                 run
             }
@@ -284,13 +259,14 @@ impl Outbox {
     pub fn cut(&mut self, key: TransitKey, pool: &mut Pool) -> Option<Cut> {
         let is_it = |item: &Item| matches!(item, Item::InTransit(cursor) if cursor.key() == key);
         let index = self.queue.iter().rposition(is_it)?;
-        let is_begun = index == 0 && self.is_in_message();
+        let is_begun = index == self.unflushed.items && self.is_in_message();
         if is_begun {
             self.cut_short(&pool.transits);
         }
         let Some(Item::InTransit(cursor)) = self.queue.remove(index) else { return None };
         self.queued_messages -= 1;
-        self.queued_bytes -= cursor.noted_waiting_bytes(pool.transits.get(key));
+        self.queued_bytes -= cursor.unwritten_bytes(pool.transits.get(key));
+        self.unflushed.bytes -= cursor.unflushed_bytes();
         pool.transits.give_up(cursor);
         Some(if is_begun { Cut::Begun } else { Cut::Unseen })
     }
@@ -298,14 +274,14 @@ impl Outbox {
     /// Lets the client have the rest of a frame that its socket has begun to take, so that whatever comes next is
     /// still a frame to it; and nothing else but control frames, if that frame is a part of a message.
     fn cut_short(&mut self, transits: &Transits) {
-        let begun_bytes = self.queue.front().map_or(0, Item::begun_bytes);
+        let begun_bytes = self.front().map_or(0, Item::begun_bytes);
         if self.is_in_message() {
             self.is_cut_short = true;
             self.replies = Lane::default();
         }
         if begun_bytes > 0 {
             let mut slices = Slices::within(usize::MAX);
-            if let Some(front) = self.queue.front() {
+            if let Some(front) = self.front() {
                 front.gather(transits, 0, begun_bytes, &mut slices);
             }
             let mut controls = Lane::default();
@@ -331,9 +307,9 @@ impl Outbox {
         self.queue.push_back(Item::Own(Own { frame, taken: 0 }));
     }
 
-    /// Takes the messages that the socket has not taken in full, each from its start, and drops the
-    /// notices among them. A frame that the socket has begun on stays, so that whatever comes
-    /// next is still a frame to the client.
+    /// Takes the messages that are not written in full, each from its start, and drops the notices among
+    /// them. A frame that the stream has begun on stays, so that whatever comes next is still a frame to
+    /// the client.
     pub fn take_messages(&mut self, transits: &mut Transits) -> Waiting {
         self.cut_short(transits);
         let mut waiting = Waiting { arrivals: std::mem::take(&mut self.arrivals), ..Waiting::default() };
@@ -358,6 +334,7 @@ impl Outbox {
             waiting.items.push_back(item);
         }
         waiting.messages = self.queued_messages - waiting.lost;
+        self.unflushed = Unflushed::default();
         self.queued_bytes = 0;
         self.queue_small_bytes = 0;
         self.queued_messages = 0;
@@ -383,8 +360,8 @@ impl Outbox {
         })
     }
 
-    /// Hands the socket as much as it takes, up to about `allowance` bytes; returns how many it
-    /// took and why it ended there.
+    /// Hands the socket as much as it takes, up to about `allowance` bytes, once it has flushed what it took
+    /// before; returns how many it took and why it ended there.
     pub fn write_to<W: Write>(
         &mut self,
         socket: &mut W,
@@ -393,24 +370,9 @@ impl Outbox {
     ) -> io::Result<(usize, WriteEnd)> {
         let mut total = 0;
         loop {
-            if self.is_empty() {
-                self.is_blocked = false;
-                return Ok((total, WriteEnd::Drained));
-            }
-            if total >= allowance {
-                return Ok((total, WriteEnd::Allowance));
-            }
-            self.plan(&pool.transits, allowance - total);
-            match self.write_once(socket, &pool.transits, allowance - total) {
-                Ok(None) => {
-                    self.is_blocked = false;
-                    return Ok((total, WriteEnd::Waiting));
-                }
-                Ok(Some(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(Some(taken)) => {
-                    total += taken;
-                    self.advance(taken, pool);
-                }
+            match self.write_step(socket, pool, allowance.saturating_sub(total)) {
+                Ok(Step::Taken(taken)) => total += taken,
+                Ok(Step::Ended(end)) => return Ok((total, end)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.give_back_spare_room(pool);
@@ -421,10 +383,39 @@ impl Outbox {
         }
     }
 
+    fn write_step<W: Write>(
+        &mut self,
+        socket: &mut W,
+        pool: &mut Pool,
+        allowance: usize,
+    ) -> io::Result<Step> {
+        socket.flush()?;
+        self.release_flushed(pool);
+        if self.is_empty() {
+            self.is_blocked = false;
+            return Ok(Step::Ended(WriteEnd::Drained));
+        }
+        if allowance == 0 {
+            return Ok(Step::Ended(WriteEnd::Allowance));
+        }
+        self.plan(&pool.transits, allowance);
+        match self.write_once(socket, &pool.transits, allowance)? {
+            None => {
+                self.is_blocked = false;
+                Ok(Step::Ended(WriteEnd::Waiting))
+            }
+            Some(0) => Err(io::ErrorKind::WriteZero.into()),
+            Some(taken) => {
+                self.advance(taken, pool);
+                Ok(Step::Taken(taken))
+            }
+        }
+    }
+
     /// Plans a fragment of each message in transit that the next write may come to.
     fn plan(&mut self, transits: &Transits, allowance: usize) {
         let mut bytes = 0;
-        for item in self.queue.iter_mut().take(WRITE_SLICES_MAX) {
+        for item in self.queue.iter_mut().skip(self.unflushed.items).take(WRITE_SLICES_MAX) {
             if let Item::InTransit(cursor) = item {
                 cursor.plan(transits.get(cursor.key()));
             }
@@ -444,7 +435,7 @@ impl Outbox {
     ) -> io::Result<Option<usize>> {
         let mut slices = Slices::within(allowance);
         let Turns { frame, message, is_reply_next } = self.turns();
-        if let Some(front) = self.queue.front() {
+        if let Some(front) = self.front() {
             front.gather(transits, 0, frame, &mut slices);
             self.controls.waiting().for_each(|frames| slices.push(frames));
             front.gather(transits, frame, message, &mut slices);
@@ -454,7 +445,7 @@ impl Outbox {
         if is_reply_next {
             self.replies.waiting().for_each(|frames| slices.push(frames));
             let mut skip = frame + message;
-            for item in &self.queue {
+            for item in self.queue.iter().skip(self.unflushed.items) {
                 if slices.is_full() {
                     break;
                 }
@@ -473,7 +464,7 @@ impl Outbox {
 
     /// What may be written before the lanes have their turns.
     fn turns(&self) -> Turns {
-        let Some(front) = self.queue.front() else {
+        let Some(front) = self.front() else {
             return Turns { frame: 0, message: 0, is_reply_next: true };
         };
         let frame = front.begun_bytes();
@@ -492,64 +483,73 @@ impl Outbox {
         let Turns { frame, message, .. } = self.turns();
         let mut left = taken;
         let of_frame = left.min(frame);
-        self.advance_queue(of_frame, pool);
+        self.advance_queue(of_frame, &mut pool.transits);
         left -= of_frame;
         left -= self.controls.advance(left, pool);
         let of_message = left.min(message);
-        self.advance_queue(of_message, pool);
+        self.advance_queue(of_message, &mut pool.transits);
         left -= of_message;
         left -= self.replies.advance(left, pool);
-        self.advance_queue(left, pool);
+        self.advance_queue(left, &mut pool.transits);
         self.mark();
     }
 
-    fn advance_queue(&mut self, mut taken: usize, pool: &mut Pool) {
+    fn advance_queue(&mut self, mut taken: usize, transits: &mut Transits) {
         while taken > 0 {
-            let Some(front) = self.queue.front_mut() else {
-                debug_assert!(false, "what the socket took was there");
+            let Some(front) = self.queue.get_mut(self.unflushed.items) else {
+                debug_assert!(false, "what the stream took was there");
                 return;
             };
             let of_item = taken.min(front.writable_bytes());
+            debug_assert!(of_item > 0, "what the stream took was there");
             taken -= of_item;
             let is_done = match front {
                 Item::Run(run) => {
-                    let completed = run.advance(of_item);
-                    self.queued_messages -= completed;
-                    self.queued_bytes -= of_item;
-                    self.arrivals.take(completed, &mut pool.delivered);
+                    self.unflushed.messages += run.advance(of_item);
+                    self.unflushed.bytes += of_item;
                     run.taken == run.bytes.len()
                 }
                 Item::Own(own) => {
                     own.taken += of_item;
-                    self.queued_bytes -= of_item;
+                    self.unflushed.bytes += of_item;
                     own.taken == own.frame.len()
                 }
                 Item::InTransit(cursor) => {
-                    let (_, of_payload) = cursor.advance(&mut pool.transits, of_item);
-                    self.queued_bytes -= of_payload;
+                    self.unflushed.bytes += cursor.advance(transits.get(cursor.key()), of_item).1;
                     cursor.is_done()
                 }
             };
             if is_done {
-                self.pop_front(pool);
+                self.unflushed.items += 1;
             } else if of_item == 0 {
-                debug_assert!(false, "what the socket took was there");
                 return;
             }
         }
     }
 
-    fn pop_front(&mut self, pool: &mut Pool) {
-        let Some(done) = self.queue.pop_front() else { return };
-        self.queue_small_bytes -= done.small_bytes();
-        match done {
-            Item::Run(run) => pool.give_buffer(run.bytes),
-            Item::Own(_) => self.queued_own -= 1,
-            Item::InTransit(cursor) => {
-                self.queued_messages -= 1;
-                let micros = pool.transits.finish(&cursor);
-                arrivals::note(&mut pool.delivered, Arrived { micros, messages: 1 });
+    /// Accounts for what the stream has flushed, which is all that it had taken: that is written.
+    fn release_flushed(&mut self, pool: &mut Pool) {
+        let Unflushed { items, bytes, messages } = std::mem::take(&mut self.unflushed);
+        self.queued_bytes -= bytes;
+        self.queued_messages -= messages;
+        self.arrivals.take(messages, &mut pool.delivered);
+        for _ in 0..items {
+            let Some(done) = self.queue.pop_front() else { break };
+            self.queue_small_bytes -= done.small_bytes();
+            match done {
+                Item::Run(run) => pool.give_buffer(run.bytes),
+                Item::Own(_) => self.queued_own -= 1,
+                Item::InTransit(cursor) => {
+                    self.queued_messages -= 1;
+                    let micros = pool.transits.finish(&cursor);
+                    arrivals::note(&mut pool.delivered, Arrived { micros, messages: 1 });
+                }
             }
+        }
+        match self.queue.front_mut() {
+            Some(Item::Run(run)) => run.unwritten_start = run.frame_start,
+            Some(Item::InTransit(cursor)) => cursor.release(&mut pool.transits),
+            Some(Item::Own(_)) | None => {}
         }
     }
 

@@ -6,7 +6,6 @@ use log::{debug, info};
 
 use super::Relay;
 use super::access_log::End;
-use super::arrival::Standing;
 use super::connection::Phase;
 use super::counters;
 use super::effect::Effect;
@@ -42,10 +41,20 @@ impl<S: Read + Write> Relay<S> {
         is_framing_intact: bool,
     ) {
         let now = self.now.tick;
-        debug!("conn={id} reason={reason:?} Closing");
-        self.leave(id, reason.into(), reason.code());
+        let end_reason = EndReason::from(reason);
+        debug!(
+            "conn={id} reason={} code={} Closing: {}",
+            end_reason.as_str(),
+            reason.code(),
+            Logged(reason.shown())
+        );
         if let Some(error) = error {
-            self.tell(id, error);
+            // Before it leaves, so that the line of its end counts this error.
+            self.note_error(id, error);
+        }
+        self.leave(id, end_reason, reason.code());
+        if let Some(error) = error {
+            self.reply(id, SystemMessage::Error(error));
         }
         if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.fail(reason, is_framing_intact, &mut self.pool, now);
@@ -109,11 +118,11 @@ impl<S: Read + Write> Relay<S> {
         self.cut_unfinished(id, membership);
         let Some(slot) = self.slots.get_mut(id) else { return };
         let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
+        let host = slot.connection.arrival.client.host();
         self.note_end(id, Some(membership), End { reason, code, undelivered });
         let client_type = membership.client_type;
-        let Left::Gone(peer) = self.sessions.leave(membership.session, client_type, id, self.now.tick) else {
-            return;
-        };
+        let left = self.sessions.leave(membership.session, client_type, id, host, self.now.tick);
+        let Left::Gone(peer) = left else { return };
         if let Some(session) = self.sessions.get(membership.session) {
             let logged = Logged(session.id.as_str());
             let title = client_type.title();
@@ -168,18 +177,24 @@ impl<S: Read + Write> Relay<S> {
         let [desktop, mobile] = clients;
         self.cut_unfinished_in(session);
         let sides = [(ClientType::Desktop, desktop, mobile), (ClientType::Mobile, mobile, desktop)];
-        for (client_type, client, peer) in sides {
+        // Both are told before either's end is noted, which says how many errors it was sent.
+        let undelivered = sides.map(|(_, client, peer)| {
+            let slot = client.and_then(|client| self.slots.get_mut(client));
+            let undelivered =
+                slot.map_or(0, |slot| slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool));
+            if let Some(peer) = peer {
+                self.tell_undelivered(peer, undelivered);
+            }
+            undelivered
+        });
+        for ((client_type, client, _), undelivered) in sides.into_iter().zip(undelivered) {
             let Some((id, slot)) = client.and_then(|client| Some((client, self.slots.get_mut(client)?)))
             else {
                 continue;
             };
             slot.leave();
-            let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
             let end = End { reason: EndReason::SessionTimeout, code: 1000, undelivered };
             self.note_end_with_session(id, client_type, session.id.as_str(), end);
-            if let Some(peer) = peer {
-                self.tell_undelivered(peer, undelivered);
-            }
         }
         let deadline = self.now.tick.after(CLOSE_TIMEOUT);
         for client in clients.into_iter().flatten() {
@@ -200,13 +215,11 @@ impl<S: Read + Write> Relay<S> {
             self.wheel.cancel(timer);
         }
         self.pool.transits.memory.charge_small(slot.charged_bytes, 0);
-        match slot.connection.arrival.standing {
-            Standing::Exempt => {}
-            Standing::TurnedAway => self.turned_away -= 1,
-            Standing::Counted => {
-                self.hosts.release(slot.connection.arrival.client.host());
-                self.settle_hosts();
-            }
+        let standing = slot.connection.arrival.standing;
+        self.outside -= usize::from(standing.is_outside());
+        if standing.is_counted() {
+            self.hosts.release(slot.connection.arrival.client.host());
+            self.settle_hosts();
         }
         self.effects.push_back(Effect::Close { id, stream: slot.connection.stream });
         debug!("conn={id} Gone");

@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 
 use super::Relay;
+use super::connection::Phase;
+use super::handshake::{AnswerForm, Refusal};
 use super::ids::ConnectionId;
 use super::limits::CONNECTIONS_PER_TURN;
 use super::message::CloseReason;
@@ -38,6 +40,17 @@ impl<S: Read + Write> Relay<S> {
         // Those that are gone are taken out once they are as many as all others.
         if self.starved.len() > 2 * self.slots.len() {
             self.starved.retain(|&id| self.slots.get(id).is_some());
+        }
+    }
+
+    /// There was no memory for what a client sends for as long as it may have to wait.
+    pub(super) fn end_starved(&mut self, id: ConnectionId) {
+        let is_request =
+            self.slots.get(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Head(_)));
+        if is_request {
+            self.refuse(id, Refusal::ConnectionLimit, AnswerForm::default());
+        } else {
+            self.fail(id, &CloseReason::NoRoom, None, true);
         }
     }
 

@@ -7,6 +7,8 @@ use std::str;
 use super::address::ClientAddress;
 use super::limits::PROXY_HEADER_BYTES_MAX;
 
+/// The header of one that speaks for itself: version 2, LOCAL, without addresses (section 2.2).
+pub const LOCAL_HEADER: &[u8; FIXED_BYTES] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 /// What every header of version 2 begins with (section 2.2).
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The same, and the version, the family and the length behind it.
@@ -135,7 +137,7 @@ mod tests {
         let mut with_extension = of_ipv4();
         with_extension[15] += 4;
         let with_extension = with_more(with_extension);
-        let table: [(Vec<u8>, &str); 12] = [
+        let table: [(Vec<u8>, &str); 13] = [
             (b"PROXY TCP4 192.0.2.1 10.0.0.1 8080 8787\r\n".to_vec(), "192.0.2.1"),
             (b"PROXY TCP4 255.255.255.255 255.255.255.255 65535 65535\r\n".to_vec(), "255.255.255.255"),
             (b"PROXY TCP6 2001:db8::7 ::1 0 0\r\n".to_vec(), "2001:db8::7"),
@@ -145,6 +147,7 @@ mod tests {
             (of_ipv4(), "192.0.2.1"),
             (with_extension, "192.0.2.1"),
             (of_ipv6(), "2001:db8::7"),
+            (LOCAL_HEADER.to_vec(), "-"),
             (binary(0x20, 0x11, &[]), "-"),
             (binary(0x21, 0x00, b"anything"), "-"),
             (binary(0x21, 0x31, &[0; 216]), "-"),

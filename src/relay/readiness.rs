@@ -15,13 +15,20 @@ pub struct Readiness {
     pub is_read_closed: bool,
     /// The stream has failed: it was reset, or can no longer be written to.
     pub is_failed: bool,
+    /// There was urgent data in the stream: a read may end where that was, with more to read behind it.
+    pub is_urgent: bool,
 }
 
 impl Readiness {
     /// Something to read.
-    pub const READABLE: Self =
-        Self { is_readable: true, is_writable: false, is_read_closed: false, is_failed: false };
+    pub const READABLE: Self = Self { is_readable: true, ..Self::NOTHING };
     /// Room to write.
-    pub const WRITABLE: Self =
-        Self { is_readable: false, is_writable: true, is_read_closed: false, is_failed: false };
+    pub const WRITABLE: Self = Self { is_writable: true, ..Self::NOTHING };
+    const NOTHING: Self = Self {
+        is_readable: false,
+        is_writable: false,
+        is_read_closed: false,
+        is_failed: false,
+        is_urgent: false,
+    };
 }

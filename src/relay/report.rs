@@ -7,13 +7,13 @@ use super::ids::ClientType;
 use super::limits::REPORT_PLACES_MAX;
 use super::session::{Census, Session, Traffic};
 
-/// Characters of a session ID that are shown: enough to tell one's own from others, not to join it.
-const ID_START_CHARS: usize = 4;
+/// Characters of a session ID that are shown at most: enough to tell one's own from others, not to join it.
+const ID_START_CHARS_MAX: usize = 4;
 
 /// One session, without what would let anybody join it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionReport {
-    /// The first characters of its ID.
+    /// The first characters of its ID, at most half of them.
     pub id_start: String,
     /// How long ago it began, in seconds.
     pub age_seconds: u32,
@@ -109,7 +109,7 @@ impl<S: Read + Write> Relay<S> {
             waiting_bytes += slot.connection.outbox().map_or(0, |outbox| outbox.backlog().bytes);
         }
         SessionReport {
-            id_start: session.id.as_str().chars().take(ID_START_CHARS).collect(),
+            id_start: start_of(session.id.as_str()).to_owned(),
             age_seconds: session.age_seconds(self.now.tick),
             has_desktop: desktop.is_some(),
             has_mobile: mobile.is_some(),
@@ -117,4 +117,9 @@ impl<S: Read + Write> Relay<S> {
             waiting_bytes,
         }
     }
+}
+
+/// What is shown of a session ID, which is of ASCII. More of a short one would leave too little to guess.
+fn start_of(id: &str) -> &str {
+    id.get(..ID_START_CHARS_MAX.min(id.len() / 2)).unwrap_or_default()
 }

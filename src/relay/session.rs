@@ -10,7 +10,8 @@
 //!
 //! An empty session holds nothing that a client could miss, but its claim: where there is no room for another one,
 //! one that was issued and never joined ends sooner, or else one without a claim, and the one that has been empty for
-//! longest first. Issuing one ends nothing but others that were never joined.
+//! longest first. Issuing one ends nothing but others that were never joined. Before all these go those of a host that
+//! holds more empty ones than its share.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -18,16 +19,20 @@ use std::time::Duration;
 use hashbrown::HashTable;
 use slab::Slab;
 
+use super::address::Host;
 use super::hash::KeyedHash;
 use super::ids::{ClientType, ConnectionId, SessionId};
-use super::limits::TABLE_CAPACITY;
-use super::line::{Line, Lined, Place};
+use super::limits::{EMPTY_SHARE, TABLE_CAPACITY};
 use super::secret::SecretHash;
 use super::time::Tick;
 use super::wheel::TimerKey;
 pub use census::{Census, State};
+use contest::Contest;
+use empties::{Empties, EmptyKey, Worth};
 
 mod census;
+mod contest;
+mod empties;
 
 /// Names a session for as long as it lives; cheaper than its ID.
 ///
@@ -65,8 +70,8 @@ pub struct Session {
     was_joined: bool,
     /// In seconds.
     begun_at: u32,
-    /// Among those that are empty.
-    place: Place<SessionKey>,
+    /// Its key among those that are empty, as long as it is.
+    empty: Option<EmptyKey>,
     kept: Option<Box<Kept>>,
 }
 
@@ -77,6 +82,8 @@ struct Kept {
     claim: Option<SecretHash>,
     /// What clients sent that have left.
     traffic: Traffic,
+    /// Of both places, once one has changed hands.
+    contests: Option<Box<[Contest; 2]>>,
 }
 
 /// Application messages that were accepted in a session, either way.
@@ -86,17 +93,6 @@ pub struct Traffic {
     pub messages: u64,
     /// Their payload bytes.
     pub bytes: u64,
-}
-
-/// What an empty session is worth to those who may come back, when there is no room: the least first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Worth {
-    /// Nobody has joined it since it was issued.
-    Unused,
-    /// Anybody can begin it again.
-    Open,
-    /// Whoever begins it again could claim it.
-    Claimed,
 }
 
 /// Why a session ends.
@@ -139,8 +135,8 @@ pub struct Sessions {
     by_id: HashTable<SessionKey>,
     hash: KeyedHash,
     slots: Slab<Session>,
-    /// Those without a client, in the order in which they lost their last; each in the line of its [`Worth`].
-    empty: [Line<SessionKey>; 3],
+    /// Those without a client.
+    empties: Empties,
     census: Census,
     places: usize,
     max: usize,
@@ -153,14 +149,15 @@ impl Sessions {
     /// collide; it has no influence on what the relay does.
     #[must_use]
     pub fn new(max: usize, session_timeout: Duration, reconnect_window: Duration, seed: [u64; 2]) -> Self {
+        let max = max.min(u32::MAX as usize - 1);
         Self {
             by_id: HashTable::new(),
             hash: KeyedHash(seed),
             slots: Slab::with_capacity(TABLE_CAPACITY.min(max)),
-            empty: [Line::default(); 3],
+            empties: Empties::new((max / EMPTY_SHARE).max(1), KeyedHash(seed)),
             census: Census::default(),
             places: 0,
-            max: max.min(u32::MAX as usize - 1),
+            max,
             session_timeout,
             reconnect_window,
         }
@@ -200,9 +197,7 @@ impl Sessions {
     ) -> Result<Joined, SessionsFull> {
         let key = match self.find(id) {
             Some(key) => {
-                if self.get(key).is_some_and(Session::is_empty) {
-                    self.leave_empty(key);
-                }
+                self.leave_empty(key);
                 key
             }
             None => self.begin(id, now)?,
@@ -230,7 +225,7 @@ impl Sessions {
             empty_since: now,
             was_joined: false,
             begun_at: seconds(now),
-            place: Place::default(),
+            empty: None,
             kept: None,
         }));
         self.places = self.places.max(key.index() + 1);
@@ -243,11 +238,13 @@ impl Sessions {
         Ok(key)
     }
 
-    /// Begins a session that nobody has joined yet and that needs this secret; `None` if there is one with this ID.
+    /// Begins a session for `host` that nobody has joined yet and that needs this secret; `None` if there is one with
+    /// this ID.
     pub fn issue(
         &mut self,
         id: &SessionId,
         claim: SecretHash,
+        host: Host,
         now: Tick,
     ) -> Result<Option<SessionKey>, SessionsFull> {
         if self.find(id).is_some() {
@@ -255,7 +252,7 @@ impl Sessions {
         }
         let key = self.begin(id, now)?;
         self.claim(key, claim);
-        self.join_empty(key);
+        self.join_empty(key, host);
         Ok(Some(key))
     }
 
@@ -273,12 +270,13 @@ impl Sessions {
         self.by_id.find(self.hash.of(id), is_it).copied()
     }
 
-    /// Lets a client go, if it is still the one that the session knows.
+    /// Lets a client go, which came from `host`, if it is still the one that the session knows.
     pub fn leave(
         &mut self,
         key: SessionKey,
         client_type: ClientType,
         connection: ConnectionId,
+        host: Host,
         now: Tick,
     ) -> Left {
         let Some(session) = self.slots.get_mut(key.index()) else { return Left::WasReplaced };
@@ -291,7 +289,7 @@ impl Sessions {
         let peer = session.client(client_type.peer());
         if peer.is_none() {
             session.empty_since = now;
-            self.join_empty(key);
+            self.join_empty(key, host);
         }
         Left::Gone(peer)
     }
@@ -320,9 +318,7 @@ impl Sessions {
 
     /// Ends a session; its clients, which no longer have one, are in the result.
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
-        if self.get(key)?.is_empty() {
-            self.leave_empty(key);
-        }
+        self.leave_empty(key);
         let session = self.slots.try_remove(key.index())?;
         self.census.leave_out(&session);
         if let Ok(entry) = self.by_id.find_entry(self.hash.of(&session.id), |other| *other == key) {
@@ -332,29 +328,27 @@ impl Sessions {
     }
 
     /// Ends a session that is empty, to make room for one that is joined: of those that are worth least the one that
-    /// has been empty for longest.
+    /// has been empty for longest, and first among those of a host that holds more than its share.
     pub fn remove_longest_empty(&mut self) -> Option<Session> {
-        let first = self.empty.iter().find_map(|line| line.first)?;
-        self.remove(first)
+        self.remove(self.empties.first()?)
     }
 
-    /// Ends the session that was issued first of those that nobody has joined, to make room for another one.
+    /// Ends a session that is empty, to make room for one that is issued: the one that was issued first of those that
+    /// nobody has joined, and before it any of a host that holds more than its share.
     pub fn remove_longest_unused(&mut self) -> Option<Session> {
-        let [unused, ..] = &self.empty;
-        self.remove(unused.first?)
+        self.remove(self.empties.first_for_issue()?)
     }
 
-    fn join_empty(&mut self, key: SessionKey) {
-        let worth = self.worth(key);
-        if let Some(line) = self.empty.get_mut(worth as usize) {
-            line.join(key, &mut self.slots);
+    fn join_empty(&mut self, key: SessionKey, host: Host) {
+        let empty = self.empties.join(key, self.worth(key), host);
+        if let Some(session) = self.get_mut(key) {
+            session.empty = Some(empty);
         }
     }
 
     fn leave_empty(&mut self, key: SessionKey) {
-        let worth = self.worth(key);
-        if let Some(line) = self.empty.get_mut(worth as usize) {
-            line.leave(key, &mut self.slots);
+        if let Some(empty) = self.get_mut(key).and_then(|session| session.empty.take()) {
+            self.empties.leave(empty);
         }
     }
 
@@ -380,6 +374,22 @@ impl Sessions {
         let mut census = Census::default();
         self.slots.iter().for_each(|(_, session)| census.take_in(session));
         census
+    }
+
+    /// Checks what must hold between any two inputs. Walks everything: for checks.
+    ///
+    /// # Panics
+    /// If what was counted apart does not add up.
+    #[cfg(debug_assertions)]
+    pub fn check_invariants(&self) {
+        assert_eq!(self.count(), self.census, "sessions and their clients are counted");
+        let is_empty = |session: &Session| session.is_empty();
+        let sessions = || self.slots.iter().map(|(_, session)| session);
+        assert!(
+            sessions().all(|session| session.empty.is_some() == is_empty(session)),
+            "the empty ones are in line"
+        );
+        self.empties.check_invariants(sessions().filter(|session| is_empty(session)).count());
     }
 
     /// How many places there are for [`at`](Self::at): the most sessions that there were at once.
@@ -478,14 +488,6 @@ impl Seat {
     }
 }
 
-impl Lined for Slab<Session> {
-    type Key = SessionKey;
-
-    fn place_mut(&mut self, key: SessionKey) -> Option<&mut Place<SessionKey>> {
-        self.get_mut(key.index()).map(|session| &mut session.place)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -493,6 +495,7 @@ mod tests {
     const DESKTOP: ClientType = ClientType::Desktop;
     const MOBILE: ClientType = ClientType::Mobile;
     const MINUTE: u64 = 60_000;
+    const HOST: Host = Host::V4(1);
 
     fn sessions(max: usize) -> Sessions {
         Sessions::new(max, Duration::from_millis(30 * MINUTE), Duration::from_millis(5 * MINUTE), [1, 2])
@@ -527,11 +530,14 @@ mod tests {
         all.join(&id("a"), MOBILE, connection(2), Tick(0)).unwrap();
         let again = all.join(&id("a"), DESKTOP, connection(3), Tick(0)).unwrap();
         assert_eq!((again.replaced, again.peer), (Some(connection(1)), Some(connection(2))));
-        assert_eq!(all.leave(session, DESKTOP, connection(1), Tick(0)), Left::WasReplaced);
+        assert_eq!(all.leave(session, DESKTOP, connection(1), HOST, Tick(0)), Left::WasReplaced);
         assert_eq!(all.peer(session, MOBILE), Some(connection(3)));
-        assert_eq!(all.leave(session, DESKTOP, connection(3), Tick(0)), Left::Gone(Some(connection(2))));
-        assert_eq!(all.leave(session, DESKTOP, connection(3), Tick(0)), Left::WasReplaced, "only once");
-        assert_eq!(all.leave(session, MOBILE, connection(2), Tick(0)), Left::Gone(None));
+        assert_eq!(
+            all.leave(session, DESKTOP, connection(3), HOST, Tick(0)),
+            Left::Gone(Some(connection(2)))
+        );
+        assert_eq!(all.leave(session, DESKTOP, connection(3), HOST, Tick(0)), Left::WasReplaced, "only once");
+        assert_eq!(all.leave(session, MOBILE, connection(2), HOST, Tick(0)), Left::Gone(None));
     }
 
     #[test]
@@ -541,7 +547,7 @@ mod tests {
         assert_eq!(all.due(session), Some((Tick(30 * MINUTE), Expiry::Inactive)));
         all.note_activity(session, Tick(MINUTE));
         assert_eq!(all.due(session), Some((Tick(31 * MINUTE), Expiry::Inactive)));
-        all.leave(session, DESKTOP, connection(1), Tick(2 * MINUTE));
+        all.leave(session, DESKTOP, connection(1), HOST, Tick(2 * MINUTE));
         assert_eq!(all.due(session), Some((Tick(7 * MINUTE), Expiry::Empty)));
         all.join(&id("a"), MOBILE, connection(2), Tick(3 * MINUTE)).unwrap();
         assert_eq!(
@@ -549,7 +555,7 @@ mod tests {
             Some((Tick(33 * MINUTE), Expiry::Inactive)),
             "a join counts as activity"
         );
-        all.leave(session, MOBILE, connection(2), Tick(30 * MINUTE));
+        all.leave(session, MOBILE, connection(2), HOST, Tick(30 * MINUTE));
         assert_eq!(
             all.due(session),
             Some((Tick(33 * MINUTE), Expiry::Inactive)),
@@ -565,16 +571,16 @@ mod tests {
         };
         let [first, second, _third] = ["a", "b", "c"].map(|name| join(&mut all, name, 0).unwrap());
         assert!(all.remove_longest_empty().is_none());
-        all.leave(second, DESKTOP, connection(1), Tick(1));
-        all.leave(first, DESKTOP, connection(1), Tick(2));
+        all.leave(second, DESKTOP, connection(1), HOST, Tick(1));
+        all.leave(first, DESKTOP, connection(1), HOST, Tick(2));
         join(&mut all, "b", 3).unwrap();
-        all.leave(second, DESKTOP, connection(1), Tick(4));
+        all.leave(second, DESKTOP, connection(1), HOST, Tick(4));
         assert_eq!(join(&mut all, "d", 5), Err(SessionsFull));
         assert_eq!(all.remove_longest_empty().unwrap().id, id("a"));
         assert!(join(&mut all, "d", 5).is_ok());
         assert_eq!(all.remove_longest_empty().unwrap().id, id("b"));
         assert!(all.remove_longest_empty().is_none());
-        assert!(all.empty.iter().all(|line| line.first.is_none() && line.last.is_none()));
+        all.check_invariants();
         assert_eq!(all.len(), 2);
     }
 

@@ -102,12 +102,14 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// All of a message in transit has arrived, and is right.
-    pub(super) fn end_transit(&mut self, id: ConnectionId, key: TransitKey) {
-        let transit = self.pool.transits.get(key);
-        if !transit.is_released() && !self.release(id, key) {
+    pub(super) fn end_transit(&mut self, id: ConnectionId, key: TransitKey, message_type: Option<&str>) {
+        let is_there = self.pool.transits.get(key).is_released() || self.release(id, key);
+        let is_forwarded = is_there && self.pool.transits.get(key).receivers() > 0;
+        self.log_message(id, message_type, is_forwarded);
+        if !is_there {
             return;
         }
-        if self.pool.transits.get(key).receivers() > 0 {
+        if is_forwarded {
             self.note_more(id, key);
         }
         self.pool.transits.end(key, self.now.wrapped_micros());

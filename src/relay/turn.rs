@@ -4,13 +4,14 @@ use std::io::{Read, Write};
 
 use log::{Level, debug, info, log_enabled};
 
-use super::connection::{Due, FlushEnd, ReadEnd};
+use super::connection::{Connection, Due, FlushEnd, ReadEnd};
 use super::effect::Effect;
 use super::frame::{Opcode, ServerHeader};
-use super::handshake::Refusal;
-use super::ids::ConnectionId;
+use super::handshake::{AnswerForm, Refusal};
+use super::ids::{ClientType, ConnectionId};
 use super::limits::{
-    CONNECTIONS_PER_TURN, EARLY_FLUSH_BYTES, READ_BYTES_PER_TURN, TIMERS_PER_TURN, WRITE_BYTES_PER_TURN,
+    CONNECTIONS_PER_TURN, EARLY_FLUSH_BYTES, LEAST_READ_BYTES, READ_BYTES_PER_TURN, RECEIVE_BUFFER_BYTES,
+    TIMERS_PER_TURN, UNREAD_RETRY, WRITE_BYTES_PER_TURN,
 };
 use super::message::{CloseReason, Logged};
 use super::outbox::{Arrived, Backlog, Outbox};
@@ -34,11 +35,14 @@ impl<S: Read + Write> Relay<S> {
         self.measure_delivered(self.now);
         self.now = now;
         self.is_logging_messages = log_enabled!(target: MESSAGES, Level::Info);
-        for _ in 0..self.ready.len().min(CONNECTIONS_PER_TURN) {
+        self.catch_up.begin_turn(now.tick, self.ready.len());
+        let served = self.ready.len().min(CONNECTIONS_PER_TURN);
+        for _ in 0..served {
             if let Some(id) = self.ready.pop_front() {
                 self.serve(id);
             }
         }
+        self.catch_up.note_served(served);
         self.wheel.advance(now.tick);
         for _ in 0..TIMERS_PER_TURN {
             let Some((_, timer)) = self.wheel.poll_expired() else { break };
@@ -65,7 +69,8 @@ impl<S: Read + Write> Relay<S> {
             let transits = &mut self.pool.transits;
             match slot.connection.read(&mut self.receiver, transits, bytes_max, self.now.tick) {
                 ReadEnd::Bytes(count) => {
-                    allowance = allowance.saturating_sub(count.max(1));
+                    // However little it brings, a read is a system call.
+                    allowance = allowance.saturating_sub(count.max(LEAST_READ_BYTES));
                     self.take_in(id, count);
                     self.settle(id);
                     self.flush_early(id, count);
@@ -84,11 +89,15 @@ impl<S: Read + Write> Relay<S> {
         self.touch(id);
     }
 
-    /// How many bytes to read at once: where memory is short, no more than what has begun needs, and little of it.
+    /// How many bytes to read at once: as many as possible of what is thrown away, for it takes no memory; else, where
+    /// memory is short, no more than what has begun needs, and little of it.
     fn read_bytes_max(&self, id: ConnectionId) -> usize {
         let memory = &self.pool.transits.memory;
-        let missing_bytes = self.slots.get(id).and_then(|slot| slot.connection.inbound.missing_bytes());
-        match missing_bytes {
+        let connection = self.slots.get(id).map(|slot| &slot.connection);
+        if connection.is_some_and(Connection::is_discarding) {
+            return RECEIVE_BUFFER_BYTES;
+        }
+        match connection.and_then(|connection| connection.inbound.missing_bytes()) {
             Some(missing_bytes) if memory.is_short_of_chunks() || !memory.has_small_room() => {
                 missing_bytes.min(memory.piece_bytes_max())
             }
@@ -170,20 +179,29 @@ impl<S: Read + Write> Relay<S> {
         slot.timer = None;
         self.touch(id);
         let Some(slot) = self.slots.get(id) else { return };
-        match slot.connection.due(&self.settings, self.now.tick) {
-            Some((deadline, due)) if deadline <= self.now.tick => self.handle_due(id, due),
-            Some(_) | None => {}
+        let Some((deadline, due)) = slot.connection.due(&self.settings, self.now.tick) else { return };
+        // Where it is too early for a verdict the flush that follows sets the timer anew, to fire in the next turn.
+        let is_due = if due.is_verdict() {
+            deadline <= self.catch_up.read_until() && !slot.connection.is_to_be_read(due)
+        } else {
+            deadline <= self.now.tick
+        };
+        if is_due {
+            self.handle_due(id, due);
         }
     }
 
     fn handle_due(&mut self, id: ConnectionId, due: Due) {
         match due {
-            Due::Head => self.refuse(id, Refusal::HeadTimeout, false),
+            Due::Head => {
+                let refusal = self.refusal_outside(id).unwrap_or(Refusal::HeadTimeout);
+                self.refuse(id, refusal, AnswerForm::default());
+            }
             Due::Ping => self.ping(id),
             Due::Silence => self.cut_unless_it_takes(id, due, &CloseReason::Silent),
             Due::Stall => self.cut_unless_it_takes(id, due, &CloseReason::TakesNothing),
             Due::Message => self.fail(id, &CloseReason::MessageTimeout, None, true),
-            Due::Starved => self.fail(id, &CloseReason::NoRoom, None, true),
+            Due::Starved => self.end_starved(id),
             // The flush that follows has it read again.
             Due::Pace => {}
             Due::CloseAnswer => self.end(id),
@@ -223,9 +241,27 @@ impl<S: Read + Write> Relay<S> {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.timer = None;
         match self.sessions.due(key) {
-            Some((deadline, expiry)) if deadline <= self.now.tick => self.expire(key, expiry),
+            Some((deadline, _)) if deadline <= self.now.tick && self.is_unread(key) => {
+                let retry = self.now.tick.after(UNREAD_RETRY);
+                let timer = self.rearm(None, retry, Timer::Session(key));
+                if let Some(session) = self.sessions.get_mut(key) {
+                    session.timer = timer;
+                }
+            }
+            Some((deadline, expiry)) if deadline <= self.catch_up.read_until() => self.expire(key, expiry),
+            // Where it is too early for a verdict it fires again in the next turn.
             Some(_) | None => self.arm_session(key),
         }
+    }
+
+    /// Whether something may lie in the kernel that a session's clients have sent: a message would keep it.
+    fn is_unread(&self, key: SessionKey) -> bool {
+        let Some(session) = self.sessions.get(key) else { return false };
+        let clients = [ClientType::Desktop, ClientType::Mobile];
+        clients
+            .into_iter()
+            .filter_map(|client_type| session.client(client_type))
+            .any(|id| self.slots.get(id).is_some_and(|slot| slot.connection.is_readable()))
     }
 
     fn expire(&mut self, key: SessionKey, expiry: Expiry) {

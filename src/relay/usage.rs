@@ -19,6 +19,8 @@ pub(super) struct Tally {
     pub(super) bytes_in: u64,
     pub(super) messages_out: u64,
     pub(super) bytes_out: u64,
+    /// Error messages that it was sent.
+    pub(super) errors: u64,
 }
 
 impl Tally {

@@ -150,8 +150,16 @@ fn connections_that_end_as_soon_as_they_begin_leave_nothing_behind() {
 fn close_that_is_never_answered_ends_the_connection_all_the_same() {
     let relay = quiet_relay(&[]);
     let connections = Connections::none_yet(&relay);
-    let mut replaced: Vec<Client> = (0..200).map(|_| relay.join("desktop", "abc")).collect();
-    let last = replaced.pop().unwrap();
+    // No place is taken more often than it may be.
+    let sessions: Vec<Vec<Client>> = (0..20)
+        .map(|session| (0..=10).map(|_| relay.join("desktop", &session.to_string())).collect())
+        .collect();
+    let mut last = Vec::new();
+    let mut replaced = Vec::new();
+    for mut clients in sessions {
+        last.extend(clients.pop());
+        replaced.extend(clients);
+    }
     // Some go on reading, some do not; some have broken the protocol before.
     for (number, client) in replaced.iter_mut().enumerate() {
         match number % 3 {
@@ -160,8 +168,8 @@ fn close_that_is_never_answered_ends_the_connection_all_the_same() {
             _ => {}
         }
     }
-    connections.wait_for(1);
-    last.leave();
+    connections.wait_for(last.len());
+    last.into_iter().for_each(Client::leave);
 }
 
 /// tokio-rs/mio#148 (urgent data that an event loop knows nothing of) and tempesta-tech/tempesta#873 (it gets
@@ -176,13 +184,12 @@ fn urgent_data_is_no_part_of_the_stream_and_delays_nobody_but_its_sender() {
         desktop.send_raw(&text[..split]);
         SockRef::from(&desktop.writer().socket).send_out_of_band(b"!").unwrap();
         desktop.send_raw(&text[split..]);
+        // A read ends where the urgent byte was, and what lies behind it is read all the same.
+        mobile.expect_text("true");
         bystanders.are_served();
         if split == 1 {
             assert_rests(&relay);
         }
-        // A read ends where the urgent byte was, and nothing but a further byte tells that there is more.
-        desktop.expect_quiet();
-        mobile.expect_text("true");
         desktop.leave();
         mobile.expect_notice("desktop_disconnected");
         mobile.leave();
@@ -221,4 +228,42 @@ fn sessions_begun_and_left_in_any_number_keep_nobody_out() {
     }
     bystanders.are_served();
     before.assert_memory_grew_at_most(4 * MIB);
+}
+
+/// The same, each of them claimed, so that whoever comes back to it could be kept out by another one.
+#[test]
+fn sessions_claimed_and_left_in_any_number_keep_nobody_from_having_one_issued() {
+    let relay = quiet_relay(&["--max-connections", "50", "--trust-proxy", "127.0.0.1"]);
+    let request = |target: &str, address: &str| {
+        let line = format!("\r\nX-Forwarded-For: {address}\r\n\r\n");
+        upgrade_request(target).replacen("\r\n\r\n", &line, 1)
+    };
+    for number in 0..4200 {
+        let request = request(&format!("/desktop/{number}?secret=correct-horse-battery"), "192.0.2.1");
+        let (answer, client) = Client::handshake(relay.tcp(), request.as_bytes());
+        assert_eq!(answer.status, 101, "{number}");
+        client.reset();
+    }
+    for _ in 0..3 {
+        let issue = "POST /sessions HTTP/1.1\r\nHost: relay\r\nX-Forwarded-For: 198.51.100.1\r\n\r\n";
+        assert_eq!(Answer::to(relay.tcp(), issue).status, 201);
+    }
+}
+
+/// Behind a proxy that names its clients: whoever is refused for its address keeps no place from others.
+#[test]
+fn one_address_behind_a_proxy_takes_no_more_places_than_it_is_due() {
+    let relay =
+        quiet_relay(&["--proxy-protocol", "--max-connections", "60", "--max-connections-per-ip", "5"]);
+    let connect = |address: &str| {
+        let mut socket = relay.socket();
+        socket.write_all(format!("PROXY TCP4 {address} 127.0.0.1 1 2\r\n").as_bytes()).unwrap();
+        socket
+    };
+    let greedy: Vec<_> = (0..300).map(|_| connect("192.0.2.1")).collect();
+    let request = upgrade_request("/desktop/abc");
+    let (answer, mut desktop) = Client::handshake(relay.stream(connect("198.51.100.1")), request.as_bytes());
+    assert_eq!(answer.status, 101);
+    desktop.expect_connected("desktop", "abc");
+    assert_eq!(greedy.len(), 300);
 }

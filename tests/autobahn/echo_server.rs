@@ -83,6 +83,7 @@ impl Server {
             is_writable: event.is_writable(),
             is_read_closed: event.is_read_closed(),
             is_failed: event.is_error() || event.is_write_closed(),
+            is_urgent: event.is_priority(),
         });
         self.serve(slot);
     }

@@ -8,7 +8,8 @@ use std::io::{Read, Write};
 use apptuner_relay::relay::connection::{Connection, FlushEnd, Phase, ReadEnd};
 use apptuner_relay::relay::frame::Opcode;
 use apptuner_relay::relay::handshake::{
-    HeadRules, Progress, Verdict, write_health, write_issued, write_refusal, write_switching_protocols,
+    AnswerForm, HeadRules, Progress, Verdict, write_health, write_issued, write_nothing, write_refusal,
+    write_switching_protocols,
 };
 use apptuner_relay::relay::inbound::{Content, Incoming, Receiver, Refused, Rules};
 use apptuner_relay::relay::limits::{SMALL_MESSAGE_BYTES_MAX, Settings};
@@ -78,15 +79,17 @@ impl Echo {
     fn answer<S: Read + Write>(&mut self, connection: &mut Connection<S>, verdict: Verdict, now: Tick) {
         let pool = &mut self.pool;
         let outbox = connection.outbox_mut(pool);
+        let form = AnswerForm { head_only: verdict.is_head_only(), ..AnswerForm::default() };
         match verdict {
             Verdict::Upgrade(upgrade) => {
                 outbox.reply(pool, |out| write_switching_protocols(&upgrade, out));
                 return connection.open(&self.settings);
             }
-            Verdict::Issue(_) => outbox.reply(pool, |out| write_issued("{}", out)),
-            Verdict::Health { head_only } => outbox.reply(pool, |out| write_health("{}", head_only, out)),
-            Verdict::Refuse { refusal, head_only } => {
-                outbox.reply(pool, |out| write_refusal(refusal, head_only, out));
+            Verdict::Issue(_) => outbox.reply(pool, |out| write_issued("{}", form, out)),
+            Verdict::Health { .. } => outbox.reply(pool, |out| write_health("{}", form, out)),
+            Verdict::Preflight { .. } | Verdict::Nothing => outbox.reply(pool, write_nothing),
+            Verdict::Refuse { refusal, .. } => {
+                outbox.reply(pool, |out| write_refusal(refusal, form, out));
             }
         }
         connection.end(&mut self.pool, now);

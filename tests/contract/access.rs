@@ -247,6 +247,48 @@ fn files_are_read_again_on_sighup_and_those_of_no_use_change_nothing() {
 }
 
 #[test]
+fn byte_order_mark_in_front_of_a_file_is_skipped() {
+    let keys = File::new("keys-mark", &format!("\u{feff}alice {KEY}\n"));
+    let rules = File::new("rules-mark", "\u{feff}deny 192.0.2.0/24\n");
+    let flags = [&["--api-keys", keys.path(), "--address-rules", rules.path()][..], PROXY].concat();
+    let relay = Relay::start(&flags);
+    for (address, status) in [("198.51.100.1", 101), ("192.0.2.1", 403)] {
+        let from = format!("X-Forwarded-For: {address}");
+        let request = upgrade_with("/desktop/abc", &[&bearer(KEY), &from]);
+        assert_eq!(handshake(&relay, &request).0, status, "{address}");
+    }
+    for text in [&b"\xFF\xFEa\0l\0"[..], b"\xFE\xFF\0a\0l"] {
+        fs::write(keys.path(), text).unwrap();
+        relay.signal(Signal::HUP);
+        let line = relay.wait_for_log("the failure", |line| line.contains("API keys not reloaded: "));
+        assert!(line.ends_with("a text in UTF-16; save it as UTF-8"), "{line}");
+    }
+}
+
+#[test]
+fn token_that_was_a_key_claims_no_session() {
+    let keys = File::new("keys-removed", &format!("alice {KEY}\n"));
+    let relay = Relay::start(&["--api-keys", keys.path()]);
+    let mut desktop = expect_join(&relay, "/desktop/abc", &[&bearer(KEY)]);
+    desktop.expect_connected("desktop", "abc");
+    keys.write("bob 0123456789abcdef-of-bob\n");
+    relay.signal(Signal::HUP);
+    relay.wait_for_log_ending("API keys reloaded");
+    for lines in [&[bearer(KEY)][..], &[]] {
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let mut mobile = expect_join(&relay, "/mobile/abc", &lines);
+        mobile.expect_connected("mobile", "abc");
+        mobile.expect_notice("desktop_connected");
+        desktop.expect_notice("mobile_connected");
+        desktop.send_text("1");
+        mobile.expect_text("1");
+        mobile.leave();
+        desktop.expect_notice("mobile_disconnected");
+    }
+    expect_refusal(&relay, "/desktop/abc", &[&bearer(KEY)], 401);
+}
+
+#[test]
 fn without_files_sighup_is_harmless() {
     let mut relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
@@ -291,12 +333,13 @@ fn files_of_no_use_at_the_start_are_one_line_that_names_them() {
 
 #[test]
 fn addresses_that_are_not_served_get_403_and_others_do_not() {
-    let relay = Relay::start(&["--deny", "127.0.0.0/8"]);
-    for request in [upgrade_request("/desktop/abc"), plain_request("GET", "/health")] {
-        assert_status(&relay, request.as_bytes(), 403);
+    for rule in [["--deny", "127.0.0.0/8"], ["--allow", "192.0.2.0/24"]] {
+        let relay = Relay::start(&rule);
+        for request in [upgrade_request("/desktop/abc"), plain_request("POST", "/sessions")] {
+            assert_status(&relay, request.as_bytes(), 403);
+        }
+        assert_status(&relay, plain_request("GET", "/health").as_bytes(), 200);
     }
-    let relay = Relay::start(&["--allow", "192.0.2.0/24"]);
-    assert_status(&relay, plain_request("GET", "/health").as_bytes(), 403);
     let relay = Relay::start(&["--allow", "127.0.0.0/8", "--deny", "192.0.2.0/24"]);
     relay.pair("abc");
     let relay =
@@ -466,4 +509,45 @@ fn no_secret_and_no_key_is_ever_logged() {
         assert!(!log.contains(secret), "{secret} in\n{log}");
     }
     assert!(log.contains("API key accepted") && log.contains(" issued"), "{log}");
+}
+
+/// What a browser asks before a page may send a key, or JSON.
+fn preflight(path: &str, origin: &str) -> String {
+    let lines = [&*format!("Origin: {origin}"), "Access-Control-Request-Method: POST"];
+    with_lines(&plain_request("OPTIONS", path), &lines)
+}
+
+#[test]
+fn pages_of_origins_that_may_connect_may_ask_for_health_and_sessions_and_read_the_answers() {
+    const APP: &str = "https://app.example";
+    let relay = Relay::start(&["--allow-origin", APP]);
+    for (path, methods) in [("/health", "GET, HEAD"), ("/sessions", "POST")] {
+        for answer in assert_status(&relay, preflight(path, APP).as_bytes(), 204) {
+            assert_eq!(answer.header("access-control-allow-origin"), Some(APP));
+            assert_eq!(answer.header("access-control-allow-methods"), Some(methods));
+            assert_eq!(answer.header("access-control-allow-headers"), Some("Authorization, Content-Type"));
+            assert_eq!(answer.header("access-control-max-age"), Some("86400"));
+            assert_eq!(answer.header("vary"), Some("Origin"));
+        }
+        for answer in assert_status(&relay, preflight(path, "https://evil.example").as_bytes(), 403) {
+            assert_eq!(answer.header("access-control-allow-origin"), None);
+        }
+    }
+    let from = |origin: &str, method: &str, path: &str| {
+        let origin = format!("Origin: {origin}");
+        Answer::to(relay.tcp(), &with_lines(&plain_request(method, path), &[&*origin]))
+    };
+    for (method, path, status) in [
+        ("GET", "/health", 200),
+        ("POST", "/sessions", 201),
+        ("PUT", "/sessions", 405),
+        ("POST", "/health", 405),
+    ] {
+        let answer = from(APP, method, path);
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some(APP), "{answer:?}");
+        assert_eq!(answer.header("vary"), Some("Origin"), "{answer:?}");
+        assert_eq!(from("https://evil.example", method, path).header("access-control-allow-origin"), None);
+    }
+    assert_eq!(from(APP, "GET", "/nothing").header("access-control-allow-origin"), None);
 }

@@ -16,7 +16,7 @@ use crate::stream::Stream;
 const TOKEN: &str = "correct-horse-battery-staple";
 
 /// Where the operator's listener is.
-fn admin(relay: &Relay) -> SocketAddr {
+pub(crate) fn admin(relay: &Relay) -> SocketAddr {
     let line = relay.wait_for_log("where the operator is answered", |line| line.contains("operator on http"));
     line.rsplit("http://").next().unwrap().trim_end_matches(['"', '}']).parse().unwrap()
 }
@@ -51,7 +51,7 @@ fn get_json(address: SocketAddr, target: &str) -> Value {
 }
 
 /// Every sample that is a whole number, by its name and labels as they are written.
-fn metrics(address: SocketAddr) -> BTreeMap<String, u64> {
+pub(crate) fn metrics(address: SocketAddr) -> BTreeMap<String, u64> {
     let text = get(address, "/metrics").body;
     let samples = text.lines().filter(|line| !line.starts_with('#'));
     let sample = |line: &str| {
@@ -307,6 +307,35 @@ fn strangers_who_hold_all_places_keep_no_operator_out() {
     let (mut desktop, mut mobile) = relay.pair("a");
     desktop.send_text("[1]");
     mobile.expect_text("[1]");
+}
+
+#[test]
+fn clients_leave_the_operator_its_descriptors_whatever_else_is_configured() {
+    for (file_limit, listeners) in [(64, 1), (128, 1), (256, 41)] {
+        let listen = vec![["--listen", "127.0.0.1:0"]; listeners - 1].concat();
+        let many = ["--max-connections", "1000", "--handshake-timeout", "1h"];
+        let flags = [&["--admin", "127.0.0.1:0"], &many[..], &listen[..]].concat();
+        let relay = Relay::start_after(&format!("ulimit -n {file_limit}"), &flags);
+        let admin = admin(&relay);
+        // Of these, none says anything, and few at a time are told that there is no room.
+        let crowd: Vec<_> = (0..300).map(|_| relay.socket()).collect();
+        let operators: Vec<_> = (0..10).map(|_| connect(admin)).collect();
+        for _ in 0..20 {
+            assert_eq!(get(admin, "/livez").status, 200);
+        }
+        assert_eq!(get(admin, "/readyz").status, 503, "{file_limit} {listeners}");
+        drop((crowd, operators));
+    }
+}
+
+#[test]
+fn max_connections_beyond_the_descriptors_is_what_they_allow() {
+    let relay = Relay::start_after("ulimit -n 64", &["--max-connections", "1000"]);
+    let warning = relay.wait_for_log("the warning", |line| line.contains("leaves room for "));
+    let room: usize = warning.rsplit(' ').next().unwrap().trim_end_matches(['"', '}']).parse().unwrap();
+    let clients: Vec<_> = (0..room).map(|number| relay.join("mobile", &number.to_string())).collect();
+    assert_eq!(Answer::to(relay.tcp(), &request("/health")).status, 503);
+    drop(clients);
 }
 
 #[test]

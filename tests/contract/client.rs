@@ -140,6 +140,7 @@ impl Client {
             while written < bytes.len() {
                 match self.stream.write(&bytes[written..]) {
                     Ok(count) => written += count,
+                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {
                         break 'blocked bytes[written..].to_vec();
                     }

@@ -1,8 +1,8 @@
 //! Starts the real relay, keeps what it logs, and ends it.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -100,7 +100,20 @@ impl Relay {
     /// Starts whatever `command` says and waits until it listens.
     pub(crate) fn spawn(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let log = Log::follow(child.stderr.take().unwrap());
+        let stderr = child.stderr.take().unwrap();
+        // Where tests share a processor, this reader may be late; what is not read is not logged.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::pipe::fcntl_setpipe_size(&stderr, 1 << 20);
+        Self::read_by(child, stderr)
+    }
+
+    /// The same where the log goes to whatever standard error `command` has, and is read from `log`.
+    pub(crate) fn spawn_with_log(mut command: Command, log: impl Read + Send + 'static) -> Self {
+        Self::read_by(command.spawn().unwrap(), log)
+    }
+
+    fn read_by(child: Child, log: impl Read + Send + 'static) -> Self {
+        let log = Log::follow(log);
         let unset = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut relay = Self {
             child,
@@ -128,6 +141,11 @@ impl Relay {
     /// Waits for a line that ends in `ending`.
     pub(crate) fn wait_for_log_ending(&self, ending: &str) -> String {
         self.wait_for_log(ending, |line| line.ends_with(ending))
+    }
+
+    /// From here on nobody reads the log, but for what was read already; or somebody does again.
+    pub(crate) fn leave_log_unread(&self, is_unread: bool) {
+        self.log.update(|state| state.is_unread = is_unread);
     }
 
     pub(crate) fn log_lines(&self) -> Vec<String> {
@@ -269,15 +287,19 @@ struct Log {
 struct LogState {
     lines: Vec<String>,
     is_complete: bool,
+    is_unread: bool,
 }
 
 impl Log {
-    fn follow(stderr: ChildStderr) -> Arc<Self> {
+    fn follow(stderr: impl Read + Send + 'static) -> Arc<Self> {
         let log = Arc::new(Self { state: Mutex::default(), changed: Condvar::new() });
         let writer = Arc::clone(&log);
         thread::spawn(move || {
-            for line in BufReader::new(stderr).lines() {
-                writer.update(|state| state.lines.push(line.unwrap()));
+            // A terminal whose last program has ended gives an error.
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                writer.update(|state| state.lines.push(line));
+                let state = writer.state.lock().unwrap();
+                drop(writer.changed.wait_while(state, |state| state.is_unread).unwrap());
             }
             writer.update(|state| state.is_complete = true);
         });

@@ -82,8 +82,69 @@ fn upgrade_to_any_other_path_or_with_a_bad_session_id_is_refused_with_the_paths_
     let too_long = format!("/desktop/{}", "a".repeat(129));
     for path in OTHER_PATHS.into_iter().chain([too_long.as_str()]) {
         for answer in assert_status(&relay, upgrade_request(path).as_bytes(), 400) {
-            assert_eq!(answer.body.trim_end(), INVALID_PATH, "{path}");
+            let (what_exists, what_is_wrong) = answer.body.split_once("; ").expect("two parts");
+            assert_eq!(what_exists, INVALID_PATH, "{path}");
+            assert!(!what_is_wrong.is_empty(), "{path}");
         }
+    }
+}
+
+#[test]
+fn a_bad_session_id_is_told_its_fault_the_characters_that_there_are_and_the_length() {
+    let relay = Relay::start(&[]);
+    let rule = "a session ID is 1 to 128 letters A-Z and a-z, digits, - and _, and this one";
+    let too_long = format!("/desktop/{}", "a".repeat(129));
+    for (path, fault) in
+        [("/desktop/a.b", "has a ."), (&too_long, "has 129 characters"), ("/mobile/", "is empty")]
+    {
+        for (request, status) in [(upgrade_request(path), 400), (plain_request("GET", path), 404)] {
+            for answer in assert_status(&relay, request.as_bytes(), status) {
+                assert!(answer.body.ends_with(&format!("; {rule} {fault}")), "{answer:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_icon_is_not_there_and_is_no_refusal() {
+    let relay = Relay::start(&["--admin", "127.0.0.1:0"]);
+    for method in ["GET", "HEAD"] {
+        assert_status(&relay, plain_request(method, "/favicon.ico").as_bytes(), 204);
+    }
+    assert_status(&relay, plain_request("POST", "/favicon.ico").as_bytes(), 405);
+    assert_status(&relay, upgrade_request("/favicon.ico").as_bytes(), 400);
+}
+
+#[test]
+fn one_empty_line_before_the_request_is_skipped() {
+    assert_statuses(&[
+        (format!("\r\n{}", plain_request("GET", "/health")), 200),
+        (format!("\r\n\r\n{}", plain_request("GET", "/health")), 400),
+        (format!("\n{}", plain_request("GET", "/health")), 400),
+    ]);
+    let relay = Relay::start(&[]);
+    let (answer, mut client) =
+        Client::handshake(relay.tcp(), format!("\r\n{}", upgrade_request("/mobile/abc")).as_bytes());
+    assert_eq!(answer.status, 101);
+    client.expect_connected("mobile", "abc");
+}
+
+#[test]
+fn only_tls_is_told_that_there_is_none() {
+    let relay = Relay::start(&[]);
+    for (opening, is_tls) in [(&b"\x16\x03\x01"[..], true), (b"\r\n\r\n", false), (b" GET /", false)] {
+        for answer in assert_status(&relay, opening, 400) {
+            assert_eq!(answer.body.contains("TLS"), is_tls, "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn host_with_a_zone_is_told_to_leave_it_out() {
+    let relay = Relay::start(&[]);
+    let request = plain_request("GET", "/health").replace("relay", "[fe80::1%eth0]:8787");
+    for answer in assert_status(&relay, request.as_bytes(), 400) {
+        assert!(answer.body.contains("without the zone"), "{answer:?}");
     }
 }
 
@@ -143,7 +204,7 @@ fn malformed_request_line_is_a_bad_request() {
         "GET #f HTTP/1.1",
         "GET * HTTP/1.1",
         " GET /health HTTP/1.1",
-        "\r\nGET /health HTTP/1.1",
+        "\r\n\r\nGET /health HTTP/1.1",
     ];
     assert_statuses(&lines.map(|line| (format!("{line}\r\nHost: relay\r\n\r\n"), 400)));
 }
@@ -248,7 +309,7 @@ fn by_default_a_head_has_ten_seconds() {
 fn connection_over_the_limit_is_told_to_come_back_later_and_then_may() {
     let relay = Relay::start(&["--max-connections", "2"]);
     let (desktop, mut mobile) = relay.pair("abc");
-    for request in [plain_request("GET", "/health"), upgrade_request("/desktop/xyz")] {
+    for request in [plain_request("GET", "/nothing"), upgrade_request("/desktop/xyz")] {
         let answer = Answer::to(relay.tcp(), &request);
         assert_eq!(answer.status, 503);
         assert!(answer.header("retry-after").unwrap().parse::<u32>().unwrap() > 0);
@@ -258,9 +319,26 @@ fn connection_over_the_limit_is_told_to_come_back_later_and_then_may() {
     desktop.leave();
     mobile.expect_notice("desktop_disconnected");
     let deadline = Instant::now() + PATIENCE;
-    while Answer::to(relay.tcp(), &plain_request("GET", "/health")).status != 200 {
+    while Answer::to(relay.tcp(), &plain_request("GET", "/nothing")).status != 404 {
         assert!(Instant::now() < deadline, "still refused");
         thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn full_relay_is_healthy_and_does_not_count_the_one_that_asks() {
+    let relay = Relay::start(&["--max-connections", "2"]);
+    let connections = || {
+        let answer = Answer::to(relay.tcp(), &plain_request("GET", "/health"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        serde_json::from_str::<Value>(&answer.body).unwrap()["connections"].as_u64()
+    };
+    assert_eq!(connections(), Some(0));
+    let _pair = relay.pair("abc");
+    let deadline = Instant::now() + PATIENCE;
+    // The one that asked last may not be gone yet.
+    while connections() != Some(2) {
+        assert!(Instant::now() < deadline, "there are two");
     }
 }
 

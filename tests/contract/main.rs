@@ -24,13 +24,16 @@ mod access;
 mod activation;
 mod admin;
 mod budget;
+mod health_check;
 mod http;
+mod logging;
 mod messages;
 mod pressure;
 mod process;
 #[cfg(target_os = "linux")]
 mod rest;
 mod session_life;
+mod standstill;
 mod supervisor;
 mod system_messages;
 #[cfg(feature = "tls")]

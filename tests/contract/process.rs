@@ -1,16 +1,20 @@
 //! Section 7: configuration, signals, exit codes and logs.
 
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, plain_request, upgrade_request};
 use crate::client::{Client, Received};
 use crate::frame::{BINARY, TEXT, frame, frame_header};
-use crate::harness::{Ended, PATIENCE, Relay, assert_lasted, relay_command, run_to_end};
+use crate::harness::{Ended, PATIENCE, Relay, assert_lasted, relay_command, run_to_end, shell_command};
+use crate::stream::Stream;
 
 const SIZE_VARIABLE: &str = "APPTUNER_RELAY_MAX_MESSAGE_SIZE";
 
@@ -360,6 +364,51 @@ fn second_signal_exits_at_once_with_1() {
     }
 }
 
+/// A relay whose standard input is a terminal, after `preparation`; the terminal's other end keeps it open.
+fn relay_at_a_terminal(preparation: &str, flags: &[&str]) -> (Relay, OwnedFd) {
+    let other_end = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&other_end).unwrap();
+    unlockpt(&other_end).unwrap();
+    let name = ptsname(&other_end, Vec::new()).unwrap();
+    let terminal = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    let mut command = shell_command(preparation, &[&["--listen", "127.0.0.1:0"], flags].concat(), &[]);
+    // A certificate would be there to reload.
+    command.env_remove("APPTUNER_RELAY_TLS_CERT").env_remove("APPTUNER_RELAY_TLS_KEY");
+    command.stdin(terminal);
+    (Relay::spawn(command), other_end)
+}
+
+#[test]
+fn relay_that_has_nothing_to_reload_ends_with_its_terminal() {
+    let (mut relay, _terminal) = relay_at_a_terminal(":", &["--shutdown-grace", "10m"]);
+    let mut client = Client::join(Stream::plain(relay.socket()), "mobile", "abc");
+    relay.signal(Signal::HUP);
+    assert_eq!(client.receive(), Received::Close(1001, "Relay shutting down".to_owned()));
+    // A terminal's shell may say it again, which is no second request.
+    relay.signal(Signal::HUP);
+    relay.wait_for_log("what came of it", |line| line.ends_with("The terminal is gone"));
+    client.send_close(1001, "");
+    client.expect(&Received::End);
+    assert_eq!(relay.wait(), Some(0));
+}
+
+#[test]
+fn relay_outlives_its_terminal_under_nohup_and_where_sighup_has_files_read_again() {
+    let rules = std::env::temp_dir().join(format!("apptuner-relay-{}-terminal", std::process::id()));
+    std::fs::write(&rules, "deny 192.0.2.1\n").unwrap();
+    let with_rules = ["--address-rules", rules.to_str().unwrap()];
+    for (preparation, flags, told) in
+        [("trap '' HUP", &[][..], "Nothing to reload"), (":", &with_rules, "Address rules reloaded")]
+    {
+        let (mut relay, _terminal) = relay_at_a_terminal(preparation, flags);
+        relay.signal(Signal::HUP);
+        relay.wait_for_log_ending(told);
+        Client::join(Stream::plain(relay.socket()), "mobile", "abc").leave();
+        assert_eq!(relay.stop(), Some(0));
+    }
+    std::fs::remove_file(rules).unwrap();
+}
+
 #[test]
 fn log_tells_of_joins_messages_leaves_and_deletions() {
     let relay = Relay::start(&["--reconnect-window", "1s"]);
@@ -469,6 +518,7 @@ fn a_health_check_asks_a_relay_and_tells_by_its_exit_code() {
     let relay = Relay::spawn(command);
     let check = |arguments: &[&str], variables: &[(&str, &str)]| {
         let mut command = relay_command(variables);
+        command.env_remove("APPTUNER_RELAY_TLS_CERT").env_remove("APPTUNER_RELAY_TLS_KEY");
         command.args(arguments);
         run_to_end(command)
     };
@@ -554,22 +604,23 @@ fn each_connection_ends_in_one_line_that_says_whose_it_was_and_why() {
         (
             "desktop",
             "abc",
-            "messages_in=2 bytes_in=7 messages_out=1 bytes_out=1 undelivered=0 reason=replaced code=1000",
+            "messages_in=2 bytes_in=7 messages_out=1 bytes_out=1 undelivered=0 errors=0 reason=replaced code=1000",
         ),
         (
             "mobile",
             "abc",
-            "messages_in=1 bytes_in=1 messages_out=2 bytes_out=7 undelivered=0 reason=client_closed code=1000",
+            "messages_in=1 bytes_in=1 messages_out=2 bytes_out=7 undelivered=0 errors=0 reason=client_closed \
+             code=1000",
         ),
         (
             "desktop",
             "abc",
-            "messages_in=0 bytes_in=0 messages_out=0 bytes_out=0 undelivered=0 reason=lost code=1006",
+            "messages_in=0 bytes_in=0 messages_out=0 bytes_out=0 undelivered=0 errors=0 reason=lost code=1006",
         ),
-        ("-", "-", "undelivered=0 reason=answered code=200"),
-        ("-", "-", "undelivered=0 reason=refused code=404"),
-        ("-", "-", "undelivered=0 reason=lost code=0"),
-        ("mobile", "xyz", "undelivered=0 reason=shutting_down code=1001"),
+        ("-", "-", "undelivered=0 errors=0 reason=answered code=200"),
+        ("-", "-", "undelivered=0 errors=0 reason=refused code=404"),
+        ("-", "-", "undelivered=0 errors=0 reason=lost code=0"),
+        ("mobile", "xyz", "undelivered=0 errors=0 reason=shutting_down code=1001"),
     ];
     assert_eq!(ends.len(), expected.len(), "{ends:#?}");
     for (line, (client, session, rest)) in ends.iter().zip(expected) {

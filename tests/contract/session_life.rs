@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::answer::upgrade_request;
 use crate::client::{Client, Received};
 use crate::frame::{PING, TEXT};
 use crate::harness::{PATIENCE, Relay, assert_lasted};
@@ -95,7 +96,8 @@ fn message_from_a_replaced_connection_is_not_forwarded() {
 fn replacement_many_times_over_leaves_exactly_one_connection() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
-    for _ in 0..50 {
+    // As often as may be within ten seconds.
+    for _ in 0..10 {
         let mut new = relay.join("mobile", "abc");
         new.expect_notice("desktop_connected");
         mobile.expect_close(1000, "New mobile connection");
@@ -105,6 +107,40 @@ fn replacement_many_times_over_leaves_exactly_one_connection() {
     desktop.send_text("1");
     mobile.expect_text("1");
     desktop.expect_quiet();
+}
+
+#[test]
+fn place_that_changes_hands_too_often_stays_with_who_has_it_and_the_operator_is_told_once() {
+    let relay = Relay::start(&["--trust-proxy", "127.0.0.1"]);
+    let mut desktop = relay.join("desktop", "abc");
+    let join = |address: &str| {
+        let line = format!("\r\nX-Forwarded-For: {address}\r\n\r\n");
+        let request = upgrade_request("/mobile/abc").replacen("\r\n\r\n", &line, 1);
+        Client::handshake(relay.tcp(), request.as_bytes())
+    };
+    let mut mobiles = Vec::new();
+    for number in 0..=10 {
+        let (answer, mobile) = join(["192.0.2.1", "192.0.2.2"][number % 2]);
+        assert_eq!(answer.status, 101, "{number}");
+        desktop.expect_notice("mobile_connected");
+        mobiles.push(mobile);
+    }
+    for _ in 0..20 {
+        let (answer, _) = join("192.0.2.2");
+        assert_eq!((answer.status, answer.header("retry-after")), (429, Some("10")));
+    }
+    let line = relay.wait_for_log("the warning", |line| line.contains(" WARN "));
+    assert!(line.contains("session=abc client=mobile address=192.0.2.1 other_address=192.0.2.2 "), "{line}");
+    let mut last = mobiles.pop().unwrap();
+    last.expect_connected("mobile", "abc");
+    last.expect_notice("desktop_connected");
+    desktop.send_text("1");
+    last.expect_text("1");
+    last.leave();
+    desktop.expect_notice("mobile_disconnected");
+    assert_eq!(join("192.0.2.2").0.status, 101, "nobody is there any more");
+    let warnings = relay.log_lines().iter().filter(|line| line.contains(" WARN ")).count();
+    assert_eq!(warnings, 1, "at most once a minute");
 }
 
 /// A text far larger than what the kernel takes for a client that does not read.

@@ -318,6 +318,17 @@ fn newcomers_get_the_new_certificate_on_sighup_while_those_there_go_on() {
 }
 
 #[test]
+fn byte_order_marks_in_front_of_the_certificate_and_its_key_are_skipped() {
+    let certificate = Certificate::make();
+    for path in [&certificate.cert, &certificate.key] {
+        let text = fs::read_to_string(path).unwrap();
+        fs::write(path, format!("\u{feff}{text}")).unwrap();
+    }
+    let relay = Relay::start_secure(&[], &certificate, certificate.client());
+    relay.join("mobile", "abc").leave();
+}
+
+#[test]
 fn broken_file_at_a_reload_leaves_the_certificate_as_it_was_and_one_line() {
     let (relay, certificate) = secure_relay(&[]);
     let other = Certificate::make();
@@ -414,6 +425,46 @@ fn nothing_secret_is_logged() {
         |line: &String| line.contains("hunter2") || secrets.iter().any(|secret| line.contains(secret));
     let leaks: Vec<_> = relay.log_lines().into_iter().filter(is_leak).collect();
     assert!(leaks.is_empty(), "{leaks:?}");
+}
+
+#[test]
+fn what_tls_has_not_handed_to_the_socket_of_a_replaced_client_goes_to_the_new_one() {
+    const MESSAGES: u32 = 500;
+    let certificate = Certificate::make();
+    let mut command = relay_command(&[("RUST_LOG", "debug")]);
+    command.args(["--listen", "127.0.0.1:0"]).args(certificate.flags());
+    let mut relay = Relay::spawn(command);
+    relay.meet(certificate.client());
+    let (mut desktop, mut old) = relay.pair_with_narrow_mobile("abc");
+    for number in 0..MESSAGES {
+        desktop.send(BINARY, &[&number.to_be_bytes()[..], &[7; 2_000]].concat());
+    }
+    desktop.expect_quiet();
+
+    let mut new = relay.join_peer("mobile", "abc", &mut desktop);
+    let mut arrived = [0; MESSAGES as usize];
+    let mut count = |message: &[u8]| {
+        let number = u32::from_be_bytes(message[..4].try_into().unwrap());
+        arrived[number as usize] += 1;
+        number
+    };
+    while let Received::Binary(message) = new.receive() {
+        if count(&message) == MESSAGES - 1 {
+            break;
+        }
+    }
+    // The old one reads nothing until the relay has given it up, and then what its kernel had taken.
+    let replaced = relay.wait_for_log("the replacement", |line| line.contains(" Replaced"));
+    let (_, conn) = replaced.split_once("conn=").unwrap();
+    relay.wait_for_log_ending(&format!("conn={} Gone", conn.split(' ').next().unwrap()));
+    while let Ok(frame) = old.receive_frame() {
+        if frame.opcode == BINARY & 0xF {
+            count(&frame.payload);
+        }
+    }
+    let lost: Vec<usize> = (0..arrived.len()).filter(|&number| arrived[number] == 0).collect();
+    assert!(lost.is_empty(), "neither connection got {lost:?}");
+    desktop.expect_quiet();
 }
 
 #[test]

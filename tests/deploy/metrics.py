@@ -362,6 +362,13 @@ async def ends(relay):
     await relay.carry(mobile, second, '{"after":"the replacement"}')
     for client in second, mobile:
         await client.close()
+    there = await relay.join("desktop", "contested", closes="replaced")
+    for number in range(1, 11):
+        newcomer = await relay.join("desktop", "contested", closes="replaced" if number < 10 else "client_closed")
+        assert await closed(there) == 1000
+        there = newcomer
+    await relay.upgrade_refused(f"/desktop/{MARK}-contested", 429, "contested")
+    await there.close()
 
     client = await relay.join("desktop", "large", closes="too_large")
     with contextlib.suppress(ConnectionClosed):

@@ -76,7 +76,9 @@ const BAD_JSON: [(&str, usize); 7] = [
 ];
 
 /// Requests that are answered in HTTP.
-const REQUESTS: [(&str, u16); 11] = [
+const REQUESTS: [(&str, u16); 13] = [
+    ("\r\nGET /health HTTP/1.1\r\nHost: relay\r\n\r\n", 200),
+    ("GET /favicon.ico HTTP/1.1\r\nHost: relay\r\n\r\n", 204),
     ("GET /health HTTP/1.1\r\nHost: relay\r\n\r\n", 200),
     ("GET / HTTP/1.1\r\nHost: relay\r\n\r\n", 404),
     ("GET /desktop/a%20b HTTP/1.1\r\nHost: relay\r\n\r\n", 404),
@@ -470,7 +472,7 @@ impl Client {
                 bytes.min(self.outgoing.len())
             }
         };
-        self.wire.borrow_mut().arrive(self.outgoing.drain(..count));
+        self.wire.borrow_mut().arrive(self.outgoing.drain(..count), now);
         true
     }
 }

@@ -4,8 +4,8 @@
 //! Many a run has sessions that somebody has claimed, and strangers who are not let in. Where no place, memory or
 //! address is shared with them the run is done again without them: members must see the same, byte for byte.
 //!
-//! `RELAY_SIM_SEEDS=1000000 cargo test --release --test simulation` runs as many seeds as one likes, and
-//! `RELAY_SIM_SEED=17 cargo test --test simulation` one, with a transcript if it fails.
+//! `RELAY_SIM_SEEDS=1000000 cargo test --profile simulation --test simulation` runs as many seeds as one likes, from
+//! `RELAY_SIM_FROM` on, and `RELAY_SIM_SEED=17 cargo test --test simulation` one, with a transcript if it fails.
 
 #![expect(
     clippy::cast_precision_loss,
@@ -16,6 +16,7 @@
 )]
 #![expect(unreachable_pub, reason = "modules of a test are nobody else's")]
 
+mod cases;
 mod client;
 mod journal;
 mod model;
@@ -48,10 +49,11 @@ const TRANSCRIPT_LINES: usize = 60;
 #[expect(clippy::disallowed_methods, reason = "how fast it ran is reported, and nothing else")]
 fn every_seed_keeps_the_contract() {
     let started = std::time::Instant::now();
-    let reports = match variable("RELAY_SIM_SEED") {
-        Some(seed) => run_seeds(seed, seed + 1),
-        None => run_seeds(0, variable("RELAY_SIM_SEEDS").unwrap_or(SEEDS)),
-    };
+    let (from, count) = variable("RELAY_SIM_SEED").map_or_else(
+        || (variable("RELAY_SIM_FROM").unwrap_or(0), variable("RELAY_SIM_SEEDS").unwrap_or(SEEDS)),
+        |seed| (seed, 1),
+    );
+    let reports = run_seeds(from, from + count);
     let (seeds, total) = reports.unwrap_or_else(|failure| panic!("{failure}"));
     let hours = total.simulated_millis / 3_600_000;
     let seconds = started.elapsed().as_secs_f64();
@@ -70,7 +72,8 @@ fn every_seed_keeps_the_contract() {
     let _ = writeln!(
         io::stderr(),
         "{} strangers in {} seeds ({} let in), {} seeds without them, claimed sessions in {}, issued ones in {}, \
-         {} refused for want of a secret or key, {} for their address, lock-outs in {} seeds",
+         {} refused for want of a secret or key, {} for their address, {} for a place that changes hands too often, \
+         lock-outs in {} seeds",
         total.strangers,
         total.runs_with_strangers,
         total.strangers_joined,
@@ -79,6 +82,7 @@ fn every_seed_keeps_the_contract() {
         total.runs_with_issues,
         total.unproven,
         total.turned_away,
+        total.contested,
         total.runs_with_lock_outs,
     );
     let _ = writeln!(

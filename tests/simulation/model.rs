@@ -13,6 +13,8 @@ mod expected;
 mod rest;
 mod room;
 mod sessions;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -20,8 +22,8 @@ use std::rc::Rc;
 
 use apptuner_relay::relay::ids::{ClientType, ConnectionId};
 use apptuner_relay::relay::limits::{
-    ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, HIGH_WATER_BYTES, LOW_WATER_BYTES, OVERFULL_BYTES,
-    REFUSALS_MAX, Settings,
+    ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX,
+    HIGH_WATER_BYTES, LOW_WATER_BYTES, OVERFULL_BYTES, RECEIVE_BUFFER_BYTES, REFUSALS_MAX, Settings,
 };
 use apptuner_relay::relay::readiness::Readiness;
 use apptuner_relay::relay::time::{Now, Tick};
@@ -58,6 +60,8 @@ pub struct Model {
     messages_begun: u64,
     /// What small messages could still take after the last turn.
     small_room: usize,
+    /// That may have been too little for a read at some time of this turn.
+    lacked_small_room: bool,
     /// After how many turns that was too little for a read.
     pub turns_without_small_room: u64,
     drain: Option<Drain>,
@@ -69,6 +73,8 @@ pub struct Model {
     pub unproven: u64,
     pub turned_away: u64,
     pub lock_outs: u64,
+    /// Who was told to come back later, for its place changes hands too often.
+    pub contested: u64,
     /// Shutdowns of several sessions, those that were closed later than at once, and messages accepted in between.
     pub shutdowns: u64,
     pub closed_later: u64,
@@ -91,6 +97,7 @@ impl Model {
             asking: None,
             messages_begun: 0,
             small_room: usize::MAX,
+            lacked_small_room: false,
             turns_without_small_room: 0,
             drain: None,
             accept_retry: None,
@@ -99,6 +106,7 @@ impl Model {
             unproven: 0,
             turned_away: 0,
             lock_outs: 0,
+            contested: 0,
             shutdowns: 0,
             closed_later: 0,
             accepted_amid: 0,
@@ -108,6 +116,11 @@ impl Model {
     /// Time moves before a turn.
     pub const fn set_now(&mut self, now: Now) {
         self.now = now;
+    }
+
+    pub fn begin_turn(&mut self) {
+        self.lacked_small_room = false;
+        self.note_small_room();
     }
 
     pub fn accept(&mut self, id: ConnectionId, address: IpAddr) {
@@ -157,10 +170,15 @@ impl Model {
         {
             self.answer_early(*wire)?;
         }
+        // Room comes free by what is written and who leaves, and the relay takes note of it later.
+        if let Event::Wrote { .. } | Event::Left { .. } = event {
+            self.note_small_room();
+        }
         match event {
             Event::Read { wire, bytes, is_full } => {
                 self.conns[*wire].is_readable = *is_full || self.conns[*wire].has_ended_stream;
                 self.conns[*wire].queue_limit = usize::MAX;
+                self.expect_large_read(*wire, *bytes, *is_full)?;
                 self.read(*wire, *bytes)
             }
             Event::ReadEnded { wire } => self.input_over(*wire),
@@ -225,6 +243,16 @@ impl Model {
         Ok(())
     }
 
+    /// What is thrown away takes no room, and so no more reads than it must. Part of a control frame may be kept.
+    fn expect_large_read(&self, wire: usize, bytes: usize, is_full: bool) -> Check {
+        let is_thrown_away = matches!(self.conns[wire].phase, Phase::Closing | Phase::Ending);
+        let kept_bytes_max = FRAME_HEADER_BYTES_MAX + CONTROL_PAYLOAD_BYTES_MAX;
+        let is_large = bytes + kept_bytes_max >= RECEIVE_BUFFER_BYTES;
+        expect(!is_thrown_away || !is_full || is_large, || {
+            format!("wire {wire} has no more than {bytes} bytes read to be thrown away")
+        })
+    }
+
     /// Backpressure: a client is not read while more than the high-water mark waits for its peer.
     fn expect_readable(&self, wire: usize) -> Check {
         let conn = &self.conns[wire];
@@ -277,6 +305,10 @@ impl Model {
     }
 
     fn take_request(&mut self, wire: usize, what: What) {
+        let outside = self.conns[wire].only_health.filter(|_| !matches!(what, What::Answered(200)));
+        if let Some(status) = outside {
+            return self.answer(wire, status);
+        }
         match what {
             What::Upgrade { caller, has_protocols } => {
                 self.conns[wire].has_protocols = has_protocols;
@@ -290,7 +322,7 @@ impl Model {
 
     fn answer(&mut self, wire: usize, status: u16) {
         self.conns[wire].answer(status, self.now.tick);
-        self.totals.requests_refused += u64::from(!matches!(status, 200 | 201));
+        self.totals.requests_refused += u64::from(!matches!(status, 200 | 201 | 204));
     }
 
     fn take(&mut self, wire: usize, what: What) {
@@ -454,6 +486,7 @@ impl Model {
             || self.peer(wire).is_some_and(|peer| self.conns[peer].may_be_over(conn.queue_limit));
         self.lacks_small_room()
             || (conn.phase == Phase::Open && (is_limited || may_be_over || self.is_held(wire)))
+            || (conn.awaiting.is_none() && conn.replies_bytes_at_most() > LOW_WATER_BYTES)
     }
 
     /// Whether it must leave it unread, and not judge the client for its silence: what is certain of the above.
@@ -467,7 +500,7 @@ impl Model {
             let is_overfull = peer.messages() > 1 && peer.queued_bytes() > OVERFULL_BYTES;
             if conn.has_ended_stream { is_overfull } else { peer.is_congested() }
         });
-        is_peer_full || conn.replies_bytes_at_most() > LOW_WATER_BYTES
+        is_peer_full || conn.are_replies_congested()
     }
 
     pub const fn size_max(&self) -> usize {

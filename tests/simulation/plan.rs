@@ -85,7 +85,8 @@ pub enum Step {
     Wait {
         millis: u64,
     },
-    /// The relay's process stands still; the world goes on.
+    /// The relay's process stands still; the world goes on, and so it does until the next step is done, too. A signal
+    /// interrupts the first poll after it.
     Freeze {
         millis: u64,
     },
@@ -256,6 +257,10 @@ const THEMES: [Theme; 13] = [
 
 /// How many plans in a thousand are about who may come in, beside all else.
 const ACCESS_PER_MILLE: u32 = 450;
+/// In how many of a thousand spans of time the relay's process stands still.
+const FREEZES: u32 = 150;
+/// In how many clients take one place from each other again and again.
+const CONTESTS_PER_MILLE: u32 = 80;
 /// Clients, and sessions for them, where there are many.
 const CROWD: usize = 8;
 /// The same where the relay shuts down.
@@ -316,6 +321,12 @@ impl Plan {
             let grace_millis = random.pick(&[0, 1, 5, 50, 50, 500, 10_000]);
             steps.insert(at, Step::Shutdown { grace_millis });
             steps.push(Step::Wait { millis: random.between(1, 20_000) });
+        }
+        // Chances of its own: without a contest, a plan is what it would be if there were none.
+        let mut contest = Random::new(!seed);
+        if !scope.is_stopped && contest.per_mille(CONTESTS_PER_MILLE) {
+            let at = paired + contest.below(steps.len() - paired + 1);
+            steps.splice(at..at, contend(&mut contest, &scope));
         }
         let mut plan = Self {
             settings,
@@ -433,10 +444,37 @@ fn step(random: &mut Random, scope: &Scope, weights: &[u32; 13]) -> Step {
         {
             Step::Wait { millis: random.between(1, 1_500) }
         }
+        10 if random.per_mille(FREEZES) => Step::Freeze { millis: span(random) },
         10 => Step::Wait { millis: span(random) },
         11 => Step::Freeze { millis: span(random) },
         _ => Step::Shutdown { grace_millis: random.pick(&[0, 500, 10_000]) },
     }
+}
+
+/// Clients take one place from each other, more often than they may; then it is calm for a while, or nearly so.
+fn contend(random: &mut Random, scope: &Scope) -> Vec<Step> {
+    let client_type = random.pick(&[ClientType::Desktop, ClientType::Mobile]);
+    let visit = visit(random.below(scope.sessions), client_type);
+    let mut steps = Vec::new();
+    for _ in 0..=random.below(2) {
+        let pause = random.pick(&[0, 0, 1, 300, 900, 1_111, 1_112]);
+        for _ in 0..10 + random.below(6) {
+            let actor = random.below(scope.actors);
+            let manner = Manner { sending: Sending::AtOnce, ..manner(random, scope) };
+            steps.push(Step::Connect { actor, visit, request: Request::Upgrade, manner });
+            if pause > 0 {
+                steps.push(Step::Wait { millis: pause });
+            }
+            if random.per_mille(20) {
+                steps.push(Step::HalfClose { actor });
+            }
+        }
+        steps.push(Step::Wait { millis: random.pick(&[1, 1_000, 9_999, 10_000, 10_001, 30_000]) });
+        let manner = Manner { sending: Sending::AtOnce, ..manner(random, scope) };
+        let actor = random.below(scope.actors);
+        steps.push(Step::Connect { actor, visit, request: Request::Upgrade, manner });
+    }
+    steps
 }
 
 /// A visit that asks nothing of the relay but the session.

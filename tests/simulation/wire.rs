@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::rc::Rc;
 
 use apptuner_relay::relay::readiness::Readiness;
+use apptuner_relay::relay::time::Tick;
 
 use crate::journal::{Event, note};
 use crate::random::Random;
@@ -29,6 +30,10 @@ pub struct Wire {
     random: Random,
     /// What has arrived and the relay has not read.
     to_relay: VecDeque<u8>,
+    /// When that arrived, piece by piece.
+    arrivals: VecDeque<(Tick, usize)>,
+    /// A read that found nothing, or not all, stands for what has come since: the relay has not been told of it.
+    has_just_come: bool,
     /// The client's end of the stream has arrived behind it.
     pub is_client_done: bool,
     pub is_reset: bool,
@@ -52,6 +57,8 @@ impl Wire {
             faults,
             random,
             to_relay: VecDeque::new(),
+            arrivals: VecDeque::new(),
+            has_just_come: false,
             is_client_done: false,
             is_reset: false,
             is_write_broken: false,
@@ -64,8 +71,10 @@ impl Wire {
         }
     }
 
-    pub fn arrive(&mut self, bytes: impl Iterator<Item = u8>) {
+    pub fn arrive(&mut self, bytes: impl Iterator<Item = u8>, now: Tick) {
+        let before = self.to_relay.len();
         self.to_relay.extend(bytes);
+        self.arrivals.push_back((now, self.to_relay.len() - before));
         self.pending.is_readable = true;
     }
 
@@ -78,6 +87,7 @@ impl Wire {
     pub fn reset(&mut self) {
         self.is_reset = true;
         self.to_relay.clear();
+        self.arrivals.clear();
         self.pending = Readiness { is_failed: true, is_read_closed: true, ..Readiness::READABLE };
     }
 
@@ -112,8 +122,27 @@ impl Wire {
         self.to_relay.len()
     }
 
+    /// Since when there has been something that the relay could have read.
+    pub fn unread_since(&self) -> Option<Tick> {
+        self.arrivals.front().filter(|_| !self.has_just_come).map(|&(at, _)| at)
+    }
+
+    fn note_read(&mut self, mut bytes: usize) {
+        while let Some((_, arrived)) = self.arrivals.front_mut()
+            && bytes > 0
+        {
+            let count = bytes.min(*arrived);
+            *arrived -= count;
+            bytes -= count;
+            if *arrived == 0 {
+                self.arrivals.pop_front();
+            }
+        }
+    }
+
     /// Takes the readiness that is due; `None` if there is none.
     pub fn take_readiness(&mut self) -> Option<Readiness> {
+        self.has_just_come = false;
         let readiness = std::mem::take(&mut self.pending);
         (readiness != Readiness::default()).then_some(readiness)
     }
@@ -144,6 +173,7 @@ impl Read for Stream {
         let is_spurious = !wire.to_relay.is_empty() && wire.random.per_mille(wire.faults.blocked);
         if wire.to_relay.is_empty() || is_spurious {
             wire.pending.is_readable |= is_spurious;
+            wire.has_just_come |= is_spurious;
             note(Event::ReadBlocked { wire: wire.index });
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -152,8 +182,11 @@ impl Read for Stream {
             count = 1 + wire.random.below(count);
         }
         // A read that does not fill the buffer empties the socket; what is left has only just come.
-        wire.pending.is_readable |= count < buffer.len() && count < wire.to_relay.len();
+        let has_just_come = count < buffer.len() && count < wire.to_relay.len();
+        wire.pending.is_readable |= has_just_come;
+        wire.has_just_come |= has_just_come;
         wire.to_relay.read_exact(&mut buffer[..count])?;
+        wire.note_read(count);
         note(Event::Read { wire: wire.index, bytes: count, is_full: count == buffer.len() });
         Ok(count)
     }

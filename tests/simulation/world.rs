@@ -29,6 +29,8 @@ const START: Now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000, micr
 const TURNS_MAX: usize = 100_000;
 /// How many things in a thousand are told to the relay a turn later than they might be.
 const LATE_EVENTS: u32 = 200;
+/// How many polls in a thousand that would tell of members a signal interrupts.
+const INTERRUPTED_POLLS: u32 = 30;
 
 /// What a run came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub struct Report {
     pub unproven: u64,
     pub turned_away: u64,
     pub runs_with_lock_outs: u64,
+    /// Told to come back later, for the place changes hands too often.
+    pub contested: u64,
     /// Runs that end in a shutdown of several sessions, the sessions closed later than at once, and messages accepted
     /// meanwhile.
     pub shutdowns: u64,
@@ -81,6 +85,7 @@ impl Report {
         self.unproven += other.unproven;
         self.turned_away += other.turned_away;
         self.runs_with_lock_outs += other.runs_with_lock_outs;
+        self.contested += other.contested;
         self.shutdowns += other.shutdowns;
         self.closed_later += other.closed_later;
         self.accepted_amid += other.accepted_amid;
@@ -96,6 +101,7 @@ pub struct Failure {
     pub transcript: Vec<String>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a run")]
 pub struct World {
     relay: Relay<Stream>,
     model: Model,
@@ -106,6 +112,9 @@ pub struct World {
     strangers_joined: u64,
     has_claims: bool,
     may_strangers_join: bool,
+    /// Nobody else may notice them: then the relay is told of them at once, for what it has not been told yet may keep a
+    /// session for the rest of a turn.
+    are_strangers_unnoticed: bool,
     /// Sessions that members were issued, and how many anybody was.
     issued: Vec<Issued>,
     issue_count: u64,
@@ -115,6 +124,8 @@ pub struct World {
     strange_random: Random,
     next_message: u64,
     turns: u64,
+    /// A signal interrupts the next poll.
+    is_interrupted: bool,
     fingerprints: Transcript,
     /// The last things that happened, if anybody wants to read them.
     transcript: Option<Vec<String>>,
@@ -190,6 +201,7 @@ impl World {
             strangers_joined: 0,
             has_claims: false,
             may_strangers_join: plan.may_strangers_join,
+            are_strangers_unnoticed: plan.without_strangers().is_some(),
             issued: Vec::new(),
             issue_count: 0,
             actors: [None; ACTORS_MAX],
@@ -197,6 +209,7 @@ impl World {
             strange_random: Random::new(!plan.network_seed),
             next_message: 1,
             turns: 0,
+            is_interrupted: false,
             fingerprints: Transcript::new(is_verbose),
             transcript: is_verbose.then(Vec::new),
         }
@@ -220,6 +233,7 @@ impl World {
             unproven: self.model.unproven,
             turned_away: self.model.turned_away,
             runs_with_lock_outs: u64::from(self.model.lock_outs > 0),
+            contested: self.model.contested,
             shutdowns: self.model.shutdowns,
             closed_later: self.model.closed_later,
             accepted_amid: self.model.accepted_amid,
@@ -239,7 +253,7 @@ impl World {
         self.tell(|| format!("{step:?}"));
         match step {
             Step::Wait { millis } => return self.wait(*millis),
-            Step::Freeze { millis } => self.move_to(Tick(self.now.tick.0 + millis)),
+            Step::Freeze { millis } => return self.freeze(*millis),
             Step::Connect { actor, visit, request, manner } => {
                 if let Some(index) = self.connect(visit, *request, *manner)? {
                     self.actors[*actor] = Some(index);
@@ -250,9 +264,14 @@ impl World {
             }
             Step::Intrude { count, visit, request, manner } => {
                 self.intrude(*count, visit, *request, *manner)?;
+                // What members then do must come before the relay's next turn, as it does without strangers.
+                if self.is_interrupted {
+                    return Ok(());
+                }
             }
             Step::Exhaust => {
                 self.relay.handle_accept_exhausted(self.now);
+                self.model.set_now(self.now);
                 self.model.exhaust();
             }
             Step::StaleEvents => self.send_stale_events(),
@@ -363,8 +382,7 @@ impl World {
     }
 
     fn send_stale_events(&mut self) {
-        let everything =
-            Readiness { is_writable: true, is_read_closed: false, is_failed: false, is_readable: true };
+        let everything = Readiness { is_writable: true, is_urgent: true, ..Readiness::READABLE };
         for (index, (id, _)) in self.clients.iter().enumerate() {
             self.model.note_readiness(index, everything);
             self.relay.handle_readiness(*id, everything);
@@ -389,6 +407,22 @@ impl World {
         Err("the relay wakes up again and again".to_owned())
     }
 
+    /// Lets time pass without the relay. What it then does first is its next turn, whatever comes before that.
+    fn freeze(&mut self, millis: u64) -> Result<(), String> {
+        let end = Tick(self.now.tick.0 + millis);
+        self.is_interrupted = true;
+        for _ in 0..TURNS_MAX {
+            let next = self.clients.iter().filter_map(|(_, client)| client.next_act()).min();
+            let Some(next) = next.filter(|&next| next < end) else {
+                self.move_to(end);
+                return Ok(());
+            };
+            self.move_to(next.max(self.now.tick));
+            self.act();
+        }
+        Err("a client acts again and again".to_owned())
+    }
+
     fn move_to(&mut self, tick: Tick) {
         self.now =
             Now { tick, unix_millis: START.unix_millis + (tick.0 - START.tick.0), micros: tick.0 * 1000 };
@@ -397,16 +431,7 @@ impl World {
     /// Turns until nothing is left to do at this point in time, by the relay or its clients.
     fn run_until_rest(&mut self) -> Result<(), String> {
         for _ in 0..TURNS_MAX {
-            let mut is_busy = false;
-            for index in 0..self.clients.len() {
-                is_busy |= self.clients[index].1.act(self.now.tick);
-                if let Some(issued) = self.clients[index].1.take_issued()
-                    && !self.are_strangers[index]
-                {
-                    self.issued.push(issued);
-                }
-                self.hand_over(index);
-            }
+            let mut is_busy = self.act();
             let told = self.send_events();
             is_busy |= self.turn(&told)?;
             let is_pending =
@@ -419,6 +444,21 @@ impl World {
         Err("the relay never comes to rest".to_owned())
     }
 
+    /// Clients do what they do of their own accord; whether anybody did anything.
+    fn act(&mut self) -> bool {
+        let mut is_busy = false;
+        for index in 0..self.clients.len() {
+            is_busy |= self.clients[index].1.act(self.now.tick);
+            if let Some(issued) = self.clients[index].1.take_issued()
+                && !self.are_strangers[index]
+            {
+                self.issued.push(issued);
+            }
+            self.hand_over(index);
+        }
+        is_busy
+    }
+
     /// Tells the relay of some of what the wires are ready for, in any order. Returns those that it now has
     /// to serve.
     fn send_events(&mut self) -> Vec<usize> {
@@ -426,6 +466,11 @@ impl World {
         let (mut strangers, mut members): (Vec<usize>, Vec<usize>) =
             (0..self.clients.len()).filter(is_pending).partition(|&index| self.are_strangers[index]);
         let mut told = Vec::new();
+        let is_interrupted = std::mem::take(&mut self.is_interrupted);
+        if is_interrupted || (!members.is_empty() && self.random.per_mille(INTERRUPTED_POLLS)) {
+            self.relay.handle_told_in_part();
+            return told;
+        }
         while !members.is_empty() || !strangers.is_empty() {
             // Whether a stranger is next is the strangers' chance.
             let left = members.len() + strangers.len();
@@ -437,7 +482,8 @@ impl World {
             };
             let index = ready.swap_remove(random.below(ready.len()));
             let (id, client) = &self.clients[index];
-            if random.per_mille(LATE_EVENTS) {
+            if random.per_mille(LATE_EVENTS) && !(is_stranger && self.are_strangers_unnoticed) {
+                self.relay.handle_told_in_part();
                 continue;
             }
             let Some(readiness) = client.wire.borrow_mut().take_readiness() else { continue };
@@ -454,9 +500,13 @@ impl World {
     fn turn(&mut self, told: &[usize]) -> Result<bool, String> {
         self.turns += 1;
         self.model.set_now(self.now);
+        self.model.begin_turn();
         let could_be_held: Vec<bool> = told.iter().map(|&index| self.model.may_be_held(index)).collect();
         self.relay.handle_turn(self.now);
         let events = journal::take();
+        for (index, (_, client)) in self.clients.iter().enumerate() {
+            self.model.note_unread(index, client.wire.borrow().unread_since());
+        }
         for event in &events {
             self.fingerprints.add(event, self.now.tick, &self.issued);
             self.tell(|| shown(event));
@@ -524,6 +574,7 @@ impl World {
                 }
             }
         }
+        self.model.expect_sessions_in_time()?;
         self.model.account_at_rest(self.relay.buffered_bytes())?;
         self.model.books(
             self.relay.connections(),

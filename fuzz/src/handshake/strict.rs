@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use apptuner_relay::relay::handshake::{BadRequest, Refusal};
+use apptuner_relay::relay::handshake::{BadRequest, PathFault, Refusal};
 use apptuner_relay::relay::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX};
 
 use super::super::origins;
@@ -22,20 +22,46 @@ pub enum Reading {
     },
     Issue(Brought),
     Health,
+    /// The methods of the path.
+    Preflight(&'static str),
+    Nothing,
     /// Any of these is a reason to refuse it: the contract does not say which comes first.
     Faults(Vec<Refusal>),
 }
 
-/// Where the head ends or is spoilt, whom a proxy speaks for, and what it is; `None` if it goes on.
-pub fn read(bytes: &[u8], rules: &Rules) -> Option<(usize, Option<IpAddr>, Reading)> {
+/// Who is named in a head, and what it is.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Whom a proxy speaks for.
+    pub client: Option<IpAddr>,
+    /// Whose pages may read the answer.
+    pub origin: Option<String>,
+    pub reading: Reading,
+}
+
+impl Found {
+    const fn faults(faults: Vec<Refusal>) -> Self {
+        Self { client: None, origin: None, reading: Reading::Faults(faults) }
+    }
+}
+
+/// Where the head ends or is spoilt, and what is found in it; `None` if it goes on.
+pub fn read(bytes: &[u8], rules: &Rules) -> Option<(usize, Found)> {
     for end in 1..=bytes.len() {
         let head = &bytes[..end];
-        let spoilt = |refusal: Refusal| Some((end, None, Reading::Faults(vec![refusal])));
+        let spoilt = |refusal: Refusal| Some((end, Found::faults(vec![refusal])));
         if head.len() > HEAD_BYTES_MAX {
             return spoilt(Refusal::HeadTooLarge);
         }
-        if !is_token(&head[..1]) {
-            return spoilt(BadRequest::NotHttp.into());
+        // One empty line before the request does not count.
+        let behind = head.strip_prefix(b"\r\n");
+        let request = behind.unwrap_or(head);
+        match request.first() {
+            Some(0x16) if behind.is_none() => return spoilt(BadRequest::NotHttp.into()),
+            Some(b'\n' | 0) => return spoilt(BadRequest::LineEnding.into()),
+            Some(b'\r') if behind.is_none() => {}
+            Some(first) if !is_token(&[*first]) => return spoilt(BadRequest::RequestLine.into()),
+            Some(_) | None => {}
         }
         let is_well_ended = match head {
             [.., b'\r', last] => *last == b'\n',
@@ -46,21 +72,20 @@ pub fn read(bytes: &[u8], rules: &Rules) -> Option<(usize, Option<IpAddr>, Readi
             return spoilt(BadRequest::LineEnding.into());
         }
         if head.ends_with(b"\r\n\r\n") {
-            let (client, reading) = read_head(&head[..end - 4], rules);
-            return Some((end, client, reading));
+            return Some((end, read_head(&request[..request.len() - 4], rules)));
         }
     }
     None
 }
 
 /// `head` is complete, but for the two line ends behind it.
-fn read_head(head: &[u8], rules: &Rules) -> (Option<IpAddr>, Reading) {
+fn read_head(head: &[u8], rules: &Rules) -> Found {
     let mut lines = lines(head);
     let request_line = lines.remove(0);
     let parts: Vec<&[u8]> = request_line.split(|&byte| byte == b' ').collect();
     let [method, target, version] = parts[..] else {
         let faults = vec![BadRequest::RequestLine.into(), BadRequest::HttpVersion.into()];
-        return (None, Reading::Faults(faults));
+        return Found::faults(faults);
     };
     let mut faults: Vec<Refusal> = Vec::new();
     let target = std::str::from_utf8(target).unwrap_or_default();
@@ -81,14 +106,14 @@ fn read_head(head: &[u8], rules: &Rules) -> (Option<IpAddr>, Reading) {
         faults.push(BadRequest::HeaderField.into());
     }
     if !faults.is_empty() {
-        return (None, Reading::Faults(faults));
+        return Found::faults(faults);
     }
     let fields = fields.into_iter().flatten().collect();
     let request = Request { method, target, is_http_1_1: version == b"HTTP/1.1", fields };
     let lists = ["x-forwarded-for", "forwarded"].map(|name| request.values(name));
     let client = rules.proxies.as_ref().map_or(Ok(None), |proxies| forwarded::client(lists, proxies));
     let reading = request.read(rules, client.is_err());
-    (client.unwrap_or_default(), reading)
+    Found { client: client.unwrap_or_default(), origin: request.reader(rules), reading }
 }
 
 fn lines(head: &[u8]) -> Vec<&[u8]> {
@@ -140,6 +165,7 @@ impl Request<'_> {
         let (path, query) = self.path_and_query().unzip();
         let session = path.and_then(session_of);
         let (is_health, is_issue) = (path == Some("/health"), path == Some("/sessions"));
+        let is_icon = path == Some("/favicon.ico");
         let is_upgrade = self.is_http_1_1
             && self.elements("upgrade").iter().any(|element| element.eq_ignore_ascii_case(b"websocket"))
             && self.elements("connection").iter().any(|element| element.eq_ignore_ascii_case(b"upgrade"));
@@ -147,22 +173,34 @@ impl Request<'_> {
         let is_post = self.method == b"POST";
 
         fault_if(is_wrongly_forwarded, BadRequest::Forwarded.into());
-        fault_if(!self.is_host_right(), BadRequest::Host.into());
+        let host_fault = if self.has_zone() { BadRequest::HostZone } else { BadRequest::Host };
+        fault_if(!self.is_host_right(), host_fault.into());
         fault_if(!self.is_length_right(), BadRequest::ContentLength.into());
         fault_if(path.is_none(), BadRequest::Target.into());
+        let has = |name| !self.values(name).is_empty();
+        if self.method == b"OPTIONS"
+            && (is_health || is_issue)
+            && has("origin")
+            && has("access-control-request-method")
+        {
+            fault_if(self.reader(rules).is_none(), Refusal::Origin);
+            let methods = if is_issue { "POST" } else { "GET, HEAD" };
+            return if faults.is_empty() { Reading::Preflight(methods) } else { Reading::Faults(faults) };
+        }
         if is_issue {
             let is_method_right = is_post || (is_get && is_upgrade);
             fault_if(!is_method_right, Refusal::IssueMethod);
-            fault_if(is_upgrade, BadRequest::Path.into());
+            fault_if(is_upgrade, BadRequest::Path(PathFault::Sessions).into());
         } else {
             fault_if(!is_get && !is_head && session.is_none(), Refusal::MethodNotAllowed);
             fault_if(!is_get && !is_head && session.is_some(), Refusal::UpgradeMethod);
             fault_if(is_head && is_upgrade && !is_health, Refusal::UpgradeMethod);
         }
-        if path.is_some() && !is_health && !is_issue {
+        if let Some(path) = path.filter(|_| !is_health && !is_issue) {
+            let fault = path_fault(path);
             fault_if(!is_upgrade && session.is_some(), Refusal::ExpectedUpgrade);
-            fault_if(!is_upgrade && session.is_none(), Refusal::NotFound);
-            fault_if(is_upgrade && session.is_none(), BadRequest::Path.into());
+            fault_if(!is_upgrade && session.is_none() && !is_icon, Refusal::NotFound(fault));
+            fault_if(is_upgrade && session.is_none(), BadRequest::Path(fault).into());
         }
         let is_for_a_session =
             if is_issue { is_post && !is_upgrade } else { is_upgrade && session.is_some() };
@@ -191,6 +229,7 @@ impl Request<'_> {
                 brought,
             },
             (_, Some(brought)) => Reading::Issue(brought),
+            (_, None) if is_icon => Reading::Nothing,
             (_, None) => Reading::Health,
         }
     }
@@ -219,16 +258,33 @@ impl Request<'_> {
     }
 
     fn is_origin_right(&self, rules: &Rules) -> bool {
-        let values = self.values("origin");
-        if rules.origins.is_empty() || values.is_empty() {
-            return true;
-        }
-        let [value] = values[..] else { return false };
-        let Some(origin) = std::str::from_utf8(value).ok().and_then(origins::read) else { return false };
+        rules.origins.is_empty() || self.values("origin").is_empty() || self.origin(rules).is_some()
+    }
+
+    /// The origin whose pages may read the answer: only some paths are for them.
+    fn reader(&self, rules: &Rules) -> Option<String> {
+        let (path, _) = self.path_and_query()?;
+        self.origin(rules).filter(|_| path == "/health" || path == "/sessions")
+    }
+
+    /// The only origin, if its pages may connect.
+    fn origin(&self, rules: &Rules) -> Option<String> {
+        let [value] = self.values("origin")[..] else { return None };
+        let written = std::str::from_utf8(value).ok()?;
+        let origin = origins::read(written)?;
         let is_listed = rules.origins.iter().any(|listed| origins::read(listed).as_ref() == Some(&origin));
         let hosts = self.values("host");
         let is_own = hosts.len() == 1 && origins::is_at(&origin, &text(hosts[0]));
-        is_listed || is_own
+        (rules.origins.is_empty() || is_listed || is_own).then(|| written.to_owned())
+    }
+
+    /// Whether the only host would be right without what stands from its first `%` to the bracket.
+    fn has_zone(&self) -> bool {
+        let [host] = self.values("host")[..] else { return false };
+        let host = text(host);
+        let (Some(start), true) = (host.find('%'), host.starts_with('[')) else { return false };
+        let Some(length) = host[start..].find(']') else { return false };
+        is_host(&[&host[..start], &host[start + length..]].concat())
     }
 
     fn values(&self, name: &str) -> Vec<&[u8]> {
@@ -291,6 +347,30 @@ fn session_of(path: &str) -> Option<(&'static str, &str)> {
         let is_allowed = |character: char| character.is_ascii_alphanumeric() || "_-".contains(character);
         (matches!(id.len(), 1..=128) && id.chars().all(is_allowed)).then_some((client_type, id))
     })
+}
+
+/// What is wrong with a path that is no session's, by its segments.
+fn path_fault(path: &str) -> PathFault {
+    let segments: Vec<&str> = path.split('/').collect();
+    let is_side = |segment: &&str| matches!(*segment, "desktop" | "mobile");
+    if !segments.get(1).is_some_and(is_side) {
+        let lower = segments.get(1).map(|segment| segment.to_ascii_lowercase());
+        return if lower.is_some_and(|segment| is_side(&segment.as_str())) {
+            PathFault::Case
+        } else if segments.iter().skip(2).any(is_side) {
+            PathFault::Prefix
+        } else {
+            PathFault::Unknown
+        };
+    }
+    let id = segments.get(2).copied().unwrap_or_default();
+    let wrong = id.bytes().find(|byte| !byte.is_ascii_alphanumeric() && !b"-_".contains(byte));
+    match (id, wrong) {
+        ("", _) => PathFault::NoSessionId,
+        (_, Some(byte)) => PathFault::Character { byte },
+        _ if segments.len() > 3 => PathFault::Behind,
+        _ => PathFault::TooLong { bytes: u16::try_from(id.len()).expect("a head is short") },
+    }
 }
 
 /// A host and maybe a port.

@@ -18,8 +18,8 @@ use crate::net::descriptors;
 use crate::net::files::FileError;
 use crate::net::inherited::{ADMIN, Inherited, InheritedError};
 use crate::net::listener::{Listener, ListeningSocket};
+use crate::net::platform::{self, Supervisor};
 use crate::net::stream::Streams;
-use crate::net::supervisor::Supervisor;
 use crate::net::token;
 use crate::relay::Relay;
 use crate::relay::limits::Settings;
@@ -52,11 +52,11 @@ impl BindError {
     /// Whether what was set is wrong, and would be so on another day.
     #[must_use]
     pub fn is_misconfiguration(&self) -> bool {
-        use io::ErrorKind::{AlreadyExists, NotADirectory, NotFound};
+        use io::ErrorKind::{AlreadyExists, InvalidInput, NotADirectory, NotFound, Unsupported};
         match self {
             Self::Config(_) | Self::File(_) | Self::Inherited(_) => true,
             Self::Listen { address: ListenAddress::Unix(_), error, .. } => {
-                matches!(error.kind(), AlreadyExists | NotADirectory | NotFound)
+                matches!(error.kind(), AlreadyExists | NotADirectory | NotFound | Unsupported | InvalidInput)
             }
             Self::Listen { .. } | Self::System(_) => false,
         }
@@ -92,9 +92,7 @@ type Remedy = Option<(&'static str, &'static str)>;
 #[expect(clippy::wildcard_enum_match_arm, reason = "the system has many more errors than we have remedies")]
 fn tcp_remedy(kind: io::ErrorKind) -> Remedy {
     Some(match kind {
-        io::ErrorKind::PermissionDenied => {
-            ("permission denied", "use a port above 1023 or grant CAP_NET_BIND_SERVICE")
-        }
+        io::ErrorKind::PermissionDenied => ("permission denied", platform::PORT_REMEDY),
         io::ErrorKind::AddrInUse => {
             ("the address is in use", "stop the program that listens there or choose another port")
         }
@@ -120,6 +118,8 @@ fn unix_remedy(kind: io::ErrorKind) -> Remedy {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             ("there is no such directory", "make it or choose another path")
         }
+        io::ErrorKind::InvalidInput => ("the path is too long for a socket's", "choose a shorter one"),
+        io::ErrorKind::Unsupported => ("this system lacks Unix-domain sockets", "use IP:PORT"),
         io::ErrorKind::ReadOnlyFilesystem => ("the file system is read-only", "choose another path"),
         _ => return None,
     })
@@ -161,7 +161,8 @@ impl Server {
         let poll = Poll::new()?;
         let admin_sockets = listen_for_operator(config, inherited.take_admin())?;
         let listeners = listen(config, inherited, poll.registry())?;
-        let settings = settings_within_limits(&config.relay);
+        let limits = descriptors::ConnectionLimits::beside(listeners.len(), admin_sockets.len());
+        let settings = settings_within(&limits, &config.relay);
         let clock = Clock::start();
         let stop =
             StopHandle { stops: Arc::default(), waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?) };
@@ -199,6 +200,7 @@ impl Server {
             supervisor: Supervisor::default(),
             stop,
             shutdown_grace: config.shutdown_grace,
+            connections_open_max: limits.open,
             stops_seen: 0,
             stopped: None,
         })
@@ -257,15 +259,16 @@ fn bind(option: &'static str, address: &ListenAddress) -> Result<ListeningSocket
 }
 
 /// The settings, with a number of connections that descriptors and tokens suffice for.
-fn settings_within_limits(settings: &Settings) -> Settings {
-    let derived = descriptors::connections_max();
+fn settings_within(limits: &descriptors::ConnectionLimits, settings: &Settings) -> Settings {
+    let derived = limits.served;
     if let Some(wanted) = settings.max_connections.filter(|&wanted| wanted > derived) {
-        let limit = descriptors::file_limit();
+        let limit = platform::file_limit();
         warn!(
             "file_limit={limit} --max-connections {wanted}: the limit on open files leaves room for {derived}"
         );
     }
-    let max_connections = settings.max_connections.unwrap_or(derived).min(token::CONNECTIONS_MAX);
+    let max_connections =
+        settings.max_connections.unwrap_or(derived).min(derived).min(token::CONNECTIONS_MAX);
     Settings { max_connections: Some(max_connections), ..settings.clone() }
 }
 
@@ -292,6 +295,11 @@ mod tests {
                 unix(),
                 io::ErrorKind::ReadOnlyFilesystem,
                 r"unix:/run/relay\n: the file system is read-only; choose another path",
+            ),
+            (
+                unix(),
+                io::ErrorKind::Unsupported,
+                r"unix:/run/relay\n: this system lacks Unix-domain sockets; use IP:PORT",
             ),
             (unix(), io::ErrorKind::OutOfMemory, r"unix:/run/relay\n: out of memory; choose another address"),
         ] {

@@ -1,15 +1,17 @@
 //! The operator's side of the loop: what listens for it, and the sockets of those who ask.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use log::{debug, warn};
-use mio::{Interest, Registry};
+use mio::Registry;
 
-use crate::admin::{Admin, Effect};
+use crate::admin::{Admin, Effect, Process};
 use crate::config;
 use crate::net::descriptors::DESCRIPTORS_RESERVED;
 use crate::net::listener::{Accepted, Listener, ListeningSocket};
-use crate::net::process;
+use crate::net::platform::{self, INTEREST};
 use crate::net::stream::Stream;
 use crate::net::token;
 use crate::relay::Relay;
@@ -26,6 +28,8 @@ const ACCEPTS_PER_TURN: usize = 2;
 pub(super) struct Operator {
     admin: Admin<Stream>,
     listeners: Vec<Listener>,
+    /// Counted by whoever writes the log.
+    log_lines_dropped: Option<Arc<AtomicU64>>,
 }
 
 impl Operator {
@@ -39,7 +43,11 @@ impl Operator {
     ) -> io::Result<Self> {
         let watch = |(index, socket)| Listener::new(socket, config::LISTENERS_MAX + index, registry);
         let listeners = sockets.into_iter().enumerate().map(watch).collect::<Result<_, _>>()?;
-        Ok(Self { admin: Admin::new(token, settings, seed, now), listeners })
+        Ok(Self { admin: Admin::new(token, settings, seed, now), listeners, log_lines_dropped: None })
+    }
+
+    pub(super) fn count_log_lines_dropped(&mut self, lines: Arc<AtomicU64>) {
+        self.log_lines_dropped = Some(lines);
     }
 
     pub(super) fn listeners(&self) -> &[Listener] {
@@ -71,7 +79,9 @@ impl Operator {
             }
         }
         let open_fds = (relay.connections() + DESCRIPTORS_RESERVED) as u64;
-        self.admin.handle_turn(now, relay, || process::read(open_fds));
+        let log_lines_dropped = self.log_lines_dropped.as_ref().map(|lines| lines.load(Ordering::Relaxed));
+        let process = || Process { log_lines_dropped, ..platform::read_process(open_fds) };
+        self.admin.handle_turn(now, relay, process);
         while let Some(effect) = self.admin.poll_effect() {
             match effect {
                 Effect::ShutdownWrite(key) => {
@@ -90,8 +100,7 @@ impl Operator {
             Accepted::Stream(socket, _) => {
                 let key = self.admin.handle_accept(Stream::Plain(socket), now);
                 let Some(stream) = self.admin.stream(key) else { return };
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                if let Err(error) = registry.register(stream, token::of_operator(key), interest) {
+                if let Err(error) = registry.register(stream, token::of_operator(key), INTEREST) {
                     warn!("An operator's connection cannot be watched: {error}");
                     self.admin.handle_readiness(key, Readiness { is_failed: true, ..Readiness::default() });
                 }

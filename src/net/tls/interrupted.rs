@@ -1,12 +1,14 @@
 //! Reads and writes that a signal does not interrupt.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use mio::net::TcpStream;
 
+use crate::net::platform;
+
 pub(super) fn read_uninterrupted(socket: &mut TcpStream, place: &mut [u8]) -> io::Result<usize> {
     loop {
-        match socket.read(place) {
+        match platform::read(socket, place) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => return result,
         }

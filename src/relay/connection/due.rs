@@ -12,6 +12,8 @@ impl<S: Read + Write> Connection<S> {
     /// What becomes due next if nothing happens before, and when. Never a scan.
     pub fn due(&self, settings: &Settings, now: Tick) -> Option<(Tick, Due)> {
         match &self.phase {
+            // A head for which there is no memory is not read, and not late.
+            Phase::Head(_) if self.is_held => self.starved_due(settings),
             Phase::Head(_) => Some((self.pinged_at.after(settings.handshake_timeout), Due::Head)),
             Phase::Ending(ending) => Some((ending.patience.deadline, Due::End)),
             Phase::Closing(patience) => {
@@ -33,6 +35,17 @@ impl<S: Read + Write> Connection<S> {
                 dues.into_iter().flatten().min_by_key(at)
             }
         }
+    }
+
+    /// Whether something is to be read that may put off what is due. What is held back is not waited for, nor is what
+    /// cannot move the last deadline of a client that the relay has done with.
+    pub fn is_to_be_read(&self, due: Due) -> bool {
+        let may_help = match (&self.phase, due) {
+            (Phase::Closing(patience), Due::CloseAnswer | Due::End) => patience.may_move(),
+            (Phase::Ending(ending), _) => ending.patience.may_move(),
+            (_, _) => !self.is_held,
+        };
+        self.is_readable && may_help
     }
 
     fn stall_due(&self, settings: &Settings) -> Option<(Tick, Due)> {

@@ -28,7 +28,7 @@ impl<S: Read + Write> Connection<S> {
         if self.outbox().is_some_and(are_replies_many) || self.is_starved(memory) {
             return true;
         }
-        if self.is_read_closed && !memory.is_short_of_chunks() {
+        if self.is_read_closed() && !memory.is_short_of_chunks() {
             return peer.is_some_and(|peer| peer.is_queue_over(OVERFULL_BYTES, usize::MAX));
         }
         // It goes on once half of what stopped it is gone.
@@ -36,6 +36,11 @@ impl<S: Read + Write> Connection<S> {
         let bytes_max = memory.receiver_bytes_max() / share;
         peer.is_some_and(|peer| peer.is_queue_over(bytes_max, small_bytes_max))
             || self.pace().is_some_and(|pace| now < pace.resumes_at())
+    }
+
+    /// Whether what comes is thrown away, but for a close.
+    pub const fn is_discarding(&self) -> bool {
+        matches!(self.phase, Phase::Closing(_) | Phase::Ending(_))
     }
 
     /// Whether something is to be read for which there may be no memory. What has begun is read on as long as there

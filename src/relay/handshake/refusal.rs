@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::PathFault;
 use crate::relay::limits::{
-    HEAD_BYTES_MAX, HEAD_FIELDS_MAX, RETRY_AFTER_SECONDS, SECRET_BYTES_MAX, SECRET_BYTES_MIN,
+    CONTEST_WINDOW, HEAD_BYTES_MAX, HEAD_FIELDS_MAX, RETRY_AFTER_SECONDS, SECRET_BYTES_MAX, SECRET_BYTES_MIN,
 };
 
 /// Why a connection is answered with an error (RFC 9110, section 15).
@@ -12,7 +13,7 @@ pub enum Refusal {
     /// The request is not well-formed, or not for us: 400 (RFC 9110, section 15.5.1).
     BadRequest(BadRequest),
     /// No such path: 404 (RFC 9110, section 15.5.5).
-    NotFound,
+    NotFound(PathFault),
     /// Neither GET nor HEAD: 405 (RFC 9110, section 15.5.6).
     MethodNotAllowed,
     /// Not GET, where only GET opens a WebSocket: 405 (RFC 6455, section 4.2.1, item 1).
@@ -42,6 +43,8 @@ pub enum Refusal {
     Secret,
     /// The API key is wrong or missing: 401 (RFC 9110, section 15.5.2). For the caller to use.
     ApiKey,
+    /// A place that clients take from each other again and again: 429 (RFC 6585, section 4). For the caller to use.
+    Contested,
     /// No room for another connection: 503 (RFC 9110, section 15.6.4). For the caller to use.
     ConnectionLimit,
 }
@@ -71,13 +74,15 @@ pub enum RefusalReason {
     Secret,
     /// The API key was wrong or missing.
     ApiKey,
+    /// Clients take the place from each other again and again.
+    Contested,
     /// No room for another connection or session.
     ConnectionLimit,
 }
 
 impl RefusalReason {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::BadRequest,
         Self::NotFound,
         Self::Method,
@@ -89,6 +94,7 @@ impl RefusalReason {
         Self::AddressLimit,
         Self::Secret,
         Self::ApiKey,
+        Self::Contested,
         Self::ConnectionLimit,
     ];
 
@@ -107,6 +113,7 @@ impl RefusalReason {
             Self::AddressLimit => "address_limit",
             Self::Secret => "secret",
             Self::ApiKey => "api_key",
+            Self::Contested => "contested",
             Self::ConnectionLimit => "connection_limit",
         }
     }
@@ -116,7 +123,7 @@ impl From<Refusal> for RefusalReason {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::BadRequest(_) => Self::BadRequest,
-            Refusal::NotFound => Self::NotFound,
+            Refusal::NotFound(_) => Self::NotFound,
             Refusal::MethodNotAllowed | Refusal::UpgradeMethod | Refusal::IssueMethod => Self::Method,
             Refusal::HeadTimeout => Self::HeadTimeout,
             Refusal::HeadTooLarge | Refusal::TooManyFields => Self::HeadTooLarge,
@@ -126,6 +133,7 @@ impl From<Refusal> for RefusalReason {
             Refusal::AddressLimit { .. } => Self::AddressLimit,
             Refusal::Secret => Self::Secret,
             Refusal::ApiKey => Self::ApiKey,
+            Refusal::Contested => Self::Contested,
             Refusal::ConnectionLimit => Self::ConnectionLimit,
         }
     }
@@ -134,11 +142,11 @@ impl From<Refusal> for RefusalReason {
 /// What is wrong with a request that is answered with 400 (RFC 9110, section 15.5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadRequest {
-    /// The first byte begins no method: TLS, or an empty line (RFC 9110, section 9.1).
+    /// The first byte is that of TLS (RFC 8446, section 5.1).
     NotHttp,
     /// A CR or LF by itself, or a NUL (RFC 9112, section 2.2).
     LineEnding,
-    /// Malformed request line (RFC 9112, section 3).
+    /// Malformed request line, or one that no method can begin with (RFC 9112, section 3).
     RequestLine,
     /// Neither HTTP/1.1 nor HTTP/1.0 (RFC 9112, section 2.3).
     HttpVersion,
@@ -150,8 +158,10 @@ pub enum BadRequest {
     ContentLength,
     /// Target in neither origin-form nor absolute-form (RFC 9112, section 3.2).
     Target,
+    /// The IPv6 address in `Host` has a zone.
+    HostZone,
     /// An upgrade to a path that is no session's.
-    Path,
+    Path(PathFault),
     /// An upgrade with a request body (RFC 6455, section 4.1, knows none).
     Body,
     /// `Sec-WebSocket-Key` missing, repeated or malformed (RFC 6455, section 4.2.1, item 5).
@@ -203,11 +213,14 @@ impl Refusal {
     pub fn answer(self) -> Answer {
         match self {
             Self::BadRequest(fault) => answer(400, "Bad Request", "", fault.sentence()),
-            Self::NotFound => answer(
+            Self::NotFound(fault) => answer(
                 404,
                 "Not Found",
                 "",
-                "Not found: use /health, /desktop/{sessionId} or /mobile/{sessionId}",
+                format!(
+                    "Not found: use /health, /desktop/{{sessionId}} or /mobile/{{sessionId}}; {}",
+                    fault.sentence()
+                ),
             ),
             Self::MethodNotAllowed => {
                 answer(405, "Method Not Allowed", "Allow: GET, HEAD\r\n", "Use GET or HEAD")
@@ -243,12 +256,9 @@ impl Refusal {
             Self::Address => {
                 forbidden("This address is not served: ask the relay's operator, or use another network")
             }
-            Self::AddressLimit { retry_after } => answer(
-                429,
-                "Too Many Requests",
-                format!("Retry-After: {retry_after}\r\n"),
-                format!("Too much comes from this address: try again in {retry_after} seconds"),
-            ),
+            Self::AddressLimit { retry_after } => {
+                too_many_requests(retry_after, "Too much comes from this address: try")
+            }
             Self::Secret => forbidden(
                 "Bring the session's pairing secret: as ?secret=, as a Bearer token or as a subprotocol",
             ),
@@ -257,6 +267,10 @@ impl Refusal {
                 "Unauthorized",
                 "WWW-Authenticate: Bearer\r\n",
                 "Bring an API key of this relay: as a Bearer token or as a subprotocol",
+            ),
+            Self::Contested => too_many_requests(
+                CONTEST_WINDOW.as_secs(),
+                "Clients take this place in the session from each other: give each pair its own session ID, or try",
             ),
             Self::ConnectionLimit => answer(
                 503,
@@ -270,6 +284,15 @@ impl Refusal {
 
 fn forbidden(sentence: &'static str) -> Answer {
     answer(403, "Forbidden", "", sentence)
+}
+
+fn too_many_requests(retry_after: u64, what_to_do: &str) -> Answer {
+    answer(
+        429,
+        "Too Many Requests",
+        format!("Retry-After: {retry_after}\r\n"),
+        format!("{what_to_do} again in {retry_after} seconds"),
+    )
 }
 
 fn head_too_large(sentence: String) -> Answer {
@@ -288,9 +311,16 @@ fn answer(
 impl BadRequest {
     /// The sentence that says what to do, the body of the 400 (RFC 9110, section 15.5.1).
     #[must_use]
-    pub const fn sentence(self) -> &'static str {
+    pub fn sentence(self) -> Cow<'static, str> {
         const _: () = assert!(SECRET_BYTES_MIN == 16 && SECRET_BYTES_MAX == 256);
-        match self {
+        let sentence = match self {
+            Self::Path(fault) => {
+                return format!(
+                    "Invalid path. Use /desktop/{{sessionId}} or /mobile/{{sessionId}}; {}",
+                    fault.sentence()
+                )
+                .into();
+            }
             Self::NotHttp => "Begin with an HTTP/1.1 request line: this port speaks no TLS",
             Self::LineEnding => "End each line with CR LF, and send no other CR, LF or NUL",
             Self::RequestLine => "Send a request line of the form: GET /path HTTP/1.1",
@@ -300,8 +330,10 @@ impl BadRequest {
             Self::ContentLength => {
                 "Send at most one Content-Length, in decimal, and no Transfer-Encoding beside it"
             }
+            Self::HostZone => {
+                "Send Host without the zone of the IPv6 address: [fe80::1]:8787, not [fe80::1%eth0]:8787"
+            }
             Self::Target => "Send a request target that begins with / or http://host/",
-            Self::Path => "Invalid path. Use /desktop/{sessionId} or /mobile/{sessionId}",
             Self::Body => "Send the WebSocket upgrade without a request body",
             Self::WebSocketKey => "Send exactly one Sec-WebSocket-Key header, with 16 random bytes in base64",
             Self::ProxyHeader => "Begin the connection with a PROXY protocol header, version 1 or 2",
@@ -310,6 +342,7 @@ impl BadRequest {
             }
             Self::Secret => "Bring one secret of 16 to 256 bytes, in base64url where it is a subprotocol",
             Self::Subprotocol => "Offer subprotocols in Sec-WebSocket-Protocol as HTTP tokens",
-        }
+        };
+        sentence.into()
     }
 }

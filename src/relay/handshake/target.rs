@@ -4,6 +4,7 @@ use std::net::Ipv6Addr;
 use std::str;
 
 use super::fields::decimal;
+use super::path_fault::PathFault;
 use crate::relay::ids::{ClientType, SessionId};
 
 /// What a request target names.
@@ -13,8 +14,10 @@ pub(super) enum Target<'a> {
     Sessions,
     /// One client's side of one of them, and the query.
     Session(ClientType, SessionId, &'a str),
+    /// What browsers ask every host for.
+    Icon,
     /// A path that nothing answers to.
-    Other,
+    Other(PathFault),
 }
 
 impl<'a> Target<'a> {
@@ -25,6 +28,7 @@ impl<'a> Target<'a> {
         match path {
             "/health" => return Some(Self::Health),
             "/sessions" => return Some(Self::Sessions),
+            "/favicon.ico" => return Some(Self::Icon),
             _ => {}
         }
         let session = |prefix: &str, client_type| {
@@ -33,7 +37,16 @@ impl<'a> Target<'a> {
         };
         session("/desktop/", ClientType::Desktop)
             .or_else(|| session("/mobile/", ClientType::Mobile))
-            .or(Some(Self::Other))
+            .or_else(|| Some(Self::Other(PathFault::of(path))))
+    }
+
+    /// The methods of a path whose answers are for the pages of other origins, too, as a list.
+    pub(super) const fn shared_methods(&self) -> Option<&'static str> {
+        match self {
+            Self::Health => Some("GET, HEAD"),
+            Self::Sessions => Some("POST"),
+            Self::Session(..) | Self::Icon | Self::Other(_) => None,
+        }
     }
 }
 
@@ -69,6 +82,16 @@ pub(super) fn is_host_and_port(value: &[u8]) -> bool {
             Some("") => true,
             Some(digits) => decimal(digits.as_bytes()).is_some_and(|port| u16::try_from(port).is_ok()),
         }
+}
+
+/// Whether it would be one without the zone of its IPv6 address, which is no part of it (RFC 9844): it means
+/// something on the client's machine alone.
+pub(super) fn is_host_with_zone(value: &[u8]) -> bool {
+    let Some((address, rest)) = str::from_utf8(value).ok().and_then(|value| value.split_once('%')) else {
+        return false;
+    };
+    let Some((_, port)) = rest.split_once(']') else { return false };
+    address.starts_with('[') && is_host_and_port(format!("{address}]{port}").as_bytes())
 }
 
 /// `reg-name`, not empty (RFC 3986, section 3.2.2); an IPv4 address is one too.

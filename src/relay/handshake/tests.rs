@@ -17,7 +17,7 @@ const PLAIN: &str = "GET /health HTTP/1.1\r\nHost: relay\r\n\r\n";
 /// A masked frame, and what would be an offence or another end in a head.
 const BEHIND: &[u8] = b"\x81\x80\x01\x02\x03\x04\r\n\r\n\n\0";
 
-const ALL_REFUSALS: [Refusal; 30] = [
+const ALL_REFUSALS: [Refusal; 31] = [
     Refusal::BadRequest(BadRequest::NotHttp),
     Refusal::BadRequest(BadRequest::LineEnding),
     Refusal::BadRequest(BadRequest::RequestLine),
@@ -26,7 +26,8 @@ const ALL_REFUSALS: [Refusal; 30] = [
     Refusal::BadRequest(BadRequest::Host),
     Refusal::BadRequest(BadRequest::ContentLength),
     Refusal::BadRequest(BadRequest::Target),
-    Refusal::BadRequest(BadRequest::Path),
+    Refusal::BadRequest(BadRequest::HostZone),
+    Refusal::BadRequest(BadRequest::Path(PathFault::Unknown)),
     Refusal::BadRequest(BadRequest::Body),
     Refusal::BadRequest(BadRequest::WebSocketKey),
     Refusal::BadRequest(BadRequest::Subprotocol),
@@ -39,7 +40,7 @@ const ALL_REFUSALS: [Refusal; 30] = [
     Refusal::AddressLimit { retry_after: 90 },
     Refusal::Secret,
     Refusal::ApiKey,
-    Refusal::NotFound,
+    Refusal::NotFound(PathFault::Unknown),
     Refusal::MethodNotAllowed,
     Refusal::UpgradeMethod,
     Refusal::HeadTimeout,
@@ -158,40 +159,82 @@ fn sessions_are_told_by_the_path_alone_and_nothing_is_decoded() {
         expect_verdict(&head, &upgrade(client_type, session_id, None));
     }
     let too_long = format!("/desktop/{longest}x");
-    for target in [
-        "/",
-        "/desktop",
-        "/desktop/",
-        "/desktop/a/",
-        "/desktop/a/b",
-        "/desktop//a",
-        "//desktop/a",
-        "/Desktop/a",
-        "/tablet/a",
-        "/desktop/a%62",
-        "/desktop/a.b",
-        "/desktop/a#b",
-        "/desktop/#",
-        "/desktop/ä",
-        "/mobile/../mobile/a",
-        "/desktopx/a",
-        "/?/desktop/a",
-        "/%64esktop/a",
-        "http://relay",
-        "http://relay?/desktop/a",
-        "http://relay//desktop/a",
-        "ws://relay/",
-        "/*",
-        &too_long,
-        "/health/",
-        "/healthz",
-        "/Health",
-        "/health#",
-        "//health",
+    let bytes = 129;
+    let character = |byte| PathFault::Character { byte };
+    for (target, fault) in [
+        ("/", PathFault::Unknown),
+        ("/desktop", PathFault::NoSessionId),
+        ("/desktop/", PathFault::NoSessionId),
+        ("/mobile?x", PathFault::NoSessionId),
+        ("/desktop/a/", PathFault::Behind),
+        ("/desktop/a/b", PathFault::Behind),
+        ("/desktop//a", PathFault::NoSessionId),
+        ("//desktop/a", PathFault::Prefix),
+        ("/relay/mobile/a", PathFault::Prefix),
+        ("/Desktop/a", PathFault::Case),
+        ("/MOBILE/a", PathFault::Case),
+        ("/tablet/a", PathFault::Unknown),
+        ("/desktop/a%62", character(b'%')),
+        ("/desktop/a.b", character(b'.')),
+        ("/desktop/a.b/c", character(b'.')),
+        ("/desktop/a#b", character(b'#')),
+        ("/desktop/#", character(b'#')),
+        ("/desktop/ä", character(0xC3)),
+        ("/mobile/../mobile/a", character(b'.')),
+        ("/desktopx/a", PathFault::Unknown),
+        ("/?/desktop/a", PathFault::Unknown),
+        ("/%64esktop/a", PathFault::Unknown),
+        ("http://relay", PathFault::Unknown),
+        ("http://relay?/desktop/a", PathFault::Unknown),
+        ("http://relay//desktop/a", PathFault::Prefix),
+        ("ws://relay/", PathFault::Unknown),
+        ("/*", PathFault::Unknown),
+        (&too_long, PathFault::TooLong { bytes }),
+        ("/health/", PathFault::Unknown),
+        ("/healthz", PathFault::Unknown),
+        ("/Health", PathFault::Unknown),
+        ("/health#", PathFault::Unknown),
+        ("//health", PathFault::Unknown),
     ] {
-        expect_refusal(&edit(HANDSHAKE, "/desktop/abc", target), BadRequest::Path);
-        expect_refusal(&edit(PLAIN, "/health", target), Refusal::NotFound);
+        expect_refusal(&edit(HANDSHAKE, "/desktop/abc", target), BadRequest::Path(fault));
+        expect_refusal(&edit(PLAIN, "/health", target), Refusal::NotFound(fault));
     }
+    expect_refusal(&edit(HANDSHAKE, "/desktop/abc", "/favicon.ico"), BadRequest::Path(PathFault::Unknown));
+}
+
+#[test]
+fn a_wrong_path_is_told_what_is_wrong_with_it() {
+    let of_id = "a session ID is 1 to 128 letters A-Z and a-z, digits, - and _, and this one ";
+    for (fault, of_session_id, sentence) in [
+        (PathFault::Unknown, "", "this path begins with none of them"),
+        (PathFault::Case, "", "write this path in lower case up to the session ID"),
+        (PathFault::Prefix, "", "nothing may stand before that, so have the proxy take it off"),
+        (PathFault::Sessions, "", "POST to /sessions, without an upgrade, gives a session ID to use there"),
+        (PathFault::Behind, "", "nothing may follow the session ID but a query"),
+        (PathFault::NoSessionId, of_id, "is empty"),
+        (PathFault::TooLong { bytes: 129 }, of_id, "has 129 characters"),
+        (PathFault::Character { byte: b'.' }, of_id, "has a ."),
+        (PathFault::Character { byte: b'%' }, of_id, "has a %, for percent-encoding is not undone"),
+        (PathFault::Character { byte: 0xC3 }, of_id, "has the byte 0xC3"),
+    ] {
+        for (refusal, start) in [
+            (BadRequest::Path(fault).into(), "Invalid path. Use /desktop/{sessionId} or /mobile/{sessionId}"),
+            (Refusal::NotFound(fault), "Not found: use /health, /desktop/{sessionId} or /mobile/{sessionId}"),
+        ] {
+            assert_eq!(refusal.answer().sentence, format!("{start}; {of_session_id}{sentence}"));
+        }
+    }
+}
+
+#[test]
+fn icon_that_browsers_ask_for_is_not_there_and_nothing_is_wrong_with_that() {
+    for head in ["GET /favicon.ico", "HEAD /favicon.ico", "GET http://relay/favicon.ico?x"] {
+        expect_verdict(&edit(PLAIN, "GET /health", head), &Verdict::Nothing);
+    }
+    expect_refusal(&edit(PLAIN, "GET /health", "POST /favicon.ico"), Refusal::MethodNotAllowed);
+    let mut out = Vec::new();
+    write_nothing(&mut out);
+    assert_eq!(out, b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n");
 }
 
 #[test]
@@ -265,8 +308,8 @@ fn session_paths_without_an_upgrade_are_told_to_upgrade() {
         expect_refusal(&head, Refusal::ExpectedUpgrade);
     }
     let elsewhere = edit(HANDSHAKE, "/desktop/abc", "/nowhere");
-    expect_refusal(&elsewhere, BadRequest::Path);
-    expect_refusal(&edit(&elsewhere, "HTTP/1.1", "HTTP/1.0"), Refusal::NotFound);
+    expect_refusal(&elsewhere, BadRequest::Path(PathFault::Unknown));
+    expect_refusal(&edit(&elsewhere, "HTTP/1.1", "HTTP/1.0"), Refusal::NotFound(PathFault::Unknown));
 }
 
 #[test]
@@ -308,7 +351,7 @@ fn other_methods_are_refused_before_the_target_is_judged() {
         let head = edit(HANDSHAKE, "GET /desktop/abc", &format!("HEAD {target}"));
         expect_refusal(&head, Refusal::UpgradeMethod);
     }
-    expect_refusal(&edit(PLAIN, "GET /health", "HEAD /nowhere"), Refusal::NotFound);
+    expect_refusal(&edit(PLAIN, "GET /health", "HEAD /nowhere"), Refusal::NotFound(PathFault::Unknown));
     expect_refusal(&edit(PLAIN, "GET /health", "HEAD *"), BadRequest::Target);
     expect_refusal(&edit(PLAIN, "GET /health", "POST /desktop/a.b"), Refusal::MethodNotAllowed);
 }
@@ -360,7 +403,10 @@ fn host_is_exactly_one_host_and_port() {
         "[::1]x",
         "[::1]:x",
         "[v1.a]",
-        "[fe80::1%25lo]",
+        "[fe80::1%lo",
+        "[fe80%lo]",
+        "[fe80::1%lo]x",
+        "relay%lo]",
         "a@b",
         "a/b",
         "http://relay",
@@ -381,6 +427,10 @@ fn host_is_exactly_one_host_and_port() {
             expect_refusal(&head, BadRequest::Host);
             expect_refusal(&edit(&head, "HTTP/1.1", "HTTP/1.0"), BadRequest::Host);
         }
+    }
+    for host in ["[fe80::1%eth0]:8787", "[fe80::1%25lo]", "[fe80::1%]:"] {
+        expect_refusal(&edit(HANDSHAKE, "relay:8787", host), BadRequest::HostZone);
+        expect_refusal(&edit(PLAIN, "relay", host), BadRequest::HostZone);
     }
     for head in [
         edit(PLAIN, "Host", "Hosts"),
@@ -445,7 +495,7 @@ fn an_upgrade_with_a_body_is_refused() {
         let head = add(HANDSHAKE, lines);
         expect_refusal(&head, BadRequest::Body);
         expect_refusal(&edit(&head, "Version: 13", "Version: 8"), BadRequest::Body);
-        expect_refusal(&edit(&head, "/desktop/abc", "/nowhere"), BadRequest::Path);
+        expect_refusal(&edit(&head, "/desktop/abc", "/nowhere"), BadRequest::Path(PathFault::Unknown));
     }
 }
 
@@ -575,12 +625,18 @@ fn malformed_heads_are_refused_with_their_reason() {
 fn what_cannot_become_a_head_is_refused_at_the_first_byte_that_shows_it() {
     for (until_then, refusal) in [
         (&b"\x16"[..], BadRequest::NotHttp),
-        (b"\r", BadRequest::NotHttp),
-        (b"\n", BadRequest::NotHttp),
-        (b"\0", BadRequest::NotHttp),
-        (b" ", BadRequest::NotHttp),
-        (b"/", BadRequest::NotHttp),
-        (b"\x80", BadRequest::NotHttp),
+        (b"\n", BadRequest::LineEnding),
+        (b"\0", BadRequest::LineEnding),
+        (b" ", BadRequest::RequestLine),
+        (b"/", BadRequest::RequestLine),
+        (b"\x80", BadRequest::RequestLine),
+        (b"\r\r", BadRequest::LineEnding),
+        (b"\r\0", BadRequest::LineEnding),
+        (b"\rG", BadRequest::LineEnding),
+        (b"\r\n\n", BadRequest::LineEnding),
+        (b"\r\n\r", BadRequest::RequestLine),
+        (b"\r\n ", BadRequest::RequestLine),
+        (b"\r\n\x16", BadRequest::RequestLine),
         (b"GET\n", BadRequest::LineEnding),
         (b"GET / HTTP/1.1\n", BadRequest::LineEnding),
         (b"GET / HTTP/1.1\r\nHost: a\r\n\n", BadRequest::LineEnding),
@@ -601,6 +657,17 @@ fn what_cannot_become_a_head_is_refused_at_the_first_byte_that_shows_it() {
         let (_, before) = until_then.split_last().expect("no row is empty");
         assert_eq!(feed_every_way(before), (before.len(), None), "{}", before.escape_ascii());
     }
+}
+
+#[test]
+fn one_empty_line_before_the_request_is_skipped() {
+    expect_upgrade(&format!("\r\n{HANDSHAKE}"));
+    let head = format!("\r\n{}", edit(PLAIN, "GET", "HEAD"));
+    expect_verdict(&head, &Verdict::Health { head_only: true });
+    expect_upgrade(&format!("\r\n{}", pad(HANDSHAKE, HEAD_BYTES_MAX - 2)));
+    let head = format!("\r\n{}", pad(HANDSHAKE, HEAD_BYTES_MAX - 1));
+    let verdict = Verdict::Refuse { refusal: Refusal::HeadTooLarge, head_only: false };
+    assert_eq!(feed_every_way(head.as_bytes()), (HEAD_BYTES_MAX + 1, Some(verdict)));
 }
 
 #[test]
@@ -640,7 +707,7 @@ fn nothing_is_allocated_before_the_first_byte_and_the_reader_starts_over_after_a
         let verdict = Verdict::Health { head_only: false };
         assert_eq!(
             reader.push(b"\n\n", HeadRules::default()),
-            Progress::Done { consumed: 1, client: None, verdict }
+            Progress::Done { consumed: 1, client: None, origin: None, verdict }
         );
     }
 }
@@ -652,7 +719,9 @@ fn slow_end(input: &[u8]) -> Option<usize> {
     (1..=input.len()).find(|&length| {
         let head = input.get(..length).unwrap_or_default();
         let mut pairs = head.windows(2);
-        head.first().is_some_and(|byte| !token_bytes.contains(byte))
+        let is_begun = |head: &[u8]| head.first().is_none_or(|byte| token_bytes.contains(byte));
+        let behind = head.strip_prefix(b"\r\n").unwrap_or(head);
+        (!is_begun(behind) && head != b"\r")
             || head.ends_with(b"\r\n\r\n")
             || head.contains(&0)
             || pairs.any(|pair| matches!(pair, [a, b] if (*a == b'\r') != (*b == b'\n')))
@@ -694,7 +763,10 @@ fn damaged_heads_end_where_the_slow_twin_says_and_are_never_accepted_without_the
                 }
             }
             Some(Verdict::Refuse { .. }) => refusals += 1,
-            Some(Verdict::Health { .. } | Verdict::Issue(_)) | None => {}
+            Some(
+                Verdict::Health { .. } | Verdict::Issue(_) | Verdict::Preflight { .. } | Verdict::Nothing,
+            )
+            | None => {}
         }
     }
     assert!(upgrades > 500 && refusals > 500, "{upgrades} upgrades, {refusals} refusals");
@@ -702,7 +774,7 @@ fn damaged_heads_end_where_the_slow_twin_says_and_are_never_accepted_without_the
 
 fn refusal_bytes(refusal: Refusal, head_only: bool) -> String {
     let mut out = Vec::new();
-    write_refusal(refusal, head_only, &mut out);
+    write_refusal(refusal, AnswerForm { head_only, ..AnswerForm::default() }, &mut out);
     String::from_utf8(out).expect("answers are ASCII")
 }
 
@@ -729,7 +801,7 @@ fn health_is_answered_to_the_byte() {
         Content-Length: 7\r\nConnection: close\r\n\r\n";
     for (head_only, answer) in [(false, format!("{head}{{\"a\":1}}")), (true, head.to_owned())] {
         let mut out = Vec::new();
-        write_health("{\"a\":1}", head_only, &mut out);
+        write_health("{\"a\":1}", AnswerForm { head_only, ..AnswerForm::default() }, &mut out);
         assert_eq!(String::from_utf8_lossy(&out), answer);
     }
 }
@@ -737,21 +809,20 @@ fn health_is_answered_to_the_byte() {
 #[test]
 fn refusals_are_answered_to_the_byte() {
     const REST: &str = "Content-Type: text/plain; charset=utf-8\r\nContent-Length: ";
-    const CLOSE: &str = "\r\nConnection: close\r\n\r\n";
     for (refusal, status, headers, length, sentence) in [
         (
-            BadRequest::Path.into(),
+            BadRequest::Path(PathFault::Unknown).into(),
             "400 Bad Request",
             "",
-            61,
-            "Invalid path. Use /desktop/{sessionId} or /mobile/{sessionId}",
+            97,
+            "Invalid path. Use /desktop/{sessionId} or /mobile/{sessionId}; this path begins with none of them",
         ),
         (
-            Refusal::NotFound,
+            Refusal::NotFound(PathFault::Unknown),
             "404 Not Found",
             "",
-            67,
-            "Not found: use /health, /desktop/{sessionId} or /mobile/{sessionId}",
+            103,
+            "Not found: use /health, /desktop/{sessionId} or /mobile/{sessionId}; this path begins with none of them",
         ),
         (Refusal::MethodNotAllowed, "405 Method Not Allowed", "Allow: GET, HEAD\r\n", 15, "Use GET or HEAD"),
         (
@@ -832,7 +903,8 @@ fn refusals_are_answered_to_the_byte() {
             "This relay is full: try again in 5 seconds",
         ),
     ] {
-        let head = format!("HTTP/1.1 {status}\r\n{headers}{REST}{length}{CLOSE}");
+        let also = if status.starts_with("426") { "upgrade, " } else { "" };
+        let head = format!("HTTP/1.1 {status}\r\n{headers}{REST}{length}\r\nConnection: {also}close\r\n\r\n");
         assert_eq!(refusal_bytes(refusal, true), head);
         assert_eq!(refusal_bytes(refusal, false), format!("{head}{sentence}"));
     }
@@ -850,7 +922,9 @@ fn every_refusal_is_a_well_formed_answer_that_closes_and_says_one_thing() {
         assert_eq!(refusal_bytes(refusal, true), format!("{head}\r\n\r\n"));
         assert_eq!(response.code, Some(refusal.answer().status), "{text}");
         let fields = &*response.headers;
-        assert_eq!(only_value(fields, "connection"), Some(&b"close"[..]), "{text}");
+        assert!(elements(fields, "connection").any(|element| element == b"close"), "{text}");
+        let is_upgrade_named = elements(fields, "connection").any(|element| element == b"upgrade");
+        assert_eq!(is_upgrade_named, only_value(fields, "upgrade").is_some(), "{text}");
         let length = body.len().to_string();
         assert_eq!(only_value(fields, "content-length"), Some(length.as_bytes()), "{text}");
         assert!(!body.is_empty() && !body.contains(['\r', '\n']) && !body.ends_with('.'), "{text}");

@@ -216,10 +216,10 @@ impl Partial {
             Store::Small(bytes) => Content::Joined(bytes),
             Store::InTransit(key) => Content::InTransit(key, len),
             Store::Skipped { is_told } => {
-                return Ok(Incoming::Skipped(checked.err().filter(|_| !is_told)));
+                return Incoming::Skipped(checked.err().filter(|_| !is_told));
             }
         };
-        Ok(if opcode == Opcode::Text { Incoming::Text(content, checked) } else { Incoming::Binary(content) })
+        if opcode == Opcode::Text { Incoming::Text(content, checked) } else { Incoming::Binary(content) }
     }
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Run {
     pub(super) taken: usize,
     /// Where the first frame begins that it has not taken in full.
     pub(super) frame_start: usize,
+    /// Where the first one begins that is not written in full.
+    pub(super) unwritten_start: usize,
 }
 
 #[derive(Debug)]
@@ -100,6 +102,10 @@ impl Item {
 }
 
 impl Run {
+    pub(super) const fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, taken: 0, frame_start: 0, unwritten_start: 0 }
+    }
+
     /// Moves on by `taken` bytes; returns how many messages that completes.
     pub(super) fn advance(&mut self, taken: usize) -> u64 {
         self.taken += taken;
@@ -116,10 +122,10 @@ impl Run {
         completed
     }
 
-    /// Has it begin with the first frame that the socket has not taken in full.
+    /// Drops what is written; the rest is as if no stream had begun on it.
     pub(super) fn rewind(&mut self) {
-        self.bytes.drain(..self.frame_start);
-        (self.taken, self.frame_start) = (0, 0);
+        self.bytes.drain(..self.unwritten_start);
+        (self.taken, self.frame_start, self.unwritten_start) = (0, 0, 0);
     }
 }
 

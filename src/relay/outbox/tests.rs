@@ -2,7 +2,9 @@ mod twin;
 
 use std::io::IoSlice;
 
-use super::super::limits::{FRAGMENT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
+use super::super::limits::{
+    FRAGMENT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX, SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX,
+};
 use super::*;
 
 /// A socket that takes at most `step` bytes a call and `room` in all, then blocks.
@@ -10,11 +12,18 @@ struct Socket {
     taken: Vec<u8>,
     step: usize,
     room: usize,
+    /// It keeps what it takes, and cannot flush it.
+    keeps: bool,
+    is_unflushed: bool,
 }
 
 impl Socket {
     fn with_room(room: usize) -> Self {
-        Self { taken: Vec::new(), step: usize::MAX, room }
+        Self { taken: Vec::new(), step: usize::MAX, room, keeps: false, is_unflushed: false }
+    }
+
+    fn that_keeps(room: usize) -> Self {
+        Self { keeps: true, ..Self::with_room(room) }
     }
 }
 
@@ -36,11 +45,12 @@ impl Write for Socket {
         }
         let taken = self.taken.len() - before;
         self.room -= taken;
+        self.is_unflushed = self.keeps;
         Ok(taken)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        if self.is_unflushed { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     }
 }
 
@@ -139,7 +149,7 @@ fn messages_of_every_size_leave_in_order_and_byte_for_byte() {
             push_message(&mut outbox, &mut pool, Opcode::Text, &payload);
             expected.push(payload);
         }
-        let mut socket = Socket { taken: Vec::new(), step, room: usize::MAX };
+        let mut socket = Socket { step, ..Socket::with_room(usize::MAX) };
         let (total, end) = outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
         assert_eq!((total, end), (socket.taken.len(), WriteEnd::Drained));
         assert!(messages(&socket.taken) == expected, "step {step}");
@@ -264,6 +274,43 @@ fn messages_not_taken_in_full_move_from_their_start_and_leave_a_whole_frame_behi
         assert_eq!(on_new[0], b"connected");
         assert!(on_new[1..] == all[4 - usize::try_from(moved).unwrap()..], "room {room}");
     }
+}
+
+#[test]
+fn what_the_stream_keeps_is_not_written() {
+    let (mut old, mut new, mut pool) = (Outbox::default(), Outbox::default(), Pool::default());
+    for text in ["one", "two!"] {
+        push(&mut old, &mut pool, text);
+    }
+    push_sized(&mut old, &mut pool, SMALL_MESSAGE_BYTES_MAX + 1);
+    push(&mut old, &mut pool, "last");
+    let all = old.backlog();
+    // The stream takes three messages and a part of the last one.
+    let mut socket = Socket::that_keeps(all.bytes - 1);
+    let (taken, end) = old.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+    assert_eq!((taken, end, old.backlog()), (all.bytes - 1, WriteEnd::Blocked, all));
+    assert!(pool.delivered.is_empty() && old.is_blocked());
+    let waiting = old.take_messages(&mut pool.transits);
+    assert_eq!(waiting.messages, 4);
+    let on_old = [socket.taken, drain(&mut old, &mut pool)].concat();
+    assert_eq!(messages(&on_old).len(), 4, "the frame begun is finished on the old connection");
+    new.append(waiting);
+    assert!(messages(&on_old) == messages(&drain(&mut new, &mut pool)), "and all go to the new one");
+}
+
+#[test]
+fn what_the_stream_has_flushed_is_written() {
+    let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
+    push(&mut outbox, &mut pool, "one");
+    push(&mut outbox, &mut pool, "two!");
+    outbox.write_to(&mut Socket::that_keeps(6), &mut pool, usize::MAX).unwrap();
+    assert_eq!(outbox.backlog().messages, 2);
+    let mut socket = Socket::with_room(0);
+    outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+    assert_eq!(outbox.backlog(), Backlog { messages: 1, bytes: 5 });
+    push(&mut outbox, &mut pool, "three");
+    let waiting = outbox.take_messages(&mut pool.transits);
+    assert_eq!((waiting.messages, waiting.bytes), (2, 6 + 7));
 }
 
 #[test]

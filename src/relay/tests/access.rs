@@ -6,7 +6,7 @@ use super::super::address::parse_range;
 use super::super::address_rules::AddressRules;
 use super::super::api_keys::ApiKeys;
 use super::super::ids::ClientType::{self, Desktop, Mobile};
-use super::super::limits::{REFUSALS_MAX, SESSIONS_MIN, Settings};
+use super::super::limits::{EMPTY_SHARE, REFUSALS_MAX, SESSIONS_MIN, Settings};
 use super::world::{Client, Received, World, system, text, upgrade};
 
 const SECRET: &str = "correct-horse-battery-staple";
@@ -125,9 +125,48 @@ fn no_crowd_of_sessions_takes_the_place_of_one_that_is_claimed() {
         let client = world.join(Desktop, &format!("open-{index}"));
         world.reset(&client);
     }
-    assert_eq!(issue(&mut world), 503, "issuing ends no session that somebody was in");
+    assert_eq!(issue(&mut world), 201, "one address holds more than its share, and loses some");
     assert_eq!(join_with(&mut world, Mobile, "claimed", WRONG).0, 403);
     assert_eq!(join_with(&mut world, Mobile, "claimed", SECRET).0, 101);
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn one_address_that_leaves_thousands_of_claimed_sessions_keeps_others_from_nothing() {
+    let mut world = World::with(Settings { max_connections: Some(8), ..Settings::default() });
+    let (_, owner) = join_with(&mut world, Desktop, "claimed", SECRET);
+    world.reset(&owner);
+    let elsewhere = "198.51.100.1";
+    for number in 0..SESSIONS_MIN + 10 {
+        let (status, client) =
+            join_from(&mut world, elsewhere, &request(Mobile, &number.to_string(), SECRET, ""));
+        assert_eq!(status, 101, "{number}");
+        world.reset(&client);
+    }
+    assert_eq!(world.relay.sessions(), SESSIONS_MIN);
+    for _ in 0..SESSIONS_MIN {
+        let (status, client) = join_from(&mut world, "203.0.113.1", ISSUE);
+        assert_eq!(status, 201);
+        world.close_tcp(&client);
+    }
+    assert_eq!(join_with(&mut world, Mobile, "claimed", WRONG).0, 403, "the claimed one is still there");
+    let last = (SESSIONS_MIN + 9).to_string();
+    assert_eq!(join_with(&mut world, Mobile, &last, WRONG).0, 403, "and so is a share of the others");
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn where_no_address_holds_more_than_its_share_issuing_ends_only_what_nobody_joined() {
+    let mut world = World::with(Settings { max_connections: Some(8), ..Settings::default() });
+    for number in 0..SESSIONS_MIN {
+        let address = format!("203.0.113.{}", number % (2 * EMPTY_SHARE));
+        let (status, client) = join_from(&mut world, &address, &upgrade(Mobile, &number.to_string()));
+        assert_eq!(status, 101, "{number}");
+        world.reset(&client);
+    }
+    let (status, _) = join_from(&mut world, STRANGER, ISSUE);
+    assert_eq!(status, 503);
+    assert_eq!(join_with(&mut world, Mobile, "another", "").0, 101, "a join ends the one empty for longest");
     world.expect_empty_in_the_end();
 }
 
@@ -277,6 +316,98 @@ fn with_api_keys_a_desktop_begins_sessions_and_a_mobile_joins_what_exists() {
 }
 
 #[test]
+fn a_token_that_was_a_key_is_no_secret() {
+    let mut world = World::quiet();
+    keyed(&mut world);
+    let (status, desktop) = join_from(&mut world, STRANGER, &request(Desktop, "a", "", &bearer(KEY)));
+    assert_eq!(status, 101);
+    // Whether it was taken away, or before the relay was started, nobody knows.
+    for keys in ["alice 0123456789abcdef-again\nbob 0123456789abcdef-of-bob", "bob 0123456789abcdef-of-bob"] {
+        world.relay.set_api_keys(ApiKeys::parse(keys).unwrap());
+        for token in [KEY, "0123456789abcdef-unheard-of"] {
+            let (status, mobile) = join_from(&mut world, STRANGER, &request(Mobile, "a", "", &bearer(token)));
+            assert_eq!(status, 101, "{token}");
+            world.send_text(&desktop, "1");
+            assert_eq!(world.take(&mobile), [text("1")]);
+            world.close_tcp(&mobile);
+        }
+    }
+    assert_eq!(join_with(&mut world, Mobile, "a", "").0, 101, "nobody has claimed it");
+    assert_eq!(join_with(&mut world, Mobile, "a", SECRET).0, 101);
+    let (status, _) = join_from(&mut world, STRANGER, &request(Mobile, "a", "", &bearer(SECRET)));
+    assert_eq!(status, 101, "what it was claimed with is its secret, as a token, too");
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn with_keys_and_require_secret_a_token_alone_is_none() {
+    let mut world = World::with(Settings { require_secret: true, ..Settings::default() });
+    keyed(&mut world);
+    let (status, _desktop) = join_from(&mut world, STRANGER, &request(Desktop, "a", SECRET, &bearer(KEY)));
+    assert_eq!(status, 101);
+    // In base64url.
+    let key = "Sec-WebSocket-Protocol: apptuner.key.MDEyMzQ1Njc4OWFiY2RlZi1vZi1hbGljZQ, apptuner";
+    let line = format!("{key}\r\n{}", bearer(SECRET));
+    for (session, status) in [("a", 101), ("b", 403)] {
+        let asked = request(Desktop, session, "", &line);
+        assert_eq!(join_from(&mut world, STRANGER, &asked).0, status, "{session}");
+    }
+}
+
+#[test]
+fn strangers_without_the_secret_keep_nobody_from_a_claimed_place() {
+    let settings = Settings { max_failed_joins: None, ..Settings::default() };
+    let mut world = World::with(settings);
+    let (_, _owner) = join_with(&mut world, Desktop, "a", SECRET);
+    for _ in 0..30 {
+        assert_eq!(join_with(&mut world, Desktop, "a", WRONG).0, 403);
+    }
+    for number in 1..=10 {
+        assert_eq!(join_with(&mut world, Desktop, "a", SECRET).0, 101, "{number}");
+    }
+    assert_eq!(join_with(&mut world, Desktop, "a", WRONG).0, 403, "and it does not tell them more");
+    assert_eq!(join_with(&mut world, Desktop, "a", SECRET).0, 429);
+}
+
+#[test]
+fn who_claims_a_session_comes_in_however_contested_its_place_is() {
+    let mut world = World::quiet();
+    let _mobiles: Vec<Client> = (0..11).map(|_| world.join(Mobile, "a")).collect();
+    assert_eq!(join_with(&mut world, Mobile, "a", "").0, 429);
+    assert_eq!(join_with(&mut world, Mobile, "a", SECRET).0, 101);
+}
+
+#[test]
+fn those_refused_behind_a_proxy_keep_few_places_and_none_of_a_clients() {
+    for is_header_first in [true, false] {
+        let settings = Settings {
+            proxy_protocol: is_header_first,
+            trust_proxy: vec![parse_range("10.0.0.1").unwrap()],
+            max_connections: Some(60),
+            max_connections_per_ip: Some(5),
+            ..Settings::default()
+        };
+        let mut world = World::with(settings);
+        let join = |world: &mut World, address: &str, session: &str| {
+            let head = if is_header_first {
+                let header = format!("PROXY TCP4 {address} 10.0.0.1 1 2\r\n");
+                [header.as_bytes(), &upgrade(Desktop, session)].concat()
+            } else {
+                request(Desktop, session, "", &format!("X-Forwarded-For: {address}"))
+            };
+            join_from(world, "10.0.0.1", &head)
+        };
+        let greedy: Vec<_> = (0..300).map(|number| join(&mut world, STRANGER, &number.to_string())).collect();
+        let accepted = greedy.iter().filter(|(status, _)| *status == 101).count();
+        assert_eq!(accepted, 5);
+        assert!(greedy.iter().all(|(status, _)| matches!(status, 101 | 429)), "all are told");
+        assert_eq!(world.relay.connections(), 5 + REFUSALS_MAX, "few are waited for");
+        assert_eq!(join(&mut world, "198.51.100.1", "other").0, 101);
+        world.expect_empty_in_the_end();
+    }
+}
+
+#[test]
 fn a_session_issued_for_a_key_is_joined_with_its_secret_alone() {
     let mut world = World::quiet();
     keyed(&mut world);
@@ -348,9 +479,12 @@ fn addresses_that_are_not_served_are_told_so_in_whatever_spelling() {
     }
     world.relay.set_address_rules(&AddressRules::parse("allow 192.0.2.0/23\ndeny 127.0.0.1").unwrap());
     assert_eq!(join_from(&mut world, "192.0.3.1", &upgrade(Desktop, "a")).0, 101);
-    for address in ["192.0.2.1", "198.51.100.1", "127.0.0.1", "::1"] {
+    for address in ["192.0.2.1", "198.51.100.1"] {
         let client = world.connect_from(address);
         assert_eq!(world.answer(&client).0, 403, "{address}");
+    }
+    for address in ["127.0.0.1", "::1"] {
+        assert_eq!(join_from(&mut world, address, &upgrade(Desktop, "a")).0, 403, "{address}");
     }
     world.expect_empty_in_the_end();
 }
@@ -371,7 +505,7 @@ fn those_turned_away_keep_few_places_and_none_of_a_clients() {
     world.send_text(&desktop, "1");
     assert_eq!(world.take(&mobile), [text("1")]);
     let third = world.connect();
-    assert_eq!(world.answer(&third).0, 503);
+    assert_eq!(world.ask(&third, &upgrade(Desktop, "b")).0, 503);
     world.expect_empty_in_the_end();
 }
 

@@ -144,10 +144,21 @@ fn session_report_is_of_clients_that_left_as_well_and_shows_four_characters_of_i
 }
 
 #[test]
+fn session_report_shows_at_most_half_of_a_session_id() {
+    for (id, shown) in
+        [("a", ""), ("ab", "a"), ("abc", "a"), ("abcd", "ab"), ("abcdefg", "abc"), ("abcdefgh-ijkl", "abcd")]
+    {
+        let mut world = World::quiet();
+        world.join(Desktop, id);
+        assert_eq!(world.relay.report_sessions(0, 10).0[0].id_start, shown, "{id}");
+    }
+}
+
+#[test]
 fn pages_of_session_reports_together_are_all_sessions_once() {
     let mut world = World::quiet();
     for index in 0..25 {
-        world.join(Desktop, &format!("s{index:03}"));
+        world.join(Desktop, &format!("s{index:03}-end"));
     }
     let (mut ids, mut from) = (Vec::new(), Some(0));
     while let Some(place) = from {

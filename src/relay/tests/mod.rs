@@ -3,10 +3,12 @@
 mod access;
 mod counting;
 mod drain;
+mod health;
 mod memory;
 mod pressure;
 pub(crate) mod random;
 mod sessions;
+mod standstill;
 mod streaming;
 mod timing;
 mod world;

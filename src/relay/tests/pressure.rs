@@ -157,13 +157,17 @@ fn what_a_held_client_sent_before_it_ended_its_stream_is_still_delivered() {
 
 #[test]
 fn clients_that_end_their_streams_do_not_pile_up_messages_without_bound() {
-    let mut world = World::quiet();
+    let hour = SECOND * 3600;
+    let settings = Settings { stall_timeout: hour, ping_interval: hour, ..Settings::default() };
+    let mut world = World::with(settings);
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
     let messages = frame(0x82, &[7; 10_000]).repeat(50);
     world.send(&desktop, &messages);
     let mut sent = 50;
     for _ in 0..100 {
+        // More often it would not be let in.
+        world.pass(SECOND * 2);
         let next = world.join(Desktop, "a");
         world.queue(&next, &messages);
         world.close_tcp(&next);

@@ -1,5 +1,7 @@
 //! Who is told what, in which order, as clients come, go and come back.
 
+use std::time::Duration;
+
 use super::super::ids::ClientType::{Desktop, Mobile};
 use super::super::limits::{FRAGMENT_BYTES_MAX, SESSIONS_MIN, Settings};
 use super::world::{Received, World, frame, system, text, upgrade};
@@ -107,6 +109,81 @@ fn what_the_replaced_client_did_not_take_in_full_goes_to_the_new_one_from_its_st
     let received = world.take(&old);
     assert_eq!(received.first(), Some(&text("1")));
     assert_eq!(received.last(), Some(&close(1000, "New mobile connection")));
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn what_the_stream_keeps_goes_to_the_new_connection_or_is_undelivered() {
+    for replaced in [true, false] {
+        let mut world = World::quiet();
+        let (desktop, old) = world.pair("a");
+        world.keep(&old);
+        world.send_text(&desktop, "0");
+        assert_eq!(world.take(&old), [text("0")], "with room nothing stays behind");
+        world.set_room(&old, 0);
+        for number in ["1", "2", "3"] {
+            world.send_text(&desktop, number);
+        }
+        assert_eq!(world.relay.backlog(old.id).map(|backlog| backlog.messages), Some(3));
+        assert_eq!(world.relay.counters().messages_delivered, [1, 0]);
+        if replaced {
+            let new = world.connect();
+            world.send(&new, &upgrade(Mobile, "a"));
+            assert_eq!(world.take(&new)[3..], ["1", "2", "3"].map(text));
+            world.set_room(&old, usize::MAX);
+            assert_eq!(world.take(&old), [text("1"), close(1000, "New mobile connection")], "that had begun");
+        } else {
+            world.reset(&old);
+            let received = world.take(&desktop);
+            let is_told = matches!(&received[0], Received::Text(text) if text.contains(r#""count":3"#));
+            assert!(is_told, "{received:?}");
+        }
+        world.expect_empty_in_the_end();
+    }
+}
+
+#[test]
+fn two_clients_that_take_one_place_from_each_other_are_stopped_after_ten_times() {
+    let mut world = World::quiet();
+    let desktop = world.join(Desktop, "a");
+    let mut mobile = world.join(Mobile, "a");
+    let join = |world: &mut World, client_type| {
+        let client = world.connect();
+        let (status, answer) = world.ask(&client, &upgrade(client_type, "a"));
+        (status, answer, client)
+    };
+    for _ in 0..10 {
+        let (status, _, next) = join(&mut world, Mobile);
+        assert_eq!(status, 101);
+        assert_eq!(world.take(&mobile), [close(1000, "New mobile connection")]);
+        mobile = next;
+    }
+    world.take(&desktop);
+    for _ in 0..50 {
+        let (status, answer, _) = join(&mut world, Mobile);
+        assert_eq!(status, 429);
+        assert!(answer.contains("\r\nRetry-After: 10\r\n"), "{answer}");
+        world.pass(Duration::from_secs(1));
+    }
+    assert_eq!(world.take(&desktop), [Received::Ping], "its peer notices nothing");
+    world.send_text(&desktop, "1");
+    assert_eq!(world.take(&mobile), [Received::Ping, text("1")], "whoever is there stays");
+    assert_eq!(join(&mut world, Desktop).0, 101, "the other place is open");
+    world.pass(Duration::from_millis(8_999));
+    assert_eq!(join(&mut world, Mobile).0, 429);
+    world.pass(Duration::from_secs(10));
+    assert_eq!(join(&mut world, Mobile).0, 101, "it has calmed down");
+    world.expect_empty_in_the_end();
+}
+
+#[test]
+fn a_contested_place_is_free_again_once_nobody_is_there() {
+    let mut world = World::quiet();
+    let mobiles: Vec<_> = (0..11).map(|_| world.join(Mobile, "a")).collect();
+    let refused = world.connect();
+    assert_eq!(world.ask(&refused, &upgrade(Mobile, "a")).0, 429);
+    world.close_tcp(&mobiles[10]);
+    let _free = world.join(Mobile, "a");
     world.expect_empty_in_the_end();
 }
 
@@ -265,6 +342,7 @@ fn over_the_connection_limit_clients_are_told_to_come_back_later() {
     let mut world = World::with(Settings { max_connections: Some(2), ..Settings::default() });
     let (_desktop, mobile) = world.pair("a");
     let third = world.connect();
+    world.send(&third, &upgrade(Desktop, "b"));
     let received = world.take(&third);
     let [Received::Head(head), Received::End] = &received[..] else { panic!("{received:?}") };
     assert!(head.starts_with("HTTP/1.1 503 ") && head.contains("\r\nRetry-After: "), "{head}");

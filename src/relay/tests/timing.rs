@@ -320,6 +320,23 @@ fn a_message_must_be_whole_within_5_minutes_and_never_stand_still_for_60_s() {
 }
 
 #[test]
+fn a_message_that_stands_still_is_not_excused_by_replies_too_few_to_hold_its_client() {
+    let mut world = World::quiet();
+    let desktop = world.join(Desktop, "a");
+    world.set_room(&desktop, 0);
+    world.send(&desktop, &frame(0x81, b"1").repeat(1000));
+    world.send(&desktop, &frame(0x82, &vec![1; 100_000])[..99_000]);
+    assert_eq!(world.unread(&desktop), 0);
+    world.pass(seconds(40));
+    world.set_room(&desktop, 500);
+    world.pass(just_under(seconds(20)));
+    assert_eq!(world.relay.connections(), 1);
+    world.pass(MS);
+    world.set_room(&desktop, usize::MAX);
+    assert_eq!(world.take(&desktop).last(), Some(&close(1001, "Message did not arrive in time")));
+}
+
+#[test]
 fn a_closed_client_that_goes_on_sending_is_given_time_to_read_why() {
     let mut world = World::with(Settings { max_message_size: 1000, ..Settings::default() });
     let desktop = world.join(Desktop, "a");

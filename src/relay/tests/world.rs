@@ -27,8 +27,12 @@ const TURNS_MAX: usize = 100_000;
 struct Wire {
     to_relay: VecDeque<u8>,
     from_relay: Vec<u8>,
+    /// How often the relay has read from it.
+    reads: usize,
     /// Bytes that the client's side still takes.
     room: usize,
+    /// What the relay's end has taken and keeps, if it keeps anything: as much as there was no room for.
+    kept: Option<Vec<u8>>,
     is_client_done: bool,
     /// The next read is interrupted by a signal.
     is_interrupted: bool,
@@ -43,6 +47,7 @@ pub(super) struct Stream(Rc<RefCell<Wire>>);
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut wire = self.0.borrow_mut();
+        wire.reads += 1;
         if std::mem::take(&mut wire.is_interrupted) {
             return Err(io::ErrorKind::Interrupted.into());
         }
@@ -65,7 +70,11 @@ impl Write for Stream {
         if wire.is_reset {
             return Err(io::ErrorKind::ConnectionReset.into());
         }
-        if wire.room == 0 {
+        if let Some(kept) = wire.kept.as_mut().filter(|kept| kept.is_empty()) {
+            kept.extend_from_slice(bytes);
+            return Ok(bytes.len());
+        }
+        if wire.room == 0 || wire.kept.is_some() {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let count = bytes.len().min(wire.room);
@@ -75,7 +84,12 @@ impl Write for Stream {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        let wire = &mut *self.0.borrow_mut();
+        let Some(kept) = wire.kept.as_mut().filter(|kept| !kept.is_empty()) else { return Ok(()) };
+        let count = kept.len().min(wire.room);
+        wire.room -= count;
+        wire.from_relay.extend(kept.drain(..count));
+        if kept.is_empty() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 }
 
@@ -133,11 +147,21 @@ impl World {
     }
 
     pub(super) fn connect_from(&mut self, address: &str) -> Client {
+        let client = self.accept_from(address);
+        self.run_until_idle();
+        client
+    }
+
+    /// A client that was accepted; the relay has not worked since.
+    pub(super) fn accept(&mut self) -> Client {
+        self.accept_from("127.0.0.1")
+    }
+
+    fn accept_from(&mut self, address: &str) -> Client {
         let wire = Rc::new(RefCell::new(Wire { room: usize::MAX, ..Wire::default() }));
         let addr = SocketAddr::new(address.parse().expect("an address"), 4000);
         let id = self.relay.handle_accept(Stream(Rc::clone(&wire)), addr, self.now);
         self.clients.push((id, Rc::clone(&wire)));
-        self.run_until_idle();
         Client { id, wire }
     }
 
@@ -187,6 +211,37 @@ impl World {
         self.relay.handle_turn(self.now);
     }
 
+    /// Bytes arrive in the kernel, and the relay is not told.
+    #[expect(clippy::unused_self, reason = "a client's view of the world")]
+    pub(super) fn arrive(&self, client: &Client, bytes: &[u8]) {
+        client.wire.borrow_mut().to_relay.extend(bytes);
+    }
+
+    /// Tells the relay that a client's bytes have arrived.
+    pub(super) fn tell(&mut self, client: &Client) {
+        self.relay.handle_readiness(client.id, Readiness::READABLE);
+    }
+
+    /// Tells the relay of everybody whose bytes have arrived.
+    pub(super) fn tell_all(&mut self) {
+        for (id, wire) in &self.clients {
+            if !wire.borrow().to_relay.is_empty() {
+                self.relay.handle_readiness(*id, Readiness::READABLE);
+            }
+        }
+    }
+
+    /// One turn, before which the relay was not told all.
+    pub(super) fn turn_told_in_part(&mut self) {
+        self.relay.handle_told_in_part();
+        self.turn();
+    }
+
+    /// Moves the clock; the relay has not worked since.
+    pub(super) fn stand_still(&mut self, time: Duration) {
+        self.set_tick(self.now.tick.after(time));
+    }
+
     pub(super) fn send_text(&mut self, client: &Client, text: &str) {
         self.send(client, &frame(0x81, text.as_bytes()));
     }
@@ -198,6 +253,12 @@ impl World {
             self.relay.handle_readiness(client.id, Readiness::WRITABLE);
         }
         self.run_until_idle();
+    }
+
+    /// From here on the relay's end of the client's stream keeps what it takes until there is room for it.
+    #[expect(clippy::unused_self, reason = "a client's view of the world")]
+    pub(super) fn keep(&self, client: &Client) {
+        client.wire.borrow_mut().kept = Some(Vec::new());
     }
 
     /// The same, but the relay has not worked since.
@@ -243,6 +304,12 @@ impl World {
     #[expect(clippy::unused_self, reason = "a client's view of the world")]
     pub(super) fn unread(&self, client: &Client) -> usize {
         client.wire.borrow().to_relay.len()
+    }
+
+    /// How often the relay has read from a client.
+    #[expect(clippy::unused_self, reason = "a client's view of the world")]
+    pub(super) fn reads(&self, client: &Client) -> usize {
+        client.wire.borrow().reads
     }
 
     /// Turns until nothing is left to do at this point in time.

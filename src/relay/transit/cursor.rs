@@ -6,17 +6,22 @@ use crate::relay::limits::FRAGMENT_BYTES_MAX;
 
 /// One receiver's place in a message.
 ///
-/// [`plan`](Self::plan) makes the next fragment of what has arrived; [`gather`](Self::gather) hands out what the socket
-/// has not taken of it; [`advance`](Self::advance) moves on. A fragment is fixed once the socket has a byte of it.
+/// [`plan`](Self::plan) makes the next fragment of what has arrived; [`gather`](Self::gather) hands out what the stream
+/// has not taken of it; [`advance`](Self::advance) moves on; [`release`](Self::release) frees what is behind. A fragment
+/// is fixed once the stream has a byte of it.
 #[derive(Debug)]
 pub struct Cursor {
     key: TransitKey,
     /// Pieces that it has passed, counted from the first one that the message ever had.
     pieces_passed: u32,
+    /// Those of them that it has released.
+    pieces_released: u32,
     /// Bytes that it has passed of the piece that it is in.
     offset: usize,
-    /// Bytes of the message that the socket has taken.
+    /// Bytes of the message that the stream has taken.
     taken_bytes: u64,
+    /// Those of them that are released.
+    released_bytes: u64,
     fragment: Option<Fragment>,
     /// The socket has taken something of the message.
     is_begun: bool,
@@ -48,8 +53,10 @@ impl Cursor {
         Self {
             key,
             pieces_passed: 0,
+            pieces_released: 0,
             offset: 0,
             taken_bytes: 0,
+            released_bytes: 0,
             fragment: None,
             is_begun: false,
             is_done: false,
@@ -62,8 +69,8 @@ impl Cursor {
         self.key
     }
 
-    pub(super) const fn pieces_passed(&self) -> u32 {
-        self.pieces_passed
+    pub(super) const fn pieces_released(&self) -> u32 {
+        self.pieces_released
     }
 
     /// Whether the socket has taken something of the message.
@@ -85,11 +92,16 @@ impl Cursor {
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
-    /// Those of them that are [noted](Transit::noted_bytes).
+    /// Bytes that are [noted](Transit::noted_bytes) and not released.
     #[must_use]
-    pub fn noted_waiting_bytes(&self, transit: &Transit) -> usize {
-        let bytes = transit.noted_bytes() - self.taken_bytes;
-        usize::try_from(bytes).unwrap_or(usize::MAX)
+    pub fn unwritten_bytes(&self, transit: &Transit) -> usize {
+        usize::try_from(transit.noted_bytes() - self.released_bytes).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes that the stream has taken and that are not released.
+    #[must_use]
+    pub fn unflushed_bytes(&self) -> usize {
+        usize::try_from(self.taken_bytes - self.released_bytes).unwrap_or(usize::MAX)
     }
 
     /// Bytes left of a fragment that the socket has begun to take, its header included; 0 if there is none.
@@ -160,7 +172,7 @@ impl Cursor {
 
     /// Moves on by at most `taken` bytes of the planned fragment. Returns how many of them these were, and how many of
     /// those are the message's.
-    pub fn advance(&mut self, transits: &mut Transits, taken: usize) -> (usize, usize) {
+    pub fn advance(&mut self, transit: &Transit, taken: usize) -> (usize, usize) {
         let Some(fragment) = &mut self.fragment else { return (0, 0) };
         let of_header = taken.min(fragment.header_left().len());
         fragment.header_taken += of_header;
@@ -172,13 +184,11 @@ impl Cursor {
             self.fragment = None;
         }
         self.taken_bytes += of_payload as u64;
-        self.move_on(transits, of_payload);
+        self.move_on(transit, of_payload);
         (of_header + of_payload, of_payload)
     }
 
-    fn move_on(&mut self, transits: &mut Transits, bytes: usize) {
-        let transit = transits.get(self.key);
-        let before = self.pieces_passed;
+    fn move_on(&mut self, transit: &Transit, bytes: usize) {
         self.offset += bytes;
         // A piece that is not full may grow, unless there is another one behind it.
         while let Some(piece) = transit.piece(self.pieces_passed)
@@ -190,8 +200,14 @@ impl Cursor {
             self.offset -= piece.len();
             self.pieces_passed += 1;
         }
-        if self.pieces_passed > before {
-            transits.pass(self.key, before, self.pieces_passed);
+    }
+
+    /// Frees what the stream has taken and handed on, as far as nobody else waits for it.
+    pub fn release(&mut self, transits: &mut Transits) {
+        self.released_bytes = self.taken_bytes;
+        let from = std::mem::replace(&mut self.pieces_released, self.pieces_passed);
+        if self.pieces_passed > from {
+            transits.pass(self.key, from, self.pieces_passed);
         }
     }
 }

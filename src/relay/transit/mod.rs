@@ -292,7 +292,7 @@ impl Transits {
             self.give_up(cursor);
             return None;
         }
-        let passed = cursor.pieces_passed() as usize;
+        let passed = cursor.pieces_released() as usize;
         transit.pieces.iter_mut().take(passed).for_each(|piece| piece.awaited_by += 1);
         Some(Cursor::new(cursor.key()))
     }
@@ -314,7 +314,7 @@ impl Transits {
     fn drop_cursor(&mut self, cursor: &Cursor) {
         let (transit, memory) = self.parts_mut(cursor.key());
         transit.receivers -= 1;
-        let passed = cursor.pieces_passed().saturating_sub(transit.pieces_freed) as usize;
+        let passed = cursor.pieces_released().saturating_sub(transit.pieces_freed) as usize;
         transit.pieces.iter_mut().skip(passed).for_each(|piece| piece.awaited_by -= 1);
         if transit.receivers == 0 {
             transit.free_all(memory);
@@ -375,7 +375,7 @@ impl Transits {
             let of_it = || cursors.iter().filter(|cursor| cursor.key().0 as usize == index);
             assert_eq!(usize::from(transit.receivers), of_it().count(), "receivers are counted");
             for (number, piece) in (transit.pieces_freed..).zip(&transit.pieces) {
-                let awaiting = of_it().filter(|cursor| cursor.pieces_passed() <= number).count();
+                let awaiting = of_it().filter(|cursor| cursor.pieces_released() <= number).count();
                 assert_eq!(usize::from(piece.awaited_by), awaiting, "piece {number} is awaited");
             }
             assert!(transit.receivers > 0 || transit.has_sender, "somebody needs it");

@@ -7,6 +7,13 @@ fn numbered(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| u8::try_from(at % 251).expect("fits")).collect()
 }
 
+/// Moves a cursor on, whose stream keeps nothing.
+fn advance(transits: &mut Transits, cursor: &mut Cursor, taken: usize) -> usize {
+    let (taken, _) = cursor.advance(transits.get(cursor.key()), taken);
+    cursor.release(transits);
+    taken
+}
+
 /// What a cursor hands out, `step` bytes at a time, as long as there is something.
 fn drain(transits: &mut Transits, cursor: &mut Cursor, step: usize) -> Vec<u8> {
     let mut wire = Vec::new();
@@ -22,7 +29,7 @@ fn drain(transits: &mut Transits, cursor: &mut Cursor, step: usize) -> Vec<u8> {
         if taken == 0 {
             return wire;
         }
-        assert_eq!(cursor.advance(transits, taken).0, taken);
+        assert_eq!(advance(transits, cursor, taken), taken);
     }
 }
 
@@ -108,12 +115,12 @@ fn fragment_that_was_begun_stays_as_it_is_and_one_that_was_not_grows() {
     transits.append(key, b"56");
     cursor.plan(transits.get(key));
     assert_eq!(cursor.planned_bytes(), 2 + 6);
-    assert_eq!(cursor.advance(&mut transits, 1), (1, 0));
+    assert_eq!(cursor.advance(transits.get(key), 1), (1, 0));
     assert_eq!((cursor.begun_bytes(), cursor.is_begun()), (1 + 6, true));
     transits.append(key, b"78");
     cursor.plan(transits.get(key));
     assert_eq!(cursor.planned_bytes(), 1 + 6);
-    assert_eq!(cursor.advance(&mut transits, 99), (7, 6));
+    assert_eq!(cursor.advance(transits.get(key), 99), (7, 6));
     cursor.plan(transits.get(key));
     assert_eq!((cursor.planned_bytes(), cursor.waiting_bytes(transits.get(key))), (2 + 2, 2));
 }
@@ -165,11 +172,11 @@ fn piece_is_freed_once_the_slowest_of_several_receivers_has_passed_it() {
     let mut of_gone = 0;
     while of_gone < 10 * FRAGMENT_BYTES_MAX {
         gone.plan(transits.get(key));
-        of_gone += gone.advance(&mut transits, usize::MAX).0;
+        of_gone += advance(&mut transits, gone, usize::MAX);
     }
     assert_eq!(chunks(&transits), 48, "one has not begun");
     slow.plan(transits.get(key));
-    slow.advance(&mut transits, usize::MAX);
+    advance(&mut transits, slow, usize::MAX);
     assert_eq!(chunks(&transits), 46, "the fragment that it has is free");
     check(&transits, &[fast, slow, gone], 0);
     let [fast, mut slow, gone] = cursors;
@@ -193,7 +200,7 @@ fn message_begins_again_for_another_connection_as_long_as_all_of_it_is_in_memory
             let mut rest = taken;
             while rest > 0 {
                 cursor.plan(transits.get(key));
-                let (of_frame, _) = cursor.advance(&mut transits, rest);
+                let of_frame = advance(&mut transits, &mut cursor, rest);
                 rest -= of_frame.min(rest);
                 if of_frame == 0 {
                     break;
@@ -267,4 +274,20 @@ fn news_is_what_has_arrived_since_it_was_last_asked_for() {
         })
         .into();
     assert_eq!((news, transits.get(key).noted_bytes()), (vec![0, 5, 7], 12));
+}
+
+#[test]
+fn what_the_stream_keeps_is_not_free() {
+    let mut transits = Transits::default();
+    let key = transits.begin(Opcode::Binary);
+    transits.append(key, &numbered(3 * MIB));
+    transits.take_news(key);
+    let mut cursor = transits.release(key);
+    cursor.plan(transits.get(key));
+    cursor.advance(transits.get(key), usize::MAX);
+    let used = transits.memory.used_bytes();
+    assert_eq!((used, cursor.unflushed_bytes()), (3 * MIB, FRAGMENT_BYTES_MAX));
+    cursor.release(&mut transits);
+    assert_eq!((used - transits.memory.used_bytes(), cursor.unflushed_bytes()), (FRAGMENT_BYTES_MAX, 0));
+    assert_eq!(cursor.unwritten_bytes(transits.get(key)), 3 * MIB - FRAGMENT_BYTES_MAX);
 }

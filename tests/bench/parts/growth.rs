@@ -6,6 +6,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use apptuner_relay::relay::address::Host;
 use apptuner_relay::relay::budget::{Ask, Budget, Room};
 use apptuner_relay::relay::ids::{ClientType, ConnectionId, SessionId};
 use apptuner_relay::relay::session::{SessionKey, Sessions};
@@ -168,7 +169,13 @@ impl World {
 
     fn leave(&mut self, key: SessionKey, client_type: ClientType, number: usize) {
         let connection = connection(client_type, number);
-        black_box(self.sessions.leave(key, client_type, connection, Tick(self.tick)));
+        black_box(self.sessions.leave(
+            key,
+            client_type,
+            connection,
+            Host::V6(number as u64),
+            Tick(self.tick),
+        ));
     }
 
     /// A session at random: its number, name and key.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use apptuner_relay::relay::ids::ClientType;
 use apptuner_relay::relay::limits::{
-    LOCK_OUT_MAX, LOCK_OUT_MIN, REFUSALS_MAX, RETRY_AFTER_SECONDS, Settings,
+    CONTEST_WINDOW, LOCK_OUT_MAX, LOCK_OUT_MIN, REFUSALS_MAX, RETRY_AFTER_SECONDS, Settings,
 };
 use apptuner_relay::relay::time::Tick;
 use ipnet::IpNet;
@@ -131,7 +131,8 @@ impl Model {
         self.conns.iter().filter(is_counted).count()
     }
 
-    /// Notes where a newcomer comes from; one that is not let in is told so, and a few of those are waited for.
+    /// Notes where a newcomer comes from; one that is not let in is told so, and a few of those are waited for. What
+    /// it asks for is read before where there is no room, or where this machine's own addresses are not served.
     pub(super) fn receive(&mut self, wire: usize, address: IpAddr, is_over_limit: bool) {
         let name = host_name(address.to_canonical());
         let admission = self.admit(address);
@@ -139,18 +140,26 @@ impl Model {
             self.conns.iter().filter(|conn| conn.phase != Phase::Gone && conn.is_turned_away).count();
         let conn = &mut self.conns[wire];
         conn.address = Some(address);
+        let is_waited_for = turned_away < REFUSALS_MAX;
         match admission {
+            Admission::Denied(status @ 403, _) if address.to_canonical().is_loopback() && is_waited_for => {
+                conn.is_turned_away = true;
+                conn.only_health = Some(status);
+            }
             Admission::Denied(status, retry_after) => {
                 conn.retry_after = retry_after;
-                conn.is_turned_away = turned_away < REFUSALS_MAX;
+                conn.is_turned_away = is_waited_for;
                 conn.is_cut = !conn.is_turned_away;
                 self.answer(wire, status);
                 self.turned_away += 1;
             }
             Admission::Free | Admission::Counted => {
                 conn.counted_for = matches!(admission, Admission::Counted).then_some(name);
-                if is_over_limit || self.drain.is_some() {
+                if self.drain.is_some() {
                     self.answer(wire, 503);
+                } else if is_over_limit {
+                    conn.is_turned_away = true;
+                    conn.only_health = Some(503);
                 }
             }
         }
@@ -171,10 +180,28 @@ impl Model {
         }
         match (claim, secret) {
             (Some(_), _) if !is_proven => Err(403),
-            (_, None) if self.settings.require_secret => Err(403),
             (Some(_), _) => Ok(None),
-            (None, secret) => Ok(secret.map(str::to_owned)),
+            (None, _) => {
+                // Where keys are needed a Bearer token claims nothing: it may have been one.
+                let is_bearer =
+                    caller.credentials.query.is_none() && caller.credentials.subprotocol.is_none();
+                let claim = secret.filter(|_| !self.has_keys || !is_bearer);
+                if claim.is_none() && self.settings.require_secret {
+                    return Err(403);
+                }
+                Ok(claim.map(str::to_owned))
+            }
         }
+    }
+
+    /// Whether the place that a caller asks for changes hands too often.
+    fn is_place_contested(&mut self, caller: &Caller) -> bool {
+        let (client_type, now) = (caller.client_type, self.now.tick);
+        let session = self.sessions.get_mut(&caller.session);
+        session.is_some_and(|session| {
+            session.client(client_type).is_some()
+                && session.contests[client_type as usize].refuses_newcomer(now)
+        })
     }
 
     /// Whether a caller would come in if it asked now.
@@ -193,6 +220,11 @@ impl Model {
             return;
         }
         match self.judge(&caller) {
+            Ok(None) if self.is_place_contested(&caller) => {
+                self.conns[wire].retry_after = Some(CONTEST_WINDOW.as_secs());
+                self.answer(wire, 429);
+                self.contested += 1;
+            }
             Ok(claim) => {
                 if claim.is_some() {
                     self.expel_unproven(&caller.session);

@@ -51,8 +51,10 @@ pub(super) struct Conn {
     pub address: Option<IpAddr>,
     /// The host that it counts for.
     pub counted_for: Option<HostName>,
-    /// It was not let in for its address, and is one of the few that are waited for.
+    /// It was not let in, takes no place, and is one of the few that are waited for.
     pub is_turned_away: bool,
+    /// What it is answered unless it asks for the relay's health.
+    pub only_health: Option<u16>,
     /// It was refused for want of a secret or key.
     pub is_unproven: bool,
     /// When it must be told to come back, in seconds.
@@ -88,6 +90,8 @@ pub(super) struct Conn {
     /// The least that could wait for its peer, of small messages, since it was last read.
     pub queue_limit: usize,
     pub heard_at: Tick,
+    /// Since when the relay could have read what is unread after its turn.
+    pub unread_since: Option<Tick>,
     /// When the first and the last byte so far came of a message that is not whole.
     pub unfinished: Option<(Tick, Tick)>,
     /// The last byte of data read was a fragment's, and not the last one's.
@@ -101,6 +105,8 @@ pub(super) struct Conn {
     pub has_said_close: bool,
     pub is_failed: bool,
     pub is_cut: bool,
+    /// When it was told to go because it was late, silent or took nothing.
+    pub cut_at: Option<Tick>,
 
     pub replies: VecDeque<Expected>,
     pub pongs: VecDeque<Vec<u8>>,
@@ -115,6 +121,8 @@ pub(super) struct Conn {
     pub(super) replies_bytes_given: usize,
     /// More than the high-water mark waits, or did and it has not fallen to the low-water mark since.
     is_congested: bool,
+    /// The same of its replies, as far as that is certain.
+    are_replies_congested: bool,
     pub(super) reader: Reader,
     lane: Lane,
     /// The message under way: opcode, payload so far, bytes on the wire so far.
@@ -151,6 +159,7 @@ impl Conn {
             address: None,
             counted_for: None,
             is_turned_away: false,
+            only_health: None,
             is_unproven: false,
             retry_after: None,
             claiming: None,
@@ -170,6 +179,7 @@ impl Conn {
             idle_since: None,
             queue_limit: usize::MAX,
             heard_at: now,
+            unread_since: None,
             unfinished: None,
             in_message: false,
             close_answer: None,
@@ -179,6 +189,7 @@ impl Conn {
             has_said_close: false,
             is_failed: false,
             is_cut: false,
+            cut_at: None,
             replies: VecDeque::new(),
             pongs: VecDeque::new(),
             queue: VecDeque::new(),
@@ -188,6 +199,7 @@ impl Conn {
             queue_small_bytes: 0,
             replies_bytes_given: 0,
             is_congested: false,
+            are_replies_congested: false,
             reader: Reader::default(),
             lane: Lane::Control,
             under_way: None,
@@ -225,13 +237,19 @@ impl Conn {
 
     /// Which answer may come before the whole request has.
     pub(super) fn early_answer(&self, now: Tick, settings: &Settings) -> Result<u16, String> {
-        if now >= self.head_deadline(settings) {
-            return Ok(408);
+        let deadline = self.head_deadline(settings);
+        if now >= deadline && !self.is_unread(deadline) {
+            return Ok(self.only_health.unwrap_or(408));
         }
         match self.units.front().map(|unit| &unit.what) {
-            Some(What::Answered(status)) if self.read > 0 => Ok(*status),
+            Some(What::Answered(status)) if self.read > 0 => Ok(self.only_health.unwrap_or(*status)),
             front => Err(format!("an answer to {front:?} of which {} bytes came", self.read)),
         }
+    }
+
+    /// Whether something that had arrived by `deadline` has not been read.
+    pub(super) fn is_unread(&self, deadline: Tick) -> bool {
+        self.unread_since.is_some_and(|since| since < deadline)
     }
 
     pub(super) const fn head_deadline(&self, settings: &Settings) -> Tick {
@@ -258,6 +276,12 @@ impl Conn {
         }
         self.read = end;
         self.heard_at = now;
+    }
+
+    /// Whether what it says next is that it wants to join this session.
+    pub(super) fn asks_for(&self, session: &str) -> bool {
+        let next = self.units.front().map(|unit| &unit.what);
+        matches!(next, Some(What::Upgrade { caller, .. }) if caller.session == session)
     }
 
     pub(super) fn take_whole_unit(&mut self) -> Option<Unit> {
@@ -290,8 +314,9 @@ impl Conn {
     }
 
     fn mark(&mut self) {
-        let mark = if self.is_congested { LOW_WATER_BYTES } else { HIGH_WATER_BYTES };
-        self.is_congested = self.messages > 1 && self.queued_bytes() > mark;
+        let passes = |was: bool, bytes: usize| bytes > if was { LOW_WATER_BYTES } else { HIGH_WATER_BYTES };
+        self.is_congested = self.messages > 1 && passes(self.is_congested, self.queued_bytes());
+        self.are_replies_congested = passes(self.are_replies_congested, self.replies_bytes_at_least());
     }
 
     /// Whether its peer may not be read.
@@ -311,6 +336,11 @@ impl Conn {
         self.messages
     }
 
+    /// Whether it certainly may not be read itself, for it does not take its replies.
+    pub(super) const fn are_replies_congested(&self) -> bool {
+        self.are_replies_congested
+    }
+
     /// Bytes of the queue that the client's socket has not taken.
     pub(super) fn queued_bytes(&self) -> usize {
         let under_way =
@@ -328,6 +358,7 @@ impl Conn {
     pub(super) fn reply(&mut self, reply: Expected) {
         self.replies_bytes_given += REPLY_MARGIN + wire_len(&reply);
         self.replies.push_back(reply);
+        self.mark();
     }
 
     pub(super) fn pong(&mut self, payload: Vec<u8>) {
@@ -368,7 +399,7 @@ impl Conn {
         self.queue_room = 0;
         self.queue_small_bytes = 0;
         self.messages = 0;
-        self.is_congested = false;
+        self.mark();
         let mut items: Vec<Expected> = std::mem::take(&mut self.queue).into();
         items.retain(|item| matches!(item, Expected::Message { .. }));
         items
@@ -461,7 +492,7 @@ impl Conn {
                 && has("Sec-WebSocket-Protocol: apptuner") == self.has_protocols
         } else {
             let retry_after = head.lines().find_map(|line| line.strip_prefix("Retry-After: ")?.parse().ok());
-            has("Connection: close")
+            has(if status == 426 { "Connection: upgrade, close" } else { "Connection: close" })
                 && retry_after
                     == if status == 503 { Some(RETRY_AFTER_SECONDS.into()) } else { self.retry_after }
                 && has("Cache-Control: no-store") == matches!(status, 200 | 201)

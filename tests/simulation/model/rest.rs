@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use apptuner_relay::relay::limits::UNREAD_RETRY;
+use apptuner_relay::relay::time::Tick;
+
 use super::conn::{Conn, Phase};
 use super::sessions::due;
 use super::{Check, Model, expect};
@@ -10,6 +13,8 @@ use crate::wire::Wire;
 /// How long a connection that is done with may stand still, whatever it is waiting for: a close frame's
 /// answer, the end of the stream, and again as long for what was read meanwhile.
 const GOODBYE: Duration = Duration::from_secs(12);
+/// The same of one that was late, silent or took nothing, whatever it sends meanwhile.
+const CUT_GOODBYE: Duration = Duration::from_secs(31);
 /// Bytes that one connection is read, and written, in one turn; the last call may exceed the allowance.
 const TURN_READ_MAX: usize = 512 * 1024;
 const TURN_WRITTEN_MAX: usize = 2 * 1024 * 1024;
@@ -40,18 +45,28 @@ impl Model {
         let now = self.now.tick;
         let settings = &self.settings;
         let conn = &self.conns[wire];
-        let is_asked = conn.pinged_at.is_none_or(|at| now >= at.after(settings.ping_interval));
-        let is_silent = now >= conn.heard_at.after(settings.ping_interval * 2) && is_asked;
-        let is_stalled = conn.stall_deadline(settings).is_some_and(|deadline| deadline <= now);
+        // What had arrived by then has been read.
+        let is_over = |deadline: Tick| now >= deadline && !conn.is_unread(deadline);
+        let asked = conn.pinged_at.map(|at| at.after(settings.ping_interval)).unwrap_or_default();
+        let is_silent = is_over(conn.heard_at.after(settings.ping_interval * 2).max(asked));
+        let may_be_held = self.may_be_held(wire);
+        let is_stalled = conn
+            .stall_deadline(settings)
+            .is_some_and(|deadline| is_over(deadline) || (may_be_held && deadline <= now));
         let is_late = conn.unfinished.is_some_and(|(since, moved_at)| {
-            now >= since.after(settings.message_timeout) || now >= moved_at.after(settings.stall_timeout)
+            is_over(since.after(settings.message_timeout)) || is_over(moved_at.after(settings.stall_timeout))
         });
         let is_held = self.is_held(wire);
         expect(is_stalled || (!is_held && (is_silent || is_late)), || {
             format!(
                 "wire {wire} cut off too early: heard at {:?}, pinged at {:?}, blocked since {:?}, taken at {:?}, \
-                 unfinished {:?}, held {is_held}",
-                conn.heard_at, conn.pinged_at, conn.blocked_since, conn.last_take, conn.unfinished
+                 unfinished {:?}, held {is_held}, unread since {:?}",
+                conn.heard_at,
+                conn.pinged_at,
+                conn.blocked_since,
+                conn.last_take,
+                conn.unfinished,
+                conn.unread_since
             )
         })
     }
@@ -77,11 +92,40 @@ impl Model {
                 format!("wire {wire} had {read} bytes read and {written} written in one turn")
             })?;
         }
-        self.expect_drained_in_time()?;
+        self.note_unread_sessions();
+        self.expect_drained_in_time()
+    }
+
+    /// Notes which sessions have something that may lie unread.
+    fn note_unread_sessions(&mut self) {
+        let is_unread: Vec<bool> = (0..self.conns.len()).map(|wire| self.may_be_unread(wire)).collect();
+        for session in self.sessions.values_mut() {
+            let mut clients = [session.desktop, session.mobile].into_iter().flatten();
+            if clients.any(|wire| is_unread[wire]) {
+                session.unread_at = Some(self.now.tick);
+            }
+        }
+    }
+
+    fn may_be_unread(&self, wire: usize) -> bool {
+        let conn = &self.conns[wire];
+        self.may_be_held(wire) || conn.is_readable || conn.awaiting.is_some() || conn.unread_since.is_some()
+    }
+
+    /// What lies unread after the relay's turn, whose events have not been [applied](Self::apply).
+    pub fn note_unread(&mut self, wire: usize, since: Option<Tick>) {
+        self.conns[wire].unread_since = since;
+    }
+
+    /// At rest no session is overdue, unless something from one of its clients may lie unread, or did a moment ago.
+    pub fn expect_sessions_in_time(&self) -> Check {
         let now = self.now.tick;
         for (id, session) in &self.sessions {
             let (deadline, why) = due(session, &self.settings);
-            expect(now < deadline, || format!("session {id} is {why} since {deadline:?} and still there"))?;
+            let is_excused = session.unread_at.is_some_and(|at| now <= at.after(UNREAD_RETRY));
+            expect(now < deadline || is_excused, || {
+                format!("session {id} is {why} since {deadline:?} and still there")
+            })?;
         }
         Ok(())
     }
@@ -135,7 +179,8 @@ impl Model {
             Phase::Closing | Phase::Ending => {
                 let moved_at = conn.done_at.max(conn.ended_at).max(heard_at).max(conn.last_take);
                 let grace = self.drain.map(|drain| drain.deadline).unwrap_or_default();
-                Some((moved_at.after(GOODBYE).max(grace), "goodbye"))
+                let deadline = moved_at.after(GOODBYE).max(grace);
+                Some((conn.cut_at.map_or(deadline, |at| deadline.min(at.after(CUT_GOODBYE))), "goodbye"))
             }
             Phase::Gone => None,
         };

@@ -364,10 +364,15 @@ impl Model {
     }
 
     /// Whether there may have been none for a moment within this turn, before what waits was written.
-    pub fn may_lack_small_room(&self) -> bool {
+    pub fn may_lack_small_room(&mut self) -> bool {
+        self.note_small_room();
+        self.lacked_small_room
+    }
+
+    pub(super) fn note_small_room(&mut self) {
         let small = SPARE_BUFFERS_BYTES_MAX + self.conns.iter().map(Conn::small_bytes_max).sum::<usize>();
         let room = self.small_share().min(self.settings.max_buffered.saturating_sub(self.large_bytes()));
-        room.saturating_sub(small) < SMALL_ROOM_BYTES_MIN
+        self.lacked_small_room |= room.saturating_sub(small) < SMALL_ROOM_BYTES_MIN;
     }
 
     /// How many bytes of small messages may wait for one client: eight times the high-water mark, or their whole

@@ -1,7 +1,7 @@
 //! Sessions: who is in them, what a join and a leave bring about, when they end.
 
 use apptuner_relay::relay::ids::ClientType;
-use apptuner_relay::relay::limits::Settings;
+use apptuner_relay::relay::limits::{CONTEST_WINDOW, REPLACEMENTS_MAX, Settings};
 use apptuner_relay::relay::time::Tick;
 
 use super::conn::Phase;
@@ -14,8 +14,37 @@ pub(super) struct Session {
     pub mobile: Option<usize>,
     pub last_activity: Tick,
     pub empty_since: Option<Tick>,
+    /// When something from one of its clients last may have lain unread.
+    pub unread_at: Option<Tick>,
     /// The secret that everybody needs who joins.
     pub claim: Option<String>,
+    pub contests: [Contest; 2],
+}
+
+/// When a place changed hands, and until when whoever is there stays.
+#[derive(Debug, Default)]
+pub(super) struct Contest {
+    replaced_at: Vec<Tick>,
+    closed_until: Tick,
+}
+
+impl Contest {
+    fn note_replacement(&mut self, now: Tick) {
+        self.replaced_at.push(now);
+        let lately = self.replaced_at.iter().filter(|at| now < at.after(CONTEST_WINDOW));
+        if lately.count() >= REPLACEMENTS_MAX {
+            self.closed_until = now.after(CONTEST_WINDOW);
+        }
+    }
+
+    /// Whether a newcomer is turned away; if so, it puts off the end of that.
+    pub fn refuses_newcomer(&mut self, now: Tick) -> bool {
+        let is_closed = now < self.closed_until;
+        if is_closed {
+            self.closed_until = now.after(CONTEST_WINDOW);
+        }
+        is_closed
+    }
 }
 
 impl Session {
@@ -52,6 +81,9 @@ impl Model {
         session.last_activity = now;
         session.empty_since = None;
         let old = session.side(client_type).replace(wire);
+        if old.is_some() {
+            session.contests[client_type as usize].note_replacement(now);
+        }
         let peer = session.client(client_type.peer());
         self.totals.joins += 1;
         let waiting = old.map(|old| {
@@ -124,6 +156,7 @@ impl Model {
             (None, _) => conn.close(code, None, Phase::Closing, now),
         }
         conn.is_cut = code == 1001;
+        conn.cut_at = conn.is_cut.then_some(now);
     }
 
     pub(super) fn tell_undelivered(&mut self, sender: usize, count: usize) {
@@ -140,6 +173,13 @@ impl Model {
         expect(due <= now && why == reason, || {
             format!("session {id} deleted as {reason} at {now:?}, due as {why} at {due:?}")
         })?;
+        for (wire, conn) in self.conns.iter().enumerate().filter(|(_, conn)| conn.is_unread(due)) {
+            let is_member = [session.desktop, session.mobile].contains(&Some(wire));
+            let is_newcomer = conn.phase == Phase::Head && conn.asks_for(id) && !self.may_be_held(wire);
+            expect(!is_member && !is_newcomer, || {
+                format!("session {id} deleted at {now:?}, due at {due:?}, and wire {wire} is unread")
+            })?;
+        }
         let sides = [(session.desktop, session.mobile), (session.mobile, session.desktop)];
         for (wire, peer) in sides {
             let Some(wire) = wire else { continue };

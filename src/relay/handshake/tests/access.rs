@@ -11,12 +11,12 @@ fn secret(text: &str) -> Option<Secret> {
 /// What is read of `head` under these rules, the whole of it and byte by byte.
 fn read(head: &str, rules: HeadRules<'_>) -> (Option<ClientAddress>, Verdict) {
     let mut reader = HeadReader::default();
-    let Progress::Done { consumed, client, verdict } = reader.push(head.as_bytes(), rules) else {
+    let Progress::Done { consumed, client, origin, verdict } = reader.push(head.as_bytes(), rules) else {
         panic!("{head} is not over")
     };
     assert_eq!(consumed, head.len());
     let last = head.bytes().map(|byte| reader.push(&[byte], rules)).last();
-    assert_eq!(last, Some(Progress::Done { consumed: 1, client, verdict }), "byte by byte: {head}");
+    assert_eq!(last, Some(Progress::Done { consumed: 1, client, origin, verdict }), "byte by byte: {head}");
     let Progress::Done { client, verdict, .. } = HeadReader::default().push(head.as_bytes(), rules) else {
         panic!("a reader is as good as another")
     };
@@ -26,7 +26,11 @@ fn read(head: &str, rules: HeadRules<'_>) -> (Option<ClientAddress>, Verdict) {
 fn refusal(verdict: &Verdict) -> Option<Refusal> {
     match verdict {
         Verdict::Refuse { refusal, .. } => Some(*refusal),
-        Verdict::Upgrade(_) | Verdict::Issue(_) | Verdict::Health { .. } => None,
+        Verdict::Upgrade(_)
+        | Verdict::Issue(_)
+        | Verdict::Health { .. }
+        | Verdict::Preflight { .. }
+        | Verdict::Nothing => None,
     }
 }
 
@@ -129,7 +133,7 @@ fn sessions_are_issued_on_post_alone() {
         expect_refusal(&edit(post, "POST", method), Refusal::IssueMethod);
     }
     expect_refusal(&edit(post, "/sessions", "/sessions/"), Refusal::MethodNotAllowed);
-    expect_refusal(&edit(HANDSHAKE, "/desktop/abc", "/sessions"), BadRequest::Path);
+    expect_refusal(&edit(HANDSHAKE, "/desktop/abc", "/sessions"), BadRequest::Path(PathFault::Sessions));
 }
 
 #[test]
@@ -167,6 +171,98 @@ fn pages_of_other_origins_may_connect_unless_some_are_listed() {
         let health = add("GET /health HTTP/1.1\r\nHost: relay:8787\r\n\r\n", line);
         assert_eq!(refusal(&read(&health, rules).1), None, "{line}");
     }
+}
+
+/// Who may read the answer to `head`, and what it is.
+fn read_for_page(head: &str, origins: &[Origin]) -> (Option<Box<str>>, Verdict) {
+    let rules = HeadRules { origins, ..HeadRules::default() };
+    let Progress::Done { origin, verdict, .. } = HeadReader::default().push(head.as_bytes(), rules) else {
+        panic!("{head} is not over")
+    };
+    (origin, verdict)
+}
+
+#[test]
+fn pages_that_may_connect_read_the_answers_about_health_and_sessions() {
+    let listed = [Origin::parse("https://app.example").unwrap()];
+    let request = |line: &str| format!("{line} HTTP/1.1\r\nHost: relay:8787\r\n\r\n");
+    for (origins, line, is_for_page) in [
+        (&[][..], "Origin: https://any.example", true),
+        (&[], "Origin: null", true),
+        (&[], "Origin: nonsense", false),
+        (&[], "Origin: https://a.example\r\nOrigin: https://a.example", false),
+        (&[], "X: y", false),
+        (&listed, "Origin: HTTPS://app.example:443", true),
+        (&listed, "Origin: http://relay:8787", true),
+        (&listed, "Origin: https://any.example", false),
+        (&listed, "Origin: null", false),
+    ] {
+        let as_sent = line.strip_prefix("Origin: ").filter(|_| is_for_page);
+        for target in ["GET /health", "HEAD /health", "POST /sessions", "PUT /health", "GET /sessions"] {
+            let (origin, _) = read_for_page(&add(&request(target), line), origins);
+            assert_eq!(origin.as_deref(), as_sent, "{target} {line}");
+        }
+        for fault in ["Content-Length: x", "Host: another"] {
+            let (origin, verdict) =
+                read_for_page(&add(&add(&request("POST /sessions"), line), fault), origins);
+            assert!(refusal(&verdict).is_some(), "{fault}");
+            // Of two hosts none is the relay's own.
+            let is_own = line.contains("relay") && fault.starts_with("Host");
+            assert_eq!(origin.as_deref(), as_sent.filter(|_| !is_own), "{fault} {line}");
+        }
+        for target in ["GET /desktop/abc", "GET /other", "GET /favicon.ico"] {
+            assert_eq!(read_for_page(&add(&request(target), line), origins).0, None, "{target}");
+        }
+        for (target, methods) in [("/health", "GET, HEAD"), ("/sessions", "POST")] {
+            let preflight =
+                add(&request(&format!("OPTIONS {target}")), "Access-Control-Request-Method: POST");
+            let (origin, verdict) = read_for_page(&add(&preflight, line), origins);
+            let expected = match as_sent {
+                Some(_) => Verdict::Preflight { methods },
+                None if line.contains("Origin") => {
+                    Verdict::Refuse { refusal: Refusal::Origin, head_only: false }
+                }
+                None => {
+                    let refusal =
+                        if target == "/health" { Refusal::MethodNotAllowed } else { Refusal::IssueMethod };
+                    Verdict::Refuse { refusal, head_only: false }
+                }
+            };
+            assert_eq!((origin.as_deref(), verdict), (as_sent, expected), "{target} {line}");
+        }
+    }
+    let elsewhere = add(&request("OPTIONS /other"), "Origin: null\r\nAccess-Control-Request-Method: GET");
+    assert_eq!(refusal(&read_for_page(&elsewhere, &[]).1), Some(Refusal::MethodNotAllowed));
+}
+
+type Write<'a> = &'a dyn Fn(AnswerForm<'_>, &mut Vec<u8>);
+
+#[test]
+fn answers_to_a_page_say_that_it_may_read_them() {
+    let form = AnswerForm { origin: Some("https://app.example"), ..AnswerForm::default() };
+    let lines = "Access-Control-Allow-Origin: https://app.example\r\nVary: Origin\r\n";
+    let writers: [Write<'_>; 3] = [
+        &|form, out| write_health("{}", form, out),
+        &|form, out| write_issued("{}", form, out),
+        &|form, out| write_refusal(Refusal::ApiKey, form, out),
+    ];
+    for write in writers {
+        let text = |form| {
+            let mut out = Vec::new();
+            write(form, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(text(form).replacen(lines, "", 1), text(AnswerForm::default()));
+        assert!(text(form).contains(lines));
+    }
+    let mut out = Vec::new();
+    write_preflight("GET, HEAD", form.origin, &mut out);
+    let expected = format!(
+        "HTTP/1.1 204 No Content\r\nAccess-Control-Allow-Methods: GET, HEAD\r\n\
+         Access-Control-Allow-Headers: Authorization, Content-Type\r\nAccess-Control-Max-Age: 86400\r\n\
+         {lines}Connection: close\r\n\r\n"
+    );
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
 }
 
 #[test]
@@ -240,7 +336,7 @@ fn a_proxys_header_comes_before_the_head() {
         Progress::Proxied { consumed: header.len(), client }
     );
     let verdict = Verdict::Health { head_only: false };
-    let done = Progress::Done { consumed: PLAIN.len(), client: None, verdict };
+    let done = Progress::Done { consumed: PLAIN.len(), client: None, origin: None, verdict };
     assert_eq!(reader.push(PLAIN.as_bytes(), rules), done);
 
     let mut reader = HeadReader::behind_proxy_header();
@@ -251,6 +347,6 @@ fn a_proxys_header_comes_before_the_head() {
 
     let refusal = BadRequest::ProxyHeader.into();
     let verdict = Verdict::Refuse { refusal, head_only: false };
-    let refused = Progress::Done { consumed: PLAIN.len(), client: None, verdict };
+    let refused = Progress::Done { consumed: PLAIN.len(), client: None, origin: None, verdict };
     assert_eq!(HeadReader::behind_proxy_header().push(PLAIN.as_bytes(), rules), refused);
 }

@@ -49,6 +49,9 @@ struct Twin {
     controls: VecDeque<Vec<u8>>,
     replies: VecDeque<Vec<u8>>,
     queue: VecDeque<Entry>,
+    /// What the stream has taken in full and keeps, and how many bytes of the queue that are in all.
+    kept: Vec<Entry>,
+    kept_bytes: usize,
     /// Frames of the queue's front that were taken whole.
     front_frames: usize,
     /// What is left of the frame under way, and whether it is the front's.
@@ -96,15 +99,25 @@ impl Twin {
             }
             let part = self.begun.len().min(bytes - taken.len());
             taken.extend(self.begun.drain(..part));
+            if self.is_front_begun {
+                let (entry, left) = (&self.queue[0], self.begun.len());
+                let waiting = |left| entry.waiting_bytes(&entry.frames[self.front_frames], left);
+                self.kept_bytes += waiting(left + part) - waiting(left);
+            }
             if self.begun.is_empty() && std::mem::take(&mut self.is_front_begun) {
                 self.front_frames += 1;
                 if self.front_frames == self.queue[0].frames.len() {
                     self.front_frames = 0;
-                    self.queue.pop_front();
+                    self.kept.extend(self.queue.pop_front());
                 }
             }
         }
         taken
+    }
+
+    fn flush(&mut self) {
+        self.kept.clear();
+        self.kept_bytes = 0;
     }
 
     fn take_messages(&mut self) -> VecDeque<Entry> {
@@ -114,11 +127,13 @@ impl Twin {
         }
         self.is_front_begun = false;
         self.front_frames = 0;
-        std::mem::take(&mut self.queue).into_iter().filter(|entry| entry.is_message).collect()
+        self.kept_bytes = 0;
+        let kept = std::mem::take(&mut self.kept).into_iter();
+        kept.chain(std::mem::take(&mut self.queue)).filter(|entry| entry.is_message).collect()
     }
 
     fn backlog(&self) -> Backlog {
-        let messages = self.queue.iter().filter(|entry| entry.is_message).count();
+        let messages = self.kept.iter().chain(&self.queue).filter(|entry| entry.is_message).count();
         let bytes = self.queue.iter().enumerate().map(|(index, entry)| {
             let taken = if index == 0 { self.front_frames } else { 0 };
             let frames = entry.frames.iter().enumerate().skip(taken);
@@ -129,13 +144,14 @@ impl Twin {
             });
             waiting.sum::<usize>()
         });
-        Backlog { messages: messages as u64, bytes: bytes.sum() }
+        Backlog { messages: messages as u64, bytes: bytes.sum::<usize>() + self.kept_bytes }
     }
 
     fn has_waiting(&self) -> bool {
         !(self.controls.is_empty()
             && self.replies.is_empty()
             && self.queue.is_empty()
+            && self.kept.is_empty()
             && self.begun.is_empty())
     }
 }
@@ -184,16 +200,22 @@ impl Pair {
         push_message(&mut self.outbox, pool, Opcode::Binary, &payload);
     }
 
-    fn write(&mut self, pool: &mut Pool, room: usize, step: usize, allowance: usize) {
-        let mut socket = Socket { taken: Vec::new(), step, room };
+    fn write(&mut self, pool: &mut Pool, mut socket: Socket, allowance: usize) {
+        let Socket { room, keeps, is_unflushed, .. } = socket;
         let (taken, end) = self.outbox.write_to(&mut socket, pool, allowance).unwrap();
         assert_eq!(taken, socket.taken.len());
+        if !is_unflushed {
+            self.twin.flush();
+        }
         assert!(self.twin.take(taken) == socket.taken, "the next frames are those of the rule");
+        if !is_unflushed && !keeps {
+            self.twin.flush();
+        }
         self.wire.append(&mut socket.taken);
         match end {
             WriteEnd::Drained => assert!(!self.twin.has_waiting()),
             WriteEnd::Waiting => panic!("every message is whole"),
-            WriteEnd::Blocked => assert_eq!(taken, room),
+            WriteEnd::Blocked => assert!(taken == if is_unflushed { 0 } else { room } || keeps),
             WriteEnd::Allowance => assert!(taken >= allowance && self.twin.has_waiting()),
         }
     }
@@ -227,7 +249,7 @@ impl Pair {
     }
 
     fn finish(mut self, pool: &mut Pool) {
-        self.write(pool, usize::MAX, usize::MAX, usize::MAX);
+        self.write(pool, Socket::with_room(usize::MAX), usize::MAX);
         self.compare();
         frames(&self.wire);
         if !self.twin.is_cut_short {
@@ -257,7 +279,10 @@ fn whatever_is_queued_and_taken_the_socket_gets_what_an_obvious_twin_gives() {
                         1 + chance.below(below)
                     });
                     // So many calls would take so long.
-                    pair.write(&mut pool, room, step.max(room / 50), allowance);
+                    let step = step.max(room / 50);
+                    let (keeps, is_unflushed) = (chance.below(3) == 0, chance.below(8) == 0);
+                    let socket = Socket { step, keeps, is_unflushed, ..Socket::with_room(room) };
+                    pair.write(&mut pool, socket, allowance);
                 }
             }
             pair.compare();

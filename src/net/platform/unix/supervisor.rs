@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The supervisor of this process, if it has said that it wants to be told.
 #[derive(Debug, Default)]
-pub(super) struct Supervisor {
+pub(in crate::net) struct Supervisor {
     address: Option<SockAddr>,
     /// How often it wants a sign of life.
     watchdog: Option<Duration>,
@@ -28,7 +28,7 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     /// Reads from the environment whether there is one.
-    pub(super) fn of_process() -> Self {
+    pub(in crate::net) fn of_process() -> Self {
         let path = std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty());
         let address = path.as_deref().and_then(|path| match address(path) {
             Ok(address) => Some(address),
@@ -44,12 +44,12 @@ impl Supervisor {
     }
 
     /// The relay serves.
-    pub(super) fn ready(&self) {
+    pub(in crate::net) fn ready(&self) {
         self.tell(&[NotifyState::Ready]);
     }
 
     /// Files are being read again, after which it is [`ready`](Self::ready).
-    pub(super) fn reloading(&self) {
+    pub(in crate::net) fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.tell(&[NotifyState::Reloading, now]),
             Err(_) => self.tell(&[NotifyState::Reloading]),
@@ -57,12 +57,12 @@ impl Supervisor {
     }
 
     /// The relay has begun to stop.
-    pub(super) fn stopping(&self) {
+    pub(in crate::net) fn stopping(&self) {
         self.tell(&[NotifyState::Stopping]);
     }
 
     /// Gives a sign of life if it is time. Called in every turn of the loop, so that a loop that hangs gives none.
-    pub(super) fn note_turn(&mut self, now: Tick) {
+    pub(in crate::net) fn note_turn(&mut self, now: Tick) {
         if self.watchdog.is_some_and(|interval| now >= self.alive_at.after(interval / 2)) {
             self.alive_at = now;
             self.tell(&[NotifyState::Watchdog]);
@@ -70,7 +70,7 @@ impl Supervisor {
     }
 
     /// How long the loop may wait at most, so that the next sign of life is in time.
-    pub(super) fn wait_max(&self) -> Option<Duration> {
+    pub(in crate::net) fn wait_max(&self) -> Option<Duration> {
         self.watchdog.map(|interval| interval / 4)
     }
 

@@ -5,12 +5,12 @@ use std::fs;
 use rustix::param::page_size;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::descriptors;
+use super::limits::file_limit;
 use crate::admin::Process;
 
 /// Reads it anew. Takes a few microseconds, however many descriptors are open: whoever serves knows `open_fds`,
 /// where the system does not tell it at once.
-pub(super) fn read(open_fds: u64) -> Process {
+pub(in crate::net) fn read(open_fds: u64) -> Process {
     let used = clock_gettime(ClockId::ProcessCPUTime);
     let cpu_micros = u64::try_from(used.tv_sec * 1_000_000 + used.tv_nsec / 1000).ok();
     let [virtual_bytes, resident_bytes] = memory_bytes();
@@ -19,7 +19,8 @@ pub(super) fn read(open_fds: u64) -> Process {
         resident_bytes,
         virtual_bytes,
         open_fds: Some(listed_fds().unwrap_or(open_fds)),
-        max_fds: Some(descriptors::file_limit() as u64),
+        max_fds: Some(file_limit() as u64),
+        log_lines_dropped: None,
     }
 }
 

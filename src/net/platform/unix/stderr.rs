@@ -1,0 +1,283 @@
+//! Standard error, written without ever waiting for whoever reads it.
+//!
+//! A parent that never reads the pipe, a stopped terminal or a full disk would otherwise stop the relay at its next
+//! log line. `O_NONBLOCK` belongs to the open file description, which other programs share, so it is never set on
+//! standard error itself:
+//!
+//! | standard error | how it is written |
+//! | --- | --- |
+//! | a socket (systemd's journal, a Node parent) | `send` with `MSG_DONTWAIT`, which holds for one call |
+//! | a pipe or terminal that can be opened again | through a description of our own, with `O_NONBLOCK` |
+//! | a pipe or terminal that cannot | once `poll` says so, and then no more than a pipe that is ready must take |
+//! | a file or another device | as it is: it may fail, and does not wait |
+//!
+//! In the third case another program that fills the same pipe between the two calls can still make us wait; it is
+//! that of pipes outside Linux, and of a relay that has changed its user since the pipe was made.
+
+use std::io::{self, IsTerminal, Stderr, Write};
+#[cfg(target_os = "linux")]
+use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::net::{SendFlags, send};
+
+/// What a pipe takes without waiting if it is ready for anything: `_POSIX_PIPE_BUF`, the least that a system may have.
+const PIPE_BUF: usize = 512;
+/// How long one wait for room lasts, and how many there are at most, where the process ends anyway.
+const LAST_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+const LAST_WAITS_MAX: u32 = 10;
+/// How a description of our own is opened.
+const REOPENED: OFlags = OFlags::WRONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
+
+/// How many lines could not be written.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// Since the start; for the metrics as well.
+    pub total: Arc<AtomicU64>,
+    /// As many of them as the log itself has told of.
+    told: AtomicU64,
+}
+
+impl Dropped {
+    /// How many of them the log has yet to tell of.
+    #[must_use]
+    pub fn untold(&self) -> u64 {
+        self.total.load(Ordering::Relaxed).saturating_sub(self.told.load(Ordering::Relaxed))
+    }
+}
+
+/// Where log lines go. One that cannot be written at once is dropped and counted; of one that was begun, the rest
+/// is kept, and goes out before the next.
+#[derive(Debug)]
+pub struct LogOutput<F = Stderr> {
+    output: Output<F>,
+    rest: Vec<u8>,
+    dropped: Arc<Dropped>,
+}
+
+impl LogOutput {
+    /// Standard error, and what counts the lines that are dropped.
+    #[must_use]
+    pub fn new(dropped: Arc<Dropped>) -> Self {
+        Self { output: Output::new(io::stderr()), rest: Vec::new(), dropped }
+    }
+}
+
+impl<F: AsFd> LogOutput<F> {
+    /// Whether nothing is left of the line before.
+    fn finish_rest(&mut self) -> bool {
+        let taken = self.output.write_some(&self.rest);
+        self.rest.drain(..taken);
+        self.rest.is_empty()
+    }
+}
+
+impl<F: AsFd> Write for LogOutput<F> {
+    /// Takes one record as a whole, and before it, where lines were dropped, the line that says how many.
+    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        let taken = if self.finish_rest() { self.output.write_some(record) } else { 0 };
+        if taken == 0 {
+            self.dropped.total.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.rest.extend_from_slice(record.get(taken..).unwrap_or_default());
+            self.dropped.told.store(self.dropped.total.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        Ok(record.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes the last that is ever written: why the process ends. Waits a second at most.
+pub fn write_last(text: &str) {
+    Output::new(io::stderr()).write_last(text.as_bytes());
+}
+
+/// A descriptor, and how to write to it without waiting.
+#[derive(Debug)]
+struct Output<F> {
+    fd: F,
+    manner: Manner,
+}
+
+#[derive(Debug)]
+enum Manner {
+    Socket,
+    /// A description of our own, non-blocking.
+    Reopened(OwnedFd),
+    Polled,
+    Plain,
+}
+
+impl<F: AsFd> Output<F> {
+    fn new(fd: F) -> Self {
+        let kind = fstat(&fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
+        let manner = match kind {
+            Ok(FileType::Socket) => Manner::Socket,
+            Ok(FileType::Fifo) => reopen(&fd).map_or(Manner::Polled, Manner::Reopened),
+            _ if fd.as_fd().is_terminal() => reopen(&fd).map_or(Manner::Polled, Manner::Reopened),
+            _ => Manner::Plain,
+        };
+        Self { fd, manner }
+    }
+
+    /// Writes as much as is taken without waiting. What fails, on a full disk for instance, is not taken.
+    fn write_some(&self, bytes: &[u8]) -> usize {
+        let mut taken = 0;
+        while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
+            match self.write_once(rest) {
+                Ok(0) => break,
+                Ok(count) => taken += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        taken
+    }
+
+    fn write_once(&self, bytes: &[u8]) -> io::Result<usize> {
+        let count = match &self.manner {
+            Manner::Socket => send(&self.fd, bytes, SendFlags::DONTWAIT)?,
+            Manner::Reopened(own) => rustix::io::write(own, bytes)?,
+            Manner::Polled if !self.waits_until_ready(&Timespec::default()) => 0,
+            Manner::Polled => rustix::io::write(&self.fd, bytes.get(..PIPE_BUF).unwrap_or(bytes))?,
+            Manner::Plain => rustix::io::write(&self.fd, bytes)?,
+        };
+        Ok(count)
+    }
+
+    /// Whether the descriptor takes something, or fails, within `timeout`.
+    fn waits_until_ready(&self, timeout: &Timespec) -> bool {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::OUT)];
+        poll(&mut fds, Some(timeout)).is_ok_and(|ready| ready > 0)
+    }
+
+    fn write_last(&self, mut bytes: &[u8]) {
+        for _ in 0..LAST_WAITS_MAX {
+            bytes = bytes.get(self.write_some(bytes)..).unwrap_or_default();
+            if bytes.is_empty() {
+                return;
+            }
+            self.waits_until_ready(&LAST_WAIT);
+        }
+    }
+}
+
+/// Opens a pipe or terminal once more, if the system allows it.
+#[cfg(target_os = "linux")]
+fn reopen(fd: &impl AsFd) -> Option<OwnedFd> {
+    open(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()), REOPENED, Mode::empty()).ok()
+}
+
+/// Elsewhere what stands in `/dev/fd` gives a duplicate, which shares its flags; only terminals have a name.
+#[cfg(not(target_os = "linux"))]
+fn reopen(fd: &impl AsFd) -> Option<OwnedFd> {
+    open(rustix::termios::ttyname(fd, Vec::new()).ok()?, REOPENED, Mode::empty()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeReader, Read, pipe};
+    use std::os::unix::net::UnixStream;
+
+    use rustix::fs::fcntl_getfl;
+
+    use super::*;
+
+    fn line(number: u64) -> String {
+        format!("{number:0>699}\n")
+    }
+
+    fn log_output<F: AsFd>(output: Output<F>) -> LogOutput<F> {
+        LogOutput { output, rest: Vec::new(), dropped: Arc::default() }
+    }
+
+    /// Writes until some lines were dropped, reads, writes one more, and requires that all lines are whole, in order
+    /// and either there or counted.
+    fn assert_lines_are_written_or_counted<F: AsFd>(output: Output<F>, mut reader: impl Read) {
+        let what = format!("{:?}", output.manner);
+        let mut log = log_output(output);
+        let mut lines = 0;
+        while log.dropped.untold() < 3 {
+            log.write_all(line(lines).as_bytes()).unwrap();
+            lines += 1;
+        }
+        let dropped = log.dropped.total.load(Ordering::Relaxed);
+        assert_eq!((dropped, log.dropped.untold()), (3, 3), "{what}");
+        // As much as surely waits, so that this does not wait.
+        let mut read = vec![0; line(0).len() * 20];
+        reader.read_exact(&mut read).unwrap();
+        log.write_all(line(lines).as_bytes()).unwrap();
+        assert_eq!(log.dropped.untold(), 0, "{what}");
+        drop(log);
+        reader.read_to_end(&mut read).unwrap();
+        let kept = (0..lines - 3).chain([lines]);
+        let expected: String = kept.map(line).collect();
+        assert!(read == expected.as_bytes(), "{what}");
+    }
+
+    #[test]
+    fn lines_are_written_whole_or_counted_and_no_shared_flag_is_touched() {
+        let (reader, writer) = UnixStream::pair().unwrap();
+        let keeper = writer.try_clone().unwrap();
+        let output = Output::new(OwnedFd::from(writer));
+        assert!(matches!(output.manner, Manner::Socket));
+        assert!(!fcntl_getfl(&keeper).unwrap().contains(OFlags::NONBLOCK));
+        drop(keeper);
+        assert_lines_are_written_or_counted(output, reader);
+
+        for is_reopened in [cfg!(target_os = "linux"), false] {
+            let (reader, writer) = pipe().unwrap();
+            let keeper = writer.try_clone().unwrap();
+            let mut output = Output::new(OwnedFd::from(writer));
+            if is_reopened {
+                assert!(matches!(output.manner, Manner::Reopened(_)));
+            } else {
+                output.manner = Manner::Polled;
+            }
+            assert!(!fcntl_getfl(&keeper).unwrap().contains(OFlags::NONBLOCK));
+            drop(keeper);
+            assert_lines_are_written_or_counted(output, reader);
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn full_disk_drops_and_counts_every_line() {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut log = log_output(Output::new(full));
+        for number in 1..=3 {
+            log.write_all(line(number).as_bytes()).unwrap();
+            assert_eq!(log.dropped.untold(), number);
+        }
+    }
+
+    fn full_pipe() -> (PipeReader, Output<OwnedFd>) {
+        let (reader, writer) = pipe().unwrap();
+        let output = Output::new(OwnedFd::from(writer));
+        while output.write_some(&[b'x'; 512]) > 0 {}
+        (reader, output)
+    }
+
+    #[test]
+    fn last_words_wait_for_a_reader_but_not_for_long() {
+        let (mut reader, output) = full_pipe();
+        let late_reader = std::thread::spawn(move || {
+            let mut read = String::new();
+            reader.read_to_string(&mut read).unwrap();
+            read
+        });
+        output.write_last(b"panicked");
+        drop(output);
+        assert!(late_reader.join().unwrap().ends_with("panicked"));
+
+        let (_reader, output) = full_pipe();
+        output.write_last(b"nobody reads this");
+    }
+}

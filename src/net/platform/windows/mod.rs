@@ -1,0 +1,96 @@
+//! Windows.
+
+mod local_listener;
+mod signals;
+mod stderr;
+mod supervisor;
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use mio::Interest;
+use socket2::{SockAddr, SockRef, Socket};
+
+use crate::admin::Process;
+use crate::config::ListenAddress;
+
+pub(in crate::net) use local_listener::LocalListener;
+pub(in crate::net) use signals::ProcessSignals;
+pub use stderr::{Dropped, LogOutput, write_last};
+pub(in crate::net) use supervisor::Supervisor;
+
+/// What a stream is watched for.
+pub(in crate::net) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+/// What helps where a port may not be listened on.
+pub(in crate::net) const PORT_REMEDY: &str =
+    "choose a port that no other program has to itself and Windows has not reserved";
+
+/// Whether an accepted stream has the options of its listener.
+pub(in crate::net) const INHERITS_STREAM_OPTIONS: bool = false;
+
+/// More sockets than memory suffices for: Windows has no limit of its own.
+const UNLIMITED: usize = 1 << 20;
+
+/// What is not to be had here.
+pub(super) const HELP_NOTE: &str = "
+On Windows there are no Unix-domain sockets (unix:/PATH), no systemd and no reload
+of files while the relay runs: restart it. Ctrl-C, Ctrl-Break and closing the
+console stop it cleanly; Windows allows 5 seconds for the last of these.
+";
+
+const WSAEAFNOSUPPORT: i32 = 10_047;
+
+/// None: `SO_REUSEADDR` would let another program take the port away.
+#[expect(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
+pub(in crate::net) fn set_listener_options(_: &Socket) -> io::Result<()> {
+    Ok(())
+}
+
+/// Messages leave at once.
+pub(in crate::net) fn set_stream_options(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)
+}
+
+/// Whether the error says that the system lacks the family of the address: IPv6, as a rule.
+pub(in crate::net) fn is_family_missing(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(WSAEAFNOSUPPORT)
+}
+
+/// Opens a file to read it.
+pub(in crate::net) fn open_at_once(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+/// Nothing limits them.
+pub fn raise_file_limit() -> io::Result<()> {
+    Ok(())
+}
+
+/// How many files the process may have open.
+#[must_use]
+pub(in crate::net) const fn file_limit() -> usize {
+    UNLIMITED
+}
+
+/// What can be told without calls that `unsafe` guards: the connections alone.
+pub(in crate::net) fn read_process(open_fds: u64) -> Process {
+    Process { open_fds: Some(open_fds), ..Process::default() }
+}
+
+/// Windows hands on no sockets.
+pub(in crate::net) fn inherited_sockets() -> io::Result<Vec<Socket>> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "sockets are taken over on Linux only; leave the variable out and use --listen",
+    ))
+}
+
+pub(in crate::net) fn is_listening(socket: &Socket) -> io::Result<bool> {
+    socket.local_addr().map(|_| true)
+}
+
+pub(in crate::net) fn listen_address(address: &SockAddr) -> Option<ListenAddress> {
+    address.as_socket().map(ListenAddress::Tcp)
+}

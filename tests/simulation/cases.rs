@@ -1,0 +1,75 @@
+//! Plans written by hand: what seeds have found, each shown by itself, however plans follow from seeds by then.
+
+use apptuner_relay::relay::ids::ClientType::{self, Desktop, Mobile};
+use apptuner_relay::relay::limits::{BUFFERED_BYTES_MIN, Settings};
+
+use crate::plan::{Manner, OnClose, Plan, Reading, Request, Say, Sending, Step};
+use crate::visit::Visit;
+use crate::wire::Faults;
+use crate::world::run;
+
+const KIB: usize = 1024;
+
+/// Clients that do as one hopes but take nothing, or all there is.
+const SILENT: Manner = Manner {
+    answers_pings: true,
+    on_close: OnClose::AnswerAndEnd,
+    reading: Reading::Never,
+    sending: Sending::AtOnce,
+    capacity: 4096,
+    faults: Faults { short: 0, blocked: 0, interrupted: 0 },
+};
+
+fn connect(actor: usize, client_type: ClientType, manner: Manner) -> Step {
+    let visit = Visit { from: "127.0.0.1", session: actor / 2, client_type, secret: None, key: None };
+    Step::Connect { actor, visit, request: Request::Upgrade, manner }
+}
+
+fn plan(settings: Settings, steps: Vec<Step>) -> Plan {
+    Plan {
+        settings,
+        hash_seed: [3, 5],
+        network_seed: 0,
+        logs_messages: false,
+        steps,
+        has_keys: false,
+        are_strangers_apart: false,
+        may_strangers_join: false,
+    }
+}
+
+fn keeps_the_contract(plan: &Plan) {
+    if let Err(failure) = run(plan, true) {
+        let end = failure.transcript.len().saturating_sub(30);
+        panic!("{}\n{}", failure.why, failure.transcript[end..].join("\n"));
+    }
+}
+
+#[test]
+fn replies_too_few_to_hold_a_client_do_not_excuse_its_message_that_stands_still() {
+    let steps = vec![
+        connect(0, Desktop, Manner { reading: Reading::Slow { bytes: 500, every_millis: 40_000 }, ..SILENT }),
+        Step::Say { actor: 0, what: Say::Burst { messages: 1_000, bytes: 100 } },
+        Step::Say { actor: 0, what: Say::Part { bytes: 100_000, sent_per_mille: 990 } },
+        Step::Wait { millis: 120_000 },
+    ];
+    keeps_the_contract(&plan(Settings::default(), steps));
+}
+
+#[test]
+fn what_is_thrown_away_when_there_is_room_for_nothing_comes_to_an_end() {
+    let settings =
+        Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: 896 * KIB, ..Settings::default() };
+    let faults = Faults { short: 900, blocked: 500, interrupted: 0 };
+    let steps = vec![
+        connect(0, Desktop, SILENT),
+        connect(1, Mobile, Manner { faults, ..SILENT }),
+        connect(2, Desktop, SILENT),
+        connect(3, Mobile, SILENT),
+        Step::Say { actor: 0, what: Say::Binary { bytes: 896 * KIB, fragments: 1, pings_between: false } },
+        Step::Say { actor: 3, what: Say::Burst { messages: 7, bytes: 16_000 } },
+        Step::Say { actor: 1, what: Say::Part { bytes: 896 * KIB, sent_per_mille: 990 } },
+        connect(1, Mobile, SILENT),
+    ];
+    keeps_the_contract(&plan(settings, steps));
+}

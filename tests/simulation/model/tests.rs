@@ -1,0 +1,30 @@
+//! What the model allows, shown by itself.
+
+use std::net::Ipv4Addr;
+
+use apptuner_relay::relay::ids::ConnectionId;
+use apptuner_relay::relay::limits::Settings;
+use apptuner_relay::relay::readiness::Readiness;
+use apptuner_relay::relay::time::Now;
+
+use super::Model;
+use super::conn::Phase;
+use super::expected::Expected;
+
+#[test]
+fn a_head_that_has_ended_may_go_unread_if_there_was_no_room_in_this_turn_and_now_there_is() {
+    let settings = Settings { max_buffered: 2 << 20, max_message_size: 1 << 10, ..Settings::default() };
+    for (queued_bytes, may_go) in [(1 << 20, true), (0, false)] {
+        let mut model = Model::new(settings.clone(), false, Now::default());
+        let [reader, head] = [0, 1].map(|slot| ConnectionId { slot, generation: 0 });
+        for id in [reader, head] {
+            model.accept(id, Ipv4Addr::LOCALHOST.into());
+        }
+        model.conns[0].phase = Phase::Open;
+        model.conns[0].queue(Expected::Message { opcode: 2, payload: vec![0; queued_bytes].into(), room: 0 });
+        model.note_readiness(1, Readiness { is_read_closed: true, ..Readiness::default() });
+        model.begin_turn();
+        model.conns[0].take_messages();
+        assert_eq!(model.closed(head).is_ok(), may_go, "{queued_bytes}");
+    }
+}
