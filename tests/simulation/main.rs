@@ -19,6 +19,7 @@
 mod client;
 mod journal;
 mod model;
+mod motion;
 mod plan;
 mod random;
 mod reader;

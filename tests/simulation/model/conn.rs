@@ -238,6 +238,16 @@ impl Conn {
         self.accepted_at.after(settings.handshake_timeout)
     }
 
+    /// Whether the next `bytes` that the relay reads are more than signs of life.
+    pub(super) fn are_more_than_pongs(&self, bytes: u64) -> bool {
+        let end = self.read + bytes;
+        let ends = self.units.iter().take_while(|unit| unit.end < end).map(|unit| unit.end);
+        let starts = std::iter::once(self.unit_start).chain(ends);
+        let read = self.units.iter().zip(starts).filter(|(unit, _)| unit.end > self.read);
+        let said = self.units.back().map_or(self.unit_start, |unit| unit.end);
+        end > said || read.into_iter().any(|(unit, _)| !matches!(unit.what, What::Pong))
+    }
+
     /// The relay has read so many bytes more. A control frame between two fragments does not move the
     /// message on; one that is not whole is waited for like a message.
     pub(super) fn heard(&mut self, bytes: u64, now: Tick) {
