@@ -49,12 +49,13 @@ impl<S: Read + Write> Relay<S> {
         }
         self.flush_touched();
         self.hand_out_room();
+        self.watch_line();
         #[cfg(debug_assertions)]
         self.check_invariants();
     }
 
     /// Reads from one connection until it has nothing more, is held, or has had its share.
-    fn serve(&mut self, id: ConnectionId) {
+    pub(super) fn serve(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.is_ready = false;
         if slot.connection.inbound.is_resumable() {
@@ -71,11 +72,16 @@ impl<S: Read + Write> Relay<S> {
             }
             let bytes_max = self.read_bytes_max(id);
             let Some(slot) = self.slots.get_mut(id) else { break };
+            let had_room = slot.connection.inbound.has_room();
             match slot.connection.read(&mut self.receiver, bytes_max, self.now.tick) {
                 ReadEnd::Bytes(count) => {
                     allowance = allowance.saturating_sub(count.max(1));
+                    if had_room {
+                        self.note_line_moved();
+                    }
                     self.take_in(id, count);
                     self.settle(id);
+                    self.refuse_nesting_over_budget(id);
                     self.flush_early(id, count);
                 }
                 ReadEnd::Blocked => break,
@@ -92,12 +98,12 @@ impl<S: Read + Write> Relay<S> {
         self.touch(id);
     }
 
-    /// How many bytes to read at once: where there is room for nothing new, no more than what has begun needs.
+    /// How many bytes to read at once: what has begun needs, and behind it as much as there is room for.
     fn read_bytes_max(&self, id: ConnectionId) -> usize {
-        if self.budget.has_small_room() {
-            return self.budget.read_bytes_max();
-        }
         let missing_bytes = self.slots.get(id).and_then(|slot| slot.connection.inbound.missing_bytes());
+        if self.budget.has_small_room() {
+            return missing_bytes.unwrap_or(0).saturating_add(self.budget.read_bytes_max());
+        }
         missing_bytes.unwrap_or(SHORT_READ_BYTES)
     }
 
@@ -163,6 +169,7 @@ impl<S: Read + Write> Relay<S> {
             Timer::Connection(id) => self.fire_connection(id),
             Timer::Session(session) => self.fire_session(session),
             Timer::Host(host) => self.fire_host(host),
+            Timer::Line => self.end_line_that_stands(),
             Timer::Accept => self.accept_retry = None,
             Timer::Drain => self.close_due_sessions(),
             Timer::Shutdown => self.drop_everyone(),
@@ -369,6 +376,7 @@ impl<S: Read + Write> Relay<S> {
             outbox
                 .map_or((false, Backlog::default()), |outbox| (outbox.is_queue_congested(), outbox.backlog()))
         };
+        let is_large = slot.connection.outbox().is_some_and(Outbox::is_large_next);
         let (was_congested, before) = state(slot.connection.outbox());
         let end = slot.connection.flush(&mut self.pool, bytes_max, self.now.tick);
         let (is_congested, after) = state(slot.connection.outbox());
@@ -378,11 +386,11 @@ impl<S: Read + Write> Relay<S> {
             sender as usize,
             before.messages - after.messages,
         );
-        Some(Flushed {
-            end,
-            takes_again: was_congested && !is_congested,
-            has_taken: after.bytes < before.bytes,
-        })
+        let has_taken = after.bytes < before.bytes;
+        if is_large && has_taken {
+            self.note_line_moved();
+        }
+        Some(Flushed { end, takes_again: was_congested && !is_congested, has_taken })
     }
 
     /// Measures a turn that has ended, at `micros` on the clock of [`Now::micros`], and how long the messages that it

@@ -79,6 +79,8 @@ pub(super) struct Conn {
     pub(super) is_frame_begun: bool,
     /// The room that it waits for.
     pub awaiting: Option<usize>,
+    /// Since when it waits for that, or waited last.
+    pub(super) awaiting_since: Option<Tick>,
     /// It has been given room, and what was read before has not been looked at again.
     pub is_resuming: bool,
     /// When that last was: its message has moved on then.
@@ -165,6 +167,7 @@ impl Conn {
             abandoned_room: None,
             is_frame_begun: false,
             awaiting: None,
+            awaiting_since: None,
             is_resuming: false,
             resumed_at: now,
             idle_since: None,
