@@ -130,7 +130,6 @@ impl<S: Read + Write> Relay<S> {
     /// Ends those who have waited for the stall timeout in a line that has not moved for as long, who began last
     /// first, until another can be served.
     pub(super) fn end_line_that_stands(&mut self) {
-        self.line_timer = None;
         let (now, timeout) = (self.now.tick, self.settings.stall_timeout);
         if now < self.line_moved_at.after(timeout) {
             return;
@@ -143,8 +142,9 @@ impl<S: Read + Write> Relay<S> {
             if self.budget.is_grantable() {
                 break;
             }
-            let asked_at =
-                self.slots.get(id).and_then(|slot| slot.claim.as_ref()).map(|claim| claim.asked_at);
+            // Those that hold themselves back have a time of their own.
+            let held = self.slots.get(id).filter(|slot| slot.connection.is_noted_held());
+            let asked_at = held.and_then(|slot| slot.claim.as_ref()).map(|claim| claim.asked_at);
             if asked_at.is_some_and(|asked_at| now >= asked_at.after(timeout)) {
                 self.counters.room_given_up += 1;
                 self.fail(id, &CloseReason::NoRoom, None, true);

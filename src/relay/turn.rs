@@ -49,6 +49,9 @@ impl<S: Read + Write> Relay<S> {
         }
         self.flush_touched();
         self.hand_out_room();
+        if self.line_timer.is_none() && self.budget.is_awaited() {
+            self.end_line_that_stands();
+        }
         self.watch_line();
         #[cfg(debug_assertions)]
         self.check_invariants();
@@ -169,7 +172,8 @@ impl<S: Read + Write> Relay<S> {
             Timer::Connection(id) => self.fire_connection(id),
             Timer::Session(session) => self.fire_session(session),
             Timer::Host(host) => self.fire_host(host),
-            Timer::Line => self.end_line_that_stands(),
+            // Judged once others due now have been ended, whose room may be what it waits for.
+            Timer::Line => self.line_timer = None,
             Timer::Accept => self.accept_retry = None,
             Timer::Drain => self.close_due_sessions(),
             Timer::Shutdown => self.drop_everyone(),

@@ -3,6 +3,7 @@
 mod access;
 mod counting;
 mod drain;
+mod line;
 mod pressure;
 pub(crate) mod random;
 mod room;
