@@ -189,7 +189,7 @@ fn many_pairs_with_messages_as_long_as_the_budget_allows_all_get_theirs() {
 #[test]
 fn line_that_does_not_move_is_seen_and_ended_with_1013_at_the_stall_timeout() {
     // The first is read so slowly, for its rate is used up, that nothing moves for minutes.
-    let mut world = World::with(Settings { max_byte_rate: Some(100), ..narrow_settings() });
+    let mut world = World::with(Settings { max_byte_rate: Some(10), ..narrow_settings() });
     let (slow, _mobile) = world.pair("slow");
     send(&mut world, &slow, &frame(0x82, &vec![7; LONGEST]));
     assert!(world.unread(&slow) > 0);
@@ -203,13 +203,7 @@ fn line_that_does_not_move_is_seen_and_ended_with_1013_at_the_stall_timeout() {
     assert!(!world.take(&waiting).iter().any(|one| matches!(one, Received::Close(..))));
     world.pass(SECOND);
     let received = world.take(&waiting);
-    assert!(
-        received.iter().any(|one| matches!(one, Received::Close(1013, _))),
-        "{received:?} {} {:?} {}",
-        world.relay.waiting_for_room(),
-        world.relay.line_stands_for(),
-        world.relay.buffered_bytes()
-    );
+    assert!(received.iter().any(|one| matches!(one, Received::Close(1013, _))), "{received:?}");
     assert_eq!((world.relay.waiting_for_room(), world.relay.counters().room_given_up), (0, 1));
     assert_eq!(world.relay.service(), Service::Ready);
     world.expect_empty_in_the_end();
