@@ -3,9 +3,8 @@
 use std::io::Write;
 use std::thread;
 
-use crate::answer::{Answer, plain_request};
 use crate::bystanders::Bystanders;
-use crate::client::{Client, Received};
+use crate::client::Client;
 use crate::footprint::{Footprint, MIB, connections_allowed, quiet_relay};
 use crate::frame::{BINARY, CONTINUES, PING, TEXT, TEXT_BEGINS, frame, frame_header};
 use crate::harness::Relay;
@@ -110,37 +109,4 @@ fn bundles_that_are_announced_and_begun_stay_within_the_budget_and_their_room_co
     desktop.send_text(&bundle);
     mobile.expect_text(&bundle);
     before.assert_memory_grew_at_most(BUDGET_BYTES);
-}
-
-#[test]
-fn fragments_that_wait_for_room_hold_up_neither_the_first_in_line_nor_anybody_else() {
-    let relay = quiet_relay(&["--max-buffered", "8MiB", "--max-message-size", "7MiB"]);
-    let mut bystanders = Bystanders::join(&relay);
-    let before = Footprint::of(&relay);
-    let mut announcing = relay.join("desktop", "announcing");
-    announcing.send_raw(&frame_header(BINARY, 7 << 20));
-    announcing.expect_quiet();
-    let (first, mut first_mobile) = relay.pair("first");
-    let bundle = vec![7; 7 << 20];
-    let mut writer = first.writer();
-    thread::scope(|scope| {
-        let bytes = frame(BINARY, &bundle);
-        let sent = scope.spawn(move || writer.write_all(&bytes));
-        first_mobile.expect_quiet();
-        let mut crowd: Vec<Client> = (0..45).map(|id| relay.join("mobile", &id.to_string())).collect();
-        for client in &mut crowd {
-            client.send(BINARY & 0x7F, b"x");
-        }
-        for client in &mut crowd {
-            client.send_raw(&[&frame_header(CONTINUES, 16 * 1024)[..], b"x"].concat());
-        }
-        first_mobile.expect_quiet();
-        announcing.reset();
-        assert!(first_mobile.receive() == Received::Binary(bundle));
-        sent.join().unwrap().unwrap();
-        bystanders.are_served();
-        assert_eq!(Answer::to(relay.tcp(), &plain_request("GET", "/health")).status, 200);
-        // Bytes that were only announced take no memory.
-        before.assert_memory_grew_at_most(8 * MIB + 4 * MIB);
-    });
 }

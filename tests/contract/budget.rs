@@ -98,42 +98,6 @@ fn messages_in_many_fragments_do_not_lock_each_other_out() {
 }
 
 #[test]
-fn many_pairs_with_messages_as_long_as_the_budget_allows_all_get_theirs() {
-    let relay = Relay::start(&["--max-buffered", "1MiB", "--max-message-size", "896KiB"]);
-    let pairs: Vec<(Client, Client)> = (0..40).map(|index| relay.pair(&index.to_string())).collect();
-    // Sorted by nobody: every pair begins somewhere else.
-    let lengths = [896 * KIB, 17_000, 2, 300_000, 16 * KIB, 17_000, 40_000, 890_000];
-    let payload = |pair: usize, number: usize| {
-        vec![u8::try_from(pair + number).unwrap(); lengths[(pair * 3 + number) % lengths.len()]]
-    };
-    let pieces = |pair: usize, number: usize| {
-        let payload = payload(pair, number);
-        let (front, back) = payload.split_at(payload.len() * (pair % 4) / 4);
-        if front.is_empty() {
-            frame(BINARY, back)
-        } else {
-            [frame(BINARY & 0x7F, front), frame(ENDS, back)].concat()
-        }
-    };
-    let senders: Vec<_> = (0..pairs.len())
-        .map(|pair| send_later(&pairs[pair].0, (0..6).flat_map(|number| pieces(pair, number)).collect()))
-        .collect();
-    thread::scope(|scope| {
-        for (pair, (_, mobile)) in pairs.into_iter().enumerate() {
-            let mut mobile = mobile;
-            scope.spawn(move || {
-                for number in 0..6 {
-                    assert!(mobile.receive_but_pings() == Received::Binary(payload(pair, number)), "{pair}");
-                }
-            });
-        }
-    });
-    for sender in senders {
-        sender.join().unwrap();
-    }
-}
-
-#[test]
 fn text_in_fragments_may_take_all_that_large_messages_may_while_its_type_is_logged() {
     let relay = Relay::start_with(&NARROW, &[("RUST_LOG", "info")]);
     let (mut desktop, mut mobile) = relay.pair("abc");
