@@ -335,7 +335,7 @@ fn credentials(brought: &Brought) -> Credentials {
 /// What goes out is HTTP, whatever the client put into its request, and nothing secret.
 fn check_answer(verdict: &Verdict, origin: Option<&str>, reading: &Reading) {
     let mut answer = Vec::new();
-    let form = AnswerForm { head_only: verdict.is_head_only(), origin };
+    let form = AnswerForm { head_only: verdict.is_head_only(), origin, path: None };
     match verdict {
         Verdict::Upgrade(upgrade) => write_switching_protocols(upgrade, &mut answer),
         Verdict::Issue(_) => write_issued("{}", form, &mut answer),

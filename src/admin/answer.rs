@@ -57,6 +57,7 @@ pub(super) fn write_ready(service: Service, head_only: bool, out: &mut Vec<u8>) 
     let answer = match service {
         Service::Ready => answer(200, "OK", OF_THIS_MOMENT, "ready\n"),
         Service::Full => answer(503, "Service Unavailable", OF_THIS_MOMENT, "full\n"),
+        Service::Standing => answer(503, "Service Unavailable", OF_THIS_MOMENT, "standing\n"),
         Service::Draining => answer(503, "Service Unavailable", OF_THIS_MOMENT, "draining\n"),
     };
     write_answer(&answer, head_only, out);

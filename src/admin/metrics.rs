@@ -61,6 +61,10 @@ fn write_state<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
         relay.buffered_bytes() as u64,
     );
     out.gauge("buffered_limit_bytes", "As much as it may be.", relay.max_buffered() as u64);
+    let waiting = relay.waiting_for_room() as u64;
+    out.gauge("room_waiting", "Clients in line for the room that their messages need.", waiting);
+    let help = "How long that line has not moved; 0 if nobody is in it.";
+    out.gauge("room_line_still_seconds", help, relay.line_stands_for().as_secs());
     let help =
         "How long the event loop was busy at a time, which is how late it may see what comes meanwhile.";
     out.histogram("event_loop_lag_seconds", help, &relay.counters().turn_micros, MICROS);
@@ -111,6 +115,8 @@ fn write_messages<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
     out.counter("reads_paused_total", help, counters.reads_paused);
     let help = "Times a large message had to wait for room in the buffered memory.";
     out.counter("room_awaited_total", help, counters.room_awaited);
+    let help = "Clients ended because the line for room did not move.";
+    out.counter("room_given_up_total", help, counters.room_given_up);
 }
 
 fn write_process(out: &mut Exposition, process: &Process, started: u64) {

@@ -9,7 +9,7 @@
 //! | `/` | the status page |
 //! | `/metrics` | everything that is counted, in the text format 0.0.4 of Prometheus |
 //! | `/livez` | 200: the loop turns |
-//! | `/readyz` | 200, or 503 while newcomers are refused |
+//! | `/readyz` | 200, or 503 while newcomers are refused or the line for memory stands |
 //! | `/sessions` | how many there are, and a page of them, in JSON |
 //! | `/history` | the last quarter of an hour, in JSON, for the status page |
 

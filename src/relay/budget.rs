@@ -4,7 +4,9 @@
 //! [`SMALL_MESSAGE_BYTES_MAX`](super::limits::SMALL_MESSAGE_BYTES_MAX): asked for at the header of each frame, and
 //! granted as [`Room`], which gives itself back. The *small* part is everything else, the small messages, replies
 //! and notices that wait, unfinished small frames and request heads: it is charged once it is there, and nobody is
-//! read for anything new while there is no room for what a read may bring; what has begun is read to its end.
+//! read for anything new while there is no room for what a read may bring; what has begun has been charged for all
+//! that it needs, and is read to its end and no further. So the small part never takes what the longest message
+//! needs, and the first in line is served once those before it have gone.
 //!
 //! Large messages never take the last [eighth](SMALL_SHARE). Small ones never take more than half, nor what the
 //! longest message needs: what is kept of those that wait for room is small, and must not lock out the first.
@@ -148,6 +150,16 @@ impl Budget {
         self.large_bytes() + self.check_bytes + self.small_bytes
     }
 
+    /// Whether more is on the account than may be.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.used_bytes() > self.bytes_max
+    }
+
+    const fn small_part_bytes(&self) -> usize {
+        self.small_bytes + self.check_bytes
+    }
+
     fn large_bytes(&self) -> usize {
         self.large.load(Ordering::Relaxed)
     }
@@ -215,8 +227,8 @@ impl Budget {
     }
 
     fn fits(&self, bytes: usize) -> bool {
-        let kept = self.small_bytes.max(self.bytes_max / SMALL_SHARE);
-        (self.large_bytes() + self.check_bytes).saturating_add(kept).saturating_add(bytes) <= self.bytes_max
+        let kept = self.small_part_bytes().max(self.bytes_max / SMALL_SHARE);
+        self.large_bytes().saturating_add(kept).saturating_add(bytes) <= self.bytes_max
     }
 
     /// Whether the head can still become as long as any message, once this is granted and all messages that
@@ -255,8 +267,8 @@ impl Budget {
         self.small_bytes = self.small_bytes + after as usize - before as usize;
     }
 
-    /// Notes that the checks of texts take `after` where they took `before`: the nesting of large ones, of which
-    /// nobody has asked for the room. Together they take less than an eighth.
+    /// Notes that the checks of texts take `after` where they took `before`. It is part of the small part: the nesting
+    /// of a large text, an eighth of it at most, for which nobody has asked for room.
     pub fn charge_checks(&mut self, before: usize, after: usize) {
         self.check_bytes = self.check_bytes + after - before;
     }
@@ -264,7 +276,7 @@ impl Budget {
     /// What small messages may still take.
     fn small_room(&self) -> usize {
         let free = self.bytes_max.saturating_sub(self.used_bytes());
-        free.min(self.small_bytes_max.saturating_sub(self.small_bytes))
+        free.min(self.small_bytes_max.saturating_sub(self.small_part_bytes()))
     }
 
     /// Whether a read may be made whose bytes nobody has asked room for.
@@ -292,6 +304,20 @@ impl Budget {
         let is_short = self.is_awaited() || !self.fits(BLOCK_BYTES);
         let most = if is_short { SHORT_READ_BYTES } else { RECEIVE_BUFFER_BYTES };
         (self.small_queue_bytes_max() / REPLIES_PER_BYTE_MAX).clamp(LEAST_READ_BYTES, most)
+    }
+
+    /// Those in line, who began last first. Walks all of them: for a line that does not move.
+    #[must_use]
+    pub fn line(&self) -> Vec<ConnectionId> {
+        let mut line: Vec<_> = self.waiting_whole.iter().chain(&self.waiting_fragmented).collect();
+        line.sort_unstable_by_key(|&(&order, _)| std::cmp::Reverse(order));
+        line.into_iter().map(|(_, &(id, _))| id).collect()
+    }
+
+    /// How many are in line.
+    #[must_use]
+    pub fn line_len(&self) -> usize {
+        self.waiting_whole.len() + self.waiting_fragmented.len()
     }
 
     /// Whether anybody is in line.

@@ -99,7 +99,8 @@ mod tests {
     #[test]
     fn the_time_of_a_turn_counts_as_read_after_two_tellings_without_a_gap_and_a_round_of_all_who_were_ready()
     {
-        let table: [(&[(usize, usize, bool)], &[u64]); 5] = [
+        type Turns = [(usize, usize, bool)];
+        let table: [(&Turns, &[u64]); 5] = [
             (&[(0, 0, true); 5], &[0, 0, 1, 2, 3]),
             // Interrupted once, and for ever.
             (&[(0, 0, true), (0, 0, true), (0, 0, false), (0, 0, true), (0, 0, true)], &[0, 0, 0, 1, 3]),

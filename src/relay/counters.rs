@@ -54,6 +54,8 @@ pub struct Counters {
     pub reads_paused: u64,
     /// Times a large message had to wait for room in the budget.
     pub room_awaited: u64,
+    /// Clients that were ended because the line for room did not move.
+    pub room_given_up: u64,
     /// From a ping to the pong, in milliseconds.
     pub ping_millis: Histogram<12>,
     /// How long turns took: what a message that comes meanwhile may have to wait for.
@@ -77,6 +79,7 @@ impl Default for Counters {
             errors_sent: [0; ClientError::CODES.len()],
             reads_paused: 0,
             room_awaited: 0,
+            room_given_up: 0,
             ping_millis: Histogram::new(&MILLIS),
             turn_micros: Histogram::new(&MICROS),
         }

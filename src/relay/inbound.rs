@@ -24,7 +24,7 @@ use super::budget::{Ask, Order, Room};
 use super::buffer::Buffer;
 use super::frame::{FrameHeader, Opcode, parse_header};
 use super::json::{check_text, check_text_and_type};
-use super::limits::{FRAME_HEADER_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
+use super::limits::{FRAME_HEADER_BYTES_MAX, PAGE_BYTES, SMALL_MESSAGE_BYTES_MAX};
 use super::message::{ClientError, CloseReason, answer_to_close};
 use super::payload::SpareBlocks;
 use super::time::Tick;
@@ -94,6 +94,13 @@ impl Inbound {
         waiting.is_some_and(|unfinished| unfinished.kept.len() >= unfinished.kept_frame_bytes)
     }
 
+    /// Whether a message is under way that has room from the budget.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let message = self.unfinished.as_ref().and_then(|unfinished| unfinished.message.as_ref());
+        message.is_some_and(Partial::has_room)
+    }
+
     /// The order under which a message in fragments holds room, and may ask for more.
     #[must_use]
     pub fn fragments_order(&self) -> Option<Order> {
@@ -122,10 +129,13 @@ impl Inbound {
     }
 
     /// How many bytes to read for what has begun, and no further: to the end of the frame, or of its header.
-    /// `None` if nothing has begun.
+    /// `None` if nothing has begun whose memory is on the account: the rest of a header may announce anything.
     #[must_use]
     pub fn missing_bytes(&self) -> Option<usize> {
         let unfinished = self.unfinished.as_ref()?;
+        if unfinished.message.is_none() && unfinished.kept_frame_bytes == 0 && unfinished.skip == 0 {
+            return None;
+        }
         let of_message = unfinished.message.as_ref().and_then(Partial::frame_rest);
         let of_frame = unfinished.kept_frame_bytes.max(FRAME_HEADER_BYTES_MAX);
         let missing = of_message.map_or(of_frame.saturating_sub(unfinished.kept.len()), |(bytes, _)| bytes);
@@ -166,8 +176,8 @@ impl Inbound {
         }
     }
 
-    /// Reads once. The bytes land in `receiver`, at most `bytes_max` of them, or in the memory of a large
-    /// frame under way.
+    /// Reads once, about `bytes_max`. The bytes land in `receiver`, or in the memory of a large frame under way, and
+    /// then none behind it unless it ends within `bytes_max`.
     ///
     /// Returns how many came, zero at the end of the stream, and whether the stream may have more.
     pub fn read_from<R: Read>(
@@ -184,7 +194,7 @@ impl Inbound {
             && let Some((place, is_for_all)) = message.place_mut()
         {
             let place_bytes = place.len();
-            let bytes_behind = if is_for_all { bytes_max } else { 0 };
+            let bytes_behind = if is_for_all { bytes_max.saturating_sub(place_bytes) } else { 0 };
             let (count, may_have_more) = receiver.read_past(place, stream, bytes_behind)?;
             message.absorb_in_place(count.min(place_bytes));
             unfinished.has_moved = true;
@@ -263,9 +273,13 @@ impl Inbound {
             let unfinished = self.begin_unfinished();
             unfinished.has_moved |= is_data;
             unfinished.kept.drain_front(unfinished.kept.len());
-            if is_small_frame(frame_bytes) {
-                unfinished.kept.reserve_kept(frame_bytes);
+            // A fragment goes where its message is, which has memory for it or waits for some.
+            let is_kept_whole = is_small_frame(frame_bytes) && unfinished.message.is_none();
+            let wanted = if is_kept_whole { frame_bytes.max(rest.len()) } else { rest.len() };
+            if unfinished.kept.capacity() > wanted + wanted / 4 + PAGE_BYTES {
+                unfinished.kept = Buffer::default();
             }
+            unfinished.kept.reserve_kept(wanted);
             unfinished.kept.append_kept(rest);
             unfinished.kept_frame_bytes = frame_bytes;
             receiver.clear();

@@ -152,6 +152,10 @@ pub struct Relay<S> {
     receiver: Receiver,
     pool: Pool,
     budget: Budget,
+    /// When anybody in line for room was last given some, or a byte of a large message came or went.
+    line_moved_at: Tick,
+    /// Set while somebody is in line, no later than it has stood still for the stall timeout.
+    line_timer: Option<(Tick, TimerKey)>,
     counters: Counters,
     /// What the read under way has brought, not yet put down.
     carried: Option<Carried>,
@@ -188,6 +192,8 @@ enum Timer {
     Session(SessionKey),
     /// A host can be forgotten.
     Host(HostKey),
+    /// The line for room may not have moved for the stall timeout.
+    Line,
     /// The host was out of descriptors; it may try again.
     Accept,
     /// The next session is to be closed in a shutdown.
@@ -206,9 +212,9 @@ impl<S: Read + Write> Relay<S> {
         let connections_max = settings.max_connections.unwrap_or(usize::MAX).saturating_add(REFUSALS_MAX);
         let sessions_max = connections_max.saturating_mul(SESSIONS_PER_CONNECTION).max(SESSIONS_MIN);
         let hosts_max = connections_max.saturating_add(IDLE_HOSTS_MAX + 1);
-        // One timer for each connection, session and host, one to accept again, two to shut down.
+        // One timer for each connection, session and host, one for the line, one to accept again, two to shut down.
         let timers_max =
-            connections_max.saturating_add(sessions_max).saturating_add(hosts_max).saturating_add(3);
+            connections_max.saturating_add(sessions_max).saturating_add(hosts_max).saturating_add(4);
         Self {
             slots: Slots::new(),
             sessions: Sessions::new(sessions_max, settings.session_timeout, settings.reconnect_window, seed),
@@ -221,6 +227,8 @@ impl<S: Read + Write> Relay<S> {
             receiver: Receiver::default(),
             pool: Pool::default(),
             budget: Budget::new(settings.max_buffered, settings.max_message_size),
+            line_moved_at: now.tick,
+            line_timer: None,
             counters: Counters::default(),
             carried: None,
             ready: VecDeque::new(),

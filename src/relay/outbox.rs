@@ -157,6 +157,12 @@ impl Outbox {
         self.is_blocked
     }
 
+    /// Whether a large message is next in the queue.
+    #[must_use]
+    pub fn is_large_next(&self) -> bool {
+        matches!(self.queue.front(), Some(Item::Large(_)))
+    }
+
     /// What waits in the queue.
     #[must_use]
     pub const fn backlog(&self) -> Backlog {

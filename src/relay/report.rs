@@ -1,6 +1,7 @@
 //! What an operator may see of each session: how much, never what nor whose.
 
 use std::io::{Read, Write};
+use std::time::Duration;
 
 use super::Relay;
 use super::ids::ClientType;
@@ -9,6 +10,9 @@ use super::session::{Census, Session, Traffic};
 
 /// Characters of a session ID that are shown at most: enough to tell one's own from others, not to join it.
 const ID_START_CHARS_MAX: usize = 4;
+
+/// The line stands once it has not moved for one part in so many of the stall timeout, after which it is ended.
+const LINE_STANDS_SHARE: u32 = 4;
 
 /// One session, without what would let anybody join it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub enum Service {
     Ready,
     /// It is told to come back, or left waiting: the limit of connections or of open files is reached.
     Full,
+    /// It is, but has to wait for memory, and the line of those who do does not move.
+    Standing,
     /// It is not: the relay shuts down.
     Draining,
 }
@@ -45,6 +51,7 @@ impl Service {
         match self {
             Self::Ready => "ready",
             Self::Full => "full",
+            Self::Standing => "standing",
             Self::Draining => "draining",
         }
     }
@@ -58,9 +65,23 @@ impl<S: Read + Write> Relay<S> {
             Service::Draining
         } else if self.is_at_connection_limit() || self.accept_retry.is_some() {
             Service::Full
+        } else if self.line_stands_for() >= self.settings.stall_timeout / LINE_STANDS_SHARE {
+            Service::Standing
         } else {
             Service::Ready
         }
+    }
+
+    /// How many clients wait in line for the room that their messages need.
+    #[must_use]
+    pub fn waiting_for_room(&self) -> usize {
+        self.budget.line_len()
+    }
+
+    /// How long that line has not moved; zero if nobody is in it.
+    #[must_use]
+    pub fn line_stands_for(&self) -> Duration {
+        if self.budget.is_awaited() { self.now.tick.since(self.line_moved_at) } else { Duration::ZERO }
     }
 
     /// Connections served at once, at most.

@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 
-use log::debug;
+use log::{debug, warn};
 
-use super::Relay;
 use super::budget::{Ask, Room};
 use super::ids::ConnectionId;
 use super::inbound::Refused;
-use super::limits::CONNECTIONS_PER_TURN;
+use super::limits::{CONNECTIONS_PER_TURN, PAGE_BYTES};
+use super::message::CloseReason;
+use super::{Relay, Timer};
 
 impl<S: Read + Write> Relay<S> {
     /// Gives a client the room that its message needs, or puts it in line; whether it has it.
@@ -20,9 +21,13 @@ impl<S: Read + Write> Relay<S> {
         }
         debug!("conn={id} room_bytes={} Waits for room", ask.bytes);
         self.counters.room_awaited += 1;
+        if !self.budget.is_awaited() {
+            self.note_line_moved();
+        }
         self.budget.wait(id, ask);
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.claim_mut().asked = Some(ask.order);
+            let claim = slot.claim_mut();
+            (claim.asked, claim.asked_at) = (Some(ask.order), self.now.tick);
             slot.connection.keep_rest(&mut self.receiver, self.now.tick);
         }
         false
@@ -89,6 +94,7 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn hand_out_room(&mut self) {
         for _ in 0..CONNECTIONS_PER_TURN {
             let Some((id, ask, room)) = self.budget.poll_granted() else { break };
+            self.note_line_moved();
             self.give_room(id, ask, room);
             self.settle(id);
             self.make_ready(id);
@@ -104,6 +110,58 @@ impl<S: Read + Write> Relay<S> {
             }
             self.make_ready(id);
             self.touch(id);
+        }
+    }
+
+    pub(super) const fn note_line_moved(&mut self) {
+        self.line_moved_at = self.now.tick;
+    }
+
+    /// Sets the timer of the line while there is one.
+    pub(super) fn watch_line(&mut self) {
+        if self.budget.is_awaited() {
+            let deadline = self.line_moved_at.after(self.settings.stall_timeout);
+            self.line_timer = self.rearm(self.line_timer, deadline, Timer::Line);
+        } else if let Some((_, timer)) = self.line_timer.take() {
+            self.wheel.cancel(timer);
+        }
+    }
+
+    /// Ends those who have waited for the stall timeout in a line that has not moved for as long, who began last
+    /// first, until another can be served.
+    pub(super) fn end_line_that_stands(&mut self) {
+        let (now, timeout) = (self.now.tick, self.settings.stall_timeout);
+        if now < self.line_moved_at.after(timeout) {
+            return;
+        }
+        warn!(
+            "waiting={} The line for room does not move: ending those who came last",
+            self.budget.line_len()
+        );
+        for id in self.budget.line() {
+            if self.budget.is_grantable() {
+                break;
+            }
+            // Those that hold themselves back have a time of their own.
+            let held = self.slots.get(id).filter(|slot| slot.connection.is_noted_held());
+            let asked_at = held.and_then(|slot| slot.claim.as_ref()).map(|claim| claim.asked_at);
+            if asked_at.is_some_and(|asked_at| now >= asked_at.after(timeout)) {
+                self.counters.room_given_up += 1;
+                self.fail(id, &CloseReason::NoRoom, None, true);
+                self.settle(id);
+                // What it kept behind its frame goes now.
+                self.serve(id);
+            }
+        }
+        self.note_line_moved();
+    }
+
+    /// Ends a client whose text, by its nesting, takes more than there is: no room was asked for that.
+    pub(super) fn refuse_nesting_over_budget(&mut self, id: ConnectionId) {
+        let check_bytes = self.slots.get(id).map_or(0, |slot| slot.connection.inbound.check_bytes());
+        if check_bytes > PAGE_BYTES && self.budget.is_over() {
+            self.fail(id, &CloseReason::NoRoom, None, true);
+            self.settle(id);
         }
     }
 

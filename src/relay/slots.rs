@@ -35,6 +35,8 @@ pub(super) struct Slot<S> {
 pub(super) struct Claim {
     /// It waits for room under this order.
     pub(super) asked: Option<Order>,
+    /// Since when.
+    pub(super) asked_at: Tick,
     /// It holds room for a message in fragments.
     pub(super) fragments: Option<Order>,
     /// What its check of a text was last charged.

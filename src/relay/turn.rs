@@ -52,12 +52,16 @@ impl<S: Read + Write> Relay<S> {
         }
         self.flush_touched();
         self.hand_out_room();
+        if self.line_timer.is_none() && self.budget.is_awaited() {
+            self.end_line_that_stands();
+        }
+        self.watch_line();
         #[cfg(debug_assertions)]
         self.check_invariants();
     }
 
     /// Reads from one connection until it has nothing more, is held, or has had its share.
-    fn serve(&mut self, id: ConnectionId) {
+    pub(super) fn serve(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.is_ready = false;
         if slot.connection.inbound.is_resumable() {
@@ -74,12 +78,17 @@ impl<S: Read + Write> Relay<S> {
             }
             let bytes_max = self.read_bytes_max(id);
             let Some(slot) = self.slots.get_mut(id) else { break };
+            let had_room = slot.connection.inbound.has_room();
             match slot.connection.read(&mut self.receiver, bytes_max, self.now.tick) {
                 ReadEnd::Bytes(count) => {
                     // However little it brings, a read is a system call.
                     allowance = allowance.saturating_sub(count.max(LEAST_READ_BYTES));
+                    if had_room {
+                        self.note_line_moved();
+                    }
                     self.take_in(id, count);
                     self.settle(id);
+                    self.refuse_nesting_over_budget(id);
                     self.flush_early(id, count);
                 }
                 ReadEnd::Blocked => break,
@@ -96,17 +105,18 @@ impl<S: Read + Write> Relay<S> {
         self.touch(id);
     }
 
-    /// How many bytes to read at once: as many as possible of what is thrown away, for it takes no room; else, where
-    /// there is room for nothing new, no more than what has begun needs.
+    /// How many bytes to read at once: as many as possible of what is thrown away, for it takes no room; else what has
+    /// begun needs, and behind it as much as there is room for.
     fn read_bytes_max(&self, id: ConnectionId) -> usize {
         let connection = self.slots.get(id).map(|slot| &slot.connection);
         if connection.is_some_and(Connection::is_discarding) {
             return RECEIVE_BUFFER_BYTES;
         }
+        let missing_bytes = connection.and_then(|connection| connection.inbound.missing_bytes());
         if self.budget.has_small_room() {
-            return self.budget.read_bytes_max();
+            return missing_bytes.unwrap_or(0).saturating_add(self.budget.read_bytes_max());
         }
-        connection.and_then(|connection| connection.inbound.missing_bytes()).unwrap_or(SHORT_READ_BYTES)
+        missing_bytes.unwrap_or(SHORT_READ_BYTES)
     }
 
     /// Hands on what was read while it is still in the cache, if it is much: about as much as was read, so that
@@ -171,6 +181,8 @@ impl<S: Read + Write> Relay<S> {
             Timer::Connection(id) => self.fire_connection(id),
             Timer::Session(session) => self.fire_session(session),
             Timer::Host(host) => self.fire_host(host),
+            // Judged once others due now have been ended, whose room may be what it waits for.
+            Timer::Line => self.line_timer = None,
             Timer::Accept => self.accept_retry = None,
             Timer::Drain => self.close_due_sessions(),
             Timer::Shutdown => self.drop_everyone(),
@@ -406,6 +418,7 @@ impl<S: Read + Write> Relay<S> {
             outbox
                 .map_or((false, Backlog::default()), |outbox| (outbox.is_queue_congested(), outbox.backlog()))
         };
+        let is_large = slot.connection.outbox().is_some_and(Outbox::is_large_next);
         let (was_congested, before) = state(slot.connection.outbox());
         let end = slot.connection.flush(&mut self.pool, bytes_max, self.now.tick);
         let (is_congested, after) = state(slot.connection.outbox());
@@ -415,11 +428,11 @@ impl<S: Read + Write> Relay<S> {
             sender as usize,
             before.messages - after.messages,
         );
-        Some(Flushed {
-            end,
-            takes_again: was_congested && !is_congested,
-            has_taken: after.bytes < before.bytes,
-        })
+        let has_taken = after.bytes < before.bytes;
+        if is_large && has_taken {
+            self.note_line_moved();
+        }
+        Some(Flushed { end, takes_again: was_congested && !is_congested, has_taken })
     }
 
     /// Measures a turn that has ended, at `micros` on the clock of [`Now::micros`], and how long the messages that it

@@ -74,7 +74,7 @@ impl Echo {
     fn answer<S: Read + Write>(&mut self, connection: &mut Connection<S>, verdict: Verdict, now: Tick) {
         let pool = &mut self.pool;
         let outbox = connection.outbox_mut(pool);
-        let form = AnswerForm { head_only: verdict.is_head_only(), origin: None };
+        let form = AnswerForm { head_only: verdict.is_head_only(), ..AnswerForm::default() };
         match verdict {
             Verdict::Upgrade(upgrade) => {
                 outbox.reply(pool, |out| write_switching_protocols(&upgrade, out));

@@ -774,7 +774,7 @@ fn damaged_heads_end_where_the_slow_twin_says_and_are_never_accepted_without_the
 
 fn refusal_bytes(refusal: Refusal, head_only: bool) -> String {
     let mut out = Vec::new();
-    write_refusal(refusal, AnswerForm { head_only, origin: None }, &mut out);
+    write_refusal(refusal, AnswerForm { head_only, ..AnswerForm::default() }, &mut out);
     String::from_utf8(out).expect("answers are ASCII")
 }
 
@@ -801,7 +801,7 @@ fn health_is_answered_to_the_byte() {
         Content-Length: 7\r\nConnection: close\r\n\r\n";
     for (head_only, answer) in [(false, format!("{head}{{\"a\":1}}")), (true, head.to_owned())] {
         let mut out = Vec::new();
-        write_health("{\"a\":1}", AnswerForm { head_only, origin: None }, &mut out);
+        write_health("{\"a\":1}", AnswerForm { head_only, ..AnswerForm::default() }, &mut out);
         assert_eq!(String::from_utf8_lossy(&out), answer);
     }
 }

@@ -11,6 +11,9 @@ use crate::relay::limits::{DIRECT_READ_BYTES_MIN, READ_STEP_BYTES, SMALL_MESSAGE
 use crate::relay::message::CloseReason;
 use crate::relay::payload::{Payload, SpareBlocks};
 
+/// The buffer of a small message in fragments, at most.
+const JOINED_BYTES_MAX: usize = SMALL_MESSAGE_BYTES_MAX + SMALL_MESSAGE_BYTES_MAX / 4;
+
 #[derive(Debug)]
 pub(super) struct Partial {
     order: Order,
@@ -63,6 +66,11 @@ impl Partial {
         }
     }
 
+    /// Whether it has room from the budget.
+    pub(super) const fn has_room(&self) -> bool {
+        matches!(self.content, Store::Large(_))
+    }
+
     /// The order under which it may ask for more room than it has.
     pub(super) const fn fragments_order(&self) -> Option<Order> {
         match &self.content {
@@ -74,7 +82,8 @@ impl Partial {
     /// Bytes of memory that are not room from the budget, or will be before there is any.
     pub(super) fn small_bytes(&self) -> usize {
         match &self.content {
-            Store::Small(bytes) if self.is_fragmented => SMALL_MESSAGE_BYTES_MAX.max(bytes.capacity()),
+            // As much as its buffer ever takes, which grows by a quarter.
+            Store::Small(bytes) if self.is_fragmented => JOINED_BYTES_MAX.max(bytes.capacity()),
             Store::Small(_) | Store::Large(_) => 0,
         }
     }

@@ -44,6 +44,7 @@ pub struct Dropped {
 
 impl Dropped {
     /// How many of them the log has yet to tell of.
+    #[must_use]
     pub fn untold(&self) -> u64 {
         self.total.load(Ordering::Relaxed).saturating_sub(self.told.load(Ordering::Relaxed))
     }
@@ -59,6 +60,8 @@ pub struct LogOutput<F = Stderr> {
 }
 
 impl LogOutput {
+    /// Standard error, and what counts the lines that are dropped.
+    #[must_use]
     pub fn new(dropped: Arc<Dropped>) -> Self {
         Self { output: Output::new(io::stderr()), rest: Vec::new(), dropped }
     }

@@ -239,7 +239,7 @@ type Write<'a> = &'a dyn Fn(AnswerForm<'_>, &mut Vec<u8>);
 
 #[test]
 fn answers_to_a_page_say_that_it_may_read_them() {
-    let form = AnswerForm { head_only: false, origin: Some("https://app.example") };
+    let form = AnswerForm { origin: Some("https://app.example"), ..AnswerForm::default() };
     let lines = "Access-Control-Allow-Origin: https://app.example\r\nVary: Origin\r\n";
     let writers: [Write<'_>; 3] = [
         &|form, out| write_health("{}", form, out),
