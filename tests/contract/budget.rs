@@ -98,6 +98,19 @@ fn messages_in_many_fragments_do_not_lock_each_other_out() {
 }
 
 #[test]
+fn text_in_fragments_may_take_all_that_large_messages_may_while_its_type_is_logged() {
+    let relay = Relay::start_with(&NARROW, &[("RUST_LOG", "info")]);
+    let (mut desktop, mut mobile) = relay.pair("abc");
+    let start = r#"{"type":"bundle_update_of_a_longer_name","p":""#;
+    let text = format!("{start}{}\"}}", "x".repeat(3584 * KIB - start.len() - 2));
+    let (front, back) = text.as_bytes().split_at(MIB);
+    desktop.send(TEXT & 0x7F, front);
+    desktop.send(ENDS, back);
+    mobile.expect_text(&text);
+    relay.wait_for_log_ending("Message from desktop: bundle_update_of_a_longer_name");
+}
+
+#[test]
 fn room_of_those_that_announce_and_do_not_send_comes_back_at_the_stall_timeout() {
     let relay = Relay::start(&[&NARROW[..], &["--stall-timeout", "1s"]].concat());
     let mut silent: Vec<Client> = (0..50).map(|index| relay.join("desktop", &index.to_string())).collect();

@@ -361,6 +361,11 @@ impl Client {
         }
     }
 
+    /// Whether it takes at once whatever comes.
+    pub fn would_read(&self) -> bool {
+        self.manner.reading == Reading::Eager && !self.has_vanished && !self.wire.borrow().is_reset
+    }
+
     pub fn vanish(&mut self) {
         self.has_vanished = true;
         self.outgoing.clear();

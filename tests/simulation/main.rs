@@ -20,6 +20,7 @@ mod cases;
 mod client;
 mod journal;
 mod model;
+mod motion;
 mod plan;
 mod random;
 mod reader;

@@ -58,6 +58,8 @@ pub struct Model {
     /// Whose frame is next given room, or has to wait, and how much it needs.
     asking: Option<(usize, usize)>,
     messages_begun: u64,
+    /// The last read brought more than signs of life.
+    pub has_read_more_than_pongs: bool,
     /// What small messages could still take after the last turn.
     small_room: usize,
     /// That may have been too little for a read at some time of this turn.
@@ -96,6 +98,7 @@ impl Model {
             awaited: VecDeque::new(),
             asking: None,
             messages_begun: 0,
+            has_read_more_than_pongs: false,
             small_room: usize::MAX,
             lacked_small_room: false,
             turns_without_small_room: 0,
@@ -237,6 +240,7 @@ impl Model {
     fn read(&mut self, wire: usize, bytes: usize) -> Check {
         self.expect_readable(wire)?;
         let conn = &mut self.conns[wire];
+        self.has_read_more_than_pongs = conn.are_more_than_pongs(bytes as u64);
         conn.heard(bytes as u64, self.now.tick);
         conn.turn_read += bytes;
         self.progress(wire);
@@ -501,6 +505,16 @@ impl Model {
             if conn.has_ended_stream { is_overfull } else { peer.is_congested() }
         });
         is_peer_full || conn.are_replies_congested()
+    }
+
+    /// Whether a client that the relay still listens to has sent something that it has not taken whole.
+    pub fn has_sent(&self, wire: usize, unread: usize) -> bool {
+        let conn = &self.conns[wire];
+        matches!(conn.phase, Phase::Head | Phase::Open) && (unread > 0 || conn.unfinished.is_some())
+    }
+
+    pub fn is_open(&self, wire: usize) -> bool {
+        self.conns[wire].phase == Phase::Open
     }
 
     pub const fn size_max(&self) -> usize {

@@ -3,6 +3,7 @@
 //! part of a plan is a plan.
 
 mod access;
+mod shortage;
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::random::Random;
 use crate::visit::Visit;
 use crate::wire::Faults;
 use access::guard;
+use shortage::shortage;
 
 /// A whole run.
 #[derive(Clone, Debug)]
@@ -261,6 +263,8 @@ const ACCESS_PER_MILLE: u32 = 450;
 const FREEZES: u32 = 150;
 /// In how many clients take one place from each other again and again.
 const CONTESTS_PER_MILLE: u32 = 80;
+/// One plan in so many is about a budget that is hardly larger than the longest message.
+const SHORTAGE_INTERVAL: u64 = 4;
 /// Clients, and sessions for them, where there are many.
 const CROWD: usize = 8;
 /// The same where the relay shuts down.
@@ -272,6 +276,9 @@ const SESSIONS: usize = MANY / 2;
 impl Plan {
     pub fn from_seed(seed: u64) -> Self {
         let mut random = Random::new(seed);
+        if seed % SHORTAGE_INTERVAL == 1 {
+            return shortage(&mut random);
+        }
         let theme = &THEMES[random.weighted(&THEMES.map(|theme| theme.share))];
         let settings = settings(&mut random, theme);
         // Without two clients that meet there is little to see.

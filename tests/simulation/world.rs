@@ -16,6 +16,7 @@ use apptuner_relay::relay::time::{Now, Tick};
 use crate::client::Client;
 use crate::journal::{self, Event};
 use crate::model::Model;
+use crate::motion::Motion;
 use crate::plan::{ACTORS_MAX, Manner, Plan, Reading, Request, Say, Sending, Step};
 use crate::random::Random;
 use crate::totals::Totals;
@@ -105,6 +106,7 @@ pub struct Failure {
 pub struct World {
     relay: Relay<Stream>,
     model: Model,
+    motion: Motion,
     now: Now,
     clients: Vec<(ConnectionId, Client)>,
     /// Who of them is no member.
@@ -192,8 +194,11 @@ impl World {
         if plan.has_keys {
             relay.set_api_keys(ApiKeys::parse(KEYS).expect("keys"));
         }
+        let is_limited = plan.settings.max_message_rate.is_some() || plan.settings.max_byte_rate.is_some();
+        let stall_timeout = (!is_limited).then_some(plan.settings.stall_timeout);
         Self {
             relay,
+            motion: Motion::new(stall_timeout, START.tick),
             model: Model::new(plan.settings.clone(), plan.has_keys, START),
             now: START,
             clients: Vec::new(),
@@ -253,7 +258,10 @@ impl World {
         self.tell(|| format!("{step:?}"));
         match step {
             Step::Wait { millis } => return self.wait(*millis),
-            Step::Freeze { millis } => return self.freeze(*millis),
+            Step::Freeze { millis } => {
+                self.motion.freeze(Duration::from_millis(*millis));
+                return self.freeze(*millis);
+            }
             Step::Connect { actor, visit, request, manner } => {
                 if let Some(index) = self.connect(visit, *request, *manner)? {
                     self.actors[*actor] = Some(index);
@@ -398,9 +406,11 @@ impl World {
             let acts = self.clients.iter().filter_map(|(_, client)| client.next_act()).min();
             let next = [self.relay.next_deadline(), acts].into_iter().flatten().min();
             let Some(next) = next.filter(|&next| next < end) else {
+                self.motion.expect(end)?;
                 self.move_to(end);
                 return self.run_until_rest();
             };
+            self.motion.expect(next)?;
             self.move_to(next.max(self.now.tick));
             self.run_until_rest()?;
         }
@@ -512,6 +522,9 @@ impl World {
             self.tell(|| shown(event));
             self.model.apply(event)?;
             self.note(event);
+            if self.is_motion(event) {
+                self.motion.note(self.now.tick);
+            }
         }
         let has_effects = self.perform_effects()?;
         self.model.end_turn()?;
@@ -525,6 +538,16 @@ impl World {
             }
         }
         Ok(has_effects || !events.is_empty())
+    }
+
+    fn is_motion(&self, event: &Event) -> bool {
+        match event {
+            Event::Read { .. } => self.model.has_read_more_than_pongs,
+            // Not the relay's ping.
+            Event::Wrote { bytes, .. } => bytes != &[0x89, 0],
+            Event::Left { .. } => true,
+            _ => false,
+        }
     }
 
     fn note(&mut self, event: &Event) {
@@ -545,6 +568,7 @@ impl World {
         let mut is_busy = false;
         while let Some(effect) = self.relay.poll_effect() {
             is_busy = true;
+            self.motion.note(self.now.tick);
             match effect {
                 Effect::ShutdownWrite(id) => {
                     self.tell(|| format!("end of stream to {id}"));
@@ -565,6 +589,12 @@ impl World {
     }
 
     fn check_rest(&mut self) -> Result<(), String> {
+        let clients = || self.clients.iter().map(|(_, client)| client).enumerate();
+        let has_sent =
+            |(wire, client): (usize, &Client)| self.model.has_sent(wire, client.wire.borrow().unread());
+        let would_read = |(wire, client): (usize, &Client)| client.would_read() && self.model.is_open(wire);
+        let is_awaited = clients().any(has_sent) && clients().any(would_read);
+        self.motion.rest(is_awaited, self.now.tick);
         for (index, (id, client)) in self.clients.iter().enumerate() {
             self.model.rest(index, &client.wire.borrow())?;
             if let Some(expected) = self.model.backlog(index) {

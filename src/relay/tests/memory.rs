@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::super::ids::ClientType::{Desktop, Mobile};
-use super::super::limits::{BUFFERED_BYTES_MIN, FRAGMENT_BYTES_MAX, SMALL_ROOM_BYTES_MIN, Settings};
+use super::super::limits::{
+    BUFFERED_BYTES_MIN, FRAGMENT_BYTES_MAX, LEAST_READ_BYTES, READ_BYTES_PER_TURN, RECEIVE_BUFFER_BYTES,
+    SMALL_ROOM_BYTES_MIN, Settings,
+};
 use super::world::{Client, Received, World, frame, system, text, upgrade};
 
 const KIB: usize = 1024;
@@ -254,6 +257,36 @@ fn client_that_was_held_for_its_rate_and_then_finds_no_memory_is_read_once_there
     heads[..10].iter().for_each(|head| world.reset(head));
     assert_eq!(world.unread(&desktop), 0);
     assert_eq!(world.take(&mobile), ["1", "2", "3"].map(text));
+}
+
+#[test]
+fn what_is_thrown_away_is_read_in_few_reads_when_there_is_memory_for_nothing() {
+    let mut world = narrow_world();
+    let old = world.join(Mobile, "a");
+    let message = binary(512 * KIB);
+    world.send(&old, &message[..KIB]);
+    world.join(Mobile, "a");
+    let reads = world.reads(&old);
+    fill_with_heads(&mut world);
+    world.send(&old, &message[KIB..]);
+    assert_eq!(world.unread(&old), 0);
+    let reads = world.reads(&old) - reads;
+    assert!(reads <= message.len() / RECEIVE_BUFFER_BYTES + 2, "{reads} reads");
+}
+
+#[test]
+fn fragments_of_a_byte_take_a_bounded_number_of_reads_in_a_turn_when_there_is_memory_for_nothing() {
+    let mut world = narrow_world();
+    let desktop = world.join(Desktop, "a");
+    world.send(&desktop, &frame(0x02, b"1"));
+    fill_with_heads(&mut world);
+    world.queue(&desktop, &frame(0x00, b"1").repeat(10_000));
+    let reads = world.reads(&desktop);
+    world.turn();
+    let reads = world.reads(&desktop) - reads;
+    assert!((1..=READ_BYTES_PER_TURN / LEAST_READ_BYTES).contains(&reads), "{reads} reads");
+    world.run_until_idle();
+    assert_eq!(world.unread(&desktop), 0);
 }
 
 #[test]

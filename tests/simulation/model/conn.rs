@@ -81,6 +81,8 @@ pub(super) struct Conn {
     pub(super) is_frame_begun: bool,
     /// The room that it waits for.
     pub awaiting: Option<usize>,
+    /// Since when it waits for that, or waited last.
+    pub(super) awaiting_since: Option<Tick>,
     /// It has been given room, and what was read before has not been looked at again.
     pub is_resuming: bool,
     /// When that last was: its message has moved on then.
@@ -174,6 +176,7 @@ impl Conn {
             abandoned_room: None,
             is_frame_begun: false,
             awaiting: None,
+            awaiting_since: None,
             is_resuming: false,
             resumed_at: now,
             idle_since: None,
@@ -254,6 +257,16 @@ impl Conn {
 
     pub(super) const fn head_deadline(&self, settings: &Settings) -> Tick {
         self.accepted_at.after(settings.handshake_timeout)
+    }
+
+    /// Whether the next `bytes` that the relay reads are more than signs of life.
+    pub(super) fn are_more_than_pongs(&self, bytes: u64) -> bool {
+        let end = self.read + bytes;
+        let ends = self.units.iter().take_while(|unit| unit.end < end).map(|unit| unit.end);
+        let starts = std::iter::once(self.unit_start).chain(ends);
+        let read = self.units.iter().zip(starts).filter(|(unit, _)| unit.end > self.read);
+        let said = self.units.back().map_or(self.unit_start, |unit| unit.end);
+        end > said || read.into_iter().any(|(unit, _)| !matches!(unit.what, What::Pong))
     }
 
     /// The relay has read so many bytes more. A control frame between two fragments does not move the

@@ -34,6 +34,12 @@ impl Model {
                 expect(is_lost, || format!("wire {wire} is lost without a failure"))
             }
             1001 => self.justify_timeout(wire),
+            1013 => {
+                let since = conn.awaiting_since.filter(|_| conn.awaiting.is_some());
+                let is_late =
+                    since.is_some_and(|since| self.now.tick >= since.after(self.settings.stall_timeout));
+                expect(is_late, || format!("wire {wire} left with 1013 and has waited since {since:?}"))
+            }
             _ => {
                 let is_refused = conn.take_refused(code);
                 expect(is_refused, || format!("wire {wire} left with {code} for no reason"))
@@ -205,7 +211,10 @@ impl Model {
         expect(sessions == expected, || format!("{sessions} sessions, {expected} expected"))?;
         let known = self.hosts_known();
         expect(hosts == known, || format!("{hosts} hosts, {known} expected"))?;
-        let others = 2 * usize::from(self.drain.is_some()) + usize::from(self.accept_retry.is_some());
+        let is_line_watched = self.conns.iter().any(|conn| conn.awaiting.is_some());
+        let others = 2 * usize::from(self.drain.is_some())
+            + usize::from(self.accept_retry.is_some())
+            + usize::from(is_line_watched);
         let most = live + expected + known + others;
         expect(timers <= most && timers >= expected, || {
             format!("{timers} timers for {live} + {expected} + {known}")

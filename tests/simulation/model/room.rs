@@ -233,6 +233,7 @@ impl Model {
         let is_asked = self.asking.take_if(|asking| *asking == (wire, bytes)).is_some();
         expect(is_asked, || format!("wire {wire} waits for {bytes} bytes of room that it does not need"))?;
         self.conns[wire].awaiting = Some(bytes);
+        self.conns[wire].awaiting_since = Some(self.now.tick);
         self.totals.room_awaited += 1;
         Ok(())
     }

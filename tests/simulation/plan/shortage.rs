@@ -1,0 +1,101 @@
+//! Many pairs and a budget that is hardly larger than the longest message.
+
+use std::time::Duration;
+
+use apptuner_relay::relay::ids::ClientType;
+use apptuner_relay::relay::limits::{BUFFERED_BYTES_MIN, Settings, message_bytes_max};
+
+use super::{ACTORS_MAX, Manner, OnClose, Plan, Reading, Request, Say, Sending, Step, visit};
+use crate::random::Random;
+use crate::wire::Faults;
+
+/// How many of these plans in a thousand have only clients that send whole messages, and take what comes.
+const HONEST_PER_MILLE: u32 = 600;
+
+pub(super) fn shortage(random: &mut Random) -> Plan {
+    let max_buffered = BUFFERED_BYTES_MIN * random.pick(&[4, 4, 5, 8, 16]) / 4;
+    let longest = message_bytes_max(max_buffered);
+    let settings = Settings {
+        max_buffered,
+        max_message_size: random.pick(&[
+            longest,
+            longest,
+            longest - 20_000,
+            max_buffered / 4 * 3,
+            max_buffered / 2,
+        ]),
+        session_timeout: Duration::from_millis(30 * 60_000 + 7),
+        ..Settings::default()
+    };
+    let size_max = settings.max_message_size;
+    let actors = 2 * (3 + random.below(ACTORS_MAX / 2 - 2));
+    let is_honest = random.per_mille(HONEST_PER_MILLE);
+    let mut steps = Vec::new();
+    for actor in 0..actors {
+        let client_type = if actor % 2 == 0 { ClientType::Desktop } else { ClientType::Mobile };
+        let (request, manner) = (Request::Upgrade, manner(random, is_honest));
+        steps.push(Step::Connect { actor, visit: visit(actor / 2, client_type), request, manner });
+    }
+    for _ in 0..=random.below(6) {
+        for _ in 0..actors {
+            let actor = random.below(actors);
+            steps.push(match random.weighted(if is_honest { &[1, 0, 0] } else { &[88, 4, 8] }) {
+                0 => Step::Say { actor, what: speech(random, size_max, is_honest) },
+                1 => Step::Reset { actor },
+                _ => Step::Read { actor, reading: random.pick(&[Reading::Never, Reading::Eager]) },
+            });
+        }
+        steps.push(Step::Wait { millis: random.pick(&[1, 1_000, 20_000]) });
+    }
+    steps.push(Step::Wait { millis: 200_000 });
+    Plan {
+        settings,
+        hash_seed: [random.next(), random.next()],
+        network_seed: random.next(),
+        logs_messages: random.per_mille(300),
+        steps,
+        has_keys: false,
+        are_strangers_apart: false,
+        may_strangers_join: false,
+    }
+}
+
+fn manner(random: &mut Random, is_honest: bool) -> Manner {
+    Manner {
+        answers_pings: true,
+        on_close: OnClose::AnswerAndEnd,
+        reading: if is_honest || random.per_mille(700) { Reading::Eager } else { Reading::Never },
+        sending: if random.per_mille(500) {
+            Sending::AtOnce
+        } else {
+            Sending::Trickle { bytes: 70_000, every_millis: random.pick(&[10, 700]) }
+        },
+        capacity: random.pick(&[1 << 30, 200_000, 30_000]),
+        faults: Faults { short: random.pick(&[0, 0, 50]), blocked: random.pick(&[0, 0, 50]), interrupted: 0 },
+    }
+}
+
+/// Whole and fragmented messages of all lengths up to the limit, and, unless all are honest, parts of some.
+fn speech(random: &mut Random, size_max: usize, is_honest: bool) -> Say {
+    let longest = size_max - random.below(2) * random.below(size_max / 8);
+    let short = random.below(200);
+    let bytes = random.pick(&[short, 16_000, 17_000, 17_000, 40_000, 300_000, longest, longest]);
+    let bytes = bytes.clamp(2, size_max);
+    let (fragments, pings_between) = (2 + random.below(6), random.per_mille(200));
+    if !is_honest && random.per_mille(400) {
+        // Often little more than a header.
+        return match random.below(3) {
+            0 => Say::Part { bytes, sent_per_mille: random.pick(&[1, 30, 500, 990]) },
+            1 => Say::PartOfMany { bytes, fragments, sent_per_mille: random.below(1000) },
+            _ => {
+                Say::PartOfMany { bytes: 17_000, fragments: 2, sent_per_mille: random.pick(&[500, 900, 990]) }
+            }
+        };
+    }
+    let fragments = if random.per_mille(500) { 1 } else { fragments };
+    match random.below(5) {
+        0 | 1 => Say::Text { bytes, fragments, pings_between },
+        2 | 3 => Say::Binary { bytes, fragments, pings_between },
+        _ => Say::Burst { messages: 1 + random.below(30), bytes: bytes.min(16_000) },
+    }
+}
