@@ -117,7 +117,7 @@ impl Chunks {
     /// Whether no message uses a chunk, and yet more memory is kept than may be.
     #[must_use]
     pub fn is_too_large(&self) -> bool {
-        self.used == 0 && self.regions.first().is_some_and(|region| region.spare.len() > SPARE_CHUNKS_MAX)
+        self.used == 0 && self.regions.iter().any(|region| region.spare.len() > SPARE_CHUNKS_MAX)
     }
 }
 
