@@ -19,7 +19,7 @@ use apptuner_relay::relay::address::{ClientAddress, Networks};
 use apptuner_relay::relay::effect::Effect;
 use apptuner_relay::relay::ids::ConnectionId;
 use apptuner_relay::relay::limits::{
-    BUFFERED_BYTES_MIN, FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, SHORT_READ_BYTES, Settings, message_bytes_max,
+    BUFFERED_BYTES_MIN, FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, SHORT_READ_BYTES, Settings,
 };
 use apptuner_relay::relay::readiness::Readiness;
 use apptuner_relay::relay::time::{Now, Tick};
@@ -69,14 +69,13 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
     let is_set = |bit: u8| bits & (1 << bit) != 0;
     let default = Settings::default();
     let max_buffered = if is_set(7) { BUFFERED_BYTES_MIN } else { default.max_buffered };
-    let longest = default.max_message_size.min(message_bytes_max(max_buffered));
     Settings {
         max_buffered,
         answer_pings: is_set(0),
         max_connections: is_set(1).then_some(2),
         max_message_rate: is_set(2).then_some(2),
         max_byte_rate: is_set(3).then_some(1_000),
-        max_message_size: if is_set(4) { 200 } else { longest },
+        max_message_size: if is_set(4) { 200 } else { default.max_message_size },
         session_timeout: if is_set(5) { Duration::from_secs(2) } else { default.session_timeout },
         reconnect_window: if is_set(6) { Duration::ZERO } else { default.reconnect_window },
         ..default
