@@ -116,6 +116,10 @@ impl World {
             11 => self.give_up(index, choices),
             _ => self.compare_memory(index),
         }
+        self.forget_gone();
+    }
+
+    fn forget_gone(&mut self) {
         self.messages.retain(|message| message.has_sender || !message.receivers.is_empty());
     }
 
@@ -136,10 +140,11 @@ impl World {
         }
     }
 
-    /// Everything else takes so many pages, as far as it may.
-    fn charge(&mut self, pages: u16) {
-        let bytes = (usize::from(pages) * 64).min(self.bytes_max / 2);
-        self.charge_small(bytes);
+    /// Everything else takes up to 64 times so many bytes, as far as there is room.
+    fn charge(&mut self, units: u16) {
+        let others = self.transits.memory.used_bytes() - self.small_bytes;
+        let room = self.bytes_max.saturating_sub(others).min(self.bytes_max / 2);
+        self.charge_small((usize::from(units) * 64).min(room));
     }
 
     fn charge_small(&mut self, bytes: usize) {
@@ -376,14 +381,16 @@ impl World {
     fn finish(mut self) {
         self.charge_small(0);
         self.sendable_bytes = self.messages.len();
-        for index in 0..self.messages.len() {
-            self.send(index, 1, 3);
+        while !self.messages.is_empty() {
+            self.send(0, 1, 3);
+            self.forget_gone();
             self.check();
-            if self.messages[index].has_sender {
-                self.end(index, true);
+            if self.messages.is_empty() {
+                break;
             }
-            let message = &mut self.messages[index];
-            for mut receiver in message.receivers.drain(..) {
+            self.end(0, true);
+            let message = self.messages.remove(0);
+            for mut receiver in message.receivers {
                 while !receiver.cursor.is_done() {
                     let before = receiver.payload_bytes();
                     receiver.write(&self.transits, 100_000);
