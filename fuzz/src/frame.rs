@@ -84,10 +84,8 @@ pub fn check(data: &[u8]) {
 /// What a reader finds that keeps nothing of a message that it skips, if it may skip this one.
 fn as_seen(expected: &Event, found: Option<&Event>, plan: &Plan) -> Event {
     let Some(Event::Skipped { is_invalid_json }) = found else { return expected.clone() };
-    let is_text_of_no_json = match expected {
-        Event::Text(text) => serde_json::from_str::<Value>(text).is_err(),
-        _ => false,
-    };
+    let is_text_of_no_json =
+        matches!(expected, Event::Text(text) if serde_json::from_str::<Value>(text).is_err());
     let is_message = matches!(expected, Event::Text(_) | Event::Binary(_));
     let may_skip = is_text_of_no_json || plan.reads_until_skip.is_some();
     if is_message && may_skip && (is_text_of_no_json || !is_invalid_json) {

@@ -100,16 +100,11 @@ impl Receiver {
             assert!(!self.is_ended, "nothing follows the last frame");
             assert!(length <= FRAGMENT_BYTES_MAX, "a fragment of {length} bytes");
             assert_eq!(first & 0x70, 0, "reserved bits are not set");
-            assert_eq!(
-                first & 0x0F == 0,
-                self.opcode.is_some(),
-                "a continuation exactly behind the first frame"
-            );
+            let opcode = first & 0x0F;
+            assert_eq!(opcode == 0, self.opcode.is_some(), "a continuation exactly behind the first frame");
             self.frame = Some((length, first & 0x80 != 0));
             bytes = &bytes[header_bytes..];
-            if first & 0x0F != 0 {
-                self.opcode = Some(first & 0x0F);
-            }
+            self.opcode.get_or_insert(opcode);
         }
         self.unread = bytes.to_vec();
     }

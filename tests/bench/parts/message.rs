@@ -174,7 +174,7 @@ fn cursor(read_bytes: usize) -> Operations {
         assert_eq!(written, read_bytes, "all of it is handed on");
     };
     // A message that is not long stays in memory.
-    for _ in 0..KEPT_BYTES_MAX / read_bytes + 1 {
+    for _ in 0..=KEPT_BYTES_MAX / read_bytes {
         read_and_write();
     }
     Box::new(move |count| {
