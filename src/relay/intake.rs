@@ -232,6 +232,7 @@ impl<S: Read + Write> Relay<S> {
             let rules = Rules {
                 size_max: self.settings.max_message_size,
                 wants_type: self.settings.answer_pings || self.is_logging_messages,
+                requires_json: true,
                 // What may have to be answered is not given to anybody before it is whole.
                 small_bytes_max: if self.settings.answer_pings {
                     SMALL_MESSAGE_BYTES_MAX

@@ -59,6 +59,8 @@ impl Echo {
         let rules = Rules {
             size_max: self.settings.max_message_size,
             wants_type: false,
+            // An echo minds no JSON.
+            requires_json: false,
             small_bytes_max: SMALL_MESSAGE_BYTES_MAX,
             discard: false,
         };

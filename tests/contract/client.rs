@@ -215,6 +215,16 @@ impl Client {
         }
     }
 
+    /// Takes the next frames of a message up to its first, which is not its last.
+    pub(crate) fn expect_part(&mut self) {
+        while self.unfinished.is_none() {
+            let frame = self.receive_frame().unwrap();
+            if frame.opcode < 0x8 {
+                assert!(self.assemble(frame.opcode, &frame).is_none(), "a part of a message");
+            }
+        }
+    }
+
     fn assemble(&mut self, opcode: u8, frame: &Frame) -> Option<Received> {
         let (opcode, mut payload) = match (opcode, self.unfinished.take()) {
             (0, Some(begun)) => begun,

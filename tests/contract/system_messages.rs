@@ -273,7 +273,7 @@ fn length_of_two_to_the_63_less_one_is_only_too_large() {
 #[test]
 fn message_that_its_peer_did_not_take_is_counted_before_the_peer_is_reported_gone() {
     let relay = Relay::start(&[]);
-    let large = format!("\"{}\"", "x".repeat(8 << 20));
+    let large = format!("\"{}\"", "x".repeat(1_000_000));
     let ways: [(&str, Departure); 4] = [
         ("reset", |client| {
             client.reset();

@@ -13,6 +13,7 @@ pub(super) struct Partial {
     opcode: Opcode,
     /// What is left to check; `None` for a binary message.
     check: Option<TextCheck>,
+    requires_json: bool,
     /// It was found not to be UTF-8 while it was read in place.
     is_not_utf8: bool,
     /// Bytes that have arrived.
@@ -50,6 +51,7 @@ impl Partial {
         Self {
             opcode: header.opcode,
             check: (header.opcode == Opcode::Text).then(|| TextCheck::new(rules.wants_type)),
+            requires_json: rules.requires_json,
             is_not_utf8: false,
             len: 0,
             store: Store::Small(Vec::new()),
@@ -70,9 +72,9 @@ impl Partial {
         }
     }
 
-    /// Why it is not JSON, if that is known already.
+    /// Why it is not JSON, if it has to be and that is known already.
     pub(super) fn invalid_json(&self) -> Option<InvalidJson> {
-        self.check.as_ref().and_then(TextCheck::invalid_json)
+        self.check.as_ref().filter(|_| self.requires_json).and_then(TextCheck::invalid_json)
     }
 
     /// Throws away the rest of it as it comes.

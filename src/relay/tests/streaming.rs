@@ -248,9 +248,10 @@ fn receiver_that_leaves_in_the_middle_has_its_sender_told_and_the_rest_skipped()
         let mut world = World::quiet();
         let (desktop, mobile, rest) = streaming_pair(&mut world);
         end(&mut world, &mobile);
-        let undelivered = system(
-            r#""type":"error","error":"1 message was not delivered: its receiver disconnected","code":"undelivered","count":1"#,
-        );
+        let undelivered = system(concat!(
+            r#""type":"error","error":"1 message was not delivered: its receiver disconnected","#,
+            r#""code":"undelivered","count":1"#
+        ));
         assert_eq!(world.take(&desktop), [undelivered, disconnected("mobile")], "{name}");
         assert!(world.relay.buffered_bytes() < KIB);
         let mobile = world.join(Mobile, "a");

@@ -10,8 +10,8 @@
 //! has passed it. Those of a message of up to [`KEPT_BYTES_MAX`] stay until it is through, so that a client that
 //! connects again gets it from its start, unless memory is short.
 //!
-//! Its sender's connection holds the [`TransitKey`] until the message is whole or given up. Whoever takes a cursor out of
-//! a queue hands it to [`Transits::finish`], [`Transits::rewind`] or [`Transits::give_up`].
+//! Its sender's connection holds the [`TransitKey`] until the message is whole or given up. A cursor that is taken out
+//! of a queue goes to [`Transits::finish`], [`Transits::rewind`] or [`Transits::give_up`].
 
 mod cursor;
 mod piece;
