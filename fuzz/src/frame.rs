@@ -56,6 +56,8 @@ struct Plan {
     read_bytes_max: usize,
     /// After so many reads in the middle of messages in transit, nobody is to get the one under way.
     reads_until_skip: Option<usize>,
+    /// Nothing is kept of a text that is not JSON.
+    requires_json: bool,
     /// Bytes of each read, over and over; at 0 it blocks.
     steps: Vec<usize>,
     /// Data is thrown away once so many bytes have been read, as it is behind the relay's own close.
@@ -84,8 +86,8 @@ pub fn check(data: &[u8]) {
 /// What a reader finds that keeps nothing of a message that it skips, if it may skip this one.
 fn as_seen(expected: &Event, found: Option<&Event>, plan: &Plan) -> Event {
     let Some(Event::Skipped { is_invalid_json }) = found else { return expected.clone() };
-    let is_text_of_no_json =
-        matches!(expected, Event::Text(text) if serde_json::from_str::<Value>(text).is_err());
+    let is_text_of_no_json = plan.requires_json
+        && matches!(expected, Event::Text(text) if serde_json::from_str::<Value>(text).is_err());
     let is_message = matches!(expected, Event::Text(_) | Event::Binary(_));
     let may_skip = is_text_of_no_json || plan.reads_until_skip.is_some();
     if is_message && may_skip && (is_text_of_no_json || !is_invalid_json) {
@@ -102,7 +104,8 @@ fn plan(data: &[u8]) -> Plan {
     let small_bytes_max = [SMALL_MESSAGE_BYTES_MAX, LEAST_READ_BYTES][usize::from(bits >> 1 & 1)];
     let memory_bytes = [usize::MAX / 2, 300_000, 100_000, 0][usize::from(bits >> 2 & 3)];
     let read_bytes_max = [usize::MAX, 1_000][usize::from(bits >> 4 & 1)];
-    let reads_until_skip = (bits >> 5 > 0).then_some(usize::from(bits >> 5));
+    let reads_until_skip = (bits >> 5 & 3 > 0).then_some(usize::from(bits >> 5 & 3));
+    let requires_json = bits & 0x80 == 0;
     let size_max = choices.pick(SIZES_MAX);
     let discard_from = choices.flag().then(|| choices.word().into());
     let step_count = choices.below(8);
@@ -117,6 +120,7 @@ fn plan(data: &[u8]) -> Plan {
         memory_bytes,
         read_bytes_max,
         reads_until_skip,
+        requires_json,
         steps,
         discard_from,
         bytes,
@@ -202,6 +206,7 @@ fn read_in_pieces(plan: &Plan) -> (Vec<Event>, Option<usize>, bool) {
         rules: Rules {
             size_max: plan.size_max,
             wants_type: false,
+            requires_json: plan.requires_json,
             small_bytes_max: plan.small_bytes_max,
             discard: false,
         },
