@@ -42,7 +42,7 @@ impl Chunk {
 pub struct Chunks {
     regions: Vec<Region>,
     /// No region before this one has a chunk to give.
-    first_with_chunks: usize,
+    first_to_ask: usize,
     used: usize,
 }
 
@@ -84,14 +84,14 @@ impl Chunks {
 
     /// Takes a chunk. How many may be taken is for the caller to decide.
     pub fn take(&mut self) -> Chunk {
-        while self.regions.get(self.first_with_chunks).is_some_and(Region::is_empty) {
-            self.first_with_chunks += 1;
+        while self.regions.get(self.first_to_ask).is_some_and(Region::is_empty) {
+            self.first_to_ask += 1;
         }
-        if self.first_with_chunks == self.regions.len() {
+        if self.first_to_ask == self.regions.len() {
             self.regions.push(Region::default());
         }
         self.used += 1;
-        let index = self.first_with_chunks;
+        let index = self.first_to_ask;
         self.regions.get_mut(index).map_or_else(Chunk::standalone, |region| region.take(index))
     }
 
@@ -108,7 +108,7 @@ impl Chunks {
         let Some(region) = self.regions.get_mut(index) else { return };
         region.taken -= 1;
         region.spare.push(chunk);
-        self.first_with_chunks = self.first_with_chunks.min(index);
+        self.first_to_ask = self.first_to_ask.min(index);
         if region.taken == 0 && region.spare.len() > SPARE_CHUNKS_MAX {
             *region = Region::default();
         }

@@ -401,6 +401,7 @@ impl Transits {
     }
 
     /// Released messages that nobody has measured yet, and their bytes that are counted as accepted.
+    #[must_use]
     pub fn unmeasured(&self) -> (u64, u64) {
         let open = self.entries.iter().filter(|(_, transit)| transit.is_released && transit.has_sender);
         open.fold((0, 0), |(messages, bytes), (_, transit)| (messages + 1, bytes + transit.noted_bytes))
