@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn chunks_come_from_the_first_region_that_has_one() {
         let mut chunks = Chunks::default();
-        let mut taken: Vec<Chunk> = (0..2 * REGION_CHUNKS + 1).map(|_| chunks.take()).collect();
+        let mut taken: Vec<Chunk> = (0..=2 * REGION_CHUNKS).map(|_| chunks.take()).collect();
         assert_eq!(chunks.regions.len(), 3);
         let of_second = taken.remove(REGION_CHUNKS);
         let of_first = taken.remove(0);
@@ -155,7 +155,9 @@ mod tests {
         for (count, is_kept) in [(SPARE_CHUNKS_MAX, true), (SPARE_CHUNKS_MAX + 1, false)] {
             let mut chunks = Chunks::default();
             let taken: Vec<Chunk> = (0..count).map(|_| chunks.take()).collect();
-            taken.into_iter().for_each(|chunk| chunks.give(chunk));
+            for chunk in taken {
+                chunks.give(chunk);
+            }
             assert_eq!(!chunks.regions[0].spare.is_empty(), is_kept, "{count}");
             assert_eq!((chunks.used(), chunks.take().as_slice().len()), (0, CHUNK_BYTES));
         }
