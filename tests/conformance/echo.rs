@@ -103,9 +103,8 @@ impl Echo {
             // An echo minds no JSON.
             Incoming::Text(content, _) => self.echo_message(connection, Opcode::Text, content),
             Incoming::Binary(content) => self.echo_message(connection, Opcode::Binary, content),
-            Incoming::Skipped(_) => {}
+            Incoming::Skipped(_) | Incoming::Pong => {}
             Incoming::Ping(payload) => connection.pong(&payload, pool),
-            Incoming::Pong => {}
             Incoming::Close { answer, .. } => connection.answer_close(&answer, &self.receiver, pool, now),
         }
     }
