@@ -254,8 +254,8 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Whether something may lie in the kernel that a session's clients have sent, and that nobody holds back: a message
-    /// would keep it.
+    /// Whether something may lie in the kernel that a session's clients have sent, and that nobody holds back: a
+    /// message would keep it.
     fn is_unread(&self, key: SessionKey) -> bool {
         let Some(session) = self.sessions.get(key) else { return false };
         let clients = [ClientType::Desktop, ClientType::Mobile];

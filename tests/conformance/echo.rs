@@ -21,7 +21,7 @@ use apptuner_relay::relay::time::Tick;
 pub(crate) struct Echo {
     pub(crate) settings: Settings,
     receiver: Receiver,
-    pool: Pool,
+    pub(crate) pool: Pool,
 }
 
 impl Echo {

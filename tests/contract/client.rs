@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
@@ -127,6 +128,12 @@ impl Client {
     /// A second handle on the connection, to send from another thread while this one reads.
     pub(crate) fn writer(&self) -> Stream {
         self.stream.try_clone().unwrap()
+    }
+
+    /// Sends `bytes` from another thread, for more than the relay takes while nobody reads on the other side.
+    pub(crate) fn send_meanwhile(&self, bytes: Vec<u8>) -> JoinHandle<()> {
+        let mut writer = self.writer();
+        thread::spawn(move || writer.write_all(&bytes).unwrap())
     }
 
     /// Sends `message(0)`, `message(1)`, … until the relay takes no more.

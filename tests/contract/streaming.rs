@@ -37,9 +37,10 @@ fn streaming_pair(relay: &Relay) -> (Client, Client, Vec<u8>) {
 #[test]
 fn first_part_of_a_long_message_arrives_before_the_rest_is_sent() {
     let relay = Relay::start(&[]);
-    let (mut desktop, mut mobile, rest) = streaming_pair(&relay);
-    desktop.send_raw(&rest);
+    let (desktop, mut mobile, rest) = streaming_pair(&relay);
+    let sent = desktop.send_meanwhile(rest);
     expect_message(&mut mobile, &text(8 * MIB));
+    sent.join().unwrap();
 }
 
 #[test]
@@ -85,7 +86,6 @@ fn sender_that_is_replaced_in_the_middle_has_its_receiver_closed_and_the_newcome
     let (mut desktop, mut mobile, _) = streaming_pair(&relay);
     let mut again = relay.join("desktop", "abc");
     again.expect_quiet();
-    desktop.expect_notice("mobile_disconnected");
     desktop.expect(&Received::Close(1000, "New desktop connection".to_owned()));
     expect_cut_short(&mut mobile);
 }
@@ -97,11 +97,10 @@ fn text_that_stops_being_json_in_the_middle_is_cut_short_and_its_sender_told_whe
     let mut payload = text(8 * MIB);
     payload[5 * MIB] = 1;
     let bytes = frame(TEXT, &payload);
-    let mut writer = desktop.writer();
-    let sent = std::thread::spawn(move || std::io::Write::write_all(&mut writer, &bytes).unwrap());
+    let sent = desktop.send_meanwhile(bytes);
+    expect_cut_short(&mut mobile);
     desktop.expect_error("invalid_json", &format!("Invalid JSON at byte {}: ", 5 * MIB));
     desktop.expect_notice("mobile_disconnected");
-    expect_cut_short(&mut mobile);
     sent.join().unwrap();
     let mut mobile = relay.join_peer("mobile", "abc", &mut desktop);
     desktop.send_text("1");
@@ -115,9 +114,12 @@ fn text_that_stops_being_utf8_in_the_middle_is_cut_short_and_its_sender_closed_w
     // Whatever the mask makes of it, some of these bytes are not UTF-8.
     rest[MIB..MIB + 64].fill(0xFF);
     rest[MIB + 64..MIB + 128].fill(0x00);
-    desktop.send_raw(&rest);
-    desktop.expect_close_code(1007);
+    // The relay takes no more of it than this.
+    rest.truncate(MIB + 128);
+    let sent = desktop.send_meanwhile(rest);
     expect_cut_short(&mut mobile);
+    desktop.expect_close_code(1007);
+    sent.join().unwrap();
 }
 
 #[test]
@@ -150,11 +152,12 @@ fn receiver_that_goes_in_the_middle_has_its_sender_told_and_the_rest_skipped() {
 #[test]
 fn ping_of_the_receiver_is_answered_between_two_fragments() {
     let relay = Relay::start(&[]);
-    let (mut desktop, mut mobile, rest) = streaming_pair(&relay);
+    let (desktop, mut mobile, rest) = streaming_pair(&relay);
     mobile.send(PING, b"still here");
     mobile.expect(&Received::Pong(b"still here".to_vec()));
-    desktop.send_raw(&rest);
+    let sent = desktop.send_meanwhile(rest);
     expect_message(&mut mobile, &text(8 * MIB));
+    sent.join().unwrap();
 }
 
 #[test]

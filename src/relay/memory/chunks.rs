@@ -42,7 +42,7 @@ impl Chunk {
 pub struct Chunks {
     regions: Vec<Region>,
     /// No region before this one has a chunk to give.
-    first_with_chunks: usize,
+    first_to_ask: usize,
     used: usize,
 }
 
@@ -84,14 +84,14 @@ impl Chunks {
 
     /// Takes a chunk. How many may be taken is for the caller to decide.
     pub fn take(&mut self) -> Chunk {
-        while self.regions.get(self.first_with_chunks).is_some_and(Region::is_empty) {
-            self.first_with_chunks += 1;
+        while self.regions.get(self.first_to_ask).is_some_and(Region::is_empty) {
+            self.first_to_ask += 1;
         }
-        if self.first_with_chunks == self.regions.len() {
+        if self.first_to_ask == self.regions.len() {
             self.regions.push(Region::default());
         }
         self.used += 1;
-        let index = self.first_with_chunks;
+        let index = self.first_to_ask;
         self.regions.get_mut(index).map_or_else(Chunk::standalone, |region| region.take(index))
     }
 
@@ -108,7 +108,7 @@ impl Chunks {
         let Some(region) = self.regions.get_mut(index) else { return };
         region.taken -= 1;
         region.spare.push(chunk);
-        self.first_with_chunks = self.first_with_chunks.min(index);
+        self.first_to_ask = self.first_to_ask.min(index);
         if region.taken == 0 && region.spare.len() > SPARE_CHUNKS_MAX {
             *region = Region::default();
         }
@@ -117,7 +117,7 @@ impl Chunks {
     /// Whether no message uses a chunk, and yet more memory is kept than may be.
     #[must_use]
     pub fn is_too_large(&self) -> bool {
-        self.used == 0 && self.regions.first().is_some_and(|region| region.spare.len() > SPARE_CHUNKS_MAX)
+        self.used == 0 && self.regions.iter().any(|region| region.spare.len() > SPARE_CHUNKS_MAX)
     }
 }
 
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn chunks_come_from_the_first_region_that_has_one() {
         let mut chunks = Chunks::default();
-        let mut taken: Vec<Chunk> = (0..2 * REGION_CHUNKS + 1).map(|_| chunks.take()).collect();
+        let mut taken: Vec<Chunk> = (0..=2 * REGION_CHUNKS).map(|_| chunks.take()).collect();
         assert_eq!(chunks.regions.len(), 3);
         let of_second = taken.remove(REGION_CHUNKS);
         let of_first = taken.remove(0);
@@ -155,7 +155,9 @@ mod tests {
         for (count, is_kept) in [(SPARE_CHUNKS_MAX, true), (SPARE_CHUNKS_MAX + 1, false)] {
             let mut chunks = Chunks::default();
             let taken: Vec<Chunk> = (0..count).map(|_| chunks.take()).collect();
-            taken.into_iter().for_each(|chunk| chunks.give(chunk));
+            for chunk in taken {
+                chunks.give(chunk);
+            }
             assert_eq!(!chunks.regions[0].spare.is_empty(), is_kept, "{count}");
             assert_eq!((chunks.used(), chunks.take().as_slice().len()), (0, CHUNK_BYTES));
         }
