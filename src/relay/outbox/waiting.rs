@@ -7,7 +7,7 @@ use super::arrivals::Arrivals;
 use super::item::Item;
 
 /// The application messages that waited for a connection which will not get them. They go into
-/// [another outbox](Outbox::append) or are [given up](Waiting::give_up).
+/// [another outbox](super::Outbox::append) or are [given up](Waiting::give_up).
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Waiting {
@@ -35,7 +35,7 @@ impl Waiting {
     }
 }
 
-/// What became of a message that will never be whole; see [`Outbox::cut`].
+/// What became of a message that will never be whole; see [`Outbox::cut`](super::Outbox::cut).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cut {
     /// The client had nothing of it, and will see nothing of it.
