@@ -68,9 +68,7 @@ impl<S: Read + Write> Relay<S> {
             self.make_ready(id);
             self.touch(id);
         }
-        if self.pool.transits.memory.keeps_too_much() {
-            self.receiver.renew(&mut self.pool.transits.memory);
-        }
+        self.receiver.free_memory(&mut self.pool.transits.memory);
     }
 
     /// Whether [`serve_starved`](Self::serve_starved) has something to do.

@@ -114,10 +114,12 @@ impl Chunks {
         }
     }
 
-    /// Whether no message uses a chunk, and yet more memory is kept than may be.
+    /// Whether more memory is kept than may be for no other reason than that `unused` was cut from it: a chunk that
+    /// [took the place](Self::give_unused) of another one.
     #[must_use]
-    pub fn is_too_large(&self) -> bool {
-        self.used == 0 && self.regions.first().is_some_and(|region| region.spare.len() > SPARE_CHUNKS_MAX)
+    pub(super) fn is_kept_for(&self, unused: &Chunk) -> bool {
+        let region = unused.region.and_then(|index| self.regions.get(index));
+        region.is_some_and(|region| region.taken == 1 && region.spare.len() > SPARE_CHUNKS_MAX)
     }
 }
 
@@ -158,6 +160,21 @@ mod tests {
             taken.into_iter().for_each(|chunk| chunks.give(chunk));
             assert_eq!(!chunks.regions[0].spare.is_empty(), is_kept, "{count}");
             assert_eq!((chunks.used(), chunks.take().as_slice().len()), (0, CHUNK_BYTES));
+        }
+    }
+
+    #[test]
+    fn region_is_not_kept_for_a_chunk_that_nobody_uses_whichever_it_is() {
+        for number in 0..2 {
+            let mut chunks = Chunks::default();
+            let mut taken: Vec<Chunk> = (0..2 * REGION_CHUNKS).map(|_| chunks.take()).collect();
+            // As the receive buffer is, when a message goes with it.
+            let unused = std::mem::replace(&mut taken[number * REGION_CHUNKS], Chunk::standalone());
+            assert!(!chunks.is_kept_for(&unused), "while others are used");
+            taken.into_iter().for_each(|chunk| chunks.give(chunk));
+            assert!(chunks.is_kept_for(&unused), "region {number}");
+            chunks.give_unused(unused);
+            assert!(chunks.regions[number].spare.is_empty(), "region {number}");
         }
     }
 

@@ -94,10 +94,10 @@ impl Memory {
         self.chunks.give_unused(chunk);
     }
 
-    /// Whether chunks keep memory that nobody uses; see [`Chunks::is_too_large`].
+    /// Whether giving a chunk back that is not on the account, the receive buffer, frees much memory.
     #[must_use]
-    pub fn keeps_too_much(&self) -> bool {
-        self.chunks.is_too_large()
+    pub fn is_kept_for(&self, unused: &Chunk) -> bool {
+        self.chunks.is_kept_for(unused)
     }
 
     /// Notes that pieces of messages which took `before` bytes take `after`.
