@@ -7,10 +7,12 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use apptuner_relay::relay::address::Host;
-use apptuner_relay::relay::budget::{Ask, Budget, Room};
+use apptuner_relay::relay::frame::Opcode;
 use apptuner_relay::relay::ids::{ClientType, ConnectionId, SessionId};
+use apptuner_relay::relay::memory::Memory;
 use apptuner_relay::relay::session::{SessionKey, Sessions};
 use apptuner_relay::relay::time::Tick;
+use apptuner_relay::relay::transit::{Cursor, TransitKey, Transits};
 use apptuner_relay::relay::wheel::{TimerKey, Wheel};
 
 use crate::{Kind, Operations, Part};
@@ -27,10 +29,8 @@ pub(crate) const PARTS: &[Part] = &[
     growing("session-begin-end-hot", |entries| session_begin_end(entries, Pick::Hot)),
     growing("session-among-empty", |entries| session_among_empty(entries, Pick::Any)),
     growing("session-among-empty-hot", |entries| session_among_empty(entries, Pick::Hot)),
-    growing("budget", |entries| budget(entries, Pick::Any)),
-    growing("budget-hot", |entries| budget(entries, Pick::Hot)),
-    // The line itself is in order: this one is logarithmic in those that wait for room.
-    growing("budget-in-line", budget_in_line),
+    growing("transit", |entries| transit(entries, Pick::Any)),
+    growing("transit-hot", |entries| transit(entries, Pick::Hot)),
 ];
 
 const fn growing(name: &'static str, prepare: fn(usize) -> Operations) -> Part {
@@ -244,57 +244,33 @@ fn session_among_empty(entries: usize, pick: Pick) -> Operations {
     })
 }
 
-/// A budget that so many messages of a page each fit in, with an eighth to spare.
-fn budget_for(entries: usize) -> Budget {
-    Budget::new(entries * PAGE_BYTES * 2, PAGE_BYTES)
-}
+const PIECE: [u8; 64] = [b'x'; 64];
 
-const PAGE_BYTES: usize = 4096;
-
-fn page(order: u64) -> Ask {
-    Ask { order, bytes: PAGE_BYTES, is_fragmented: false }
-}
-
-/// So many messages hold room; one goes and another comes.
-fn budget(entries: usize, pick: Pick) -> Operations {
-    let mut budget = budget_for(entries);
-    let mut next = 0;
-    let mut reserve = move || {
-        next += 1;
-        budget.try_reserve(page(next))
-    };
-    let mut rooms: Vec<Option<Room>> = (0..entries).map(|_| reserve()).collect();
-    assert!(rooms.iter().all(Option::is_some), "there is room for all of them");
+/// So many messages are in transit, for which there are no chunks; one gets a piece more, and its receiver takes it.
+fn transit(entries: usize, pick: Pick) -> Operations {
+    let mut transits = Transits::new(Memory::new(PIECE.len()));
+    let mut messages: Vec<(TransitKey, Cursor)> = (0..entries)
+        .map(|_| {
+            let key = transits.begin(Opcode::Binary);
+            (key, transits.release(key))
+        })
+        .collect();
+    // The first time takes memory that the others use again.
+    messages.iter_mut().for_each(|message| carry(&mut transits, message));
     let mut random = Random::new();
     Box::new(move |count| {
         for _ in 0..count {
-            if let Some(place) = rooms.get_mut(pick.one_of(entries, &mut random)) {
-                *place = None;
-                *place = black_box(reserve());
+            if let Some(message) = messages.get_mut(pick.one_of(entries, &mut random)) {
+                carry(&mut transits, message);
             }
         }
     })
 }
 
-/// So many messages wait for room; one gives up and another comes.
-fn budget_in_line(entries: usize) -> Operations {
-    let mut budget = budget_for(1);
-    let id = ConnectionId { slot: 0, generation: 0 };
-    let mut next = 0;
-    for _ in 0..entries {
-        budget.wait(id, page(next));
-        next += 1;
-    }
-    let mut random = Random::new();
-    let mut waiting: Vec<u64> = (0..next).collect();
-    Box::new(move |count| {
-        for _ in 0..count {
-            if let Some(order) = waiting.get_mut(random.below(entries)) {
-                budget.forget(*order);
-                *order = next;
-                budget.wait(id, page(next));
-                next += 1;
-            }
-        }
-    })
+fn carry(transits: &mut Transits, (key, cursor): &mut (TransitKey, Cursor)) {
+    transits.append(*key, black_box(&PIECE));
+    cursor.plan(transits.get(*key));
+    let (_, payload_bytes) = cursor.advance(transits.get(*key), usize::MAX);
+    assert_eq!(payload_bytes, PIECE.len(), "the receiver takes all of it");
+    cursor.release(transits);
 }
