@@ -51,8 +51,8 @@ fn timers_fire_as_from_a_sorted_map() {
 }
 
 #[test]
-fn room_goes_to_whom_a_list_of_everybody_gives_it() {
-    replay("budget", targets::budget::check);
+fn receivers_of_messages_in_transit_are_sent_what_a_list_of_bytes_holds() {
+    replay("transit", targets::transit::check);
 }
 
 #[test]

@@ -6,11 +6,13 @@ mod reference;
 
 use std::io::{self, Read};
 
-use apptuner_relay::relay::budget::Budget;
-use apptuner_relay::relay::inbound::{Inbound, Incoming, Receiver, Rules};
+use apptuner_relay::relay::inbound::{Content, Inbound, Incoming, Receiver, Rules};
+use apptuner_relay::relay::limits::{LEAST_READ_BYTES, SMALL_MESSAGE_BYTES_MAX};
+use apptuner_relay::relay::memory::Memory;
 use apptuner_relay::relay::message::CloseReason;
-use apptuner_relay::relay::payload::SpareBlocks;
 use apptuner_relay::relay::time::Tick;
+use apptuner_relay::relay::transit::Transits;
+use serde_json::Value;
 
 use super::choices::Choices;
 use super::frames::{LengthForm, client_frame, monotonous_frame};
@@ -34,6 +36,10 @@ enum Event {
     Pong,
     /// The code, 1005 if there was none, and the reason.
     Close(u16, Vec<u8>),
+    /// A message of which nothing is kept: a text that is not JSON, or one that nobody was to get any more.
+    Skipped {
+        is_invalid_json: bool,
+    },
     /// The close code of the refusal.
     Refused(u16),
 }
@@ -42,6 +48,16 @@ enum Event {
 #[derive(Debug)]
 struct Plan {
     size_max: usize,
+    /// Up to this many bytes an incomplete message is no message in transit.
+    small_bytes_max: usize,
+    /// Bytes of memory for messages: without a limit, for a few chunks, and for none.
+    memory_bytes: usize,
+    /// The longest read, in bytes.
+    read_bytes_max: usize,
+    /// After so many reads in the middle of messages in transit, nobody is to get the one under way.
+    reads_until_skip: Option<usize>,
+    /// Nothing is kept of a text that is not JSON.
+    requires_json: bool,
     /// Bytes of each read, over and over; at 0 it blocks.
     steps: Vec<usize>,
     /// Data is thrown away once so many bytes have been read, as it is behind the relay's own close.
@@ -53,17 +69,43 @@ struct Plan {
 pub fn check(data: &[u8]) {
     let plan = plan(data);
     let (events, discarded_from, is_unfinished) = read_in_pieces(&plan);
-    let mut reference = Reference::new(plan.size_max);
+    let mut reference = Reference::new(plan.size_max, plan.small_bytes_max);
     reference.read(&plan.bytes, discarded_from);
-    assert_eq!(events, reference.events, "this reader's events, and the reference's");
+    let expected: Vec<Event> = reference
+        .events
+        .iter()
+        .enumerate()
+        .map(|(at, event)| as_seen(event, events.get(at), &plan))
+        .collect();
+    assert_eq!(events, expected, "this reader's events, and the reference's");
     if let Some(expected) = reference.is_unfinished() {
         assert_eq!(is_unfinished, expected, "something is unfinished exactly between two messages");
     }
 }
 
+/// What a reader finds that keeps nothing of a message that it skips, if it may skip this one.
+fn as_seen(expected: &Event, found: Option<&Event>, plan: &Plan) -> Event {
+    let Some(Event::Skipped { is_invalid_json }) = found else { return expected.clone() };
+    let is_text_of_no_json = plan.requires_json
+        && matches!(expected, Event::Text(text) if serde_json::from_str::<Value>(text).is_err());
+    let is_message = matches!(expected, Event::Text(_) | Event::Binary(_));
+    let may_skip = is_text_of_no_json || plan.reads_until_skip.is_some();
+    if is_message && may_skip && (is_text_of_no_json || !is_invalid_json) {
+        Event::Skipped { is_invalid_json: *is_invalid_json }
+    } else {
+        expected.clone()
+    }
+}
+
 fn plan(data: &[u8]) -> Plan {
     let mut choices = Choices::new(data);
-    let is_raw = choices.flag();
+    let bits = choices.byte();
+    let is_raw = bits & 1 != 0;
+    let small_bytes_max = [SMALL_MESSAGE_BYTES_MAX, LEAST_READ_BYTES][usize::from(bits >> 1 & 1)];
+    let memory_bytes = [usize::MAX / 2, 300_000, 100_000, 0][usize::from(bits >> 2 & 3)];
+    let read_bytes_max = [usize::MAX, 1_000][usize::from(bits >> 4 & 1)];
+    let reads_until_skip = (bits >> 5 & 3 > 0).then_some(usize::from(bits >> 5 & 3));
+    let requires_json = bits & 0x80 == 0;
     let size_max = choices.pick(SIZES_MAX);
     let discard_from = choices.flag().then(|| choices.word().into());
     let step_count = choices.below(8);
@@ -72,7 +114,17 @@ fn plan(data: &[u8]) -> Plan {
         steps.push(usize::MAX);
     }
     let bytes = if is_raw { choices.rest().to_vec() } else { frames(&mut choices) };
-    Plan { size_max, steps, discard_from, bytes }
+    Plan {
+        size_max,
+        small_bytes_max,
+        memory_bytes,
+        read_bytes_max,
+        reads_until_skip,
+        requires_json,
+        steps,
+        discard_from,
+        bytes,
+    }
 }
 
 fn step(byte: u8) -> usize {
@@ -147,74 +199,132 @@ impl Read for Pieces<'_> {
 /// Reads as a connection does. Returns what came out, after how many bytes data began to be thrown
 /// away because the plan says so, and whether a part of something is kept in the end.
 fn read_in_pieces(plan: &Plan) -> (Vec<Event>, Option<usize>, bool) {
-    let mut receiver = Receiver::default();
-    let mut inbound = Inbound::default();
-    let mut stream = Pieces { bytes: &plan.bytes, steps: plan.steps.iter().cycle() };
-    let mut events = Vec::new();
-    let mut discarded_from = None;
-    let mut rules = Rules { size_max: plan.size_max, wants_type: false, discard: false };
-    loop {
-        let read_bytes = plan.bytes.len() - stream.bytes.len();
-        if discarded_from.is_none() && plan.discard_from.is_some_and(|from| read_bytes >= from) {
-            discarded_from = Some(read_bytes);
-            rules.discard = true;
-        }
-        match inbound.read_from(&mut stream, &mut receiver, usize::MAX) {
-            Ok((0, _)) => return (events, discarded_from, inbound.unfinished_since().is_some()),
-            Ok(_) => {}
-            Err(_) => continue,
-        }
+    let mut reader = Reader {
+        inbound: Inbound::default(),
+        receiver: Receiver::default(),
+        transits: Transits::new(Memory::new(plan.memory_bytes)),
+        rules: Rules {
+            size_max: plan.size_max,
+            wants_type: false,
+            requires_json: plan.requires_json,
+            small_bytes_max: plan.small_bytes_max,
+            discard: false,
+        },
+        reads_until_skip: plan.reads_until_skip,
+        events: Vec::new(),
+    };
+    let (discarded_from, is_unfinished) = reader.read(plan);
+    reader.inbound.abandon(&mut reader.transits);
+    reader.receiver.renew(&mut reader.transits.memory);
+    assert!(reader.transits.is_empty(), "no message outlives the connection that it comes from");
+    assert_eq!(reader.transits.memory.used_bytes(), 0, "bytes left on the account");
+    (reader.events, discarded_from, is_unfinished)
+}
+
+struct Reader {
+    inbound: Inbound,
+    receiver: Receiver,
+    transits: Transits,
+    rules: Rules,
+    reads_until_skip: Option<usize>,
+    events: Vec<Event>,
+}
+
+impl Reader {
+    fn read(&mut self, plan: &Plan) -> (Option<usize>, bool) {
+        let mut stream = Pieces { bytes: &plan.bytes, steps: plan.steps.iter().cycle() };
+        let mut discarded_from = None;
         loop {
-            match inbound.next(&mut receiver, rules) {
-                Ok(Some(Incoming::Announced(ask))) => {
-                    // Now and then room comes only after the bytes have been kept for a while.
-                    if ask.order % 2 == 0 {
-                        inbound.keep_rest(&mut receiver, Tick(1));
-                    }
-                    let room = budget(plan.size_max).try_reserve(ask).expect("nobody else is there");
-                    inbound.give_room(room, &mut SpareBlocks::default()).expect("there is memory");
-                    if inbound.is_resumable() {
-                        inbound.resume(&mut receiver);
-                    }
-                }
+            let read_bytes = plan.bytes.len() - stream.bytes.len();
+            if discarded_from.is_none() && plan.discard_from.is_some_and(|from| read_bytes >= from) {
+                discarded_from = Some(read_bytes);
+                self.rules.discard = true;
+            }
+            let (receiver, transits) = (&mut self.receiver, &mut self.transits);
+            match self.inbound.read_from(&mut stream, receiver, transits, plan.read_bytes_max) {
+                Ok((0, _)) => return (discarded_from, self.inbound.unfinished_since().is_some()),
+                Ok(_) => {}
+                Err(_) => continue,
+            }
+            if self.take_all() {
+                return (discarded_from, false);
+            }
+            self.inbound.keep_rest(&mut self.receiver, Tick(1));
+            assert!(self.receiver.bytes().is_empty(), "the buffer is free for the next connection");
+            self.check();
+            self.maybe_skip();
+        }
+    }
+
+    /// Takes everything that is whole; whether nothing more is to be read.
+    fn take_all(&mut self) -> bool {
+        loop {
+            match self.inbound.next(&mut self.receiver, &mut self.transits, self.rules) {
                 Ok(Some(incoming)) => {
-                    events.push(event(incoming, &receiver));
-                    if let Some(Event::Close(..)) = events.last() {
-                        return (events, discarded_from, false);
+                    let event = self.event(incoming);
+                    let is_close = matches!(event, Event::Close(..));
+                    self.events.push(event);
+                    if is_close {
+                        return true;
                     }
                 }
-                Ok(None) => break,
+                Ok(None) => return false,
                 Err(refused) => {
-                    events.push(Event::Refused(refused.reason.code()));
+                    self.events.push(Event::Refused(refused.reason.code()));
+                    self.rules.discard = true;
                     if !refused.is_framing_intact {
-                        return (events, discarded_from, false);
+                        return true;
                     }
-                    rules.discard = true;
                 }
             }
         }
-        inbound.keep_rest(&mut receiver, Tick(1));
-        assert!(receiver.bytes().is_empty(), "the buffer is free for the next connection");
     }
-}
 
-/// An account of its own for each grant: what is granted here never runs out.
-fn budget(size_max: usize) -> Budget {
-    Budget::new(8 << 20, size_max)
-}
+    fn check(&self) {
+        #[cfg(debug_assertions)]
+        self.transits.check_invariants(&[], self.inbound.transit().iter().count(), 0);
+    }
 
-fn event(incoming: Incoming, receiver: &Receiver) -> Event {
-    match incoming {
-        Incoming::Text(content, _) => {
-            Event::Text(String::from_utf8(content.to_vec(receiver)).expect("texts are UTF-8"))
+    /// Nobody is to get the message under way, if the plan says so.
+    fn maybe_skip(&mut self) {
+        let Some((key, _)) = self.inbound.transit() else { return };
+        let Some(reads) = &mut self.reads_until_skip else { return };
+        *reads -= 1;
+        if *reads == 0 {
+            self.reads_until_skip = None;
+            self.inbound.skip_transit(true);
+            self.transits.detach_sender(key);
         }
-        Incoming::Binary(content) => Event::Binary(content.to_vec(receiver)),
-        Incoming::Ping(payload) => Event::Ping(payload.to_vec()),
-        Incoming::Pong => Event::Pong,
-        Incoming::Close { code, answer: CloseReason::Echo(answer, reason) } => {
-            assert_eq!(answer, if code == 1005 { 1000 } else { code }, "a close is answered with its code");
-            Event::Close(code, reason)
+    }
+
+    fn event(&mut self, incoming: Incoming) -> Event {
+        match incoming {
+            Incoming::Text(content, _) => {
+                Event::Text(String::from_utf8(self.bytes(&content)).expect("texts are UTF-8"))
+            }
+            Incoming::Binary(content) => Event::Binary(self.bytes(&content)),
+            Incoming::Ping(payload) => Event::Ping(payload.to_vec()),
+            Incoming::Pong => Event::Pong,
+            Incoming::Close { code, answer: CloseReason::Echo(answer, reason) } => {
+                assert_eq!(
+                    answer,
+                    if code == 1005 { 1000 } else { code },
+                    "a close is answered with its code"
+                );
+                Event::Close(code, reason)
+            }
+            Incoming::Skipped(error) => Event::Skipped { is_invalid_json: error.is_some() },
+            other @ Incoming::Close { .. } => panic!("{other:?}"),
         }
-        other @ (Incoming::Close { .. } | Incoming::Announced(_)) => panic!("{other:?}"),
+    }
+
+    /// The bytes of a message, which is done with.
+    fn bytes(&mut self, content: &Content) -> Vec<u8> {
+        let bytes = content.to_vec(&self.receiver, &self.transits);
+        assert_eq!(bytes.len(), content.len(), "all of it is there");
+        if let Content::InTransit(key, _) = content {
+            self.transits.detach_sender(*key);
+        }
+        bytes
     }
 }

@@ -154,6 +154,7 @@ pub struct Rules {
 
 /// What was read of a connection.
 #[derive(Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Outcome {
     NeedMore,
     /// No proxy's header, where there should be one.

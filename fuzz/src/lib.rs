@@ -5,7 +5,6 @@
 pub mod access_files;
 pub mod admin;
 mod answer;
-pub mod budget;
 mod choices;
 pub mod frame;
 mod frames;
@@ -17,5 +16,6 @@ pub mod proxy_header;
 mod ranges;
 pub mod relay;
 pub mod session;
+pub mod transit;
 pub mod wheel;
 mod wire;

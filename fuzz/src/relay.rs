@@ -19,7 +19,7 @@ use apptuner_relay::relay::address::{ClientAddress, Networks};
 use apptuner_relay::relay::effect::Effect;
 use apptuner_relay::relay::ids::ConnectionId;
 use apptuner_relay::relay::limits::{
-    BUFFERED_BYTES_MIN, FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, SHORT_READ_BYTES, Settings, message_bytes_max,
+    BUFFERED_BYTES_MIN, FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, SHORT_READ_BYTES, Settings,
 };
 use apptuner_relay::relay::readiness::Readiness;
 use apptuner_relay::relay::time::{Now, Tick};
@@ -69,14 +69,13 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
     let is_set = |bit: u8| bits & (1 << bit) != 0;
     let default = Settings::default();
     let max_buffered = if is_set(7) { BUFFERED_BYTES_MIN } else { default.max_buffered };
-    let longest = default.max_message_size.min(message_bytes_max(max_buffered));
     Settings {
         max_buffered,
         answer_pings: is_set(0),
         max_connections: is_set(1).then_some(2),
         max_message_rate: is_set(2).then_some(2),
         max_byte_rate: is_set(3).then_some(1_000),
-        max_message_size: if is_set(4) { 200 } else { longest },
+        max_message_size: if is_set(4) { 200 } else { default.max_message_size },
         session_timeout: if is_set(5) { Duration::from_secs(2) } else { default.session_timeout },
         reconnect_window: if is_set(6) { Duration::ZERO } else { default.reconnect_window },
         ..default
@@ -89,6 +88,8 @@ struct Client {
     /// Where it connects from.
     address: IpAddr,
     wire: Rc<RefCell<Wire>>,
+    /// It has sent anything but the request that it began with.
+    has_spoken: bool,
     /// The relay has asked for the end of its side of the stream.
     is_shut: bool,
     /// The relay has given the stream back.
@@ -185,7 +186,14 @@ impl World {
             let stream = Stream(Rc::clone(&wire));
             let id = self.relay.handle_accept(stream, (address, 4000).into(), self.now);
             assert!(self.clients.iter().all(|client| client.id != id), "{id} is used for the first time");
-            self.clients.push(Client { id, address, wire, is_shut: false, is_gone: false });
+            self.clients.push(Client {
+                id,
+                address,
+                wire,
+                has_spoken: false,
+                is_shut: false,
+                is_gone: false,
+            });
         }
     }
 
@@ -193,15 +201,22 @@ impl World {
     fn connect_and_join(&mut self, choices: &mut Choices<'_>) {
         self.connect(choices);
         let newest = self.clients.len().wrapping_sub(1) as u8;
-        let request = self.request(choices);
-        self.send(newest, &request);
+        self.send_request(newest, choices);
         self.settle();
     }
 
     fn send_upgrade(&mut self, choices: &mut Choices<'_>) {
         let client = choices.byte();
+        self.send_request(client, choices);
+    }
+
+    fn send_request(&mut self, client: u8, choices: &mut Choices<'_>) {
         let request = self.request(choices);
-        self.send(client, &request);
+        if let Some(client) = self.client(client) {
+            let mut wire = client.wire.borrow_mut();
+            client.has_spoken |= !wire.to_relay.is_empty() || !wire.from_relay.is_empty();
+            wire.send(&request);
+        }
     }
 
     fn request(&self, choices: &mut Choices<'_>) -> Vec<u8> {
@@ -263,7 +278,10 @@ impl World {
     }
 
     fn send(&mut self, client: u8, bytes: &[u8]) {
-        self.with_wire(client, |mut wire| wire.send(bytes));
+        if let Some(client) = self.client(client) {
+            client.has_spoken = true;
+            client.wire.borrow_mut().send(bytes);
+        }
     }
 
     fn with_wire(&mut self, client: u8, act: impl FnOnce(RefMut<'_, Wire>)) {
@@ -433,7 +451,7 @@ impl Client {
     /// Reads what the client received, of which no more comes.
     fn check_output(&self) {
         let wire = self.wire.borrow();
-        let has_end = output::check(&wire.from_relay, self.is_shut);
+        let has_end = output::check(&wire.from_relay, self.is_shut, self.has_spoken);
         let is_own_end = wire.is_client_done || wire.from_relay.is_empty();
         assert!(!self.is_shut || has_end || is_own_end, "{} is not told why it ends", self.id);
     }

@@ -42,7 +42,7 @@ const PROCESS: &str = "apptuner_relay::process";
 /// A relay on sockets, of TCP or Unix-domain.
 ///
 /// [`run`](Self::run) serves until it is stopped. A host with a loop of its own calls
-/// [`turn`](Self::turn) instead: whenever the descriptor that it is [`AsRawFd`] for is readable,
+/// [`turn`](Self::turn) instead: whenever the descriptor that it is an `AsRawFd` for is readable,
 /// and at the latest when [`next_wait`](Self::next_wait) is over.
 #[derive(Debug)]
 pub struct Server {

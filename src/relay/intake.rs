@@ -19,7 +19,7 @@ use super::json::InvalidJson;
 use super::limits::{LINGER_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 use super::message::{ClientError, CloseReason, Logged, SystemMessage};
 use super::outbox::{Outbox, Pool, Waiting};
-use super::session::SessionsFull;
+use super::session::{Joined, SessionsFull};
 use super::slots::{Membership, Slot};
 use super::usage::Carried;
 use super::{MESSAGES, Relay, counters};
@@ -141,51 +141,55 @@ impl<S: Read + Write> Relay<S> {
         self.answer(id, |out| write_refusal(refusal, form, out));
     }
 
-    /// Lets a client into its session: the answer to its upgrade, what it has to know, what was
-    /// waiting for the connection that it replaces, and the news for its peer.
+    /// Lets a client into its session, or says why not.
     fn admit(&mut self, id: ConnectionId, upgrade: &Upgrade) {
         debug_assert!(
             self.drain.is_none(),
             "no session begins during a shutdown: requests are refused by then"
         );
+        let path = upgrade.path();
+        let form = AnswerForm { path: Some(&path), ..AnswerForm::default() };
         let Pass { claim } = match self.authorize(id, upgrade) {
             Ok(pass) => pass,
-            Err(refusal) => {
-                let path = upgrade.path();
-                let form = AnswerForm { path: Some(&path), ..AnswerForm::default() };
-                return self.refuse_unproven(id, refusal, form);
-            }
+            Err(refusal) => return self.refuse_unproven(id, refusal, form),
         };
-        let client_type = upgrade.client_type;
-        let session_id = &upgrade.session_id;
-        let now = self.now.tick;
         if claim.is_none() && self.is_place_contested(id, upgrade) {
-            let path = upgrade.path();
-            let form = AnswerForm { path: Some(&path), ..AnswerForm::default() };
             return self.refuse(id, Refusal::Contested, form);
         }
         if claim.is_some() {
-            self.expel_unproven(session_id);
+            self.expel_unproven(&upgrade.session_id);
         }
-        let session = self.sessions.find(session_id).and_then(|key| self.sessions.get(key));
-        if let Some(old) = session.and_then(|session| session.client(client_type))
-            && let Some(membership) = self.slots.get(old).and_then(Slot::membership)
-        {
-            // Before the newcomer learns who is there.
-            self.cut_unfinished(old, membership);
-        }
-        let joined = self.sessions.join(session_id, client_type, id, now).or_else(|SessionsFull| {
-            self.end_longest_empty_session();
-            self.sessions.join(session_id, client_type, id, now)
-        });
-        let Ok(joined) = joined else {
-            let path = upgrade.path();
-            let form = AnswerForm { path: Some(&path), ..AnswerForm::default() };
+        let Ok(joined) = self.join(id, upgrade) else {
             return self.refuse(id, Refusal::ConnectionLimit, form);
         };
         if let Some(claim) = claim {
             self.sessions.claim(joined.session, claim);
         }
+        self.welcome(id, upgrade, joined);
+    }
+
+    /// Gives a client its place in its session.
+    fn join(&mut self, id: ConnectionId, upgrade: &Upgrade) -> Result<Joined, SessionsFull> {
+        let Upgrade { client_type, session_id, .. } = upgrade;
+        let session = self.sessions.find(session_id).and_then(|key| self.sessions.get(key));
+        if let Some(old) = session.and_then(|session| session.client(*client_type))
+            && let Some(membership) = self.slots.get(old).and_then(Slot::membership)
+        {
+            // This may end its peer, of which the newcomer is to know.
+            self.cut_unfinished(old, membership);
+        }
+        let now = self.now.tick;
+        self.sessions.join(session_id, *client_type, id, now).or_else(|SessionsFull| {
+            self.end_longest_empty_session();
+            self.sessions.join(session_id, *client_type, id, now)
+        })
+    }
+
+    /// What follows from a join: the answer to the upgrade, what the newcomer has to know, what was waiting for the
+    /// connection that it replaces, and the news for its peer.
+    fn welcome(&mut self, id: ConnectionId, upgrade: &Upgrade, joined: Joined) {
+        let Upgrade { client_type, session_id, .. } = upgrade;
+        let client_type = *client_type;
         counters::add(&mut self.counters.joins, client_type as usize, 1);
         let logged = Logged(session_id.as_str());
         info!("conn={id} session={logged} {} connected to session {logged}", client_type.title());
@@ -197,7 +201,7 @@ impl<S: Read + Write> Relay<S> {
             None => Waiting::default(),
         };
         let lost = waiting.lost;
-
+        counters::add(&mut self.counters.messages_undelivered, client_type.peer() as usize, lost);
         if let Some(slot) = self.slots.get_mut(id) {
             slot.join(Membership { session: joined.session, client_type });
             slot.connection.open(&self.settings);
@@ -214,10 +218,9 @@ impl<S: Read + Write> Relay<S> {
             outbox.append(waiting);
         });
         if let Some(peer) = joined.peer {
-            counters::add(&mut self.counters.messages_undelivered, client_type.peer() as usize, lost);
             self.tell_undelivered(peer, lost);
             self.notify(peer, SystemMessage::PeerConnected(client_type));
-            // Whatever held the peer back waited for the connection that was replaced.
+            // What held the peer back waited for the connection that was replaced.
             self.make_ready(peer);
         }
         self.arm_session(joined.session);
@@ -232,6 +235,7 @@ impl<S: Read + Write> Relay<S> {
             let rules = Rules {
                 size_max: self.settings.max_message_size,
                 wants_type: self.settings.answer_pings || self.is_logging_messages,
+                requires_json: true,
                 // What may have to be answered is not given to anybody before it is whole.
                 small_bytes_max: if self.settings.answer_pings {
                     SMALL_MESSAGE_BYTES_MAX

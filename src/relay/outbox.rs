@@ -4,8 +4,8 @@
 //! frame. Two lanes overtake it: a *reply* (the answer to the upgrade, an error message) goes out
 //! as soon as the message begun is through; a *control* frame, which may stand between two
 //! fragments (RFC 6455, section 5.4), as soon as the fragment is. Small messages stand as ready
-//! frames in runs; a longer one is a [message in transit](super::transit), of which the queue has a cursor: it leaves in
-//! fragments of what has arrived.
+//! frames in runs; a longer one is a [message in transit](super::transit), of which the queue has a
+//! cursor: it leaves in fragments of what has arrived.
 //!
 //! A stream may keep what it takes, as one does that encrypts. A message is written once the stream has
 //! *flushed* its last byte; until then it stays in the queue, for it may have to go to another connection.
@@ -16,14 +16,13 @@ mod lane;
 mod pool;
 #[cfg(test)]
 mod tests;
+mod waiting;
+mod write;
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
 
 use super::frame::{Opcode, ServerHeader};
-use super::limits::{
-    HIGH_WATER_BYTES, LOW_WATER_BYTES, NOTICES_WAITING_MAX, RUN_BYTES_MAX, WRITE_SLICES_MAX,
-};
+use super::limits::{HIGH_WATER_BYTES, LOW_WATER_BYTES, NOTICES_WAITING_MAX, RUN_BYTES_MAX};
 use super::transit::{Cursor, TransitKey, Transits};
 use arrivals::Arrivals;
 pub use arrivals::Arrived;
@@ -31,6 +30,7 @@ use item::{Item, Own, Run, Slices};
 use lane::Lane;
 
 pub use pool::Pool;
+pub use waiting::{Cut, Waiting};
 
 /// How far a call of [`Outbox::write_to`] came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +45,6 @@ pub enum WriteEnd {
     Allowance,
 }
 
-/// What one step of a write came to.
-enum Step {
-    /// The stream has taken so many bytes.
-    Taken(usize),
-    Ended(WriteEnd),
-}
-
 /// How much waits in a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
@@ -59,44 +52,6 @@ pub struct Backlog {
     pub messages: u64,
     /// Bytes that are not written: payload of messages in transit, as far as it has arrived; of all else, frames.
     pub bytes: usize,
-}
-
-/// The application messages that waited for a connection which will not get them. They go into
-/// [another outbox](Outbox::append) or are [given up](Waiting::give_up).
-#[derive(Debug, Default)]
-#[must_use]
-pub struct Waiting {
-    items: VecDeque<Item>,
-    arrivals: Arrivals,
-    bytes: usize,
-    small_bytes: usize,
-    /// How many messages these are.
-    pub messages: u64,
-    /// Messages that the client has got a part of, and whose start is not in memory any more.
-    pub lost: u64,
-}
-
-impl Waiting {
-    /// Frees the memory of the messages. Returns how many there were, those lost included.
-    pub fn give_up(self, pool: &mut Pool) -> u64 {
-        for item in self.items {
-            match item {
-                Item::InTransit(cursor) => pool.transits.give_up(cursor),
-                Item::Run(run) => pool.give_buffer(run.bytes),
-                Item::Own(_) => {}
-            }
-        }
-        self.messages + self.lost
-    }
-}
-
-/// What became of a message that will never be whole; see [`Outbox::cut`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
-    /// The client had nothing of it, and will see nothing of it.
-    Unseen,
-    /// It has a part, to which nothing can be added but control frames.
-    Begun,
 }
 
 /// What the stream has taken of the queue since it last flushed all.
@@ -360,231 +315,10 @@ impl Outbox {
         })
     }
 
-    /// Hands the socket as much as it takes, up to about `allowance` bytes, once it has flushed what it took
-    /// before; returns how many it took and why it ended there.
-    pub fn write_to<W: Write>(
-        &mut self,
-        socket: &mut W,
-        pool: &mut Pool,
-        allowance: usize,
-    ) -> io::Result<(usize, WriteEnd)> {
-        let mut total = 0;
-        loop {
-            match self.write_step(socket, pool, allowance.saturating_sub(total)) {
-                Ok(Step::Taken(taken)) => total += taken,
-                Ok(Step::Ended(end)) => return Ok((total, end)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.give_back_spare_room(pool);
-                    return Ok((total, WriteEnd::Blocked));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn write_step<W: Write>(
-        &mut self,
-        socket: &mut W,
-        pool: &mut Pool,
-        allowance: usize,
-    ) -> io::Result<Step> {
-        socket.flush()?;
-        self.release_flushed(pool);
-        if self.is_empty() {
-            self.is_blocked = false;
-            return Ok(Step::Ended(WriteEnd::Drained));
-        }
-        if allowance == 0 {
-            return Ok(Step::Ended(WriteEnd::Allowance));
-        }
-        self.plan(&pool.transits, allowance);
-        match self.write_once(socket, &pool.transits, allowance)? {
-            None => {
-                self.is_blocked = false;
-                Ok(Step::Ended(WriteEnd::Waiting))
-            }
-            Some(0) => Err(io::ErrorKind::WriteZero.into()),
-            Some(taken) => {
-                self.advance(taken, pool);
-                Ok(Step::Taken(taken))
-            }
-        }
-    }
-
-    /// Plans a fragment of each message in transit that the next write may come to.
-    fn plan(&mut self, transits: &Transits, allowance: usize) {
-        let mut bytes = 0;
-        for item in self.queue.iter_mut().skip(self.unflushed.items).take(WRITE_SLICES_MAX) {
-            if let Item::InTransit(cursor) = item {
-                cursor.plan(transits.get(cursor.key()));
-            }
-            bytes += item.writable_bytes();
-            if bytes >= allowance || !item.is_ending() {
-                return;
-            }
-        }
-    }
-
-    /// Writes once; `None` if nothing can be written.
-    fn write_once<W: Write>(
-        &self,
-        socket: &mut W,
-        transits: &Transits,
-        allowance: usize,
-    ) -> io::Result<Option<usize>> {
-        let mut slices = Slices::within(allowance);
-        let Turns { frame, message, is_reply_next } = self.turns();
-        if let Some(front) = self.front() {
-            front.gather(transits, 0, frame, &mut slices);
-            self.controls.waiting().for_each(|frames| slices.push(frames));
-            front.gather(transits, frame, message, &mut slices);
-        } else {
-            self.controls.waiting().for_each(|frames| slices.push(frames));
-        }
-        if is_reply_next {
-            self.replies.waiting().for_each(|frames| slices.push(frames));
-            let mut skip = frame + message;
-            for item in self.queue.iter().skip(self.unflushed.items) {
-                if slices.is_full() {
-                    break;
-                }
-                item.gather(transits, std::mem::take(&mut skip), usize::MAX, &mut slices);
-                if !item.is_ending() {
-                    break;
-                }
-            }
-        }
-        match slices.as_slice() {
-            [] => Ok(None),
-            [one] => socket.write(one).map(Some),
-            many => socket.write_vectored(many).map(Some),
-        }
-    }
-
-    /// What may be written before the lanes have their turns.
-    fn turns(&self) -> Turns {
-        let Some(front) = self.front() else {
-            return Turns { frame: 0, message: 0, is_reply_next: true };
-        };
-        let frame = front.begun_bytes();
-        match front {
-            Item::InTransit(cursor) if cursor.is_begun() => {
-                Turns { frame, message: cursor.planned_bytes() - frame, is_reply_next: cursor.is_ending() }
-            }
-            Item::InTransit(_) | Item::Run(_) | Item::Own(_) => {
-                Turns { frame, message: 0, is_reply_next: true }
-            }
-        }
-    }
-
-    /// Accounts for bytes that the socket took, in the order in which [`Self::write_once`] gave them.
-    fn advance(&mut self, taken: usize, pool: &mut Pool) {
-        let Turns { frame, message, .. } = self.turns();
-        let mut left = taken;
-        let of_frame = left.min(frame);
-        self.advance_queue(of_frame, &mut pool.transits);
-        left -= of_frame;
-        left -= self.controls.advance(left, pool);
-        let of_message = left.min(message);
-        self.advance_queue(of_message, &mut pool.transits);
-        left -= of_message;
-        left -= self.replies.advance(left, pool);
-        self.advance_queue(left, &mut pool.transits);
-        self.mark();
-    }
-
-    fn advance_queue(&mut self, mut taken: usize, transits: &mut Transits) {
-        while taken > 0 {
-            let Some(front) = self.queue.get_mut(self.unflushed.items) else {
-                debug_assert!(false, "what the stream took was there");
-                return;
-            };
-            let of_item = taken.min(front.writable_bytes());
-            debug_assert!(of_item > 0, "what the stream took was there");
-            taken -= of_item;
-            let is_done = match front {
-                Item::Run(run) => {
-                    self.unflushed.messages += run.advance(of_item);
-                    self.unflushed.bytes += of_item;
-                    run.taken == run.bytes.len()
-                }
-                Item::Own(own) => {
-                    own.taken += of_item;
-                    self.unflushed.bytes += of_item;
-                    own.taken == own.frame.len()
-                }
-                Item::InTransit(cursor) => {
-                    self.unflushed.bytes += cursor.advance(transits.get(cursor.key()), of_item).1;
-                    cursor.is_done()
-                }
-            };
-            if is_done {
-                self.unflushed.items += 1;
-            } else if of_item == 0 {
-                return;
-            }
-        }
-    }
-
-    /// Accounts for what the stream has flushed, which is all that it had taken: that is written.
-    fn release_flushed(&mut self, pool: &mut Pool) {
-        let Unflushed { items, bytes, messages } = std::mem::take(&mut self.unflushed);
-        self.queued_bytes -= bytes;
-        self.queued_messages -= messages;
-        self.arrivals.take(messages, &mut pool.delivered);
-        for _ in 0..items {
-            let Some(done) = self.queue.pop_front() else { break };
-            self.queue_small_bytes -= done.small_bytes();
-            match done {
-                Item::Run(run) => pool.give_buffer(run.bytes),
-                Item::Own(_) => self.queued_own -= 1,
-                Item::InTransit(cursor) => {
-                    self.queued_messages -= 1;
-                    let micros = pool.transits.finish(&cursor);
-                    arrivals::note(&mut pool.delivered, Arrived { micros, messages: 1 });
-                }
-            }
-        }
-        match self.queue.front_mut() {
-            Some(Item::Run(run)) => run.unwritten_start = run.frame_start,
-            Some(Item::InTransit(cursor)) => cursor.release(&mut pool.transits),
-            Some(Item::Own(_)) | None => {}
-        }
-    }
-
-    /// Once the socket blocks, what waits may wait long: it keeps no more room than it fills.
-    fn give_back_spare_room(&mut self, pool: &mut Pool) {
-        if self.is_blocked {
-            return;
-        }
-        self.is_blocked = true;
-        for item in &mut self.queue {
-            if let Item::Run(run) = item {
-                self.queue_small_bytes -= run.bytes.capacity();
-                compact(&mut run.bytes, pool);
-                self.queue_small_bytes += run.bytes.capacity();
-            }
-        }
-        self.controls.compact(pool);
-        self.replies.compact(pool);
-    }
-
     fn mark(&mut self) {
         let mark = if self.are_replies_congested { LOW_WATER_BYTES } else { HIGH_WATER_BYTES };
         self.are_replies_congested = self.controls.len() + self.replies.len() > mark;
     }
-}
-
-/// How many bytes are written before control frames have their turn, and between them and replies; and whether replies
-/// have theirs then, and the rest of the queue behind them.
-struct Turns {
-    /// The rest of the frame that the socket has begun to take.
-    frame: usize,
-    /// The rest of what is planned of the message begun.
-    message: usize,
-    /// Otherwise more of that message has to come first.
-    is_reply_next: bool,
 }
 
 /// Makes room for `more` bytes that may stay for long: a buffer of them is little larger than what it holds.

@@ -68,7 +68,9 @@ impl<S: Read + Write> Relay<S> {
             self.make_ready(id);
             self.touch(id);
         }
-        self.receiver.free_memory(&mut self.pool.transits.memory);
+        if self.pool.transits.memory.keeps_too_much() {
+            self.receiver.renew(&mut self.pool.transits.memory);
+        }
     }
 
     /// Whether [`serve_starved`](Self::serve_starved) has something to do.

@@ -254,14 +254,15 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Whether something may lie in the kernel that a session's clients have sent: a message would keep it.
+    /// Whether something may lie in the kernel that a session's clients have sent, and that nobody holds back: a
+    /// message would keep it.
     fn is_unread(&self, key: SessionKey) -> bool {
         let Some(session) = self.sessions.get(key) else { return false };
         let clients = [ClientType::Desktop, ClientType::Mobile];
-        clients
-            .into_iter()
-            .filter_map(|client_type| session.client(client_type))
-            .any(|id| self.slots.get(id).is_some_and(|slot| slot.connection.is_readable()))
+        clients.into_iter().filter_map(|client_type| session.client(client_type)).any(|id| {
+            let connection = self.slots.get(id).map(|slot| &slot.connection);
+            connection.is_some_and(|connection| connection.is_readable() && !connection.is_noted_held())
+        })
     }
 
     fn expire(&mut self, key: SessionKey, expiry: Expiry) {

@@ -104,9 +104,10 @@ fn bundles_that_are_announced_and_begun_stay_within_the_budget_and_their_room_co
     for (desktop, _) in crowd {
         desktop.reset();
     }
-    let (mut desktop, mut mobile) = relay.pair("healthy");
+    let (desktop, mut mobile) = relay.pair("healthy");
     let bundle = format!("\"{}\"", "x".repeat(13 << 20));
-    desktop.send_text(&bundle);
+    let sent = desktop.send_meanwhile(frame(TEXT, bundle.as_bytes()));
     mobile.expect_text(&bundle);
+    sent.join().unwrap();
     before.assert_memory_grew_at_most(BUDGET_BYTES);
 }

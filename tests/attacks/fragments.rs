@@ -94,12 +94,12 @@ fn message_of_4_mib_in_fragments_of_64_bytes_passes_with_pings_and_halves_of_cha
 /// TooTallNate/Java-WebSocket#1508 and ithewei/libhv#875 (the limit holds for each fragment, not for all).
 #[test]
 fn fragments_that_add_up_to_too_much_are_refused_with_the_one_that_does() {
-    let relay = quiet_relay(&["--max-message-size", "1MiB"]);
+    let relay = quiet_relay(&["--max-message-size", "512KiB"]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let before = Footprint::of(&relay);
     for first in [TEXT_BEGINS, BINARY & 0x0F] {
         mobile.send(first, &[b' '; 1024]);
-        (0..1023).for_each(|_| mobile.send(CONTINUES, &[b' '; 1024]));
+        (0..511).for_each(|_| mobile.send(CONTINUES, &[b' '; 1024]));
         mobile.expect_quiet();
         mobile.send(CONTINUES, b"");
         mobile.expect_quiet();

@@ -2,6 +2,7 @@
 
 use crate::client::Received;
 use crate::footprint::{Footprint, MIB};
+use crate::frame::{TEXT, frame};
 use crate::harness::Relay;
 
 /// Requires that the relay, which looks for the `type` of each text in order to log it, passes it on as it
@@ -10,9 +11,10 @@ fn assert_passes(relay: &Relay, texts: &[String], seconds: u64) {
     let (mut desktop, mut mobile) = relay.pair("abc");
     let before = Footprint::of(relay);
     for text in texts {
-        desktop.send_text(text);
+        let sent = desktop.send_meanwhile(frame(TEXT, text.as_bytes()));
         let received = mobile.receive();
         assert!(received == Received::Text(text.clone()), "{received:?}");
+        sent.join().unwrap();
     }
     before.assert_took_at_most(seconds);
     desktop.expect_quiet();
@@ -84,17 +86,20 @@ fn of_100_000_duplicate_keys_the_last_counts_and_all_are_passed_on() {
 #[test]
 fn fault_at_the_end_of_ten_megabytes_is_found_once() {
     let relay = Relay::start(&[]);
-    let mut desktop = relay.join("desktop", "abc");
     let before = Footprint::of(&relay);
     let rows =
         ["[\n".repeat(5_000_000), " ".repeat(10_000_000) + "?", "[".to_owned() + &"9".repeat(10_000_000)];
     for text in rows {
-        desktop.send_text(&text);
+        let (mut desktop, mut mobile) = relay.pair("abc");
+        let sent = desktop.send_meanwhile(frame(TEXT, text.as_bytes()));
+        mobile.expect_close(1011, "Message cut short");
         let error = desktop.receive_system();
         let place = text.find('?').unwrap_or(text.len());
         assert!(error["error"].as_str().unwrap().contains(&format!(" {place}:")), "{error}");
+        desktop.expect_notice("mobile_disconnected");
+        desktop.expect_quiet();
+        sent.join().unwrap();
     }
-    desktop.expect_quiet();
     before.assert_took_at_most(8);
     before.assert_memory_grew_at_most(32 * MIB);
 }

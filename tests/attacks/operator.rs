@@ -298,7 +298,7 @@ fn whatever_comes_is_answered_in_http_or_not_at_all_and_leaves_nothing_behind() 
 fn sessions_that_stay_are_listed_once_each_while_others_come_and_go() {
     let (relay, admin) = start(&["--reconnect-window", "1ms"]);
     let stay = connections_allowed(300);
-    let _stay: Vec<Client> = (0..stay).map(|id| relay.join("desktop", &format!("stay{id}"))).collect();
+    let _stay: Vec<Client> = (0..stay).map(|id| relay.join("desktop", &format!("stay{id:04}"))).collect();
     let number = AtomicUsize::new(0);
     let come_and_go =
         || relay.join("mobile", &format!("other{}", number.fetch_add(1, Ordering::Relaxed))).leave();

@@ -114,7 +114,7 @@ impl Server {
             if let Some(connection) = self.connections.get_mut(slot)
                 && let Phase::Closing(_) = connection.phase
             {
-                connection.end(now);
+                connection.end(&mut self.echo.pool, now);
                 self.serve(slot);
             }
         }

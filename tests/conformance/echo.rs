@@ -21,7 +21,7 @@ use apptuner_relay::relay::time::Tick;
 pub(crate) struct Echo {
     pub(crate) settings: Settings,
     receiver: Receiver,
-    pool: Pool,
+    pub(crate) pool: Pool,
 }
 
 impl Echo {
@@ -59,6 +59,8 @@ impl Echo {
         let rules = Rules {
             size_max: self.settings.max_message_size,
             wants_type: false,
+            // An echo minds no JSON.
+            requires_json: false,
             small_bytes_max: SMALL_MESSAGE_BYTES_MAX,
             discard: false,
         };
@@ -101,9 +103,8 @@ impl Echo {
             // An echo minds no JSON.
             Incoming::Text(content, _) => self.echo_message(connection, Opcode::Text, content),
             Incoming::Binary(content) => self.echo_message(connection, Opcode::Binary, content),
-            Incoming::Skipped(_) => {}
+            Incoming::Skipped(_) | Incoming::Pong => {}
             Incoming::Ping(payload) => connection.pong(&payload, pool),
-            Incoming::Pong => {}
             Incoming::Close { answer, .. } => connection.answer_close(&answer, &self.receiver, pool, now),
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
@@ -129,6 +130,12 @@ impl Client {
         self.stream.try_clone().unwrap()
     }
 
+    /// Sends `bytes` from another thread, for more than the relay takes while nobody reads on the other side.
+    pub(crate) fn send_meanwhile(&self, bytes: Vec<u8>) -> JoinHandle<()> {
+        let mut writer = self.writer();
+        thread::spawn(move || writer.write_all(&bytes).unwrap())
+    }
+
     /// Sends `message(0)`, `message(1)`, … until the relay takes no more.
     pub(crate) fn flood(&mut self, message: impl Fn(usize) -> Vec<u8>) -> Flood {
         self.stream.set_write_timeout(Some(BLOCKED_AFTER)).unwrap();
@@ -211,6 +218,16 @@ impl Client {
                         return message;
                     }
                 }
+            }
+        }
+    }
+
+    /// Takes the next frames of a message up to its first, which is not its last.
+    pub(crate) fn expect_part(&mut self) {
+        while self.unfinished.is_none() {
+            let frame = self.receive_frame().unwrap();
+            if frame.opcode < 0x8 {
+                assert!(self.assemble(frame.opcode, &frame).is_none(), "a part of a message");
             }
         }
     }

@@ -198,7 +198,7 @@ fn rust_log_that_means_something_is_heeded_without_a_word() {
         assert!(!relay.log_lines().iter().any(|line| line.contains("RUST_LOG")), "{value}");
     }
     let mut command = relay_command(&[("RUST_LOG", "off")]);
-    command.args(["--listen", "127.0.0.1:0", "--max-message-size", "1GiB"]);
+    command.args(["--listen", "127.0.0.1:0", "--max-buffered", "1KiB"]);
     assert_eq!(run_to_end(command).log.len(), 1, "what keeps it from starting is told all the same");
 }
 
@@ -247,7 +247,7 @@ fn sender_of_a_message_that_was_not_delivered_has_the_error_in_its_line() {
     for mobile_closes in [true, false] {
         let relay = Relay::start(&["--session-timeout", "2s"]);
         let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
-        desktop.send_text(&format!("\"{}\"", "x".repeat(8 << 20)));
+        desktop.send_text(&format!("\"{}\"", "x".repeat(1_000_000)));
         assert_eq!(mobile.fill(), None);
         if mobile_closes {
             mobile.reset();

@@ -34,6 +34,7 @@ mod process;
 mod rest;
 mod session_life;
 mod standstill;
+mod streaming;
 mod supervisor;
 mod system_messages;
 #[cfg(feature = "tls")]

@@ -204,7 +204,7 @@ fn messages_sent_before_a_close_come_before_the_notice_of_it_and_none_comes_afte
 
 /// A desktop's large message of which `mobile` has taken no more than the first bytes.
 fn stuff(desktop: &mut Client, mobile: &mut Client) -> String {
-    let large = long_text(8 << 20);
+    let large = long_text(1_000_000);
     desktop.send_text(&large);
     assert_eq!(mobile.fill(), None);
     large

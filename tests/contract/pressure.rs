@@ -80,10 +80,10 @@ fn flood_of_one_session_holds_up_no_other() {
 }
 
 #[test]
-fn one_waiting_message_however_large_never_pauses_the_sender() {
+fn one_waiting_message_of_up_to_one_mib_never_pauses_its_sender() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
-    let large = format!("\"{}\"", "x".repeat(16 << 20));
+    let large = format!("\"{}\"", "x".repeat(1_000_000));
     desktop.send_text(&large);
     desktop.expect_quiet();
     mobile.expect_text(&large);
@@ -229,7 +229,7 @@ fn client_that_takes_no_byte_is_cut_off_and_its_peer_told() {
     let relay = Relay::start(&["--stall-timeout", "1500ms"]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
     let begun = Instant::now();
-    desktop.send(BINARY, &vec![0; 8 << 20]);
+    desktop.send(BINARY, &vec![0; 1_000_000]);
     assert_eq!(desktop.expect_undelivered(), 1);
     assert_lasted(begun, Duration::from_millis(1500));
     desktop.expect_notice("mobile_disconnected");
@@ -243,7 +243,7 @@ fn client_for_which_nothing_waits_does_not_stall() {
     let relay = Relay::start(&["--stall-timeout", "1s"]);
     let (mut desktop, mut mobile) = relay.pair("idle");
     let (mut busy, _stalled) = relay.pair_with_narrow_mobile("busy");
-    busy.send(BINARY, &vec![0; 8 << 20]);
+    busy.send(BINARY, &vec![0; 1_000_000]);
     assert_eq!(busy.expect_undelivered(), 1);
     desktop.expect_quiet();
     mobile.expect_quiet();

@@ -92,7 +92,7 @@ fn bad_flag_ends_with_2_and_one_line_that_names_it() {
         ("--max-message-size", "64 MiB of it"),
         ("--max-message-size", "99999999999999999999"),
         ("--max-connections", "many"),
-        ("--max-message-size", "300MiB"),
+        ("--max-buffered", "1KiB"),
         ("--listen", "nowhere"),
         ("--listen", "127.0.0.1"),
         ("--listen", "127.0.0.1:99999"),
@@ -298,7 +298,7 @@ fn expect_shutdown(client: &mut Client) {
 fn stopping_relay(flags: &[&str]) -> (Relay, Client, Client, String) {
     let relay = Relay::start(flags);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
-    let large = format!("\"{}\"", "x".repeat(8 << 20));
+    let large = format!("\"{}\"", "x".repeat(1_000_000));
     desktop.send_text(&large);
     assert_eq!(mobile.fill(), None);
     relay.signal(Signal::TERM);

@@ -12,7 +12,7 @@ use crate::processor::assert_rests;
 /// A session whose mobile has a large message waiting of which it took no more than the start.
 fn stuffed(relay: &Relay) -> (Client, Client) {
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
-    desktop.send(BINARY, &vec![0; 8 << 20]);
+    desktop.send(BINARY, &vec![0; 1_000_000]);
     assert_eq!(mobile.fill(), None);
     (desktop, mobile)
 }

@@ -27,17 +27,16 @@ fn while_stopped(relay: &Relay, time: Duration, act: impl FnOnce()) {
 #[test]
 fn request_that_was_complete_in_time_is_answered_by_a_relay_that_was_stopped() {
     let relay = Relay::start(&["--handshake-timeout", "1s"]);
-    let request = upgrade_request("/desktop/abc");
-    let (first, rest) = request.split_at(20);
-    let mut streams: Vec<_> = (0..20).map(|_| relay.tcp()).collect();
-    for stream in &mut streams {
-        stream.write_all(first.as_bytes()).unwrap();
+    let requests: Vec<_> = (0..20).map(|number| upgrade_request(&format!("/desktop/{number}"))).collect();
+    let mut streams: Vec<_> = requests.iter().map(|_| relay.tcp()).collect();
+    for (stream, request) in streams.iter_mut().zip(&requests) {
+        stream.write_all(&request.as_bytes()[..20]).unwrap();
     }
     // Another one's turn comes behind theirs: they are accepted.
     relay.join("mobile", "sync").leave();
     while_stopped(&relay, Duration::from_millis(1200), || {
-        for stream in &mut streams {
-            stream.write_all(rest.as_bytes()).unwrap();
+        for (stream, request) in streams.iter_mut().zip(&requests) {
+            stream.write_all(&request.as_bytes()[20..]).unwrap();
         }
     });
     for stream in streams {

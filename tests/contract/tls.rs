@@ -472,7 +472,7 @@ fn stalled_reader_is_cut_off_though_only_tls_keeps_what_waits() {
     let (relay, _) = secure_relay(&["--stall-timeout", "1s"]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
     let begun = Instant::now();
-    desktop.send(BINARY, &vec![0; 8 << 20]);
+    desktop.send(BINARY, &vec![0; 1_000_000]);
     assert_eq!(desktop.expect_undelivered(), 1);
     assert_lasted(begun, Duration::from_secs(1));
     desktop.expect_notice("mobile_disconnected");

@@ -74,7 +74,7 @@ fn clients_of_a_unix_domain_socket_and_of_tcp_meet() {
     let relay = start(&path, &[]);
     let mut desktop = Client::join(connect(&relay, &path), "desktop", "abc");
     let mut mobile = relay.join_peer("mobile", "abc", &mut desktop);
-    let large = format!("\"{}\"", "x".repeat(8 << 20));
+    let large = format!("\"{}\"", "x".repeat(1_000_000));
     for text in ["[1]", &large, "[2]"] {
         desktop.send_text(text);
         mobile.expect_text(text);

@@ -322,13 +322,15 @@ fn silent_client_that_still_takes_bytes_is_not_judged_silent() {
     let relay = Relay::start(&["--ping-interval", "1s", "--stall-timeout", "2s"]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
     let large = format!("\"{}\"", "x".repeat(12 << 20));
-    desktop.send_text(&large);
+    let sent = desktop.send_meanwhile(frame(TEXT, large.as_bytes()));
     let begun = Instant::now();
     // Both would be over several times while these bytes trickle out.
     while begun.elapsed() < Duration::from_secs(5) {
         assert_eq!(mobile.fill(), None);
         thread::sleep(Duration::from_millis(40));
-        desktop.send(PONG, b"");
+        if sent.is_finished() {
+            desktop.send(PONG, b"");
+        }
     }
     let received = mobile.receive_but_pings();
     assert!(received == Received::Text(large), "{received:?}");

@@ -27,14 +27,14 @@ const NOT_UTF8: u16 = 1007;
 const TOO_LARGE: u16 = 1009;
 /// A close code that tungstenite takes for one that must not be sent.
 const UNKNOWN_CODE: u16 = 1014;
-/// The longest payload of a message in one frame that is looked at only once it is whole.
-const SMALL_BYTES_MAX: u64 = 16_384;
 
 /// Reads frame by frame, and keeps what they amount to.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about what was read")]
 pub struct Reference {
     pub events: Vec<Event>,
     size_max: usize,
+    /// The longest payload of a message in one frame that is looked at only once it is whole.
+    small_bytes_max: usize,
     context: WebSocketContext,
     /// A fragmented message is open.
     in_message: bool,
@@ -49,10 +49,11 @@ pub struct Reference {
 }
 
 impl Reference {
-    pub fn new(size_max: usize) -> Self {
+    pub fn new(size_max: usize, small_bytes_max: usize) -> Self {
         Self {
             events: Vec::new(),
             size_max,
+            small_bytes_max,
             context: context(Some(size_max), false),
             in_message: false,
             message_bytes: 0,
@@ -133,7 +134,8 @@ impl Reference {
         if is_limited && message_bytes > self.size_max as u64 {
             return self.refuse(TOO_LARGE, &frame);
         }
-        let is_looked_at = self.in_message || !frame.is_final() || frame.length > Some(SMALL_BYTES_MAX);
+        let is_looked_at =
+            self.in_message || !frame.is_final() || frame.length > Some(self.small_bytes_max as u64);
         let text = self.text_with(&frame).filter(|_| is_limited && is_looked_at).unwrap_or_default();
         if std::str::from_utf8(&text).is_err_and(|error| error.error_len().is_some()) {
             self.refuse(NOT_UTF8, &frame);

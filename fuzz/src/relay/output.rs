@@ -6,13 +6,18 @@ use serde_json::Value;
 
 use super::super::answer::{self, Answer};
 
-/// Checks all that a client has received; with `is_whole` nothing may be missing at its end.
+/// Codes of a close in the middle of a message that is not the fault of its receiver: it is replaced, the session or
+/// the relay ends, it took nothing, its session was claimed, the message will never be whole.
+const CODES_OF_OTHERS: [u16; 4] = [1000, 1001, 1008, 1011];
+
+/// Checks all that a client has received; with `is_whole` nothing may be missing at its end. Only a client that
+/// `has_spoken` may have done something that it is closed for.
 ///
 /// Returns whether it was told that this is the end: by an answer in HTTP, or by a close frame.
-pub fn check(bytes: &[u8], is_whole: bool) -> bool {
+pub fn check(bytes: &[u8], is_whole: bool, has_spoken: bool) -> bool {
     match answer::read(bytes, is_whole) {
         Answer::InHead => false,
-        Answer::SwitchingProtocols(frames) => check_frames(frames, is_whole),
+        Answer::SwitchingProtocols(frames) => check_frames(frames, is_whole, has_spoken),
         Answer::Other(_) => true,
     }
 }
@@ -50,7 +55,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-fn check_frames(mut bytes: &[u8], is_whole: bool) -> bool {
+fn check_frames(mut bytes: &[u8], is_whole: bool, has_spoken: bool) -> bool {
     let mut message: Option<(u8, Vec<u8>)> = None;
     let mut is_first = true;
     let mut is_closed = false;
@@ -62,6 +67,9 @@ fn check_frames(mut bytes: &[u8], is_whole: bool) -> bool {
         if frame.opcode >= 8 {
             assert!(frame.is_final && frame.payload.len() <= 125, "a control frame is small and whole");
             is_closed = check_control(&frame);
+            if is_closed {
+                check_end(frame.payload, message.is_some(), has_spoken);
+            }
             continue;
         }
         assert_eq!(frame.opcode == 0, message.is_some(), "a continuation exactly within a message");
@@ -89,6 +97,17 @@ fn check_control(frame: &Frame<'_>) -> bool {
         (9 | 10, _) => false,
         (opcode, _) => panic!("control frame {opcode:x} with {} bytes", frame.payload.len()),
     }
+}
+
+/// A message is cut short only by a close that says why, and only a message that was begun is.
+fn check_end(close: &[u8], is_in_message: bool, has_spoken: bool) {
+    let Some((code, reason)) = close.split_first_chunk() else { return };
+    let code = u16::from_be_bytes(*code);
+    let says_why = has_spoken || CODES_OF_OTHERS.contains(&code);
+    assert!(!is_in_message || says_why, "close code {code} in the middle of a message");
+    let is_cut_short = code == 1011 && reason == b"Message cut short";
+    // A close is answered with its own words.
+    assert!(!is_cut_short || is_in_message || has_spoken, "no message was cut short");
 }
 
 fn check_message(opcode: u8, payload: &[u8]) {

@@ -29,7 +29,8 @@ impl<S: Read + Write> Connection<S> {
                     self.stall_due(settings),
                     self.message_due(settings),
                     Some(self.silence_due(settings)),
-                    self.starved_due(settings),
+                    // What has begun may hold memory that others wait for; the rest can wait until there is some.
+                    self.starved_due(settings).filter(|_| self.inbound.missing_bytes().is_some()),
                     pace,
                 ];
                 dues.into_iter().flatten().min_by_key(at)

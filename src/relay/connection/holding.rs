@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use super::{Connection, Phase};
-use crate::relay::limits::OVERFULL_BYTES;
 use crate::relay::memory::Memory;
 use crate::relay::outbox::Outbox;
 use crate::relay::time::Tick;
@@ -28,8 +27,8 @@ impl<S: Read + Write> Connection<S> {
         if self.outbox().is_some_and(are_replies_many) || self.is_starved(memory) {
             return true;
         }
-        if self.is_read_closed() && !memory.is_short_of_chunks() {
-            return peer.is_some_and(|peer| peer.is_queue_over(OVERFULL_BYTES, usize::MAX));
+        if self.is_read_closed() {
+            return peer.is_some_and(|peer| peer.is_queue_over(memory.ended_bytes_max(), usize::MAX));
         }
         // It goes on once half of what stopped it is gone.
         let share = if self.is_held { 2 } else { 1 };

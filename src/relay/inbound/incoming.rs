@@ -102,6 +102,8 @@ pub struct Rules {
     pub size_max: usize,
     /// Whether anybody will look at the `type` of a text.
     pub wants_type: bool,
+    /// Whether a text that is not JSON is of no use: what comes of it is not kept.
+    pub requires_json: bool,
     /// Up to this many bytes a message is kept until it is whole; a longer one becomes a message in transit.
     pub small_bytes_max: usize,
     /// Data frames are thrown away as they come, whatever their size; only control frames are handed out.

@@ -13,6 +13,7 @@ pub(super) struct Partial {
     opcode: Opcode,
     /// What is left to check; `None` for a binary message.
     check: Option<TextCheck>,
+    requires_json: bool,
     /// It was found not to be UTF-8 while it was read in place.
     is_not_utf8: bool,
     /// Bytes that have arrived.
@@ -50,6 +51,7 @@ impl Partial {
         Self {
             opcode: header.opcode,
             check: (header.opcode == Opcode::Text).then(|| TextCheck::new(rules.wants_type)),
+            requires_json: rules.requires_json,
             is_not_utf8: false,
             len: 0,
             store: Store::Small(Vec::new()),
@@ -70,9 +72,9 @@ impl Partial {
         }
     }
 
-    /// Why it is not JSON, if that is known already.
+    /// Why it is not JSON, if it has to be and that is known already.
     pub(super) fn invalid_json(&self) -> Option<InvalidJson> {
-        self.check.as_ref().and_then(TextCheck::invalid_json)
+        self.check.as_ref().filter(|_| self.requires_json).and_then(TextCheck::invalid_json)
     }
 
     /// Throws away the rest of it as it comes.
@@ -109,8 +111,8 @@ impl Partial {
         rules: Rules,
     ) -> Result<(), CloseReason> {
         let Some(frame) = &mut self.frame else { return Ok(()) };
-        let received = receiver.take(frame.bytes);
-        let bytes = receiver.taken_mut(received);
+        let taken = receiver.take(frame.bytes);
+        let bytes = receiver.taken_mut(taken);
         if self.check.is_some() || !matches!(self.store, Store::Skipped { .. }) {
             unmask(bytes, frame.mask);
         }
@@ -123,15 +125,15 @@ impl Partial {
         if self.invalid_json().is_some() {
             self.reject(transits);
         } else {
-            self.store(received, receiver, transits, rules);
+            self.store(taken, receiver, transits, rules);
         }
         Ok(())
     }
 
-    fn store(&mut self, received: Received, receiver: &mut Receiver, transits: &mut Transits, rules: Rules) {
+    fn store(&mut self, taken: Received, receiver: &mut Receiver, transits: &mut Transits, rules: Rules) {
         match &mut self.store {
             Store::Small(before) if self.len <= rules.small_bytes_max => {
-                before.extend_from_slice(receiver.taken(received));
+                before.extend_from_slice(receiver.taken(taken));
             }
             Store::Small(before) => {
                 let key = transits.begin(self.opcode);
@@ -139,9 +141,9 @@ impl Partial {
                     transits.append(key, before);
                 }
                 self.store = Store::InTransit(key);
-                receiver.move_to(received, key, transits);
+                receiver.move_to(taken, key, transits);
             }
-            Store::InTransit(key) => receiver.move_to(received, *key, transits),
+            Store::InTransit(key) => receiver.move_to(taken, *key, transits),
             Store::Skipped { .. } => {}
         }
     }
@@ -225,7 +227,7 @@ impl Partial {
 
 impl Rest {
     /// Takes note of `count` bytes of the payload.
-    const fn pass(&mut self, count: usize) {
+    fn pass(&mut self, count: usize) {
         self.mask.rotate_left(count % 4);
         self.bytes -= count;
     }

@@ -155,12 +155,10 @@ impl Receiver {
         }
     }
 
-    /// Takes another buffer if much memory is kept for the one that it has.
-    pub fn free_memory(&mut self, memory: &mut Memory) {
-        if memory.is_kept_for(&self.buffer) {
-            self.clear();
-            memory.exchange_unused(std::mem::replace(&mut self.buffer, Chunk::standalone()));
-        }
+    /// Gives a buffer that came from `memory` back to it.
+    pub fn renew(&mut self, memory: &mut Memory) {
+        self.clear();
+        memory.exchange_unused(std::mem::replace(&mut self.buffer, Chunk::standalone()));
     }
 
     /// Takes the control frame that the buffer begins with through tungstenite.

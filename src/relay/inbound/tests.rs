@@ -4,7 +4,8 @@ use super::super::memory::Memory;
 use super::*;
 
 const LIMIT: usize = 1 << 20;
-const RULES: Rules = Rules { size_max: LIMIT, wants_type: false, small_bytes_max: SMALL, discard: false };
+const RULES: Rules =
+    Rules { size_max: LIMIT, wants_type: false, requires_json: true, small_bytes_max: SMALL, discard: false };
 
 /// What all connections share.
 #[derive(Default)]

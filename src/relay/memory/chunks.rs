@@ -42,7 +42,7 @@ impl Chunk {
 pub struct Chunks {
     regions: Vec<Region>,
     /// No region before this one has a chunk to give.
-    first_with_chunks: usize,
+    first_to_ask: usize,
     used: usize,
 }
 
@@ -84,14 +84,14 @@ impl Chunks {
 
     /// Takes a chunk. How many may be taken is for the caller to decide.
     pub fn take(&mut self) -> Chunk {
-        while self.regions.get(self.first_with_chunks).is_some_and(Region::is_empty) {
-            self.first_with_chunks += 1;
+        while self.regions.get(self.first_to_ask).is_some_and(Region::is_empty) {
+            self.first_to_ask += 1;
         }
-        if self.first_with_chunks == self.regions.len() {
+        if self.first_to_ask == self.regions.len() {
             self.regions.push(Region::default());
         }
         self.used += 1;
-        let index = self.first_with_chunks;
+        let index = self.first_to_ask;
         self.regions.get_mut(index).map_or_else(Chunk::standalone, |region| region.take(index))
     }
 
@@ -108,18 +108,16 @@ impl Chunks {
         let Some(region) = self.regions.get_mut(index) else { return };
         region.taken -= 1;
         region.spare.push(chunk);
-        self.first_with_chunks = self.first_with_chunks.min(index);
+        self.first_to_ask = self.first_to_ask.min(index);
         if region.taken == 0 && region.spare.len() > SPARE_CHUNKS_MAX {
             *region = Region::default();
         }
     }
 
-    /// Whether more memory is kept than may be for no other reason than that `unused` was cut from it: a chunk that
-    /// [took the place](Self::give_unused) of another one.
+    /// Whether no message uses a chunk, and yet more memory is kept than may be.
     #[must_use]
-    pub(super) fn is_kept_for(&self, unused: &Chunk) -> bool {
-        let region = unused.region.and_then(|index| self.regions.get(index));
-        region.is_some_and(|region| region.taken == 1 && region.spare.len() > SPARE_CHUNKS_MAX)
+    pub fn is_too_large(&self) -> bool {
+        self.used == 0 && self.regions.iter().any(|region| region.spare.len() > SPARE_CHUNKS_MAX)
     }
 }
 
@@ -142,7 +140,7 @@ mod tests {
     #[test]
     fn chunks_come_from_the_first_region_that_has_one() {
         let mut chunks = Chunks::default();
-        let mut taken: Vec<Chunk> = (0..2 * REGION_CHUNKS + 1).map(|_| chunks.take()).collect();
+        let mut taken: Vec<Chunk> = (0..=2 * REGION_CHUNKS).map(|_| chunks.take()).collect();
         assert_eq!(chunks.regions.len(), 3);
         let of_second = taken.remove(REGION_CHUNKS);
         let of_first = taken.remove(0);
@@ -157,24 +155,11 @@ mod tests {
         for (count, is_kept) in [(SPARE_CHUNKS_MAX, true), (SPARE_CHUNKS_MAX + 1, false)] {
             let mut chunks = Chunks::default();
             let taken: Vec<Chunk> = (0..count).map(|_| chunks.take()).collect();
-            taken.into_iter().for_each(|chunk| chunks.give(chunk));
+            for chunk in taken {
+                chunks.give(chunk);
+            }
             assert_eq!(!chunks.regions[0].spare.is_empty(), is_kept, "{count}");
             assert_eq!((chunks.used(), chunks.take().as_slice().len()), (0, CHUNK_BYTES));
-        }
-    }
-
-    #[test]
-    fn region_is_not_kept_for_a_chunk_that_nobody_uses_whichever_it_is() {
-        for number in 0..2 {
-            let mut chunks = Chunks::default();
-            let mut taken: Vec<Chunk> = (0..2 * REGION_CHUNKS).map(|_| chunks.take()).collect();
-            // As the receive buffer is, when a message goes with it.
-            let unused = std::mem::replace(&mut taken[number * REGION_CHUNKS], Chunk::standalone());
-            assert!(!chunks.is_kept_for(&unused), "while others are used");
-            taken.into_iter().for_each(|chunk| chunks.give(chunk));
-            assert!(chunks.is_kept_for(&unused), "region {number}");
-            chunks.give_unused(unused);
-            assert!(chunks.regions[number].spare.is_empty(), "region {number}");
         }
     }
 

@@ -16,8 +16,8 @@ mod chunks;
 pub use chunks::{Chunk, Chunks};
 
 use super::limits::{
-    CHUNK_BYTES, HIGH_WATER_BYTES, LEAST_FREE_BYTES, LEAST_READ_BYTES, PIECE_BYTES_MAX, PIECES_SHARE,
-    RECEIVE_BUFFER_BYTES, REPLIES_PER_BYTE_MAX, SHORT_READ_BYTES, SMALL_MESSAGE_BYTES_MAX,
+    CHUNK_BYTES, HIGH_WATER_BYTES, LEAST_FREE_BYTES, LEAST_READ_BYTES, OVERFULL_BYTES, PIECE_BYTES_MAX,
+    PIECES_SHARE, RECEIVE_BUFFER_BYTES, REPLIES_PER_BYTE_MAX, SHORT_READ_BYTES, SMALL_MESSAGE_BYTES_MAX,
     SMALL_ROOM_BYTES_MIN, SMALL_SHARE,
 };
 
@@ -94,10 +94,10 @@ impl Memory {
         self.chunks.give_unused(chunk);
     }
 
-    /// Whether giving a chunk back that is not on the account, the receive buffer, frees much memory.
+    /// Whether chunks keep memory that nobody uses; see [`Chunks::is_too_large`].
     #[must_use]
-    pub fn is_kept_for(&self, unused: &Chunk) -> bool {
-        self.chunks.is_kept_for(unused)
+    pub fn keeps_too_much(&self) -> bool {
+        self.chunks.is_too_large()
     }
 
     /// Notes that pieces of messages which took `before` bytes take `after`.
@@ -121,7 +121,14 @@ impl Memory {
         self.pieces_per_receiver()
     }
 
-    /// The same while there are no chunks.
+    /// How many bytes may wait for one receiver before its sender, which has ended its stream, is not even read to that
+    /// end. No less than else, and no more than is still free.
+    #[must_use]
+    pub fn ended_bytes_max(&self) -> usize {
+        self.free_chunk_bytes().min(OVERFULL_BYTES).max(self.receiver_bytes_max())
+    }
+
+    /// [`receiver_bytes_max`](Self::receiver_bytes_max) while there are no chunks.
     fn pieces_per_receiver(&self) -> usize {
         let share = self.bytes_max / PIECES_SHARE;
         let free = share.saturating_sub(self.pieces_bytes).min(self.free_bytes());

@@ -12,7 +12,9 @@ fn chunks_take_seven_eighths_and_leave_the_last_to_small_messages() {
     let chunks: Vec<Chunk> = std::iter::from_fn(|| memory.try_take_chunk()).collect();
     assert_eq!((chunks.len(), memory.used_bytes()), (7 * MIB / CHUNK_BYTES, 7 * MIB));
     assert!(memory.is_short_of_chunks() && memory.has_small_room() && memory.has_least_room());
-    chunks.into_iter().for_each(|chunk| memory.give_chunk(chunk));
+    for chunk in chunks {
+        memory.give_chunk(chunk);
+    }
     assert_eq!(memory.used_bytes(), 0);
 }
 

@@ -1,6 +1,6 @@
 mod twin;
 
-use std::io::IoSlice;
+use std::io::{self, IoSlice, Write};
 
 use super::super::limits::{
     FRAGMENT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX, SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX,

@@ -10,6 +10,9 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 const SECOND: Duration = Duration::from_secs(1);
 
+/// What ends a client or its connection.
+type End = fn(&mut World, &Client);
+
 fn binary(bytes: usize) -> Vec<u8> {
     frame(0x82, &vec![7; bytes])
 }
@@ -106,7 +109,7 @@ fn sender_is_held_back_while_more_than_the_high_water_mark_waits_and_goes_on_bel
 
 #[test]
 fn sender_that_ends_in_the_middle_closes_a_receiver_that_has_a_part() {
-    let ends: [(&str, fn(&mut World, &Client)); 5] = [
+    let ends: [(&str, End); 5] = [
         ("reset", World::reset),
         ("half-closed", World::close_tcp),
         ("protocol error", |world, desktop| world.send(desktop, &vec![0xFF; 4 * MIB])),
@@ -239,7 +242,7 @@ fn without_a_peer_the_sender_is_told_once_the_first_mib_is_there_and_the_rest_is
 
 #[test]
 fn receiver_that_leaves_in_the_middle_has_its_sender_told_and_the_rest_skipped() {
-    let ends: [(&str, fn(&mut World, &Client)); 3] = [
+    let ends: [(&str, End); 3] = [
         ("reset", World::reset),
         ("closed", |world, mobile| world.send(mobile, &frame(0x88, &[3, 232]))),
         ("half-closed", World::close_tcp),
@@ -248,9 +251,10 @@ fn receiver_that_leaves_in_the_middle_has_its_sender_told_and_the_rest_skipped()
         let mut world = World::quiet();
         let (desktop, mobile, rest) = streaming_pair(&mut world);
         end(&mut world, &mobile);
-        let undelivered = system(
-            r#""type":"error","error":"1 message was not delivered: its receiver disconnected","code":"undelivered","count":1"#,
-        );
+        let undelivered = system(concat!(
+            r#""type":"error","error":"1 message was not delivered: its receiver disconnected","#,
+            r#""code":"undelivered","count":1"#
+        ));
         assert_eq!(world.take(&desktop), [undelivered, disconnected("mobile")], "{name}");
         assert!(world.relay.buffered_bytes() < KIB);
         let mobile = world.join(Mobile, "a");

@@ -6,9 +6,9 @@ use crate::relay::limits::FRAGMENT_BYTES_MAX;
 
 /// One receiver's place in a message.
 ///
-/// [`plan`](Self::plan) makes the next fragment of what has arrived; [`gather`](Self::gather) hands out what the stream
-/// has not taken of it; [`advance`](Self::advance) moves on; [`release`](Self::release) frees what is behind. A fragment
-/// is fixed once the stream has a byte of it.
+/// [`plan`](Self::plan) makes the next fragment of what has arrived; [`gather`](Self::gather) hands out what the
+/// stream has not taken of it; [`advance`](Self::advance) moves on; [`release`](Self::release) frees what is
+/// behind. A fragment is fixed once the stream has a byte of it.
 #[derive(Debug)]
 pub struct Cursor {
     key: TransitKey,

@@ -10,8 +10,8 @@
 //! has passed it. Those of a message of up to [`KEPT_BYTES_MAX`] stay until it is through, so that a client that
 //! connects again gets it from its start, unless memory is short.
 //!
-//! Its sender's connection holds the [`TransitKey`] until the message is whole or given up. Whoever takes a cursor out of
-//! a queue hands it to [`Transits::finish`], [`Transits::rewind`] or [`Transits::give_up`].
+//! Its sender's connection holds the [`TransitKey`] until the message is whole or given up. A cursor that is taken out
+//! of a queue goes to [`Transits::finish`], [`Transits::rewind`] or [`Transits::give_up`].
 
 mod cursor;
 mod piece;
@@ -30,12 +30,17 @@ use piece::Piece;
 
 /// Names a message in transit until it is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TransitKey(u32);
+pub struct TransitKey {
+    index: u32,
+    /// Tells it from others that had its place.
+    serial: u32,
+}
 
 /// All messages in transit, and the memory that they and all others share.
 #[derive(Debug, Default)]
 pub struct Transits {
     entries: Slab<Transit>,
+    begun: u32,
     /// The account of the relay.
     pub memory: Memory,
 }
@@ -43,6 +48,7 @@ pub struct Transits {
 /// One message.
 #[derive(Debug)]
 pub struct Transit {
+    serial: u32,
     opcode: Opcode,
     pieces: VecDeque<Piece>,
     /// How many pieces were freed before those that are left.
@@ -142,13 +148,16 @@ impl Transits {
     /// No messages, and memory with a limit.
     #[must_use]
     pub const fn new(memory: Memory) -> Self {
-        Self { entries: Slab::new(), memory }
+        Self { entries: Slab::new(), begun: 0, memory }
     }
 
     /// Begins a message of which nothing has arrived.
     #[expect(clippy::cast_possible_truncation, reason = "each has at least a byte in memory")]
     pub fn begin(&mut self, opcode: Opcode) -> TransitKey {
-        TransitKey(self.entries.insert(Transit {
+        self.begun = self.begun.wrapping_add(1);
+        let serial = self.begun;
+        let index = self.entries.insert(Transit {
+            serial,
             opcode,
             pieces: VecDeque::new(),
             pieces_freed: 0,
@@ -158,22 +167,27 @@ impl Transits {
             is_released: false,
             whole_at: None,
             has_sender: true,
-        }) as u32)
+        }) as u32;
+        TransitKey { index, serial }
     }
 
     /// The message of this key.
     ///
     /// # Panics
-    /// If it is gone, which its keeper would know.
+    /// If it is gone, which its keeper would know: going on could hand its receiver somebody else's bytes.
     #[must_use]
     #[expect(clippy::indexing_slicing, reason = "a key is kept no longer than its message")]
     pub fn get(&self, key: TransitKey) -> &Transit {
-        &self.entries[key.0 as usize]
+        let transit = &self.entries[key.index as usize];
+        assert_eq!(transit.serial, key.serial, "a key is kept no longer than its message");
+        transit
     }
 
     #[expect(clippy::indexing_slicing, reason = "a key is kept no longer than its message")]
     fn parts_mut(&mut self, key: TransitKey) -> (&mut Transit, &mut Memory) {
-        (&mut self.entries[key.0 as usize], &mut self.memory)
+        let transit = &mut self.entries[key.index as usize];
+        assert_eq!(transit.serial, key.serial, "a key is kept no longer than its message");
+        (transit, &mut self.memory)
     }
 
     /// How many messages there are.
@@ -328,7 +342,7 @@ impl Transits {
         let (transit, memory) = self.parts_mut(key);
         if transit.receivers == 0 && !transit.has_sender {
             transit.free_all(memory);
-            self.entries.remove(key.0 as usize);
+            self.entries.remove(key.index as usize);
         }
     }
 
@@ -372,7 +386,7 @@ impl Transits {
                 chunks += of_piece;
                 pieces_bytes += bytes;
             }
-            let of_it = || cursors.iter().filter(|cursor| cursor.key().0 as usize == index);
+            let of_it = || cursors.iter().filter(|cursor| cursor.key().index as usize == index);
             assert_eq!(usize::from(transit.receivers), of_it().count(), "receivers are counted");
             for (number, piece) in (transit.pieces_freed..).zip(&transit.pieces) {
                 let awaiting = of_it().filter(|cursor| cursor.pieces_released() <= number).count();
@@ -387,6 +401,7 @@ impl Transits {
     }
 
     /// Released messages that nobody has measured yet, and their bytes that are counted as accepted.
+    #[must_use]
     pub fn unmeasured(&self) -> (u64, u64) {
         let open = self.entries.iter().filter(|(_, transit)| transit.is_released && transit.has_sender);
         open.fold((0, 0), |(messages, bytes), (_, transit)| (messages + 1, bytes + transit.noted_bytes))

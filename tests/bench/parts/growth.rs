@@ -9,10 +9,11 @@ use std::time::Duration;
 use apptuner_relay::relay::address::Host;
 use apptuner_relay::relay::frame::Opcode;
 use apptuner_relay::relay::ids::{ClientType, ConnectionId, SessionId};
+use apptuner_relay::relay::limits::LEAST_READ_BYTES;
 use apptuner_relay::relay::memory::Memory;
 use apptuner_relay::relay::session::{SessionKey, Sessions};
 use apptuner_relay::relay::time::Tick;
-use apptuner_relay::relay::transit::{Cursor, TransitKey, Transits};
+use apptuner_relay::relay::transit::{Cursor, Transits};
 use apptuner_relay::relay::wheel::{TimerKey, Wheel};
 
 use crate::{Kind, Operations, Part};
@@ -244,33 +245,29 @@ fn session_among_empty(entries: usize, pick: Pick) -> Operations {
     })
 }
 
-const PIECE: [u8; 64] = [b'x'; 64];
-
-/// So many messages are in transit, for which there are no chunks; one gets a piece more, and its receiver takes it.
+/// So many messages in transit for which there is no chunk: a piece of one comes, its receiver's stream takes it, and
+/// it is freed.
 fn transit(entries: usize, pick: Pick) -> Operations {
-    let mut transits = Transits::new(Memory::new(PIECE.len()));
-    let mut messages: Vec<(TransitKey, Cursor)> = (0..entries)
+    let mut transits = Transits::new(Memory::new(0));
+    let piece = [b'x'; LEAST_READ_BYTES];
+    let mut cursors: Vec<Cursor> = (0..entries)
         .map(|_| {
             let key = transits.begin(Opcode::Binary);
-            (key, transits.release(key))
+            transits.release(key)
         })
         .collect();
-    // The first time takes memory that the others use again.
-    messages.iter_mut().for_each(|message| carry(&mut transits, message));
     let mut random = Random::new();
     Box::new(move |count| {
         for _ in 0..count {
-            if let Some(message) = messages.get_mut(pick.one_of(entries, &mut random)) {
-                carry(&mut transits, message);
-            }
+            let Some(cursor) = cursors.get_mut(pick.one_of(entries, &mut random)) else { continue };
+            transits.append(cursor.key(), black_box(&piece));
+            transits.take_news(cursor.key());
+            let transit = transits.get(cursor.key());
+            cursor.plan(transit);
+            cursor.gather(transit, 0, |bytes| black_box(bytes).is_empty());
+            cursor.advance(transit, usize::MAX);
+            cursor.release(&mut transits);
+            assert_eq!(transits.memory.used_bytes(), 0, "what was taken is freed");
         }
     })
-}
-
-fn carry(transits: &mut Transits, (key, cursor): &mut (TransitKey, Cursor)) {
-    transits.append(*key, black_box(&PIECE));
-    cursor.plan(transits.get(*key));
-    let (_, payload_bytes) = cursor.advance(transits.get(*key), usize::MAX);
-    assert_eq!(payload_bytes, PIECE.len(), "the receiver takes all of it");
-    cursor.release(transits);
 }

@@ -1,15 +1,18 @@
 //! What one message or one newcomer costs: frame header, JSON check, outbox, request head.
 
+use std::collections::VecDeque;
 use std::hint::black_box;
 use std::io::{self, IoSlice, Read, Write};
 
 use apptuner_relay::relay::frame::{Opcode, parse_header};
 use apptuner_relay::relay::handshake::{HeadReader, HeadRules, Progress, Verdict};
 use apptuner_relay::relay::json::check_text;
-use apptuner_relay::relay::limits::Settings;
+use apptuner_relay::relay::limits::{KEPT_BYTES_MAX, Settings};
+use apptuner_relay::relay::memory::{Chunk, Chunks};
 use apptuner_relay::relay::outbox::{Outbox, Pool};
 use apptuner_relay::relay::readiness::Readiness;
 use apptuner_relay::relay::time::{Now, Tick};
+use apptuner_relay::relay::transit::Transits;
 use apptuner_relay::relay::{Relay, effect::Effect};
 
 use crate::text::message_text;
@@ -23,6 +26,10 @@ pub(crate) const PARTS: &[Part] = &[
     Part { name: "request-head", sizes: &[5, 15, 100], kind: Kind::Count, prepare: request_head },
     // Messages of 128 bytes that wait when the socket is written to.
     Part { name: "outbox", sizes: &[1, 8, 256], kind: Kind::Count, prepare: outbox },
+    // Chunks in use, one of which goes and another comes; 4096 of them are 256 MiB, in eight regions.
+    Part { name: "chunks", sizes: &[1, 128, 4096], kind: Kind::Count, prepare: chunks },
+    // A long message that comes in reads of so many bytes, each of which leaves at once.
+    Part { name: "cursor", sizes: &[256, 16_384, 65_536], kind: Kind::Bytes, prepare: cursor },
     // Messages of 128 bytes that come in one turn.
     Part { name: "relay", sizes: &[1, 8, 256], kind: Kind::Count, prepare: relay },
 ];
@@ -119,6 +126,60 @@ fn outbox(waiting: usize) -> Operations {
                 let end = outbox.write_to(&mut Sink, &mut pool, usize::MAX);
                 assert!(end.is_ok() && outbox.is_empty(), "a sink takes everything");
             }
+        }
+    })
+}
+
+/// So many chunks are in use; each in turn is given back, and one taken for it.
+fn chunks(in_use: usize) -> Operations {
+    let mut chunks = Chunks::default();
+    let mut taken: VecDeque<Chunk> = (0..in_use).map(|_| chunks.take()).collect();
+    Box::new(move |count| {
+        for _ in 0..count {
+            if let Some(chunk) = taken.pop_front() {
+                chunks.give(chunk);
+                taken.push_back(black_box(chunks.take()));
+            }
+        }
+        assert_eq!(chunks.used(), in_use, "as many as before");
+    })
+}
+
+/// Reads so many bytes into a message that has gone on for long, and hands them on.
+fn cursor(read_bytes: usize) -> Operations {
+    let mut transits = Transits::default();
+    let key = transits.begin(Opcode::Binary);
+    let mut cursor = transits.release(key);
+    let mut read_and_write = move || {
+        let mut left = read_bytes;
+        while left > 0
+            && let Some(place) = transits.free_mut(key, left)
+        {
+            let count = black_box(place).len();
+            transits.extend(key, count);
+            left -= count;
+        }
+        transits.take_news(key);
+        let mut written = 0;
+        loop {
+            let transit = transits.get(key);
+            cursor.plan(transit);
+            if cursor.planned_bytes() == 0 {
+                break;
+            }
+            cursor.gather(transit, 0, |bytes| black_box(bytes).is_empty());
+            written += cursor.advance(transit, usize::MAX).1;
+            cursor.release(&mut transits);
+        }
+        assert_eq!(written, read_bytes, "all of it is handed on");
+    };
+    // A message that is not long stays in memory.
+    for _ in 0..=KEPT_BYTES_MAX / read_bytes {
+        read_and_write();
+    }
+    Box::new(move |count| {
+        for _ in 0..count {
+            read_and_write();
         }
     })
 }

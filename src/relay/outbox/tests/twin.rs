@@ -23,7 +23,8 @@ impl Entry {
         Self { frames: frames.collect(), is_message: true, is_large }
     }
 
-    /// Bytes that count as waiting of one of its frames, of which `left` bytes are left: of a large message its payload.
+    /// Bytes that count as waiting of one of its frames, of which `left` bytes are left: of a large message,
+    /// its payload.
     fn waiting_bytes(&self, frame: &[u8], left: usize) -> usize {
         if self.is_large { left.min(payload_of(frame)) } else { left }
     }
