@@ -29,31 +29,17 @@ impl<'a, const N: usize> Block<'a, N> {
         })
     }
 
-    /// Whether the block surely goes on with the string that it is in, and does not end it.
-    ///
-    /// It may hold ASCII, characters of two and three bytes, and escapes of two bytes, but no more than
-    /// three backslashes in a row. The first of these may begin in front of the block, and the last may end
-    /// behind it.
+    /// Whether it holds nothing but ASCII characters as they stand.
     #[inline]
-    pub(super) fn is_inside_string(self) -> bool {
-        let (mut is_any_odd, mut is_any_intricate) = (false, false);
-        for (&byte, &before) in self.bytes.iter().zip(self.before) {
-            let is_backslash = byte == b'\\';
+    fn is_plain(self) -> bool {
+        let mut is_any_odd = false;
+        for &byte in self.bytes {
             // As signed numbers, non-ASCII bytes are less than zero.
-            is_any_odd |= (byte == b'"') | is_backslash | (byte.cast_signed() < 0x20);
-            is_any_intricate |= (byte >= 0xE0) | (is_backslash & (before == b'\\'));
+            is_any_odd |= (byte == b'"') | (byte == b'\\') | (byte.cast_signed() < 0x20);
         }
-        let (Some(&before), Some(&second_before)) = (self.before.first(), self.second_before.first()) else {
-            return false;
-        };
-        let is_long_char_cut = before >= 0xE0 || second_before >= 0xE0;
-        if is_any_intricate || is_long_char_cut || (before == b'\\' && second_before == b'\\') {
-            self.has_only_parts()
-        } else if is_any_odd || before >= 0xC0 || before == b'\\' {
-            self.has_only_simple_parts()
-        } else {
-            true
-        }
+        let is_cut = self.before.first().is_none_or(|&before| before >= 0xC0 || before == b'\\')
+            || self.second_before.first().is_none_or(|&second_before| second_before >= 0xE0);
+        !is_any_odd && !is_cut
     }
 
     /// For a block without escaped backslashes and characters of three bytes, even in front.
@@ -61,13 +47,21 @@ impl<'a, const N: usize> Block<'a, N> {
     fn has_only_simple_parts(self) -> bool {
         let mut is_any_wrong = false;
         for (&byte, &before) in self.bytes.iter().zip(self.before) {
-            let (is_escaped, is_behind_lead) = (before == b'\\', before >= 0xC0);
-            is_any_wrong |= is_wrong_ascii(byte, is_escaped) | (is_continuation(byte) != is_behind_lead);
+            // A quote must be escaped, and what is escaped must be one or a letter.
+            is_any_wrong |= ((byte == b'"') != (before == b'\\')) & !is_escape_letter(byte);
+            is_any_wrong |= is_continuation(byte) != (before >= 0xC0);
             is_any_wrong |= byte & 0xFE == 0xC0;
+            // A control character, or the first byte of a character of three or more: 0xE0 to 0xFF turn to 0x00 to 0x1F.
+            is_any_wrong |= byte.wrapping_add(0x20) < 0x40;
         }
-        !is_any_wrong
+        let (Some(&before), Some(&second_before)) = (self.before.first(), self.second_before.first()) else {
+            return false;
+        };
+        let is_long_cut = before >= 0xE0 || second_before >= 0xE0;
+        !(is_any_wrong || is_long_cut || (before == b'\\' && second_before == b'\\'))
     }
 
+    /// For any of those that [`Judge::is_inside_string`] knows.
     #[inline]
     pub(super) fn has_only_parts(self) -> bool {
         let before = self.before.iter().zip(self.second_before).zip(self.third_before);
@@ -76,10 +70,14 @@ impl<'a, const N: usize> Block<'a, N> {
             let is_pair_before = (second_before == b'\\') & (third_before != b'\\');
             let is_escaped = (before == b'\\') & !is_pair_before;
             let is_fourth = is_escaped & (second_before == b'\\') & (byte == b'\\');
-            is_any_wrong |= is_wrong_ascii(byte, is_escaped) | is_fourth;
+            // A quote must be escaped, and what is escaped must be one, a backslash or a letter.
+            is_any_wrong |=
+                ((byte == b'"') != is_escaped) & !((byte == b'\\') | is_escape_letter(byte)) | is_fourth;
             let is_behind_lead = (before >= 0xC0) | (second_before >= 0xE0);
             is_any_wrong |= is_continuation(byte) != is_behind_lead;
-            is_any_wrong |= (byte & 0xFE == 0xC0) | (byte >= 0xF0);
+            is_any_wrong |= byte & 0xFE == 0xC0;
+            // A control character, or the first byte of a character of four: 0xF0 to 0xFF turn to 0x00 to 0x0F.
+            is_any_wrong |= byte.wrapping_add(0x10) < 0x30;
             // Too long a spelling, or a surrogate.
             is_any_wrong |= ((before == 0xE0) & (byte < 0xA0)) | ((before == 0xED) & (byte >= 0xA0));
         }
@@ -87,15 +85,63 @@ impl<'a, const N: usize> Block<'a, N> {
     }
 }
 
-/// An escaped backslash is right here.
+/// Judges one block after another. What the last one held the next one is likely to hold.
+#[derive(Default)]
+pub(super) struct Judge {
+    kind: Kind,
+    /// How many blocks are taken for this kind before the plain one is tried again.
+    blocks_left: u8,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    Plain,
+    Simple,
+    Intricate,
+}
+
+impl Judge {
+    /// Trying in vain costs a third of a block.
+    const BLOCKS: u8 = 3;
+
+    /// Whether the block surely goes on with the string that it is in, and does not end it.
+    ///
+    /// It may hold ASCII, characters of two and three bytes, and escapes of two bytes, but no more than
+    /// three backslashes in a row. The first of these may begin in front of the block, and the last may end
+    /// behind it.
+    #[inline]
+    pub(super) fn is_inside_string<const N: usize>(&mut self, block: Block<'_, N>) -> bool {
+        match self.blocks_left.checked_sub(1) {
+            Some(left) => self.blocks_left = left,
+            None if self.kind == Kind::Intricate => {
+                (self.kind, self.blocks_left) = (Kind::Simple, 0);
+            }
+            None => self.kind = Kind::Plain,
+        }
+        if self.kind == Kind::Plain {
+            if block.is_plain() {
+                return true;
+            }
+            (self.kind, self.blocks_left) = (Kind::Simple, Self::BLOCKS);
+        }
+        if self.kind == Kind::Simple {
+            if block.has_only_simple_parts() {
+                return true;
+            }
+            (self.kind, self.blocks_left) = (Kind::Intricate, Self::BLOCKS);
+        }
+        block.has_only_parts()
+    }
+}
+
+/// Whether it is a usual one of those that stand behind a backslash, other than that and the quote.
 #[inline]
-const fn is_wrong_ascii(byte: u8, is_escaped: bool) -> bool {
-    let (is_quote, is_backslash) = (byte == b'"', byte == b'\\');
-    let is_letter = (byte == b'n') | (byte == b't') | (byte == b'r') | (byte == b'/');
-    (is_escaped & !(is_quote | is_backslash | is_letter)) | (is_quote & !is_escaped) | (byte < 0x20)
+const fn is_escape_letter(byte: u8) -> bool {
+    (byte == b'n') | (byte == b't') | (byte == b'r') | (byte == b'/')
 }
 
 #[inline]
 const fn is_continuation(byte: u8) -> bool {
-    byte & 0xC0 == 0x80
+    byte.cast_signed() < -0x40
 }

@@ -1,7 +1,7 @@
 //! The fast part: skips what is surely right in strings, numbers and white space.
 
 use super::NotUtf8;
-use super::block::{Block, LEAD_BYTES};
+use super::block::{Block, Judge, LEAD_BYTES};
 
 /// Where [`skip_string`] stops.
 pub(super) enum Stop {
@@ -35,11 +35,12 @@ pub(super) fn skip_string(bytes: &[u8], at: usize) -> Stop {
 #[inline(never)]
 fn skip_long_string(bytes: &[u8], mut at: usize) -> Stop {
     let mut wordwise_bytes = SMALL_BLOCK_BYTES;
+    let mut judge = Judge::default();
     loop {
         let start = at;
         at = skip_blocks::<SMALL_BLOCK_BYTES>(bytes, at, 1, Block::has_only_parts);
         if at > start {
-            at = skip_blocks::<BLOCK_BYTES>(bytes, at, usize::MAX, Block::is_inside_string);
+            at = skip_blocks::<BLOCK_BYTES>(bytes, at, usize::MAX, |block| judge.is_inside_string(block));
             at = skip_blocks::<SMALL_BLOCK_BYTES>(bytes, at, 3, Block::has_only_parts);
             wordwise_bytes = SMALL_BLOCK_BYTES;
         } else {
@@ -60,7 +61,7 @@ fn skip_blocks<'a, const N: usize>(
     bytes: &'a [u8],
     start: usize,
     blocks_max: usize,
-    is_right: impl Fn(Block<'a, N>) -> bool,
+    mut is_right: impl FnMut(Block<'a, N>) -> bool,
 ) -> usize {
     let mut at = start;
     // Whether a backslash in front of the first block escapes would take more to tell.
@@ -68,7 +69,7 @@ fn skip_blocks<'a, const N: usize>(
         return at;
     }
     let mut blocks = 0;
-    while blocks < blocks_max && Block::new(bytes, at).is_some_and(&is_right) {
+    while blocks < blocks_max && Block::new(bytes, at).is_some_and(&mut is_right) {
         at += N;
         blocks += 1;
     }

@@ -1,16 +1,16 @@
-//! Messages of many megabytes: one on its own (`bulk`), and twenty to slow phones (`slow-bundles`).
+//! Messages of many megabytes: one on its own (`bulk`), four over slow links (`links`), and twenty to slow phones
+//! through little memory (`slow-bundles`).
 
 use std::time::Duration;
 
 use crate::frame::{Template, number};
 use crate::net::{Clients, Ignore, Net, Receive, Received};
-use crate::probe::SlowReader;
+use crate::probe::{SlowReader, SlowSender};
 use crate::process::Span;
 use crate::table::Figure;
 use crate::{Result, Trial};
 
 const MEGABYTE: usize = 1_000_000;
-const MIB: usize = 1024 * 1024;
 
 /// Large messages from desktops to mobiles.
 pub(crate) struct Bundles {
@@ -27,7 +27,12 @@ impl Bundles {
     }
 
     pub(crate) fn send(&mut self, clients: &mut Clients, session: usize) {
-        clients.send(2 * session, |out| self.template.write(number(session, self.sent[session]), out));
+        clients.send(2 * session, |out| self.write(session, out));
+    }
+
+    /// Appends the next frame of a session.
+    fn write(&mut self, session: usize, out: &mut Vec<u8>) {
+        self.template.write(number(session, self.sent[session]), out);
         self.sent[session] += 1;
     }
 
@@ -75,45 +80,77 @@ pub(crate) fn bulk(trial: &Trial) -> Result<Vec<Figure>> {
     ])
 }
 
-/// Twenty messages of 20 MiB at once, to phones that take 2 MB/s each, through a memory budget of 64 MiB.
-pub(crate) fn slow_bundles(trial: &Trial) -> Result<Vec<Figure>> {
-    const SESSIONS: usize = 20;
-    const BYTES: usize = 20 * MIB;
-    const BYTES_PER_SECOND: f64 = 2e6;
-    const TIME_MAX: Duration = Duration::from_secs(240);
-    let server = trial.start(&["--max-buffered", "64MiB", "--max-message-size", "32MiB"])?;
+/// A message in each session at once, over links of these rates, in bytes per second.
+struct Links {
+    sessions: usize,
+    bytes: usize,
+    up: f64,
+    down: f64,
+}
+
+/// Four messages of 10 MB over links of 20 Mbit/s. Whoever takes a message whole before it passes it on needs twice
+/// the links' time.
+pub(crate) fn links(trial: &Trial) -> Result<Vec<Figure>> {
+    let links = Links { sessions: 4, bytes: 10 * MEGABYTE, up: 2.5e6, down: 2.5e6 };
+    carry(trial, &[], &links)
+}
+
+/// Twenty messages of 20 MB to phones that take 4 MB/s each, through so much memory.
+pub(crate) fn slow_bundles(trial: &Trial, max_buffered: &str) -> Result<Vec<Figure>> {
+    let links = Links { sessions: 20, bytes: 20 * MEGABYTE, up: f64::INFINITY, down: 4e6 };
+    carry(trial, &["--max-buffered", max_buffered], &links)
+}
+
+fn carry(trial: &Trial, flags: &[&str], links: &Links) -> Result<Vec<Figure>> {
+    const TIME_MAX: Duration = Duration::from_secs(60);
+    /// For notices that are still on their way.
+    const SETTLING: Duration = Duration::from_millis(200);
+    let &Links { sessions, bytes, up, down } = links;
+    let server = trial.start(flags)?;
     let mut net = Net::new(&server)?;
-    net.open_pairs(SESSIONS, Some(SlowReader::RECEIVE_BUFFER))?;
-    let mut bundles = Bundles::new(BYTES, SESSIONS);
+    net.open_pairs(sessions, Some(SlowReader::RECEIVE_BUFFER))?;
+    net.run_for(SETTLING, &mut Ignore)?;
+    let mut bundles = Bundles::new(bytes, sessions);
     let before = server.resident_bytes()?;
-    let mut phones = Vec::new();
-    for session in 0..SESSIONS {
-        bundles.send(&mut net.clients, session);
-        phones.push(SlowReader::start(&mut net, 2 * session + 1, BYTES_PER_SECOND));
+    let frames: Vec<_> = (0..sessions)
+        .map(|session| {
+            let mut frame = Vec::new();
+            bundles.write(session, &mut frame);
+            frame
+        })
+        .collect();
+    let (mut desktops, mut phones) = (Vec::new(), Vec::new());
+    for (session, frame) in frames.into_iter().enumerate() {
+        desktops.push(SlowSender::start(2 * session, frame, up));
+        phones.push(SlowReader::start(&mut net, 2 * session + 1, down));
     }
     let span = Span::start(&server)?;
-    let mut first_arrived = None;
-    while bundles.arrived_in_all() < SESSIONS as u64 {
+    // Until the last phone has its first byte.
+    let (mut begun, mut first_byte) = (vec![false; sessions], Duration::ZERO);
+    while bundles.arrived_in_all() < sessions as u64 {
+        desktops.iter_mut().for_each(|desktop| desktop.send(&mut net.clients));
         net.turn(Duration::from_millis(2), &mut bundles)?;
-        for phone in &mut phones {
-            phone.read(&mut net, &mut bundles)?;
-        }
-        if first_arrived.is_none() && bundles.arrived_in_all() > 0 {
-            first_arrived = Some(span.elapsed());
+        for (phone, begun) in phones.iter_mut().zip(&mut begun) {
+            if phone.read(&mut net, &mut bundles)? > 0 && !*begun {
+                *begun = true;
+                first_byte = span.elapsed();
+            }
         }
         if span.elapsed() > TIME_MAX {
-            return Err(format!("{} of {SESSIONS} have arrived in time", bundles.arrived_in_all()).into());
+            return Err(format!("{} of {sessions} have arrived in time", bundles.arrived_in_all()).into());
         }
     }
     let spent = trial.note(span.stop()?);
     net.run_for(Duration::from_secs(1), &mut Ignore)?;
-    let megabytes = (BYTES * SESSIONS) as f64 / MEGABYTE as f64;
+    let seconds = spent.wall.as_secs_f64();
+    let ideal = bytes as f64 / up.min(down);
     Ok(vec![
+        Figure::new("last arrived after, s", 2, seconds),
+        Figure::new("the same, to what the links allow", 2, seconds / ideal),
+        Figure::new("first byte at the last phone, s", 2, first_byte.as_secs_f64()),
         Figure::mib("peak RSS, MiB", server.peak_bytes()?),
         Figure::mib("RSS before, MiB", before),
         Figure::mib("RSS afterwards minus before, MiB", server.resident_bytes()? - before),
-        Figure::new("first arrived after, s", 1, first_arrived.unwrap_or_default().as_secs_f64()),
-        Figure::new("last arrived after, s", 1, spent.wall.as_secs_f64()),
-        Figure::new("CPU, µs per MB", 1, spent.cpu_micros_per(megabytes)),
+        Figure::new("CPU, µs per MB", 1, spent.cpu_micros_per((bytes * sessions) as f64 / MEGABYTE as f64)),
     ])
 }

@@ -55,12 +55,11 @@ struct Test {
     /// Whether the pipe can do it, too.
     has_pipe: bool,
     is_quick: bool,
-    rounds_max: usize,
 }
 
 impl Test {
     const fn new(name: &'static str, about: &'static str, run: fn(&Trial) -> Result<Vec<Figure>>) -> Self {
-        Self { name, about, run, has_pipe: true, is_quick: false, rounds_max: usize::MAX }
+        Self { name, about, run, has_pipe: true, is_quick: false }
     }
 
     const fn quick(self) -> Self {
@@ -69,10 +68,6 @@ impl Test {
 
     const fn relay_only(self) -> Self {
         Self { has_pipe: false, ..self }
-    }
-
-    const fn once(self) -> Self {
-        Self { rounds_max: 1, ..self }
     }
 
     /// Whether it goes by that name, or is one of several that do: `flood` means all three.
@@ -88,16 +83,24 @@ const TESTS: &[Test] = &[
     Test::new("flood/64KiB", "4 sessions, 16 at a time", |trial| cost::flood(trial, 4, 65_536, 16)).quick(),
     Test::new("bulk", "one message of 50 MB", bundles::bulk).quick(),
     Test::new("idle", "connections that do nothing", crowd::idle).quick(),
-    Test::new("memory/0", "0 connections, and a bundle of 50 MB", |trial| crowd::memory(trial, 0))
+    Test::new("memory/0", "0 connections, and a bundle that nobody reads", |trial| crowd::memory(trial, 0))
         .relay_only(),
-    Test::new("memory/100", "100 connections, and a bundle of 50 MB", |trial| crowd::memory(trial, 100))
-        .relay_only(),
-    Test::new("memory/1000", "1,000 connections, and a bundle of 50 MB", |trial| crowd::memory(trial, 1000))
-        .relay_only(),
-    Test::new("memory/5000", "5,000 connections, and a bundle of 50 MB", |trial| crowd::memory(trial, 5000))
-        .relay_only(),
-    Test::new("memory/8000", "8,000 connections, and a bundle of 50 MB", |trial| crowd::memory(trial, 8000))
-        .relay_only(),
+    Test::new("memory/100", "100 connections, and a bundle that nobody reads", |trial| {
+        crowd::memory(trial, 100)
+    })
+    .relay_only(),
+    Test::new("memory/1000", "1,000 connections, and a bundle that nobody reads", |trial| {
+        crowd::memory(trial, 1000)
+    })
+    .relay_only(),
+    Test::new("memory/5000", "5,000 connections, and a bundle that nobody reads", |trial| {
+        crowd::memory(trial, 5000)
+    })
+    .relay_only(),
+    Test::new("memory/8000", "8,000 connections, and a bundle that nobody reads", |trial| {
+        crowd::memory(trial, 8000)
+    })
+    .relay_only(),
     Test::new("churn", "32 sessions that come and go", |trial| crowd::churn(trial, 32)).quick(),
     Test::new("growth", "64 sessions beside up to 9,000 idle connections", crowd::growth),
     Test::new("slow-peer", "a flood of 16 KiB messages that nobody reads", pressure::slow_peer),
@@ -105,9 +108,13 @@ const TESTS: &[Test] = &[
     Test::new("operator", "a pair beside operators who ask without a pause", fairness::operator).relay_only(),
     Test::new("reply-latency", "pings at 10 Mbit/s", fairness::reply_latency).relay_only(),
     Test::new("announce", "1,000 announce 16 MiB and send nothing", pressure::announce).relay_only(),
-    Test::new("slow-bundles", "20 × 20 MiB at 2 MB/s, 64 MiB of memory", bundles::slow_bundles)
-        .relay_only()
-        .once(),
+    Test::new("links", "4 × 10 MB, 20 Mbit/s up and down", bundles::links),
+    Test::new("slow-bundles/64MiB", "20 × 20 MB to phones that take 4 MB/s", |trial| {
+        bundles::slow_bundles(trial, "64MiB")
+    }),
+    Test::new("slow-bundles/16MiB", "20 × 20 MB to phones that take 4 MB/s", |trial| {
+        bundles::slow_bundles(trial, "16MiB")
+    }),
 ];
 
 /// One run of a test against one subject.
@@ -163,7 +170,7 @@ fn main() -> ExitCode {
     }
     if arguments.iter().any(|argument| argument == "--list") {
         for test in TESTS {
-            println!("{:<15} {}", test.name, test.about);
+            println!("{:<19} {}", test.name, test.about);
         }
         return ExitCode::SUCCESS;
     }
@@ -238,7 +245,7 @@ fn run(options: &Options) -> Result<bool> {
             connections_short: Cell::new(None),
             others: Cell::new(0.0),
         };
-        if let Err(error) = run_test(test, &mut trial, options.rounds.min(test.rounds_max)) {
+        if let Err(error) = run_test(test, &mut trial, options.rounds) {
             are_all_well = false;
             println!("\n{}: {:?} failed: {error}", test.name, trial.subject);
         }

@@ -1,4 +1,5 @@
-//! Two clients that are not like the rest: a pair whose latency is watched, and a phone that reads slowly.
+//! Clients that are not like the rest: a pair whose latency is watched, a phone that reads slowly, a desktop that
+//! sends slowly.
 
 use std::time::{Duration, Instant};
 
@@ -145,14 +146,40 @@ impl SlowReader {
         Self { client, bytes_per_second, start: Instant::now(), taken: 0.0 }
     }
 
-    /// To be called every few milliseconds.
-    pub(crate) fn read(&mut self, net: &mut Net, receiver: &mut impl Receive) -> Result<()> {
+    /// To be called every few milliseconds. Gives the number of bytes read.
+    pub(crate) fn read(&mut self, net: &mut Net, receiver: &mut impl Receive) -> Result<usize> {
         let offered = self.start.elapsed().as_secs_f64() * self.bytes_per_second;
         let due = offered - self.taken;
-        if due >= Self::STEP {
-            let count = net.read(self.client, due as usize, receiver)? as f64;
-            self.taken = (self.taken + count).max(offered - Self::BEHIND_MAX);
+        if due < Self::STEP {
+            return Ok(0);
         }
-        Ok(())
+        let count = net.read(self.client, due as usize, receiver)?;
+        self.taken = (self.taken + count as f64).max(offered - Self::BEHIND_MAX);
+        Ok(count)
+    }
+}
+
+/// A client that sends at a steady rate, or as fast as it goes.
+pub(crate) struct SlowSender {
+    client: usize,
+    bytes_per_second: f64,
+    start: Instant,
+    output: Vec<u8>,
+    sent: usize,
+}
+
+impl SlowSender {
+    pub(crate) fn start(client: usize, output: Vec<u8>, bytes_per_second: f64) -> Self {
+        Self { client, bytes_per_second, start: Instant::now(), output, sent: 0 }
+    }
+
+    /// To be called every few milliseconds.
+    pub(crate) fn send(&mut self, clients: &mut Clients) {
+        let due = (self.start.elapsed().as_secs_f64() * self.bytes_per_second) as usize;
+        let end = due.min(self.output.len());
+        if end > self.sent {
+            clients.send(self.client, |out| out.extend_from_slice(&self.output[self.sent..end]));
+            self.sent = end;
+        }
     }
 }
