@@ -22,8 +22,8 @@ use std::net::IpAddr;
 
 use apptuner_relay::relay::ids::{ClientType, ConnectionId};
 use apptuner_relay::relay::limits::{
-    ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX,
-    HIGH_WATER_BYTES, LOW_WATER_BYTES, OVERFULL_BYTES, RECEIVE_BUFFER_BYTES, REFUSALS_MAX, Settings,
+    ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, FRAME_HEADER_BYTES_MAX, HIGH_WATER_BYTES, LOW_WATER_BYTES,
+    OVERFULL_BYTES, RECEIVE_BUFFER_BYTES, REFUSALS_MAX, SMALL_MESSAGE_BYTES_MAX, Settings,
 };
 use apptuner_relay::relay::readiness::Readiness;
 use apptuner_relay::relay::time::{Now, Tick};
@@ -59,8 +59,8 @@ pub struct Model {
     releasing: Option<usize>,
     /// Whose messages are looked at again once what is awaited has happened.
     interrupted: Option<usize>,
-    /// Whose message was cut short in this turn, because they leave.
-    leaving: Vec<usize>,
+    /// Whose message was cut short in this turn, because they leave, and whether they may have been held until then.
+    leaving: Vec<(usize, bool)>,
     /// Who was replaced last, and by whom.
     replacing: Option<(usize, usize)>,
     messages_begun: u64,
@@ -264,10 +264,10 @@ impl Model {
         self.progress(wire)
     }
 
-    /// What is thrown away takes no room, and so no more reads than it must. Part of a control frame may be kept.
+    /// What is thrown away takes no room, and so no more reads than it must. Part of a small frame may be kept.
     fn expect_large_read(&self, wire: usize, bytes: usize, is_full: bool) -> Check {
         let is_thrown_away = matches!(self.conns[wire].phase, Phase::Closing | Phase::Ending);
-        let kept_bytes_max = FRAME_HEADER_BYTES_MAX + CONTROL_PAYLOAD_BYTES_MAX;
+        let kept_bytes_max = FRAME_HEADER_BYTES_MAX + SMALL_MESSAGE_BYTES_MAX;
         let is_large = bytes + kept_bytes_max >= RECEIVE_BUFFER_BYTES;
         expect(!is_thrown_away || !is_full || is_large, || {
             format!("wire {wire} has no more than {bytes} bytes read to be thrown away")
@@ -288,7 +288,7 @@ impl Model {
             return Ok(());
         }
         match self.peer(wire).map(|peer| &self.conns[peer]) {
-            Some(peer) if peer.is_congested() => {
+            Some(peer) if peer.is_congested() || peer.queued_bytes() > HIGH_WATER_BYTES => {
                 Err(format!("wire {wire} is read although {} bytes wait for its peer", peer.queued_bytes()))
             }
             Some(_) | None => Ok(()),

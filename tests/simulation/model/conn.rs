@@ -19,6 +19,9 @@ use crate::reader::{Piece, Reader};
 /// What is not known of a reply's length: an error's sentence, an answer in HTTP.
 const REPLY_MARGIN: usize = 500;
 
+/// What a client is answered whose head is late, or was not read because memory was short.
+const LATE_OR_STARVED: u16 = 0;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Head,
@@ -231,11 +234,13 @@ impl Conn {
         settings: &Settings,
         may_be_starved: bool,
     ) -> Result<u16, String> {
-        if may_be_starved && now >= self.heard_at.after(settings.stall_timeout) {
-            return Ok(503);
-        }
+        let is_starved = may_be_starved && now >= self.heard_at.after(settings.stall_timeout);
         let deadline = self.head_deadline(settings);
-        if now >= deadline && !self.is_unread(deadline) {
+        let is_late = now >= deadline && !self.is_unread(deadline);
+        if is_starved {
+            return Ok(if is_late && self.only_health.is_none() { LATE_OR_STARVED } else { 503 });
+        }
+        if is_late {
             return Ok(self.only_health.unwrap_or(408));
         }
         match self.units.front().map(|unit| &unit.what) {
@@ -382,8 +387,13 @@ impl Conn {
 
     fn mark(&mut self) {
         let passes = |was: bool, bytes: usize| bytes > if was { LOW_WATER_BYTES } else { HIGH_WATER_BYTES };
-        self.is_congested = passes(self.is_congested, self.queued_bytes());
+        self.is_congested &= passes(true, self.queued_bytes());
         self.are_replies_congested = passes(self.are_replies_congested, self.replies_bytes_at_least());
+    }
+
+    /// What waits for it at the end of a turn has been seen by then: in the middle, it may be written at once.
+    pub(super) fn note_congestion(&mut self) {
+        self.is_congested |= self.queued_bytes() > HIGH_WATER_BYTES;
     }
 
     /// Whether its peer may not be read.
@@ -556,7 +566,11 @@ impl Conn {
         match piece {
             Piece::Answer { status, head, body } => {
                 let expected = self.replies.pop_front();
-                let is_right = matches!(expected, Some(Expected::Answer(of)) if of == status);
+                let is_right = match expected {
+                    Some(Expected::Answer(LATE_OR_STARVED)) => matches!(status, 408 | 503),
+                    Some(Expected::Answer(of)) => of == status,
+                    _ => false,
+                };
                 expect(is_right, || format!("answered {status} instead of {expected:?}"))?;
                 self.check_head(status, &head)?;
                 self.answered = Some((status, head + &body));

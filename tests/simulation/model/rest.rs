@@ -54,7 +54,7 @@ impl Model {
         let is_over = |deadline: Tick| now >= deadline && !conn.is_unread(deadline);
         let asked = conn.pinged_at.map(|at| at.after(settings.ping_interval)).unwrap_or_default();
         let is_silent = is_over(conn.heard_at.after(settings.ping_interval * 2).max(asked));
-        let may_be_held = self.may_be_held(wire);
+        let may_be_held = self.may_be_held(wire) || self.leaving.contains(&(wire, true));
         let is_stalled = conn
             .stall_deadline(settings)
             .is_some_and(|deadline| is_over(deadline) || (may_be_held && deadline <= now));
@@ -89,6 +89,7 @@ impl Model {
         self.expect_left()?;
         self.interrupted = None;
         for (wire, conn) in self.conns.iter_mut().enumerate() {
+            conn.note_congestion();
             let told_due = conn.told_due;
             expect(told_due == [0; 2], || format!("wire {wire} is not told {told_due:?}"))?;
             let (read, written) =

@@ -247,9 +247,10 @@ impl Model {
         let sender = self.peer(receiver).ok_or("cut short by nobody")?;
         // One that is replaced has not left by then.
         let is_leaving = !matches!(self.awaited.front(), Some(Event::Joined { .. }));
+        let may_be_held = self.may_be_held(sender);
         let events = self.cut_message(sender, is_leaving)?;
         expect(events.first() == Some(event), || format!("{event:?} instead of {events:?}"))?;
-        self.leaving.push(sender);
+        self.leaving.push((sender, may_be_held));
         events.into_iter().skip(1).rev().for_each(|event| self.awaited.push_front(event));
         Ok(())
     }
@@ -410,7 +411,7 @@ impl Model {
 
     /// Whoever was cut short in the middle of a message has left by the end of the turn.
     pub(super) fn expect_left(&mut self) -> Check {
-        for wire in std::mem::take(&mut self.leaving) {
+        for (wire, _) in std::mem::take(&mut self.leaving) {
             let conn = &self.conns[wire];
             expect(conn.session.is_none(), || format!("the message of wire {wire} was cut short for nothing"))?;
         }
