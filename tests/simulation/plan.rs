@@ -3,6 +3,7 @@
 //! part of a plan is a plan.
 
 mod access;
+mod midway;
 mod shortage;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::random::Random;
 use crate::visit::Visit;
 use crate::wire::Faults;
 use access::guard;
+use midway::midway;
 use shortage::shortage;
 
 /// A whole run.
@@ -281,8 +283,10 @@ const ACCESS_PER_MILLE: u32 = 450;
 const FREEZES: u32 = 150;
 /// In how many clients take one place from each other again and again.
 const CONTESTS_PER_MILLE: u32 = 80;
-/// One plan in so many is about a budget that is hardly larger than the longest message.
+/// One plan in so many is about a budget that is far smaller than the longest message, or hardly larger.
 const SHORTAGE_INTERVAL: u64 = 4;
+/// One plan in so many is about what happens in the middle of long messages.
+const MIDWAY_INTERVAL: u64 = 4;
 /// Clients, and sessions for them, where there are many.
 const CROWD: usize = 8;
 /// The same where the relay shuts down.
@@ -296,6 +300,9 @@ impl Plan {
         let mut random = Random::new(seed);
         if seed % SHORTAGE_INTERVAL == 1 {
             return shortage(&mut random);
+        }
+        if seed % MIDWAY_INTERVAL == 2 {
+            return midway(&mut random);
         }
         let theme = &THEMES[random.weighted(&THEMES.map(|theme| theme.share))];
         let settings = settings(&mut random, theme);

@@ -363,6 +363,22 @@ fn session_that_times_out_closes_both_with_1000_in_the_middle_of_a_message() {
 }
 
 #[test]
+fn message_whose_receiver_has_gone_is_measured_when_the_session_times_out() {
+    let settings = Settings {
+        session_timeout: 20 * SECOND,
+        stall_timeout: 3_000 * SECOND,
+        message_timeout: 3_000 * SECOND,
+        ..Settings::default()
+    };
+    let mut world = World::with(settings);
+    let (_desktop, mobile, _) = streaming_pair(&mut world);
+    world.end_stream(&mobile);
+    world.pass(21 * SECOND);
+    assert_eq!(world.relay.counters().message_bytes.count(), 1);
+    world.expect_empty_in_the_end();
+}
+
+#[test]
 fn bytes_of_a_message_keep_its_session_alive() {
     let settings =
         Settings { session_timeout: 20 * SECOND, message_timeout: 3_000 * SECOND, ..Settings::default() };
