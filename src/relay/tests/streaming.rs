@@ -372,7 +372,7 @@ fn message_whose_receiver_has_gone_is_measured_when_the_session_times_out() {
     };
     let mut world = World::with(settings);
     let (_desktop, mobile, _) = streaming_pair(&mut world);
-    world.end_stream(&mobile);
+    world.close_tcp(&mobile);
     world.pass(21 * SECOND);
     assert_eq!(world.relay.counters().message_bytes.count(), 1);
     world.expect_empty_in_the_end();
