@@ -224,28 +224,28 @@ impl Client {
         match *what {
             Say::Text { bytes, fragments, pings_between } => {
                 let content = Content::valid(1, text(id, bytes));
-                self.message(&content, fragments, pings_between, MESSAGE);
+                self.message(&content, fragments, pings_between, &MESSAGE);
             }
             Say::Binary { bytes, fragments, pings_between } => {
                 let content = Content::valid(2, binary(id, bytes));
-                self.message(&content, fragments, pings_between, MESSAGE);
+                self.message(&content, fragments, pings_between, &MESSAGE);
             }
             Say::Spoiled { bytes, fragments, at_per_mille, fault } => {
                 self.spoiled(text(id, bytes), fragments, at_per_mille, fault);
             }
             Say::Burst { messages, bytes } => {
                 for index in 0..messages as u64 {
-                    self.message(&Content::valid(1, text(id + index, bytes)), 1, false, MESSAGE);
+                    self.message(&Content::valid(1, text(id + index, bytes)), 1, false, &MESSAGE);
                 }
             }
             Say::AppPing => {
                 let payload = format!(r#"{{"type":"ping","n":{id}}}"#).into_bytes();
-                self.message(&Content::valid(1, payload), 1, false, What::Message { is_ping: true });
+                self.message(&Content::valid(1, payload), 1, false, &What::Message { is_ping: true });
             }
             Say::BadJson(choice) => {
                 let (text, offset) = BAD_JSON[choice % BAD_JSON.len()];
                 let content = Content::invalid(1, text.into(), offset, true);
-                self.message(&content, 1, false, What::BadJson);
+                self.message(&content, 1, false, &What::BadJson);
             }
             Say::Ping(bytes) => self.ping(bytes),
             Say::Pong(bytes) => self.say_control(0x8A, &vec![7; bytes], What::Pong),
@@ -303,7 +303,7 @@ impl Client {
     }
 
     /// Says a whole message, whose last frame, or the one with its first wrong byte, means `what`.
-    fn message(&mut self, content: &Rc<Content>, fragments: usize, pings_between: bool, what: What) {
+    fn message(&mut self, content: &Rc<Content>, fragments: usize, pings_between: bool, what: &What) {
         let mut start = 0;
         for index in 0..fragments {
             let is_last = index + 1 == fragments;
@@ -324,7 +324,7 @@ impl Client {
     /// Says the first part of a message. The rest comes with whatever is said next.
     fn part(&mut self, content: &Rc<Content>, fragments: usize, sent_per_mille: usize) {
         let before = self.outgoing.len();
-        self.message(content, fragments, false, MESSAGE);
+        self.message(content, fragments, false, &MESSAGE);
         let said = self.outgoing.len() - before;
         self.held_back = self.outgoing.split_off(before + said * sent_per_mille / 1000).into();
     }
@@ -334,18 +334,18 @@ impl Client {
         let at = (text.len() * at_per_mille / 1000).max(24);
         let wrong = text.iter().skip(at).position(|&byte| byte == b'a').map(|index| at + index);
         let Some(wrong) = wrong else {
-            return self.message(&Content::valid(1, text), fragments, false, MESSAGE);
+            return self.message(&Content::valid(1, text), fragments, false, &MESSAGE);
         };
         match fault {
             Fault::Json => {
                 text[wrong] = 1;
                 let content = Content::invalid(1, text, wrong, true);
-                self.message(&content, fragments, false, What::BadJson);
+                self.message(&content, fragments, false, &What::BadJson);
             }
             Fault::Utf8 => {
                 text[wrong] = 0xFF;
                 let content = Content::invalid(1, text, wrong, false);
-                self.message(&content, fragments, false, What::Refused(1007));
+                self.message(&content, fragments, false, &What::Refused(1007));
             }
             Fault::Frame(choice) => {
                 self.begin_message(text, wrong);

@@ -22,8 +22,8 @@ use std::net::IpAddr;
 
 use apptuner_relay::relay::ids::{ClientType, ConnectionId};
 use apptuner_relay::relay::limits::{
-    ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, FRAME_HEADER_BYTES_MAX, HIGH_WATER_BYTES, LOW_WATER_BYTES,
-    OVERFULL_BYTES, RECEIVE_BUFFER_BYTES, REFUSALS_MAX, SMALL_MESSAGE_BYTES_MAX, Settings,
+    ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, FRAME_HEADER_BYTES_MAX, HIGH_WATER_BYTES,
+    LOW_WATER_BYTES, OVERFULL_BYTES, RECEIVE_BUFFER_BYTES, REFUSALS_MAX, SMALL_MESSAGE_BYTES_MAX, Settings,
 };
 use apptuner_relay::relay::readiness::Readiness;
 use apptuner_relay::relay::time::{Now, Tick};
@@ -169,10 +169,18 @@ impl Model {
     }
 
     pub fn apply(&mut self, event: &Event) -> Check {
-        match event {
-            Event::Joined { .. } | Event::Left { .. } | Event::Drained { .. } => {}
-            Event::Released { .. } | Event::CutShort { .. } | Event::Replaced { .. } | Event::Told { .. } => {}
-            _ => self.expect_nothing_awaited(event)?,
+        let may_come_first = matches!(
+            event,
+            Event::Joined { .. }
+                | Event::Left { .. }
+                | Event::Drained { .. }
+                | Event::Released { .. }
+                | Event::CutShort { .. }
+                | Event::Replaced { .. }
+                | Event::Told { .. }
+        );
+        if !may_come_first {
+            self.expect_nothing_awaited(event)?;
         }
         if !matches!(event, Event::Released { .. } | Event::Replaced { .. } | Event::Told { .. }) {
             self.expect_released()?;

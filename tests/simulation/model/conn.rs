@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use apptuner_relay::relay::ids::{ClientType, ConnectionId};
 use apptuner_relay::relay::limits::{
-    FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, LOW_WATER_BYTES, RETRY_AFTER_SECONDS, Settings, WRITE_BYTES_PER_TURN,
+    FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, LOW_WATER_BYTES, RETRY_AFTER_SECONDS, Settings,
+    WRITE_BYTES_PER_TURN,
 };
 use apptuner_relay::relay::time::Tick;
 
@@ -355,7 +356,8 @@ impl Conn {
 
     /// Whether the client has some of what is first in the queue.
     pub(super) fn is_front_begun(&self) -> bool {
-        !self.is_cut_short && (self.under_way.is_some() || (self.lane == Lane::Queue && self.reader.len() > 0))
+        !self.is_cut_short
+            && (self.under_way.is_some() || (self.lane == Lane::Queue && self.reader.len() > 0))
     }
 
     pub(super) fn queue_mut(&mut self) -> impl Iterator<Item = &mut Message> {

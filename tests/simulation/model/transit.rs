@@ -73,7 +73,10 @@ impl Conn {
     }
 
     fn release_key(&self) -> Option<u64> {
-        self.incoming.as_ref().filter(|incoming| incoming.state == State::Released).map(|incoming| incoming.id)
+        self.incoming
+            .as_ref()
+            .filter(|incoming| incoming.state == State::Released)
+            .map(|incoming| incoming.id)
     }
 }
 
@@ -129,14 +132,11 @@ impl Model {
         let Some(peer) = self.peer(wire) else { return self.tell_nobody_there(wire) };
         let bytes = content.payload.len();
         self.conns[wire].release_due.push_back((id, bytes));
-        self.accept_message(wire, peer, Message {
-            id,
-            content,
-            noted: bytes,
-            is_whole: true,
-            is_in_transit: false,
-            was_short: false,
-        });
+        self.accept_message(
+            wire,
+            peer,
+            Message { id, content, noted: bytes, is_whole: true, is_in_transit: false, was_short: false },
+        );
     }
 
     fn accept_message(&mut self, wire: usize, peer: usize, message: Message) {
@@ -413,7 +413,9 @@ impl Model {
     pub(super) fn expect_left(&mut self) -> Check {
         for (wire, _) in std::mem::take(&mut self.leaving) {
             let conn = &self.conns[wire];
-            expect(conn.session.is_none(), || format!("the message of wire {wire} was cut short for nothing"))?;
+            expect(conn.session.is_none(), || {
+                format!("the message of wire {wire} was cut short for nothing")
+            })?;
         }
         Ok(())
     }
@@ -429,5 +431,7 @@ impl Model {
 
 /// What is longer never goes without being a message in transit.
 fn expect_small(bytes: usize) -> Check {
-    expect(bytes <= SMALL_MESSAGE_BYTES_MAX, || format!("{bytes} bytes have arrived whole and are not released"))
+    expect(bytes <= SMALL_MESSAGE_BYTES_MAX, || {
+        format!("{bytes} bytes have arrived whole and are not released")
+    })
 }

@@ -39,11 +39,14 @@ pub(super) fn midway(random: &mut Random) -> Plan {
         // Nobody is there to take a message.
         steps.remove(1);
     }
-    for _ in 0..1 + random.below(4) {
+    for _ in 0..=random.below(4) {
         let sender = random.below(actors);
         // Messages behind one that is never whole, and in front of one.
         if random.per_mille(250) {
-            steps.push(Step::Say { actor: sender, what: Say::Burst { messages: 1 + random.below(20), bytes: 900 } });
+            steps.push(Step::Say {
+                actor: sender,
+                what: Say::Burst { messages: 1 + random.below(20), bytes: 900 },
+            });
         }
         steps.push(Step::Say { actor: sender, what: beginning(random, settings.max_message_size) });
         if random.per_mille(300) {
@@ -55,7 +58,10 @@ pub(super) fn midway(random: &mut Random) -> Plan {
         }
         event(random, sender, &mut steps);
         if random.per_mille(500) {
-            steps.push(Step::Say { actor: sender, what: Say::Text { bytes: 500, fragments: 1, pings_between: false } });
+            steps.push(Step::Say {
+                actor: sender,
+                what: Say::Text { bytes: 500, fragments: 1, pings_between: false },
+            });
         }
     }
     steps.push(Step::Wait { millis: random.pick(&[1_000, 70_000, 400_000]) });
@@ -82,7 +88,12 @@ fn connect(random: &mut Random, actor: usize) -> Step {
     let rough = random.per_mille(400);
     let manner = Manner {
         answers_pings: true,
-        on_close: random.pick(&[OnClose::AnswerAndEnd, OnClose::AnswerAndEnd, OnClose::End, OnClose::Late(3_000)]),
+        on_close: random.pick(&[
+            OnClose::AnswerAndEnd,
+            OnClose::AnswerAndEnd,
+            OnClose::End,
+            OnClose::Late(3_000),
+        ]),
         reading,
         sending: random.pick(&[
             Sending::AtOnce,
