@@ -41,7 +41,8 @@ impl<S: Read + Write> Relay<S> {
         } else if transit.receivers() == 0 {
             self.skip(id, true);
             self.forget_transit(key);
-        } else {
+        } else if transit.arrived_bytes() > transit.noted_bytes() {
+            // A ping between two fragments brings nothing, and is no activity.
             self.note_more(id, key);
         }
     }

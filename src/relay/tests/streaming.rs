@@ -393,6 +393,21 @@ fn bytes_of_a_message_keep_its_session_alive() {
 }
 
 #[test]
+fn pings_in_the_middle_of_a_message_do_not_keep_its_session_alive() {
+    let settings =
+        Settings { session_timeout: 20 * SECOND, stall_timeout: 3_000 * SECOND, ..Settings::default() };
+    let mut world = World::with(settings);
+    let (desktop, mobile) = world.pair("a");
+    world.send(&desktop, &frame(0x02, &binary(2 * MIB)));
+    for _ in 0..2 {
+        world.pass(9 * SECOND);
+        world.send(&desktop, &frame(0x89, b""));
+    }
+    world.pass(3 * SECOND);
+    assert_eq!(world.take(&mobile)[0], Received::Close(1000, "Session timeout".to_owned()));
+}
+
+#[test]
 fn shutdown_closes_both_with_1001_in_the_middle_of_a_message() {
     let mut world = World::quiet();
     let (desktop, mobile, _) = streaming_pair(&mut world);
