@@ -398,6 +398,11 @@ impl Conn {
         self.is_congested |= self.queued_bytes() > HIGH_WATER_BYTES;
     }
 
+    /// Somebody else sends to it, who was not held before.
+    pub(super) const fn forget_congestion(&mut self) {
+        self.is_congested = false;
+    }
+
     /// Whether its peer may not be read.
     pub(super) const fn is_congested(&self) -> bool {
         self.is_congested

@@ -113,6 +113,7 @@ impl Model {
             conn.queue(message);
         }
         if let Some(peer) = peer {
+            self.conns[peer].forget_congestion();
             self.notify(peer, client_type, "connected");
         }
         self.progress(wire)
