@@ -128,7 +128,9 @@ fn carry(trial: &Trial, flags: &[&str], links: &Links) -> Result<Vec<Figure>> {
     // Until the last phone has its first byte.
     let (mut begun, mut first_byte) = (vec![false; sessions], Duration::ZERO);
     while bundles.arrived_in_all() < sessions as u64 {
-        desktops.iter_mut().for_each(|desktop| desktop.send(&mut net.clients));
+        for desktop in &mut desktops {
+            desktop.send(&mut net.clients);
+        }
         net.turn(Duration::from_millis(2), &mut bundles)?;
         for (phone, begun) in phones.iter_mut().zip(&mut begun) {
             if phone.read(&mut net, &mut bundles)? > 0 && !*begun {
