@@ -41,7 +41,8 @@ impl<S: Read + Write> Relay<S> {
         } else if transit.receivers() == 0 {
             self.skip(id, true);
             self.forget_transit(key);
-        } else {
+        } else if transit.arrived_bytes() > transit.noted_bytes() {
+            // A ping between two fragments brings nothing, and is no activity.
             self.note_more(id, key);
         }
     }
@@ -144,13 +145,14 @@ impl<S: Read + Write> Relay<S> {
     /// What the clients of a session that ends leave unfinished will never be whole. They are about to be closed.
     pub(super) fn cut_unfinished_in(&mut self, session: &Session) {
         for sender in ClientType::ALL {
-            let (Some(id), Some(receiver)) = (session.client(sender), session.client(sender.peer())) else {
-                continue;
-            };
+            let Some(id) = session.client(sender) else { continue };
             let transit = self.slots.get(id).and_then(|slot| slot.connection.inbound.transit());
             let Some((key, _)) = transit else { continue };
             self.skip(id, true);
-            if self.cut_for(receiver, sender, key) {
+            // The receiver may have gone before.
+            if let Some(receiver) = session.client(sender.peer())
+                && self.cut_for(receiver, sender, key)
+            {
                 self.drop_messages(receiver, sender);
             }
             self.forget_transit(key);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use apptuner_relay::relay::time::Tick;
 
-use crate::plan::{Manner, OnClose, Reading, Request, Say, Sending};
+use crate::plan::{Fault, Manner, OnClose, Reading, Request, Say, Sending};
 use crate::random::Random;
 use crate::reader::{Piece, Reader};
 use crate::visit::{Caller, Credentials, Issued};
@@ -25,12 +25,33 @@ pub struct Unit {
     pub what: What,
 }
 
-/// What the header of a data frame says.
-#[derive(Clone, Copy, Debug)]
+/// A data frame of a message.
+#[derive(Clone, Debug)]
 pub struct Frame {
     pub header_bytes: usize,
     pub payload_bytes: usize,
-    pub is_final: bool,
+    pub content: Rc<Content>,
+}
+
+/// What an application message is, or was to be.
+#[derive(Debug)]
+pub struct Content {
+    pub opcode: u8,
+    pub payload: Vec<u8>,
+    /// How many of its bytes come before the first one that is wrong.
+    pub valid_bytes: usize,
+    /// That one makes it no JSON, rather than something that ends the connection.
+    pub is_bad_json: bool,
+}
+
+impl Content {
+    pub fn valid(opcode: u8, payload: Vec<u8>) -> Rc<Self> {
+        Rc::new(Self { opcode, valid_bytes: payload.len(), payload, is_bad_json: false })
+    }
+
+    fn invalid(opcode: u8, payload: Vec<u8>, valid_bytes: usize, is_bad_json: bool) -> Rc<Self> {
+        Rc::new(Self { opcode, payload, valid_bytes, is_bad_json })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -46,14 +67,10 @@ pub enum What {
     /// A frame of a message, and not its last.
     Fragment,
     Message {
-        opcode: u8,
-        payload: Rc<[u8]>,
         is_ping: bool,
     },
-    /// A text that stops being JSON at this byte.
-    BadJson {
-        offset: usize,
-    },
+    /// A text that is not JSON.
+    BadJson,
     Ping(Vec<u8>),
     Pong,
     Close {
@@ -63,6 +80,8 @@ pub enum What {
     /// Something that ends the connection with this code, at its end if not before.
     Refused(u16),
 }
+
+const MESSAGE: What = What::Message { is_ping: false };
 
 /// Texts that are not JSON, and where they stop being it.
 const BAD_JSON: [(&str, usize); 7] = [
@@ -204,44 +223,41 @@ impl Client {
         self.finish_part();
         match *what {
             Say::Text { bytes, fragments, pings_between } => {
-                self.message(1, &text(id, bytes), fragments, pings_between);
+                let content = Content::valid(1, text(id, bytes));
+                self.message(&content, fragments, pings_between, &MESSAGE);
             }
             Say::Binary { bytes, fragments, pings_between } => {
-                self.message(2, &binary(id, bytes), fragments, pings_between);
+                let content = Content::valid(2, binary(id, bytes));
+                self.message(&content, fragments, pings_between, &MESSAGE);
+            }
+            Say::Spoiled { bytes, fragments, at_per_mille, fault } => {
+                self.spoiled(text(id, bytes), fragments, at_per_mille, fault);
             }
             Say::Burst { messages, bytes } => {
                 for index in 0..messages as u64 {
-                    self.message(1, &text(id + index, bytes), 1, false);
+                    self.message(&Content::valid(1, text(id + index, bytes)), 1, false, &MESSAGE);
                 }
             }
             Say::AppPing => {
-                let payload = format!(r#"{{"type":"ping","n":{id}}}"#);
-                let message = What::Message { opcode: 1, payload: payload.as_bytes().into(), is_ping: true };
-                self.say_frame(0x81, payload.as_bytes(), true, message);
+                let payload = format!(r#"{{"type":"ping","n":{id}}}"#).into_bytes();
+                self.message(&Content::valid(1, payload), 1, false, &What::Message { is_ping: true });
             }
             Say::BadJson(choice) => {
                 let (text, offset) = BAD_JSON[choice % BAD_JSON.len()];
-                self.say_frame(0x81, text.as_bytes(), true, What::BadJson { offset });
+                let content = Content::invalid(1, text.into(), offset, true);
+                self.message(&content, 1, false, &What::BadJson);
             }
             Say::Ping(bytes) => self.ping(bytes),
-            Say::Pong(bytes) => self.say_frame(0x8A, &vec![7; bytes], false, What::Pong),
+            Say::Pong(bytes) => self.say_control(0x8A, &vec![7; bytes], What::Pong),
             Say::Close { code, reason } => self.close(code, reason),
             Say::Broken(choice) => self.broken(choice),
             Say::NotUtf8 { fragments } => self.not_utf8(fragments),
             Say::TooLarge { fragments } => self.too_large(fragments, size_max),
             Say::Part { bytes, sent_per_mille } => {
-                let payload = binary(id, bytes);
-                let frame = self.frame(0x82, &payload);
-                let (now, later) = frame.split_at(frame.len() * sent_per_mille / 1000);
-                self.outgoing.extend(now);
-                self.held_back = later.to_vec();
-                self.add_frame(0x82, payload.len(), message(2, &payload));
+                self.part(&Content::valid(2, binary(id, bytes)), 1, sent_per_mille);
             }
             Say::PartOfMany { bytes, fragments, sent_per_mille } => {
-                let before = self.outgoing.len();
-                self.message(2, &binary(id, bytes), fragments, false);
-                let said = self.outgoing.len() - before;
-                self.held_back = self.outgoing.split_off(before + said * sent_per_mille / 1000).into();
+                self.part(&Content::valid(2, binary(id, bytes)), fragments, sent_per_mille);
             }
         }
     }
@@ -256,11 +272,13 @@ impl Client {
         self.units.push(Unit { end: self.said, is_data, frame: None, what });
     }
 
-    /// Adds the unit that a data frame is.
-    fn add_frame(&mut self, first: u8, payload_bytes: usize, what: What) {
-        let header_bytes = header(first, payload_bytes).len() + 4;
-        self.said += (header_bytes + payload_bytes) as u64;
-        let frame = Frame { header_bytes, payload_bytes, is_final: first & 0x80 != 0 };
+    /// Says a data frame that carries some of a message.
+    fn say_data(&mut self, first: u8, part: &[u8], content: &Rc<Content>, what: What) {
+        let frame = self.frame(first, part);
+        self.outgoing.extend(&frame);
+        self.said += frame.len() as u64;
+        let header_bytes = frame.len() - part.len();
+        let frame = Frame { header_bytes, payload_bytes: part.len(), content: Rc::clone(content) };
         self.units.push(Unit { end: self.said, is_data: true, frame: Some(frame), what });
     }
 
@@ -269,43 +287,87 @@ impl Client {
         self.add_unit(bytes.len(), is_data, what);
     }
 
-    fn say_frame(&mut self, first: u8, payload: &[u8], is_data: bool, what: What) {
+    fn say_control(&mut self, first: u8, payload: &[u8], what: What) {
         let frame = self.frame(first, payload);
-        if is_data {
-            self.outgoing.extend(frame);
-            self.add_frame(first, payload.len(), what);
-        } else {
-            self.say_bytes(&frame, false, what);
-        }
+        self.say_bytes(&frame, false, what);
     }
 
     fn frame(&mut self, first: u8, payload: &[u8]) -> Vec<u8> {
         let mask = self.random.next().to_le_bytes();
         let mut frame = header(first, payload.len());
         frame.extend_from_slice(&mask[..4]);
-        frame.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ mask[at % 4]));
+        for part in payload.chunks(4) {
+            frame.extend(part.iter().zip(mask).map(|(byte, mask)| byte ^ mask));
+        }
         frame
     }
 
-    fn message(&mut self, opcode: u8, payload: &[u8], fragments: usize, pings_between: bool) {
-        let mut rest = payload;
+    /// Says a whole message, whose last frame, or the one with its first wrong byte, means `what`.
+    fn message(&mut self, content: &Rc<Content>, fragments: usize, pings_between: bool, what: &What) {
+        let mut start = 0;
         for index in 0..fragments {
             let is_last = index + 1 == fragments;
-            let cut = if is_last { rest.len() } else { self.random.below(rest.len() + 1) };
-            let (part, behind) = rest.split_at(cut);
-            rest = behind;
-            let first = if index == 0 { opcode } else { 0 } | if is_last { 0x80 } else { 0 };
-            let what = if is_last { message(opcode, payload) } else { What::Fragment };
-            self.say_frame(first, part, true, what);
+            let left = content.payload.len() - start;
+            let end = start + if is_last { left } else { self.random.below(left + 1) };
+            let first = if index == 0 { content.opcode } else { 0 } | if is_last { 0x80 } else { 0 };
+            let is_wrong = matches!(what, What::Refused(_)) && (start..end).contains(&content.valid_bytes);
+            let is_meant = is_wrong || (is_last && !matches!(what, What::Refused(_)));
+            let what = if is_meant { what.clone() } else { What::Fragment };
+            self.say_data(first, &content.payload[start..end], content, what);
             if pings_between && !is_last {
                 self.ping(index);
+            }
+            start = end;
+        }
+    }
+
+    /// Says the first part of a message. The rest comes with whatever is said next.
+    fn part(&mut self, content: &Rc<Content>, fragments: usize, sent_per_mille: usize) {
+        let before = self.outgoing.len();
+        self.message(content, fragments, false, &MESSAGE);
+        let said = self.outgoing.len() - before;
+        self.held_back = self.outgoing.split_off(before + said * sent_per_mille / 1000).into();
+    }
+
+    /// Says a text that goes wrong on the way.
+    fn spoiled(&mut self, mut text: Vec<u8>, fragments: usize, at_per_mille: usize, fault: Fault) {
+        let at = (text.len() * at_per_mille / 1000).max(24);
+        let wrong = text.iter().skip(at).position(|&byte| byte == b'a').map(|index| at + index);
+        let Some(wrong) = wrong else {
+            return self.message(&Content::valid(1, text), fragments, false, &MESSAGE);
+        };
+        match fault {
+            Fault::Json => {
+                text[wrong] = 1;
+                let content = Content::invalid(1, text, wrong, true);
+                self.message(&content, fragments, false, &What::BadJson);
+            }
+            Fault::Utf8 => {
+                text[wrong] = 0xFF;
+                let content = Content::invalid(1, text, wrong, false);
+                self.message(&content, fragments, false, &What::Refused(1007));
+            }
+            Fault::Frame(choice) => {
+                self.begin_message(text, wrong);
+                // There it is no fault to go on.
+                self.broken(if choice % 9 == 3 { 1 } else { choice });
+            }
+            Fault::Close => {
+                self.begin_message(text, wrong);
+                self.close(Some(1000), 0);
             }
         }
     }
 
+    /// Says the beginning of a message, in a fragment whose next never comes.
+    fn begin_message(&mut self, text: Vec<u8>, bytes: usize) {
+        let content = Content::valid(1, text);
+        self.say_data(0x01, &content.payload[..bytes], &content, What::Fragment);
+    }
+
     fn ping(&mut self, bytes: usize) {
         let payload: Vec<u8> = (0..bytes).map(|_| self.random.next().to_le_bytes()[0]).collect();
-        self.say_frame(0x89, &payload, false, What::Ping(payload.clone()));
+        self.say_control(0x89, &payload, What::Ping(payload.clone()));
     }
 
     fn close(&mut self, code: Option<u16>, reason: usize) {
@@ -313,7 +375,7 @@ impl Client {
         let mut payload = code.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default();
         payload.extend_from_slice(&reason);
         self.has_closed = true;
-        self.say_frame(0x88, &payload, false, What::Close { code, reason });
+        self.say_control(0x88, &payload, What::Close { code, reason });
     }
 
     fn broken(&mut self, choice: usize) {
@@ -332,19 +394,21 @@ impl Client {
     }
 
     fn not_utf8(&mut self, fragments: usize) {
+        let content = Content::invalid(1, Vec::new(), 0, false);
         for index in 0..fragments {
             let is_last = index + 1 == fragments;
             let first = u8::from(index == 0) | if is_last { 0x80 } else { 0 };
             let payload: &[u8] = if is_last { b"\"\xED\xA0\x80\"" } else { b"\xC3\xA9" };
             let what = if is_last { What::Refused(1007) } else { What::Fragment };
-            self.say_frame(first, payload, true, what);
+            self.say_data(first, payload, &content, what);
         }
     }
 
     fn too_large(&mut self, fragments: usize, size_max: usize) {
+        let content = Content::valid(2, vec![0; size_max]);
         for index in 1..fragments {
             let first = if index == 1 { 0x02 } else { 0x00 };
-            self.say_frame(first, &vec![0; size_max / fragments], true, What::Fragment);
+            self.say_data(first, &vec![0; size_max / fragments], &content, What::Fragment);
         }
         let first = if fragments > 1 { 0x80 } else { 0x82 };
         let left = size_max - size_max / fragments * (fragments - 1);
@@ -430,7 +494,7 @@ impl Client {
             match piece {
                 Some(Piece::Frame { opcode: 9, payload, .. }) if self.manner.answers_pings => {
                     if self.held_back.is_empty() && !self.is_ending {
-                        self.say_frame(0x8A, &payload, false, What::Pong);
+                        self.say_control(0x8A, &payload, What::Pong);
                     }
                 }
                 Some(Piece::Frame { opcode: 8, .. } | Piece::Answer { status: 200.., .. }) => {
@@ -487,10 +551,6 @@ pub fn issued_in(body: &str) -> Option<Issued> {
     let body: serde_json::Value = serde_json::from_str(body).ok()?;
     let text = |name: &str| Some(body.get(name)?.as_str()?.to_owned());
     Some((text("sessionId")?, text("secret")?))
-}
-
-fn message(opcode: u8, payload: &[u8]) -> What {
-    What::Message { opcode, payload: payload.into(), is_ping: false }
 }
 
 /// A frame header without a mask, its mask bit set.

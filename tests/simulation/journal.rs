@@ -54,19 +54,25 @@ pub enum Event {
         client_type: ClientType,
         session: String,
     },
-    /// Logged: a large frame waits for so much room.
-    Awaits {
+    /// Logged: a client's message, of which so much has arrived, is given to its peer from now on.
+    Released {
         conn: String,
         bytes: usize,
     },
-    /// Logged: a large frame has been given so much room, at once or after it waited.
-    Granted {
+    /// Logged: a message that will never be whole is taken from its receiver, which has a part of it or not.
+    CutShort {
         conn: String,
-        bytes: usize,
+        is_begun: bool,
     },
-    /// Logged: what was read before is looked at again, now that there is room for it, or nobody wants any.
-    Resumed {
+    /// Logged: a client's place was taken, and so many messages that waited for it move to the new connection.
+    Replaced {
         conn: String,
+        messages: u64,
+    },
+    /// Logged: a client is told of an error in what it sent, with this code.
+    Told {
+        conn: String,
+        code: String,
     },
     /// Logged: somebody was issued a session.
     Issued {
@@ -112,7 +118,9 @@ impl Log for Lines {
         match metadata.target() {
             "apptuner_relay::messages" => LOGS_MESSAGES.get(),
             // The only lines of this level that are read.
-            "apptuner_relay::relay::room" | "apptuner_relay::relay::turn" => true,
+            "apptuner_relay::relay::streaming"
+            | "apptuner_relay::relay::parting"
+            | "apptuner_relay::relay::intake" => true,
             _ => metadata.level() <= Level::Info,
         }
     }
@@ -122,7 +130,7 @@ impl Log for Lines {
             return;
         }
         let line = record.args().to_string();
-        let event = if record.level() == Level::Debug { parse_room(&line) } else { parse(&line) };
+        let event = if record.level() == Level::Debug { parse_debug(&line) } else { parse(&line) };
         if let Some(event) = event {
             note(event);
         }
@@ -135,17 +143,19 @@ fn field_of(line: &str, name: &str) -> Option<String> {
     line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
 }
 
-/// Reads a line about room, if it is one.
-fn parse_room(line: &str) -> Option<Event> {
+/// Reads a line of the level `debug` by its ending.
+fn parse_debug(line: &str) -> Option<Event> {
     let conn = field_of(line, "conn")?;
-    if line.ends_with(" Goes on with what it kept") {
-        return Some(Event::Resumed { conn });
+    if line.ends_with(" Message released") {
+        return Some(Event::Released { conn, bytes: field_of(line, "bytes")?.parse().ok()? });
     }
-    let bytes = field_of(line, "room_bytes")?.parse().ok()?;
-    if line.ends_with(" Waits for room") {
-        return Some(Event::Awaits { conn, bytes });
+    if line.ends_with(" Message cut short") {
+        return Some(Event::CutShort { conn, is_begun: field_of(line, "cut")? == "Begun" });
     }
-    line.ends_with(" Has room").then_some(Event::Granted { conn, bytes })
+    if line.ends_with(" Replaced") {
+        return Some(Event::Replaced { conn, messages: field_of(line, "messages")?.parse().ok()? });
+    }
+    line.contains(" Client told: ").then_some(Event::Told { conn, code: field_of(line, "error")? })
 }
 
 /// Reads a line by the ending that the contract gives it.

@@ -61,13 +61,17 @@ fn every_seed_keeps_the_contract() {
     // Unlike `println`, this is shown whether or not the test passes.
     let _ = writeln!(
         io::stderr(),
-        "{seeds} seeds: {hours} simulated hours, {} turns, {} messages delivered, room awaited {} times in {} \
-         seeds and none for small messages in {}, in {seconds:.1} s, {:.0} simulated hours per second",
+        "{seeds} seeds: {hours} simulated hours, {} turns, {} messages delivered, {} begun before they were whole ({} \
+         early), {} cut short in {} seeds, {} lost with a replaced receiver, memory short in {} seeds, in {seconds:.1} s, \
+         {:.0} simulated hours per second",
         total.turns,
         total.messages_delivered,
-        total.room_awaited,
-        total.runs_with_room_awaited,
-        total.runs_without_small_room,
+        total.cut_through,
+        total.released_early,
+        total.cut_short,
+        total.runs_with_cuts,
+        total.lost,
+        total.runs_starved,
         hours as f64 / seconds,
     );
     let _ = writeln!(

@@ -1,8 +1,8 @@
 //! What each client must see, worked out from the contract alone: an obvious twin of the relay that is
 //! told what the relay read, and when, and checks what it writes.
 //!
-//! Nothing of the relay's is used here but the order in which it did things, and which large messages it gave
-//! room or had wait. What it reads means what the client that sent it says it means; when it logs that a client
+//! Nothing of the relay's is used here but the order in which it did things, and when it released a message or
+//! cut one short. What it reads means what the client that sent it says it means; when it logs that a client
 //! joined or left, that must be due; what it writes must be what the model has next for that client; and at
 //! rest nothing may be owed to anybody.
 
@@ -10,20 +10,20 @@ mod access;
 mod conn;
 mod drain;
 mod expected;
+mod memory;
 mod rest;
-mod room;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod transit;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::rc::Rc;
 
 use apptuner_relay::relay::ids::{ClientType, ConnectionId};
 use apptuner_relay::relay::limits::{
-    ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX,
-    HIGH_WATER_BYTES, LOW_WATER_BYTES, OVERFULL_BYTES, RECEIVE_BUFFER_BYTES, REFUSALS_MAX, Settings,
+    ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, FRAME_HEADER_BYTES_MAX, HIGH_WATER_BYTES,
+    LOW_WATER_BYTES, OVERFULL_BYTES, RECEIVE_BUFFER_BYTES, REFUSALS_MAX, SMALL_MESSAGE_BYTES_MAX, Settings,
 };
 use apptuner_relay::relay::readiness::Readiness;
 use apptuner_relay::relay::time::{Now, Tick};
@@ -55,22 +55,30 @@ pub struct Model {
     unproven_answers: BTreeMap<u16, String>,
     /// What the relay must log next, before it does anything else.
     awaited: VecDeque<Event>,
-    /// Whose frame is next given room, or has to wait, and how much it needs.
-    asking: Option<(usize, usize)>,
+    /// Of whom something has just been read, so that a message may be released.
+    releasing: Option<usize>,
+    /// Whose messages are looked at again once what is awaited has happened.
+    interrupted: Option<usize>,
+    /// Whose message was cut short in this turn, because they leave, and whether they may have been held until then.
+    leaving: Vec<(usize, bool)>,
+    /// Who was replaced last, and by whom.
+    replacing: Option<(usize, usize)>,
     messages_begun: u64,
     /// The last read brought more than signs of life.
     pub has_read_more_than_pongs: bool,
-    /// What small messages could still take after the last turn.
-    small_room: usize,
-    /// That may have been too little for a read at some time of this turn.
-    lacked_small_room: bool,
-    /// After how many turns that was too little for a read.
-    pub turns_without_small_room: u64,
+    /// The most that the relay may have on its account at this time of its turn.
+    used_max: usize,
+    /// That may have left too little for a read at some time of this turn.
+    lacked_room: bool,
     drain: Option<Drain>,
     /// When accepting is tried again at the latest.
     accept_retry: Option<Tick>,
     pub totals: Totals,
-    pub delivered: u64,
+    /// Messages released before they were whole, those of them before 1 MiB had come, and those lost with a receiver
+    /// that was replaced.
+    pub cut_through: u64,
+    pub released_early: u64,
+    pub lost: u64,
     /// Who was refused for want of a secret or key, and who for its address; lock-outs.
     pub unproven: u64,
     pub turned_away: u64,
@@ -96,16 +104,20 @@ impl Model {
             issuing: None,
             unproven_answers: BTreeMap::new(),
             awaited: VecDeque::new(),
-            asking: None,
+            releasing: None,
+            interrupted: None,
+            leaving: Vec::new(),
+            replacing: None,
             messages_begun: 0,
             has_read_more_than_pongs: false,
-            small_room: usize::MAX,
-            lacked_small_room: false,
-            turns_without_small_room: 0,
+            used_max: 0,
+            lacked_room: false,
             drain: None,
             accept_retry: None,
             totals: Totals::default(),
-            delivered: 0,
+            cut_through: 0,
+            released_early: 0,
+            lost: 0,
             unproven: 0,
             turned_away: 0,
             lock_outs: 0,
@@ -122,8 +134,8 @@ impl Model {
     }
 
     pub fn begin_turn(&mut self) {
-        self.lacked_small_room = false;
-        self.note_small_room();
+        self.lacked_room = false;
+        self.note_room();
     }
 
     pub fn accept(&mut self, id: ConnectionId, address: IpAddr) {
@@ -157,17 +169,29 @@ impl Model {
     }
 
     pub fn apply(&mut self, event: &Event) -> Check {
-        match event {
-            Event::Joined { .. } | Event::Left { .. } | Event::Drained { .. } => {}
-            _ => self.expect_nothing_awaited(event)?,
+        let may_come_first = matches!(
+            event,
+            Event::Joined { .. }
+                | Event::Left { .. }
+                | Event::Drained { .. }
+                | Event::Released { .. }
+                | Event::CutShort { .. }
+                | Event::Replaced { .. }
+                | Event::Told { .. }
+        );
+        if !may_come_first {
+            self.expect_nothing_awaited(event)?;
         }
+        if !matches!(event, Event::Released { .. } | Event::Replaced { .. } | Event::Told { .. }) {
+            self.expect_released()?;
+        }
+        let is_replaced = matches!(event, Event::Replaced { .. });
+        expect(is_replaced || self.replacing.is_none(), || {
+            format!("{event:?} although {:?} is due to be replaced", self.replacing)
+        })?;
         let is_issued = matches!(event, Event::Issued { .. });
         expect(is_issued || self.issuing.is_none(), || {
             format!("{event:?} although wire {:?} was due a session first", self.issuing)
-        })?;
-        let is_answer = matches!(event, Event::Granted { .. } | Event::Awaits { .. });
-        expect(is_answer || self.asking.is_none(), || {
-            format!("{event:?} although {:?} asks for room", self.asking)
         })?;
         if let Event::Wrote { wire, .. } | Event::WriteBlocked { wire } | Event::WriteFailed { wire } = event
         {
@@ -175,22 +199,21 @@ impl Model {
         }
         // Room comes free by what is written and who leaves, and the relay takes note of it later.
         if let Event::Wrote { .. } | Event::Left { .. } = event {
-            self.note_small_room();
+            self.note_room();
         }
         match event {
             Event::Read { wire, bytes, is_full } => {
                 self.conns[*wire].is_readable = *is_full || self.conns[*wire].has_ended_stream;
                 self.conns[*wire].queue_limit = usize::MAX;
+                self.conns[*wire].bytes_limit = usize::MAX;
                 self.expect_large_read(*wire, *bytes, *is_full)?;
                 self.read(*wire, *bytes)
             }
             Event::ReadEnded { wire } => self.input_over(*wire),
-            Event::Granted { conn, bytes } => self.granted(self.by_id[conn], *bytes),
-            Event::Awaits { conn, bytes } => self.awaits(self.by_id[conn], *bytes),
-            Event::Resumed { conn } => {
-                self.resumed(self.by_id[conn]);
-                Ok(())
-            }
+            Event::Released { conn, bytes } => self.released(self.by_id[conn], *bytes),
+            Event::CutShort { conn, .. } => self.cut_short(event, self.by_id[conn]),
+            Event::Replaced { conn, messages } => self.replaced(self.by_id[conn], *messages),
+            Event::Told { conn, code } => self.told(self.by_id[conn], code),
             Event::ReadFailed { wire } | Event::WriteFailed { wire } => {
                 self.conns[*wire].is_failed = true;
                 Ok(())
@@ -211,8 +234,7 @@ impl Model {
             Event::Joined { conn, client_type, session } => {
                 let is_awaited = self.awaited.pop_front().as_ref() == Some(event);
                 expect(is_awaited, || format!("{conn} joined {session} unasked"))?;
-                self.join(self.by_id[conn], *client_type, session);
-                Ok(())
+                self.join(self.by_id[conn], *client_type, session)
             }
             Event::Left { conn, code, .. } => {
                 let wire = *self.by_id.get(conn).ok_or("somebody unknown left")?;
@@ -222,7 +244,10 @@ impl Model {
                     }
                     None => self.justify_leaving(wire, *code)?,
                 }
-                self.leave(wire, *code)
+                // It was to be closed for something else in a moment.
+                self.awaited.retain(|awaited| !matches!(awaited, Event::Left { conn: of, .. } if of == conn));
+                self.leave(wire, *code)?;
+                self.go_on()
             }
             Event::Issued { conn, session } => self.issued(self.by_id[conn], session),
             Event::Drained { conn, session, .. } => self.drained(event, conn, session),
@@ -243,14 +268,14 @@ impl Model {
         self.has_read_more_than_pongs = conn.are_more_than_pongs(bytes as u64);
         conn.heard(bytes as u64, self.now.tick);
         conn.turn_read += bytes;
-        self.progress(wire);
-        Ok(())
+        self.note_use(bytes);
+        self.progress(wire)
     }
 
-    /// What is thrown away takes no room, and so no more reads than it must. Part of a control frame may be kept.
+    /// What is thrown away takes no room, and so no more reads than it must. Part of a small frame may be kept.
     fn expect_large_read(&self, wire: usize, bytes: usize, is_full: bool) -> Check {
         let is_thrown_away = matches!(self.conns[wire].phase, Phase::Closing | Phase::Ending);
-        let kept_bytes_max = FRAME_HEADER_BYTES_MAX + CONTROL_PAYLOAD_BYTES_MAX;
+        let kept_bytes_max = FRAME_HEADER_BYTES_MAX + SMALL_MESSAGE_BYTES_MAX;
         let is_large = bytes + kept_bytes_max >= RECEIVE_BUFFER_BYTES;
         expect(!is_thrown_away || !is_full || is_large, || {
             format!("wire {wire} has no more than {bytes} bytes read to be thrown away")
@@ -271,7 +296,7 @@ impl Model {
             return Ok(());
         }
         match self.peer(wire).map(|peer| &self.conns[peer]) {
-            Some(peer) if peer.is_congested() => {
+            Some(peer) if peer.is_congested() || peer.queued_bytes() > HIGH_WATER_BYTES => {
                 Err(format!("wire {wire} is read although {} bytes wait for its peer", peer.queued_bytes()))
             }
             Some(_) | None => Ok(()),
@@ -279,23 +304,21 @@ impl Model {
     }
 
     /// Takes whatever is whole of what the relay has read from a client.
-    fn progress(&mut self, wire: usize) {
+    fn progress(&mut self, wire: usize) -> Check {
         while self.awaited.is_empty() && self.issuing.is_none() {
             let conn = &mut self.conns[wire];
-            if conn.awaiting.is_some() || conn.is_resuming {
+            let Some(unit) = conn.take_whole_unit() else {
+                self.advance(wire)?;
                 break;
-            }
-            if conn.phase == Phase::Open {
-                let need = conn.begin_frame(self.settings.max_message_size, &mut self.messages_begun);
-                if need > 0 {
-                    self.asking = Some((wire, need));
-                    break;
-                }
-            }
-            let Some(unit) = conn.take_whole_unit() else { break };
+            };
             match conn.phase {
                 Phase::Head => self.take_request(wire, unit.what),
-                Phase::Open => self.take(wire, unit.what),
+                Phase::Open => {
+                    if let Some(frame) = &unit.frame {
+                        self.take_frame(wire, frame, &unit.what)?;
+                    }
+                    self.take(wire, unit.what);
+                }
                 Phase::Closing => {
                     let is_close = matches!(unit.what, What::Close { .. });
                     if is_close || matches!(unit.what, What::Refused(1002)) {
@@ -306,6 +329,10 @@ impl Model {
                 Phase::Ending | Phase::Gone => {}
             }
         }
+        if self.conns[wire].phase == Phase::Open {
+            self.releasing = Some(wire);
+        }
+        Ok(())
     }
 
     fn take_request(&mut self, wire: usize, what: What) {
@@ -330,14 +357,8 @@ impl Model {
     }
 
     fn take(&mut self, wire: usize, what: What) {
-        if matches!(what, What::Message { .. } | What::BadJson { .. }) {
-            // Whatever becomes of it, it has arrived.
-            let message = self.conns[wire].message.take();
-            let room = message.map_or(0, |message| message.room_when_whole());
-            return self.take_message(wire, what, room);
-        }
         match what {
-            What::Fragment | What::Pong | What::Message { .. } | What::BadJson { .. } => {}
+            What::Fragment | What::Pong | What::Message { .. } | What::BadJson => {}
             What::Ping(payload) => self.conns[wire].pong(payload),
             What::Close { code, reason } => {
                 self.conns[wire].close_answer = Some((code.unwrap_or(1000), reason));
@@ -351,39 +372,10 @@ impl Model {
         }
     }
 
-    fn take_message(&mut self, wire: usize, what: What, room: usize) {
-        match what {
-            What::Message { is_ping: true, .. } if self.settings.answer_pings => {
-                self.reply(wire, r#"{"type":"pong""#, "");
-            }
-            What::Message { opcode, payload, .. } => self.forward(wire, opcode, payload, room),
-            What::BadJson { offset } => {
-                let start = format!(r#"{{"type":"error","error":"Invalid JSON at byte {offset}: "#);
-                self.tell(wire, &start, r#"","code":"invalid_json""#);
-            }
-            _ => unreachable!("no message"),
-        }
-    }
-
     fn await_leave(&mut self, wire: usize, code: u16) {
         let conn = &self.conns[wire];
         let (session, client_type) = conn.session.clone().expect("open");
         self.awaited.push_back(Event::Left { conn: conn.id.to_string(), client_type, session, code });
-    }
-
-    fn forward(&mut self, wire: usize, opcode: u8, payload: Rc<[u8]>, room: usize) {
-        let (session, client_type) = self.conns[wire].session.clone().expect("open");
-        self.session(&session).last_activity = self.now.tick;
-        if let Some(peer) = self.peer(wire) {
-            self.accepted_amid += u64::from(self.drain.is_some());
-            self.totals.messages_accepted += 1;
-            self.totals.bytes_accepted += payload.len() as u64;
-            self.conns[peer].queue(Expected::Message { opcode, payload, room });
-        } else {
-            let peer = if client_type == ClientType::Desktop { "Mobile device" } else { "Desktop" };
-            let start = format!(r#"{{"type":"error","error":"{peer} not connected","#);
-            self.tell(wire, &start, r#""code":"peer_not_connected""#);
-        }
     }
 
     fn tell(&mut self, wire: usize, start: &str, end: &str) {
@@ -423,7 +415,8 @@ impl Model {
     /// An answer may come as soon as it is clear, and does when time is up.
     fn answer_early(&mut self, wire: usize) -> Check {
         if self.conns[wire].phase == Phase::Head {
-            let status = self.conns[wire].early_answer(self.now.tick, &self.settings)?;
+            let may_be_starved = self.may_lack_room();
+            let status = self.conns[wire].early_answer(self.now.tick, &self.settings, may_be_starved)?;
             self.answer(wire, status);
         }
         Ok(())
@@ -433,7 +426,7 @@ impl Model {
         let now = self.now.tick;
         let conn = &mut self.conns[wire];
         conn.turn_written += bytes.len();
-        self.delivered +=
+        self.totals.messages_delivered +=
             conn.wrote(bytes, now, &self.settings).map_err(|why| format!("wire {wire}: {why}"))?;
         self.answered(wire)
     }
@@ -443,7 +436,7 @@ impl Model {
         let wire = *self.by_id.get(&id.to_string()).ok_or("closed a connection that never was")?;
         let is_grace_over = self.drain.is_some_and(|drain| drain.deadline <= self.now.tick);
         let now = self.now.tick;
-        let lacks_room = self.may_lack_small_room();
+        let lacks_room = self.may_lack_room();
         let conn = &mut self.conns[wire];
         expect(conn.phase != Phase::Gone, || format!("wire {wire} closed twice"))?;
         // A head for which there is no room is not read to its end.
@@ -455,7 +448,7 @@ impl Model {
         expect(conn.phase != Phase::Open, || format!("wire {wire} given back while open"))?;
         conn.phase = Phase::Gone;
         conn.abandon();
-        conn.take_messages();
+        self.totals.messages_undelivered += conn.take_messages().len() as u64;
         // A descriptor has come free.
         self.accept_retry = None;
         Ok(())
@@ -486,22 +479,23 @@ impl Model {
             return false;
         }
         let is_limited = self.settings.max_message_rate.is_some() || self.settings.max_byte_rate.is_some();
-        let may_be_over = conn.replies_bytes_given > conn.queue_limit
-            || self.peer(wire).is_some_and(|peer| self.conns[peer].may_be_over(conn.queue_limit));
-        self.lacks_small_room()
+        let (limit, bytes_limit) = (conn.queue_limit, conn.bytes_limit);
+        let may_be_over = conn.replies_bytes_given > limit
+            || self.peer(wire).is_some_and(|peer| self.conns[peer].may_be_over(limit, bytes_limit));
+        self.lacks_room()
             || (conn.phase == Phase::Open && (is_limited || may_be_over || self.is_held(wire)))
-            || (conn.awaiting.is_none() && conn.replies_bytes_at_most() > LOW_WATER_BYTES)
+            || conn.replies_bytes_at_most() > LOW_WATER_BYTES
     }
 
     /// Whether it must leave it unread, and not judge the client for its silence: what is certain of the above.
     fn is_held(&self, wire: usize) -> bool {
         let conn = &self.conns[wire];
-        if conn.phase != Phase::Open || conn.awaiting.is_some() {
-            return conn.is_held_for_room();
+        if conn.phase != Phase::Open {
+            return false;
         }
         let peer = self.peer(wire).map(|peer| &self.conns[peer]);
         let is_peer_full = peer.is_some_and(|peer| {
-            let is_overfull = peer.messages() > 1 && peer.queued_bytes() > OVERFULL_BYTES;
+            let is_overfull = peer.queued_bytes() > OVERFULL_BYTES;
             if conn.has_ended_stream { is_overfull } else { peer.is_congested() }
         });
         is_peer_full || conn.are_replies_congested()

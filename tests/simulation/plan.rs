@@ -3,17 +3,19 @@
 //! part of a plan is a plan.
 
 mod access;
+mod midway;
 mod shortage;
 
 use std::time::Duration;
 
 use apptuner_relay::relay::ids::ClientType;
-use apptuner_relay::relay::limits::{BUFFERED_BYTES_MIN, Settings, message_bytes_max};
+use apptuner_relay::relay::limits::{BUFFERED_BYTES_MIN, Settings};
 
 use crate::random::Random;
 use crate::visit::Visit;
 use crate::wire::Faults;
 use access::guard;
+use midway::midway;
 use shortage::shortage;
 
 /// A whole run.
@@ -182,6 +184,13 @@ pub enum Say {
     TooLarge {
         fragments: usize,
     },
+    /// A text that goes wrong, after so much of it.
+    Spoiled {
+        bytes: usize,
+        fragments: usize,
+        at_per_mille: usize,
+        fault: Fault,
+    },
     /// The first part of a message, whose rest comes with whatever is said next.
     Part {
         bytes: usize,
@@ -193,6 +202,17 @@ pub enum Say {
         fragments: usize,
         sent_per_mille: usize,
     },
+}
+
+/// How a text goes wrong in the middle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    Json,
+    Utf8,
+    /// A frame that may not come there.
+    Frame(usize),
+    /// The client closes rather than go on.
+    Close,
 }
 
 /// What most of a run is about.
@@ -263,8 +283,10 @@ const ACCESS_PER_MILLE: u32 = 450;
 const FREEZES: u32 = 150;
 /// In how many clients take one place from each other again and again.
 const CONTESTS_PER_MILLE: u32 = 80;
-/// One plan in so many is about a budget that is hardly larger than the longest message.
+/// One plan in so many is about a budget that is far smaller than the longest message, or hardly larger.
 const SHORTAGE_INTERVAL: u64 = 4;
+/// One plan in so many is about what happens in the middle of long messages.
+const MIDWAY_INTERVAL: u64 = 4;
 /// Clients, and sessions for them, where there are many.
 const CROWD: usize = 8;
 /// The same where the relay shuts down.
@@ -278,6 +300,9 @@ impl Plan {
         let mut random = Random::new(seed);
         if seed % SHORTAGE_INTERVAL == 1 {
             return shortage(&mut random);
+        }
+        if seed % MIDWAY_INTERVAL == 2 {
+            return midway(&mut random);
         }
         let theme = &THEMES[random.weighted(&THEMES.map(|theme| theme.share))];
         let settings = settings(&mut random, theme);
@@ -393,10 +418,8 @@ fn settings(random: &mut Random, theme: &Theme) -> Settings {
     } else {
         default.max_buffered
     };
-    let size_max = if theme.is_heavy { 2 << 20 } else { 300_000 };
-    // Now and then one message may need all that there is for large ones.
-    let size_max =
-        if random.per_mille(200) { 4 << 20 } else { size_max }.min(message_bytes_max(max_buffered));
+    // What a message may be has nothing to do with what there is memory for.
+    let size_max = if theme.is_heavy { random.pick(&[1_300_000, 2 << 20, 4 << 20]) } else { 300_000 };
     let limited = if theme.is_crowded { 80 } else { 40 };
     let connections_max = match theme {
         Theme { is_crowded: true, .. } => CROWD,
@@ -569,6 +592,7 @@ fn speech(random: &mut Random, scope: &Scope) -> Say {
         let bytes = random.pick(&[17_000, 100_000, 300_000, scope.size_max]).min(scope.size_max);
         return match random.below(9) {
             // Often little more than the header.
+            0 if random.per_mille(300) => spoiled(random, bytes),
             0 => Say::Part { bytes, sent_per_mille: random.pick(&[3, 30, 100, 500, 990]) },
             1 => Say::Part { bytes: 16_000, sent_per_mille: 900 },
             2 | 3 => Say::Burst { messages: 1 + random.below(8), bytes: 16_000 },
@@ -581,9 +605,11 @@ fn speech(random: &mut Random, scope: &Scope) -> Say {
     }
     if scope.is_heavy && random.per_mille(300) {
         let bytes = random.pick(&[60_000, 300_000, scope.size_max]).min(scope.size_max);
-        return match random.below(3) {
+        return match random.below(6) {
             0 => Say::Text { bytes, fragments, pings_between },
             1 => Say::Binary { bytes, fragments, pings_between },
+            2 | 3 => Say::Part { bytes: scope.size_max, sent_per_mille: random.pick(&[300, 600, 900, 990]) },
+            4 => spoiled(random, bytes),
             _ => Say::Burst { messages: 1 + random.below(30), bytes: 60_000.min(scope.size_max) },
         };
     }
@@ -608,6 +634,14 @@ fn speech(random: &mut Random, scope: &Scope) -> Say {
             reason: random.below(124),
         },
     }
+}
+
+/// A text that goes wrong, mostly when most of it has come.
+pub(super) fn spoiled(random: &mut Random, bytes: usize) -> Say {
+    let choice = random.below(usize::MAX);
+    let fault = random.pick(&[Fault::Json, Fault::Json, Fault::Utf8, Fault::Frame(choice), Fault::Close]);
+    let at_per_mille = random.pick(&[990, 950, 900, 900, 500]) + random.below(10);
+    Say::Spoiled { bytes, fragments: 1 + random.below(3), at_per_mille, fault }
 }
 
 fn offence(random: &mut Random) -> Say {

@@ -52,6 +52,12 @@ impl Reader {
         self.bytes.len()
     }
 
+    /// How many bytes of the payload of the frame begun have come.
+    pub fn payload_len(&self) -> usize {
+        let header = self.bytes.get(1).map_or(self.bytes.len(), |&second| header_len(second));
+        self.bytes.len().saturating_sub(header)
+    }
+
     /// How long the thing begun is at least.
     fn wanted(&mut self) -> Result<usize, String> {
         if !self.is_open {
@@ -98,12 +104,7 @@ impl Reader {
         let bytes = std::mem::take(&mut self.bytes);
         if self.is_open {
             let (first, second) = (bytes[0], bytes[1]);
-            let header = match second {
-                126 => 4,
-                127 => 10,
-                _ => 2,
-            };
-            let payload = bytes[header..].to_vec();
+            let payload = bytes[header_len(second)..].to_vec();
             return Ok(Piece::Frame { is_final: first & 0x80 != 0, opcode: first & 0x0F, payload });
         }
         let head = self.head_len.take().unwrap_or(bytes.len());
@@ -113,5 +114,14 @@ impl Reader {
         let status = status.ok_or_else(|| format!("no status line: {head:?}"))?;
         self.is_open = status == 101;
         Ok(Piece::Answer { status, head, body })
+    }
+}
+
+/// Length of a frame's header, by its second byte.
+const fn header_len(second: u8) -> usize {
+    match second {
+        126 => 4,
+        127 => 10,
+        _ => 2,
     }
 }

@@ -10,7 +10,9 @@ pub struct Totals {
     pub messages_accepted: u64,
     pub bytes_accepted: u64,
     pub errors_sent: u64,
-    pub room_awaited: u64,
+    pub messages_delivered: u64,
+    pub messages_undelivered: u64,
+    pub messages_cut_short: u64,
 }
 
 impl Totals {
@@ -22,7 +24,9 @@ impl Totals {
             messages_accepted: counters.messages_accepted.iter().sum(),
             bytes_accepted: counters.bytes_accepted.iter().sum(),
             errors_sent: counters.errors_sent.iter().sum(),
-            room_awaited: counters.room_awaited,
+            messages_delivered: counters.messages_delivered.iter().sum(),
+            messages_undelivered: counters.messages_undelivered.iter().sum(),
+            messages_cut_short: counters.messages_cut_short.iter().sum(),
         }
     }
 }

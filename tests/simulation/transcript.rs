@@ -140,9 +140,10 @@ impl Transcript {
             Event::Joined { conn, .. }
             | Event::Left { conn, .. }
             | Event::Drained { conn, .. }
-            | Event::Awaits { conn, .. }
-            | Event::Granted { conn, .. }
-            | Event::Resumed { conn }
+            | Event::Released { conn, .. }
+            | Event::CutShort { conn, .. }
+            | Event::Replaced { conn, .. }
+            | Event::Told { conn, .. }
             | Event::Issued { conn, .. } => self.wires.iter().rposition(|wire| wire.conn == *conn),
             Event::Deleted { .. } => None,
         }
@@ -181,9 +182,10 @@ fn essence(event: &Event) -> String {
         Event::Joined { client_type, session, .. } => format!("{client_type:?} joined {session}"),
         Event::Left { client_type, session, code, .. } => format!("{client_type:?} left {session}: {code}"),
         Event::Drained { client_type, session, .. } => format!("{client_type:?} closed in {session}"),
-        Event::Awaits { bytes, .. } => format!("awaits {bytes}"),
-        Event::Granted { bytes, .. } => format!("granted {bytes}"),
-        Event::Resumed { .. } => "resumed".to_owned(),
+        Event::Released { bytes, .. } => format!("released {bytes}"),
+        Event::CutShort { is_begun, .. } => format!("cut short {is_begun}"),
+        Event::Replaced { messages, .. } => format!("replaced {messages}"),
+        Event::Told { code, .. } => format!("told {code}"),
         Event::Issued { .. } => "issued".to_owned(),
         Event::Wrote { .. } | Event::Deleted { .. } => unreachable!("told elsewhere"),
     }

@@ -39,11 +39,16 @@ pub struct Report {
     pub simulated_millis: u64,
     pub turns: u64,
     pub messages_delivered: u64,
-    /// How often a large message had to wait for room.
-    pub room_awaited: u64,
-    /// In how many runs that happened, and in how many nobody could be read for a while.
-    pub runs_with_room_awaited: u64,
-    pub runs_without_small_room: u64,
+    /// Messages that began to leave before they had arrived whole, and those of them that never did.
+    pub cut_through: u64,
+    pub cut_short: u64,
+    /// In how many runs some message was cut short, and in how many somebody was not read for want of memory.
+    pub runs_with_cuts: u64,
+    pub runs_starved: u64,
+    /// Messages that were released before 1 MiB of them had come, for memory was short.
+    pub released_early: u64,
+    /// Messages of which a receiver that was replaced got the beginning only.
+    pub lost: u64,
     /// Strangers that came, and those that got in.
     pub strangers: u64,
     pub strangers_joined: u64,
@@ -75,9 +80,12 @@ impl Report {
         self.simulated_millis += other.simulated_millis;
         self.turns += other.turns;
         self.messages_delivered += other.messages_delivered;
-        self.room_awaited += other.room_awaited;
-        self.runs_with_room_awaited += other.runs_with_room_awaited;
-        self.runs_without_small_room += other.runs_without_small_room;
+        self.cut_through += other.cut_through;
+        self.cut_short += other.cut_short;
+        self.runs_with_cuts += other.runs_with_cuts;
+        self.runs_starved += other.runs_starved;
+        self.released_early += other.released_early;
+        self.lost += other.lost;
         self.strangers += other.strangers;
         self.strangers_joined += other.strangers_joined;
         self.runs_with_strangers += other.runs_with_strangers;
@@ -226,10 +234,13 @@ impl World {
         Report {
             simulated_millis: self.now.tick.0 - START.tick.0,
             turns: self.turns,
-            messages_delivered: self.model.delivered,
-            room_awaited: self.relay.counters().room_awaited,
-            runs_with_room_awaited: u64::from(self.relay.counters().room_awaited > 0),
-            runs_without_small_room: u64::from(self.model.turns_without_small_room > 0),
+            messages_delivered: self.model.totals.messages_delivered,
+            cut_through: self.model.cut_through,
+            cut_short: self.model.totals.messages_cut_short,
+            runs_with_cuts: u64::from(self.model.totals.messages_cut_short > 0),
+            runs_starved: u64::from(self.relay.counters().reads_starved > 0),
+            released_early: self.model.released_early,
+            lost: self.model.lost,
             strangers: strangers as u64,
             strangers_joined: self.strangers_joined,
             runs_with_strangers: u64::from(strangers > 0),
@@ -532,7 +543,7 @@ impl World {
         for (&index, could_be_held) in told.iter().zip(could_be_held) {
             let is_served = events.iter().any(|event| is_read_of(event, index));
             let is_held = could_be_held || self.model.may_be_held(index);
-            let is_excused = is_held || self.model.may_lack_small_room() || self.model.is_gone(index);
+            let is_excused = is_held || self.model.may_lack_room() || self.model.is_gone(index);
             if !is_served && !is_excused {
                 return Err(format!("wire {index} was ready and is not served in the turn"));
             }
@@ -605,6 +616,7 @@ impl World {
             }
         }
         self.model.expect_sessions_in_time()?;
+        self.model.expect_all_accounted_for()?;
         self.model.account_at_rest(self.relay.buffered_bytes())?;
         self.model.books(
             self.relay.connections(),

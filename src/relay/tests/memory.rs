@@ -227,14 +227,15 @@ fn client_for_whose_messages_there_is_no_memory_waits_until_there_is_some() {
     let mut world = World::with(Settings {
         max_buffered: BUFFERED_BYTES_MIN,
         handshake_timeout: 300 * SECOND,
+        ping_interval: 1_000 * SECOND,
         ..Settings::default()
     });
     let (desktop, mobile) = world.pair("a");
     let _heads = fill_with_heads(&mut world);
     world.send_text(&desktop, "1");
-    world.pass(299 * SECOND);
+    world.pass(59 * SECOND);
     assert!(!world.take(&mobile).contains(&Received::Text("1".to_owned())));
-    world.pass(2 * SECOND);
+    world.pass(242 * SECOND);
     assert!(world.take(&mobile).contains(&Received::Text("1".to_owned())));
 }
 

@@ -367,6 +367,22 @@ fn session_that_times_out_closes_both_with_1000_in_the_middle_of_a_message() {
 }
 
 #[test]
+fn message_whose_receiver_has_gone_is_measured_when_the_session_times_out() {
+    let settings = Settings {
+        session_timeout: 20 * SECOND,
+        stall_timeout: 3_000 * SECOND,
+        message_timeout: 3_000 * SECOND,
+        ..Settings::default()
+    };
+    let mut world = World::with(settings);
+    let (_desktop, mobile, _) = streaming_pair(&mut world);
+    world.close_tcp(&mobile);
+    world.pass(21 * SECOND);
+    assert_eq!(world.relay.counters().message_bytes.count(), 1);
+    world.expect_empty_in_the_end();
+}
+
+#[test]
 fn bytes_of_a_message_keep_its_session_alive() {
     let settings =
         Settings { session_timeout: 20 * SECOND, message_timeout: 3_000 * SECOND, ..Settings::default() };
@@ -378,6 +394,21 @@ fn bytes_of_a_message_keep_its_session_alive() {
     }
     let got = world.take(&mobile);
     assert!(got.iter().any(|one| matches!(one, Received::Text(text) if text.len() == 4 * MIB)));
+}
+
+#[test]
+fn pings_in_the_middle_of_a_message_do_not_keep_its_session_alive() {
+    let settings =
+        Settings { session_timeout: 20 * SECOND, stall_timeout: 3_000 * SECOND, ..Settings::default() };
+    let mut world = World::with(settings);
+    let (desktop, mobile) = world.pair("a");
+    world.send(&desktop, &frame(0x02, &binary(2 * MIB)));
+    for _ in 0..2 {
+        world.pass(9 * SECOND);
+        world.send(&desktop, &frame(0x89, b""));
+    }
+    world.pass(3 * SECOND);
+    assert_eq!(world.take(&mobile)[0], Received::Close(1000, "Session timeout".to_owned()));
 }
 
 #[test]

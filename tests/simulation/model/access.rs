@@ -316,8 +316,7 @@ impl Model {
         expect(is_new && id.len() == 22, || format!("issued {id}, which is there or can be guessed"))?;
         self.conns[wire].issued = Some((id.to_owned(), self.now.unix_millis + deadline.0 - now.0));
         self.conns[wire].answer(201, now);
-        self.progress(wire);
-        Ok(())
+        self.progress(wire)
     }
 
     /// An answer in HTTP is written whole.

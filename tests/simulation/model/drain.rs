@@ -57,6 +57,12 @@ impl Model {
     /// The relay closes a client because it shuts down: as the first of its session, or right after its peer.
     pub(super) fn drained(&mut self, event: &Event, conn: &str, id: &str) -> Check {
         let now = self.now.tick;
+        // Whoever has a part of a message is closed for the shutdown, like all others.
+        while let Some(Event::Left { session, code: 1011, .. }) = self.awaited.front()
+            && session == id
+        {
+            self.awaited.pop_front();
+        }
         if let Some(awaited) = self.awaited.pop_front() {
             return expect(&awaited == event, || format!("{event:?} instead of {awaited:?}"));
         }
@@ -73,6 +79,9 @@ impl Model {
             let Some(client) = client else { continue };
             let conn = &mut self.conns[client];
             conn.session = None;
+            if conn.is_cut_short {
+                self.totals.messages_undelivered += conn.take_messages().len() as u64;
+            }
             conn.close(1001, Some("Relay shutting down"), Phase::Closing, now);
             is_member |= client == wire;
             if client != wire {

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use apptuner_relay::relay::limits::{FRAGMENT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
+use crate::client::Content;
 
 /// Something that the relay must write.
 #[derive(Clone, Debug)]
@@ -13,12 +13,7 @@ pub(super) enum Expected {
         start: String,
         end: String,
     },
-    /// It takes `room` of the budget, if it is a large one.
-    Message {
-        opcode: u8,
-        payload: Rc<[u8]>,
-        room: usize,
-    },
+    Message(Message),
     /// Any reason will do where none is given.
     Close {
         code: u16,
@@ -26,9 +21,40 @@ pub(super) enum Expected {
     },
 }
 
+/// An application message on its way to a receiver.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    pub id: u64,
+    pub content: Rc<Content>,
+    /// Bytes of it that the receiver may be given so far.
+    pub noted: usize,
+    pub is_whole: bool,
+    /// The relay keeps it in pieces, and it leaves in fragments of what is there.
+    pub is_in_transit: bool,
+    /// Memory may have been short while its receiver got it: not all of it may be kept.
+    pub was_short: bool,
+}
+
 impl Expected {
-    pub const fn room(&self) -> usize {
-        if let Self::Message { room, .. } = self { *room } else { 0 }
+    /// Bytes as the relay counts them where something waits: of a message in transit its own, else frames.
+    pub fn queued_bytes(&self) -> usize {
+        match self {
+            Self::Message(message) if message.is_in_transit => message.noted,
+            _ => wire_len(self),
+        }
+    }
+
+    /// Of these, those that take small memory.
+    pub fn small_bytes(&self) -> usize {
+        if self.is_in_transit() { 0 } else { wire_len(self) }
+    }
+
+    pub const fn message(&self) -> Option<&Message> {
+        if let Self::Message(message) = self { Some(message) } else { None }
+    }
+
+    pub fn is_in_transit(&self) -> bool {
+        self.message().is_some_and(|message| message.is_in_transit)
     }
 }
 
@@ -39,18 +65,14 @@ pub(super) fn is_like(payload: &[u8], start: &str, end: &str) -> bool {
         && serde_json::from_slice::<serde_json::Value>(payload).is_ok()
 }
 
-/// Bytes of something on the wire. A message of more than 16 KiB leaves in fragments.
+/// Bytes of something in one frame.
 pub(super) fn wire_len(item: &Expected) -> usize {
     let frame = |payload: usize| header_len(payload) + payload;
     match item {
         Expected::Answer(_) => 0,
         Expected::System { start, end } => frame(start.len() + end.len()),
         Expected::Close { reason, .. } => frame(2 + reason.as_ref().map_or(0, String::len)),
-        Expected::Message { payload, .. } if payload.len() > SMALL_MESSAGE_BYTES_MAX => {
-            let full = (payload.len() - 1) / FRAGMENT_BYTES_MAX;
-            full * frame(FRAGMENT_BYTES_MAX) + frame(payload.len() - full * FRAGMENT_BYTES_MAX)
-        }
-        Expected::Message { payload, .. } => frame(payload.len()),
+        Expected::Message(message) => frame(message.content.payload.len()),
     }
 }
 
@@ -69,7 +91,10 @@ pub(super) fn shown(opcode: u8, payload: &[u8]) -> String {
 
 pub(super) fn shown_expected(expected: Option<&Expected>) -> String {
     match expected {
-        Some(Expected::Message { opcode, payload, .. }) => shown(*opcode, payload),
+        Some(Expected::Message(message)) => {
+            let content = shown(message.content.opcode, &message.content.payload);
+            format!("{content}, {} of them there, whole: {}", message.noted, message.is_whole)
+        }
         other => format!("{other:?}"),
     }
 }

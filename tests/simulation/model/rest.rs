@@ -22,23 +22,22 @@ const TURN_WRITTEN_MAX: usize = 2 * 1024 * 1024;
 impl Model {
     /// Whether a client may leave now with this code, although nothing that it sent says so.
     pub(super) fn justify_leaving(&mut self, wire: usize, code: u16) -> Check {
-        let lacks_room = self.may_lack_small_room();
+        let lacks_room = self.may_lack_room();
         let conn = &mut self.conns[wire];
         match code {
             1006 => {
                 conn.is_failed |= conn.has_failed;
                 // Without room it is not read to its end.
-                let is_ended_unread = conn.has_ended_stream && (conn.awaiting.is_some() || lacks_room);
+                let is_ended_unread = conn.has_ended_stream && lacks_room;
                 conn.is_input_over |= is_ended_unread;
                 let is_lost = conn.is_failed || conn.is_input_over;
                 expect(is_lost, || format!("wire {wire} is lost without a failure"))
             }
             1001 => self.justify_timeout(wire),
             1013 => {
-                let since = conn.awaiting_since.filter(|_| conn.awaiting.is_some());
-                let is_late =
-                    since.is_some_and(|since| self.now.tick >= since.after(self.settings.stall_timeout));
-                expect(is_late, || format!("wire {wire} left with 1013 and has waited since {since:?}"))
+                let since = conn.heard_at;
+                let is_late = lacks_room && self.now.tick >= since.after(self.settings.stall_timeout);
+                expect(is_late, || format!("wire {wire} left with 1013 and was read at {since:?}"))
             }
             _ => {
                 let is_refused = conn.take_refused(code);
@@ -55,7 +54,7 @@ impl Model {
         let is_over = |deadline: Tick| now >= deadline && !conn.is_unread(deadline);
         let asked = conn.pinged_at.map(|at| at.after(settings.ping_interval)).unwrap_or_default();
         let is_silent = is_over(conn.heard_at.after(settings.ping_interval * 2).max(asked));
-        let may_be_held = self.may_be_held(wire);
+        let may_be_held = self.may_be_held(wire) || self.leaving.contains(&(wire, true));
         let is_stalled = conn
             .stall_deadline(settings)
             .is_some_and(|deadline| is_over(deadline) || (may_be_held && deadline <= now));
@@ -86,12 +85,13 @@ impl Model {
         if let Some(wire) = self.issuing {
             return Err(format!("wire {wire} was not issued a session"));
         }
-        if let Some((wire, bytes)) = self.asking {
-            return Err(format!("wire {wire} neither has {bytes} bytes of room nor waits for them"));
-        }
-        self.expect_none_gone_waits()?;
+        self.expect_released()?;
+        self.expect_left()?;
+        self.interrupted = None;
         for (wire, conn) in self.conns.iter_mut().enumerate() {
-            conn.abandoned_room = None;
+            conn.note_congestion();
+            let told_due = conn.told_due;
+            expect(told_due == [0; 2], || format!("wire {wire} is not told {told_due:?}"))?;
             let (read, written) =
                 (std::mem::take(&mut conn.turn_read), std::mem::take(&mut conn.turn_written));
             expect(read <= TURN_READ_MAX && written <= TURN_WRITTEN_MAX, || {
@@ -115,7 +115,7 @@ impl Model {
 
     fn may_be_unread(&self, wire: usize) -> bool {
         let conn = &self.conns[wire];
-        self.may_be_held(wire) || conn.is_readable || conn.awaiting.is_some() || conn.unread_since.is_some()
+        self.may_be_held(wire) || conn.is_readable || conn.unread_since.is_some()
     }
 
     /// What lies unread after the relay's turn, whose events have not been [applied](Self::apply).
@@ -138,7 +138,6 @@ impl Model {
 
     /// Once the relay rests: nothing is owed, nothing is unread, nothing is overdue.
     pub fn rest(&mut self, wire: usize, of: &Wire) -> Check {
-        self.expect_idle_waiter_in_time(wire)?;
         let is_held = self.may_be_held(wire);
         let conn = &mut self.conns[wire];
         if conn.phase == Phase::Gone {
@@ -149,7 +148,7 @@ impl Model {
             conn.held_at = Some(self.now.tick);
         }
         expect(!of.is_reset || is_held, || format!("wire {wire} is reset and still there"))?;
-        expect(!of.has_room() || of.is_write_broken || conn.waiting() == 0, || {
+        expect(!of.has_room() || of.is_write_broken || !conn.is_writable(), || {
             format!("wire {wire} takes bytes and {} things wait for it", conn.waiting())
         })?;
         let is_unread = of.unread() > 0 || (of.is_client_done && !conn.is_input_over);
@@ -192,7 +191,7 @@ impl Model {
         };
         let late = conn.unfinished.filter(|_| conn.phase == Phase::Open && conn.held_at.is_none());
         let late = late.map(|(since, _)| {
-            let moved_at = conn.heard_at.max(conn.resumed_at).after(settings.stall_timeout);
+            let moved_at = conn.heard_at.after(settings.stall_timeout);
             (since.after(settings.message_timeout).min(moved_at), "message")
         });
         for (deadline, what) in deadline.into_iter().chain(late) {
@@ -211,10 +210,7 @@ impl Model {
         expect(sessions == expected, || format!("{sessions} sessions, {expected} expected"))?;
         let known = self.hosts_known();
         expect(hosts == known, || format!("{hosts} hosts, {known} expected"))?;
-        let is_line_watched = self.conns.iter().any(|conn| conn.awaiting.is_some());
-        let others = 2 * usize::from(self.drain.is_some())
-            + usize::from(self.accept_retry.is_some())
-            + usize::from(is_line_watched);
+        let others = 2 * usize::from(self.drain.is_some()) + usize::from(self.accept_retry.is_some());
         let most = live + expected + known + others;
         expect(timers <= most && timers >= expected, || {
             format!("{timers} timers for {live} + {expected} + {known}")

@@ -73,7 +73,7 @@ impl Model {
         self.sessions.get(session)?.client(client_type.peer())
     }
 
-    pub(super) fn join(&mut self, wire: usize, client_type: ClientType, id: &str) {
+    pub(super) fn join(&mut self, wire: usize, client_type: ClientType, id: &str) -> Check {
         let now = self.now.tick;
         let claim = self.conns[wire].claiming.take();
         let session = self.sessions.entry(id.to_owned()).or_default();
@@ -86,6 +86,7 @@ impl Model {
         }
         let peer = session.client(client_type.peer());
         self.totals.joins += 1;
+        self.replacing = old.map(|old| (old, wire));
         let waiting = old.map(|old| {
             let old = &mut self.conns[old];
             let waiting = old.take_messages();
@@ -112,16 +113,20 @@ impl Model {
             conn.queue(message);
         }
         if let Some(peer) = peer {
+            self.conns[peer].forget_congestion();
             self.notify(peer, client_type, "connected");
         }
-        self.progress(wire);
+        self.progress(wire)
     }
 
     /// A client has left its session: its peer learns what it did not get, and then that it is gone.
     pub(super) fn leave(&mut self, wire: usize, code: u16) -> Check {
         let now = self.now.tick;
         let (id, client_type) = self.conns[wire].session.take().ok_or("left without a session")?;
+        expect(!self.is_sending_released(wire), || format!("wire {wire} left in the middle of a message"))?;
         let undelivered = self.conns[wire].take_messages().len();
+        self.totals.messages_undelivered += undelivered as u64;
+        self.orphan(self.sessions[&id].client(client_type.peer()));
         let is_draining = self.drain.is_some();
         let session = self.session(&id);
         expect(session.client(client_type) == Some(wire), || format!("wire {wire} left for another"))?;
@@ -135,8 +140,7 @@ impl Model {
             None => session.empty_since = Some(now),
         }
         self.end(wire, code);
-        self.progress(wire);
-        Ok(())
+        self.progress(wire)
     }
 
     pub(super) fn end(&mut self, wire: usize, code: u16) {
@@ -150,6 +154,7 @@ impl Model {
                 let reason = String::from_utf8(reason).expect("ours");
                 conn.close(code, Some(&reason), Phase::Ending, now);
             }
+            (None, 1011) => conn.close(code, Some("Message cut short"), Phase::Closing, now),
             (None, 1006) => conn.end(now),
             (None, 1002) => conn.close(code, None, Phase::Ending, now),
             // A client that is cut off may be gone before it has taken its close frame.
@@ -180,10 +185,12 @@ impl Model {
                 format!("session {id} deleted at {now:?}, due at {due:?}, and wire {wire} is unread")
             })?;
         }
+        self.cut_messages_between(session.desktop, session.mobile)?;
         let sides = [(session.desktop, session.mobile), (session.mobile, session.desktop)];
         for (wire, peer) in sides {
             let Some(wire) = wire else { continue };
             let undelivered = self.conns[wire].take_messages().len();
+            self.totals.messages_undelivered += undelivered as u64;
             if let Some(peer) = peer {
                 self.tell_undelivered(peer, undelivered);
             }

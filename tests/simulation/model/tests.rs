@@ -9,7 +9,8 @@ use apptuner_relay::relay::time::Now;
 
 use super::Model;
 use super::conn::Phase;
-use super::expected::Expected;
+use super::expected::{Expected, Message};
+use crate::client::Content;
 
 #[test]
 fn a_head_that_has_ended_may_go_unread_if_there_was_no_room_in_this_turn_and_now_there_is() {
@@ -21,7 +22,15 @@ fn a_head_that_has_ended_may_go_unread_if_there_was_no_room_in_this_turn_and_now
             model.accept(id, Ipv4Addr::LOCALHOST.into());
         }
         model.conns[0].phase = Phase::Open;
-        model.conns[0].queue(Expected::Message { opcode: 2, payload: vec![0; queued_bytes].into(), room: 0 });
+        let content = Content::valid(2, vec![0; queued_bytes]);
+        model.conns[0].queue(Expected::Message(Message {
+            id: 1,
+            content,
+            noted: queued_bytes,
+            is_whole: true,
+            is_in_transit: false,
+            was_short: false,
+        }));
         model.note_readiness(1, Readiness { is_read_closed: true, ..Readiness::default() });
         model.begin_turn();
         model.conns[0].take_messages();

@@ -1,29 +1,25 @@
-//! Many pairs and a budget that is hardly larger than the longest message.
+//! Many pairs and a budget that is far smaller than the longest message, or hardly larger.
 
 use std::time::Duration;
 
 use apptuner_relay::relay::ids::ClientType;
-use apptuner_relay::relay::limits::{BUFFERED_BYTES_MIN, Settings, message_bytes_max};
+use apptuner_relay::relay::limits::{BUFFERED_BYTES_MIN, Settings};
 
-use super::{ACTORS_MAX, Manner, OnClose, Plan, Reading, Request, Say, Sending, Step, visit};
+use super::{ACTORS_MAX, Manner, OnClose, Plan, Reading, Request, Say, Sending, Step, spoiled, visit};
 use crate::random::Random;
 use crate::wire::Faults;
 
 /// How many of these plans in a thousand have only clients that send whole messages, and take what comes.
 const HONEST_PER_MILLE: u32 = 600;
 
+/// Longer messages show no more, and take longer.
+const LONGEST: usize = 4 << 20;
+
 pub(super) fn shortage(random: &mut Random) -> Plan {
     let max_buffered = BUFFERED_BYTES_MIN * random.pick(&[4, 4, 5, 8, 16]) / 4;
-    let longest = message_bytes_max(max_buffered);
     let settings = Settings {
         max_buffered,
-        max_message_size: random.pick(&[
-            longest,
-            longest,
-            longest - 20_000,
-            max_buffered / 4 * 3,
-            max_buffered / 2,
-        ]),
+        max_message_size: (max_buffered / 4 * random.pick(&[2, 4, 5, 8, 16])).min(LONGEST),
         session_timeout: Duration::from_millis(30 * 60_000 + 7),
         ..Settings::default()
     };
@@ -79,12 +75,13 @@ fn manner(random: &mut Random, is_honest: bool) -> Manner {
 fn speech(random: &mut Random, size_max: usize, is_honest: bool) -> Say {
     let longest = size_max - random.below(2) * random.below(size_max / 8);
     let short = random.below(200);
-    let bytes = random.pick(&[short, 16_000, 17_000, 17_000, 40_000, 300_000, longest, longest]);
+    let bytes = random.pick(&[short, 16_000, 17_000, 17_000, 40_000, 300_000, 1_200_000, longest]);
     let bytes = bytes.clamp(2, size_max);
     let (fragments, pings_between) = (2 + random.below(6), random.per_mille(200));
     if !is_honest && random.per_mille(400) {
         // Often little more than a header.
-        return match random.below(3) {
+        return match random.below(4) {
+            3 => spoiled(random, bytes),
             0 => Say::Part { bytes, sent_per_mille: random.pick(&[1, 30, 500, 990]) },
             1 => Say::PartOfMany { bytes, fragments, sent_per_mille: random.below(1000) },
             _ => {

@@ -1,0 +1,437 @@
+//! Messages on their way: what may be given to a receiver, and when, and what becomes of those that never are whole.
+//!
+//! The relay logs when it releases a message and when it cuts one short. Whether it may is worked out here, and so is
+//! which bytes of it the receiver may have by then.
+
+use std::rc::Rc;
+
+use apptuner_relay::relay::ids::ClientType;
+use apptuner_relay::relay::limits::{HIGH_WATER_BYTES, KEPT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
+
+use super::conn::{Conn, Phase};
+use super::expected::{Expected, Message};
+use super::{Check, Model, expect};
+use crate::client::{Content, Frame, What};
+use crate::journal::Event;
+
+/// A message of which not all has arrived.
+#[derive(Debug)]
+pub(super) struct Incoming {
+    pub id: u64,
+    pub content: Rc<Content>,
+    /// Bytes of its frames that have arrived whole.
+    before: usize,
+    pub state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Nobody has been given it.
+    Held,
+    /// Its receiver has it in the queue.
+    Released,
+    /// Nobody gets it any more; its sender was told why, or is going.
+    Skipped,
+    /// The same, because its receiver is gone. That it is no JSON may be told all the same.
+    Orphaned,
+}
+
+impl Conn {
+    /// Begins the message whose first frame the relay has seen the header of.
+    fn begin_message(&mut self, frame: &Frame, messages_begun: &mut u64) {
+        if self.incoming.is_none() {
+            *messages_begun += 1;
+            let content = Rc::clone(&frame.content);
+            self.incoming = Some(Incoming { id: *messages_begun, content, before: 0, state: State::Held });
+        }
+    }
+
+    /// Bytes of the message under way that the relay has read.
+    pub(super) fn arrived_bytes(&self) -> usize {
+        let Some(incoming) = &self.incoming else { return 0 };
+        incoming.before + self.arrived_of_frame()
+    }
+
+    fn arrived_of_frame(&self) -> usize {
+        let Some(frame) = self.units.front().and_then(|unit| unit.frame.as_ref()) else { return 0 };
+        let payload_start = self.unit_start + frame.header_bytes as u64;
+        let bytes = self.read.saturating_sub(payload_start);
+        usize::try_from(bytes).unwrap_or(usize::MAX).min(frame.payload_bytes)
+    }
+
+    /// Nothing that it was about to send is wanted any more.
+    pub(super) fn abandon(&mut self) {
+        self.incoming = None;
+        self.release_due.clear();
+    }
+
+    /// Bytes of a message that is held back.
+    pub(super) fn held_bytes(&self) -> usize {
+        let Some(Incoming { state: State::Held, content, .. }) = &self.incoming else { return 0 };
+        let arrived = self.arrived_bytes();
+        if arrived > content.valid_bytes { 0 } else { arrived }
+    }
+
+    fn release_key(&self) -> Option<u64> {
+        self.incoming
+            .as_ref()
+            .filter(|incoming| incoming.state == State::Released)
+            .map(|incoming| incoming.id)
+    }
+}
+
+impl Model {
+    /// Takes a data frame that has arrived whole.
+    pub(super) fn take_frame(&mut self, wire: usize, frame: &Frame, what: &What) -> Check {
+        let conn = &mut self.conns[wire];
+        conn.begin_message(frame, &mut self.messages_begun);
+        let Some(incoming) = &mut conn.incoming else { return Ok(()) };
+        incoming.before += frame.payload_bytes;
+        if !matches!(what, What::Message { .. } | What::BadJson) {
+            return Ok(());
+        }
+        let Some(Incoming { id, content, state, .. }) = conn.incoming.take() else { return Ok(()) };
+        match (what, state) {
+            (_, State::Skipped | State::Orphaned) => {}
+            (What::Message { is_ping: true }, State::Held) if self.settings.answer_pings => {
+                self.reply(wire, r#"{"type":"pong""#, "");
+            }
+            (What::Message { .. }, State::Held) => self.forward(wire, id, content),
+            (What::Message { .. }, State::Released) => {
+                self.note_more(wire, id, content.payload.len(), true)?;
+                let (session, _) = self.conns[wire].session.clone().expect("open");
+                self.session(&session).last_activity = self.now.tick;
+            }
+            (_, State::Held) => self.tell_bad_json(wire, &content),
+            (_, State::Released) => {
+                self.conns[wire].incoming = Some(Incoming { id, content, before: 0, state });
+                self.spoil(wire)?;
+                self.conns[wire].incoming = None;
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_bad_json(&mut self, wire: usize, content: &Content) {
+        let start = format!(r#"{{"type":"error","error":"Invalid JSON at byte {}: "#, content.valid_bytes);
+        self.conns[wire].told_due[1] += 1;
+        self.tell(wire, &start, r#"","code":"invalid_json""#);
+    }
+
+    fn tell_nobody_there(&mut self, wire: usize) {
+        let (session, client_type) = self.conns[wire].session.clone().expect("open");
+        self.session(&session).last_activity = self.now.tick;
+        let peer = if client_type == ClientType::Desktop { "Mobile device" } else { "Desktop" };
+        let start = format!(r#"{{"type":"error","error":"{peer} not connected","#);
+        self.conns[wire].told_due[0] += 1;
+        self.tell(wire, &start, r#""code":"peer_not_connected""#);
+    }
+
+    /// A message has arrived whole that nobody was given any of.
+    fn forward(&mut self, wire: usize, id: u64, content: Rc<Content>) {
+        let Some(peer) = self.peer(wire) else { return self.tell_nobody_there(wire) };
+        let bytes = content.payload.len();
+        self.conns[wire].release_due.push_back((id, bytes));
+        self.accept_message(
+            wire,
+            peer,
+            Message { id, content, noted: bytes, is_whole: true, is_in_transit: false, was_short: false },
+        );
+    }
+
+    fn accept_message(&mut self, wire: usize, peer: usize, message: Message) {
+        let (session, _) = self.conns[wire].session.clone().expect("open");
+        self.session(&session).last_activity = self.now.tick;
+        self.accepted_amid += u64::from(self.drain.is_some());
+        self.totals.messages_accepted += 1;
+        self.totals.bytes_accepted += message.noted as u64;
+        self.conns[peer].queue(Expected::Message(message));
+    }
+
+    /// What a read has brought of a message that is not whole.
+    pub(super) fn advance(&mut self, wire: usize) -> Check {
+        let has_peer = self.peer(wire).is_some();
+        let conn = &mut self.conns[wire];
+        if conn.phase != Phase::Open {
+            return Ok(());
+        }
+        if let Some(frame) = conn.units.front().and_then(|unit| unit.frame.clone())
+            && conn.read >= conn.unit_start + frame.header_bytes as u64
+        {
+            conn.begin_message(&frame, &mut self.messages_begun);
+        }
+        let arrived = conn.arrived_bytes();
+        let Some(Incoming { id, content, state, .. }) = &mut conn.incoming else { return Ok(()) };
+        let (id, is_valid, is_bad_json) = (*id, arrived <= content.valid_bytes, content.is_bad_json);
+        match state {
+            State::Held if is_valid && arrived >= HIGH_WATER_BYTES && !has_peer => {
+                *state = State::Skipped;
+                self.tell_nobody_there(wire);
+            }
+            State::Released if is_valid => return self.note_more(wire, id, arrived, false),
+            State::Released if is_bad_json => return self.spoil(wire),
+            State::Held | State::Released | State::Skipped | State::Orphaned => {}
+        }
+        Ok(())
+    }
+
+    /// More of a released message has arrived.
+    fn note_more(&mut self, wire: usize, id: u64, noted: usize, is_whole: bool) -> Check {
+        let peer = self.peer(wire).ok_or("released to nobody")?;
+        let mut news = 0;
+        let is_there = self.conns[peer].change(id, |message| {
+            news = noted - message.noted;
+            message.noted = noted;
+            message.is_whole = is_whole;
+        });
+        self.totals.bytes_accepted += news as u64;
+        if news > 0 {
+            let (session, _) = self.conns[wire].session.clone().expect("open");
+            self.session(&session).last_activity = self.now.tick;
+        }
+        expect(is_there, || format!("wire {wire} goes on with a message that does not wait for {peer}"))
+    }
+
+    /// A released message turns out to be no JSON: its sender is told and stays, its receiver cannot have the rest.
+    fn spoil(&mut self, wire: usize) -> Check {
+        let content = self.conns[wire].incoming.as_ref().map(|incoming| Rc::clone(&incoming.content));
+        let content = content.ok_or("nothing to spoil")?;
+        self.tell_bad_json(wire, &content);
+        let events = self.cut_message(wire, false)?;
+        self.awaited.extend(events);
+        self.interrupted = Some(wire);
+        Ok(())
+    }
+
+    /// Takes the message of a sender that will never be whole from its receiver. What the relay has to log of it.
+    fn cut_message(&mut self, sender: usize, is_leaving: bool) -> Result<Vec<Event>, String> {
+        let receiver = self.peer(sender).ok_or("cut short for nobody")?;
+        let is_begun = self.cut_for(receiver, sender)?;
+        let left = |conn: &Conn| {
+            let (session, client_type) = conn.session.clone().expect("open");
+            Event::Left { conn: conn.id.to_string(), client_type, session, code: 1011 }
+        };
+        let mut events = vec![self.cut_event(receiver, is_begun)];
+        if is_begun {
+            // It goes in the middle of what it was sending itself.
+            if self.conns[receiver].release_key().is_some() {
+                let is_begun = self.cut_for(sender, receiver)?;
+                events.push(self.cut_event(sender, is_begun));
+                events.extend((is_begun && !is_leaving).then(|| left(&self.conns[sender])));
+            }
+            events.push(left(&self.conns[receiver]));
+        }
+        Ok(events)
+    }
+
+    fn cut_event(&self, receiver: usize, is_begun: bool) -> Event {
+        Event::CutShort { conn: self.conns[receiver].id.to_string(), is_begun }
+    }
+
+    fn cut_for(&mut self, receiver: usize, sender: usize) -> Result<bool, String> {
+        let id = self.conns[sender].release_key().ok_or("cut short, and was not released")?;
+        if let Some(incoming) = &mut self.conns[sender].incoming {
+            incoming.state = State::Skipped;
+        }
+        let is_begun = self.conns[receiver].cut(id).ok_or("cut short, and does not wait")?;
+        self.totals.messages_cut_short += 1;
+        Ok(is_begun)
+    }
+
+    /// The relay takes a message from its receiver that will never be whole.
+    pub(super) fn cut_short(&mut self, event: &Event, receiver: usize) -> Check {
+        if self.awaited.front() == Some(event) {
+            self.awaited.pop_front();
+            return self.go_on();
+        }
+        let sender = self.peer(receiver).ok_or("cut short by nobody")?;
+        // One that is replaced has not left by then.
+        let is_leaving = !matches!(self.awaited.front(), Some(Event::Joined { .. }));
+        let may_be_held = self.may_be_held(sender);
+        let events = self.cut_message(sender, is_leaving)?;
+        expect(events.first() == Some(event), || format!("{event:?} instead of {events:?}"))?;
+        self.leaving.push((sender, may_be_held));
+        events.into_iter().skip(1).rev().for_each(|event| self.awaited.push_front(event));
+        Ok(())
+    }
+
+    /// A session ends in the middle of messages: nobody gets more of them, and nobody leaves for that.
+    pub(super) fn cut_messages_between(&mut self, desktop: Option<usize>, mobile: Option<usize>) -> Check {
+        let (Some(desktop), Some(mobile)) = (desktop, mobile) else { return Ok(()) };
+        for (sender, receiver) in [(desktop, mobile), (mobile, desktop)] {
+            if self.conns[sender].release_key().is_some() {
+                let is_begun = self.cut_for(receiver, sender)?;
+                let event = self.cut_event(receiver, is_begun);
+                self.awaited.push_back(event);
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes on with what a client has sent behind a message that cost its receiver the connection.
+    pub(super) fn go_on(&mut self) -> Check {
+        if !self.awaited.is_empty() {
+            return Ok(());
+        }
+        match self.interrupted.take() {
+            Some(wire) => self.progress(wire),
+            None => Ok(()),
+        }
+    }
+
+    /// The relay gives a message to the peer of its sender from now on.
+    pub(super) fn released(&mut self, wire: usize, bytes: usize) -> Check {
+        expect(self.releasing == Some(wire), || format!("wire {wire} has a message released unread"))?;
+        let peer = self.peer(wire).ok_or("released to nobody")?;
+        while let Some((id, length)) = self.conns[wire].release_due.pop_front() {
+            if length == bytes {
+                let is_there = self.conns[peer].change(id, |message| message.is_in_transit = true);
+                return expect(is_there, || format!("wire {wire} has a message released twice"));
+            }
+            expect_small(length)?;
+        }
+        let may_be_short = self.may_be_short_of_hold();
+        let conn = &mut self.conns[wire];
+        let arrived = conn.arrived_bytes();
+        let Some(Incoming { id, content, state, .. }) = &mut conn.incoming else {
+            return Err(format!("wire {wire} has {bytes} bytes released of no message"));
+        };
+        expect(*state == State::Held && bytes == arrived, || {
+            format!("wire {wire} has {bytes} bytes released of {arrived} that are {state:?}")
+        })?;
+        expect(arrived <= content.valid_bytes, || format!("wire {wire} has released what is not valid"))?;
+        expect(arrived >= HIGH_WATER_BYTES || may_be_short, || {
+            format!("wire {wire} has {arrived} bytes released, and memory is not short")
+        })?;
+        *state = State::Released;
+        self.cut_through += 1;
+        self.released_early += u64::from(arrived < HIGH_WATER_BYTES);
+        let message = Message {
+            id: *id,
+            content: Rc::clone(content),
+            noted: arrived,
+            is_whole: false,
+            is_in_transit: true,
+            was_short: false,
+        };
+        self.accept_message(wire, peer, message);
+        Ok(())
+    }
+
+    /// Before anything else happens, what had to be released is.
+    pub(super) fn expect_released(&mut self) -> Check {
+        let Some(wire) = self.releasing.take() else { return Ok(()) };
+        let has_peer = self.peer(wire).is_some();
+        let conn = &mut self.conns[wire];
+        for (_, length) in conn.release_due.drain(..) {
+            expect_small(length)?;
+        }
+        let held = if conn.phase == Phase::Open && has_peer { conn.held_bytes() } else { 0 };
+        expect(held < HIGH_WATER_BYTES, || format!("wire {wire} has {held} bytes held back"))
+    }
+
+    /// The relay has told a client of an error in what it sent.
+    pub(super) fn told(&mut self, wire: usize, code: &str) -> Check {
+        let index = match code {
+            "peer_not_connected" => 0,
+            "invalid_json" => 1,
+            _ => return Ok(()),
+        };
+        if self.conns[wire].told_due[index] == 0 {
+            self.told_early(wire, code)?;
+        }
+        self.conns[wire].told_due[index] -= 1;
+        Ok(())
+    }
+
+    /// That nobody is there may be told earlier where memory is short, and that something is no JSON although its
+    /// receiver is gone.
+    fn told_early(&mut self, wire: usize, code: &str) -> Check {
+        let is_short = self.may_be_short_of_hold();
+        let has_peer = self.peer(wire).is_some();
+        let arrived = self.conns[wire].arrived_bytes();
+        let Some(Incoming { content, state, .. }) = &mut self.conns[wire].incoming else {
+            return Err(format!("wire {wire} is told {code} of no message"));
+        };
+        let content = Rc::clone(content);
+        let before = std::mem::replace(state, State::Skipped);
+        let is_valid = arrived <= content.valid_bytes;
+        if code == "peer_not_connected" {
+            let may_be_told = before == State::Held && is_short && !has_peer && is_valid && arrived > 0;
+            expect(may_be_told, || format!("wire {wire} is told {code} after {arrived} bytes, {before:?}"))?;
+            self.tell_nobody_there(wire);
+        } else {
+            let may_be_told = before == State::Orphaned && content.is_bad_json && !is_valid;
+            expect(may_be_told, || format!("wire {wire} is told {code} after {arrived} bytes, {before:?}"))?;
+            self.tell_bad_json(wire, &content);
+        }
+        Ok(())
+    }
+
+    /// The receiver of what a client is sending is gone: nobody gets the rest.
+    pub(super) fn orphan(&mut self, sender: Option<usize>) {
+        let incoming = sender.and_then(|sender| self.conns[sender].incoming.as_mut());
+        if let Some(incoming) = incoming.filter(|incoming| incoming.state == State::Released) {
+            incoming.state = State::Orphaned;
+        }
+    }
+
+    /// A client has taken another's place, and so many messages have moved to it: all, or all but one that had begun and
+    /// that is not kept whole.
+    pub(super) fn replaced(&mut self, old: usize, moved: u64) -> Check {
+        let new = self.replacing.take().filter(|(of, _)| *of == old).map(|(_, new)| new);
+        let new = new.ok_or_else(|| format!("wire {old} is replaced by nobody"))?;
+        let waiting = self.conns[new].messages();
+        if moved == waiting {
+            return Ok(());
+        }
+        expect(moved + 1 == waiting, || format!("wire {new} has {moved} of {waiting} messages"))?;
+        let may_be_short = self.may_be_short_of_chunks();
+        let lost = self.conns[new].lose_first().ok_or("lost what is no message")?;
+        let may_be_lost = lost.noted > KEPT_BYTES_MAX || lost.was_short || may_be_short;
+        let was_begun = self.conns[old].is_cut_short;
+        expect(was_begun && may_be_lost, || {
+            format!("wire {new} has lost a message of {} bytes, begun: {was_begun}", lost.noted)
+        })?;
+        self.lost += 1;
+        self.totals.messages_undelivered += 1;
+        let peer = self.peer(new);
+        if let Some(peer) = peer {
+            if self.conns[peer].release_key() == Some(lost.id) {
+                self.orphan(Some(peer));
+            }
+            self.tell_undelivered(peer, 1);
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_sending_released(&self, wire: usize) -> bool {
+        self.conns[wire].release_key().is_some()
+    }
+
+    /// Whoever was cut short in the middle of a message has left by the end of the turn.
+    pub(super) fn expect_left(&mut self) -> Check {
+        for (wire, _) in std::mem::take(&mut self.leaving) {
+            let conn = &self.conns[wire];
+            expect(conn.session.is_none(), || {
+                format!("the message of wire {wire} was cut short for nothing")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Each message that was accepted was delivered, or its sender told, or it was cut short, or it waits.
+    pub fn expect_all_accounted_for(&self) -> Check {
+        let waiting: u64 = self.conns.iter().map(Conn::messages).sum();
+        let totals = &self.totals;
+        let gone = totals.messages_delivered + totals.messages_undelivered + totals.messages_cut_short;
+        expect(totals.messages_accepted == gone + waiting, || format!("{totals:?} and {waiting} that wait"))
+    }
+}
+
+/// What is longer never goes without being a message in transit.
+fn expect_small(bytes: usize) -> Check {
+    expect(bytes <= SMALL_MESSAGE_BYTES_MAX, || {
+        format!("{bytes} bytes have arrived whole and are not released")
+    })
+}
