@@ -89,8 +89,10 @@ impl<'a, const N: usize> Block<'a, N> {
 #[derive(Default)]
 pub(super) struct Judge {
     kind: Kind,
-    /// How many blocks are taken for this kind before the plain one is tried again.
+    /// How many blocks are taken for this kind before a simpler one is tried again.
     blocks_left: u8,
+    /// How many they were the last time. Where trying is of no use, it is done less and less often.
+    blocks: u8,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -102,8 +104,7 @@ enum Kind {
 }
 
 impl Judge {
-    /// Trying in vain costs a third of a block.
-    const BLOCKS: u8 = 3;
+    const BLOCKS_MAX: u8 = 16;
 
     /// Whether the block surely goes on with the string that it is in, and does not end it.
     ///
@@ -121,17 +122,24 @@ impl Judge {
         }
         if self.kind == Kind::Plain {
             if block.is_plain() {
+                self.blocks = 1;
                 return true;
             }
-            (self.kind, self.blocks_left) = (Kind::Simple, Self::BLOCKS);
+            self.take_for(Kind::Simple);
         }
         if self.kind == Kind::Simple {
             if block.has_only_simple_parts() {
                 return true;
             }
-            (self.kind, self.blocks_left) = (Kind::Intricate, Self::BLOCKS);
+            self.take_for(Kind::Intricate);
         }
         block.has_only_parts()
+    }
+
+    #[inline]
+    fn take_for(&mut self, kind: Kind) {
+        self.blocks = (2 * self.blocks).clamp(1, Self::BLOCKS_MAX);
+        (self.kind, self.blocks_left) = (kind, self.blocks);
     }
 }
 
