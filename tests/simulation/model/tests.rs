@@ -15,7 +15,7 @@ use crate::client::Content;
 #[test]
 fn a_head_that_has_ended_may_go_unread_if_there_was_no_room_in_this_turn_and_now_there_is() {
     let settings = Settings { max_buffered: 2 << 20, max_message_size: 1 << 10, ..Settings::default() };
-    for (queued_bytes, may_go) in [(1 << 20, true), (0, false)] {
+    for (queued_bytes, may_go) in [(2 << 20, true), (0, false)] {
         let mut model = Model::new(settings.clone(), false, Now::default());
         let [reader, head] = [0, 1].map(|slot| ConnectionId { slot, generation: 0 });
         for id in [reader, head] {
