@@ -32,6 +32,7 @@ fn a_head_that_has_ended_may_go_unread_if_there_was_no_room_in_this_turn_and_now
             was_short: false,
         }));
         model.note_readiness(1, Readiness { is_read_closed: true, ..Readiness::default() });
+        model.used_max = queued_bytes;
         model.begin_turn();
         model.conns[0].take_messages();
         assert_eq!(model.closed(head).is_ok(), may_go, "{queued_bytes}");
