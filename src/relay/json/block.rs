@@ -51,7 +51,7 @@ impl<'a, const N: usize> Block<'a, N> {
             is_any_wrong |= ((byte == b'"') != (before == b'\\')) & !is_escape_letter(byte);
             is_any_wrong |= is_continuation(byte) != (before >= 0xC0);
             is_any_wrong |= byte & 0xFE == 0xC0;
-            // A control character, or the first byte of a character of three or more: 0xE0 to 0xFF turn to 0x00 to 0x1F.
+            // A control character or the first byte of a character of three or more: 0xE0 to 0xFF turn to 0x00 to 0x1F.
             is_any_wrong |= byte.wrapping_add(0x20) < 0x40;
         }
         let (Some(&before), Some(&second_before)) = (self.before.first(), self.second_before.first()) else {
