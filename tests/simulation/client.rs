@@ -250,7 +250,7 @@ impl Client {
             Say::Ping(bytes) => self.ping(bytes),
             Say::Pong(bytes) => self.say_control(0x8A, &vec![7; bytes], What::Pong),
             Say::Close { code, reason } => self.close(code, reason),
-            Say::Broken(choice) => self.broken(choice),
+            Say::Broken(choice) => self.broken(choice, false),
             Say::NotUtf8 { fragments } => self.not_utf8(fragments),
             Say::TooLarge { fragments } => self.too_large(fragments, size_max),
             Say::Part { bytes, sent_per_mille } => {
@@ -350,7 +350,7 @@ impl Client {
             Fault::Frame(choice) => {
                 self.begin_message(text, wrong);
                 // There it is no fault to go on.
-                self.broken(if choice % 9 == 3 { 1 } else { choice });
+                self.broken(if choice % 9 == 3 { 1 } else { choice }, true);
             }
             Fault::Close => {
                 self.begin_message(text, wrong);
@@ -378,19 +378,32 @@ impl Client {
         self.say_control(0x88, &payload, What::Close { code, reason });
     }
 
-    fn broken(&mut self, choice: usize) {
-        let frame = match choice % 9 {
-            0 => header(0x81, 3).into_iter().map(|byte| byte & 0x7F).chain(*b"abc").collect(),
-            1 => self.frame(0xC1, b"{}"),
-            2 => self.frame(0x83, b"{}"),
-            3 => self.frame(0x80, b"{}"),
-            4 => self.frame(0x09, b"{}"),
-            5 => self.frame(0x89, &[0; 126]),
-            6 => vec![0x81, 0xFE, 0, 5, 1, 2, 3, 4, 1, 2, 3, 4, 5],
-            7 => self.frame(0x88, &1005_u16.to_be_bytes()),
-            _ => self.frame(0x88, &[3]),
+    /// Says a frame that breaks the rules; `in_message` tells whether a continuation must come next.
+    fn broken(&mut self, choice: usize, in_message: bool) {
+        // With the number of bytes that prove it wrong.
+        let (frame, proof_bytes) = match choice % 9 {
+            0 => {
+                let frame = header(0x81, 3).into_iter().map(|byte| byte & 0x7F).chain(*b"abc").collect();
+                (frame, if in_message { 1 } else { 2 })
+            }
+            1 => (self.frame(0xC1, b"{}"), 1),
+            2 => (self.frame(0x83, b"{}"), 1),
+            3 => (self.frame(0x80, b"{}"), 1),
+            4 => (self.frame(0x09, b"{}"), 1),
+            5 => (self.frame(0x89, &[0; 126]), 2),
+            6 => (vec![0x81, 0xFE, 0, 5, 1, 2, 3, 4, 1, 2, 3, 4, 5], if in_message { 1 } else { 4 }),
+            7 => (self.frame(0x88, &1005_u16.to_be_bytes()), 8),
+            _ => (self.frame(0x88, &[3]), 7),
         };
-        self.say_bytes(&frame, true, What::Refused(1002));
+        self.say_refused(&frame, proof_bytes, 1002);
+    }
+
+    /// Says a frame that ends the connection with `code`, once the first `proof_bytes` have arrived if not before.
+    fn say_refused(&mut self, frame: &[u8], proof_bytes: usize, code: u16) {
+        let (proof, rest) = frame.split_at(proof_bytes);
+        self.say_bytes(proof, true, What::Refused(code));
+        self.outgoing.extend(rest);
+        self.said += rest.len() as u64;
     }
 
     fn not_utf8(&mut self, fragments: usize) {
@@ -413,10 +426,7 @@ impl Client {
         let first = if fragments > 1 { 0x80 } else { 0x82 };
         let left = size_max - size_max / fragments * (fragments - 1);
         let frame = self.frame(first, &vec![0; left + 1]);
-        let header = header(first, left + 1).len() + 4;
-        self.say_bytes(&frame[..header], true, What::Refused(1009));
-        self.outgoing.extend(&frame[header..]);
-        self.said += (frame.len() - header) as u64;
+        self.say_refused(&frame, header(first, left + 1).len() + 4, 1009);
     }
 
     pub fn half_close(&mut self) {
