@@ -2,10 +2,10 @@
 //! what it does by itself.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use apptuner_relay::relay::time::Tick;
+use bytes::BytesMut;
 
 use crate::plan::{Fault, Manner, OnClose, Reading, Request, Say, Sending};
 use crate::random::Random;
@@ -125,9 +125,9 @@ pub struct Client {
     said: u64,
     units: Vec<Unit>,
     /// What is said and has not arrived.
-    outgoing: VecDeque<u8>,
+    outgoing: BytesMut,
     /// The rest of a message whose beginning is said.
-    held_back: Vec<u8>,
+    held_back: BytesMut,
     reader: Reader,
     /// The session that it was issued, until somebody asks for it.
     issued: Option<Issued>,
@@ -151,8 +151,8 @@ impl Client {
             random,
             said: 0,
             units: Vec::new(),
-            outgoing: VecDeque::new(),
-            held_back: Vec::new(),
+            outgoing: BytesMut::new(),
+            held_back: BytesMut::new(),
             reader: Reader::default(),
             issued: None,
             next_send: None,
@@ -199,8 +199,8 @@ impl Client {
                 self.ping(5);
             }
             Request::Partial(bytes) => {
-                self.held_back = head.as_bytes()[bytes..].to_vec();
-                self.outgoing.extend(&head.as_bytes()[..bytes]);
+                self.held_back = head.as_bytes()[bytes..].into();
+                self.outgoing.extend_from_slice(&head.as_bytes()[..bytes]);
                 self.add_unit(head.len(), false, upgrade);
             }
             Request::Other(choice) => {
@@ -264,7 +264,7 @@ impl Client {
 
     fn finish_part(&mut self) {
         let rest = std::mem::take(&mut self.held_back);
-        self.outgoing.extend(rest);
+        self.outgoing.unsplit(rest);
     }
 
     fn add_unit(&mut self, bytes: usize, is_data: bool, what: What) {
@@ -275,7 +275,7 @@ impl Client {
     /// Says a data frame that carries some of a message.
     fn say_data(&mut self, first: u8, part: &[u8], content: &Rc<Content>, what: What) {
         let frame = self.frame(first, part);
-        self.outgoing.extend(&frame);
+        self.outgoing.extend_from_slice(&frame);
         self.said += frame.len() as u64;
         let header_bytes = frame.len() - part.len();
         let frame = Frame { header_bytes, payload_bytes: part.len(), content: Rc::clone(content) };
@@ -283,7 +283,7 @@ impl Client {
     }
 
     fn say_bytes(&mut self, bytes: &[u8], is_data: bool, what: What) {
-        self.outgoing.extend(bytes);
+        self.outgoing.extend_from_slice(bytes);
         self.add_unit(bytes.len(), is_data, what);
     }
 
@@ -293,11 +293,18 @@ impl Client {
     }
 
     fn frame(&mut self, first: u8, payload: &[u8]) -> Vec<u8> {
-        let mask = self.random.next().to_le_bytes();
+        let [a, b, c, d, ..] = self.random.next().to_le_bytes();
+        let mask = [a, b, c, d];
         let mut frame = header(first, payload.len());
-        frame.extend_from_slice(&mask[..4]);
-        for part in payload.chunks(4) {
-            frame.extend(part.iter().zip(mask).map(|(byte, mask)| byte ^ mask));
+        frame.extend_from_slice(&mask);
+        let start = frame.len();
+        frame.extend_from_slice(payload);
+        let (words, rest) = frame[start..].as_chunks_mut();
+        for word in words {
+            *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(mask)).to_ne_bytes();
+        }
+        for (byte, mask) in rest.iter_mut().zip(mask) {
+            *byte ^= mask;
         }
         frame
     }
@@ -326,7 +333,7 @@ impl Client {
         let before = self.outgoing.len();
         self.message(content, fragments, false, &MESSAGE);
         let said = self.outgoing.len() - before;
-        self.held_back = self.outgoing.split_off(before + said * sent_per_mille / 1000).into();
+        self.held_back = self.outgoing.split_off(before + said * sent_per_mille / 1000);
     }
 
     /// Says a text that goes wrong on the way.
@@ -402,7 +409,7 @@ impl Client {
     fn say_refused(&mut self, frame: &[u8], proof_bytes: usize, code: u16) {
         let (proof, rest) = frame.split_at(proof_bytes);
         self.say_bytes(proof, true, What::Refused(code));
-        self.outgoing.extend(rest);
+        self.outgoing.extend_from_slice(rest);
         self.said += rest.len() as u64;
     }
 
@@ -479,13 +486,13 @@ impl Client {
         is_busy
     }
 
-    fn take(&mut self, now: Tick) -> Vec<u8> {
+    fn take(&mut self, now: Tick) -> BytesMut {
         let bytes = match self.manner.reading {
             Reading::Eager => usize::MAX,
             Reading::Never => 0,
             Reading::Slow { bytes, every_millis } => {
                 if !self.wire.borrow().has_waiting() || self.next_take.is_some_and(|at| now < at) {
-                    return Vec::new();
+                    return BytesMut::new();
                 }
                 self.next_take = Some(Tick(now.0 + every_millis));
                 bytes
@@ -551,7 +558,7 @@ impl Client {
                 bytes.min(self.outgoing.len())
             }
         };
-        self.wire.borrow_mut().arrive(self.outgoing.drain(..count), now);
+        self.wire.borrow_mut().arrive(&self.outgoing.split_to(count), now);
         true
     }
 }
@@ -582,12 +589,10 @@ pub fn text(id: u64, bytes: usize) -> Vec<u8> {
         return id.to_string().into_bytes();
     }
     let mut text = start;
-    for character in ['a', 'é', '€', '😀'].into_iter().cycle() {
-        if text.len() + character.len_utf8() + 2 > bytes {
-            break;
-        }
-        text.push(character);
-    }
+    let round = "aé€😀";
+    let left = bytes - text.len() - 2;
+    text.push_str(&round.repeat(left / round.len()));
+    text.push_str(&round[..round.floor_char_boundary(left % round.len())]);
     text.push_str(r#""}"#);
     text.into_bytes()
 }

@@ -38,16 +38,17 @@ struct Wire {
     seen: Fingerprint,
 }
 
-/// FNV-1a, with the marks of what is drawn taken for the drawn.
+/// FNV-1a, by words of eight bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fingerprint(u64);
 
 impl Fingerprint {
     fn add(&mut self, bytes: &[u8]) {
         let mut hash = self.0 ^ 0xCBF2_9CE4_8422_2325;
-        for &byte in bytes {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
-        }
+        let mut mix = |word: u64| hash = (hash ^ word).wrapping_mul(0x0100_0000_01B3).rotate_left(29);
+        let (words, rest) = bytes.as_chunks();
+        words.iter().for_each(|word| mix(u64::from_le_bytes(*word)));
+        rest.iter().for_each(|&byte| mix(u64::from(byte)));
         self.0 = hash;
     }
 
@@ -124,8 +125,10 @@ impl Transcript {
     }
 
     fn add_to(&mut self, wire: usize, bytes: &[u8]) {
-        self.all.add(bytes);
-        self.wires[wire].seen.add(bytes);
+        let mut print = Fingerprint::default();
+        print.add(bytes);
+        self.all.add_number(print.0);
+        self.wires[wire].seen.add_number(print.0);
     }
 
     fn wire_of(&self, event: &Event) -> Option<usize> {

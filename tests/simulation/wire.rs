@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use apptuner_relay::relay::readiness::Readiness;
 use apptuner_relay::relay::time::Tick;
+use bytes::BytesMut;
 
 use crate::journal::{Event, note};
 use crate::random::Random;
@@ -40,7 +41,7 @@ pub struct Wire {
     /// Writes fail; what has arrived can still be read.
     pub is_write_broken: bool,
     /// What the relay wrote and the client has not taken.
-    from_relay: Vec<u8>,
+    from_relay: BytesMut,
     /// Bytes that the kernel takes for the client.
     pub capacity: usize,
     /// The relay has been refused since there last was room: it is owed an event.
@@ -62,7 +63,7 @@ impl Wire {
             is_client_done: false,
             is_reset: false,
             is_write_broken: false,
-            from_relay: Vec::new(),
+            from_relay: BytesMut::new(),
             capacity,
             is_refused: false,
             is_relay_done: false,
@@ -71,10 +72,9 @@ impl Wire {
         }
     }
 
-    pub fn arrive(&mut self, bytes: impl Iterator<Item = u8>, now: Tick) {
-        let before = self.to_relay.len();
+    pub fn arrive(&mut self, bytes: &[u8], now: Tick) {
         self.to_relay.extend(bytes);
-        self.arrivals.push_back((now, self.to_relay.len() - before));
+        self.arrivals.push_back((now, bytes.len()));
         self.pending.is_readable = true;
     }
 
@@ -96,21 +96,20 @@ impl Wire {
     }
 
     /// The client takes at most `bytes` of what the relay wrote.
-    pub fn take(&mut self, bytes: usize) -> Vec<u8> {
-        let count = bytes.min(self.from_relay.len());
-        let taken = self.from_relay.drain(..count).collect();
+    pub fn take(&mut self, bytes: usize) -> BytesMut {
+        let taken = self.from_relay.split_to(bytes.min(self.from_relay.len()));
         self.offer_room();
         taken
     }
 
-    const fn offer_room(&mut self) {
+    fn offer_room(&mut self) {
         if self.is_refused && self.has_room() {
             self.is_refused = false;
             self.pending.is_writable = true;
         }
     }
 
-    pub const fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         self.from_relay.len() < self.capacity
     }
 
