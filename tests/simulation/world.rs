@@ -413,6 +413,10 @@ impl World {
     /// Lets time pass, with a stop wherever the relay wants to be called or a client does something.
     fn wait(&mut self, millis: u64) -> Result<(), String> {
         let end = Tick(self.now.tick.0 + millis);
+        if self.is_interrupted {
+            // After a standstill the relay goes on at once, not only when the next thing happens.
+            self.run_until_rest()?;
+        }
         for _ in 0..TURNS_MAX {
             let acts = self.clients.iter().filter_map(|(_, client)| client.next_act()).min();
             let next = [self.relay.next_deadline(), acts].into_iter().flatten().min();
