@@ -149,6 +149,9 @@ impl Model {
             self.tell(wire, r#"{"type":"error","error":"Message of "#, r#"","code":"message_too_large""#);
         }
         let conn = &mut self.conns[wire];
+        // Its own close may have this code, too.
+        conn.is_cut = code == 1001 && conn.close_answer.is_none();
+        conn.cut_at = conn.is_cut.then_some(now);
         match (conn.close_answer.take(), code) {
             (Some((code, reason)), _) => {
                 let reason = String::from_utf8(reason).expect("ours");
@@ -160,8 +163,6 @@ impl Model {
             // A client that is cut off may be gone before it has taken its close frame.
             (None, _) => conn.close(code, None, Phase::Closing, now),
         }
-        conn.is_cut = code == 1001;
-        conn.cut_at = conn.is_cut.then_some(now);
     }
 
     pub(super) fn tell_undelivered(&mut self, sender: usize, count: usize) {
