@@ -98,24 +98,25 @@ impl Model {
                 format!("wire {wire} had {read} bytes read and {written} written in one turn")
             })?;
         }
-        self.note_unread_sessions();
+        self.note_held_and_unread();
         self.expect_drained_in_time()
     }
 
-    /// Notes which sessions have something that may lie unread.
-    fn note_unread_sessions(&mut self) {
-        let is_unread: Vec<bool> = (0..self.conns.len()).map(|wire| self.may_be_unread(wire)).collect();
+    /// Notes who may be held back, and which sessions have something that may lie unread.
+    fn note_held_and_unread(&mut self) {
+        let is_held: Vec<bool> = (0..self.conns.len()).map(|wire| self.may_be_held(wire)).collect();
+        for (conn, _) in self.conns.iter_mut().zip(&is_held).filter(|(_, is_held)| **is_held) {
+            conn.held_at = Some(self.now.tick);
+        }
+        let is_unread: Vec<bool> = (self.conns.iter().zip(is_held))
+            .map(|(conn, is_held)| is_held || conn.is_readable || conn.unread_since.is_some())
+            .collect();
         for session in self.sessions.values_mut() {
             let mut clients = [session.desktop, session.mobile].into_iter().flatten();
             if clients.any(|wire| is_unread[wire]) {
                 session.unread_at = Some(self.now.tick);
             }
         }
-    }
-
-    fn may_be_unread(&self, wire: usize) -> bool {
-        let conn = &self.conns[wire];
-        self.may_be_held(wire) || conn.is_readable || conn.unread_since.is_some()
     }
 
     /// What lies unread after the relay's turn, whose events have not been [applied](Self::apply).
