@@ -169,6 +169,8 @@ impl Model {
         let settings = &self.settings;
         let heard_at = conn.heard_at.max(conn.held_at.unwrap_or_default());
         let deadline = match conn.phase {
+            // A head for which there may be no memory is not read, and not late.
+            Phase::Head if conn.held_at == Some(now) => None,
             Phase::Head => Some((conn.head_deadline(settings), "head")),
             Phase::Open if conn.blocked_since.is_some() => {
                 conn.stall_deadline(settings).map(|deadline| (deadline, "stall"))
