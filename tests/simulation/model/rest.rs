@@ -54,7 +54,8 @@ impl Model {
         let is_over = |deadline: Tick| now >= deadline && !conn.is_unread(deadline);
         let asked = conn.pinged_at.map(|at| at.after(settings.ping_interval)).unwrap_or_default();
         let is_silent = is_over(conn.heard_at.after(settings.ping_interval * 2).max(asked));
-        let may_be_held = self.may_be_held(wire) || self.leaving.contains(&(wire, true));
+        // It may have been held until this turn.
+        let may_be_held = self.may_be_held(wire) || conn.was_held || self.leaving.contains(&(wire, true));
         let is_stalled = conn
             .stall_deadline(settings)
             .is_some_and(|deadline| is_over(deadline) || (may_be_held && deadline <= now));
