@@ -61,6 +61,11 @@ fn write_state<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
         relay.buffered_bytes() as u64,
     );
     out.gauge("buffered_limit_bytes", "As much as it may be.", relay.max_buffered() as u64);
+    out.gauge(
+        "clients_starved",
+        "Clients that are not read now because that memory is used up.",
+        relay.starved_clients() as u64,
+    );
     let help =
         "How long the event loop was busy at a time, which is how late it may see what comes meanwhile.";
     out.histogram("event_loop_lag_seconds", help, &relay.counters().turn_micros, MICROS);

@@ -48,7 +48,7 @@ impl<S: Read + Write> Relay<S> {
     pub fn check_invariants(&self) {
         self.wheel.check_invariants();
         self.check_counters();
-        let (mut members, mut charged_bytes, mut senders) = (0, 0, 0);
+        let (mut members, mut charged_bytes, mut senders, mut starved) = (0, 0, 0, 0);
         let mut cursors = Vec::new();
         let (mut counted, mut outside) = (0, 0);
         for id in self.slots.ids() {
@@ -56,6 +56,7 @@ impl<S: Read + Write> Relay<S> {
             charged_bytes += slot.charged_bytes as usize;
             counted += usize::from(slot.connection.arrival.standing.is_counted());
             outside += usize::from(slot.connection.arrival.standing.is_outside());
+            starved += usize::from(slot.is_starved);
             senders += usize::from(slot.connection.inbound.transit().is_some());
             cursors.extend(slot.connection.outbox().into_iter().flat_map(Outbox::cursors));
             if !slot.is_touched {
@@ -86,6 +87,7 @@ impl<S: Read + Write> Relay<S> {
         self.check_drain();
         self.hosts.check_invariants(counted);
         assert_eq!(self.outside, outside, "those outside are counted");
+        assert_eq!(self.starved_clients, starved, "who waits for memory is counted");
         self.pool.transits.check_invariants(&cursors, senders, charged_bytes);
     }
 }

@@ -160,6 +160,8 @@ pub struct Relay<S> {
     catch_up: CatchUp,
     /// Connections that are not read because memory is short, each at most once.
     starved: VecDeque<ConnectionId>,
+    /// How many of these are still there.
+    starved_clients: usize,
     /// Connections to flush and to set timers for at the end of the turn, each at most once.
     touched: Vec<ConnectionId>,
     /// Connections that take no place of a client's, of which there are few: [`arrival::Standing::Outside`].
@@ -225,6 +227,7 @@ impl<S: Read + Write> Relay<S> {
             ready: VecDeque::new(),
             catch_up: CatchUp::new(now.tick),
             starved: VecDeque::new(),
+            starved_clients: 0,
             touched: Vec::new(),
             outside: 0,
             refusals: Meter::new(Some(REFUSALS_MAX as u64), Duration::from_secs(1)),

@@ -205,6 +205,7 @@ impl<S: Read + Write> Relay<S> {
     /// Forgets a connection and gives its stream back.
     pub(super) fn remove(&mut self, id: ConnectionId) {
         let Some(mut slot) = self.slots.remove(id) else { return };
+        self.starved_clients -= usize::from(slot.is_starved);
         // It may have left its session with what waited for it, as in a shutdown, and has not got all of that.
         let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
         let sender = slot.client_type().peer();

@@ -34,6 +34,7 @@ impl<S: Read + Write> Relay<S> {
             && !slot.is_starved
         {
             slot.is_starved = true;
+            self.starved_clients += 1;
             self.counters.reads_starved += 1;
             self.starved.push_back(id);
         }
@@ -64,6 +65,7 @@ impl<S: Read + Write> Relay<S> {
             let Some(id) = self.starved.pop_front() else { break };
             if let Some(slot) = self.slots.get_mut(id) {
                 slot.is_starved = false;
+                self.starved_clients -= 1;
             }
             self.make_ready(id);
             self.touch(id);

@@ -75,6 +75,12 @@ impl<S: Read + Write> Relay<S> {
         self.settings.max_buffered
     }
 
+    /// Clients that are not read now because the memory for messages is used up.
+    #[must_use]
+    pub const fn starved_clients(&self) -> usize {
+        self.starved_clients
+    }
+
     /// How many sessions and clients there are of each kind. Constant time.
     #[must_use]
     pub const fn census(&self) -> Census {

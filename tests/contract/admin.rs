@@ -123,6 +123,7 @@ fn metrics_are_what_clients_did() {
             ("errors_total{code=\"peer_not_connected\"}", 1),
             ("draining", 0),
             ("buffered_bytes", 0),
+            ("clients_starved", 0),
         ],
     );
     assert_eq!(differences, []);

@@ -725,7 +725,7 @@ async def main(folder):
         idle = await asyncio.to_thread(plain.stream)
         samples = samples_of(plain.ask()[1])
         gauges = {f'connections{{client="{kind}"}}': count for kind, count in [("desktop", 2), ("mobile", 1), ("none", 1)]}
-        gauges |= {'sessions{state="paired"}': 1, 'sessions{state="waiting"}': 1, "draining": 0, "full": 0, "buffered_bytes": 0}
+        gauges |= {'sessions{state="paired"}': 1, 'sessions{state="waiting"}': 1, "draining": 0, "full": 0, "buffered_bytes": 0, "clients_starved": 0}
         got = {name: samples.get(PREFIX + name) for name in gauges}
         report(got == gauges, "metrics: the gauges tell who is connected", got)
         idle.close()

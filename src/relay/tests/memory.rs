@@ -214,11 +214,13 @@ fn client_for_whose_messages_there_is_no_memory_is_read_once_there_is_some() {
     world.send_text(&desktop, "1");
     assert!(world.unread(&desktop) > 0, "it is not read");
     assert!(world.relay.counters().reads_starved > 0);
+    assert!(world.relay.starved_clients() > 0, "and counted");
     world.send_text(&lost, "1");
     world.reset(&lost);
     assert!(world.is_gone(&lost), "but watched");
     heads[..10].iter().for_each(|head| world.reset(head));
     assert_eq!((world.unread(&desktop), world.take(&mobile)), (0, vec![text("1")]));
+    assert_eq!(world.relay.starved_clients(), 0);
     world.expect_empty_in_the_end();
 }
 
