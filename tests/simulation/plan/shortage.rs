@@ -12,10 +12,16 @@ use crate::wire::Faults;
 /// How many of these plans in a thousand have only clients that send whole messages, and take what comes.
 const HONEST_PER_MILLE: u32 = 600;
 
+/// How many of these plans in a thousand are about small messages that nobody reads, of as many clients as there may be.
+const CROWDED_PER_MILLE: u32 = 100;
+
 /// Longer messages show no more, and take longer.
 const LONGEST: usize = 4 << 20;
 
 pub(super) fn shortage(random: &mut Random) -> Plan {
+    if random.per_mille(CROWDED_PER_MILLE) {
+        return crowd(random);
+    }
     let max_buffered = BUFFERED_BYTES_MIN * random.pick(&[4, 4, 5, 8, 16]) / 4;
     let settings = Settings {
         max_buffered,
@@ -44,6 +50,10 @@ pub(super) fn shortage(random: &mut Random) -> Plan {
         steps.push(Step::Wait { millis: random.pick(&[1, 1_000, 20_000]) });
     }
     steps.push(Step::Wait { millis: 200_000 });
+    plan(random, settings, steps)
+}
+
+fn plan(random: &mut Random, settings: Settings, steps: Vec<Step>) -> Plan {
     Plan {
         settings,
         hash_seed: [random.next(), random.next()],
@@ -54,6 +64,46 @@ pub(super) fn shortage(random: &mut Random) -> Plan {
         are_strangers_apart: false,
         may_strangers_join: false,
     }
+}
+
+/// Everybody has a small message waiting that is not read, and then sends most of another, bit by bit: together more than
+/// small memory is. Some of them leave or begin to read in the end, and others come.
+fn crowd(random: &mut Random) -> Plan {
+    let settings =
+        Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: 100_000, ..Settings::default() };
+    let connect = |random: &mut Random, actor: usize, trickles: bool| {
+        let client_type = if actor % 2 == 0 { ClientType::Desktop } else { ClientType::Mobile };
+        let sending = Sending::Trickle { bytes: 1 + random.below(4_000), every_millis: 10 };
+        let manner = Manner {
+            answers_pings: true,
+            on_close: OnClose::AnswerAndEnd,
+            reading: if random.per_mille(950) { Reading::Never } else { Reading::Eager },
+            sending: if trickles { sending } else { Sending::AtOnce },
+            capacity: 4_096,
+            faults: Faults { short: random.pick(&[0, 50]), blocked: 0, interrupted: 0 },
+        };
+        Step::Connect { actor, visit: visit(actor / 2, client_type), request: Request::Upgrade, manner }
+    };
+    let mut steps: Vec<Step> = (0..ACTORS_MAX).map(|actor| connect(random, actor, true)).collect();
+    steps.extend(
+        (0..ACTORS_MAX).map(|actor| Step::Say { actor, what: Say::Burst { messages: 1, bytes: 16_000 } }),
+    );
+    steps.push(Step::Wait { millis: 1_000 });
+    let part = Say::Part { bytes: 16_000, sent_per_mille: 990 };
+    steps.extend((0..ACTORS_MAX).map(|actor| Step::Say { actor, what: part.clone() }));
+    for _ in 0..2 + random.below(12) {
+        steps.push(Step::Wait { millis: random.pick(&[30, 100, 100, 1_000, 20_000, 70_000]) });
+        let actor = random.below(ACTORS_MAX);
+        steps.push(match random.below(5) {
+            0 => Step::Reset { actor },
+            1 => Step::Read { actor, reading: Reading::Eager },
+            2 => connect(random, actor, false),
+            3 => Step::HalfClose { actor },
+            _ => Step::Say { actor, what: Say::Text { bytes: 100, fragments: 1, pings_between: false } },
+        });
+    }
+    steps.push(Step::Wait { millis: 200_000 });
+    plan(random, settings, steps)
 }
 
 fn manner(random: &mut Random, is_honest: bool) -> Manner {
