@@ -474,16 +474,18 @@ impl Model {
     /// Whether the relay may leave what this client sent unread: its peer has much waiting, or it does not
     /// take its own replies, or its rate is used up, or there is no room.
     pub fn may_be_held(&self, wire: usize) -> bool {
+        let is_looked_at = matches!(self.conns[wire].phase, Phase::Head | Phase::Open);
+        is_looked_at && (self.lacks_room() || self.may_be_paused(wire))
+    }
+
+    /// The same for what does not end by itself when others leave memory.
+    pub(in crate::model) fn may_be_paused(&self, wire: usize) -> bool {
         let conn = &self.conns[wire];
-        if !matches!(conn.phase, Phase::Head | Phase::Open) {
-            return false;
-        }
         let is_limited = self.settings.max_message_rate.is_some() || self.settings.max_byte_rate.is_some();
         let (limit, bytes_limit) = (conn.queue_limit, conn.bytes_limit);
         let may_be_over = conn.replies_bytes_given > limit
             || self.peer(wire).is_some_and(|peer| self.conns[peer].may_be_over(limit, bytes_limit));
-        self.lacks_room()
-            || (conn.phase == Phase::Open && (is_limited || may_be_over || self.is_held(wire)))
+        (conn.phase == Phase::Open && (is_limited || may_be_over || self.is_held(wire)))
             || conn.replies_bytes_at_most() > LOW_WATER_BYTES
     }
 

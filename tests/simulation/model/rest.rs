@@ -141,6 +141,7 @@ impl Model {
     /// Once the relay rests: nothing is owed, nothing is unread, nothing is overdue.
     pub fn rest(&mut self, wire: usize, of: &Wire) -> Check {
         let is_held = self.may_be_held(wire);
+        let is_paused = self.may_be_paused(wire);
         let conn = &mut self.conns[wire];
         if conn.phase == Phase::Gone {
             return Ok(());
@@ -149,7 +150,10 @@ impl Model {
         if std::mem::replace(&mut conn.was_held, is_held) || is_held {
             conn.held_at = Some(self.now.tick);
         }
-        expect(!of.is_reset || is_held, || format!("wire {wire} is reset and still there"))?;
+        expect(!of.is_reset, || format!("wire {wire} is reset and still there"))?;
+        // One that only waits for memory is not read to its end.
+        let is_end_unseen = of.is_client_done && !conn.is_input_over && !is_paused;
+        expect(!is_end_unseen, || format!("wire {wire} has ended its stream, and is waited for"))?;
         expect(!of.has_room() || of.is_write_broken || !conn.is_writable(), || {
             format!("wire {wire} takes bytes and {} things wait for it", conn.waiting())
         })?;
