@@ -94,13 +94,17 @@ fn crowd(random: &mut Random) -> Plan {
     for _ in 0..2 + random.below(12) {
         steps.push(Step::Wait { millis: random.pick(&[30, 100, 100, 1_000, 20_000, 70_000]) });
         let actor = random.below(ACTORS_MAX);
-        steps.push(match random.below(5) {
-            0 => Step::Reset { actor },
-            1 => Step::Read { actor, reading: Reading::Eager },
-            2 => connect(random, actor, false),
-            3 => Step::HalfClose { actor },
-            _ => Step::Say { actor, what: Say::Text { bytes: 100, fragments: 1, pings_between: false } },
-        });
+        match random.below(5) {
+            0 => steps.push(Step::Reset { actor }),
+            1 => steps.push(Step::Read { actor, reading: Reading::Eager }),
+            2 => steps.push(connect(random, actor, false)),
+            // A newcomer who does not stay.
+            3 => steps.extend([connect(random, actor, false), Step::HalfClose { actor }]),
+            _ => {
+                let what = Say::Text { bytes: 100, fragments: 1, pings_between: false };
+                steps.push(Step::Say { actor, what });
+            }
+        }
     }
     steps.push(Step::Wait { millis: 200_000 });
     plan(random, settings, steps)
