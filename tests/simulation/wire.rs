@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::rc::Rc;
 
 use apptuner_relay::relay::readiness::Readiness;
@@ -189,6 +189,18 @@ impl Read for Stream {
         note(Event::Read { wire: wire.index, bytes: count, is_full: count == buffer.len() });
         Ok(count)
     }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let mut bytes = vec![0; buffers.iter().map(|buffer| buffer.len()).sum()];
+        let count = self.read(&mut bytes)?;
+        let mut rest = &bytes[..count];
+        for buffer in buffers {
+            let (filled, behind) = rest.split_at(rest.len().min(buffer.len()));
+            buffer[..filled.len()].copy_from_slice(filled);
+            rest = behind;
+        }
+        Ok(count)
+    }
 }
 
 impl Write for Stream {
@@ -218,6 +230,11 @@ impl Write for Stream {
         wire.from_relay.extend_from_slice(&bytes[..count]);
         note(Event::Wrote { wire: wire.index, bytes: bytes[..count].to_vec() });
         Ok(count)
+    }
+
+    fn write_vectored(&mut self, buffers: &[IoSlice<'_>]) -> io::Result<usize> {
+        let slices: Vec<&[u8]> = buffers.iter().map(|buffer| &**buffer).collect();
+        self.write(&slices.concat())
     }
 
     fn flush(&mut self) -> io::Result<()> {
