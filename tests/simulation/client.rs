@@ -592,7 +592,8 @@ pub fn text(id: u64, bytes: usize) -> Vec<u8> {
     let round = "aé€😀";
     let left = bytes - text.len() - 2;
     text.push_str(&round.repeat(left / round.len()));
-    text.push_str(&round[..round.floor_char_boundary(left % round.len())]);
+    let of_last = (0..=left % round.len()).rev().find(|&end| round.is_char_boundary(end));
+    text.push_str(&round[..of_last.unwrap_or(0)]);
     text.push_str(r#""}"#);
     text.into_bytes()
 }

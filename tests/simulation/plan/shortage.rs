@@ -34,7 +34,7 @@ pub(super) fn shortage(random: &mut Random) -> Plan {
     let is_honest = random.per_mille(HONEST_PER_MILLE);
     let mut steps = Vec::new();
     for actor in 0..actors {
-        let client_type = if actor % 2 == 0 { ClientType::Desktop } else { ClientType::Mobile };
+        let client_type = if actor.is_multiple_of(2) { ClientType::Desktop } else { ClientType::Mobile };
         let (request, manner) = (Request::Upgrade, manner(random, is_honest));
         steps.push(Step::Connect { actor, visit: visit(actor / 2, client_type), request, manner });
     }
@@ -72,7 +72,7 @@ fn crowd(random: &mut Random) -> Plan {
     let settings =
         Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: 100_000, ..Settings::default() };
     let connect = |random: &mut Random, actor: usize, trickles: bool| {
-        let client_type = if actor % 2 == 0 { ClientType::Desktop } else { ClientType::Mobile };
+        let client_type = if actor.is_multiple_of(2) { ClientType::Desktop } else { ClientType::Mobile };
         let sending = Sending::Trickle { bytes: 1 + random.below(4_000), every_millis: 10 };
         let manner = Manner {
             answers_pings: true,
