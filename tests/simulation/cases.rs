@@ -3,7 +3,7 @@
 use apptuner_relay::relay::ids::ClientType::{self, Desktop, Mobile};
 use apptuner_relay::relay::limits::{BUFFERED_BYTES_MIN, Settings};
 
-use crate::plan::{Manner, OnClose, Plan, Reading, Request, Say, Sending, Step};
+use crate::plan::{Fault, Manner, OnClose, Plan, Reading, Request, Say, Sending, Step};
 use crate::visit::Visit;
 use crate::wire::Faults;
 use crate::world::run;
@@ -54,6 +54,25 @@ fn replies_too_few_to_hold_a_client_do_not_excuse_its_message_that_stands_still(
         Step::Wait { millis: 120_000 },
     ];
     keeps_the_contract(&plan(Settings::default(), steps));
+}
+
+#[test]
+fn text_is_not_told_to_be_no_json_after_its_receiver_has_gone() {
+    let settings =
+        Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: 512 * KIB, ..Settings::default() };
+    let trickle = Sending::Trickle { bytes: 70_000, every_millis: 700 };
+    for at_per_mille in [950, 994] {
+        let steps = vec![
+            connect(0, Desktop, Manner { reading: Reading::Eager, sending: trickle, ..SILENT }),
+            connect(1, Mobile, Manner { capacity: 30_000, ..SILENT }),
+            Step::Say {
+                actor: 0,
+                what: Say::Spoiled { bytes: 512 * KIB, fragments: 1, at_per_mille, fault: Fault::Json },
+            },
+            Step::Wait { millis: 200_000 },
+        ];
+        keeps_the_contract(&plan(settings.clone(), steps));
+    }
 }
 
 #[test]
