@@ -57,6 +57,17 @@ fn replies_too_few_to_hold_a_client_do_not_excuse_its_message_that_stands_still(
 }
 
 #[test]
+fn header_of_a_payload_that_is_too_long_is_remembered_until_all_of_that_has_come() {
+    let settings = Settings { max_message_size: KIB, ..Settings::default() };
+    let steps = vec![
+        connect(0, Desktop, Manner { sending: Sending::Trickle { bytes: 1, every_millis: 10 }, ..SILENT }),
+        Step::Say { actor: 0, what: Say::TooLarge { fragments: 2 } },
+        Step::Wait { millis: 20_000 },
+    ];
+    keeps_the_contract(&plan(settings, steps));
+}
+
+#[test]
 fn text_is_not_told_to_be_no_json_after_its_receiver_has_gone() {
     let settings =
         Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: 512 * KIB, ..Settings::default() };

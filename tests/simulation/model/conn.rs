@@ -94,6 +94,8 @@ pub(super) struct Conn {
     pub unfinished: Option<(Tick, Tick)>,
     /// The last byte of data read was a fragment's, and not the last one's.
     pub(super) in_message: bool,
+    /// It was a header's that announces too long a payload: what comes of that is thrown away.
+    pub(super) is_in_refused: bool,
     pub close_answer: Option<(u16, Vec<u8>)>,
     /// Whether the end of its stream has reached the relay's kernel, and whether the relay has read it.
     pub has_ended_stream: bool,
@@ -176,6 +178,7 @@ impl Conn {
             unread_since: None,
             unfinished: None,
             in_message: false,
+            is_in_refused: false,
             close_answer: None,
             has_ended_stream: false,
             has_failed: false,
@@ -282,6 +285,7 @@ impl Conn {
             let is_whole = unit.end <= end;
             if unit.is_data && is_whole {
                 self.in_message = matches!(unit.what, What::Fragment);
+                self.is_in_refused = matches!(unit.what, What::Refused(1009));
             }
             let (since, moved_at) = self.unfinished.unwrap_or((now, now));
             let moved_at = if unit.is_data && unit.end > self.read { now } else { moved_at };

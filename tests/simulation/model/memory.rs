@@ -87,8 +87,8 @@ impl Conn {
                     0
                 }
             }
-            // Between two fragments it may keep what the header of the next needs.
-            Phase::Closing if self.read == self.unit_start && !self.in_message => 0,
+            // Between two fragments, and before a payload that is thrown away, it may keep what frames are told apart by.
+            Phase::Closing if self.read == self.unit_start && !self.in_message && !self.is_in_refused => 0,
             Phase::Closing => RECEIVE_BUFFER_BYTES,
             Phase::Open => {
                 let kept = match self.unfinished_bytes() {
