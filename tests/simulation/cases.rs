@@ -1,7 +1,7 @@
 //! Plans written by hand: what seeds have found, each shown by itself, however plans follow from seeds by then.
 
 use apptuner_relay::relay::ids::ClientType::{self, Desktop, Mobile};
-use apptuner_relay::relay::limits::{BUFFERED_BYTES_MIN, Settings};
+use apptuner_relay::relay::limits::{BUFFERED_BYTES_MIN, LINGER_TIME_MAX, Settings};
 
 use crate::plan::{Fault, Manner, OnClose, Plan, Reading, Request, Say, Sending, Step};
 use crate::visit::Visit;
@@ -65,6 +65,22 @@ fn header_of_a_payload_that_is_too_long_is_remembered_until_all_of_that_has_come
         Step::Wait { millis: 20_000 },
     ];
     keeps_the_contract(&plan(settings, steps));
+}
+
+#[test]
+fn client_that_was_closed_long_before_a_freeze_ended_is_not_waited_for_anew() {
+    let slow = Manner { reading: Reading::Slow { bytes: 1, every_millis: 59_000 }, ..SILENT };
+    let eager = Manner { reading: Reading::Eager, on_close: OnClose::Ignore, ..SILENT };
+    let linger_millis = LINGER_TIME_MAX.as_secs() * 1_000;
+    for millis in [linger_millis - 1, linger_millis, 2 * linger_millis] {
+        let steps = vec![
+            connect(0, Desktop, eager),
+            connect(1, Desktop, slow),
+            Step::Freeze { millis },
+            Step::Say { actor: 0, what: Say::Broken(0) },
+        ];
+        keeps_the_contract(&plan(Settings::default(), steps));
+    }
 }
 
 #[test]
