@@ -592,7 +592,8 @@ pub fn text(id: u64, bytes: usize) -> Vec<u8> {
     let round = "aé€😀";
     let left = bytes - text.len() - 2;
     text.push_str(&round.repeat(left / round.len()));
-    text.push_str(&round[..round.floor_char_boundary(left % round.len())]);
+    let fits = |&(start, char): &(usize, char)| start + char.len_utf8() <= left % round.len();
+    text.extend(round.char_indices().take_while(fits).map(|(_, char)| char));
     text.push_str(r#""}"#);
     text.into_bytes()
 }

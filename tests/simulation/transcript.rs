@@ -47,8 +47,12 @@ impl Fingerprint {
         let mut hash = self.0 ^ 0xCBF2_9CE4_8422_2325;
         let mut mix = |word: u64| hash = (hash ^ word).wrapping_mul(0x0100_0000_01B3).rotate_left(29);
         let (words, rest) = bytes.as_chunks();
-        words.iter().for_each(|word| mix(u64::from_le_bytes(*word)));
-        rest.iter().for_each(|&byte| mix(u64::from(byte)));
+        for word in words {
+            mix(u64::from_le_bytes(*word));
+        }
+        for &byte in rest {
+            mix(u64::from(byte));
+        }
         self.0 = hash;
     }
 
