@@ -242,6 +242,10 @@ impl Inbound {
             let unfinished = self.begin_unfinished();
             unfinished.has_moved |= is_data;
             unfinished.kept.clear();
+            // The start of one frame does not keep the memory that more of the frame before it took.
+            if unfinished.kept.capacity() > 2 * rest.len().max(FRAME_HEADER_BYTES_MAX) {
+                unfinished.kept = Vec::new();
+            }
             unfinished.kept.extend_from_slice(rest);
             unfinished.kept_frame_bytes = frame_bytes;
             receiver.clear();

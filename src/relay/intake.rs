@@ -286,12 +286,12 @@ impl<S: Read + Write> Relay<S> {
         let message_type = match checked {
             Ok(message_type) => message_type,
             Err(error) => {
-                self.tell(id, &ClientError::InvalidJson(error));
-                let membership = self.slots.get(id).and_then(Slot::membership);
-                if let (Content::InTransit(key, _), Some(membership)) = (content, membership) {
-                    self.cut_transit(membership, key);
-                }
-                return;
+                return match content {
+                    Content::InTransit(key, _) => self.spoil_transit(id, key, error),
+                    Content::Received(_) | Content::Joined(_) => {
+                        self.tell(id, &ClientError::InvalidJson(error));
+                    }
+                };
             }
         };
         let may_be_ping = self.settings.answer_pings && content.len() <= SMALL_MESSAGE_BYTES_MAX;

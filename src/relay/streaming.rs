@@ -6,6 +6,7 @@ use log::debug;
 
 use super::connection::Phase;
 use super::ids::{ClientType, ConnectionId};
+use super::json::InvalidJson;
 use super::message::{ClientError, CloseReason};
 use super::outbox::Cut;
 use super::session::Session;
@@ -23,14 +24,8 @@ impl<S: Read + Write> Relay<S> {
         };
         let Some((key, invalid_json)) = slot.connection.inbound.transit() else { return };
         if let Some(error) = invalid_json {
-            // It was released: the sender is told why its receivers go.
-            let membership = slot.membership();
             self.skip(id, true);
-            self.tell(id, &ClientError::InvalidJson(error));
-            if let Some(membership) = membership {
-                self.cut_transit(membership, key);
-            }
-            return;
+            return self.spoil_transit(id, key, error);
         }
         let transit = self.pool.transits.get(key);
         if !transit.is_released() {
@@ -38,13 +33,31 @@ impl<S: Read + Write> Relay<S> {
             if transit.arrived_bytes() >= hold_bytes && !self.release(id, key) {
                 self.skip(id, true);
             }
-        } else if transit.receivers() == 0 {
+        } else if self.is_orphaned(key) {
             self.skip(id, true);
             self.forget_transit(key);
         } else if transit.arrived_bytes() > transit.noted_bytes() {
             // A ping between two fragments brings nothing, and is no activity.
             self.note_more(id, key);
         }
+    }
+
+    /// A message in transit turns out to be no JSON: its sender is told why its receivers go. Of one whose receivers had
+    /// gone before it has been told that they did, and the rest of it, right or not, is skipped.
+    pub(super) fn spoil_transit(&mut self, id: ConnectionId, key: TransitKey, error: InvalidJson) {
+        if self.is_orphaned(key) {
+            return self.forget_transit(key);
+        }
+        self.tell(id, &ClientError::InvalidJson(error));
+        if let Some(membership) = self.slots.get(id).and_then(Slot::membership) {
+            self.cut_transit(membership, key);
+        }
+    }
+
+    /// Whether all receivers that a message was given are gone.
+    fn is_orphaned(&self, key: TransitKey) -> bool {
+        let transit = self.pool.transits.get(key);
+        transit.is_released() && transit.receivers() == 0
     }
 
     /// Throws away the rest of the message that a client is sending.

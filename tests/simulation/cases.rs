@@ -1,9 +1,9 @@
 //! Plans written by hand: what seeds have found, each shown by itself, however plans follow from seeds by then.
 
 use apptuner_relay::relay::ids::ClientType::{self, Desktop, Mobile};
-use apptuner_relay::relay::limits::{BUFFERED_BYTES_MIN, Settings};
+use apptuner_relay::relay::limits::{BUFFERED_BYTES_MIN, LINGER_TIME_MAX, Settings};
 
-use crate::plan::{Manner, OnClose, Plan, Reading, Request, Say, Sending, Step};
+use crate::plan::{Fault, Manner, OnClose, Plan, Reading, Request, Say, Sending, Step};
 use crate::visit::Visit;
 use crate::wire::Faults;
 use crate::world::run;
@@ -54,6 +54,52 @@ fn replies_too_few_to_hold_a_client_do_not_excuse_its_message_that_stands_still(
         Step::Wait { millis: 120_000 },
     ];
     keeps_the_contract(&plan(Settings::default(), steps));
+}
+
+#[test]
+fn header_of_a_payload_that_is_too_long_is_remembered_until_all_of_that_has_come() {
+    let settings = Settings { max_message_size: KIB, ..Settings::default() };
+    let steps = vec![
+        connect(0, Desktop, Manner { sending: Sending::Trickle { bytes: 1, every_millis: 10 }, ..SILENT }),
+        Step::Say { actor: 0, what: Say::TooLarge { fragments: 2 } },
+        Step::Wait { millis: 20_000 },
+    ];
+    keeps_the_contract(&plan(settings, steps));
+}
+
+#[test]
+fn client_that_was_closed_long_before_a_freeze_ended_is_not_waited_for_anew() {
+    let slow = Manner { reading: Reading::Slow { bytes: 1, every_millis: 59_000 }, ..SILENT };
+    let eager = Manner { reading: Reading::Eager, on_close: OnClose::Ignore, ..SILENT };
+    let linger_millis = LINGER_TIME_MAX.as_secs() * 1_000;
+    for millis in [linger_millis - 1, linger_millis, 2 * linger_millis] {
+        let steps = vec![
+            connect(0, Desktop, eager),
+            connect(1, Desktop, slow),
+            Step::Freeze { millis },
+            Step::Say { actor: 0, what: Say::Broken(0) },
+        ];
+        keeps_the_contract(&plan(Settings::default(), steps));
+    }
+}
+
+#[test]
+fn text_is_not_told_to_be_no_json_after_its_receiver_has_gone() {
+    let settings =
+        Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: 512 * KIB, ..Settings::default() };
+    let trickle = Sending::Trickle { bytes: 70_000, every_millis: 700 };
+    for at_per_mille in [950, 994] {
+        let steps = vec![
+            connect(0, Desktop, Manner { reading: Reading::Eager, sending: trickle, ..SILENT }),
+            connect(1, Mobile, Manner { capacity: 30_000, ..SILENT }),
+            Step::Say {
+                actor: 0,
+                what: Say::Spoiled { bytes: 512 * KIB, fragments: 1, at_per_mille, fault: Fault::Json },
+            },
+            Step::Wait { millis: 200_000 },
+        ];
+        keeps_the_contract(&plan(settings.clone(), steps));
+    }
 }
 
 #[test]

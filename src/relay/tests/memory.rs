@@ -310,6 +310,24 @@ fn replies_and_unfinished_frames_and_heads_are_on_the_account() {
 }
 
 #[test]
+fn start_of_a_small_frame_takes_memory_for_itself_and_not_for_a_longer_one_before_it() {
+    let mut world = World::quiet();
+    let desktop = world.join(Desktop, "a");
+    let long = frame(0x82, &[7; 16 * KIB]);
+    // What arrives of each frame grows bit by bit, and then comes with the start of the next.
+    for (kept, of_next) in [(9 * KIB, 0), (15 * KIB, 1), (12 * KIB, 14), (16 * KIB, 100), (16 * KIB, 3_000)] {
+        for piece in long[..kept].chunks(1_500) {
+            world.send(&desktop, piece);
+        }
+        world.send(&desktop, &[&long[kept..], &long[..of_next]].concat());
+        let taken = world.relay.buffered_bytes();
+        assert!(taken <= 2 * of_next + KIB / 2, "{taken} bytes for {of_next}");
+        world.send(&desktop, &long[of_next..]);
+    }
+    world.expect_empty_in_the_end();
+}
+
+#[test]
 fn clients_replaced_in_mid_message_are_charged_for_the_rest_of_their_fragment() {
     let mut world = narrow_world();
     let mut pairs = Vec::new();

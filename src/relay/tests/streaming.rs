@@ -36,8 +36,13 @@ fn json(bytes: usize) -> Vec<u8> {
 
 /// A pair whose desktop is in the middle of a message of 4 MiB, of which the mobile has a part.
 fn streaming_pair(world: &mut World) -> (Client, Client, Vec<u8>) {
+    streaming_pair_with(world, &json(4 * MIB))
+}
+
+/// The same with this text, of which 2 MiB are sent.
+fn streaming_pair_with(world: &mut World, payload: &[u8]) -> (Client, Client, Vec<u8>) {
     let (desktop, mobile) = world.pair("a");
-    let mut message = frame(0x81, &json(4 * MIB));
+    let mut message = frame(0x81, payload);
     let rest = message.split_off(2 * MIB);
     world.send(&desktop, &message);
     assert!(world.unparsed(&mobile) > MIB, "it has begun to leave");
@@ -264,6 +269,42 @@ fn receiver_that_leaves_in_the_middle_has_its_sender_told_and_the_rest_skipped()
         assert_eq!(world.relay.counters().messages_undelivered, [1, 0]);
         world.expect_empty_in_the_end();
     }
+}
+
+#[test]
+fn text_whose_receiver_is_gone_is_skipped_whether_or_not_it_is_json_however_its_rest_arrives() {
+    // Where it goes wrong, and how much of its rest comes first.
+    let rest_at = 2 * MIB;
+    for (wrong, first) in
+        [(rest_at + 5, 100), (rest_at + 5, MIB), (rest_at + MIB, MIB / 2), (4 * MIB - 9, 2 * MIB - 40)]
+    {
+        let mut world = World::quiet();
+        let mut payload = json(4 * MIB);
+        payload[wrong] = 1;
+        let (desktop, mobile, rest) = streaming_pair_with(&mut world, &payload);
+        world.reset(&mobile);
+        assert_eq!(world.take(&desktop).len(), 2, "undelivered, and a notice");
+        world.send(&desktop, &rest[..first]);
+        world.send(&desktop, &rest[first..]);
+        assert_eq!(world.take(&desktop), [], "{wrong} {first}");
+        world.send(&desktop, &frame(0x81, b"?"));
+        assert!(matches!(&world.take(&desktop)[..], [Received::Text(text)] if text.contains("invalid_json")));
+        assert_eq!(world.relay.counters().messages_cut_short, [0, 0]);
+        world.expect_empty_in_the_end();
+    }
+}
+
+#[test]
+fn text_that_ends_too_early_behind_a_receiver_that_is_gone_is_skipped() {
+    let mut world = World::quiet();
+    let mut payload = json(2 * MIB + 10);
+    *payload.last_mut().unwrap() = b'x';
+    let (desktop, mobile, rest) = streaming_pair_with(&mut world, &payload);
+    world.reset(&mobile);
+    assert_eq!(world.take(&desktop).len(), 2, "undelivered, and a notice");
+    world.send(&desktop, &rest);
+    assert_eq!(world.take(&desktop), []);
+    world.expect_empty_in_the_end();
 }
 
 #[test]

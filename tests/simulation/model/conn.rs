@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use apptuner_relay::relay::ids::{ClientType, ConnectionId};
 use apptuner_relay::relay::limits::{
-    FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, LOW_WATER_BYTES, RETRY_AFTER_SECONDS, Settings,
-    WRITE_BYTES_PER_TURN,
+    CLOSE_TIMEOUT, FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, LINGER_TIME_MAX, LOW_WATER_BYTES,
+    RETRY_AFTER_SECONDS, Settings, WRITE_BYTES_PER_TURN,
 };
 use apptuner_relay::relay::time::Tick;
 
@@ -94,6 +94,8 @@ pub(super) struct Conn {
     pub unfinished: Option<(Tick, Tick)>,
     /// The last byte of data read was a fragment's, and not the last one's.
     pub(super) in_message: bool,
+    /// It was a header's that announces too long a payload: what comes of that is thrown away.
+    pub(super) is_in_refused: bool,
     pub close_answer: Option<(u16, Vec<u8>)>,
     /// Whether the end of its stream has reached the relay's kernel, and whether the relay has read it.
     pub has_ended_stream: bool,
@@ -139,7 +141,8 @@ pub(super) struct Conn {
     /// When it was last possibly held.
     pub held_at: Option<Tick>,
     pub was_held: bool,
-    /// When the relay closed, and when it ended its side of the stream.
+    /// When the relay closed, when it was last done with the client, and when it ended its side of the stream.
+    closed_at: Option<Tick>,
     pub done_at: Tick,
     pub ended_at: Tick,
     pub turn_read: usize,
@@ -176,6 +179,7 @@ impl Conn {
             unread_since: None,
             unfinished: None,
             in_message: false,
+            is_in_refused: false,
             close_answer: None,
             has_ended_stream: false,
             has_failed: false,
@@ -206,6 +210,7 @@ impl Conn {
             pinged_at: None,
             held_at: None,
             was_held: false,
+            closed_at: None,
             done_at: now,
             ended_at: now,
             turn_read: 0,
@@ -282,6 +287,7 @@ impl Conn {
             let is_whole = unit.end <= end;
             if unit.is_data && is_whole {
                 self.in_message = matches!(unit.what, What::Fragment);
+                self.is_in_refused = matches!(unit.what, What::Refused(1009));
             }
             let (since, moved_at) = self.unfinished.unwrap_or((now, now));
             let moved_at = if unit.is_data && unit.end > self.read { now } else { moved_at };
@@ -413,6 +419,7 @@ impl Conn {
         self.queue(Expected::Close { code, reason: reason.map(str::to_owned) });
         self.has_close = true;
         self.phase = phase;
+        self.closed_at = Some(now);
         self.done_at = now;
     }
 
@@ -691,8 +698,10 @@ impl Conn {
     /// Whether the relay may forget it now, sessions apart.
     pub(super) fn may_be_gone(&self, now: Tick) -> bool {
         let is_over = self.waiting() == 0 && (self.is_input_over || self.has_said_close);
+        // Whatever it still sends and takes, there is an end to it.
         let is_overdue = matches!(self.phase, Phase::Ending | Phase::Closing)
-            && now >= self.done_at.max(self.accepted_at).after(std::time::Duration::from_secs(5));
+            && (now >= self.done_at.max(self.accepted_at).after(CLOSE_TIMEOUT)
+                || self.closed_at.is_some_and(|at| now >= at.after(LINGER_TIME_MAX)));
         is_over || self.is_failed || self.is_cut || is_overdue
     }
 }

@@ -4,9 +4,9 @@
 //! much may have been in use at any time within the next.
 
 use apptuner_relay::relay::limits::{
-    CHUNK_BYTES, FRAGMENT_BYTES_MAX, HEAD_BYTES_MAX, HIGH_WATER_BYTES, KEPT_BYTES_MAX, LEAST_FREE_BYTES,
-    LEAST_READ_BYTES, RECEIVE_BUFFER_BYTES, RUN_BYTES_MAX, SHORT_READ_BYTES, SMALL_MESSAGE_BYTES_MAX,
-    SMALL_ROOM_BYTES_MIN, SMALL_SHARE, SPARE_BUFFERS_BYTES_MAX,
+    CHUNK_BYTES, FRAGMENT_BYTES_MAX, FRAME_HEADER_BYTES_MAX, HEAD_BYTES_MAX, HIGH_WATER_BYTES,
+    KEPT_BYTES_MAX, LEAST_FREE_BYTES, LEAST_READ_BYTES, RECEIVE_BUFFER_BYTES, RUN_BYTES_MAX,
+    SHORT_READ_BYTES, SMALL_MESSAGE_BYTES_MAX, SMALL_ROOM_BYTES_MIN, SMALL_SHARE, SPARE_BUFFERS_BYTES_MAX,
 };
 
 use super::conn::{Conn, Phase};
@@ -87,16 +87,13 @@ impl Conn {
                     0
                 }
             }
-            // Between two fragments it may keep what the header of the next needs.
-            Phase::Closing if self.read == self.unit_start && !self.in_message => 0,
+            // Between two fragments, and before a payload that is thrown away, it may keep what frames are told apart by.
+            Phase::Closing if self.read == self.unit_start && !self.in_message && !self.is_in_refused => 0,
             Phase::Closing => RECEIVE_BUFFER_BYTES,
             Phase::Open => {
-                // What is kept of a small frame stands where more was kept of the one before it.
                 let kept = match self.unfinished_bytes() {
                     0 => 0,
-                    bytes => {
-                        bytes.min(RECEIVE_BUFFER_BYTES) + SMALL_MESSAGE_BYTES_MAX + PAGE_BYTES + SMALL_CHANGE
-                    }
+                    bytes => 2 * bytes.min(FRAME_HEADER_BYTES_MAX + SMALL_MESSAGE_BYTES_MAX) + SMALL_CHANGE,
                 };
                 let joined = if self.incoming.is_some() || self.in_message {
                     2 * SMALL_MESSAGE_BYTES_MAX + PAGE_BYTES + SMALL_CHANGE

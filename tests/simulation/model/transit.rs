@@ -30,10 +30,8 @@ pub(super) enum State {
     Held,
     /// Its receiver has it in the queue.
     Released,
-    /// Nobody gets it any more; its sender was told why, or is going.
+    /// Nobody gets it any more; its sender was told why, or is going. That it is no JSON is not told then.
     Skipped,
-    /// The same, because its receiver is gone. That it is no JSON may be told all the same.
-    Orphaned,
 }
 
 impl Conn {
@@ -92,7 +90,7 @@ impl Model {
         }
         let Some(Incoming { id, content, state, .. }) = conn.incoming.take() else { return Ok(()) };
         match (what, state) {
-            (_, State::Skipped | State::Orphaned) => {}
+            (_, State::Skipped) => {}
             (What::Message { is_ping: true }, State::Held) if self.settings.answer_pings => {
                 self.reply(wire, r#"{"type":"pong""#, "");
             }
@@ -170,7 +168,7 @@ impl Model {
             }
             State::Released if is_valid => return self.note_more(wire, id, arrived, false),
             State::Released if is_bad_json => return self.spoil(wire),
-            State::Held | State::Released | State::Skipped | State::Orphaned => {}
+            State::Held | State::Released | State::Skipped => {}
         }
         Ok(())
     }
@@ -342,14 +340,14 @@ impl Model {
             _ => return Ok(()),
         };
         if self.conns[wire].told_due[index] == 0 {
+            expect(index == 0, || format!("wire {wire} is told {code} out of turn"))?;
             self.told_early(wire, code)?;
         }
         self.conns[wire].told_due[index] -= 1;
         Ok(())
     }
 
-    /// That nobody is there may be told earlier where memory is short, and that something is no JSON although its
-    /// receiver is gone.
+    /// That nobody is there may be told earlier where memory is short.
     fn told_early(&mut self, wire: usize, code: &str) -> Check {
         let is_short = self.may_be_short_of_hold();
         let has_peer = self.peer(wire).is_some();
@@ -357,18 +355,11 @@ impl Model {
         let Some(Incoming { content, state, .. }) = &mut self.conns[wire].incoming else {
             return Err(format!("wire {wire} is told {code} of no message"));
         };
-        let content = Rc::clone(content);
         let before = std::mem::replace(state, State::Skipped);
         let is_valid = arrived <= content.valid_bytes;
-        if code == "peer_not_connected" {
-            let may_be_told = before == State::Held && is_short && !has_peer && is_valid && arrived > 0;
-            expect(may_be_told, || format!("wire {wire} is told {code} after {arrived} bytes, {before:?}"))?;
-            self.tell_nobody_there(wire);
-        } else {
-            let may_be_told = before == State::Orphaned && content.is_bad_json && !is_valid;
-            expect(may_be_told, || format!("wire {wire} is told {code} after {arrived} bytes, {before:?}"))?;
-            self.tell_bad_json(wire, &content);
-        }
+        let may_be_told = before == State::Held && is_short && !has_peer && is_valid && arrived > 0;
+        expect(may_be_told, || format!("wire {wire} is told {code} after {arrived} bytes, {before:?}"))?;
+        self.tell_nobody_there(wire);
         Ok(())
     }
 
@@ -376,7 +367,7 @@ impl Model {
     pub(super) fn orphan(&mut self, sender: Option<usize>) {
         let incoming = sender.and_then(|sender| self.conns[sender].incoming.as_mut());
         if let Some(incoming) = incoming.filter(|incoming| incoming.state == State::Released) {
-            incoming.state = State::Orphaned;
+            incoming.state = State::Skipped;
         }
     }
 
