@@ -42,8 +42,8 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// A message in transit turns out to be no JSON: its sender is told why its receivers go. Of one whose receivers had
-    /// gone before it has been told that they did, and the rest of it, right or not, is skipped.
+    /// A message in transit turns out to be no JSON: its sender is told why its receivers go. If they had gone before,
+    /// it knows what became of the message, and the rest, right or not, is skipped.
     pub(super) fn spoil_transit(&mut self, id: ConnectionId, key: TransitKey, error: InvalidJson) {
         if self.is_orphaned(key) {
             return self.forget_transit(key);

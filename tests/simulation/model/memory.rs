@@ -87,7 +87,7 @@ impl Conn {
                     0
                 }
             }
-            // Between two fragments, and before a payload that is thrown away, it may keep what frames are told apart by.
+            // Between two fragments, and before a payload that is thrown away, it may keep what tells frames apart.
             Phase::Closing if self.read == self.unit_start && !self.in_message && !self.is_in_refused => 0,
             Phase::Closing => RECEIVE_BUFFER_BYTES,
             Phase::Open => {
