@@ -109,8 +109,8 @@ pub(super) const TABLE: [Row; 32] = [
             min: BUFFERED_BYTES_MIN,
             max: BUFFERED_MAX,
         },
-        "Memory for all messages that wait or are half received. An eighth of it\n\
-         is kept for those of at most 16KiB; a larger one is read when it fits.",
+        "Memory for all messages that wait or are half received; one may be longer.\n\
+         An eighth of it is kept for those of at most 16KiB.",
     ),
     row(
         LIMITS,

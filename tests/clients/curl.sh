@@ -33,13 +33,13 @@ check 'GET /health' '^HTTP/1.1 200' '^Content-Type: application/json' '^Cache-Co
     "${closing[@]}" -- "$base/health"
 check 'HEAD /health' '^HTTP/1.1 200' "${closing[@]}" -- --head "$base/health"
 check 'a path for clients without an upgrade' '^HTTP/1.1 426' '^Upgrade: websocket$' 'Expected WebSocket upgrade' \
-    "${closing[@]}" -- "$base/desktop/abc123"
+    '^Connection: upgrade, close$' "${closing[1]}" -- "$base/desktop/abc123"
 check 'another path' '^HTTP/1.1 404' "${closing[@]}" -- "$base/nowhere"
 check 'a bad session ID' '^HTTP/1.1 404' "${closing[@]}" -- "$base/desktop/a%20b"
 check 'another method' '^HTTP/1.1 405' '^Allow: ' "${closing[@]}" -- --request POST --data '{}' "$base/health"
 check 'an upgrade to another path' '^HTTP/1.1 400' "$invalid_path" "${closing[@]}" -- "${upgrade[@]}" "$base/tablet/abc"
 check 'an upgrade without a key' '^HTTP/1.1 400' "${closing[@]}" -- "${upgrade[@]:0:6}" "$base/desktop/abc123"
-check 'an upgrade to version 8' '^HTTP/1.1 426' '^Sec-WebSocket-Version: 13$' \
+check 'an upgrade to version 8' '^HTTP/1.1 426' '^Sec-WebSocket-Version: 13$' '^Connection: upgrade, close$' \
     -- "${upgrade[@]:0:4}" "${upgrade[@]:6}" -H 'Sec-WebSocket-Version: 8' "$base/desktop/abc123"
 check 'a head over 16 KiB' '^HTTP/1.1 431' -- -H "X-Long: $(printf '%017000d' 0)" "$base/health"
 check 'the head of an upgrade' '^HTTP/1.1 101' '^Upgrade: websocket$' '^Connection: upgrade$' \

@@ -6,6 +6,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { bundle, check, Client, equal, scenario } from "./scenario.mjs";
 
 const LIMIT_MS = 120_000;
+/** More of 1 MiB than the kernel buffers of one connection hold. */
+const SHORT_ONES = 60;
 const base = process.argv[2] ?? "ws://127.0.0.1:8787";
 globalThis.WebSocket = createRequire(import.meta.url)("ws");
 
@@ -51,15 +53,52 @@ async function pressure() {
   equal(desktop.socket.bufferedAmount, 0, "bufferedAmount at the end");
   report("a mobile that does not read holds the desktop back, and nothing is lost");
 
+  const replaced = { code: 1000, reason: "New mobile connection", wasClean: true };
+  const short = bundle(1 << 20);
   mobile.socket.pause();
-  await new Promise((resolve) => desktop.socket.send(text, resolve));
+  for (let i = 0; i < SHORT_ONES; i++) desktop.socket.send(short);
   await sleep(1_000);
   const second = await Client.join(base, "mobile", session);
   mobile.socket.resume();
+  equal(await mobile.closed, replaced, "close of the first mobile");
+  check(mobile.inbox.every((got) => got === short), "a bundle to the first mobile differs");
+  const toFirst = mobile.inbox.length;
   await second.expect({ type: "desktop_connected" });
-  check((await second.next()) === text, "the bundle differs");
-  equal(await mobile.closed, { code: 1000, reason: "New mobile connection", wasClean: true }, "close of the first mobile");
-  equal(mobile.inbox.length, 0, "messages to the first mobile");
+  for (let i = toFirst; i < SHORT_ONES; i++) check((await second.next()) === short, `bundle ${i} differs`);
   await desktop.expect({ type: "mobile_connected" });
-  report("a mobile that is replaced in the middle of a bundle leaves the whole of it to its successor");
+  desktop.socket.send('{"type":"end"}');
+  // The one that was half written to the first comes to both.
+  const last = await second.next();
+  if (last === short) equal(await second.next(), '{"type":"end"}', "the message behind the bundles");
+  else equal(last, '{"type":"end"}', "the message behind the bundles");
+  check(toFirst < SHORT_ONES, "nothing waited for the second mobile");
+  const shares = `${toFirst} to it, ${SHORT_ONES - toFirst} to its successor`;
+  report(`a mobile that is replaced before ${SHORT_ONES} bundles of 1 MiB leaves those that wait (${shares})`);
+
+  second.socket.pause();
+  desktop.socket.send(text);
+  await sleep(1_000);
+  const third = await Client.join(base, "mobile", session);
+  second.socket.resume();
+  equal(await second.closed, replaced, "close of the second mobile");
+  equal(second.inbox.length, 0, "messages to the second mobile");
+  await third.expect({ type: "desktop_connected" });
+  // The relay may have kept all of it, or the desktop is told.
+  const [whole, told] = [third.next(), error(desktop)];
+  const first = await Promise.race([whole, told]);
+  if (first.code) {
+    equal(first, { code: "undelivered", count: 1 }, "error to the desktop");
+    desktop.socket.send(text);
+  }
+  check((await whole) === text, "the bundle differs");
+  const became = first.code ? "its sender is told" : "its successor has all of it";
+  report(`a mobile that is replaced in the middle of a bundle of 50 MiB sees nothing of it, and ${became}`);
+}
+
+/** The first error that the relay tells this client of. */
+async function error(client) {
+  for (;;) {
+    const message = JSON.parse(await client.next());
+    if (message.type === "error") return message;
+  }
 }

@@ -81,10 +81,29 @@ export async function scenario(base, report) {
   await desktop.expect({ type: "mobile_disconnected" });
   report("an application's close code comes back, clean");
 
-  desktop.socket.send(JSON.stringify("x".repeat(64 * MIB)));
+  // A client that announces the whole length is refused at once. One that sends fragments first learns that nobody is there,
+  // or has a mobile that had a part: it is closed, and sees nothing of the message.
+  const tooLong = JSON.stringify("x".repeat(64 * MIB));
+  desktop.socket.send(tooLong);
+  let refused = JSON.parse(await desktop.next());
+  const inFragments = refused.code === "peer_not_connected";
+  if (inFragments) refused = JSON.parse(await desktop.next());
+  equal(refused, { type: "error", code: "message_too_large" }, "error", ["type", "code"]);
+  equal(await desktop.closed, { code: 1009 }, "close of the desktop", ["code"]);
+  [desktop, mobile] = [await join("desktop"), await join("mobile")];
+  await mobile.expect({ type: "desktop_connected" });
+  await desktop.expect({ type: "mobile_connected" });
+  desktop.socket.send(tooLong);
   await desktop.expect({ type: "error", code: "message_too_large" });
   equal(await desktop.closed, { code: 1009 }, "close of the desktop", ["code"]);
-  report(`a message over 64 MiB is refused and closed with 1009 (wasClean ${(await desktop.closed).wasClean})`);
+  if (inFragments) {
+    equal(await mobile.closed, { code: 1011, reason: "Message cut short", wasClean: true }, "close of the mobile");
+    equal(mobile.inbox.length, 0, "messages to the mobile");
+  } else {
+    await mobile.expect({ type: "desktop_disconnected" });
+  }
+  const asSent = inFragments ? "in fragments, of which the mobile had some" : "announced whole";
+  report(`a message over 64 MiB (${asSent}) is refused and closed with 1009 (wasClean ${(await desktop.closed).wasClean})`);
 
   const lost = new Client(`${base}/tablet/${session}`);
   equal(await lost.closed, { code: 1006, wasClean: false }, "close on a wrong path", ["code", "wasClean"]);
