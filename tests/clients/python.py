@@ -197,12 +197,36 @@ async def scenario():
         pass
     await expect(desktop, type="error", code="message_too_large")
     equal((await closed(desktop))[0], 1009, "close of the desktop")
+    await mobile.close()
     report("a message over 64 MiB is refused and closed with 1009")
+
+
+async def cut_short():
+    """A desktop that vanishes in the middle of a bundle, of which the mobile has had a part."""
+    desktop, mobile = await join("desktop"), await join("mobile")
+    await expect(mobile, type="desktop_connected")
+    text, written = bundle(50 * MIB), asyncio.Event()
+
+    async def half():
+        yield text[: len(text) // 2]
+        written.set()
+        await asyncio.sleep(LIMIT_S)
+
+    sending = asyncio.create_task(desktop.send(half()))
+    ending = asyncio.create_task(closed(mobile))
+    await written.wait()
+    await asyncio.sleep(0.5)
+    assert not ending.done()
+    desktop.transport.abort()
+    equal(await ending, (1011, "Message cut short", []), "what the mobile sees")
+    sending.cancel()
+    report("a mobile whose desktop vanishes in the middle of a bundle is closed with 1011, and sees nothing of it")
 
 
 async def main():
     try:
         await asyncio.wait_for(scenario(), LIMIT_S)
+        await asyncio.wait_for(cut_short(), LIMIT_S)
         await asyncio.wait_for(claimed(), LIMIT_S)
     except asyncio.TimeoutError:
         print(f"not ok python: not done within {LIMIT_S} s")
