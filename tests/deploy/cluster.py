@@ -101,6 +101,8 @@ class Pair:
 
     def __init__(self, port, session):
         self.session, self.since, self.last_echo = session, 0.0, 0.0
+        # What a relay's list shows of it.
+        self.shown = session[:4]
         self.sent, self.arrived, self.echoes = {}, set(), set()
         self.sides = [
             Client(self, "desktop", f"ws://127.0.0.1:{port}/desktop/{session}?platform=ios&n={random.random()}"),
@@ -157,11 +159,11 @@ class Run:
         report(ok, f"{self.cluster.balancer}: {what}")
 
     def begin(self, count):
-        """Begins pairs whose IDs differ in case, too, and are short enough for a relay's list to show them whole."""
+        """Begins pairs whose IDs differ in case, too, and within the four characters that a relay's list shows."""
         new = []
         for _ in range(count):
             self.count += 1
-            new.append(Pair(self.cluster.port, f"{random.choice('SsT_-')}{self.count:03x}"))
+            new.append(Pair(self.cluster.port, f"{random.choice('SsT_-')}{self.count:03x}-end"))
         self.pairs += new
         return new
 
@@ -188,12 +190,12 @@ class Run:
     async def of_relay(self, index):
         """The pairs that this relay has, and the others."""
         its = await asyncio.to_thread(self.cluster.relays[index].sessions)
-        return [pair for pair in self.pairs if pair.session in its], [pair for pair in self.pairs if pair.session not in its]
+        return [pair for pair in self.pairs if pair.shown in its], [pair for pair in self.pairs if pair.shown not in its]
 
     async def shares(self, pairs):
         """How many of the pairs each relay has, and how many are in two places or half."""
         places = await asyncio.to_thread(self.cluster.places)
-        of_pairs = [places.get(pair.session, {}) for pair in pairs]
+        of_pairs = [places.get(pair.shown, {}) for pair in pairs]
         apart = sum(list(place.values()) != [2] for place in of_pairs)
         return [sum(relay.name in place for place in of_pairs) for relay in self.cluster.relays], apart
 
@@ -353,9 +355,9 @@ async def one_drains(run, index):
 async def slow_phone(run):
     """A relay that stops has its grace: failing health checks do not cut off what it still delivers."""
     port, size = run.cluster.port, 48 << 20
-    async with connect(f"ws://127.0.0.1:{port}/desktop/slow", compression=None, max_size=None, ping_interval=None) as desktop:
+    async with connect(f"ws://127.0.0.1:{port}/desktop/slow-one", compression=None, max_size=None, ping_interval=None) as desktop:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
-        writer.write(b"GET /mobile/slow HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        writer.write(b"GET /mobile/slow-one HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                      b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n")
         await reader.readuntil(b"\r\n\r\n")
         relay = next(relay for relay in run.cluster.relays if "slow" in relay.sessions())

@@ -93,7 +93,7 @@ class Relay:
             return 0, ""
 
     def sessions(self):
-        """The IDs of those that have a client, and how many."""
+        """How the IDs of those begin that have a client, and how many."""
         found, next = {}, 0
         while next is not None and self.process.poll() is None:
             status, body = self.ask(f"/sessions?limit=500&from={next}", TOKEN)
