@@ -56,11 +56,8 @@ impl<S: Read + Write> Relay<S> {
 
     fn count_end(&mut self, client_type: ClientType, end: End) {
         counters::add(&mut self.counters.connections_ended, end.reason as usize, 1);
-        // What waits for one that is replaced goes to who replaces it.
-        if end.reason != EndReason::Replaced {
-            let sender = client_type.peer();
-            counters::add(&mut self.counters.messages_undelivered, sender as usize, end.undelivered);
-        }
+        let sender = client_type.peer();
+        counters::add(&mut self.counters.messages_undelivered, sender as usize, end.undelivered);
     }
 
     fn log_end(&self, id: ConnectionId, client_type: &str, session: &str, end: End) {

@@ -201,7 +201,6 @@ impl<S: Read + Write> Relay<S> {
             None => Waiting::default(),
         };
         let lost = waiting.lost;
-        counters::add(&mut self.counters.messages_undelivered, client_type.peer() as usize, lost);
         if let Some(slot) = self.slots.get_mut(id) {
             slot.join(Membership { session: joined.session, client_type });
             slot.connection.open(&self.settings);

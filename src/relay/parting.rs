@@ -153,8 +153,8 @@ impl<S: Read + Write> Relay<S> {
         let membership = slot.leave();
         let waiting = slot.connection.take_messages(&mut self.pool);
         debug!("conn={old} messages={} Replaced", waiting.messages);
-        let end =
-            End { reason: EndReason::Replaced, code: 1000, undelivered: waiting.messages + waiting.lost };
+        // The rest goes to the connection that replaces it.
+        let end = End { reason: EndReason::Replaced, code: 1000, undelivered: waiting.lost };
         self.note_end(old, membership, end);
         self.close(old, &CloseReason::Replaced(client_type), self.now.tick.after(CLOSE_TIMEOUT));
         // It may have been left a copy of most of a fragment.

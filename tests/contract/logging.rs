@@ -262,6 +262,17 @@ fn sender_of_a_message_that_was_not_delivered_has_the_error_in_its_line() {
 }
 
 #[test]
+fn message_that_moves_on_to_the_next_connection_is_not_undelivered_in_the_line_of_the_last_one() {
+    let relay = Relay::start(&[]);
+    let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
+    desktop.send_text(&format!("\"{}\"", "x".repeat(1_000_000)));
+    assert_eq!(mobile.fill(), None);
+    let _next = relay.join("mobile", "abc");
+    let line = relay.wait_for_log("the mobile's end", |line| line.contains(" reason=replaced "));
+    assert!(line.contains(" undelivered=0 "), "{line}");
+}
+
+#[test]
 fn refusal_is_logged_with_the_path_and_the_rule() {
     let relay = Relay::start_with(&["--require-secret"], &[("RUST_LOG", "debug")]);
     let cases = [

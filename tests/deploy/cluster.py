@@ -354,7 +354,8 @@ async def one_drains(run, index):
 
 async def slow_phone(run):
     """A relay that stops has its grace: failing health checks do not cut off what it still delivers."""
-    port, size = run.cluster.port, 48 << 20
+    # The longest message that the relay takes whole before it passes it on.
+    port, size, per_second = run.cluster.port, 1 << 20, 160 << 10
     async with connect(f"ws://127.0.0.1:{port}/desktop/slow-one", compression=None, max_size=None, ping_interval=None) as desktop:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
         writer.write(b"GET /mobile/slow-one HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -368,11 +369,11 @@ async def slow_phone(run):
             got += data.count(b"x")
             if run.cluster.balancer == "haproxy" and not ended.done():
                 states.add(run.cluster.state(relay.name))
-            await asyncio.sleep(max(0, got / (7 << 20) - (time.monotonic() - at)))
+            await asyncio.sleep(max(0, got / per_second - (time.monotonic() - at)))
         writer.close()
         code, took = await ended, time.monotonic() - at
         ok = got == size and code == 0 and took > 5 and states <= {"UP", "NOLB"}
-        run.say(ok, f"SIGTERM in the middle of 48 MiB to a phone of 7 MiB/s: {got >> 20} MiB arrive, in {took:.1f} s; {states or ''}")
+        run.say(ok, f"SIGTERM in the middle of 1 MiB to a phone of 160 KiB/s: {got >> 10} KiB arrive, in {took:.1f} s; {states or ''}")
 
 
 async def one_is_full(balancer, edit=lambda config: config):
