@@ -478,8 +478,8 @@ impl Model {
         is_looked_at && (self.lacks_room() || self.may_be_paused(wire))
     }
 
-    /// The same for what does not end by itself when others leave memory.
-    pub(in crate::model) fn may_be_paused(&self, wire: usize) -> bool {
+    /// The same, with memory left out of account.
+    fn may_be_paused(&self, wire: usize) -> bool {
         let conn = &self.conns[wire];
         let is_limited = self.settings.max_message_rate.is_some() || self.settings.max_byte_rate.is_some();
         let (limit, bytes_limit) = (conn.queue_limit, conn.bytes_limit);

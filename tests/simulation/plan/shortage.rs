@@ -34,9 +34,8 @@ pub(super) fn shortage(random: &mut Random) -> Plan {
     let is_honest = random.per_mille(HONEST_PER_MILLE);
     let mut steps = Vec::new();
     for actor in 0..actors {
-        let client_type = if actor.is_multiple_of(2) { ClientType::Desktop } else { ClientType::Mobile };
         let (request, manner) = (Request::Upgrade, manner(random, is_honest));
-        steps.push(Step::Connect { actor, visit: visit(actor / 2, client_type), request, manner });
+        steps.push(Step::Connect { actor, visit: visit(actor / 2, side(actor)), request, manner });
     }
     for _ in 0..=random.below(6) {
         for _ in 0..actors {
@@ -51,6 +50,10 @@ pub(super) fn shortage(random: &mut Random) -> Plan {
     }
     steps.push(Step::Wait { millis: 200_000 });
     plan(random, settings, steps)
+}
+
+fn side(actor: usize) -> ClientType {
+    if actor.is_multiple_of(2) { ClientType::Desktop } else { ClientType::Mobile }
 }
 
 fn plan(random: &mut Random, settings: Settings, steps: Vec<Step>) -> Plan {
@@ -72,7 +75,6 @@ fn crowd(random: &mut Random) -> Plan {
     let settings =
         Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: 100_000, ..Settings::default() };
     let connect = |random: &mut Random, actor: usize, trickles: bool| {
-        let client_type = if actor.is_multiple_of(2) { ClientType::Desktop } else { ClientType::Mobile };
         let sending = Sending::Trickle { bytes: 1 + random.below(4_000), every_millis: 10 };
         let manner = Manner {
             answers_pings: true,
@@ -82,7 +84,7 @@ fn crowd(random: &mut Random) -> Plan {
             capacity: 4_096,
             faults: Faults { short: random.pick(&[0, 50]), blocked: 0, interrupted: 0 },
         };
-        Step::Connect { actor, visit: visit(actor / 2, client_type), request: Request::Upgrade, manner }
+        Step::Connect { actor, visit: visit(actor / 2, side(actor)), request: Request::Upgrade, manner }
     };
     let mut steps: Vec<Step> = (0..ACTORS_MAX).map(|actor| connect(random, actor, true)).collect();
     steps.extend(
