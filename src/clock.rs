@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::relay::time::{Now, Tick};
+use crate::relay::{Now, Tick};
 
 /// Reads both clocks at once; its ticks count from its creation.
 #[derive(Clone, Copy, Debug)]

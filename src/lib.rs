@@ -26,7 +26,7 @@
 //!
 //! ```
 //! use std::io::{self, Read, Write};
-//! use apptuner_relay::relay::{Relay, limits::Settings, readiness::Readiness, time::Now};
+//! use apptuner_relay::relay::{Relay, Settings, Readiness, Now};
 //!
 //! /// A client in memory: what it sends, and what it has received.
 //! #[derive(Default)]

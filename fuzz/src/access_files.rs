@@ -6,13 +6,13 @@ mod reference;
 use std::io::Cursor;
 use std::net::{IpAddr, SocketAddr};
 
+use apptuner_relay::relay::AddressRules;
+use apptuner_relay::relay::ApiKeys;
+use apptuner_relay::relay::Now;
+use apptuner_relay::relay::Origin;
 use apptuner_relay::relay::Relay;
-use apptuner_relay::relay::address::{ClientAddress, Networks, parse_range};
-use apptuner_relay::relay::address_rules::AddressRules;
-use apptuner_relay::relay::api_keys::ApiKeys;
-use apptuner_relay::relay::limits::Settings;
-use apptuner_relay::relay::origin::Origin;
-use apptuner_relay::relay::time::Now;
+use apptuner_relay::relay::Settings;
+use apptuner_relay::relay::internals::address::{ClientAddress, Networks, parse_range};
 
 use super::choices::Choices;
 use super::{origins, ranges};

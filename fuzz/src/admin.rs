@@ -10,11 +10,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use apptuner_relay::admin::{Admin, CONNECTIONS_MAX, Effect, Process};
-use apptuner_relay::relay::limits::Settings;
-use apptuner_relay::relay::readiness::Readiness;
-use apptuner_relay::relay::secret::Secret;
-use apptuner_relay::relay::time::{Now, Tick};
+use apptuner_relay::relay::Readiness;
+use apptuner_relay::relay::Settings;
+use apptuner_relay::relay::internals::secret::Secret;
 use apptuner_relay::relay::{self, Relay};
+use apptuner_relay::relay::{Now, Tick};
 
 use super::answer::{self, Answer};
 use super::choices::Choices;
@@ -330,7 +330,7 @@ impl World {
         }
         self.relay.handle_turn(self.now);
         while let Some(effect) = self.relay.poll_effect() {
-            if let relay::effect::Effect::Close { stream, .. } = effect {
+            if let relay::Effect::Close { stream, .. } = effect {
                 drop(stream);
             }
         }

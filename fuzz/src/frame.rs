@@ -6,12 +6,12 @@ mod reference;
 
 use std::io::{self, Read};
 
-use apptuner_relay::relay::inbound::{Content, Inbound, Incoming, Receiver, Rules};
-use apptuner_relay::relay::limits::{LEAST_READ_BYTES, SMALL_MESSAGE_BYTES_MAX};
-use apptuner_relay::relay::memory::Memory;
-use apptuner_relay::relay::message::CloseReason;
-use apptuner_relay::relay::time::Tick;
-use apptuner_relay::relay::transit::Transits;
+use apptuner_relay::relay::Tick;
+use apptuner_relay::relay::internals::inbound::{Content, Inbound, Incoming, Receiver, Rules};
+use apptuner_relay::relay::internals::limits::{LEAST_READ_BYTES, SMALL_MESSAGE_BYTES_MAX};
+use apptuner_relay::relay::internals::memory::Memory;
+use apptuner_relay::relay::internals::message::CloseReason;
+use apptuner_relay::relay::internals::transit::Transits;
 use serde_json::Value;
 
 use super::choices::Choices;

@@ -7,14 +7,14 @@ mod brought;
 mod forwarded;
 mod strict;
 
-use apptuner_relay::relay::address::{ClientAddress, Networks, parse_range};
-use apptuner_relay::relay::handshake::{
+use apptuner_relay::relay::Origin;
+use apptuner_relay::relay::SessionId;
+use apptuner_relay::relay::internals::address::{ClientAddress, Networks, parse_range};
+use apptuner_relay::relay::internals::http::{
     AnswerForm, BadRequest, Credentials, HeadReader, HeadRules, Progress, Verdict, write_health,
     write_issued, write_nothing, write_preflight, write_refusal, write_switching_protocols,
 };
-use apptuner_relay::relay::ids::SessionId;
-use apptuner_relay::relay::origin::Origin;
-use apptuner_relay::relay::secret::Secret;
+use apptuner_relay::relay::internals::secret::Secret;
 use tungstenite::handshake::derive_accept_key;
 
 use super::answer::{self, Answer};

@@ -3,10 +3,11 @@
 
 mod model;
 
-use apptuner_relay::relay::address::Host;
-use apptuner_relay::relay::hosts::Hosts;
-use apptuner_relay::relay::limits::{IDLE_HOSTS_MAX, Settings};
-use apptuner_relay::relay::time::Tick;
+use apptuner_relay::relay::Settings;
+use apptuner_relay::relay::Tick;
+use apptuner_relay::relay::internals::address::Host;
+use apptuner_relay::relay::internals::hosts::Hosts;
+use apptuner_relay::relay::internals::limits::IDLE_HOSTS_MAX;
 
 use super::choices::Choices;
 use model::Model;

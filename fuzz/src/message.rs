@@ -5,7 +5,9 @@
 
 mod grammar;
 
-use apptuner_relay::relay::json::{NotUtf8, TextCheck, TextError, check_text, check_text_and_type};
+use apptuner_relay::relay::internals::json::{
+    NotUtf8, TextCheck, TextError, check_text, check_text_and_type,
+};
 use serde_json::Value;
 
 use grammar::Member;

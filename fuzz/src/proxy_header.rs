@@ -3,9 +3,9 @@
 
 pub mod reference;
 
-use apptuner_relay::relay::address::ClientAddress;
-use apptuner_relay::relay::limits::PROXY_HEADER_BYTES_MAX;
-use apptuner_relay::relay::proxy_header::{ProxyHeader, parse};
+use apptuner_relay::relay::internals::address::ClientAddress;
+use apptuner_relay::relay::internals::limits::PROXY_HEADER_BYTES_MAX;
+use apptuner_relay::relay::internals::proxy_header::{ProxyHeader, parse};
 
 use super::choices::Choices;
 use reference::Reading;

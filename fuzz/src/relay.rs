@@ -14,15 +14,16 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use apptuner_relay::relay::ConnectionId;
+use apptuner_relay::relay::Effect;
+use apptuner_relay::relay::Readiness;
 use apptuner_relay::relay::Relay;
-use apptuner_relay::relay::address::{ClientAddress, Networks};
-use apptuner_relay::relay::effect::Effect;
-use apptuner_relay::relay::ids::ConnectionId;
-use apptuner_relay::relay::limits::{
-    BUFFERED_BYTES_MIN, FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, SHORT_READ_BYTES, Settings,
+use apptuner_relay::relay::Settings;
+use apptuner_relay::relay::internals::address::{ClientAddress, Networks};
+use apptuner_relay::relay::internals::limits::{
+    BUFFERED_BYTES_MIN, FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, SHORT_READ_BYTES,
 };
-use apptuner_relay::relay::readiness::Readiness;
-use apptuner_relay::relay::time::{Now, Tick};
+use apptuner_relay::relay::{Now, Tick};
 
 use super::choices::Choices;
 use super::frames::{LengthForm, client_frame, monotonous_frame};

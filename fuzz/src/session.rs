@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use apptuner_relay::relay::address::Host;
-use apptuner_relay::relay::ids::{ClientType, ConnectionId, SessionId};
-use apptuner_relay::relay::limits::EMPTY_SHARE;
-use apptuner_relay::relay::session::{Expiry, Joined, Left, Session, SessionKey, Sessions, SessionsFull};
-use apptuner_relay::relay::time::Tick;
+use apptuner_relay::relay::Tick;
+use apptuner_relay::relay::internals::address::Host;
+use apptuner_relay::relay::internals::limits::EMPTY_SHARE;
+use apptuner_relay::relay::internals::sessions::{
+    Expiry, Joined, Left, Session, SessionKey, Sessions, SessionsFull,
+};
+use apptuner_relay::relay::{ClientType, ConnectionId, SessionId};
 
 use super::choices::Choices;
 

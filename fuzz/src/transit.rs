@@ -4,13 +4,13 @@
 
 mod receiver;
 
-use apptuner_relay::relay::frame::Opcode;
-use apptuner_relay::relay::limits::{
+use apptuner_relay::relay::internals::frame::Opcode;
+use apptuner_relay::relay::internals::limits::{
     BUFFERED_BYTES_MIN, CHUNK_BYTES, FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, LEAST_READ_BYTES,
     RECEIVE_BUFFER_BYTES, SMALL_MESSAGE_BYTES_MAX, SMALL_SHARE,
 };
-use apptuner_relay::relay::memory::Memory;
-use apptuner_relay::relay::transit::{Cursor, TransitKey, Transits};
+use apptuner_relay::relay::internals::memory::Memory;
+use apptuner_relay::relay::internals::transit::{Cursor, TransitKey, Transits};
 
 use super::choices::Choices;
 use receiver::Receiver;

@@ -4,8 +4,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use apptuner_relay::relay::time::Tick;
-use apptuner_relay::relay::wheel::{TimerKey, Wheel};
+use apptuner_relay::relay::Tick;
+use apptuner_relay::relay::internals::wheel::{TimerKey, Wheel};
 
 use super::choices::Choices;
 

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::rc::Rc;
 
-use apptuner_relay::relay::readiness::Readiness;
+use apptuner_relay::relay::Readiness;
 
 /// What lies between the relay and one client.
 #[derive(Debug)]

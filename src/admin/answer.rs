@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::relay::handshake::{Answer, write_answer, write_page};
-use crate::relay::report::Service;
+use crate::relay::Service;
+use crate::relay::http::{Answer, write_answer, write_page};
 
 /// RFC 9111, section 5.2.2.5: whatever is asked for is of this moment. And nothing is taken for what it is not.
 const OF_THIS_MOMENT: &str = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n";

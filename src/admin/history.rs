@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use crate::relay::Counters;
 use crate::relay::Relay;
-use crate::relay::counters::{Counters, Micros};
-use crate::relay::session::State;
-use crate::relay::time::{Now, Tick};
+use crate::relay::State;
+use crate::relay::counts::counters::Micros;
+use crate::relay::{Now, Tick};
 
 /// Time between two samples.
 const INTERVAL: Duration = Duration::from_secs(5);

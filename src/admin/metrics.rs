@@ -4,14 +4,14 @@ use std::fmt::{self, Display, Write as _};
 use std::io::{Read, Write};
 
 use super::process::Process;
+use crate::relay::ClientError;
+use crate::relay::ClientType;
+use crate::relay::EndReason;
+use crate::relay::Histogram;
+use crate::relay::RefusalReason;
 use crate::relay::Relay;
-use crate::relay::end_reason::EndReason;
-use crate::relay::handshake::RefusalReason;
-use crate::relay::histogram::Histogram;
-use crate::relay::ids::ClientType;
-use crate::relay::message::ClientError;
-use crate::relay::report::Service;
-use crate::relay::session::State;
+use crate::relay::Service;
+use crate::relay::State;
 
 /// What is counted whole, in milliseconds or in microseconds, in units of the metric.
 const WHOLE: u64 = 1;

@@ -29,15 +29,16 @@ use std::time::Duration;
 
 use slab::Slab;
 
+use crate::relay::Readiness;
 use crate::relay::Relay;
-use crate::relay::connection::{Connection, Due, FlushEnd, Phase, ReadEnd};
-use crate::relay::handshake::{Refusal, write_answer};
-use crate::relay::inbound::Receiver;
-use crate::relay::limits::{ACCEPT_RETRY, Settings};
-use crate::relay::outbox::Pool;
-use crate::relay::readiness::Readiness;
-use crate::relay::secret::{Secret, SecretHash, SecretKey};
-use crate::relay::time::{Now, Tick};
+use crate::relay::Settings;
+use crate::relay::access::secret::{Secret, SecretHash, SecretKey};
+use crate::relay::client::connection::{Connection, Due, FlushEnd, Phase, ReadEnd};
+use crate::relay::client::inbound::Receiver;
+use crate::relay::client::outbox::Pool;
+use crate::relay::http::{Refusal, write_answer};
+use crate::relay::limits::ACCEPT_RETRY;
+use crate::relay::{Now, Tick};
 use history::History;
 pub use process::Process;
 use question::{Asked, Question};

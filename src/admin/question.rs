@@ -5,8 +5,8 @@ use std::str;
 
 use data_encoding::BASE64;
 
-use crate::relay::handshake::{Refusal, Request};
-use crate::relay::secret::Secret;
+use crate::relay::access::secret::Secret;
+use crate::relay::http::{Refusal, Request};
 
 /// Sessions on one page, unless it is asked for another number, and at most.
 const SESSIONS_PER_PAGE: (usize, usize) = (100, 500);

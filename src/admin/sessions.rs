@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 
+use crate::relay::ClientType;
 use crate::relay::Relay;
-use crate::relay::ids::ClientType;
-use crate::relay::report::SessionReport;
-use crate::relay::session::State;
+use crate::relay::SessionReport;
+use crate::relay::State;
 
 /// At most `limit` sessions from the place `from` on, and how many there are of each kind. `next` is the place to go
 /// on from.

@@ -3,7 +3,7 @@
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
 
-use crate::relay::handshake::write_page;
+use crate::relay::http::write_page;
 
 const HTML: &str = include_str!("status.html");
 

@@ -23,8 +23,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::relay::limits::{SESSIONS_PER_CONNECTION, Settings};
-use crate::relay::secret::Secret;
+use crate::relay::Settings;
+use crate::relay::access::secret::Secret;
+use crate::relay::limits::SESSIONS_PER_CONNECTION;
 
 pub use error::ConfigError;
 pub use health_url::{HealthCheck, HealthUrl};
@@ -78,11 +79,11 @@ pub struct Config {
     pub log_format: LogFormat,
     /// How long a clean stop may take, from the signal to the exit. Default: 10 s.
     pub shutdown_grace: Duration,
-    /// Names and API keys of those who may begin sessions; see [`ApiKeys`](crate::relay::api_keys::ApiKeys).
+    /// Names and API keys of those who may begin sessions; see [`ApiKeys`](crate::relay::ApiKeys).
     /// Without it anybody may.
     pub api_keys: Option<PathBuf>,
     /// Rules beside those of [`Settings::allow`] and [`Settings::deny`]; see
-    /// [`AddressRules`](crate::relay::address_rules::AddressRules).
+    /// [`AddressRules`](crate::relay::AddressRules).
     pub address_rules: Option<PathBuf>,
     /// What the engine is told. Without `max_connections` it is derived from the limit on open files
     /// when the listeners are bound.

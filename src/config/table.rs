@@ -9,10 +9,10 @@ use ipnet::IpNet;
 use super::error::{ConfigError, Problem};
 use super::options::TABLE;
 use super::{Config, LISTENERS_MAX, ListenAddress, LogFormat, TIMEOUT_MAX, TlsFiles, units};
+use crate::relay::Origin;
+use crate::relay::access::secret::Secret;
 use crate::relay::address::parse_range;
 use crate::relay::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
-use crate::relay::origin::Origin;
-use crate::relay::secret::Secret;
 use crate::relay::time::format_duration;
 
 /// What every variable's name begins with.

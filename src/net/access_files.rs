@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::files::{self, FileError};
 use crate::config::Config;
-use crate::relay::address_rules::AddressRules;
-use crate::relay::api_keys::ApiKeys;
+use crate::relay::AddressRules;
+use crate::relay::ApiKeys;
 
 /// Where they are.
 #[derive(Debug)]

@@ -23,10 +23,11 @@ use super::stream::{Stream, Streams};
 use super::token::{self, Source};
 use crate::clock::Clock;
 use crate::config::ListenAddress;
-use crate::relay::effect::Effect;
-use crate::relay::ids::ConnectionId;
-use crate::relay::readiness::Readiness;
-use crate::relay::time::{Now, format_duration};
+use crate::relay::ConnectionId;
+use crate::relay::Effect;
+use crate::relay::Now;
+use crate::relay::Readiness;
+use crate::relay::time::format_duration;
 use crate::relay::{Relay, Shutdown};
 
 pub use bind::BindError;

@@ -9,7 +9,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 #[cfg(feature = "tls")]
 use super::tls;
 use crate::config::{HealthCheck, HealthUrl, ListenAddress};
-use crate::relay::proxy_header::LOCAL_HEADER;
+use crate::relay::http::proxy_header::LOCAL_HEADER;
 
 /// How long each step may take. This is the one place that waits: no relay runs in the process.
 const TIMEOUT: Duration = Duration::from_secs(5);

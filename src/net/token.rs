@@ -4,7 +4,7 @@ use mio::Token;
 
 use crate::admin;
 use crate::config;
-use crate::relay::ids::ConnectionId;
+use crate::relay::ConnectionId;
 use crate::relay::limits::REFUSALS_MAX;
 
 /// Half of a token is the slot, the other half the generation. What an event tells is only a hint,

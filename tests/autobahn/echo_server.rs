@@ -7,10 +7,10 @@ use std::io;
 use std::net::Shutdown;
 
 use apptuner_relay::clock::Clock;
-use apptuner_relay::relay::connection::{Connection, FlushEnd, Phase};
-use apptuner_relay::relay::limits::CLOSE_ANSWER_TIMEOUT;
-use apptuner_relay::relay::readiness::Readiness;
-use apptuner_relay::relay::time::Tick;
+use apptuner_relay::relay::Readiness;
+use apptuner_relay::relay::Tick;
+use apptuner_relay::relay::internals::connection::{Connection, FlushEnd, Phase};
+use apptuner_relay::relay::internals::limits::CLOSE_ANSWER_TIMEOUT;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Token};

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 
-use apptuner_relay::relay::connection::{Connection, FlushEnd};
-use apptuner_relay::relay::limits::Settings;
-use apptuner_relay::relay::readiness::Readiness;
-use apptuner_relay::relay::time::Tick;
+use apptuner_relay::relay::Readiness;
+use apptuner_relay::relay::Settings;
+use apptuner_relay::relay::Tick;
+use apptuner_relay::relay::internals::connection::{Connection, FlushEnd};
 use bytes::BytesMut;
 
 use crate::echo::Echo;

@@ -5,16 +5,17 @@
 
 use std::io::{Read, Write};
 
-use apptuner_relay::relay::connection::{Connection, FlushEnd, Phase, ReadEnd};
-use apptuner_relay::relay::frame::Opcode;
-use apptuner_relay::relay::handshake::{
+use apptuner_relay::relay::Settings;
+use apptuner_relay::relay::Tick;
+use apptuner_relay::relay::internals::connection::{Connection, FlushEnd, Phase, ReadEnd};
+use apptuner_relay::relay::internals::frame::Opcode;
+use apptuner_relay::relay::internals::http::{
     AnswerForm, HeadRules, Progress, Verdict, write_health, write_issued, write_nothing, write_refusal,
     write_switching_protocols,
 };
-use apptuner_relay::relay::inbound::{Content, Incoming, Receiver, Refused, Rules};
-use apptuner_relay::relay::limits::{SMALL_MESSAGE_BYTES_MAX, Settings};
-use apptuner_relay::relay::outbox::Pool;
-use apptuner_relay::relay::time::Tick;
+use apptuner_relay::relay::internals::inbound::{Content, Incoming, Receiver, Refused, Rules};
+use apptuner_relay::relay::internals::limits::SMALL_MESSAGE_BYTES_MAX;
+use apptuner_relay::relay::internals::outbox::Pool;
 
 /// What all connections share, as those of a relay do.
 #[derive(Default)]

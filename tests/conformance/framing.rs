@@ -1,6 +1,6 @@
 //! Lengths of messages and of the pieces that they come in (sections 1, 9 and 10 of the suite).
 
-use apptuner_relay::relay::limits::Settings;
+use apptuner_relay::relay::Settings;
 
 use crate::client::{Client, Received, Row, Then, assert_answers, text};
 use crate::frame::{BINARY, CONTINUES, ENDS, PING, TEXT, TEXT_BEGINS, frame, frame_header};

@@ -1,7 +1,8 @@
 //! Plans written by hand: what seeds have found, each shown by itself, however plans follow from seeds by then.
 
-use apptuner_relay::relay::ids::ClientType::{self, Desktop, Mobile};
-use apptuner_relay::relay::limits::{BUFFERED_BYTES_MIN, LINGER_TIME_MAX, Settings};
+use apptuner_relay::relay::ClientType::{self, Desktop, Mobile};
+use apptuner_relay::relay::Settings;
+use apptuner_relay::relay::internals::limits::{BUFFERED_BYTES_MIN, LINGER_TIME_MAX};
 
 use crate::plan::{Fault, Manner, OnClose, Plan, Reading, Request, Say, Sending, Step};
 use crate::visit::Visit;

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use apptuner_relay::relay::time::Tick;
+use apptuner_relay::relay::Tick;
 use bytes::BytesMut;
 
 use crate::plan::{Fault, Manner, OnClose, Reading, Request, Say, Sending};

@@ -4,7 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::sync::Once;
 
-use apptuner_relay::relay::ids::ClientType;
+use apptuner_relay::relay::ClientType;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 /// One thing that the relay did. Connections go by the index of their wire.
@@ -118,9 +118,9 @@ impl Log for Lines {
         match metadata.target() {
             "apptuner_relay::messages" => LOGS_MESSAGES.get(),
             // The only lines of this level that are read.
-            "apptuner_relay::relay::streaming"
-            | "apptuner_relay::relay::parting"
-            | "apptuner_relay::relay::intake" => true,
+            "apptuner_relay::relay::internals::streaming"
+            | "apptuner_relay::relay::internals::parting"
+            | "apptuner_relay::relay::internals::intake" => true,
             _ => metadata.level() <= Level::Info,
         }
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use apptuner_relay::relay::time::Tick;
+use apptuner_relay::relay::Tick;
 
 #[derive(Debug)]
 pub struct Motion {

@@ -8,8 +8,9 @@ mod shortage;
 
 use std::time::Duration;
 
-use apptuner_relay::relay::ids::ClientType;
-use apptuner_relay::relay::limits::{BUFFERED_BYTES_MIN, Settings};
+use apptuner_relay::relay::ClientType;
+use apptuner_relay::relay::Settings;
+use apptuner_relay::relay::internals::limits::BUFFERED_BYTES_MIN;
 
 use crate::random::Random;
 use crate::visit::Visit;

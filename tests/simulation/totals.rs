@@ -1,6 +1,6 @@
 //! Of what the relay counts, that which the model knows without looking into it.
 
-use apptuner_relay::relay::counters::Counters;
+use apptuner_relay::relay::Counters;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {

@@ -3,8 +3,8 @@
 //! The IDs and secrets that the relay draws follow from its seed. In a fingerprint each stands as a blank of its
 //! length, and a session that was issued by its number.
 
-use apptuner_relay::relay::ids::ConnectionId;
-use apptuner_relay::relay::time::Tick;
+use apptuner_relay::relay::ConnectionId;
+use apptuner_relay::relay::Tick;
 
 use crate::journal::Event;
 use crate::visit::Issued;

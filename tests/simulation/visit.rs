@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use apptuner_relay::relay::ids::ClientType;
+use apptuner_relay::relay::ClientType;
 use data_encoding::BASE64URL_NOPAD;
 
 /// The file of API keys, where they are needed.

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::rc::Rc;
 
-use apptuner_relay::relay::readiness::Readiness;
-use apptuner_relay::relay::time::Tick;
+use apptuner_relay::relay::Readiness;
+use apptuner_relay::relay::Tick;
 use bytes::BytesMut;
 
 use crate::journal::{Event, note};

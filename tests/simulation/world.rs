@@ -6,12 +6,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
+use apptuner_relay::relay::ApiKeys;
+use apptuner_relay::relay::ConnectionId;
+use apptuner_relay::relay::Effect;
+use apptuner_relay::relay::Readiness;
 use apptuner_relay::relay::Relay;
-use apptuner_relay::relay::api_keys::ApiKeys;
-use apptuner_relay::relay::effect::Effect;
-use apptuner_relay::relay::ids::ConnectionId;
-use apptuner_relay::relay::readiness::Readiness;
-use apptuner_relay::relay::time::{Now, Tick};
+use apptuner_relay::relay::{Now, Tick};
 
 use crate::client::Client;
 use crate::journal::{self, Event};

@@ -3,8 +3,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use apptuner_relay::relay::handshake::{BadRequest, PathFault, Refusal};
-use apptuner_relay::relay::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX};
+use apptuner_relay::relay::internals::http::{BadRequest, PathFault, Refusal};
+use apptuner_relay::relay::internals::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX};
 
 use super::super::origins;
 use super::brought::Brought;

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use apptuner_relay::relay::address::Host;
-use apptuner_relay::relay::hosts::{Denied, HostKey};
-use apptuner_relay::relay::limits::{IDLE_HOSTS_MAX, LOCK_OUT_MAX, LOCK_OUT_MIN, Settings};
-use apptuner_relay::relay::time::Tick;
+use apptuner_relay::relay::Settings;
+use apptuner_relay::relay::Tick;
+use apptuner_relay::relay::internals::address::Host;
+use apptuner_relay::relay::internals::hosts::{Denied, HostKey};
+use apptuner_relay::relay::internals::limits::{IDLE_HOSTS_MAX, LOCK_OUT_MAX, LOCK_OUT_MIN};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;

@@ -1,7 +1,7 @@
 //! What a client may receive: an answer in HTTP, and behind a 101 the frames that RFC 6455 allows
 //! a server.
 
-use apptuner_relay::relay::frame::is_close_code_allowed;
+use apptuner_relay::relay::internals::frame::is_close_code_allowed;
 use serde_json::Value;
 
 use super::super::answer::{self, Answer};

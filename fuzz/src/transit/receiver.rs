@@ -1,8 +1,8 @@
 //! One receiver of a message, and what its stream was given.
 
-use apptuner_relay::relay::frame::Opcode;
-use apptuner_relay::relay::limits::FRAGMENT_BYTES_MAX;
-use apptuner_relay::relay::transit::{Cursor, Transits};
+use apptuner_relay::relay::internals::frame::Opcode;
+use apptuner_relay::relay::internals::limits::FRAGMENT_BYTES_MAX;
+use apptuner_relay::relay::internals::transit::{Cursor, Transits};
 
 /// A cursor, and what its stream has taken of the message.
 pub struct Receiver {

@@ -22,7 +22,7 @@ use crate::net::platform::{self, Supervisor};
 use crate::net::stream::Streams;
 use crate::net::token;
 use crate::relay::Relay;
-use crate::relay::limits::Settings;
+use crate::relay::Settings;
 
 /// Why a server could not start. Its text is one line that names the setting and the remedy.
 #[derive(Debug)]

@@ -14,11 +14,11 @@ use crate::net::listener::{Accepted, Listener, ListeningSocket};
 use crate::net::platform::{self, INTEREST};
 use crate::net::stream::Stream;
 use crate::net::token;
+use crate::relay::Readiness;
 use crate::relay::Relay;
-use crate::relay::limits::Settings;
-use crate::relay::readiness::Readiness;
-use crate::relay::secret::Secret;
-use crate::relay::time::{Now, Tick};
+use crate::relay::Settings;
+use crate::relay::access::secret::Secret;
+use crate::relay::{Now, Tick};
 
 /// Connections accepted per turn: few, for clients come first.
 const ACCEPTS_PER_TURN: usize = 2;

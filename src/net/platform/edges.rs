@@ -4,7 +4,7 @@ use std::io::{self, IoSliceMut, Read};
 
 use mio::event::Event;
 
-use crate::relay::readiness::Readiness;
+use crate::relay::Readiness;
 
 /// Whether mio waits with epoll or kqueue, which tell of bytes each time that some arrive. Everywhere else it makes
 /// edges of levels: what was told once is told again only after a call that would have blocked.

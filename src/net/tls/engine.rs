@@ -10,7 +10,7 @@ use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 use super::encode::{append_encoded, encoded, encoded_handshake};
 use super::interrupted::{read_uninterrupted, write_uninterrupted};
 use super::scratch::{Destination, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Scratch};
-use crate::relay::proxy_header::{self, ProxyHeader};
+use crate::relay::http::proxy_header::{self, ProxyHeader};
 
 /// The type of the record that a client begins with (RFC 8446, section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;

@@ -1,15 +1,3 @@
-//! The whole engine on a virtual clock: what the contract says of time, order and pressure.
+//! What unit tests of several modules share.
 
-mod access;
-mod counting;
-mod drain;
-mod health;
-mod line;
-mod memory;
-mod pressure;
 pub(crate) mod random;
-mod sessions;
-mod standstill;
-mod streaming;
-mod timing;
-mod world;

@@ -1,8 +1,8 @@
 //! How far one receiver has got in a message, and the fragments that it gets it in.
 
 use super::{Transit, TransitKey, Transits};
-use crate::relay::frame::{Opcode, ServerHeader};
 use crate::relay::limits::FRAGMENT_BYTES_MAX;
+use crate::relay::wire::frame::{Opcode, ServerHeader};
 
 /// One receiver's place in a message.
 ///

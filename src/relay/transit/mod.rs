@@ -22,9 +22,9 @@ use std::collections::VecDeque;
 
 use slab::Slab;
 
-use super::frame::Opcode;
-use super::limits::{CHUNK_BYTES, KEPT_BYTES_MAX};
-use super::memory::Memory;
+use crate::relay::limits::{CHUNK_BYTES, KEPT_BYTES_MAX};
+use crate::relay::memory::Memory;
+use crate::relay::wire::frame::Opcode;
 pub use cursor::Cursor;
 use piece::Piece;
 
@@ -224,7 +224,13 @@ impl Transits {
     }
 
     /// Adds a chunk whose bytes from `start` to `end` are the message's next. It is on the account already.
-    pub fn append_chunk(&mut self, key: TransitKey, chunk: super::memory::Chunk, start: usize, end: usize) {
+    pub fn append_chunk(
+        &mut self,
+        key: TransitKey,
+        chunk: crate::relay::memory::Chunk,
+        start: usize,
+        end: usize,
+    ) {
         debug_assert!(start < end && end <= CHUNK_BYTES, "some of it is the message's");
         self.parts_mut(key).0.push(Piece::of_chunk(chunk, start, end));
     }

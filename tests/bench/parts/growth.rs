@@ -6,15 +6,15 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use apptuner_relay::relay::address::Host;
-use apptuner_relay::relay::frame::Opcode;
-use apptuner_relay::relay::ids::{ClientType, ConnectionId, SessionId};
-use apptuner_relay::relay::limits::LEAST_READ_BYTES;
-use apptuner_relay::relay::memory::Memory;
-use apptuner_relay::relay::session::{SessionKey, Sessions};
-use apptuner_relay::relay::time::Tick;
-use apptuner_relay::relay::transit::{Cursor, Transits};
-use apptuner_relay::relay::wheel::{TimerKey, Wheel};
+use apptuner_relay::relay::Tick;
+use apptuner_relay::relay::internals::address::Host;
+use apptuner_relay::relay::internals::frame::Opcode;
+use apptuner_relay::relay::internals::limits::LEAST_READ_BYTES;
+use apptuner_relay::relay::internals::memory::Memory;
+use apptuner_relay::relay::internals::sessions::{SessionKey, Sessions};
+use apptuner_relay::relay::internals::transit::{Cursor, Transits};
+use apptuner_relay::relay::internals::wheel::{TimerKey, Wheel};
+use apptuner_relay::relay::{ClientType, ConnectionId, SessionId};
 
 use crate::{Kind, Operations, Part};
 

@@ -4,16 +4,17 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::io::{self, IoSlice, Read, Write};
 
-use apptuner_relay::relay::frame::{Opcode, parse_header};
-use apptuner_relay::relay::handshake::{HeadReader, HeadRules, Progress, Verdict};
-use apptuner_relay::relay::json::check_text;
-use apptuner_relay::relay::limits::{KEPT_BYTES_MAX, Settings};
-use apptuner_relay::relay::memory::{Chunk, Chunks};
-use apptuner_relay::relay::outbox::{Outbox, Pool};
-use apptuner_relay::relay::readiness::Readiness;
-use apptuner_relay::relay::time::{Now, Tick};
-use apptuner_relay::relay::transit::Transits;
-use apptuner_relay::relay::{Relay, effect::Effect};
+use apptuner_relay::relay::Readiness;
+use apptuner_relay::relay::Settings;
+use apptuner_relay::relay::internals::frame::{Opcode, parse_header};
+use apptuner_relay::relay::internals::http::{HeadReader, HeadRules, Progress, Verdict};
+use apptuner_relay::relay::internals::json::check_text;
+use apptuner_relay::relay::internals::limits::KEPT_BYTES_MAX;
+use apptuner_relay::relay::internals::memory::{Chunk, Chunks};
+use apptuner_relay::relay::internals::outbox::{Outbox, Pool};
+use apptuner_relay::relay::internals::transit::Transits;
+use apptuner_relay::relay::{Effect, Relay};
+use apptuner_relay::relay::{Now, Tick};
 
 use crate::text::message_text;
 use crate::{Kind, Operations, Part};

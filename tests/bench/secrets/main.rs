@@ -12,11 +12,11 @@
 use std::io::{self, Cursor, Read, Write};
 use std::time::Instant;
 
+use apptuner_relay::relay::ApiKeys;
+use apptuner_relay::relay::Now;
+use apptuner_relay::relay::Readiness;
 use apptuner_relay::relay::Relay;
-use apptuner_relay::relay::api_keys::ApiKeys;
-use apptuner_relay::relay::limits::Settings;
-use apptuner_relay::relay::readiness::Readiness;
-use apptuner_relay::relay::time::Now;
+use apptuner_relay::relay::Settings;
 
 const SAMPLES: usize = 200_000;
 /// From here on two sets of times are not of one kind.

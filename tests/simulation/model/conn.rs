@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use apptuner_relay::relay::ids::{ClientType, ConnectionId};
-use apptuner_relay::relay::limits::{
+use apptuner_relay::relay::Settings;
+use apptuner_relay::relay::Tick;
+use apptuner_relay::relay::internals::limits::{
     CLOSE_TIMEOUT, FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, LINGER_TIME_MAX, LOW_WATER_BYTES,
-    RETRY_AFTER_SECONDS, Settings, WRITE_BYTES_PER_TURN,
+    RETRY_AFTER_SECONDS, WRITE_BYTES_PER_TURN,
 };
-use apptuner_relay::relay::time::Tick;
+use apptuner_relay::relay::{ClientType, ConnectionId};
 
 use super::access::HostName;
 use super::expected::{Expected, Message, is_like, shown, shown_expected, wire_len};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use apptuner_relay::relay::ids::ClientType;
-use apptuner_relay::relay::time::Tick;
+use apptuner_relay::relay::ClientType;
+use apptuner_relay::relay::Tick;
 
 use super::conn::Phase;
 use super::{Check, Model, expect};

@@ -3,7 +3,7 @@
 //! How the relay shares its memory is not known here. What is known of it is the sum after each turn, and from that how
 //! much may have been in use at any time within the next.
 
-use apptuner_relay::relay::limits::{
+use apptuner_relay::relay::internals::limits::{
     CHUNK_BYTES, FRAGMENT_BYTES_MAX, FRAME_HEADER_BYTES_MAX, HEAD_BYTES_MAX, HIGH_WATER_BYTES,
     KEPT_BYTES_MAX, LEAST_FREE_BYTES, LEAST_READ_BYTES, RECEIVE_BUFFER_BYTES, RUN_BYTES_MAX,
     SHORT_READ_BYTES, SMALL_MESSAGE_BYTES_MAX, SMALL_ROOM_BYTES_MIN, SMALL_SHARE, SPARE_BUFFERS_BYTES_MAX,

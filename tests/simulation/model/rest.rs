@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use apptuner_relay::relay::limits::UNREAD_RETRY;
-use apptuner_relay::relay::time::Tick;
+use apptuner_relay::relay::Tick;
+use apptuner_relay::relay::internals::limits::UNREAD_RETRY;
 
 use super::conn::{Conn, Phase};
 use super::sessions::due;

@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use apptuner_relay::relay::ids::ConnectionId;
-use apptuner_relay::relay::limits::Settings;
-use apptuner_relay::relay::readiness::Readiness;
-use apptuner_relay::relay::time::Now;
+use apptuner_relay::relay::ConnectionId;
+use apptuner_relay::relay::Now;
+use apptuner_relay::relay::Readiness;
+use apptuner_relay::relay::Settings;
 
 use super::Model;
 use super::conn::Phase;

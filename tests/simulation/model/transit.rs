@@ -5,8 +5,8 @@
 
 use std::rc::Rc;
 
-use apptuner_relay::relay::ids::ClientType;
-use apptuner_relay::relay::limits::{HIGH_WATER_BYTES, KEPT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
+use apptuner_relay::relay::ClientType;
+use apptuner_relay::relay::internals::limits::{HIGH_WATER_BYTES, KEPT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 
 use super::conn::{Conn, Phase};
 use super::expected::{Expected, Message};

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use apptuner_relay::relay::ids::ClientType;
-use apptuner_relay::relay::limits::{BUFFERED_BYTES_MIN, Settings};
+use apptuner_relay::relay::ClientType;
+use apptuner_relay::relay::Settings;
+use apptuner_relay::relay::internals::limits::BUFFERED_BYTES_MIN;
 
 use super::{Manner, OnClose, Plan, Reading, Request, Say, Sending, Step, spoiled, visit};
 use crate::random::Random;

@@ -10,7 +10,7 @@ use log::warn;
 use sd_notify::NotifyState;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::relay::time::Tick;
+use crate::relay::Tick;
 
 /// How long the relay waits, as it starts, reloads or stops, for a supervisor too busy to be told. For a sign of life
 /// it does not wait at all: clients would wait with it, and another one follows.

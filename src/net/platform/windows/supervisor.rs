@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::relay::time::Tick;
+use crate::relay::Tick;
 
 /// Nobody wants to be told.
 #[derive(Debug, Default)]

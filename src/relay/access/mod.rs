@@ -1,0 +1,8 @@
+//! Who may connect: secrets, API keys, address rules, and what is remembered of each host. Nothing here knows a
+//! connection or a session.
+
+pub(crate) mod address_rules;
+pub(crate) mod api_keys;
+pub(crate) mod hosts;
+mod records;
+pub(crate) mod secret;

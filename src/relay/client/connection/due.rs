@@ -1,0 +1,87 @@
+//! What becomes due for a connection, and when.
+
+use std::io::{Read, Write};
+
+use super::{Connection, Due, Phase};
+use crate::relay::client::outbox::Outbox;
+use crate::relay::client::pace::Pace;
+use crate::relay::settings::Settings;
+use crate::relay::time::Tick;
+
+impl<S: Read + Write> Connection<S> {
+    /// What becomes due next if nothing happens before, and when. Never a scan.
+    pub fn due(&self, settings: &Settings, now: Tick) -> Option<(Tick, Due)> {
+        match &self.phase {
+            // A head for which there is no memory is not read, and not late.
+            Phase::Head(_) if self.is_held => self.starved_due(settings),
+            Phase::Head(_) => Some((self.pinged_at.after(settings.handshake_timeout), Due::Head)),
+            Phase::Ending(ending) => Some((ending.patience.deadline, Due::End)),
+            Phase::Closing(patience) => {
+                let due = if self.is_drained() { Due::CloseAnswer } else { Due::End };
+                let dues = [Some((patience.deadline, due)), self.stall_due(settings)];
+                dues.into_iter().flatten().min_by_key(at)
+            }
+            Phase::Open => {
+                // Once its rate allows it to be read, only others hold it back.
+                let pace = self.pace().map(Pace::resumes_at).filter(|&at| now < at);
+                let pace = pace.map(|at| (at, Due::Pace));
+                let dues = [
+                    self.stall_due(settings),
+                    self.message_due(settings),
+                    Some(self.silence_due(settings)),
+                    // What has begun may hold memory that others wait for; the rest can wait until there is some.
+                    self.starved_due(settings).filter(|_| self.inbound.missing_bytes().is_some()),
+                    pace,
+                ];
+                dues.into_iter().flatten().min_by_key(at)
+            }
+        }
+    }
+
+    /// Whether something is to be read that may put off what is due. What is held back is not waited for, nor is what
+    /// cannot move the last deadline of a client that the relay has done with.
+    pub fn is_to_be_read(&self, due: Due) -> bool {
+        let may_help = match (&self.phase, due) {
+            (Phase::Closing(patience), Due::CloseAnswer | Due::End) => patience.may_move(),
+            (Phase::Ending(ending), _) => ending.patience.may_move(),
+            (_, _) => !self.is_held,
+        };
+        self.is_readable && may_help
+    }
+
+    fn stall_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
+        let is_blocked = self.is_unflushed || self.outbox().is_some_and(Outbox::is_blocked);
+        is_blocked.then(|| (self.taken_at.after(settings.stall_timeout), Due::Stall))
+    }
+
+    fn silence_due(&self, settings: &Settings) -> (Tick, Due) {
+        let silent_since = self.heard_at.max(self.taken_at);
+        let interval = settings.ping_interval;
+        if self.is_held {
+            // Its pong would not be read: it is pinged, for a proxy between may need to see a sign
+            // of life, and not judged.
+            (silent_since.max(self.pinged_at).after(interval), Due::Ping)
+        } else if self.pinged_at > silent_since {
+            // However late the ping went out, the answer has its time.
+            let asked = self.pinged_at.after(interval);
+            (silent_since.after(interval.saturating_mul(2)).max(asked), Due::Silence)
+        } else {
+            (silent_since.after(interval), Due::Ping)
+        }
+    }
+
+    fn starved_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
+        let is_starved = self.is_held && self.is_starved;
+        is_starved.then(|| (self.held_since.after(settings.stall_timeout), Due::Starved))
+    }
+
+    fn message_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
+        let (since, moved_at) = self.inbound.unfinished_since().filter(|_| !self.is_held)?;
+        let whole = since.after(settings.message_timeout);
+        Some((whole.min(moved_at.after(settings.stall_timeout)), Due::Message))
+    }
+}
+
+const fn at(due: &(Tick, Due)) -> Tick {
+    due.0
+}

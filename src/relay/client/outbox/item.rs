@@ -1,0 +1,164 @@
+//! What the queue of an outbox is made of, and how it is given to a vectored write.
+
+use std::io::IoSlice;
+
+use crate::relay::limits::WRITE_SLICES_MAX;
+use crate::relay::transit::{Cursor, Transits};
+use crate::relay::wire::frame::server_frame_len;
+
+#[derive(Debug)]
+pub(super) enum Item {
+    Run(Run),
+    /// A message in transit.
+    InTransit(Cursor),
+    /// One frame of the relay's own: a notice about the peer, or the close.
+    Own(Own),
+}
+
+/// Small application messages, one whole frame each.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) bytes: Vec<u8>,
+    /// Bytes that the socket has taken.
+    pub(super) taken: usize,
+    /// Where the first frame begins that it has not taken in full.
+    pub(super) frame_start: usize,
+    /// Where the first one begins that is not written in full.
+    pub(super) unwritten_start: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Own {
+    pub(super) frame: Vec<u8>,
+    pub(super) taken: usize,
+}
+
+impl Item {
+    /// Bytes that wait and can be written: of a message in transit, what is left of its planned fragment.
+    pub(super) fn writable_bytes(&self) -> usize {
+        match self {
+            Self::Run(run) => run.bytes.len() - run.taken,
+            Self::InTransit(cursor) => cursor.planned_bytes(),
+            Self::Own(own) => own.frame.len() - own.taken,
+        }
+    }
+
+    /// Whether what comes behind it in the queue may follow what [can be written](Self::writable_bytes) of it.
+    pub(super) fn is_ending(&self) -> bool {
+        match self {
+            Self::Run(_) | Self::Own(_) => true,
+            Self::InTransit(cursor) => cursor.is_ending(),
+        }
+    }
+
+    /// Bytes left of the frame that the socket has begun to take; 0 if it has begun none.
+    pub(super) fn begun_bytes(&self) -> usize {
+        match self {
+            Self::Run(run) if run.taken > run.frame_start => {
+                let frame = run.bytes.get(run.frame_start..).unwrap_or_default();
+                run.frame_start + server_frame_len(frame) - run.taken
+            }
+            Self::Own(own) if own.taken > 0 => own.frame.len() - own.taken,
+            Self::Run(_) | Self::Own(_) => 0,
+            Self::InTransit(cursor) => cursor.begun_bytes(),
+        }
+    }
+
+    /// Bytes of memory, those of a message in transit left out.
+    pub(super) fn small_bytes(&self) -> usize {
+        match self {
+            Self::Run(run) => run.bytes.capacity(),
+            Self::Own(own) => own.frame.capacity(),
+            Self::InTransit(_) => 0,
+        }
+    }
+
+    /// Adds what can be written, but its first `skip` bytes, and at most `bytes_max`.
+    pub(super) fn gather<'a>(
+        &'a self,
+        transits: &'a Transits,
+        skip: usize,
+        bytes_max: usize,
+        slices: &mut Slices<'a>,
+    ) {
+        let part = |bytes: &'a [u8], taken: usize| {
+            let bytes = bytes.get(taken + skip..).unwrap_or_default();
+            bytes.get(..bytes_max).unwrap_or(bytes)
+        };
+        match self {
+            Self::Run(run) => slices.push(part(&run.bytes, run.taken)),
+            Self::Own(own) => slices.push(part(&own.frame, own.taken)),
+            Self::InTransit(cursor) => {
+                let mut left = bytes_max;
+                cursor.gather(transits.get(cursor.key()), skip, |bytes| {
+                    let bytes = bytes.get(..left).unwrap_or(bytes);
+                    left -= bytes.len();
+                    slices.push(bytes);
+                    left == 0 || slices.is_full()
+                });
+            }
+        }
+    }
+}
+
+impl Run {
+    pub(super) const fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, taken: 0, frame_start: 0, unwritten_start: 0 }
+    }
+
+    /// Moves on by `taken` bytes; returns how many messages that completes.
+    pub(super) fn advance(&mut self, taken: usize) -> u64 {
+        self.taken += taken;
+        let mut completed = 0;
+        while self.frame_start < self.taken {
+            let frame = self.bytes.get(self.frame_start..).unwrap_or_default();
+            let frame_end = self.frame_start + server_frame_len(frame);
+            if frame_end > self.taken {
+                break;
+            }
+            self.frame_start = frame_end;
+            completed += 1;
+        }
+        completed
+    }
+
+    /// Drops what is written; the rest is as if no stream had begun on it.
+    pub(super) fn rewind(&mut self) {
+        self.bytes.drain(..self.unwritten_start);
+        (self.taken, self.frame_start, self.unwritten_start) = (0, 0, 0);
+    }
+}
+
+/// What one system call is given.
+pub(super) struct Slices<'a> {
+    parts: [IoSlice<'a>; WRITE_SLICES_MAX],
+    len: usize,
+    /// No more is added once this is used up; the last slice may exceed it.
+    bytes_left: usize,
+}
+
+impl<'a> Slices<'a> {
+    /// Room for `bytes`, the last slice excepted.
+    pub(super) fn within(bytes: usize) -> Self {
+        Self { parts: [IoSlice::new(&[]); WRITE_SLICES_MAX], len: 0, bytes_left: bytes }
+    }
+
+    pub(super) fn push(&mut self, bytes: &'a [u8]) {
+        if bytes.is_empty() || self.is_full() {
+            return;
+        }
+        if let Some(slice) = self.parts.get_mut(self.len) {
+            *slice = IoSlice::new(bytes);
+            self.len += 1;
+            self.bytes_left = self.bytes_left.saturating_sub(bytes.len());
+        }
+    }
+
+    pub(super) const fn is_full(&self) -> bool {
+        self.len == WRITE_SLICES_MAX || self.bytes_left == 0
+    }
+
+    pub(super) fn as_slice(&self) -> &[IoSlice<'a>] {
+        self.parts.get(..self.len).unwrap_or_default()
+    }
+}

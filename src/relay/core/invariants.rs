@@ -1,0 +1,94 @@
+//! What must hold of the relay's books between any two inputs. For tests and debug builds.
+
+use std::io::{Read, Write};
+
+use super::relay::Relay;
+use super::slots::Slot;
+use crate::relay::client::connection::Phase;
+use crate::relay::client::outbox::Outbox;
+use crate::relay::counts::counters;
+
+impl<S: Read + Write> Relay<S> {
+    /// Checks that what was counted apart adds up to what was counted together.
+    fn check_counters(&self) {
+        let counters = &self.counters;
+        let live = |slot: &Slot<S>| match slot.connection.phase {
+            Phase::Head(_) | Phase::Open => 1,
+            Phase::Closing(_) | Phase::Ending(_) => 0,
+        };
+        let (mut unended, mut waiting) = (0, [0; 2]);
+        for slot in self.slots.ids().into_iter().filter_map(|id| self.slots.get(id)) {
+            unended += live(slot);
+            let messages = slot.connection.outbox().map_or(0, |outbox| outbox.backlog().messages);
+            counters::add(&mut waiting, slot.client_type().peer() as usize, messages);
+        }
+        let ended: u64 = counters.connections_ended.iter().sum();
+        assert_eq!(counters.connections_accepted, ended + unended, "each connection ends once");
+        for (sender, accepted) in counters.messages_accepted.iter().enumerate() {
+            let of_sender = |counts: &[u64; 2]| counts.get(sender).copied().unwrap_or_default();
+            let ended = of_sender(&counters.messages_delivered)
+                + of_sender(&counters.messages_undelivered)
+                + of_sender(&counters.messages_cut_short);
+            assert_eq!(*accepted, ended + of_sender(&waiting), "no message is lost uncounted");
+        }
+        let messages: u64 = counters.messages_accepted.iter().sum();
+        let bytes: u64 = counters.bytes_accepted.iter().sum();
+        let sizes = &counters.message_bytes;
+        let (open, open_bytes) = self.pool.transits.unmeasured();
+        let measured = (sizes.count() + open, sizes.sum() + open_bytes);
+        assert_eq!(measured, (messages, bytes), "each message has a size");
+        let unmeasured: u64 = self.pool.delivered.iter().map(|arrived| u64::from(arrived.messages)).sum();
+        let measured = counters.relay_micros.count() + unmeasured;
+        assert_eq!(counters.messages_delivered.iter().sum::<u64>(), measured, "each is measured once");
+    }
+
+    /// Checks what must hold between any two inputs. Walks everything: for tests and debug builds.
+    ///
+    /// # Panics
+    /// If the relay's own books do not agree.
+    pub fn check_invariants(&self) {
+        self.wheel.check_invariants();
+        self.check_counters();
+        let (mut members, mut charged_bytes, mut senders, mut starved) = (0, 0, 0, 0);
+        let mut cursors = Vec::new();
+        let (mut counted, mut outside) = (0, 0);
+        for id in self.slots.ids() {
+            let Some(slot) = self.slots.get(id) else { continue };
+            charged_bytes += slot.charged_bytes as usize;
+            counted += usize::from(slot.connection.arrival.standing.is_counted());
+            outside += usize::from(slot.connection.arrival.standing.is_outside());
+            starved += usize::from(slot.is_starved);
+            senders += usize::from(slot.connection.inbound.transit().is_some());
+            cursors.extend(slot.connection.outbox().into_iter().flat_map(Outbox::cursors));
+            if !slot.is_touched {
+                assert_eq!(
+                    slot.charged_bytes as usize,
+                    slot.connection.small_bytes(),
+                    "{id}: what it holds is charged"
+                );
+            }
+            let is_open = matches!(slot.connection.phase, Phase::Open);
+            assert_eq!(is_open, slot.membership().is_some(), "{id}: in a session exactly while open");
+            if let Some(membership) = slot.membership() {
+                let session = self.sessions.get(membership.session);
+                let client = session.and_then(|session| session.client(membership.client_type));
+                assert_eq!(client, Some(id), "the session knows its member");
+                members += 1;
+            }
+            if let Some((deadline, _)) = slot.connection.due(&self.settings, self.now.tick)
+                && !slot.is_touched
+            {
+                let armed_for = slot.timer.map(|(armed_for, _)| armed_for);
+                assert!(armed_for.is_some_and(|armed_for| armed_for <= deadline), "{id}: its timer is set");
+            }
+        }
+        let census = self.sessions.census();
+        self.sessions.check_invariants();
+        assert_eq!(census.clients.iter().sum::<u64>(), members, "sessions know nobody else");
+        self.check_drain();
+        self.hosts.check_invariants(counted);
+        assert_eq!(self.outside, outside, "those outside are counted");
+        assert_eq!(self.starved_clients, starved, "who waits for memory is counted");
+        self.pool.transits.check_invariants(&cursors, senders, charged_bytes);
+    }
+}

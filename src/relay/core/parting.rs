@@ -1,0 +1,232 @@
+//! How connections and sessions end, and who is told.
+
+use std::io::{Read, Write};
+
+use log::{debug, info};
+
+use super::record::End;
+use super::relay::Relay;
+use super::slots::Slot;
+use crate::relay::client::connection::Phase;
+use crate::relay::client::outbox::Waiting;
+use crate::relay::counts::counters;
+use crate::relay::counts::end_reason::EndReason;
+use crate::relay::effect::Effect;
+use crate::relay::ids::{ClientType, ConnectionId};
+use crate::relay::limits::CLOSE_TIMEOUT;
+use crate::relay::sessions::{Left, Session};
+use crate::relay::time::Tick;
+use crate::relay::wire::message::{ClientError, CloseReason, Logged, SystemMessage};
+
+/// What the log shows where no close frame ended a connection (RFC 6455, section 7.4.1).
+const ABNORMAL_CLOSURE: u16 = 1006;
+
+impl<S: Read + Write> Relay<S> {
+    /// The client closed: answer it, and let the stream end.
+    pub(super) fn close_from_client(&mut self, id: ConnectionId, code: u16, answer: &CloseReason) {
+        let now = self.now.tick;
+        self.leave(id, EndReason::ClientClosed, code);
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.answer_close(answer, &self.receiver, &mut self.pool, now);
+            self.touch(id);
+        }
+    }
+
+    /// The client did what the relay does not allow, or was too slow: tell it why and end.
+    pub(super) fn fail(
+        &mut self,
+        id: ConnectionId,
+        reason: &CloseReason,
+        error: Option<&ClientError>,
+        is_framing_intact: bool,
+    ) {
+        let now = self.now.tick;
+        let end_reason = EndReason::from(reason);
+        debug!(
+            "conn={id} reason={} code={} Closing: {}",
+            end_reason.as_str(),
+            reason.code(),
+            Logged(reason.shown())
+        );
+        if let Some(error) = error {
+            // Before it leaves, so that the line of its end counts this error.
+            self.note_error(id, error);
+        }
+        self.leave(id, end_reason, reason.code());
+        if let Some(error) = error {
+            self.reply(id, SystemMessage::Error(error));
+        }
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.fail(reason, is_framing_intact, &mut self.pool, now);
+            self.touch(id);
+        }
+    }
+
+    /// Ends a connection once what waits for it is written.
+    pub(super) fn end(&mut self, id: ConnectionId) {
+        let now = self.now.tick;
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.end(&mut self.pool, now);
+            self.touch(id);
+        }
+    }
+
+    /// The client shows no life: it is told why, as far as that goes, and dropped.
+    pub(super) fn cut(&mut self, id: ConnectionId, reason: &CloseReason) {
+        self.fail(id, reason, None, false);
+        let now = self.now.tick;
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.cut(&mut self.pool, now);
+        }
+    }
+
+    /// The client ended its stream. Whatever answers wait for it still go out.
+    pub(super) fn end_of_stream(&mut self, id: ConnectionId) {
+        self.note_loss(id);
+        self.end_after_input(id);
+    }
+
+    fn end_after_input(&mut self, id: ConnectionId) {
+        let now = self.now.tick;
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.end_after_input(&mut self.pool, now);
+            self.touch(id);
+        }
+    }
+
+    /// The stream failed.
+    pub(super) fn lose(&mut self, id: ConnectionId) {
+        self.note_loss(id);
+        self.remove(id);
+    }
+
+    /// A client is gone without a word, be it in a session or not yet.
+    fn note_loss(&mut self, id: ConnectionId) {
+        let is_request =
+            self.slots.get(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Head(_)));
+        if is_request {
+            self.note_end(id, None, End { reason: EndReason::Lost, code: 0, undelivered: 0 });
+        }
+        self.leave(id, EndReason::Lost, ABNORMAL_CLOSURE);
+    }
+
+    /// Takes a client out of its session and tells its peer: first what of the peer's messages it
+    /// did not get, then that it is gone. Nothing happens if it is in no session any more.
+    fn leave(&mut self, id: ConnectionId, reason: EndReason, code: u16) {
+        self.credit();
+        let Some(membership) = self.slots.get_mut(id).and_then(Slot::leave) else { return };
+        self.cut_unfinished(id, membership);
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
+        let host = slot.connection.arrival.client.host();
+        self.note_end(id, Some(membership), End { reason, code, undelivered });
+        let client_type = membership.client_type;
+        let left = self.sessions.leave(membership.session, client_type, id, host, self.now.tick);
+        let Left::Gone(peer) = left else { return };
+        if let Some(session) = self.sessions.get(membership.session) {
+            let logged = Logged(session.id.as_str());
+            let title = client_type.title();
+            info!("conn={id} session={logged} {title} disconnected from session {logged}: {code}");
+        }
+        match peer {
+            Some(peer) => {
+                self.tell_undelivered(peer, undelivered);
+                self.notify(peer, SystemMessage::PeerDisconnected(client_type));
+                // Whatever held the peer back waited for the client that is gone.
+                self.make_ready(peer);
+            }
+            // Nobody comes back to it during a shutdown.
+            None if self.drain.is_some() => drop(self.end_session(membership.session)),
+            None => self.arm_session(membership.session),
+        }
+    }
+
+    pub(super) fn tell_undelivered(&mut self, sender: ConnectionId, count: u64) {
+        if count > 0 {
+            self.tell(sender, &ClientError::Undelivered(count));
+        }
+    }
+
+    /// Closes a connection whose place another has taken; returns what it did not get.
+    pub(super) fn replace(&mut self, old: ConnectionId, client_type: ClientType) -> Waiting {
+        let Some(slot) = self.slots.get_mut(old) else { return Waiting::default() };
+        let membership = slot.leave();
+        let waiting = slot.connection.take_messages(&mut self.pool);
+        debug!("conn={old} messages={} Replaced", waiting.messages);
+        // The rest goes to the connection that replaces it.
+        let end = End { reason: EndReason::Replaced, code: 1000, undelivered: waiting.lost };
+        self.note_end(old, membership, end);
+        self.close(old, &CloseReason::Replaced(client_type), self.now.tick.after(CLOSE_TIMEOUT));
+        // It may have been left a copy of most of a fragment.
+        self.settle(old);
+        waiting
+    }
+
+    /// Closes from the relay's side, behind everything that waits for the client.
+    pub(super) fn close(&mut self, id: ConnectionId, reason: &CloseReason, deadline: Tick) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.close(reason, &mut self.pool, deadline, self.now.tick);
+            self.touch(id);
+        }
+    }
+
+    /// Closes the clients of a session that has ended. Each is told what the other did not get.
+    pub(super) fn close_session(&mut self, session: &Session) {
+        let clients =
+            [ClientType::Desktop, ClientType::Mobile].map(|client_type| session.client(client_type));
+        let [desktop, mobile] = clients;
+        self.cut_unfinished_in(session);
+        let sides = [(ClientType::Desktop, desktop, mobile), (ClientType::Mobile, mobile, desktop)];
+        // Both are told before either's end is noted, which says how many errors it was sent.
+        let undelivered = sides.map(|(_, client, peer)| {
+            let slot = client.and_then(|client| self.slots.get_mut(client));
+            let undelivered =
+                slot.map_or(0, |slot| slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool));
+            if let Some(peer) = peer {
+                self.tell_undelivered(peer, undelivered);
+            }
+            undelivered
+        });
+        for ((client_type, client, _), undelivered) in sides.into_iter().zip(undelivered) {
+            let Some((id, slot)) = client.and_then(|client| Some((client, self.slots.get_mut(client)?)))
+            else {
+                continue;
+            };
+            slot.leave();
+            let end = End { reason: EndReason::SessionTimeout, code: 1000, undelivered };
+            self.note_end_with_session(id, client_type, session.id.as_str(), end);
+        }
+        let deadline = self.now.tick.after(CLOSE_TIMEOUT);
+        for client in clients.into_iter().flatten() {
+            self.close(client, &CloseReason::SessionTimeout, deadline);
+        }
+    }
+
+    /// Forgets a connection and gives its stream back.
+    pub(super) fn remove(&mut self, id: ConnectionId) {
+        let Some(mut slot) = self.slots.remove(id) else { return };
+        self.starved_clients -= usize::from(slot.is_starved);
+        // It may have left its session with what waited for it, as in a shutdown, and has not got all of that.
+        let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
+        let sender = slot.client_type().peer();
+        counters::add(&mut self.counters.messages_undelivered, sender as usize, undelivered);
+        slot.connection.inbound.abandon(&mut self.pool.transits);
+        debug_assert!(slot.membership().is_none(), "a connection leaves its session before it is removed");
+        if let Some((_, timer)) = slot.timer {
+            self.wheel.cancel(timer);
+        }
+        self.pool.transits.memory.charge_small(slot.charged_bytes, 0);
+        let standing = slot.connection.arrival.standing;
+        self.outside -= usize::from(standing.is_outside());
+        if standing.is_counted() {
+            self.hosts.release(slot.connection.arrival.client.host());
+            self.settle_hosts();
+        }
+        self.effects.push_back(Effect::Close { id, stream: slot.connection.stream });
+        debug!("conn={id} Gone");
+        if let Some(retry) = self.accept_retry.take() {
+            // A descriptor has come free.
+            self.wheel.cancel(retry);
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! What a relay is made of, how a host drives it, and what it can ask.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use log::debug;
+
+use super::catch_up::CatchUp;
+use super::drain::{Drain, Shutdown};
+use super::slots::Slots;
+use crate::relay::access::address_rules::{AddressRules, Admission};
+use crate::relay::access::api_keys::KeyNames;
+use crate::relay::access::hosts::{HostKey, Hosts};
+use crate::relay::access::secret::SecretKey;
+use crate::relay::address::{ClientAddress, Networks, is_loopback};
+use crate::relay::client::connection::{Connection, Phase};
+use crate::relay::client::inbound::Receiver;
+use crate::relay::client::outbox::{Backlog, Outbox, Pool};
+use crate::relay::client::traffic::Carried;
+use crate::relay::counts::counters::Counters;
+use crate::relay::effect::Effect;
+use crate::relay::http::{AnswerForm, HeadReader, Refusal};
+use crate::relay::ids::ConnectionId;
+use crate::relay::limits::{
+    ACCEPT_RETRY, IDLE_HOSTS_MAX, REFUSALS_MAX, SESSIONS_MIN, SESSIONS_PER_CONNECTION,
+};
+use crate::relay::memory::Memory;
+use crate::relay::readiness::Readiness;
+use crate::relay::sessions::{SessionKey, Sessions};
+use crate::relay::settings::Settings;
+use crate::relay::tables::meter::Meter;
+use crate::relay::tables::wheel::{TimerKey, Wheel};
+use crate::relay::time::{Now, Tick};
+use crate::relay::transit::Transits;
+
+/// Log target of the line that each message leaves, so that it can be turned off by itself.
+pub(super) const MESSAGES: &str = "apptuner_relay::messages";
+
+/// Pairs desktops with mobiles over any streams that can be read and written without blocking.
+///
+/// A host drives it in turns:
+///
+/// 1. tell it what the streams are ready for: [`handle_readiness`](Self::handle_readiness); and if that was not all
+///    that is ready, say so: [`handle_told_in_part`](Self::handle_told_in_part);
+/// 2. let it work: [`handle_turn`](Self::handle_turn), which reads, routes, fires timers and
+///    writes, all within bounds, the rest being left to the next turn;
+/// 3. hand it newcomers: [`handle_accept`](Self::handle_accept), while
+///    [`can_accept`](Self::can_accept), and if some are left waiting all the same, say so as in 1;
+/// 4. do what it asks: [`poll_effect`](Self::poll_effect) until `None`;
+/// 5. wait for readiness until [`next_deadline`](Self::next_deadline), or not at all while it
+///    [`has_work`](Self::has_work).
+///
+/// Streams must be non-blocking: `WouldBlock` is how they say that there is nothing to read, or
+/// no room to write. A read that fills less than its buffer is taken to say that nothing is left
+/// until the next readiness, as it does on a socket. A stream that keeps what it is given says so
+/// with a `WouldBlock` of `flush`, which is called again once the stream takes bytes again; what it keeps
+/// counts as not written. Nothing here
+/// panics on account of what a client sends.
+///
+/// Nobody is ended for silence, lateness or inactivity before what had arrived by the deadline has been read, however
+/// late the host gets to it. A timer that would end somebody waits for two more turns, which follow at once, and for
+/// what the host says is ready by then; that is why each turn takes up all that became ready since the one before.
+#[derive(Debug)]
+pub struct Relay<S> {
+    pub(super) settings: Settings,
+    pub(super) slots: Slots<S>,
+    pub(super) sessions: Sessions,
+    pub(super) hosts: Hosts,
+    pub(super) admission: Admission,
+    /// Those whose word is taken for where a client comes from.
+    pub(super) proxies: Networks,
+    pub(super) api_keys: Option<KeyNames>,
+    pub(super) secret_key: SecretKey,
+    pub(super) wheel: Wheel<Timer>,
+    pub(super) receiver: Receiver,
+    pub(super) pool: Pool,
+    pub(super) counters: Counters,
+    /// What the read under way has brought, not yet put down.
+    pub(super) carried: Option<Carried>,
+    /// Connections that a read may bring something from, each at most once.
+    pub(super) ready: VecDeque<ConnectionId>,
+    pub(super) catch_up: CatchUp,
+    /// Connections that are not read because memory is short, each at most once.
+    pub(super) starved: VecDeque<ConnectionId>,
+    /// How many of these are still there.
+    pub(super) starved_clients: usize,
+    /// Connections to flush and to set timers for at the end of the turn, each at most once.
+    pub(super) touched: Vec<ConnectionId>,
+    /// Connections that take no place of a client's, of which there are few: `Standing::Outside`.
+    pub(super) outside: usize,
+    /// How many of them, refused for their address, were waited for lately.
+    pub(super) refusals: Meter,
+    pub(super) effects: VecDeque<Effect<S>>,
+    /// The time of the current turn.
+    pub(super) now: Now,
+    /// The host has no descriptors left for newcomers; it may try again when this fires.
+    pub(super) accept_retry: Option<TimerKey>,
+    /// It has had none since it last accepted anybody.
+    pub(super) is_exhausted: bool,
+    /// Set once the relay is shutting down.
+    pub(super) drain: Option<Drain>,
+    /// Whether somebody reads the log line of each message, as of this turn.
+    pub(super) is_logging_messages: bool,
+}
+
+/// Everything that can become due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Timer {
+    /// Something of a connection is due: [`Due`](crate::relay::client::connection::Due).
+    Connection(ConnectionId),
+    /// A session has been inactive, or empty, for too long.
+    Session(SessionKey),
+    /// A host can be forgotten.
+    Host(HostKey),
+    /// The host was out of descriptors; it may try again.
+    Accept,
+    /// The next session is to be closed in a shutdown.
+    Drain,
+    /// The grace of a shutdown is over.
+    Shutdown,
+}
+
+impl<S: Read + Write> Relay<S> {
+    /// A relay with nobody connected.
+    ///
+    /// `seed` must be hard to guess: it keys the hashes of tables and secrets, and sessions that are issued
+    /// follow from it; it has no other influence on what the relay does. `now` begins its time.
+    #[must_use]
+    pub fn new(settings: Settings, seed: [u64; 2], now: Now) -> Self {
+        let connections_max = settings.max_connections.unwrap_or(usize::MAX).saturating_add(REFUSALS_MAX);
+        let sessions_max = connections_max.saturating_mul(SESSIONS_PER_CONNECTION).max(SESSIONS_MIN);
+        let hosts_max = connections_max.saturating_add(IDLE_HOSTS_MAX + 1);
+        // One timer for each connection, session and host, one to accept again, two to shut down.
+        let timers_max =
+            connections_max.saturating_add(sessions_max).saturating_add(hosts_max).saturating_add(3);
+        Self {
+            slots: Slots::new(),
+            sessions: Sessions::new(sessions_max, settings.session_timeout, settings.reconnect_window, seed),
+            hosts: Hosts::new(&settings, seed),
+            admission: Admission::new(&settings.allow, &settings.deny, &AddressRules::default()),
+            proxies: settings.proxies(),
+            api_keys: None,
+            secret_key: SecretKey::new(seed),
+            wheel: Wheel::new(timers_max, now.tick),
+            receiver: Receiver::default(),
+            pool: Pool::new(Transits::new(Memory::new(settings.max_buffered))),
+            counters: Counters::default(),
+            carried: None,
+            ready: VecDeque::new(),
+            catch_up: CatchUp::new(now.tick),
+            starved: VecDeque::new(),
+            starved_clients: 0,
+            touched: Vec::new(),
+            outside: 0,
+            refusals: Meter::new(Some(REFUSALS_MAX as u64), Duration::from_secs(1)),
+            effects: VecDeque::new(),
+            now,
+            accept_retry: None,
+            is_exhausted: false,
+            drain: None,
+            is_logging_messages: false,
+            settings,
+        }
+    }
+
+    /// Takes on a connection from `client_addr`. The host watches the stream for both directions,
+    /// once, and reports its readiness under the identifier returned.
+    ///
+    /// Over a limit, or where its address is not served, the client is told so, in HTTP, and let go. Where there is
+    /// no room, and where it comes from this machine, its request is read before, for it may ask for the relay's
+    /// health.
+    pub fn handle_accept(&mut self, stream: S, client_addr: SocketAddr, now: Now) -> ConnectionId {
+        self.now = now;
+        self.is_exhausted = false;
+        let client = ClientAddress::new(client_addr.ip());
+        let is_over_limit = self.is_at_connection_limit();
+        let mut connection = Connection::new(stream, now.tick);
+        connection.arrival.client = client;
+        if self.expects_proxy_header(client_addr) {
+            connection.phase = Phase::Head(HeadReader::behind_proxy_header());
+        }
+        let id = self.slots.insert(connection);
+        self.counters.connections_accepted += 1;
+        debug!("conn={id} address={client_addr} Accepted");
+        match self.let_in(id) {
+            Err(Refusal::Address) if is_loopback(client) => self.keep_outside(id, Refusal::Address),
+            Err(refusal) => self.turn_away(id, refusal, AnswerForm::default()),
+            Ok(()) if self.drain.is_some() => {
+                self.refuse(id, Refusal::ConnectionLimit, AnswerForm::default());
+            }
+            Ok(()) if is_over_limit => self.keep_outside(id, Refusal::ConnectionLimit),
+            Ok(()) => {}
+        }
+        self.arm(id);
+        id
+    }
+
+    /// Whether a connection from there is expected to begin with the header of a proxy.
+    #[must_use]
+    pub fn expects_proxy_header(&self, client_addr: SocketAddr) -> bool {
+        self.settings.proxy_protocol && self.proxies.contains(ClientAddress::new(client_addr.ip()))
+    }
+
+    /// Whether there is room for one more connection, if only to tell it that there is none. As
+    /// long as there is not, newcomers are best left waiting; the next turn may change it.
+    #[must_use]
+    pub fn can_accept(&self) -> bool {
+        let is_full = self.slots.len() >= self.connections_max().saturating_add(REFUSALS_MAX);
+        !is_full && self.accept_retry.is_none() && self.drain.is_none()
+    }
+
+    /// Notes that the host could not accept for want of descriptors or memory: it is asked to try
+    /// again when a connection ends, or after a moment. Returns whether that is news.
+    pub fn handle_accept_exhausted(&mut self, now: Now) -> bool {
+        self.now = now;
+        if self.accept_retry.is_none() {
+            self.accept_retry = self.schedule(now.tick.after(ACCEPT_RETRY), Timer::Accept);
+        }
+        !std::mem::replace(&mut self.is_exhausted, true)
+    }
+
+    /// Notes what a stream is ready for. A stale identifier is ignored. Constant time.
+    pub fn handle_readiness(&mut self, id: ConnectionId, readiness: Readiness) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        slot.connection.note(readiness);
+        let wants_write = slot.connection.wants_write();
+        self.make_ready(id);
+        if wants_write {
+            self.touch(id);
+        }
+    }
+
+    /// Notes that something may be ready that has not been told: a signal interrupted the poll, it brought as many
+    /// events as its buffer holds, or there are newcomers for whom this turn had no time. Until a turn comes before
+    /// which nothing was left out, nobody is ended for what may lie unread.
+    pub fn handle_told_in_part(&mut self) {
+        self.catch_up.note_told_in_part();
+    }
+
+    /// Notes that a stream could not be shut down yet, for it keeps what its socket does not take: it is
+    /// flushed once that takes bytes again.
+    pub fn handle_unflushed(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.note_unflushed();
+        }
+    }
+
+    /// Begins to shut down: no newcomers; session after session, every client gets what is queued for it and
+    /// then a close with 1001. What is left after `grace` is dropped. Returns how the sessions are closed, unless
+    /// the relay is shutting down already.
+    pub fn handle_shutdown(&mut self, grace: Duration, now: Now) -> Option<Shutdown> {
+        self.now = now;
+        self.drain.is_none().then(|| self.begin_drain(grace))
+    }
+
+    /// The next thing for the host to do, in order; `None` when there is nothing left.
+    pub fn poll_effect(&mut self) -> Option<Effect<S>> {
+        self.effects.pop_front()
+    }
+
+    /// When to call [`handle_turn`](Self::handle_turn) if nothing becomes ready before; it may
+    /// find nothing due yet. Constant time.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Tick> {
+        self.wheel.next_deadline()
+    }
+
+    /// Whether a turn left something over, so that the next one must not wait.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.ready.is_empty() || !self.touched.is_empty() || self.is_timer_due() || self.is_starved_served()
+    }
+
+    /// Whether a timer waits for its turn, one included that has fired too early for a verdict.
+    pub(super) fn is_timer_due(&self) -> bool {
+        self.wheel.next_deadline().is_some_and(|deadline| deadline <= self.now.tick)
+    }
+
+    /// Whether the relay is shutting down and nobody is left.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.drain.is_some() && self.slots.len() == 0
+    }
+
+    /// The stream of a connection, to register it or to end its writing side.
+    pub fn stream(&mut self, id: ConnectionId) -> Option<&mut S> {
+        self.slots.get_mut(id).map(|slot| &mut slot.connection.stream)
+    }
+
+    /// What waits for a client that its socket has not taken: messages, and the notices between them.
+    #[must_use]
+    pub fn backlog(&self, id: ConnectionId) -> Option<Backlog> {
+        let outbox = self.slots.get(id)?.connection.outbox();
+        Some(outbox.map_or(Backlog::default(), Outbox::backlog))
+    }
+
+    /// Bytes on the account that [`Settings::max_buffered`] limits.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.pool.transits.memory.used_bytes()
+    }
+
+    /// How many connections there are, in whatever phase.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// How many sessions there are, those included that wait for their clients to come back.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// How many hosts are known: those with a connection that counts, or of which something is remembered.
+    #[must_use]
+    pub fn hosts(&self) -> usize {
+        self.hosts.len()
+    }
+
+    /// How many timers are pending.
+    #[must_use]
+    pub fn timers(&self) -> usize {
+        self.wheel.len()
+    }
+
+    /// What the relay has done so far.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The connection at the other side of this one's session.
+    pub(super) fn peer_of(&self, id: ConnectionId) -> Option<ConnectionId> {
+        let membership = self.slots.get(id)?.membership()?;
+        self.sessions.peer(membership.session, membership.client_type)
+    }
+
+    pub(super) fn is_at_connection_limit(&self) -> bool {
+        self.slots.len() - self.outside >= self.connections_max()
+    }
+
+    pub(super) fn connections_max(&self) -> usize {
+        self.settings.max_connections.unwrap_or(usize::MAX)
+    }
+
+    /// Has a connection served, if a read may bring something.
+    pub(super) fn make_ready(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.slots.get_mut(id)
+            && slot.connection.is_readable()
+            && !slot.is_ready
+        {
+            slot.is_ready = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    pub(super) fn touch(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.slots.get_mut(id)
+            && !slot.is_touched
+        {
+            slot.is_touched = true;
+            self.touched.push(id);
+        }
+    }
+
+    pub(super) fn schedule(&mut self, deadline: Tick, timer: Timer) -> Option<TimerKey> {
+        let key = self.wheel.schedule(deadline, timer).ok();
+        debug_assert!(key.is_some(), "the wheel has room for every connection and session");
+        key
+    }
+}

@@ -1,0 +1,131 @@
+//! What an operator may see of each session: how much, never what nor whose.
+
+use std::io::{Read, Write};
+
+use super::relay::Relay;
+use crate::relay::ids::ClientType;
+use crate::relay::limits::REPORT_PLACES_MAX;
+use crate::relay::sessions::{Census, Session, Traffic};
+
+/// Characters of a session ID that are shown at most: enough to tell one's own from others, not to join it.
+const ID_START_CHARS_MAX: usize = 4;
+
+/// One session, without what would let anybody join it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionReport {
+    /// The first characters of its ID, at most half of them.
+    pub id_start: String,
+    /// How long ago it began, in seconds.
+    pub age_seconds: u32,
+    /// Its desktop is connected.
+    pub has_desktop: bool,
+    /// Its mobile is connected.
+    pub has_mobile: bool,
+    /// What has been accepted in it.
+    pub traffic: Traffic,
+    /// Bytes that wait for its clients.
+    pub waiting_bytes: usize,
+}
+
+/// Whether a newcomer is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// It is.
+    Ready,
+    /// It is told to come back, or left waiting: the limit of connections or of open files is reached.
+    Full,
+    /// It is not: the relay shuts down.
+    Draining,
+}
+
+impl Service {
+    /// The word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Full => "full",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+impl<S: Read + Write> Relay<S> {
+    /// Whether a newcomer would be served now.
+    #[must_use]
+    pub fn service(&self) -> Service {
+        if self.drain.is_some() {
+            Service::Draining
+        } else if self.is_at_connection_limit() || self.accept_retry.is_some() {
+            Service::Full
+        } else {
+            Service::Ready
+        }
+    }
+
+    /// Connections served at once, at most.
+    #[must_use]
+    pub const fn max_connections(&self) -> Option<usize> {
+        self.settings.max_connections
+    }
+
+    /// Bytes on the [account](Self::buffered_bytes), at most.
+    #[must_use]
+    pub const fn max_buffered(&self) -> usize {
+        self.settings.max_buffered
+    }
+
+    /// Clients that are not read now because the memory for messages is used up.
+    #[must_use]
+    pub const fn starved_clients(&self) -> usize {
+        self.starved_clients
+    }
+
+    /// How many sessions and clients there are of each kind. Constant time.
+    #[must_use]
+    pub const fn census(&self) -> Census {
+        self.sessions.census()
+    }
+
+    /// Reports on at most `count_max` sessions from the place `from` on, 0 at first, and returns the place to go on
+    /// from, if there is one. A session that begins or ends between two calls may be missed; no other is. Bounded:
+    /// it may find fewer, or none, and still have to go on.
+    #[must_use]
+    pub fn report_sessions(&self, from: usize, count_max: usize) -> (Vec<SessionReport>, Option<usize>) {
+        let mut reports = Vec::new();
+        let end = self.sessions.places();
+        let places = from..end.min(from.saturating_add(REPORT_PLACES_MAX));
+        for place in places.clone() {
+            if reports.len() == count_max {
+                return (reports, Some(place));
+            }
+            reports.extend(self.sessions.at(place).map(|session| self.report(session)));
+        }
+        (reports, Some(places.end).filter(|&next| next < end))
+    }
+
+    fn report(&self, session: &Session) -> SessionReport {
+        let [desktop, mobile] = ClientType::ALL.map(|client_type| session.client(client_type));
+        let mut traffic = session.kept_traffic();
+        let mut waiting_bytes = 0;
+        for slot in [desktop, mobile].into_iter().flatten().filter_map(|id| self.slots.get(id)) {
+            let tally = slot.connection.tally();
+            traffic.messages += tally.messages_in;
+            traffic.bytes += tally.bytes_in;
+            waiting_bytes += slot.connection.outbox().map_or(0, |outbox| outbox.backlog().bytes);
+        }
+        SessionReport {
+            id_start: start_of(session.id.as_str()).to_owned(),
+            age_seconds: session.age_seconds(self.now.tick),
+            has_desktop: desktop.is_some(),
+            has_mobile: mobile.is_some(),
+            traffic,
+            waiting_bytes,
+        }
+    }
+}
+
+/// What is shown of a session ID, which is of ASCII. More of a short one would leave too little to guess.
+fn start_of(id: &str) -> &str {
+    id.get(..ID_START_CHARS_MAX.min(id.len() / 2)).unwrap_or_default()
+}

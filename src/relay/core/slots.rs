@@ -1,0 +1,127 @@
+//! The slab of connections: every look-up checks the generation, so that a stale identifier never
+//! reaches the slot's next owner.
+
+use slab::Slab;
+
+use crate::relay::client::connection::Connection;
+use crate::relay::ids::{ClientType, ConnectionId};
+use crate::relay::limits::TABLE_CAPACITY;
+use crate::relay::sessions::SessionKey;
+use crate::relay::tables::wheel::TimerKey;
+use crate::relay::time::Tick;
+
+/// A connection and its place in the tables.
+#[derive(Debug)]
+pub(super) struct Slot<S> {
+    pub(super) connection: Connection<S>,
+    generation: u32,
+    /// The session it is in, from its upgrade until it closes, is closed or is replaced; and as whom.
+    session: Option<SessionKey>,
+    client_type: ClientType,
+    /// The one timer of the connection, set no later than [`Connection::due`] says.
+    pub(super) timer: Option<(Tick, TimerKey)>,
+    /// What the account was last charged for it.
+    pub(super) charged_bytes: u32,
+    pub(super) is_ready: bool,
+    pub(super) is_touched: bool,
+    pub(super) is_starved: bool,
+}
+
+impl<S> Slot<S> {
+    pub(super) fn membership(&self) -> Option<Membership> {
+        self.session.map(|session| Membership { session, client_type: self.client_type })
+    }
+
+    /// As whom it is in its session, or was before it left.
+    pub(super) const fn client_type(&self) -> ClientType {
+        self.client_type
+    }
+
+    pub(super) const fn join(&mut self, Membership { session, client_type }: Membership) {
+        self.session = Some(session);
+        self.client_type = client_type;
+    }
+
+    /// Takes it out of its session; returns which that was.
+    pub(super) fn leave(&mut self) -> Option<Membership> {
+        let membership = self.membership();
+        self.session = None;
+        membership
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Membership {
+    pub(super) session: SessionKey,
+    pub(super) client_type: ClientType,
+}
+
+#[derive(Debug)]
+pub(super) struct Slots<S> {
+    entries: Slab<Slot<S>>,
+    next_generation: u32,
+}
+
+impl<S> Slots<S> {
+    pub(super) fn new() -> Self {
+        Self { entries: Slab::with_capacity(TABLE_CAPACITY), next_generation: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the host has fewer descriptors")]
+    pub(super) fn insert(&mut self, connection: Connection<S>) -> ConnectionId {
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1) & ConnectionId::GENERATION_MAX;
+        let slot = self.entries.insert(Slot {
+            connection,
+            generation,
+            session: None,
+            client_type: ClientType::Desktop,
+            timer: None,
+            charged_bytes: 0,
+            is_ready: false,
+            is_touched: false,
+            is_starved: false,
+        });
+        ConnectionId { slot: slot as u32, generation }
+    }
+
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Slot<S>> {
+        self.entries.get(id.slot as usize).filter(|slot| slot.generation == id.generation)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Slot<S>> {
+        self.entries.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)
+    }
+
+    pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Slot<S>> {
+        self.get(id)?;
+        self.entries.try_remove(id.slot as usize)
+    }
+
+    /// Every connection. Walks all: for a shutdown, which happens once, and for checks.
+    #[expect(clippy::cast_possible_truncation, reason = "inserted as such")]
+    pub(super) fn ids(&self) -> Vec<ConnectionId> {
+        let id = |(slot, entry): (usize, &Slot<S>)| ConnectionId {
+            slot: slot as u32,
+            generation: entry.generation,
+        };
+        self.entries.iter().map(id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::sessions::Session;
+
+    #[test]
+    fn idle_client_takes_no_more_memory_than_it_was_found_to_need() {
+        // A plain socket is a descriptor. One more of the flags takes eight bytes of every connection.
+        #[cfg(target_pointer_width = "64")]
+        assert_eq!((size_of::<Slot<[u8; 4]>>(), size_of::<Session>()), (144, 96));
+    }
+}

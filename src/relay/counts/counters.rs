@@ -1,0 +1,94 @@
+//! What the relay has done since it began.
+
+use super::end_reason::EndReason;
+use super::histogram::Histogram;
+use crate::relay::http::RefusalReason;
+use crate::relay::wire::message::ClientError;
+
+/// One count for each client type, in its order: of who sent, or of who is meant.
+pub(crate) type ByClientType = [u64; 2];
+
+/// Times in the relay and in the loop, in microseconds.
+pub(crate) type Micros = Histogram<19>;
+
+const MICROS: [u64; 19] = [
+    25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000, 60_000_000,
+];
+/// Round trips, in milliseconds: from a network cable to a phone in a tunnel.
+const MILLIS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 30_000];
+/// In bytes: a console log has hundreds, a bundle has millions.
+const BYTES: [u64; 11] =
+    [64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20];
+/// In seconds: a minute, an hour, a day, a week, and steps between.
+const SECONDS: [u64; 11] = [1, 10, 60, 300, 900, 1_800, 3_600, 14_400, 43_200, 86_400, 604_800];
+
+/// Counts that only grow. They have no influence on behaviour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Connections accepted, those told to come back later included.
+    pub connections_accepted: u64,
+    /// Connections that have ended, in the order of [`EndReason::ALL`].
+    pub connections_ended: [u64; EndReason::ALL.len()],
+    /// Upgrades answered with 101.
+    pub joins: ByClientType,
+    /// Requests answered in HTTP with anything but 101 and 200, in the order of [`RefusalReason::ALL`].
+    pub requests_refused: [u64; RefusalReason::ALL.len()],
+    /// How long sessions lasted that have ended, in seconds.
+    pub session_seconds: Histogram<11>,
+    /// Application messages accepted for a peer, by who sent them; so the next four.
+    pub messages_accepted: ByClientType,
+    /// Their payload bytes.
+    pub bytes_accepted: ByClientType,
+    /// Of these messages, those that the receiver's stream has taken in full.
+    pub messages_delivered: ByClientType,
+    /// Those whose receiver's connection ended before, whether or not the sender was there to be told.
+    pub messages_undelivered: ByClientType,
+    /// Those of which no more came than a part, or that turned out not to be JSON.
+    pub messages_cut_short: ByClientType,
+    /// Payload bytes of the messages accepted.
+    pub message_bytes: Histogram<11>,
+    /// From the turn that read a message's last byte to the end of the turn that wrote it.
+    pub relay_micros: Micros,
+    /// Error messages sent to clients, in the order of [`ClientError::CODES`].
+    pub errors_sent: [u64; ClientError::CODES.len()],
+    /// Times a client was not read because something waited, or because of its rate.
+    pub reads_paused: u64,
+    /// Times a client was not read because memory was short.
+    pub reads_starved: u64,
+    /// From a ping to the pong, in milliseconds.
+    pub ping_millis: Histogram<12>,
+    /// How long turns took: what a message that comes meanwhile may have to wait for.
+    pub turn_micros: Micros,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            connections_accepted: 0,
+            connections_ended: [0; EndReason::ALL.len()],
+            joins: [0; 2],
+            requests_refused: [0; RefusalReason::ALL.len()],
+            session_seconds: Histogram::new(&SECONDS),
+            messages_accepted: [0; 2],
+            bytes_accepted: [0; 2],
+            messages_delivered: [0; 2],
+            messages_undelivered: [0; 2],
+            messages_cut_short: [0; 2],
+            message_bytes: Histogram::new(&BYTES),
+            relay_micros: Histogram::new(&MICROS),
+            errors_sent: [0; ClientError::CODES.len()],
+            reads_paused: 0,
+            reads_starved: 0,
+            ping_millis: Histogram::new(&MILLIS),
+            turn_micros: Histogram::new(&MICROS),
+        }
+    }
+}
+
+/// Adds to one of several counts; `place` is that of its kind in the list of all.
+pub(crate) fn add<const N: usize>(counts: &mut [u64; N], place: usize, by: u64) {
+    if let Some(count) = counts.get_mut(place) {
+        *count += by;
+    }
+}

@@ -1,0 +1,213 @@
+//! Sessions without a client, in the order in which they make room for others.
+//!
+//! Each is held by the host that left it empty, or had it issued. One that holds more than its share is the first
+//! to lose some, once there is no room for another session. Nothing here is scanned: whoever crosses its share joins
+//! or leaves a line of its own.
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use super::SessionKey;
+use crate::relay::address::Host;
+use crate::relay::tables::idle_order::{Line, Lined, Place};
+use crate::relay::tables::keyed_hash::KeyedHash;
+
+/// Names an empty session for as long as it is empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct EmptyKey(u32);
+
+/// Names a host for as long as it holds an empty session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct HolderKey(u32);
+
+/// What an empty session is worth to those who may come back, when there is no room: the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Worth {
+    /// Nobody has joined it since it was issued.
+    Unused,
+    /// Anybody can begin it again.
+    Open,
+    /// Whoever begins it again could claim it.
+    Claimed,
+}
+
+/// Sessions in the order in which they became empty, each in the line of its [`Worth`].
+type Lines = [Line<EmptyKey>; 3];
+
+#[derive(Debug)]
+struct Entry {
+    session: SessionKey,
+    worth: Worth,
+    holder: HolderKey,
+    place: Place<EmptyKey>,
+    place_of_holder: Place<EmptyKey>,
+}
+
+#[derive(Debug)]
+struct Holder {
+    host: Host,
+    count: usize,
+    lines: Lines,
+    /// Among those that hold more than their share; means nothing for any other.
+    place: Place<HolderKey>,
+}
+
+/// All empty sessions.
+#[derive(Debug)]
+pub(super) struct Empties {
+    entries: Slab<Entry>,
+    lines: Lines,
+    holders: Slab<Holder>,
+    by_host: HashTable<HolderKey>,
+    hash: KeyedHash,
+    over_share: Line<HolderKey>,
+    /// As many as one host may hold and be treated like any other.
+    share: usize,
+}
+
+impl Empties {
+    pub(super) fn new(share: usize, hash: KeyedHash) -> Self {
+        Self {
+            entries: Slab::new(),
+            lines: Lines::default(),
+            holders: Slab::new(),
+            by_host: HashTable::new(),
+            hash,
+            over_share: Line::default(),
+            share,
+        }
+    }
+
+    /// A session has become empty. Its key is to be given to [`leave`](Self::leave) when it is no longer.
+    #[expect(clippy::cast_possible_truncation, reason = "no more than there are sessions")]
+    pub(super) fn join(&mut self, session: SessionKey, worth: Worth, host: Host) -> EmptyKey {
+        let holder = self.know(host);
+        let (place, place_of_holder) = (Place::default(), Place::default());
+        let entry = Entry { session, worth, holder, place, place_of_holder };
+        let key = EmptyKey(self.entries.insert(entry) as u32);
+        if let Some(line) = self.lines.get_mut(worth as usize) {
+            line.join(key, &mut AmongAll(&mut self.entries));
+        }
+        let Some(known) = self.holders.get_mut(holder.0 as usize) else { return key };
+        if let Some(line) = known.lines.get_mut(worth as usize) {
+            line.join(key, &mut AmongThoseOfHolder(&mut self.entries));
+        }
+        known.count += 1;
+        if known.count == self.share + 1 {
+            self.over_share.join(holder, &mut self.holders);
+        }
+        key
+    }
+
+    /// A session is no longer empty, or no longer there.
+    pub(super) fn leave(&mut self, key: EmptyKey) {
+        let Some(&Entry { worth, holder, .. }) = self.entries.get(key.0 as usize) else { return };
+        if let Some(line) = self.lines.get_mut(worth as usize) {
+            line.leave(key, &mut AmongAll(&mut self.entries));
+        }
+        if let Some(known) = self.holders.get_mut(holder.0 as usize) {
+            if let Some(line) = known.lines.get_mut(worth as usize) {
+                line.leave(key, &mut AmongThoseOfHolder(&mut self.entries));
+            }
+            known.count -= 1;
+            let count = known.count;
+            if count == self.share {
+                self.over_share.leave(holder, &mut self.holders);
+            }
+            if count == 0 {
+                self.forget(holder);
+            }
+        }
+        self.entries.try_remove(key.0 as usize);
+    }
+
+    /// The session that makes room for one that is joined: of those that are worth least the one that has been empty
+    /// for longest, and first among those of a host that holds more than its share.
+    pub(super) fn first(&self) -> Option<SessionKey> {
+        let lines = self.lines_over_share().unwrap_or(&self.lines);
+        self.session(lines.iter().find_map(|line| line.first)?)
+    }
+
+    /// The session that makes room for one that is issued: one that nobody has joined, or one of a host that holds
+    /// more than its share.
+    pub(super) fn first_for_issue(&self) -> Option<SessionKey> {
+        if self.over_share.first.is_some() {
+            return self.first();
+        }
+        let [unused, ..] = &self.lines;
+        self.session(unused.first?)
+    }
+
+    fn lines_over_share(&self) -> Option<&Lines> {
+        self.holders.get(self.over_share.first?.0 as usize).map(|holder| &holder.lines)
+    }
+
+    fn session(&self, key: EmptyKey) -> Option<SessionKey> {
+        self.entries.get(key.0 as usize).map(|entry| entry.session)
+    }
+
+    /// The host's entry, made if there was none.
+    #[expect(clippy::cast_possible_truncation, reason = "no more than there are sessions")]
+    fn know(&mut self, host: Host) -> HolderKey {
+        let is_it =
+            |key: &HolderKey| self.holders.get(key.0 as usize).is_some_and(|known| known.host == host);
+        if let Some(&key) = self.by_host.find(self.hash.of(&host), is_it) {
+            return key;
+        }
+        let holder = Holder { host, count: 0, lines: Lines::default(), place: Place::default() };
+        let key = HolderKey(self.holders.insert(holder) as u32);
+        let (hash, holders) = (self.hash, &self.holders);
+        let rehash = |key: &HolderKey| holders.get(key.0 as usize).map_or(0, |known| hash.of(&known.host));
+        self.by_host.insert_unique(hash.of(&host), key, rehash);
+        key
+    }
+
+    fn forget(&mut self, key: HolderKey) {
+        let Some(holder) = self.holders.try_remove(key.0 as usize) else { return };
+        if let Ok(found) = self.by_host.find_entry(self.hash.of(&holder.host), |other| *other == key) {
+            found.remove();
+        }
+    }
+
+    /// Checks what must hold between any two calls; `count` are empty. Walks everything: for checks.
+    #[cfg(debug_assertions)]
+    pub(super) fn check_invariants(&self, count: usize) {
+        assert_eq!(self.entries.len(), count, "each empty session is in line");
+        let held: usize = self.holders.iter().map(|(_, holder)| holder.count).sum();
+        assert_eq!(held, count, "each has a holder");
+        assert!(self.holders.iter().all(|(_, holder)| holder.count > 0), "who holds none is forgotten");
+        assert_eq!(self.by_host.len(), self.holders.len());
+        let is_any_over = self.holders.iter().any(|(_, holder)| holder.count > self.share);
+        assert_eq!(self.over_share.first.is_some(), is_any_over, "who is over its share is known");
+    }
+}
+
+/// The places of sessions among all that are empty.
+struct AmongAll<'a>(&'a mut Slab<Entry>);
+
+/// Their places among those of the same host.
+struct AmongThoseOfHolder<'a>(&'a mut Slab<Entry>);
+
+impl Lined for AmongAll<'_> {
+    type Key = EmptyKey;
+
+    fn place_mut(&mut self, key: EmptyKey) -> Option<&mut Place<EmptyKey>> {
+        self.0.get_mut(key.0 as usize).map(|entry| &mut entry.place)
+    }
+}
+
+impl Lined for AmongThoseOfHolder<'_> {
+    type Key = EmptyKey;
+
+    fn place_mut(&mut self, key: EmptyKey) -> Option<&mut Place<EmptyKey>> {
+        self.0.get_mut(key.0 as usize).map(|entry| &mut entry.place_of_holder)
+    }
+}
+
+impl Lined for Slab<Holder> {
+    type Key = HolderKey;
+
+    fn place_mut(&mut self, key: HolderKey) -> Option<&mut Place<HolderKey>> {
+        self.get_mut(key.0 as usize).map(|holder| &mut holder.place)
+    }
+}

@@ -1,0 +1,602 @@
+//! Who is whose peer: sessions begin, pair their clients, and end.
+//!
+//! | a session ends | counted from |
+//! | --- | --- |
+//! | after the session timeout | the last application message or join |
+//! | after the reconnect window | the moment its last client left |
+//!
+//! A session that was issued begins empty. One that was claimed needs its secret for as long as it lives: what
+//! asks for it is in `gate`.
+//!
+//! An empty session holds nothing that a client could miss, but its claim: where there is no room for another one,
+//! one that was issued and never joined ends sooner, or else one without a claim, and the one that has been empty for
+//! longest first. Issuing one ends nothing but others that were never joined. Before all these go those of a host that
+//! holds more empty ones than its share.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use crate::relay::access::secret::SecretHash;
+use crate::relay::address::Host;
+use crate::relay::ids::{ClientType, ConnectionId, SessionId};
+use crate::relay::limits::{EMPTY_SHARE, TABLE_CAPACITY};
+use crate::relay::tables::keyed_hash::KeyedHash;
+use crate::relay::tables::wheel::TimerKey;
+use crate::relay::time::Tick;
+pub use census::{Census, State};
+use contest::Contest;
+use empties::{Empties, EmptyKey, Worth};
+
+mod census;
+mod contest;
+mod empties;
+
+/// Names a session for as long as it lives; cheaper than its ID.
+///
+/// Whoever keeps one gives it up when the session is removed: a connection leaves first, and the
+/// session's timer is what removes it, or is cancelled. A shutdown keeps the keys of sessions that have ended, and
+/// relies on it that none begins any more: the next one might have the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SessionKey(NonZeroU32);
+
+impl SessionKey {
+    /// The key of the session at `index` of the slab; there are fewer than 2³² - 1.
+    #[expect(clippy::cast_possible_truncation, reason = "fewer sessions than `max`, which fits")]
+    const fn of(index: usize) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(index as u32))
+    }
+
+    const fn index(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+/// One pair of clients.
+#[derive(Debug)]
+pub struct Session {
+    /// Its name in the path.
+    pub id: SessionId,
+    /// The timer that ends it, set no later than [`Sessions::due`] says.
+    pub timer: Option<(Tick, TimerKey)>,
+    desktop: Seat,
+    mobile: Seat,
+    last_activity: Tick,
+    /// Means nothing while there is a client.
+    empty_since: Tick,
+    /// Somebody has been in it.
+    was_joined: bool,
+    /// In seconds.
+    begun_at: u32,
+    /// Its key among those that are empty, as long as it is.
+    empty: Option<EmptyKey>,
+    kept: Option<Box<Kept>>,
+}
+
+/// What not every session has.
+#[derive(Debug, Default)]
+struct Kept {
+    /// Whoever joins needs this secret.
+    claim: Option<SecretHash>,
+    /// What clients sent that have left.
+    traffic: Traffic,
+    /// Of both places, once one has changed hands.
+    contests: Option<Box<[Contest; 2]>>,
+}
+
+/// Application messages that were accepted in a session, either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// How many.
+    pub messages: u64,
+    /// Their payload bytes.
+    pub bytes: u64,
+}
+
+/// Why a session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// Neither an application message nor a join for the session timeout.
+    Inactive,
+    /// Nobody there for the reconnect window.
+    Empty,
+}
+
+/// What a join brought about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The session joined.
+    pub session: SessionKey,
+    /// The connection of the same client type that the newcomer replaces.
+    pub replaced: Option<ConnectionId>,
+    /// The other side, if it is there.
+    pub peer: Option<ConnectionId>,
+}
+
+/// What a leave brought about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// The connection had been replaced before: its end changes nothing.
+    WasReplaced,
+    /// The client is gone; its peer, if any, is to be told.
+    Gone(Option<ConnectionId>),
+}
+
+/// The session limit is reached; nothing was changed. [`Sessions::remove_longest_empty`] may help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionsFull;
+
+/// All sessions, found by ID on a join and by key ever after.
+#[derive(Debug)]
+pub struct Sessions {
+    /// Each by the hash of its ID, which stands in its slot alone.
+    by_id: HashTable<SessionKey>,
+    hash: KeyedHash,
+    slots: Slab<Session>,
+    /// Those without a client.
+    empties: Empties,
+    census: Census,
+    places: usize,
+    max: usize,
+    session_timeout: Duration,
+    reconnect_window: Duration,
+}
+
+impl Sessions {
+    /// Room for `max` sessions. `seed` keys the hash, so that nobody can choose session IDs that
+    /// collide; it has no influence on what the relay does.
+    #[must_use]
+    pub fn new(max: usize, session_timeout: Duration, reconnect_window: Duration, seed: [u64; 2]) -> Self {
+        let max = max.min(u32::MAX as usize - 1);
+        Self {
+            by_id: HashTable::new(),
+            hash: KeyedHash(seed),
+            slots: Slab::with_capacity(TABLE_CAPACITY.min(max)),
+            empties: Empties::new((max / EMPTY_SHARE).max(1), KeyedHash(seed)),
+            census: Census::default(),
+            places: 0,
+            max,
+            session_timeout,
+            reconnect_window,
+        }
+    }
+
+    /// How many sessions there are, empty ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether there is no session at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The session behind a key.
+    #[must_use]
+    pub fn get(&self, key: SessionKey) -> Option<&Session> {
+        self.slots.get(key.index())
+    }
+
+    /// The session behind a key, to note its timer.
+    pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.slots.get_mut(key.index())
+    }
+
+    /// Lets a client in, in place of an older connection of its client type, and begins the
+    /// session if it is the first.
+    pub fn join(
+        &mut self,
+        id: &SessionId,
+        client_type: ClientType,
+        connection: ConnectionId,
+        now: Tick,
+    ) -> Result<Joined, SessionsFull> {
+        let key = match self.find(id) {
+            Some(key) => {
+                self.leave_empty(key);
+                key
+            }
+            None => self.begin(id, now)?,
+        };
+        let session = self.slots.get_mut(key.index()).ok_or(SessionsFull)?;
+        self.census.leave_out(session);
+        session.was_joined = true;
+        session.last_activity = now;
+        let replaced = session.client(client_type);
+        *session.seat_mut(client_type) = Seat(connection);
+        self.census.take_in(session);
+        Ok(Joined { session: key, replaced, peer: session.client(client_type.peer()) })
+    }
+
+    fn begin(&mut self, id: &SessionId, now: Tick) -> Result<SessionKey, SessionsFull> {
+        if self.slots.len() >= self.max {
+            return Err(SessionsFull);
+        }
+        let key = SessionKey::of(self.slots.insert(Session {
+            id: id.clone(),
+            timer: None,
+            desktop: Seat::FREE,
+            mobile: Seat::FREE,
+            last_activity: now,
+            empty_since: now,
+            was_joined: false,
+            begun_at: seconds(now),
+            empty: None,
+            kept: None,
+        }));
+        self.places = self.places.max(key.index() + 1);
+        if let Some(session) = self.slots.get(key.index()) {
+            self.census.take_in(session);
+        }
+        let (hash, slots) = (self.hash, &self.slots);
+        let rehash = |key: &SessionKey| slots.get(key.index()).map_or(0, |session| hash.of(&session.id));
+        self.by_id.insert_unique(hash.of(id), key, rehash);
+        Ok(key)
+    }
+
+    /// Begins a session for `host` that nobody has joined yet and that needs this secret; `None` if there is one with
+    /// this ID.
+    pub fn issue(
+        &mut self,
+        id: &SessionId,
+        claim: SecretHash,
+        host: Host,
+        now: Tick,
+    ) -> Result<Option<SessionKey>, SessionsFull> {
+        if self.find(id).is_some() {
+            return Ok(None);
+        }
+        let key = self.begin(id, now)?;
+        self.claim(key, claim);
+        self.join_empty(key, host);
+        Ok(Some(key))
+    }
+
+    /// From here on joining needs this secret, unless it needs one already.
+    pub fn claim(&mut self, key: SessionKey, claim: SecretHash) {
+        if let Some(session) = self.get_mut(key) {
+            session.kept.get_or_insert_default().claim.get_or_insert(claim);
+        }
+    }
+
+    /// The session of this ID.
+    #[must_use]
+    pub fn find(&self, id: &SessionId) -> Option<SessionKey> {
+        let is_it = |key: &SessionKey| self.get(*key).is_some_and(|session| session.id == *id);
+        self.by_id.find(self.hash.of(id), is_it).copied()
+    }
+
+    /// Lets a client go, which came from `host`, if it is still the one that the session knows.
+    pub fn leave(
+        &mut self,
+        key: SessionKey,
+        client_type: ClientType,
+        connection: ConnectionId,
+        host: Host,
+        now: Tick,
+    ) -> Left {
+        let Some(session) = self.slots.get_mut(key.index()) else { return Left::WasReplaced };
+        if session.client(client_type) != Some(connection) {
+            return Left::WasReplaced;
+        }
+        self.census.leave_out(session);
+        *session.seat_mut(client_type) = Seat::FREE;
+        self.census.take_in(session);
+        let peer = session.client(client_type.peer());
+        if peer.is_none() {
+            session.empty_since = now;
+            self.join_empty(key, host);
+        }
+        Left::Gone(peer)
+    }
+
+    /// Notes an application message.
+    pub fn note_activity(&mut self, key: SessionKey, now: Tick) {
+        if let Some(session) = self.slots.get_mut(key.index()) {
+            session.last_activity = now;
+        }
+    }
+
+    /// The connection at the other side of a client of this type.
+    #[must_use]
+    pub fn peer(&self, key: SessionKey, client_type: ClientType) -> Option<ConnectionId> {
+        self.get(key)?.client(client_type.peer())
+    }
+
+    /// When the session ends if nothing happens before, and why.
+    #[must_use]
+    pub fn due(&self, key: SessionKey) -> Option<(Tick, Expiry)> {
+        let session = self.get(key)?;
+        let inactive = (session.last_activity.after(self.session_timeout), Expiry::Inactive);
+        let empty = (session.empty_since.after(self.reconnect_window), Expiry::Empty);
+        Some(if session.is_empty() && empty.0 < inactive.0 { empty } else { inactive })
+    }
+
+    /// Ends a session; its clients, which no longer have one, are in the result.
+    pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
+        self.leave_empty(key);
+        let session = self.slots.try_remove(key.index())?;
+        self.census.leave_out(&session);
+        if let Ok(entry) = self.by_id.find_entry(self.hash.of(&session.id), |other| *other == key) {
+            entry.remove();
+        }
+        Some(session)
+    }
+
+    /// Ends a session that is empty, to make room for one that is joined: of those that are worth least the one that
+    /// has been empty for longest, and first among those of a host that holds more than its share.
+    pub fn remove_longest_empty(&mut self) -> Option<Session> {
+        self.remove(self.empties.first()?)
+    }
+
+    /// Ends a session that is empty, to make room for one that is issued: the one that was issued first of those that
+    /// nobody has joined, and before it any of a host that holds more than its share.
+    pub fn remove_longest_unused(&mut self) -> Option<Session> {
+        self.remove(self.empties.first_for_issue()?)
+    }
+
+    fn join_empty(&mut self, key: SessionKey, host: Host) {
+        let empty = self.empties.join(key, self.worth(key), host);
+        if let Some(session) = self.get_mut(key) {
+            session.empty = Some(empty);
+        }
+    }
+
+    fn leave_empty(&mut self, key: SessionKey) {
+        if let Some(empty) = self.get_mut(key).and_then(|session| session.empty.take()) {
+            self.empties.leave(empty);
+        }
+    }
+
+    /// Does not change while the session is empty.
+    fn worth(&self, key: SessionKey) -> Worth {
+        match self.get(key) {
+            Some(session) if !session.was_joined => Worth::Unused,
+            Some(session) if session.claimed().is_some() => Worth::Claimed,
+            Some(_) | None => Worth::Open,
+        }
+    }
+
+    /// How many there are of each kind.
+    #[must_use]
+    pub const fn census(&self) -> Census {
+        self.census
+    }
+
+    /// The same from walking them all: for checks.
+    #[cfg(debug_assertions)]
+    #[must_use]
+    pub fn count(&self) -> Census {
+        let mut census = Census::default();
+        self.slots.iter().for_each(|(_, session)| census.take_in(session));
+        census
+    }
+
+    /// Checks what must hold between any two inputs. Walks everything: for checks.
+    ///
+    /// # Panics
+    /// If what was counted apart does not add up.
+    #[cfg(debug_assertions)]
+    pub fn check_invariants(&self) {
+        assert_eq!(self.count(), self.census, "sessions and their clients are counted");
+        let is_empty = |session: &Session| session.is_empty();
+        let sessions = || self.slots.iter().map(|(_, session)| session);
+        assert!(
+            sessions().all(|session| session.empty.is_some() == is_empty(session)),
+            "the empty ones are in line"
+        );
+        self.empties.check_invariants(sessions().filter(|session| is_empty(session)).count());
+    }
+
+    /// How many places there are for [`at`](Self::at): the most sessions that there were at once.
+    #[must_use]
+    pub const fn places(&self) -> usize {
+        self.places
+    }
+
+    /// The session in a place, if there is one. It keeps its place for its life.
+    #[must_use]
+    pub fn at(&self, place: usize) -> Option<&Session> {
+        self.slots.get(place)
+    }
+
+    /// Every session, in the order of the keys. Walks them: for a shutdown, which happens once.
+    pub fn keys(&self) -> impl Iterator<Item = SessionKey> {
+        self.slots.iter().map(|(index, _)| SessionKey::of(index))
+    }
+}
+
+impl Session {
+    /// The connection of this client type, if there is one.
+    #[must_use]
+    pub const fn client(&self, client_type: ClientType) -> Option<ConnectionId> {
+        match client_type {
+            ClientType::Desktop => self.desktop.taken(),
+            ClientType::Mobile => self.mobile.taken(),
+        }
+    }
+
+    /// The secret that joining needs, if it was claimed.
+    #[must_use]
+    pub fn claimed(&self) -> Option<&SecretHash> {
+        self.kept.as_ref()?.claim.as_ref()
+    }
+
+    /// Keeps account of what a client sent that leaves.
+    pub fn keep_traffic(&mut self, traffic: Traffic) {
+        if traffic != Traffic::default() {
+            let kept = &mut self.kept.get_or_insert_default().traffic;
+            kept.messages += traffic.messages;
+            kept.bytes += traffic.bytes;
+        }
+    }
+
+    /// What clients sent that have left.
+    #[must_use]
+    pub fn kept_traffic(&self) -> Traffic {
+        self.kept.as_ref().map_or(Traffic::default(), |kept| kept.traffic)
+    }
+
+    /// How long ago it began, in seconds.
+    #[must_use]
+    pub const fn age_seconds(&self, now: Tick) -> u32 {
+        seconds(now).wrapping_sub(self.begun_at)
+    }
+
+    const fn state(&self) -> State {
+        match (self.desktop.taken(), self.mobile.taken()) {
+            (None, None) => State::Empty,
+            (Some(_), None) | (None, Some(_)) => State::Waiting,
+            (Some(_), Some(_)) => State::Paired,
+        }
+    }
+
+    /// Whether it has no client.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.desktop.taken().is_none() && self.mobile.taken().is_none()
+    }
+
+    const fn seat_mut(&mut self, client_type: ClientType) -> &mut Seat {
+        match client_type {
+            ClientType::Desktop => &mut self.desktop,
+            ClientType::Mobile => &mut self.mobile,
+        }
+    }
+}
+
+/// Enough for 136 years.
+#[expect(clippy::cast_possible_truncation, reason = "differences are right all the same")]
+const fn seconds(tick: Tick) -> u32 {
+    (tick.0 / 1000) as u32
+}
+
+/// One client's place in a session, a third smaller than an `Option`.
+#[derive(Clone, Copy, Debug)]
+struct Seat(ConnectionId);
+
+impl Seat {
+    /// No connection has this slot: there are fewer.
+    const FREE: Self = Self(ConnectionId { slot: u32::MAX, generation: 0 });
+
+    const fn taken(self) -> Option<ConnectionId> {
+        if self.0.slot == Self::FREE.0.slot { None } else { Some(self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DESKTOP: ClientType = ClientType::Desktop;
+    const MOBILE: ClientType = ClientType::Mobile;
+    const MINUTE: u64 = 60_000;
+    const HOST: Host = Host::V4(1);
+
+    fn sessions(max: usize) -> Sessions {
+        Sessions::new(max, Duration::from_millis(30 * MINUTE), Duration::from_millis(5 * MINUTE), [1, 2])
+    }
+
+    fn connection(slot: u32) -> ConnectionId {
+        ConnectionId { slot, generation: slot }
+    }
+
+    fn id(text: &str) -> SessionId {
+        SessionId::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_first_client_begins_a_session_and_the_second_finds_its_peer() {
+        let mut all = sessions(10);
+        let desktop = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap();
+        assert_eq!((desktop.replaced, desktop.peer), (None, None));
+        let mobile = all.join(&id("a"), MOBILE, connection(2), Tick(0)).unwrap();
+        assert_eq!(mobile, Joined { session: desktop.session, replaced: None, peer: Some(connection(1)) });
+        assert_eq!(all.peer(desktop.session, DESKTOP), Some(connection(2)));
+        assert_eq!(all.peer(desktop.session, MOBILE), Some(connection(1)));
+        let other = all.join(&id("A"), MOBILE, connection(3), Tick(0)).unwrap();
+        assert_eq!((other.replaced, other.peer), (None, None), "another session, case-sensitive");
+        assert_eq!(all.len(), 2);
+    }
+
+    #[test]
+    fn a_late_leave_of_a_replaced_client_changes_nothing() {
+        let mut all = sessions(10);
+        let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
+        all.join(&id("a"), MOBILE, connection(2), Tick(0)).unwrap();
+        let again = all.join(&id("a"), DESKTOP, connection(3), Tick(0)).unwrap();
+        assert_eq!((again.replaced, again.peer), (Some(connection(1)), Some(connection(2))));
+        assert_eq!(all.leave(session, DESKTOP, connection(1), HOST, Tick(0)), Left::WasReplaced);
+        assert_eq!(all.peer(session, MOBILE), Some(connection(3)));
+        assert_eq!(
+            all.leave(session, DESKTOP, connection(3), HOST, Tick(0)),
+            Left::Gone(Some(connection(2)))
+        );
+        assert_eq!(all.leave(session, DESKTOP, connection(3), HOST, Tick(0)), Left::WasReplaced, "only once");
+        assert_eq!(all.leave(session, MOBILE, connection(2), HOST, Tick(0)), Left::Gone(None));
+    }
+
+    #[test]
+    fn a_session_ends_by_whichever_timeout_comes_first() {
+        let mut all = sessions(10);
+        let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
+        assert_eq!(all.due(session), Some((Tick(30 * MINUTE), Expiry::Inactive)));
+        all.note_activity(session, Tick(MINUTE));
+        assert_eq!(all.due(session), Some((Tick(31 * MINUTE), Expiry::Inactive)));
+        all.leave(session, DESKTOP, connection(1), HOST, Tick(2 * MINUTE));
+        assert_eq!(all.due(session), Some((Tick(7 * MINUTE), Expiry::Empty)));
+        all.join(&id("a"), MOBILE, connection(2), Tick(3 * MINUTE)).unwrap();
+        assert_eq!(
+            all.due(session),
+            Some((Tick(33 * MINUTE), Expiry::Inactive)),
+            "a join counts as activity"
+        );
+        all.leave(session, MOBILE, connection(2), HOST, Tick(30 * MINUTE));
+        assert_eq!(
+            all.due(session),
+            Some((Tick(33 * MINUTE), Expiry::Inactive)),
+            "inactive before the window is over"
+        );
+    }
+
+    #[test]
+    fn the_session_empty_for_longest_makes_room_and_one_with_a_client_never_does() {
+        let mut all = sessions(3);
+        let join = |all: &mut Sessions, name: &str, now| {
+            all.join(&id(name), DESKTOP, connection(1), Tick(now)).map(|joined| joined.session)
+        };
+        let [first, second, _third] = ["a", "b", "c"].map(|name| join(&mut all, name, 0).unwrap());
+        assert!(all.remove_longest_empty().is_none());
+        all.leave(second, DESKTOP, connection(1), HOST, Tick(1));
+        all.leave(first, DESKTOP, connection(1), HOST, Tick(2));
+        join(&mut all, "b", 3).unwrap();
+        all.leave(second, DESKTOP, connection(1), HOST, Tick(4));
+        assert_eq!(join(&mut all, "d", 5), Err(SessionsFull));
+        assert_eq!(all.remove_longest_empty().unwrap().id, id("a"));
+        assert!(join(&mut all, "d", 5).is_ok());
+        assert_eq!(all.remove_longest_empty().unwrap().id, id("b"));
+        assert!(all.remove_longest_empty().is_none());
+        all.check_invariants();
+        assert_eq!(all.len(), 2);
+    }
+
+    #[test]
+    fn a_removed_session_leaves_nothing_and_its_id_begins_anew() {
+        let mut all = sessions(1);
+        let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
+        assert_eq!(all.join(&id("b"), DESKTOP, connection(2), Tick(0)), Err(SessionsFull));
+        assert!(all.join(&id("a"), MOBILE, connection(3), Tick(0)).is_ok(), "joining needs no room");
+        let removed = all.remove(session).unwrap();
+        assert_eq!(
+            (removed.client(DESKTOP), removed.client(MOBILE)),
+            (Some(connection(1)), Some(connection(3)))
+        );
+        assert!(all.is_empty() && all.by_id.is_empty());
+        assert!(all.remove(session).is_none() && all.due(session).is_none());
+        assert_eq!(all.join(&id("a"), DESKTOP, connection(4), Tick(0)).unwrap().peer, None);
+    }
+}

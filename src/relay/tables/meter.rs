@@ -1,0 +1,56 @@
+//! A meter of use over time, of which a burst of one window's worth is allowed.
+
+use std::time::Duration;
+
+use crate::relay::time::Tick;
+
+const NANOS_PER_TICK: u64 = 1_000_000;
+
+/// A generic cell rate meter: so many units per window.
+#[derive(Clone, Debug)]
+pub(crate) struct Meter {
+    /// `None` sets no limit.
+    units: Option<u64>,
+    /// In nanoseconds.
+    window: u64,
+    /// When everything used so far will have been paid for, in nanoseconds.
+    paid_at: u64,
+}
+
+impl Meter {
+    pub(crate) fn new(units: Option<u64>, window: Duration) -> Self {
+        Self { units, window: u64::try_from(window.as_nanos()).unwrap_or(u64::MAX), paid_at: 0 }
+    }
+
+    /// Notes that so many were used, allowed or not.
+    pub(crate) fn spend(&mut self, units: u64, now: Tick) {
+        if let Some(price) = self.price(units) {
+            self.paid_at = self.paid_at.max(nanos(now)).saturating_add(price);
+        }
+    }
+
+    /// From when on what was used fits into one window.
+    pub(crate) fn resumes_at(&self) -> Tick {
+        Tick(self.paid_at.saturating_sub(self.window).div_ceil(NANOS_PER_TICK))
+    }
+
+    /// From when on one more would fit, too.
+    pub(crate) fn allows_at(&self) -> Tick {
+        let price = self.price(1).unwrap_or_default();
+        Tick(self.paid_at.saturating_add(price).saturating_sub(self.window).div_ceil(NANOS_PER_TICK))
+    }
+
+    /// When it is as if nothing had been used.
+    pub(crate) fn forgets_at(&self) -> Tick {
+        Tick(self.paid_at.div_ceil(NANOS_PER_TICK))
+    }
+
+    fn price(&self, units: u64) -> Option<u64> {
+        let price = u128::from(units) * u128::from(self.window) / u128::from(self.units?.max(1));
+        Some(u64::try_from(price).unwrap_or(u64::MAX))
+    }
+}
+
+const fn nanos(tick: Tick) -> u64 {
+    tick.0.saturating_mul(NANOS_PER_TICK)
+}

@@ -1,0 +1,416 @@
+//! Frame headers of RFC 6455, read and written without I/O.
+//!
+//! A client's header is refused as soon as the bytes at hand prove it wrong, before any of its
+//! payload is waited for.
+
+use crate::relay::limits::{CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX};
+
+/// What a frame carries (RFC 6455, section 5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opcode {
+    /// A further fragment of a message.
+    Continuation,
+    /// A text message, or its first fragment.
+    Text,
+    /// A binary message, or its first fragment.
+    Binary,
+    /// The sender is done.
+    Close,
+    /// Asks for a pong.
+    Ping,
+    /// Answers a ping, or comes unasked.
+    Pong,
+}
+
+impl Opcode {
+    const fn from_bits(bits: u8) -> Option<Self> {
+        match bits {
+            0x0 => Some(Self::Continuation),
+            0x1 => Some(Self::Text),
+            0x2 => Some(Self::Binary),
+            0x8 => Some(Self::Close),
+            0x9 => Some(Self::Ping),
+            0xA => Some(Self::Pong),
+            _ => None,
+        }
+    }
+
+    const fn bits(self) -> u8 {
+        match self {
+            Self::Continuation => 0x0,
+            Self::Text => 0x1,
+            Self::Binary => 0x2,
+            Self::Close => 0x8,
+            Self::Ping => 0x9,
+            Self::Pong => 0xA,
+        }
+    }
+
+    /// Whether this is a control frame, which may stand between two fragments of a message.
+    #[must_use]
+    pub const fn is_control(self) -> bool {
+        self.bits() & 0x8 != 0
+    }
+}
+
+/// A client's frame header that obeys every rule that can be told from the header alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// What the frame carries.
+    pub opcode: Opcode,
+    /// Whether the message ends with this frame.
+    pub is_final: bool,
+    /// Length of the header itself in bytes, its mask included.
+    pub header_bytes: usize,
+    /// Length of the payload in bytes; below 2⁶³.
+    pub payload_bytes: u64,
+    /// What the payload is masked with.
+    pub mask: [u8; 4],
+}
+
+impl FrameHeader {
+    /// Length in bytes of the whole frame; of one longer than can be counted, the most that can.
+    #[must_use]
+    pub fn frame_bytes(self) -> usize {
+        usize::try_from(self.payload_bytes).unwrap_or(usize::MAX).saturating_add(self.header_bytes)
+    }
+
+    /// Whether the frame is a message that is not fragmented.
+    #[must_use]
+    pub fn is_whole_message(&self) -> bool {
+        self.is_final && matches!(self.opcode, Opcode::Text | Opcode::Binary)
+    }
+}
+
+/// Why a header is refused; all of these are protocol errors (close code 1002).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderError {
+    /// RSV1, RSV2 or RSV3 is set although no extension was negotiated.
+    ReservedBits,
+    /// The opcode is one of those kept for later.
+    ReservedOpcode,
+    /// A client must mask what it sends.
+    Unmasked,
+    /// A control frame must not be fragmented.
+    FragmentedControl,
+    /// A control frame carries at most 125 bytes.
+    OversizeControl,
+    /// A continuation without a message begun.
+    UnexpectedContinuation,
+    /// A new message in the middle of another.
+    ExpectedContinuation,
+    /// The length was not written in the shortest form.
+    NonMinimalLength,
+    /// The 64-bit length has its highest bit set.
+    LengthOverflow,
+}
+
+impl HeaderError {
+    /// The reason given in the close frame.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::ReservedBits => "Reserved bits must be zero",
+            Self::ReservedOpcode => "Reserved opcode",
+            Self::Unmasked => "Client frames must be masked",
+            Self::FragmentedControl => "Control frames must not be fragmented",
+            Self::OversizeControl => "Control frames carry at most 125 bytes",
+            Self::UnexpectedContinuation => "Continuation without a message begun",
+            Self::ExpectedContinuation => "New message in the middle of another",
+            Self::NonMinimalLength => "Length is not in its shortest form",
+            Self::LengthOverflow => "Length has its highest bit set",
+        }
+    }
+}
+
+/// Reads the header that a client's frame begins with; `None` while bytes of it are missing.
+///
+/// `in_message` tells whether a fragmented message is open, that is, whether a continuation must
+/// come next (RFC 6455, sections 5.1 to 5.5).
+pub fn parse_header(bytes: &[u8], in_message: bool) -> Result<Option<FrameHeader>, HeaderError> {
+    let &[first, second, ..] = bytes else {
+        return match bytes {
+            &[first] => check_first_byte(first, in_message).map(|_| None),
+            _ => Ok(None),
+        };
+    };
+    let opcode = check_first_byte(first, in_message)?;
+    let length_byte = second & 0x7F;
+    if opcode.is_control() && usize::from(length_byte) > CONTROL_PAYLOAD_BYTES_MAX {
+        return Err(HeaderError::OversizeControl);
+    }
+    if second & 0x80 == 0 {
+        return Err(HeaderError::Unmasked);
+    }
+    let (length_bytes, payload_bytes) = match (length_byte, bytes) {
+        (126, [_, _, length @ ..]) => match length.first_chunk() {
+            Some(&length) => (2, u64::from(u16::from_be_bytes(length))),
+            None => return Ok(None),
+        },
+        (127, [_, _, length @ ..]) => match length.first_chunk() {
+            Some(&length) => (8, u64::from_be_bytes(length)),
+            None => return Ok(None),
+        },
+        (length, _) => (0, u64::from(length)),
+    };
+    let shortest_form_max = match length_bytes {
+        0 => 0,
+        2 => 125,
+        _ => u64::from(u16::MAX),
+    };
+    if length_bytes > 0 && payload_bytes <= shortest_form_max {
+        return Err(HeaderError::NonMinimalLength);
+    }
+    if payload_bytes >> 63 != 0 {
+        return Err(HeaderError::LengthOverflow);
+    }
+    let Some(&mask) = bytes.get(2 + length_bytes..).and_then(<[u8]>::first_chunk) else { return Ok(None) };
+    let header_bytes = 2 + length_bytes + mask.len();
+    Ok(Some(FrameHeader { opcode, is_final: first & 0x80 != 0, header_bytes, payload_bytes, mask }))
+}
+
+/// Masks or unmasks a payload, or a part of one whose first byte `mask` was turned to (RFC 6455, section 5.3).
+pub fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+    let [a, b, c, d] = mask;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let (words, rest) = payload.as_chunks_mut();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ wide).to_ne_bytes();
+    }
+    for (byte, mask) in rest.iter_mut().zip(wide.to_ne_bytes()) {
+        *byte ^= mask;
+    }
+}
+
+fn check_first_byte(first: u8, in_message: bool) -> Result<Opcode, HeaderError> {
+    if first & 0x70 != 0 {
+        return Err(HeaderError::ReservedBits);
+    }
+    let opcode = Opcode::from_bits(first & 0x0F).ok_or(HeaderError::ReservedOpcode)?;
+    let is_final = first & 0x80 != 0;
+    match opcode {
+        Opcode::Close | Opcode::Ping | Opcode::Pong if !is_final => Err(HeaderError::FragmentedControl),
+        Opcode::Continuation if !in_message => Err(HeaderError::UnexpectedContinuation),
+        Opcode::Text | Opcode::Binary if in_message => Err(HeaderError::ExpectedContinuation),
+        Opcode::Continuation
+        | Opcode::Text
+        | Opcode::Binary
+        | Opcode::Close
+        | Opcode::Ping
+        | Opcode::Pong => Ok(opcode),
+    }
+}
+
+/// An unmasked header, as the relay writes it.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerHeader {
+    bytes: [u8; Self::BYTES_MAX],
+    len: u8,
+}
+
+impl ServerHeader {
+    /// The longest: two bytes and a 64-bit length.
+    pub const BYTES_MAX: usize = FRAME_HEADER_BYTES_MAX - 4;
+
+    /// The header of a frame with a payload of `payload_bytes` (RFC 6455, section 5.2).
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "each arm's range fits its type")]
+    pub fn new(opcode: Opcode, is_final: bool, payload_bytes: usize) -> Self {
+        let first = opcode.bits() | if is_final { 0x80 } else { 0 };
+        let mut bytes = [first, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let len = Self::len_for(payload_bytes);
+        let [_, second, length @ ..] = &mut bytes;
+        match len {
+            2 => *second = payload_bytes as u8,
+            4 => {
+                *second = 126;
+                length[..2].copy_from_slice(&(payload_bytes as u16).to_be_bytes());
+            }
+            _ => {
+                *second = 127;
+                length.copy_from_slice(&(payload_bytes as u64).to_be_bytes());
+            }
+        }
+        Self { bytes, len: len as u8 }
+    }
+
+    /// Length in bytes of the header of a frame with a payload of `payload_bytes`.
+    #[must_use]
+    pub const fn len_for(payload_bytes: usize) -> usize {
+        match payload_bytes {
+            0..=125 => 2,
+            126..=0xFFFF => 4,
+            _ => Self::BYTES_MAX,
+        }
+    }
+
+    /// The header's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+/// Length in bytes, header included, of the frame that `bytes` begin with, if the relay wrote it.
+///
+/// This is how a run of small frames is divided again without a table beside it.
+#[must_use]
+pub fn server_frame_len(bytes: &[u8]) -> usize {
+    match *bytes {
+        [_, 126, a, b, ..] => 4 + usize::from(u16::from_be_bytes([a, b])),
+        [_, length, ..] if length < 126 => 2 + usize::from(length),
+        // Frames with a 64-bit length never stand in a run; anything else ends it.
+        _ => bytes.len(),
+    }
+}
+
+/// Whether a code may stand in a close frame on the wire (RFC 6455, section 7.4).
+#[must_use]
+pub const fn is_close_code_allowed(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+/// What the tests of other modules share.
+#[cfg(test)]
+pub(crate) mod testing {
+    /// A client's frame: `first` is its first byte; masked, and not with zeros.
+    pub(in crate::relay) fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mask = [0x37, 0xFA, 0x21, 0x3D];
+        let mut frame = vec![first];
+        match payload.len() {
+            length @ 0..=125 => frame.push(0x80 | u8::try_from(length).unwrap()),
+            length @ 126..=0xFFFF => {
+                frame.push(0xFE);
+                frame.extend(u16::try_from(length).unwrap().to_be_bytes());
+            }
+            length => {
+                frame.push(0xFF);
+                frame.extend((length as u64).to_be_bytes());
+            }
+        }
+        frame.extend(mask);
+        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(opcode: Opcode, is_final: bool, header_bytes: usize, payload_bytes: u64) -> FrameHeader {
+        FrameHeader { opcode, is_final, header_bytes, payload_bytes, mask: [1, 2, 3, 4] }
+    }
+
+    #[test]
+    fn unmasking_undoes_a_mask_whatever_the_length_and_the_cut() {
+        let mask = [0x37, 0xFA, 0x21, 0x3D];
+        for length in 0..70 {
+            let payload: Vec<u8> = (0..length).collect();
+            let masked: Vec<u8> =
+                payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+            for cut in 0..=masked.len() {
+                let mut bytes = masked.clone();
+                let (start, end) = bytes.split_at_mut(cut);
+                unmask(start, mask);
+                let mut turned = mask;
+                turned.rotate_left(cut % 4);
+                unmask(end, turned);
+                assert_eq!(bytes, payload, "{length} bytes cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn headers_are_read_whole_byte_by_byte_and_with_bytes_behind() {
+        let mask = [1, 2, 3, 4];
+        let rows: &[(&[u8], bool, FrameHeader)] = &[
+            (&[0x81, 0x80], false, header(Opcode::Text, true, 6, 0)),
+            (&[0x01, 0xFD], false, header(Opcode::Text, false, 6, 125)),
+            (&[0x82, 0xFE, 0, 126], false, header(Opcode::Binary, true, 8, 126)),
+            (&[0x82, 0xFE, 0xFF, 0xFF], false, header(Opcode::Binary, true, 8, 65_535)),
+            (&[0x82, 0xFF, 0, 0, 0, 0, 0, 1, 0, 0], false, header(Opcode::Binary, true, 14, 65_536)),
+            (
+                &[0x82, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF],
+                false,
+                header(Opcode::Binary, true, 14, u64::MAX >> 1),
+            ),
+            (&[0x00, 0x80], true, header(Opcode::Continuation, false, 6, 0)),
+            (&[0x80, 0x81], true, header(Opcode::Continuation, true, 6, 1)),
+            (&[0x88, 0x80], true, header(Opcode::Close, true, 6, 0)),
+            (&[0x89, 0xFD], false, header(Opcode::Ping, true, 6, 125)),
+            (&[0x8A, 0x80], false, header(Opcode::Pong, true, 6, 0)),
+        ];
+        for (start, in_message, expected) in rows {
+            let whole = [start, &mask[..]].concat();
+            for cut in 0..whole.len() {
+                assert_eq!(parse_header(&whole[..cut], *in_message), Ok(None), "{start:x?} cut at {cut}");
+            }
+            assert_eq!(parse_header(&whole, *in_message), Ok(Some(*expected)), "{start:x?}");
+            let behind = [&whole[..], &[0xFF; 20]].concat();
+            assert_eq!(parse_header(&behind, *in_message), Ok(Some(*expected)), "{start:x?} and more");
+        }
+    }
+
+    #[test]
+    fn illegal_headers_are_refused_at_the_first_byte_that_proves_it() {
+        let rows: &[(&[u8], bool, HeaderError)] = &[
+            (&[0xC1], false, HeaderError::ReservedBits),
+            (&[0xA1], false, HeaderError::ReservedBits),
+            (&[0x91], false, HeaderError::ReservedBits),
+            (&[0x83], false, HeaderError::ReservedOpcode),
+            (&[0x87], false, HeaderError::ReservedOpcode),
+            (&[0x8B], false, HeaderError::ReservedOpcode),
+            (&[0x8F], false, HeaderError::ReservedOpcode),
+            (&[0x08], false, HeaderError::FragmentedControl),
+            (&[0x09], true, HeaderError::FragmentedControl),
+            (&[0x80], false, HeaderError::UnexpectedContinuation),
+            (&[0x81], true, HeaderError::ExpectedContinuation),
+            (&[0x02], true, HeaderError::ExpectedContinuation),
+            (&[0x89, 0xFE], false, HeaderError::OversizeControl),
+            (&[0x88, 0x7F], false, HeaderError::OversizeControl),
+            (&[0x81, 0x05], false, HeaderError::Unmasked),
+            (&[0x81, 0xFE, 0, 125], false, HeaderError::NonMinimalLength),
+            (&[0x81, 0xFE, 0, 0], false, HeaderError::NonMinimalLength),
+            (&[0x81, 0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF], false, HeaderError::NonMinimalLength),
+            (&[0x81, 0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0], false, HeaderError::LengthOverflow),
+        ];
+        for (bytes, in_message, expected) in rows {
+            let proof = bytes.len();
+            for cut in 0..proof {
+                assert_eq!(parse_header(&bytes[..cut], *in_message), Ok(None), "{bytes:x?} cut at {cut}");
+            }
+            assert_eq!(parse_header(bytes, *in_message), Err(*expected), "{bytes:x?}");
+            let behind = [bytes, &[0x80; 20][..]].concat();
+            assert_eq!(parse_header(&behind, *in_message), Err(*expected), "{bytes:x?} and more");
+        }
+    }
+
+    #[test]
+    fn written_headers_are_minimal_and_divide_a_run_again() {
+        for (payload_bytes, expected) in [
+            (0, &[0x81, 0][..]),
+            (125, &[0x81, 125]),
+            (126, &[0x81, 126, 0, 126]),
+            (65_535, &[0x81, 126, 0xFF, 0xFF]),
+            (65_536, &[0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ] {
+            let written = ServerHeader::new(Opcode::Text, true, payload_bytes);
+            assert_eq!(written.as_bytes(), expected);
+            assert_eq!(ServerHeader::len_for(payload_bytes), expected.len());
+            if payload_bytes < 65_536 {
+                let frame = [expected, &vec![0; payload_bytes + 7]].concat();
+                assert_eq!(server_frame_len(&frame), expected.len() + payload_bytes);
+            }
+        }
+        assert_eq!(ServerHeader::new(Opcode::Continuation, false, 1).as_bytes(), [0x00, 1]);
+        assert_eq!(ServerHeader::new(Opcode::Ping, true, 0).as_bytes(), [0x89, 0]);
+    }
+
+    #[test]
+    fn close_codes_follow_section_7_4() {
+        let allowed: Vec<u16> = (0..=u16::MAX).filter(|&code| is_close_code_allowed(code)).collect();
+        let expected: Vec<u16> = (1000..=1003).chain(1007..=1014).chain(3000..=4999).collect();
+        assert_eq!(allowed, expected);
+    }
+}
