@@ -3,6 +3,7 @@
 //! The rules see tokens, with comments and literals left out, and rely on what rustfmt does to a file.
 //! They are meant for slips, not for tricks. The tables come first: a new file needs its row there.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -30,6 +31,36 @@ const RELAY_ORDER: &[&str] = &[
     "mod",
     "tests",
 ];
+
+/// The files of `src/relay/core`: each may import and call only those before it, so that the parts of `Relay` are a
+/// line and not a circle. `self.method(…)` counts as a call of the file that holds the method.
+const CORE_ORDER: &[&str] = &[
+    "slots",
+    "catch_up",
+    "drain_plan",
+    "relay",
+    "schedule",
+    "record",
+    "answers",
+    "admission",
+    "parting",
+    "pressure",
+    "joining",
+    "routing",
+    "drain",
+    "intake",
+    "flushing",
+    "timeouts",
+    "invariants",
+    "turn",
+    "inputs",
+    "report",
+    "mod",
+    "tests",
+];
+
+/// Where the files of the core are.
+const CORE: &str = "src/relay/core/";
 
 /// What the files outside `src/relay` may import of the crate. The first row that fits a file counts; one
 /// that ends in `/` is for a folder.
@@ -107,6 +138,31 @@ fn files_import_only_what_their_row_allows() {
 }
 
 #[test]
+fn parts_of_the_relay_import_and_call_only_those_before_them() {
+    assert_none(&core_runs_back(&sources()));
+}
+
+#[test]
+fn the_rule_for_the_core_finds_what_runs_back_and_nothing_else() {
+    let record = "use super::relay::Relay;\nimpl Relay { fn note(&self) { self.own(); } fn own(&self) {} }";
+    let parting = "impl Relay { fn leave(&self) { self.note(); self.slots.leave(); } }";
+    for (answers, expected) in [
+        ("impl Relay { fn tell(&self) { self.note(); slot.leave(); leave(); } }", 0),
+        ("impl Relay { fn tell(&self) { self.leave(); } }", 1),
+        ("use super::parting::X;", 1),
+        ("use crate::relay::core::parting::X;\nuse super::record::Y;", 1),
+        ("#[cfg(test)]\nmod tests { fn f() { self.leave(); } }", 0),
+    ] {
+        let files = [("record", record), ("answers", answers), ("parting", parting)];
+        let sources = files.map(|(name, text)| Source::new(&format!("{CORE}{name}.rs"), text));
+        let breaches = core_runs_back(&sources);
+        assert_eq!(breaches.len(), expected, "{answers}: {breaches:?}");
+    }
+    let unknown = [Source::new("src/relay/core/other.rs", "")];
+    assert_eq!(core_runs_back(&unknown).len(), 1, "a new file needs its place");
+}
+
+#[test]
 fn clocks_entropy_and_sockets_stay_behind_their_doors() {
     hold_everywhere(doors_opened_elsewhere);
 }
@@ -157,18 +213,9 @@ fn the_rule_for_systems_finds_what_it_forbids_and_nothing_else() {
 }
 
 #[test]
-fn rules_find_what_they_forbid_and_nothing_else() {
-    let lines = |count: usize| "    { step(); }\n".repeat(count);
-    let function =
-        |count: usize| format!("impl Turn {{\nfn run(bytes: [u8; 4]) {{\n{}}}\n}}\n", lines(count - 2));
-    let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", lines(600));
-    for (rule, path, text, expected) in [
-        (
-            imports_beyond_the_row as Rule,
-            "src/relay/tables/wheel.rs",
-            "use crate::relay::time::Tick;",
-            &[][..],
-        ),
+fn the_rule_for_imports_finds_what_it_forbids_and_nothing_else() {
+    assert_finds(&[
+        (imports_beyond_the_row, "src/relay/tables/wheel.rs", "use crate::relay::time::Tick;", &[]),
         (
             imports_beyond_the_row,
             "src/relay/tables.rs",
@@ -224,6 +271,16 @@ fn rules_find_what_they_forbid_and_nothing_else() {
         (imports_beyond_the_row, "src/net/token.rs", "use crate::relay::{limits::X, Tick};", &[1]),
         (imports_beyond_the_row, "src/main.rs", "use apptuner_relay::{config, net};", &[]),
         (imports_beyond_the_row, "src/config.rs", "use apptuner_relay::net;", &[1]),
+    ]);
+}
+
+#[test]
+fn rules_find_what_they_forbid_and_nothing_else() {
+    let lines = |count: usize| "    { step(); }\n".repeat(count);
+    let function =
+        |count: usize| format!("impl Turn {{\nfn run(bytes: [u8; 4]) {{\n{}}}\n}}\n", lines(count - 2));
+    let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", lines(600));
+    assert_finds(&[
         (doors_opened_elsewhere, "src/relay/time.rs", "use std::time::{Duration, Instant};", &[1]),
         (
             doors_opened_elsewhere,
@@ -269,18 +326,25 @@ fn rules_find_what_they_forbid_and_nothing_else() {
         (unwraps, "src/main.rs", "a\n.unwrap()\n.unwrap_or(1)\n#[cfg(test)]\nfn f() { b.unwrap() }", &[2]),
         (unwraps, "src/main.rs", "\"\\\".unwrap()\"; '\\\\';\nx.unwrap()", &[2]),
         (unwraps, "src/main.rs", "'\"'; b'\\''; r#\"\"\"#; x::<'a>.unwrap()", &[1]),
-    ] {
-        let breaches = rule(&Source::new(path, text));
-        assert_eq!(
-            breaches.iter().map(|(line, _)| *line).collect::<Vec<_>>(),
-            expected,
-            "{path}: {text}: {breaches:?}"
-        );
-    }
+    ]);
     let declared = [("src/lib.rs", "pub mod relay;"), ("src/relay/mod.rs", "pub mod ids;\n// mod time;")];
     let files = declared.into_iter().chain([("src/relay/ids.rs", ""), ("src/relay/time.rs", "")]);
     let sources: Vec<Source> = files.map(|(path, text)| Source::new(path, text)).collect();
     assert_eq!(undeclared_files(&sources), ["src/relay/time.rs:1: no `mod` declares this file"]);
+}
+
+/// A rule, the path and text of a file, and the lines where it finds something.
+type Case<'a> = (Rule, &'a str, &'a str, &'a [usize]);
+
+fn assert_finds(cases: &[Case<'_>]) {
+    for (rule, path, text, expected) in cases {
+        let breaches = rule(&Source::new(path, text));
+        assert_eq!(
+            breaches.iter().map(|(line, _)| *line).collect::<Vec<_>>(),
+            *expected,
+            "{path}: {text}: {breaches:?}"
+        );
+    }
 }
 
 /// A line, counted from 1, and the rule that it breaks.
@@ -329,6 +393,49 @@ fn row_of(path: &str) -> Option<(Vec<Vec<&str>>, String)> {
         module => vec!["crate", "relay", module],
     });
     Some((allowed.collect(), format!("relay/{name} may import only what comes before it in RELAY_ORDER")))
+}
+
+/// Imports and calls in the core that lead to a file behind the one that they stand in.
+fn core_runs_back(sources: &[Source]) -> Vec<String> {
+    let place_of = |name: &str| CORE_ORDER.iter().position(|file| *file == name);
+    let in_core = |source: &Source| {
+        let rest = source.path.strip_prefix(CORE)?;
+        Some(rest.split(['/', '.']).next()?.to_owned())
+    };
+    let mut breaches = Vec::new();
+    let mut methods: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut files = Vec::new();
+    for source in sources {
+        let Some(name) = in_core(source) else { continue };
+        let Some(place) = place_of(&name) else {
+            breaches.push(format!("{}:1: the file has no place in CORE_ORDER; give it one", source.path));
+            continue;
+        };
+        files.push((source, place));
+        for (_, name) in pairs(&source.code).filter(|(keyword, _)| keyword.text == "fn") {
+            methods.insert(&name.text, place);
+        }
+    }
+    for (source, place) in files {
+        let calls = source.code.windows(4).filter_map(|tokens| match tokens {
+            [this, dot, name, open] if this.text == "self" && dot.text == "." && open.text == "(" => {
+                Some((name.line, name.text.clone(), *methods.get(name.text.as_str())?))
+            }
+            _ => None,
+        });
+        let own_module = source.module_path();
+        let imports = import_paths(&source.code).into_iter().filter_map(|path| {
+            let target = path.resolve(&own_module)?;
+            let file = target.strip_prefix(&["crate", "relay", "core"].map(str::to_owned)[..])?.first()?;
+            Some((path.line, file.clone(), place_of(file)?))
+        });
+        let back = calls.chain(imports).filter(|(_, _, target)| *target > place);
+        breaches.extend(back.map(|(line, name, target)| {
+            let file = CORE_ORDER.get(target).copied().unwrap_or_default();
+            format!("{}:{line}: `{name}` is in {file}, which comes later in CORE_ORDER", source.path)
+        }));
+    }
+    breaches
 }
 
 fn doors_opened_elsewhere(source: &Source) -> Vec<Breach> {

@@ -4,23 +4,16 @@ use std::io::{Read, Write};
 
 use log::{debug, info, warn};
 
-use super::record::End;
-use super::relay::{Relay, Timer};
+use super::relay::Relay;
 use crate::relay::access::address_rules::{AddressRules, Admission};
 use crate::relay::access::api_keys::{ApiKeys, KeyNames};
-use crate::relay::access::hosts::HostKey;
 use crate::relay::access::secret::{Secret, SecretHash};
-use crate::relay::address::{ClientAddress, Host, is_loopback};
+use crate::relay::address::{ClientAddress, is_loopback};
 use crate::relay::client::standing::Standing;
-use crate::relay::counts::end_reason::EndReason;
-use crate::relay::http::{AnswerForm, Credentials, Refusal, Upgrade, write_issued};
-use crate::relay::ids::{ClientType, ConnectionId, SessionId};
+use crate::relay::http::{AnswerForm, Credentials, Refusal, Upgrade};
+use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::limits::REFUSALS_MAX;
-use crate::relay::sessions::{Session, SessionKey, SessionsFull};
-use crate::relay::wire::message::{CloseReason, Logged};
-
-/// Where sessions are issued, as the log shows it.
-const SESSIONS_PATH: &str = "/sessions";
+use crate::relay::sessions::Session;
 
 /// What was found of a client that may join.
 pub(super) struct Pass {
@@ -163,71 +156,8 @@ impl<S: Read + Write> Relay<S> {
         Ok(Pass { claim: hash.filter(|_| claimed.is_none()) })
     }
 
-    /// Whether the place that a client asks for changes hands so often that whoever is there stays.
-    pub(super) fn is_place_contested(&mut self, id: ConnectionId, upgrade: &Upgrade) -> bool {
-        let (client_type, now) = (upgrade.client_type, self.now.tick);
-        let Some(key) = self.sessions.find(&upgrade.session_id) else { return false };
-        let Some(session) = self.sessions.get_mut(key) else { return false };
-        let Some(there) = session.client(client_type) else { return false };
-        let is_contested = session.refuses_newcomer(client_type, now);
-        if is_contested {
-            self.warn_of_contest(id, there, key, client_type);
-        }
-        is_contested
-    }
-
-    /// Notes that a client took the place of another one.
-    pub(super) fn note_replacement(
-        &mut self,
-        id: ConnectionId,
-        old: ConnectionId,
-        key: SessionKey,
-        client_type: ClientType,
-    ) {
-        if let Some(session) = self.sessions.get_mut(key) {
-            session.note_replacement(client_type, self.now.tick);
-        }
-        self.warn_of_contest(id, old, key, client_type);
-    }
-
-    /// Tells the operator, now and then, that two clients want the same place.
-    fn warn_of_contest(
-        &mut self,
-        id: ConnectionId,
-        there: ConnectionId,
-        key: SessionKey,
-        client_type: ClientType,
-    ) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        if !session.is_contest_warning_due(client_type, self.now.tick) {
-            return;
-        }
-        let address =
-            |id| self.slots.get(id).map_or(ClientAddress::default(), |slot| slot.connection.arrival.client);
-        warn!(
-            "conn={id} session={} client={} address={} other_address={} Two clients take one place from each other: \
-             give each pair a session ID of its own",
-            Logged(session.id.as_str()),
-            client_type.as_str(),
-            address(id),
-            address(there),
-        );
-    }
-
-    /// Closes the clients of a session that is about to be claimed: they were let in without its secret. What they
-    /// sent, and nobody has got, is dropped with them.
-    pub(super) fn expel_unproven(&mut self, session_id: &SessionId) {
-        let Some(session) = self.sessions.find(session_id) else { return };
-        for client_type in [ClientType::Desktop, ClientType::Mobile] {
-            let client = self.sessions.get(session).and_then(|session| session.client(client_type));
-            if let Some(client) = client {
-                self.fail(client, &CloseReason::Claimed, None, true);
-            }
-        }
-    }
-
     /// How long the host of a connection is still locked out, if it is.
-    fn check_lock_out(&self, id: ConnectionId) -> Result<(), Refusal> {
+    pub(super) fn check_lock_out(&self, id: ConnectionId) -> Result<(), Refusal> {
         let client = self.slots.get(id).map(|slot| slot.connection.arrival.client);
         let client = client.filter(|client| !is_loopback(*client) && !self.proxies.contains(*client));
         let denied = client.and_then(|client| self.hosts.lock_out(client.host(), self.now.tick));
@@ -235,7 +165,10 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// The name of the API key among the credentials, if there is one, and the pairing secret.
-    fn tell_apart<'a>(&'a self, credentials: &'a Credentials) -> (Option<&'a str>, Option<&'a Secret>) {
+    pub(super) fn tell_apart<'a>(
+        &'a self,
+        credentials: &'a Credentials,
+    ) -> (Option<&'a str>, Option<&'a Secret>) {
         let Credentials { secret, key, bearer } = credentials;
         let name_of = |key: &Option<Secret>| self.api_keys.as_ref()?.name_of(key.as_ref()?, &self.secret_key);
         let bearer_name = name_of(bearer);
@@ -255,101 +188,5 @@ impl<S: Read + Write> Relay<S> {
             warn!("address={client} seconds={} Locked out: failed to join too often", lock_out.as_secs());
         }
         self.settle_hosts();
-    }
-
-    /// Begins a session for somebody, with an ID and a secret that nobody can guess.
-    pub(super) fn issue(&mut self, id: ConnectionId, credentials: &Credentials, form: AnswerForm<'_>) {
-        let form = AnswerForm { path: Some(SESSIONS_PATH), ..form };
-        if let Err(refusal) = self.check_lock_out(id) {
-            return self.refuse(id, refusal, form);
-        }
-        let (key_name, _) = self.tell_apart(credentials);
-        if self.api_keys.is_some() && key_name.is_none() {
-            return self.refuse_unproven(id, Refusal::ApiKey, form);
-        }
-        if let Some(name) = key_name {
-            info!("conn={id} key={name} API key accepted");
-        }
-        let secret = self.secret_key.draw();
-        let host = self.slots.get(id).map(|slot| slot.connection.arrival.client.host());
-        let issued = host.and_then(|host| self.begin_issued(&secret, host));
-        let Some((key, session_id)) = issued else {
-            return self.refuse(id, Refusal::ConnectionLimit, form);
-        };
-        self.arm_session(key);
-        info!("conn={id} session={session_id} Session {session_id} issued");
-        let lapses_in =
-            self.sessions.due(key).map_or(0, |(deadline, _)| deadline.0.saturating_sub(self.now.tick.0));
-        let expires_at = self.now.unix_millis.saturating_add(lapses_in);
-        let body = format!(
-            concat!(
-                r#"{{"sessionId":"{id}","secret":"{secret}","desktopUrl":"/desktop/{id}?secret={secret}","#,
-                r#""mobileUrl":"/mobile/{id}?secret={secret}","expiresAt":{expires_at}}}"#
-            ),
-            id = session_id,
-            secret = secret,
-            expires_at = expires_at
-        );
-        self.note_end(id, None, End { reason: EndReason::Answered, code: 201, undelivered: 0 });
-        self.answer(id, |out| write_issued(&body, form, out));
-    }
-
-    /// `None` if there is no room for one more session.
-    fn begin_issued(&mut self, secret: &str, host: Host) -> Option<(SessionKey, String)> {
-        debug_assert!(
-            self.drain.is_none(),
-            "no session begins during a shutdown: requests are refused by then"
-        );
-        let claim = self.secret_key.hash(&Secret::new(secret.as_bytes())?);
-        // Of 128 random bits not even two tries are ever needed.
-        for _ in 0..2 {
-            let text = self.secret_key.draw();
-            let session_id = SessionId::parse(text.as_bytes())?;
-            let now = self.now.tick;
-            let issued = self.sessions.issue(&session_id, claim.clone(), host, now).or_else(|SessionsFull| {
-                self.end_longest_unused_session();
-                self.sessions.issue(&session_id, claim.clone(), host, now)
-            });
-            if let Some(key) = issued.ok()? {
-                return Some((key, text));
-            }
-        }
-        None
-    }
-
-    /// Sees to the host that was heard of last, and to the one that is remembered beyond their number.
-    pub(super) fn settle_hosts(&mut self) {
-        if let Some(key) = self.hosts.last_idle() {
-            self.arm_host(key);
-        }
-        if let Some(key) = self.hosts.surplus() {
-            self.forget_host(key);
-        }
-    }
-
-    /// Forgets a host if it is time, or sees again when it is.
-    pub(super) fn fire_host(&mut self, key: HostKey) {
-        if let Some(timer) = self.hosts.timer_mut(key) {
-            *timer = None;
-        }
-        match self.hosts.due(key) {
-            Some(deadline) if deadline <= self.now.tick => self.forget_host(key),
-            Some(_) | None => self.arm_host(key),
-        }
-    }
-
-    fn arm_host(&mut self, key: HostKey) {
-        let Some(deadline) = self.hosts.due(key) else { return };
-        let armed = self.hosts.timer_mut(key).and_then(|timer| *timer);
-        let armed = self.rearm(armed, deadline, Timer::Host(key));
-        if let Some(timer) = self.hosts.timer_mut(key) {
-            *timer = armed;
-        }
-    }
-
-    fn forget_host(&mut self, key: HostKey) {
-        if let Some(timer) = self.hosts.forget(key) {
-            self.wheel.cancel(timer);
-        }
     }
 }

@@ -15,76 +15,16 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use super::drain_plan::{DrainPlan, Shutdown};
 use super::record::End;
 use super::relay::{Relay, Timer};
 use crate::relay::client::connection::Phase;
 use crate::relay::counts::end_reason::EndReason;
 use crate::relay::http::{AnswerForm, Refusal};
 use crate::relay::ids::ClientType;
-use crate::relay::limits::{DRAIN_INTERVAL_MAX, DRAIN_SPREAD_PERCENT};
-use crate::relay::sessions::{Session, SessionKey, Sessions};
+use crate::relay::sessions::{Session, SessionKey};
 use crate::relay::time::Tick;
 use crate::relay::wire::message::CloseReason;
-
-/// A shutdown under way.
-#[derive(Debug)]
-pub(super) struct Drain {
-    began_at: Tick,
-    /// When every connection still there is dropped.
-    deadline: Tick,
-    /// From the close of one session to that of the next.
-    interval: Duration,
-    /// The sessions that had clients when it began, in the order in which they are closed. One that has ended
-    /// since keeps its place here, and its key names no other one, for none begins during a shutdown.
-    sessions: Vec<SessionKey>,
-    /// How many of them are closed, or gone.
-    passed: usize,
-}
-
-impl Drain {
-    fn new(sessions: Vec<SessionKey>, grace: Duration, now: Tick) -> Self {
-        let spread = grace / 100 * DRAIN_SPREAD_PERCENT;
-        let count = u32::try_from(sessions.len()).unwrap_or(u32::MAX);
-        let interval = spread.checked_div(count).unwrap_or_default().min(DRAIN_INTERVAL_MAX);
-        Self { began_at: now, deadline: now.after(grace), interval, sessions, passed: 0 }
-    }
-
-    /// How long after the beginning the session at `index` is closed, in whole milliseconds: rounded down, so that the
-    /// last one is before the deadline, however short the grace is.
-    fn delay(&self, index: usize) -> Duration {
-        let index = u32::try_from(index).unwrap_or(u32::MAX);
-        let millis = self.interval.saturating_mul(index).as_millis();
-        Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
-    }
-
-    /// The next session that is due to be closed, be it there or gone.
-    fn next_due(&mut self, now: Tick) -> Option<SessionKey> {
-        let key = *self.sessions.get(self.passed)?;
-        let is_due = self.began_at.after(self.delay(self.passed)) <= now;
-        self.passed += usize::from(is_due);
-        is_due.then_some(key)
-    }
-
-    /// When the next session that is still there is due. Passes over those that are gone, each once.
-    fn next_due_at(&mut self, sessions: &Sessions) -> Option<Tick> {
-        while let Some(&key) = self.sessions.get(self.passed) {
-            if sessions.get(key).is_some() {
-                return Some(self.began_at.after(self.delay(self.passed)));
-            }
-            self.passed += 1;
-        }
-        None
-    }
-}
-
-/// How the sessions of a relay that shuts down are closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shutdown {
-    /// Those that have clients.
-    pub sessions: usize,
-    /// The time between the first close and the last.
-    pub spread: Duration,
-}
 
 impl<S: Read + Write> Relay<S> {
     /// Begins a shutdown: requests are refused, empty sessions end, and the times of the others are fixed.
@@ -99,7 +39,7 @@ impl<S: Read + Write> Relay<S> {
         for key in empty {
             self.end_session(key);
         }
-        let drain = Drain::new(sessions, grace, self.now.tick);
+        let drain = DrainPlan::new(sessions, grace, self.now.tick);
         let sessions = drain.sessions.len();
         let shutdown = Shutdown { sessions, spread: drain.delay(sessions.saturating_sub(1)) };
         let deadline = drain.deadline;
@@ -142,22 +82,6 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Ends a session of which nobody needs to be told.
-    pub(super) fn end_session(&mut self, key: SessionKey) -> Option<Session> {
-        let session = self.sessions.remove(key)?;
-        self.note_session_end(&session);
-        Some(session)
-    }
-
-    /// Notes that a session has ended, whose timer is of no use any more.
-    pub(super) fn note_session_end(&mut self, session: &Session) {
-        let seconds = u64::from(session.age_seconds(self.now.tick));
-        self.counters.session_seconds.observe(seconds, 1);
-        if let Some((_, timer)) = session.timer {
-            self.wheel.cancel(timer);
-        }
-    }
-
     /// The grace is over.
     pub(super) fn drop_everyone(&mut self) {
         // None is left, unless it became due while the process stood still.
@@ -174,43 +98,5 @@ impl<S: Read + Write> Relay<S> {
         let rest = drain.sessions.iter().skip(drain.passed);
         let left = rest.filter(|key| self.sessions.get(**key).is_some()).count();
         assert_eq!(left, self.sessions.len(), "each session is yet to be closed");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::relay::ids::{ConnectionId, SessionId};
-
-    const MS: Duration = Duration::from_millis(1);
-
-    #[test]
-    fn sessions_are_due_at_an_even_pace_within_a_share_of_the_grace_and_no_further_apart_than_needed() {
-        let mut sessions = Sessions::new(100_000, MS, MS, [1, 2]);
-        for index in 0..10_000 {
-            let id = SessionId::parse(index.to_string().as_bytes()).unwrap();
-            let connection = ConnectionId { slot: 0, generation: 0 };
-            sessions.join(&id, ClientType::Desktop, connection, Tick(0)).unwrap();
-        }
-        let keys: Vec<SessionKey> = sessions.keys().collect();
-        let seconds = Duration::from_secs;
-        let table = [
-            (1, seconds(10), &[(0, 0)][..]),
-            (8, seconds(10), &[(0, 0), (1, 10), (7, 70)]),
-            (750, seconds(10), &[(1, 10), (749, 7_490)]),
-            (1_500, seconds(10), &[(1, 5), (2, 10), (1_499, 7_495)]),
-            (10_000, seconds(10), &[(1, 0), (2, 1), (4, 3), (9_999, 7_499)]),
-            (10_000, Duration::ZERO, &[(0, 0), (9_999, 0)]),
-            (10_000, MS, &[(9_999, 0)]),
-            (10_000, Duration::MAX, &[(1, 10), (9_999, 99_990)]),
-        ];
-        for (count, grace, delays) in table {
-            let drain = Drain::new(keys[..count].to_vec(), grace, Tick(1_000));
-            for &(index, millis) in delays {
-                let delay = drain.delay(index);
-                assert_eq!(delay, Duration::from_millis(millis), "{index} of {count} within {grace:?}");
-            }
-        }
-        assert_eq!(Drain::new(Vec::new(), seconds(10), Tick(0)).interval, Duration::ZERO);
     }
 }

@@ -2,28 +2,20 @@
 
 use std::io::{Read, Write};
 
-use log::{debug, info};
+use log::debug;
 
-use super::admission::Pass;
 use super::record::End;
-use super::relay::{MESSAGES, Relay};
-use super::slots::{Membership, Slot};
+use super::relay::Relay;
 use crate::relay::client::connection::Phase;
-use crate::relay::client::inbound::{Content, Incoming, MessageType, Refused, Rules};
-use crate::relay::client::outbox::{Outbox, Pool, Waiting};
-use crate::relay::client::traffic::Carried;
-use crate::relay::counts::counters;
+use crate::relay::client::inbound::{Incoming, Refused, Rules};
 use crate::relay::counts::end_reason::EndReason;
 use crate::relay::http::{
-    Answer, AnswerForm, HeadRules, Progress, Refusal, RefusalReason, Upgrade, Verdict, write_health,
-    write_nothing, write_preflight, write_refusal, write_switching_protocols,
+    AnswerForm, HeadRules, Progress, Verdict, write_health, write_nothing, write_preflight,
 };
 use crate::relay::ids::ConnectionId;
 use crate::relay::limits::{LINGER_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
-use crate::relay::sessions::{Joined, SessionsFull};
 use crate::relay::wire::frame::Opcode;
-use crate::relay::wire::json::InvalidJson;
-use crate::relay::wire::message::{ClientError, CloseReason, Logged, SystemMessage};
+use crate::relay::wire::message::ClientError;
 
 impl<S: Read + Write> Relay<S> {
     /// Makes sense of what one read brought; `count` bytes, most of them in the receiver.
@@ -121,111 +113,6 @@ impl<S: Read + Write> Relay<S> {
         )
     }
 
-    /// Answers in HTTP and ends the connection.
-    pub(super) fn answer(&mut self, id: ConnectionId, write_answer: impl FnOnce(&mut Vec<u8>)) {
-        self.queue(id, |outbox, pool| outbox.reply(pool, write_answer));
-        self.end(id);
-    }
-
-    /// Refuses a request, or a connection before it has made one.
-    pub(super) fn refuse(&mut self, id: ConnectionId, refusal: Refusal, form: AnswerForm<'_>) {
-        let reason = RefusalReason::from(refusal);
-        let Answer { status, sentence, .. } = refusal.answer();
-        debug!(
-            "conn={id} status={status} reason={} path={} Request refused: {sentence}",
-            reason.as_str(),
-            Logged(form.path.unwrap_or("-"))
-        );
-        counters::add(&mut self.counters.requests_refused, reason as usize, 1);
-        let end = End { reason: EndReason::Refused, code: status, undelivered: 0 };
-        self.note_end(id, None, end);
-        self.answer(id, |out| write_refusal(refusal, form, out));
-    }
-
-    /// Lets a client into its session, or says why not.
-    fn admit(&mut self, id: ConnectionId, upgrade: &Upgrade) {
-        debug_assert!(
-            self.drain.is_none(),
-            "no session begins during a shutdown: requests are refused by then"
-        );
-        let path = upgrade.path();
-        let form = AnswerForm { path: Some(&path), ..AnswerForm::default() };
-        let Pass { claim } = match self.authorize(id, upgrade) {
-            Ok(pass) => pass,
-            Err(refusal) => return self.refuse_unproven(id, refusal, form),
-        };
-        if claim.is_none() && self.is_place_contested(id, upgrade) {
-            return self.refuse(id, Refusal::Contested, form);
-        }
-        if claim.is_some() {
-            self.expel_unproven(&upgrade.session_id);
-        }
-        let Ok(joined) = self.join(id, upgrade) else {
-            return self.refuse(id, Refusal::ConnectionLimit, form);
-        };
-        if let Some(claim) = claim {
-            self.sessions.claim(joined.session, claim);
-        }
-        self.welcome(id, upgrade, joined);
-    }
-
-    /// Gives a client its place in its session.
-    fn join(&mut self, id: ConnectionId, upgrade: &Upgrade) -> Result<Joined, SessionsFull> {
-        let Upgrade { client_type, session_id, .. } = upgrade;
-        let session = self.sessions.find(session_id).and_then(|key| self.sessions.get(key));
-        if let Some(old) = session.and_then(|session| session.client(*client_type))
-            && let Some(membership) = self.slots.get(old).and_then(Slot::membership)
-        {
-            // This may end its peer, of which the newcomer is to know.
-            self.cut_unfinished(old, membership);
-        }
-        let now = self.now.tick;
-        self.sessions.join(session_id, *client_type, id, now).or_else(|SessionsFull| {
-            self.end_longest_empty_session();
-            self.sessions.join(session_id, *client_type, id, now)
-        })
-    }
-
-    /// What follows from a join: the answer to the upgrade, what the newcomer has to know, what was waiting for the
-    /// connection that it replaces, and the news for its peer.
-    fn welcome(&mut self, id: ConnectionId, upgrade: &Upgrade, joined: Joined) {
-        let Upgrade { client_type, session_id, .. } = upgrade;
-        let client_type = *client_type;
-        counters::add(&mut self.counters.joins, client_type as usize, 1);
-        let logged = Logged(session_id.as_str());
-        info!("conn={id} session={logged} {} connected to session {logged}", client_type.title());
-        let waiting = match joined.replaced {
-            Some(old) => {
-                self.note_replacement(id, old, joined.session, client_type);
-                self.replace(old, client_type)
-            }
-            None => Waiting::default(),
-        };
-        let lost = waiting.lost;
-        if let Some(slot) = self.slots.get_mut(id) {
-            slot.join(Membership { session: joined.session, client_type });
-            slot.connection.open(&self.settings);
-        }
-        let now = self.now.unix_millis;
-        self.queue(id, |outbox, pool| {
-            outbox.reply(pool, |out| {
-                write_switching_protocols(upgrade, out);
-                SystemMessage::Connected(client_type, session_id).write_frame(now, out);
-                if joined.peer.is_some() {
-                    SystemMessage::PeerConnected(client_type.peer()).write_frame(now, out);
-                }
-            });
-            outbox.append(waiting);
-        });
-        if let Some(peer) = joined.peer {
-            self.tell_undelivered(peer, lost);
-            self.notify(peer, SystemMessage::PeerConnected(client_type));
-            // What held the peer back waited for the connection that was replaced.
-            self.make_ready(peer);
-        }
-        self.arm_session(joined.session);
-    }
-
     /// Takes all whole things out of what was read, and keeps the rest.
     fn take_frames(&mut self, id: ConnectionId, count: usize) {
         let now = self.now.tick;
@@ -277,93 +164,6 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    fn take_text(
-        &mut self,
-        id: ConnectionId,
-        content: Content,
-        checked: Result<Option<MessageType>, InvalidJson>,
-    ) {
-        let message_type = match checked {
-            Ok(message_type) => message_type,
-            Err(error) => {
-                return match content {
-                    Content::InTransit(key, _) => self.spoil_transit(id, key, error),
-                    Content::Received(_) | Content::Joined(_) => {
-                        self.tell(id, &ClientError::InvalidJson(error));
-                    }
-                };
-            }
-        };
-        let may_be_ping = self.settings.answer_pings && content.len() <= SMALL_MESSAGE_BYTES_MAX;
-        if may_be_ping && message_type.as_deref() == Some("ping") {
-            return self.reply(id, SystemMessage::Pong);
-        }
-        self.forward(id, Opcode::Text, content, message_type.as_deref());
-    }
-
-    pub(super) fn log_message(&self, id: ConnectionId, message_type: Option<&str>, is_forwarded: bool) {
-        if !self.is_logging_messages {
-            return;
-        }
-        let Some(membership) = self.slots.get(id).and_then(Slot::membership) else { return };
-        let Some(session) = self.sessions.get(membership.session) else { return };
-        info!(
-            target: MESSAGES,
-            "conn={id} session={} forwarded={is_forwarded} Message from {}: {}",
-            Logged(session.id.as_str()),
-            membership.client_type.as_str(),
-            Logged(message_type.unwrap_or("-")),
-        );
-    }
-
-    /// Queues an application message for the peer, or tells the sender that there is none.
-    fn forward(&mut self, id: ConnectionId, opcode: Opcode, content: Content, message_type: Option<&str>) {
-        if let Content::InTransit(key, _) = content {
-            return self.end_transit(id, key, message_type);
-        }
-        let Some(Membership { session, client_type }) = self.slots.get(id).and_then(Slot::membership) else {
-            return;
-        };
-        self.sessions.note_activity(session, self.now.tick);
-        let peer = self.sessions.peer(session, client_type);
-        self.log_message(id, message_type, peer.is_some());
-        let Some((peer, slot)) = peer.and_then(|peer| Some((peer, self.slots.get_mut(peer)?))) else {
-            return self.tell(id, &ClientError::PeerNotConnected(client_type.peer()));
-        };
-        let bytes = content.len() as u64;
-        let outbox = slot.connection.outbox_mut(&mut self.pool);
-        match content {
-            Content::Received(range) => outbox.push_small(&mut self.pool, opcode, self.receiver.range(range)),
-            Content::Joined(bytes) => outbox.push_small(&mut self.pool, opcode, &bytes),
-            Content::InTransit(..) => debug_assert!(false, "ended above"),
-        }
-        self.counters.message_bytes.observe(bytes, 1);
-        let carried = self.carried(id, peer, client_type);
-        carried.messages += 1;
-        carried.small_messages += 1;
-        carried.bytes += bytes;
-        self.touch(peer);
-    }
-
-    /// Puts down to both sides what was carried from one to the other, before either is asked for it or leaves.
-    pub(super) fn credit(&mut self) {
-        let Some(Carried { from, to, sender, messages, small_messages, bytes }) = self.carried.take() else {
-            return;
-        };
-        counters::add(&mut self.counters.messages_accepted, sender as usize, messages);
-        counters::add(&mut self.counters.bytes_accepted, sender as usize, bytes);
-        let now = self.now.wrapped_micros();
-        if let Some(slot) = self.slots.get_mut(from) {
-            slot.connection.tally_mut().add_in(messages, bytes);
-        }
-        if let Some(slot) = self.slots.get_mut(to) {
-            slot.connection.tally_mut().add_out(messages, bytes);
-            if small_messages > 0 {
-                slot.connection.outbox_mut(&mut self.pool).note_arrivals(small_messages, now);
-            }
-        }
-    }
-
     fn note_pong(&mut self, id: ConnectionId) {
         let now = self.now.tick;
         let round_trip = self.slots.get_mut(id).and_then(|slot| slot.connection.note_pong(now));
@@ -376,52 +176,6 @@ impl<S: Read + Write> Relay<S> {
     fn pong(&mut self, id: ConnectionId, payload: &[u8]) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.pong(payload, &mut self.pool);
-            self.touch(id);
-        }
-    }
-
-    /// Tells a client what went wrong with what it sent.
-    pub(super) fn tell(&mut self, id: ConnectionId, error: &ClientError) {
-        self.note_error(id, error);
-        self.reply(id, SystemMessage::Error(error));
-    }
-
-    /// Counts and logs an error that a client is told.
-    pub(super) fn note_error(&mut self, id: ConnectionId, error: &ClientError) {
-        counters::add(&mut self.counters.errors_sent, error.code_index(), 1);
-        let Some(slot) = self.slots.get_mut(id) else { return };
-        slot.connection.tally_mut().errors += 1;
-        let session = slot.membership().and_then(|membership| self.sessions.get(membership.session));
-        let session = session.map_or("-", |session| session.id.as_str());
-        debug!(
-            "conn={id} client={} session={} error={} Client told: {error}",
-            slot.client_type().as_str(),
-            Logged(session),
-            error.code(),
-        );
-    }
-
-    /// Answers a client ahead of everything that waits for it.
-    pub(super) fn reply(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
-        let now = self.now.unix_millis;
-        self.queue(id, |outbox, pool| outbox.reply(pool, |out| message.write_frame(now, out)));
-    }
-
-    /// Tells a client news of its peer, in their place among the peer's messages; one that has left too many
-    /// of them unread is closed instead.
-    pub(super) fn notify(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
-        let now = self.now.unix_millis;
-        self.queue(id, |outbox, _| outbox.push_own(|out| message.write_frame(now, out)));
-        let outbox = self.slots.get(id).and_then(|slot| slot.connection.outbox());
-        if outbox.is_some_and(Outbox::is_queue_full_of_notices) {
-            self.fail(id, &CloseReason::NoticesUnread, None, true);
-        }
-    }
-
-    /// Puts something into a client's outbox, to be written at the end of the turn.
-    pub(super) fn queue(&mut self, id: ConnectionId, put: impl FnOnce(&mut Outbox, &mut Pool)) {
-        if let Some(slot) = self.slots.get_mut(id) {
-            put(slot.connection.outbox_mut(&mut self.pool), &mut self.pool);
             self.touch(id);
         }
     }

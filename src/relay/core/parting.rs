@@ -6,16 +6,17 @@ use log::{debug, info};
 
 use super::record::End;
 use super::relay::Relay;
-use super::slots::Slot;
+use super::slots::{Membership, Slot};
 use crate::relay::client::connection::Phase;
-use crate::relay::client::outbox::Waiting;
+use crate::relay::client::outbox::{Cut, Outbox};
 use crate::relay::counts::counters;
 use crate::relay::counts::end_reason::EndReason;
 use crate::relay::effect::Effect;
 use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::limits::CLOSE_TIMEOUT;
-use crate::relay::sessions::{Left, Session};
+use crate::relay::sessions::{Left, Session, SessionKey};
 use crate::relay::time::Tick;
+use crate::relay::transit::TransitKey;
 use crate::relay::wire::message::{ClientError, CloseReason, Logged, SystemMessage};
 
 /// What the log shows where no close frame ended a connection (RFC 6455, section 7.4.1).
@@ -62,15 +63,6 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Ends a connection once what waits for it is written.
-    pub(super) fn end(&mut self, id: ConnectionId) {
-        let now = self.now.tick;
-        if let Some(slot) = self.slots.get_mut(id) {
-            slot.connection.end(&mut self.pool, now);
-            self.touch(id);
-        }
-    }
-
     /// The client shows no life: it is told why, as far as that goes, and dropped.
     pub(super) fn cut(&mut self, id: ConnectionId, reason: &CloseReason) {
         self.fail(id, reason, None, false);
@@ -112,7 +104,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Takes a client out of its session and tells its peer: first what of the peer's messages it
     /// did not get, then that it is gone. Nothing happens if it is in no session any more.
-    fn leave(&mut self, id: ConnectionId, reason: EndReason, code: u16) {
+    pub(super) fn leave(&mut self, id: ConnectionId, reason: EndReason, code: u16) {
         self.credit();
         let Some(membership) = self.slots.get_mut(id).and_then(Slot::leave) else { return };
         self.cut_unfinished(id, membership);
@@ -141,25 +133,15 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    pub(super) fn tell_undelivered(&mut self, sender: ConnectionId, count: u64) {
-        if count > 0 {
-            self.tell(sender, &ClientError::Undelivered(count));
+    /// Tells a client news of its peer, in their place among the peer's messages; one that has left too many
+    /// of them unread is closed instead.
+    pub(super) fn notify(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
+        let now = self.now.unix_millis;
+        self.queue(id, |outbox, _| outbox.push_own(|out| message.write_frame(now, out)));
+        let outbox = self.slots.get(id).and_then(|slot| slot.connection.outbox());
+        if outbox.is_some_and(Outbox::is_queue_full_of_notices) {
+            self.fail(id, &CloseReason::NoticesUnread, None, true);
         }
-    }
-
-    /// Closes a connection whose place another has taken; returns what it did not get.
-    pub(super) fn replace(&mut self, old: ConnectionId, client_type: ClientType) -> Waiting {
-        let Some(slot) = self.slots.get_mut(old) else { return Waiting::default() };
-        let membership = slot.leave();
-        let waiting = slot.connection.take_messages(&mut self.pool);
-        debug!("conn={old} messages={} Replaced", waiting.messages);
-        // The rest goes to the connection that replaces it.
-        let end = End { reason: EndReason::Replaced, code: 1000, undelivered: waiting.lost };
-        self.note_end(old, membership, end);
-        self.close(old, &CloseReason::Replaced(client_type), self.now.tick.after(CLOSE_TIMEOUT));
-        // It may have been left a copy of most of a fragment.
-        self.settle(old);
-        waiting
     }
 
     /// Closes from the relay's side, behind everything that waits for the client.
@@ -200,6 +182,90 @@ impl<S: Read + Write> Relay<S> {
         for client in clients.into_iter().flatten() {
             self.close(client, &CloseReason::SessionTimeout, deadline);
         }
+    }
+
+    /// Ends a session of which nobody needs to be told.
+    pub(super) fn end_session(&mut self, key: SessionKey) -> Option<Session> {
+        let session = self.sessions.remove(key)?;
+        self.note_session_end(&session);
+        Some(session)
+    }
+
+    /// What this client leaves unfinished will never be whole. `membership` is that in its session, which it may have
+    /// left.
+    pub(super) fn cut_unfinished(&mut self, id: ConnectionId, membership: Membership) {
+        let transit = self.slots.get(id).and_then(|slot| slot.connection.inbound.transit());
+        if let Some((key, _)) = transit {
+            self.skip(id, true);
+            self.cut_transit(membership, key);
+        }
+    }
+
+    /// What the clients of a session that ends leave unfinished will never be whole. They are about to be closed.
+    pub(super) fn cut_unfinished_in(&mut self, session: &Session) {
+        for sender in ClientType::ALL {
+            let Some(id) = session.client(sender) else { continue };
+            let transit = self.slots.get(id).and_then(|slot| slot.connection.inbound.transit());
+            let Some((key, _)) = transit else { continue };
+            self.skip(id, true);
+            // The receiver may have gone before.
+            if let Some(receiver) = session.client(sender.peer())
+                && self.cut_for(receiver, sender, key)
+            {
+                self.drop_messages(receiver, sender);
+            }
+            self.forget_transit(key);
+        }
+    }
+
+    /// Takes a message from its receiver that will never be whole. One that has a part of it is closed, for a
+    /// WebSocket has no way to take a part back.
+    pub(super) fn cut_transit(&mut self, sender: Membership, key: TransitKey) {
+        let receiver = self.sessions.peer(sender.session, sender.client_type);
+        let is_begun = receiver.is_some_and(|receiver| self.cut_for(receiver, sender.client_type, key));
+        self.forget_transit(key);
+        if is_begun && let Some(receiver) = receiver.filter(|&receiver| self.is_member(receiver)) {
+            self.fail(receiver, &CloseReason::CutShort, None, true);
+        }
+    }
+
+    /// Takes a message from one receiver; whether that has a part of it.
+    fn cut_for(&mut self, receiver: ConnectionId, sender: ClientType, key: TransitKey) -> bool {
+        // What was carried so far is counted before the message is.
+        self.credit();
+        let Some(slot) = self.slots.get_mut(receiver) else { return false };
+        let Some(cut) = slot.connection.cut_message(key, &mut self.pool) else { return false };
+        debug!("conn={receiver} cut={cut:?} Message cut short");
+        counters::add(&mut self.counters.messages_cut_short, sender as usize, 1);
+        self.touch(receiver);
+        cut == Cut::Begun
+    }
+
+    /// What waits for a client that has a part of a message can never follow it.
+    fn drop_messages(&mut self, id: ConnectionId, sender: ClientType) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
+        counters::add(&mut self.counters.messages_undelivered, sender as usize, undelivered);
+    }
+
+    /// The sender has done with a message. If receivers were given it, it is measured.
+    pub(super) fn forget_transit(&mut self, key: TransitKey) {
+        let transit = self.pool.transits.get(key);
+        if transit.is_released() {
+            self.counters.message_bytes.observe(transit.noted_bytes(), 1);
+        }
+        self.pool.transits.detach_sender(key);
+    }
+
+    /// Throws away the rest of the message that a client is sending.
+    pub(super) fn skip(&mut self, id: ConnectionId, is_told: bool) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.inbound.skip_transit(is_told);
+        }
+    }
+
+    fn is_member(&self, id: ConnectionId) -> bool {
+        self.slots.get(id).is_some_and(|slot| slot.membership().is_some())
     }
 
     /// Forgets a connection and gives its stream back.

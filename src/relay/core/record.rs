@@ -2,17 +2,21 @@
 
 use std::io::{Read, Write};
 
-use log::info;
+use log::{debug, info};
 
 use super::relay::Relay;
-use super::slots::Membership;
-use crate::relay::client::traffic::Tally;
+use super::slots::{Membership, Slot};
+use crate::relay::client::outbox::Arrived;
+use crate::relay::client::traffic::{Carried, Tally};
 use crate::relay::counts::counters;
 use crate::relay::counts::end_reason::EndReason;
 use crate::relay::ids::{ClientType, ConnectionId};
-use crate::relay::sessions::Traffic;
-use crate::relay::wire::message::Logged;
+use crate::relay::sessions::{Session, Traffic};
+use crate::relay::time::Now;
+use crate::relay::wire::message::{ClientError, Logged};
 
+/// Log target of the line that each message leaves, so that it can be turned off by itself.
+pub(super) const MESSAGES: &str = "apptuner_relay::messages";
 /// Log target of those lines.
 const ACCESS: &str = "apptuner_relay::access";
 
@@ -55,6 +59,15 @@ impl<S: Read + Write> Relay<S> {
         self.log_end(id, client_type.as_str(), session, end);
     }
 
+    /// Notes that a session has ended, whose timer is of no use any more.
+    pub(super) fn note_session_end(&mut self, session: &Session) {
+        let seconds = u64::from(session.age_seconds(self.now.tick));
+        self.counters.session_seconds.observe(seconds, 1);
+        if let Some((_, timer)) = session.timer {
+            self.wheel.cancel(timer);
+        }
+    }
+
     fn count_end(&mut self, client_type: ClientType, end: End) {
         counters::add(&mut self.counters.connections_ended, end.reason as usize, 1);
         let sender = client_type.peer();
@@ -82,5 +95,78 @@ impl<S: Read + Write> Relay<S> {
             end.reason.as_str(),
             end.code,
         );
+    }
+
+    /// Counts and logs an error that a client is told.
+    pub(super) fn note_error(&mut self, id: ConnectionId, error: &ClientError) {
+        counters::add(&mut self.counters.errors_sent, error.code_index(), 1);
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        slot.connection.tally_mut().errors += 1;
+        let session = slot.membership().and_then(|membership| self.sessions.get(membership.session));
+        let session = session.map_or("-", |session| session.id.as_str());
+        debug!(
+            "conn={id} client={} session={} error={} Client told: {error}",
+            slot.client_type().as_str(),
+            Logged(session),
+            error.code(),
+        );
+    }
+
+    pub(super) fn log_message(&self, id: ConnectionId, message_type: Option<&str>, is_forwarded: bool) {
+        if !self.is_logging_messages {
+            return;
+        }
+        let Some(membership) = self.slots.get(id).and_then(Slot::membership) else { return };
+        let Some(session) = self.sessions.get(membership.session) else { return };
+        info!(
+            target: MESSAGES,
+            "conn={id} session={} forwarded={is_forwarded} Message from {}: {}",
+            Logged(session.id.as_str()),
+            membership.client_type.as_str(),
+            Logged(message_type.unwrap_or("-")),
+        );
+    }
+
+    /// What the read under way has brought for the peer.
+    pub(super) fn carried(
+        &mut self,
+        from: ConnectionId,
+        to: ConnectionId,
+        sender: ClientType,
+    ) -> &mut Carried {
+        self.carried.get_or_insert_with(|| Carried::new(from, to, sender))
+    }
+
+    /// Puts down to both sides what was carried from one to the other, before either is asked for it or leaves.
+    pub(super) fn credit(&mut self) {
+        let Some(Carried { from, to, sender, messages, small_messages, bytes }) = self.carried.take() else {
+            return;
+        };
+        counters::add(&mut self.counters.messages_accepted, sender as usize, messages);
+        counters::add(&mut self.counters.bytes_accepted, sender as usize, bytes);
+        let now = self.now.wrapped_micros();
+        if let Some(slot) = self.slots.get_mut(from) {
+            slot.connection.tally_mut().add_in(messages, bytes);
+        }
+        if let Some(slot) = self.slots.get_mut(to) {
+            slot.connection.tally_mut().add_out(messages, bytes);
+            if small_messages > 0 {
+                slot.connection.outbox_mut(&mut self.pool).note_arrivals(small_messages, now);
+            }
+        }
+    }
+
+    /// Measures a turn that has ended, at `micros` on the clock of [`Now::micros`], and how long the messages that it
+    /// delivered were in the relay. It is for the host to call where somebody wants to know; nothing depends on it.
+    pub fn handle_turn_end(&mut self, micros: u64) {
+        self.counters.turn_micros.observe(micros.saturating_sub(self.now.micros), 1);
+        self.measure_delivered(Now { micros, ..self.now });
+    }
+
+    pub(super) fn measure_delivered(&mut self, at: Now) {
+        for Arrived { micros, messages } in self.pool.delivered.drain(..) {
+            let in_relay = at.wrapped_micros().wrapping_sub(micros);
+            self.counters.relay_micros.observe(u64::from(in_relay), u64::from(messages));
+        }
     }
 }

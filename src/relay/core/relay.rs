@@ -5,38 +5,28 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use log::debug;
-
 use super::catch_up::CatchUp;
-use super::drain::{Drain, Shutdown};
+use super::drain_plan::DrainPlan;
 use super::slots::Slots;
 use crate::relay::access::address_rules::{AddressRules, Admission};
 use crate::relay::access::api_keys::KeyNames;
 use crate::relay::access::hosts::{HostKey, Hosts};
 use crate::relay::access::secret::SecretKey;
-use crate::relay::address::{ClientAddress, Networks, is_loopback};
-use crate::relay::client::connection::{Connection, Phase};
+use crate::relay::address::{ClientAddress, Networks};
 use crate::relay::client::inbound::Receiver;
 use crate::relay::client::outbox::{Backlog, Outbox, Pool};
 use crate::relay::client::traffic::Carried;
 use crate::relay::counts::counters::Counters;
 use crate::relay::effect::Effect;
-use crate::relay::http::{AnswerForm, HeadReader, Refusal};
 use crate::relay::ids::ConnectionId;
-use crate::relay::limits::{
-    ACCEPT_RETRY, IDLE_HOSTS_MAX, REFUSALS_MAX, SESSIONS_MIN, SESSIONS_PER_CONNECTION,
-};
+use crate::relay::limits::{IDLE_HOSTS_MAX, REFUSALS_MAX, SESSIONS_MIN, SESSIONS_PER_CONNECTION};
 use crate::relay::memory::Memory;
-use crate::relay::readiness::Readiness;
 use crate::relay::sessions::{SessionKey, Sessions};
 use crate::relay::settings::Settings;
 use crate::relay::tables::meter::Meter;
 use crate::relay::tables::wheel::{TimerKey, Wheel};
 use crate::relay::time::{Now, Tick};
 use crate::relay::transit::Transits;
-
-/// Log target of the line that each message leaves, so that it can be turned off by itself.
-pub(super) const MESSAGES: &str = "apptuner_relay::messages";
 
 /// Pairs desktops with mobiles over any streams that can be read and written without blocking.
 ///
@@ -100,7 +90,7 @@ pub struct Relay<S> {
     /// It has had none since it last accepted anybody.
     pub(super) is_exhausted: bool,
     /// Set once the relay is shutting down.
-    pub(super) drain: Option<Drain>,
+    pub(super) drain: Option<DrainPlan>,
     /// Whether somebody reads the log line of each message, as of this turn.
     pub(super) is_logging_messages: bool,
 }
@@ -165,36 +155,38 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Takes on a connection from `client_addr`. The host watches the stream for both directions,
-    /// once, and reports its readiness under the identifier returned.
-    ///
-    /// Over a limit, or where its address is not served, the client is told so, in HTTP, and let go. Where there is
-    /// no room, and where it comes from this machine, its request is read before, for it may ask for the relay's
-    /// health.
-    pub fn handle_accept(&mut self, stream: S, client_addr: SocketAddr, now: Now) -> ConnectionId {
-        self.now = now;
-        self.is_exhausted = false;
-        let client = ClientAddress::new(client_addr.ip());
-        let is_over_limit = self.is_at_connection_limit();
-        let mut connection = Connection::new(stream, now.tick);
-        connection.arrival.client = client;
-        if self.expects_proxy_header(client_addr) {
-            connection.phase = Phase::Head(HeadReader::behind_proxy_header());
-        }
-        let id = self.slots.insert(connection);
-        self.counters.connections_accepted += 1;
-        debug!("conn={id} address={client_addr} Accepted");
-        match self.let_in(id) {
-            Err(Refusal::Address) if is_loopback(client) => self.keep_outside(id, Refusal::Address),
-            Err(refusal) => self.turn_away(id, refusal, AnswerForm::default()),
-            Ok(()) if self.drain.is_some() => {
-                self.refuse(id, Refusal::ConnectionLimit, AnswerForm::default());
-            }
-            Ok(()) if is_over_limit => self.keep_outside(id, Refusal::ConnectionLimit),
-            Ok(()) => {}
-        }
-        self.arm(id);
-        id
+    /// When to call [`handle_turn`](Self::handle_turn) if nothing becomes ready before; it may
+    /// find nothing due yet. Constant time.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Tick> {
+        self.wheel.next_deadline()
+    }
+
+    /// Whether a turn left something over, so that the next one must not wait.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        !self.ready.is_empty() || !self.touched.is_empty() || self.is_timer_due() || self.is_starved_served()
+    }
+
+    /// Whether a timer waits for its turn, one included that has fired too early for a verdict.
+    fn is_timer_due(&self) -> bool {
+        self.wheel.next_deadline().is_some_and(|deadline| deadline <= self.now.tick)
+    }
+
+    /// Whether [`serve_starved`](Self::serve_starved) has something to do.
+    pub(super) fn is_starved_served(&self) -> bool {
+        !self.starved.is_empty() && self.pool.transits.memory.has_small_room()
+    }
+
+    /// The next thing for the host to do, in order; `None` when there is nothing left.
+    pub fn poll_effect(&mut self) -> Option<Effect<S>> {
+        self.effects.pop_front()
+    }
+
+    /// Whether the relay is shutting down and nobody is left.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.drain.is_some() && self.slots.len() == 0
     }
 
     /// Whether a connection from there is expected to begin with the header of a proxy.
@@ -211,77 +203,12 @@ impl<S: Read + Write> Relay<S> {
         !is_full && self.accept_retry.is_none() && self.drain.is_none()
     }
 
-    /// Notes that the host could not accept for want of descriptors or memory: it is asked to try
-    /// again when a connection ends, or after a moment. Returns whether that is news.
-    pub fn handle_accept_exhausted(&mut self, now: Now) -> bool {
-        self.now = now;
-        if self.accept_retry.is_none() {
-            self.accept_retry = self.schedule(now.tick.after(ACCEPT_RETRY), Timer::Accept);
-        }
-        !std::mem::replace(&mut self.is_exhausted, true)
+    pub(super) fn is_at_connection_limit(&self) -> bool {
+        self.slots.len() - self.outside >= self.connections_max()
     }
 
-    /// Notes what a stream is ready for. A stale identifier is ignored. Constant time.
-    pub fn handle_readiness(&mut self, id: ConnectionId, readiness: Readiness) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
-        slot.connection.note(readiness);
-        let wants_write = slot.connection.wants_write();
-        self.make_ready(id);
-        if wants_write {
-            self.touch(id);
-        }
-    }
-
-    /// Notes that something may be ready that has not been told: a signal interrupted the poll, it brought as many
-    /// events as its buffer holds, or there are newcomers for whom this turn had no time. Until a turn comes before
-    /// which nothing was left out, nobody is ended for what may lie unread.
-    pub fn handle_told_in_part(&mut self) {
-        self.catch_up.note_told_in_part();
-    }
-
-    /// Notes that a stream could not be shut down yet, for it keeps what its socket does not take: it is
-    /// flushed once that takes bytes again.
-    pub fn handle_unflushed(&mut self, id: ConnectionId) {
-        if let Some(slot) = self.slots.get_mut(id) {
-            slot.connection.note_unflushed();
-        }
-    }
-
-    /// Begins to shut down: no newcomers; session after session, every client gets what is queued for it and
-    /// then a close with 1001. What is left after `grace` is dropped. Returns how the sessions are closed, unless
-    /// the relay is shutting down already.
-    pub fn handle_shutdown(&mut self, grace: Duration, now: Now) -> Option<Shutdown> {
-        self.now = now;
-        self.drain.is_none().then(|| self.begin_drain(grace))
-    }
-
-    /// The next thing for the host to do, in order; `None` when there is nothing left.
-    pub fn poll_effect(&mut self) -> Option<Effect<S>> {
-        self.effects.pop_front()
-    }
-
-    /// When to call [`handle_turn`](Self::handle_turn) if nothing becomes ready before; it may
-    /// find nothing due yet. Constant time.
-    #[must_use]
-    pub fn next_deadline(&self) -> Option<Tick> {
-        self.wheel.next_deadline()
-    }
-
-    /// Whether a turn left something over, so that the next one must not wait.
-    #[must_use]
-    pub fn has_work(&self) -> bool {
-        !self.ready.is_empty() || !self.touched.is_empty() || self.is_timer_due() || self.is_starved_served()
-    }
-
-    /// Whether a timer waits for its turn, one included that has fired too early for a verdict.
-    pub(super) fn is_timer_due(&self) -> bool {
-        self.wheel.next_deadline().is_some_and(|deadline| deadline <= self.now.tick)
-    }
-
-    /// Whether the relay is shutting down and nobody is left.
-    #[must_use]
-    pub fn is_drained(&self) -> bool {
-        self.drain.is_some() && self.slots.len() == 0
+    fn connections_max(&self) -> usize {
+        self.settings.max_connections.unwrap_or(usize::MAX)
     }
 
     /// The stream of a connection, to register it or to end its writing side.
@@ -336,39 +263,5 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn peer_of(&self, id: ConnectionId) -> Option<ConnectionId> {
         let membership = self.slots.get(id)?.membership()?;
         self.sessions.peer(membership.session, membership.client_type)
-    }
-
-    pub(super) fn is_at_connection_limit(&self) -> bool {
-        self.slots.len() - self.outside >= self.connections_max()
-    }
-
-    pub(super) fn connections_max(&self) -> usize {
-        self.settings.max_connections.unwrap_or(usize::MAX)
-    }
-
-    /// Has a connection served, if a read may bring something.
-    pub(super) fn make_ready(&mut self, id: ConnectionId) {
-        if let Some(slot) = self.slots.get_mut(id)
-            && slot.connection.is_readable()
-            && !slot.is_ready
-        {
-            slot.is_ready = true;
-            self.ready.push_back(id);
-        }
-    }
-
-    pub(super) fn touch(&mut self, id: ConnectionId) {
-        if let Some(slot) = self.slots.get_mut(id)
-            && !slot.is_touched
-        {
-            slot.is_touched = true;
-            self.touched.push(id);
-        }
-    }
-
-    pub(super) fn schedule(&mut self, deadline: Tick, timer: Timer) -> Option<TimerKey> {
-        let key = self.wheel.schedule(deadline, timer).ok();
-        debug_assert!(key.is_some(), "the wheel has room for every connection and session");
-        key
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::world::{Client, Received, World, frame, system, text, upgrade};
-use crate::relay::core::drain::Shutdown;
+use crate::relay::core::drain_plan::Shutdown;
 use crate::relay::ids::ClientType::{Desktop, Mobile};
 use crate::relay::limits::{DRAIN_INTERVAL_MAX, DRAIN_SPREAD_PERCENT};
 use crate::relay::settings::Settings;

@@ -1,0 +1,102 @@
+//! Handing streams what waits for them.
+
+use std::io::{Read, Write};
+
+use super::relay::Relay;
+use crate::relay::client::connection::FlushEnd;
+use crate::relay::client::outbox::{Backlog, Outbox};
+use crate::relay::counts::counters;
+use crate::relay::effect::Effect;
+use crate::relay::ids::ConnectionId;
+use crate::relay::limits::{EARLY_FLUSH_BYTES, WRITE_BYTES_PER_TURN};
+
+/// What came of handing a connection's stream what waits.
+pub(super) struct Flushed {
+    pub(super) end: FlushEnd,
+    pub(super) has_taken: bool,
+}
+
+impl<S: Read + Write> Relay<S> {
+    /// Flushes each touched connection once. Those that used up their share go on in the next turn, and so do those
+    /// that a flush touches: two that hold each other would take turns within this one.
+    pub(super) fn flush_touched(&mut self) {
+        let mut left_over = Vec::new();
+        let touched = self.touched.len();
+        for index in 0..touched {
+            if let Some(&id) = self.touched.get(index)
+                && self.flush(id)
+            {
+                left_over.push(id);
+            }
+        }
+        self.touched.drain(..touched);
+        for id in left_over {
+            self.touch(id);
+        }
+    }
+
+    /// Hands on what was read while it is still in the cache, if it is much: about as much as was read, so that
+    /// the peer's share of the turn stays bounded.
+    pub(super) fn flush_early(&mut self, id: ConnectionId, bytes_read: usize) {
+        let Some(peer) = self.peer_of(id) else { return };
+        if let Some(slot) = self.slots.get(peer)
+            && slot.connection.outbox().is_some_and(|outbox| outbox.backlog().bytes >= EARLY_FLUSH_BYTES)
+        {
+            // What comes of it is seen to by the flush at the end of the turn.
+            self.flush_connection(peer, bytes_read);
+            self.touch(peer);
+        }
+        self.settle(peer);
+    }
+
+    /// Flushes one connection; whether it has more to write at once.
+    pub(super) fn flush(&mut self, id: ConnectionId) -> bool {
+        let Some(slot) = self.slots.get_mut(id) else { return false };
+        slot.is_touched = false;
+        let Some(Flushed { end, has_taken }) = self.flush_connection(id, WRITE_BYTES_PER_TURN) else {
+            return false;
+        };
+        match end {
+            FlushEnd::Idle | FlushEnd::More => {}
+            FlushEnd::Shut => self.effects.push_back(Effect::ShutdownWrite(id)),
+            FlushEnd::Gone => {
+                self.remove(id);
+                return false;
+            }
+        }
+        if has_taken
+            && let Some(peer) = self.peer_of(id)
+            && self.slots.get(peer).is_some_and(|peer| peer.connection.is_noted_held())
+        {
+            self.make_ready(peer);
+            self.touch(peer);
+        }
+        self.settle(id);
+        let is_held = self.update_held(id);
+        let Some(slot) = self.slots.get(id) else { return false };
+        if !is_held || slot.connection.is_failed() {
+            self.make_ready(id);
+        } else if slot.connection.is_starved(&self.pool.transits.memory) {
+            // What held it before may have ended just now: only room will have it served.
+            self.starve(id);
+        }
+        self.arm(id);
+        end == FlushEnd::More
+    }
+
+    /// Hands one connection's stream what waits, and counts the messages that it takes.
+    fn flush_connection(&mut self, id: ConnectionId, bytes_max: usize) -> Option<Flushed> {
+        let slot = self.slots.get_mut(id)?;
+        let backlog = |outbox: Option<&Outbox>| outbox.map_or(Backlog::default(), Outbox::backlog);
+        let before = backlog(slot.connection.outbox());
+        let end = slot.connection.flush(&mut self.pool, bytes_max, self.now.tick);
+        let after = backlog(slot.connection.outbox());
+        let sender = slot.client_type().peer();
+        counters::add(
+            &mut self.counters.messages_delivered,
+            sender as usize,
+            before.messages - after.messages,
+        );
+        Some(Flushed { end, has_taken: after.bytes < before.bytes })
+    }
+}

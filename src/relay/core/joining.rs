@@ -1,0 +1,268 @@
+//! How a client gets its place in a session, and what becomes of the one that had it.
+
+use std::io::{Read, Write};
+
+use log::{debug, info, warn};
+
+use super::admission::Pass;
+use super::record::End;
+use super::relay::Relay;
+use super::slots::{Membership, Slot};
+use crate::relay::access::secret::Secret;
+use crate::relay::address::{ClientAddress, Host};
+use crate::relay::client::outbox::Waiting;
+use crate::relay::counts::counters;
+use crate::relay::counts::end_reason::EndReason;
+use crate::relay::http::{
+    AnswerForm, Credentials, Refusal, Upgrade, write_issued, write_switching_protocols,
+};
+use crate::relay::ids::{ClientType, ConnectionId, SessionId};
+use crate::relay::limits::CLOSE_TIMEOUT;
+use crate::relay::sessions::{Joined, Session, SessionKey, SessionsFull};
+use crate::relay::wire::message::{CloseReason, Logged, SystemMessage};
+
+/// Where sessions are issued, as the log shows it.
+const SESSIONS_PATH: &str = "/sessions";
+
+impl<S: Read + Write> Relay<S> {
+    /// Lets a client into its session, or says why not.
+    pub(super) fn admit(&mut self, id: ConnectionId, upgrade: &Upgrade) {
+        debug_assert!(
+            self.drain.is_none(),
+            "no session begins during a shutdown: requests are refused by then"
+        );
+        let path = upgrade.path();
+        let form = AnswerForm { path: Some(&path), ..AnswerForm::default() };
+        let Pass { claim } = match self.authorize(id, upgrade) {
+            Ok(pass) => pass,
+            Err(refusal) => return self.refuse_unproven(id, refusal, form),
+        };
+        if claim.is_none() && self.is_place_contested(id, upgrade) {
+            return self.refuse(id, Refusal::Contested, form);
+        }
+        if claim.is_some() {
+            self.expel_unproven(&upgrade.session_id);
+        }
+        let Ok(joined) = self.join(id, upgrade) else {
+            return self.refuse(id, Refusal::ConnectionLimit, form);
+        };
+        if let Some(claim) = claim {
+            self.sessions.claim(joined.session, claim);
+        }
+        self.welcome(id, upgrade, joined);
+    }
+
+    /// Whether the place that a client asks for changes hands so often that whoever is there stays.
+    fn is_place_contested(&mut self, id: ConnectionId, upgrade: &Upgrade) -> bool {
+        let (client_type, now) = (upgrade.client_type, self.now.tick);
+        let Some(key) = self.sessions.find(&upgrade.session_id) else { return false };
+        let Some(session) = self.sessions.get_mut(key) else { return false };
+        let Some(there) = session.client(client_type) else { return false };
+        let is_contested = session.refuses_newcomer(client_type, now);
+        if is_contested {
+            self.warn_of_contest(id, there, key, client_type);
+        }
+        is_contested
+    }
+
+    /// Closes the clients of a session that is about to be claimed: they were let in without its secret. What they
+    /// sent, and nobody has got, is dropped with them.
+    fn expel_unproven(&mut self, session_id: &SessionId) {
+        let Some(session) = self.sessions.find(session_id) else { return };
+        for client_type in [ClientType::Desktop, ClientType::Mobile] {
+            let client = self.sessions.get(session).and_then(|session| session.client(client_type));
+            if let Some(client) = client {
+                self.fail(client, &CloseReason::Claimed, None, true);
+            }
+        }
+    }
+
+    /// Gives a client its place in its session.
+    pub(super) fn join(&mut self, id: ConnectionId, upgrade: &Upgrade) -> Result<Joined, SessionsFull> {
+        let Upgrade { client_type, session_id, .. } = upgrade;
+        let session = self.sessions.find(session_id).and_then(|key| self.sessions.get(key));
+        if let Some(old) = session.and_then(|session| session.client(*client_type))
+            && let Some(membership) = self.slots.get(old).and_then(Slot::membership)
+        {
+            // This may end its peer, of which the newcomer is to know.
+            self.cut_unfinished(old, membership);
+        }
+        let now = self.now.tick;
+        self.sessions.join(session_id, *client_type, id, now).or_else(|SessionsFull| {
+            self.end_longest_empty_session();
+            self.sessions.join(session_id, *client_type, id, now)
+        })
+    }
+
+    /// What follows from a join: the answer to the upgrade, what the newcomer has to know, what was waiting for the
+    /// connection that it replaces, and the news for its peer.
+    fn welcome(&mut self, id: ConnectionId, upgrade: &Upgrade, joined: Joined) {
+        let Upgrade { client_type, session_id, .. } = upgrade;
+        let client_type = *client_type;
+        counters::add(&mut self.counters.joins, client_type as usize, 1);
+        let logged = Logged(session_id.as_str());
+        info!("conn={id} session={logged} {} connected to session {logged}", client_type.title());
+        let waiting = match joined.replaced {
+            Some(old) => {
+                self.note_replacement(id, old, joined.session, client_type);
+                self.replace(old, client_type)
+            }
+            None => Waiting::default(),
+        };
+        let lost = waiting.lost;
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.join(Membership { session: joined.session, client_type });
+            slot.connection.open(&self.settings);
+        }
+        let now = self.now.unix_millis;
+        self.queue(id, |outbox, pool| {
+            outbox.reply(pool, |out| {
+                write_switching_protocols(upgrade, out);
+                SystemMessage::Connected(client_type, session_id).write_frame(now, out);
+                if joined.peer.is_some() {
+                    SystemMessage::PeerConnected(client_type.peer()).write_frame(now, out);
+                }
+            });
+            outbox.append(waiting);
+        });
+        if let Some(peer) = joined.peer {
+            self.tell_undelivered(peer, lost);
+            self.notify(peer, SystemMessage::PeerConnected(client_type));
+            // What held the peer back waited for the connection that was replaced.
+            self.make_ready(peer);
+        }
+        self.arm_session(joined.session);
+    }
+
+    /// Notes that a client took the place of another one.
+    fn note_replacement(
+        &mut self,
+        id: ConnectionId,
+        old: ConnectionId,
+        key: SessionKey,
+        client_type: ClientType,
+    ) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.note_replacement(client_type, self.now.tick);
+        }
+        self.warn_of_contest(id, old, key, client_type);
+    }
+
+    /// Closes a connection whose place another has taken; returns what it did not get.
+    pub(super) fn replace(&mut self, old: ConnectionId, client_type: ClientType) -> Waiting {
+        let Some(slot) = self.slots.get_mut(old) else { return Waiting::default() };
+        let membership = slot.leave();
+        let waiting = slot.connection.take_messages(&mut self.pool);
+        debug!("conn={old} messages={} Replaced", waiting.messages);
+        // The rest goes to the connection that replaces it.
+        let end = End { reason: EndReason::Replaced, code: 1000, undelivered: waiting.lost };
+        self.note_end(old, membership, end);
+        self.close(old, &CloseReason::Replaced(client_type), self.now.tick.after(CLOSE_TIMEOUT));
+        // It may have been left a copy of most of a fragment.
+        self.settle(old);
+        waiting
+    }
+
+    /// Tells the operator, now and then, that two clients want the same place.
+    fn warn_of_contest(
+        &mut self,
+        id: ConnectionId,
+        there: ConnectionId,
+        key: SessionKey,
+        client_type: ClientType,
+    ) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if !session.is_contest_warning_due(client_type, self.now.tick) {
+            return;
+        }
+        let address =
+            |id| self.slots.get(id).map_or(ClientAddress::default(), |slot| slot.connection.arrival.client);
+        warn!(
+            "conn={id} session={} client={} address={} other_address={} Two clients take one place from each other: \
+             give each pair a session ID of its own",
+            Logged(session.id.as_str()),
+            client_type.as_str(),
+            address(id),
+            address(there),
+        );
+    }
+
+    /// Begins a session for somebody, with an ID and a secret that nobody can guess.
+    pub(super) fn issue(&mut self, id: ConnectionId, credentials: &Credentials, form: AnswerForm<'_>) {
+        let form = AnswerForm { path: Some(SESSIONS_PATH), ..form };
+        if let Err(refusal) = self.check_lock_out(id) {
+            return self.refuse(id, refusal, form);
+        }
+        let (key_name, _) = self.tell_apart(credentials);
+        if self.api_keys.is_some() && key_name.is_none() {
+            return self.refuse_unproven(id, Refusal::ApiKey, form);
+        }
+        if let Some(name) = key_name {
+            info!("conn={id} key={name} API key accepted");
+        }
+        let secret = self.secret_key.draw();
+        let host = self.slots.get(id).map(|slot| slot.connection.arrival.client.host());
+        let issued = host.and_then(|host| self.begin_issued(&secret, host));
+        let Some((key, session_id)) = issued else {
+            return self.refuse(id, Refusal::ConnectionLimit, form);
+        };
+        self.arm_session(key);
+        info!("conn={id} session={session_id} Session {session_id} issued");
+        let lapses_in =
+            self.sessions.due(key).map_or(0, |(deadline, _)| deadline.0.saturating_sub(self.now.tick.0));
+        let expires_at = self.now.unix_millis.saturating_add(lapses_in);
+        let body = format!(
+            concat!(
+                r#"{{"sessionId":"{id}","secret":"{secret}","desktopUrl":"/desktop/{id}?secret={secret}","#,
+                r#""mobileUrl":"/mobile/{id}?secret={secret}","expiresAt":{expires_at}}}"#
+            ),
+            id = session_id,
+            secret = secret,
+            expires_at = expires_at
+        );
+        self.note_end(id, None, End { reason: EndReason::Answered, code: 201, undelivered: 0 });
+        self.answer(id, |out| write_issued(&body, form, out));
+    }
+
+    /// `None` if there is no room for one more session.
+    fn begin_issued(&mut self, secret: &str, host: Host) -> Option<(SessionKey, String)> {
+        debug_assert!(
+            self.drain.is_none(),
+            "no session begins during a shutdown: requests are refused by then"
+        );
+        let claim = self.secret_key.hash(&Secret::new(secret.as_bytes())?);
+        // Of 128 random bits not even two tries are ever needed.
+        for _ in 0..2 {
+            let text = self.secret_key.draw();
+            let session_id = SessionId::parse(text.as_bytes())?;
+            let now = self.now.tick;
+            let issued = self.sessions.issue(&session_id, claim.clone(), host, now).or_else(|SessionsFull| {
+                self.end_longest_unused_session();
+                self.sessions.issue(&session_id, claim.clone(), host, now)
+            });
+            if let Some(key) = issued.ok()? {
+                return Some((key, text));
+            }
+        }
+        None
+    }
+
+    /// Makes room for another session.
+    fn end_longest_empty_session(&mut self) {
+        let session = self.sessions.remove_longest_empty();
+        self.forget_for_room(session);
+    }
+
+    /// Makes room for another session that is issued.
+    fn end_longest_unused_session(&mut self) {
+        let session = self.sessions.remove_longest_unused();
+        self.forget_for_room(session);
+    }
+
+    fn forget_for_room(&mut self, session: Option<Session>) {
+        let Some(session) = session else { return };
+        self.note_session_end(&session);
+        let id = Logged(session.id.as_str());
+        info!("session={id} Session {id} deleted: empty, and its place was needed");
+    }
+}

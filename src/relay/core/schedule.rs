@@ -1,0 +1,102 @@
+//! What is to be looked at, and when: connections to read, connections to flush, timers.
+
+use std::io::{Read, Write};
+
+use super::relay::{Relay, Timer};
+use crate::relay::access::hosts::HostKey;
+use crate::relay::ids::ConnectionId;
+use crate::relay::sessions::SessionKey;
+use crate::relay::tables::wheel::TimerKey;
+use crate::relay::time::Tick;
+
+impl<S: Read + Write> Relay<S> {
+    /// Has a connection served, if a read may bring something.
+    pub(super) fn make_ready(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.slots.get_mut(id)
+            && slot.connection.is_readable()
+            && !slot.is_ready
+        {
+            slot.is_ready = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    pub(super) fn touch(&mut self, id: ConnectionId) {
+        if let Some(slot) = self.slots.get_mut(id)
+            && !slot.is_touched
+        {
+            slot.is_touched = true;
+            self.touched.push(id);
+        }
+    }
+
+    /// Sets the timer of a connection.
+    pub(super) fn arm(&mut self, id: ConnectionId) {
+        let Some(slot) = self.slots.get(id) else { return };
+        if let Some((deadline, _)) = slot.connection.due(&self.settings, self.now.tick) {
+            let timer = self.rearm(slot.timer, deadline, Timer::Connection(id));
+            if let Some(slot) = self.slots.get_mut(id) {
+                slot.timer = timer;
+            }
+        }
+    }
+
+    /// Sets the timer of a session.
+    pub(super) fn arm_session(&mut self, key: SessionKey) {
+        let armed = self.sessions.get(key).and_then(|session| session.timer);
+        if let Some((deadline, _)) = self.sessions.due(key) {
+            let timer = self.rearm(armed, deadline, Timer::Session(key));
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.timer = timer;
+            }
+        }
+    }
+
+    pub(super) fn arm_host(&mut self, key: HostKey) {
+        let Some(deadline) = self.hosts.due(key) else { return };
+        let armed = self.hosts.timer_mut(key).and_then(|timer| *timer);
+        let armed = self.rearm(armed, deadline, Timer::Host(key));
+        if let Some(timer) = self.hosts.timer_mut(key) {
+            *timer = armed;
+        }
+    }
+
+    /// Sees to the host that was heard of last, and to the one that is remembered beyond their number.
+    pub(super) fn settle_hosts(&mut self) {
+        if let Some(key) = self.hosts.last_idle() {
+            self.arm_host(key);
+        }
+        if let Some(key) = self.hosts.surplus() {
+            self.forget_host(key);
+        }
+    }
+
+    pub(super) fn forget_host(&mut self, key: HostKey) {
+        if let Some(timer) = self.hosts.forget(key) {
+            self.wheel.cancel(timer);
+        }
+    }
+
+    /// Sets a timer, unless one is set that fires no later: a deadline that has moved away is not
+    /// followed, its timer fires, finds nothing due and is set anew.
+    pub(super) fn rearm(
+        &mut self,
+        armed: Option<(Tick, TimerKey)>,
+        deadline: Tick,
+        timer: Timer,
+    ) -> Option<(Tick, TimerKey)> {
+        if let Some((armed_for, key)) = armed {
+            if armed_for <= deadline {
+                return armed;
+            }
+            self.wheel.cancel(key);
+        }
+        self.schedule(deadline, timer).map(|key| (deadline, key))
+    }
+
+    pub(super) fn schedule(&mut self, deadline: Tick, timer: Timer) -> Option<TimerKey> {
+        let key = self.wheel.schedule(deadline, timer).ok();
+        debug_assert!(key.is_some(), "the wheel has room for every connection and session");
+        key
+    }
+}

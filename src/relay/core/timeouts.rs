@@ -1,0 +1,148 @@
+//! What happens when a timer fires.
+
+use std::io::{Read, Write};
+
+use log::info;
+
+use super::relay::{Relay, Timer};
+use crate::relay::access::hosts::HostKey;
+use crate::relay::client::connection::Due;
+use crate::relay::client::outbox::Outbox;
+use crate::relay::http::{AnswerForm, Refusal};
+use crate::relay::ids::{ClientType, ConnectionId};
+use crate::relay::limits::UNREAD_RETRY;
+use crate::relay::sessions::{Expiry, SessionKey};
+use crate::relay::time::format_duration;
+use crate::relay::wire::frame::{Opcode, ServerHeader};
+use crate::relay::wire::message::{CloseReason, Logged};
+
+impl<S: Read + Write> Relay<S> {
+    pub(super) fn fire(&mut self, timer: Timer) {
+        match timer {
+            Timer::Connection(id) => self.fire_connection(id),
+            Timer::Session(session) => self.fire_session(session),
+            Timer::Host(host) => self.fire_host(host),
+            Timer::Accept => self.accept_retry = None,
+            Timer::Drain => self.close_due_sessions(),
+            Timer::Shutdown => self.drop_everyone(),
+        }
+    }
+
+    fn fire_connection(&mut self, id: ConnectionId) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        slot.timer = None;
+        self.touch(id);
+        let Some(slot) = self.slots.get(id) else { return };
+        let Some((deadline, due)) = slot.connection.due(&self.settings, self.now.tick) else { return };
+        // Where it is too early for a verdict the flush that follows sets the timer anew, to fire in the next turn.
+        let is_due = if due.is_verdict() {
+            deadline <= self.catch_up.read_until() && !slot.connection.is_to_be_read(due)
+        } else {
+            deadline <= self.now.tick
+        };
+        if is_due {
+            self.handle_due(id, due);
+        }
+    }
+
+    fn handle_due(&mut self, id: ConnectionId, due: Due) {
+        match due {
+            Due::Head => {
+                let refusal = self.refusal_outside(id).unwrap_or(Refusal::HeadTimeout);
+                self.refuse(id, refusal, AnswerForm::default());
+            }
+            Due::Ping => self.ping(id),
+            Due::Silence => self.cut_unless_it_takes(id, due, &CloseReason::Silent),
+            Due::Stall => self.cut_unless_it_takes(id, due, &CloseReason::TakesNothing),
+            Due::Message => self.fail(id, &CloseReason::MessageTimeout, None, true),
+            Due::Starved => self.end_starved(id),
+            // The flush that follows has it read again.
+            Due::Pace => {}
+            Due::CloseAnswer => self.end(id),
+            Due::End => self.remove(id),
+        }
+    }
+
+    /// Cuts a client off, unless its socket, tried once more, takes something.
+    fn cut_unless_it_takes(&mut self, id: ConnectionId, due: Due, reason: &CloseReason) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.probe();
+        }
+        // What is left over goes out with the flush at the end of the turn: its timer has touched it.
+        self.flush(id);
+        let Some(slot) = self.slots.get(id) else { return };
+        let now = self.now.tick;
+        let is_still_due = |(deadline, still)| deadline <= now && still == due;
+        if slot.connection.due(&self.settings, now).is_some_and(is_still_due) {
+            self.cut(id, reason);
+        }
+    }
+
+    /// Asks a client for a sign of life. While its socket refuses what waits already, a ping would only wait
+    /// with it: that it takes something is the sign then.
+    fn ping(&mut self, id: ConnectionId) {
+        let now = self.now.tick;
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        let is_blocked = slot.connection.outbox().is_some_and(Outbox::is_blocked);
+        slot.connection.note_pinged(!is_blocked, now);
+        if !is_blocked {
+            let ping = ServerHeader::new(Opcode::Ping, true, 0);
+            self.queue(id, |outbox, pool| outbox.control(pool, |out| out.extend_from_slice(ping.as_bytes())));
+        }
+    }
+
+    fn fire_session(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.timer = None;
+        match self.sessions.due(key) {
+            Some((deadline, _)) if deadline <= self.now.tick && self.is_unread(key) => {
+                let retry = self.now.tick.after(UNREAD_RETRY);
+                let timer = self.rearm(None, retry, Timer::Session(key));
+                if let Some(session) = self.sessions.get_mut(key) {
+                    session.timer = timer;
+                }
+            }
+            Some((deadline, expiry)) if deadline <= self.catch_up.read_until() => self.expire(key, expiry),
+            // Where it is too early for a verdict it fires again in the next turn.
+            Some(_) | None => self.arm_session(key),
+        }
+    }
+
+    /// Whether something may lie in the kernel that a session's clients have sent, and that nobody holds back: a
+    /// message would keep it.
+    fn is_unread(&self, key: SessionKey) -> bool {
+        let Some(session) = self.sessions.get(key) else { return false };
+        let clients = [ClientType::Desktop, ClientType::Mobile];
+        clients.into_iter().filter_map(|client_type| session.client(client_type)).any(|id| {
+            let connection = self.slots.get(id).map(|slot| &slot.connection);
+            connection.is_some_and(|connection| connection.is_readable() && !connection.is_noted_held())
+        })
+    }
+
+    fn expire(&mut self, key: SessionKey, expiry: Expiry) {
+        let Some(session) = self.end_session(key) else { return };
+        let id = Logged(session.id.as_str());
+        match expiry {
+            Expiry::Inactive => {
+                let timeout = format_duration(self.settings.session_timeout);
+                info!("session={id} Session {id} deleted: inactive for {timeout}");
+            }
+            Expiry::Empty => {
+                let window = format_duration(self.settings.reconnect_window);
+                info!("session={id} Session {id} deleted: empty for {window}");
+            }
+        }
+        self.close_session(&session);
+    }
+
+    /// Forgets a host if it is time, or sees again when it is.
+    fn fire_host(&mut self, key: HostKey) {
+        if let Some(timer) = self.hosts.timer_mut(key) {
+            *timer = None;
+        }
+        match self.hosts.due(key) {
+            Some(deadline) if deadline <= self.now.tick => self.forget_host(key),
+            Some(_) | None => self.arm_host(key),
+        }
+    }
+}
