@@ -66,12 +66,15 @@
 //! #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("Memory") }
 //! # }
 //! ```
+#![cfg_attr(any(doc, doctest), doc = "\nHow to use, deploy and operate the program is in the [`guide`].")]
 #![forbid(unsafe_code)]
 
 pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod entropy;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod net;
 pub mod relay;
 

@@ -70,6 +70,7 @@ const OUTER_FILES: &[(&str, &[&str])] = &[
     ("src/logging.rs", &["crate::config", "crate::Dropped", "crate::LogOutput"]),
     ("src/clock.rs", &["crate::relay::Now", "crate::relay::Tick"]),
     ("src/entropy.rs", &[]),
+    ("src/guide/", &[]),
     ("src/admin/", &["crate::relay", "crate::admin"]),
     (
         "src/config/",

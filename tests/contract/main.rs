@@ -1,4 +1,5 @@
-//! The contract, clause by clause, against the real binary: each test starts a relay of its own on port 0.
+//! The contract, `src/guide/protocol.md`, clause by clause, against the real binary: each test starts a relay of its
+//! own on port 0.
 #![allow(clippy::disallowed_methods, reason = "real sockets live in real time")]
 #![allow(
     clippy::indexing_slicing,
