@@ -10,9 +10,10 @@ mod strict;
 use apptuner_relay::relay::Origin;
 use apptuner_relay::relay::SessionId;
 use apptuner_relay::relay::internals::address::{ClientAddress, Networks, parse_range};
+use apptuner_relay::relay::internals::credentials::Credentials;
 use apptuner_relay::relay::internals::http::{
-    AnswerForm, BadRequest, Credentials, HeadReader, HeadRules, Progress, Verdict, write_health,
-    write_issued, write_nothing, write_preflight, write_refusal, write_switching_protocols,
+    AnswerForm, BadRequest, HeadReader, HeadRules, Progress, Verdict, write_health, write_issued,
+    write_nothing, write_preflight, write_refusal, write_switching_protocols,
 };
 use apptuner_relay::relay::internals::secret::Secret;
 use tungstenite::handshake::derive_accept_key;

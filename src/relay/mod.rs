@@ -70,6 +70,7 @@ pub mod internals {
         address = address;
         address_rules = access::address_rules;
         connection = client::connection;
+        credentials = access::credentials;
         frame = wire::frame;
         hosts = access::hosts;
         http = http;

@@ -34,12 +34,12 @@ impl AddressRules {
 
 /// The rules of the configuration and those of a file together, ready to be asked.
 #[derive(Debug)]
-pub(crate) struct Admission {
+pub(crate) struct ServedAddresses {
     allow: Networks,
     deny: Networks,
 }
 
-impl Admission {
+impl ServedAddresses {
     pub(crate) fn new(allow: &[IpNet], deny: &[IpNet], rules: &AddressRules) -> Self {
         Self {
             allow: Networks::new(&[allow, &rules.allow].concat()),
@@ -47,8 +47,8 @@ impl Admission {
         }
     }
 
-    /// Whether a client from this address is served.
-    pub(crate) fn lets_in(&self, address: ClientAddress) -> bool {
+    /// Whether clients from this address are served.
+    pub(crate) fn contain(&self, address: ClientAddress) -> bool {
         !self.deny.contains(address) && (self.allow.is_empty() || self.allow.contains(address))
     }
 }
@@ -59,7 +59,7 @@ mod tests {
 
     fn lets_in(rules: &str, address: &str) -> bool {
         let rules = AddressRules::parse(rules).unwrap();
-        Admission::new(&[], &[], &rules).lets_in(ClientAddress::new(address.parse().unwrap()))
+        ServedAddresses::new(&[], &[], &rules).contain(ClientAddress::new(address.parse().unwrap()))
     }
 
     #[test]
@@ -84,7 +84,7 @@ mod tests {
     fn rules_of_the_configuration_and_of_the_file_add_up() {
         let range = |text| [parse_range(text).unwrap()];
         let rules = AddressRules::parse("allow 10.0.0.0/8\ndeny 192.0.2.7").unwrap();
-        let both = Admission::new(&range("192.0.2.0/24"), &range("10.1.0.0/16"), &rules);
+        let both = ServedAddresses::new(&range("192.0.2.0/24"), &range("10.1.0.0/16"), &rules);
         for (address, is_in) in [
             ("10.0.0.1", true),
             ("10.1.0.1", false),
@@ -92,7 +92,7 @@ mod tests {
             ("192.0.2.7", false),
             ("::1", false),
         ] {
-            assert_eq!(both.lets_in(ClientAddress::new(address.parse().unwrap())), is_in, "{address}");
+            assert_eq!(both.contain(ClientAddress::new(address.parse().unwrap())), is_in, "{address}");
         }
     }
 

@@ -3,6 +3,9 @@
 
 pub(crate) mod address_rules;
 pub(crate) mod api_keys;
+pub(crate) mod credentials;
+pub(crate) mod gate;
 pub(crate) mod hosts;
 mod records;
+pub(crate) mod remote;
 pub(crate) mod secret;

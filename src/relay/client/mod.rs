@@ -4,5 +4,4 @@ pub(crate) mod connection;
 pub(crate) mod inbound;
 pub(crate) mod outbox;
 mod pace;
-pub(crate) mod standing;
 pub(crate) mod traffic;

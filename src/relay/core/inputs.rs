@@ -8,6 +8,7 @@ use log::debug;
 
 use super::drain_plan::Shutdown;
 use super::relay::{Relay, Timer};
+use crate::relay::access::gate::NotAllowed;
 use crate::relay::address::{ClientAddress, is_loopback};
 use crate::relay::client::connection::{Connection, Phase};
 use crate::relay::http::{AnswerForm, HeadReader, Refusal};
@@ -29,16 +30,18 @@ impl<S: Read + Write> Relay<S> {
         let client = ClientAddress::new(client_addr.ip());
         let is_over_limit = self.is_at_connection_limit();
         let mut connection = Connection::new(stream, now.tick);
-        connection.arrival.client = client;
-        if self.expects_proxy_header(client_addr) {
+        connection.remote.address = client;
+        if self.gate.expects_proxy_header(client) {
             connection.phase = Phase::Head(HeadReader::behind_proxy_header());
         }
+        let admitted = self.gate.admit(&mut connection.remote, now.tick);
         let id = self.slots.insert(connection);
+        self.settle_hosts();
         self.counters.connections_accepted += 1;
         debug!("conn={id} address={client_addr} Accepted");
-        match self.let_in(id) {
-            Err(Refusal::Address) if is_loopback(client) => self.keep_outside(id, Refusal::Address),
-            Err(refusal) => self.turn_away(id, refusal, AnswerForm::default()),
+        match admitted {
+            Err(NotAllowed::Address) if is_loopback(client) => self.keep_outside(id, Refusal::Address),
+            Err(reason) => self.turn_away(id, reason.into(), AnswerForm::default()),
             Ok(()) if self.drain.is_some() => {
                 self.refuse(id, Refusal::ConnectionLimit, AnswerForm::default());
             }

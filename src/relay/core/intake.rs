@@ -24,10 +24,7 @@ impl<S: Read + Write> Relay<S> {
         match &mut slot.connection.phase {
             Phase::Head(reader) => {
                 let rules = HeadRules {
-                    // A proxy that speaks the PROXY protocol says there whom it speaks for, and nowhere else.
-                    proxies: Some(&self.proxies).filter(|proxies| {
-                        !self.settings.proxy_protocol && proxies.contains(slot.connection.arrival.client)
-                    }),
+                    proxies: self.gate.proxies_believed_in_head(slot.connection.remote.address),
                     origins: &self.settings.allow_origin,
                 };
                 let mut refused_path = None;

@@ -55,8 +55,8 @@ impl<S: Read + Write> Relay<S> {
         for id in self.slots.ids() {
             let Some(slot) = self.slots.get(id) else { continue };
             charged_bytes += slot.charged_bytes as usize;
-            counted += usize::from(slot.connection.arrival.standing.is_counted());
-            outside += usize::from(slot.connection.arrival.standing.is_outside());
+            counted += usize::from(slot.connection.remote.standing.is_counted());
+            outside += usize::from(slot.connection.remote.standing.is_outside());
             starved += usize::from(slot.is_starved);
             senders += usize::from(slot.connection.inbound.transit().is_some());
             cursors.extend(slot.connection.outbox().into_iter().flat_map(Outbox::cursors));
@@ -86,8 +86,8 @@ impl<S: Read + Write> Relay<S> {
         self.sessions.check_invariants();
         assert_eq!(census.clients.iter().sum::<u64>(), members, "sessions know nobody else");
         self.check_drain();
-        self.hosts.check_invariants(counted);
-        assert_eq!(self.outside, outside, "those outside are counted");
+        self.gate.hosts.check_invariants(counted);
+        assert_eq!(self.gate.outside(), outside, "those outside are counted");
         assert_eq!(self.starved_clients, starved, "who waits for memory is counted");
         self.pool.transits.check_invariants(&cursors, senders, charged_bytes);
     }

@@ -4,18 +4,17 @@ use std::io::{Read, Write};
 
 use log::{debug, info, warn};
 
-use super::admission::Pass;
 use super::record::End;
 use super::relay::Relay;
 use super::slots::{Membership, Slot};
-use crate::relay::access::secret::Secret;
+use crate::relay::access::credentials::Credentials;
+use crate::relay::access::gate::{Pass, SessionState};
+use crate::relay::access::secret::{Secret, SecretHash};
 use crate::relay::address::{ClientAddress, Host};
 use crate::relay::client::outbox::Waiting;
 use crate::relay::counts::counters;
 use crate::relay::counts::end_reason::EndReason;
-use crate::relay::http::{
-    AnswerForm, Credentials, Refusal, Upgrade, write_issued, write_switching_protocols,
-};
+use crate::relay::http::{AnswerForm, Refusal, Upgrade, write_issued, write_switching_protocols};
 use crate::relay::ids::{ClientType, ConnectionId, SessionId};
 use crate::relay::limits::CLOSE_TIMEOUT;
 use crate::relay::sessions::{Joined, Session, SessionKey, SessionsFull};
@@ -33,8 +32,8 @@ impl<S: Read + Write> Relay<S> {
         );
         let path = upgrade.path();
         let form = AnswerForm { path: Some(&path), ..AnswerForm::default() };
-        let Pass { claim } = match self.authorize(id, upgrade) {
-            Ok(pass) => pass,
+        let claim = match self.judge(id, upgrade) {
+            Ok(claim) => claim,
             Err(refusal) => return self.refuse_unproven(id, refusal, form),
         };
         if claim.is_none() && self.is_place_contested(id, upgrade) {
@@ -50,6 +49,25 @@ impl<S: Read + Write> Relay<S> {
             self.sessions.claim(joined.session, claim);
         }
         self.welcome(id, upgrade, joined);
+    }
+
+    /// Judges what a client brings for the session that it wants to join. Returns the claim that it makes on it.
+    fn judge(&self, id: ConnectionId, upgrade: &Upgrade) -> Result<Option<SecretHash>, Refusal> {
+        let Some(slot) = self.slots.get(id) else { return Ok(None) };
+        // It may have connected before it was locked out.
+        self.gate.check_lock_out(slot.connection.remote.address, self.now.tick)?;
+        let session = self.sessions.find(&upgrade.session_id).and_then(|key| self.sessions.get(key));
+        let state = match session.map(Session::claimed) {
+            None => SessionState::Missing,
+            Some(None) => SessionState::Unclaimed,
+            Some(Some(hash)) => SessionState::Claimed(hash),
+        };
+        let Pass { claim, key_name } =
+            self.gate.judge_join(upgrade.client_type, &upgrade.credentials, state)?;
+        if let Some(name) = key_name {
+            info!("conn={id} key={name} API key accepted");
+        }
+        Ok(claim)
     }
 
     /// Whether the place that a client asks for changes hands so often that whoever is there stays.
@@ -176,7 +194,7 @@ impl<S: Read + Write> Relay<S> {
             return;
         }
         let address =
-            |id| self.slots.get(id).map_or(ClientAddress::default(), |slot| slot.connection.arrival.client);
+            |id| self.slots.get(id).map_or(ClientAddress::default(), |slot| slot.connection.remote.address);
         warn!(
             "conn={id} session={} client={} address={} other_address={} Two clients take one place from each other: \
              give each pair a session ID of its own",
@@ -190,19 +208,17 @@ impl<S: Read + Write> Relay<S> {
     /// Begins a session for somebody, with an ID and a secret that nobody can guess.
     pub(super) fn issue(&mut self, id: ConnectionId, credentials: &Credentials, form: AnswerForm<'_>) {
         let form = AnswerForm { path: Some(SESSIONS_PATH), ..form };
-        if let Err(refusal) = self.check_lock_out(id) {
-            return self.refuse(id, refusal, form);
+        let Some(client) = self.slots.get(id).map(|slot| slot.connection.remote.address) else { return };
+        if let Err(reason) = self.gate.check_lock_out(client, self.now.tick) {
+            return self.refuse(id, reason.into(), form);
         }
-        let (key_name, _) = self.tell_apart(credentials);
-        if self.api_keys.is_some() && key_name.is_none() {
-            return self.refuse_unproven(id, Refusal::ApiKey, form);
+        match self.gate.judge_issue(credentials) {
+            Ok(Some(name)) => info!("conn={id} key={name} API key accepted"),
+            Ok(None) => {}
+            Err(reason) => return self.refuse_unproven(id, reason.into(), form),
         }
-        if let Some(name) = key_name {
-            info!("conn={id} key={name} API key accepted");
-        }
-        let secret = self.secret_key.draw();
-        let host = self.slots.get(id).map(|slot| slot.connection.arrival.client.host());
-        let issued = host.and_then(|host| self.begin_issued(&secret, host));
+        let secret = self.gate.draw();
+        let issued = self.begin_issued(&secret, client.host());
         let Some((key, session_id)) = issued else {
             return self.refuse(id, Refusal::ConnectionLimit, form);
         };
@@ -230,10 +246,10 @@ impl<S: Read + Write> Relay<S> {
             self.drain.is_none(),
             "no session begins during a shutdown: requests are refused by then"
         );
-        let claim = self.secret_key.hash(&Secret::new(secret.as_bytes())?);
+        let claim = self.gate.hash(&Secret::new(secret.as_bytes())?);
         // Of 128 random bits not even two tries are ever needed.
         for _ in 0..2 {
-            let text = self.secret_key.draw();
+            let text = self.gate.draw();
             let session_id = SessionId::parse(text.as_bytes())?;
             let now = self.now.tick;
             let issued = self.sessions.issue(&session_id, claim.clone(), host, now).or_else(|SessionsFull| {

@@ -110,7 +110,7 @@ impl<S: Read + Write> Relay<S> {
         self.cut_unfinished(id, membership);
         let Some(slot) = self.slots.get_mut(id) else { return };
         let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
-        let host = slot.connection.arrival.client.host();
+        let host = slot.connection.remote.address.host();
         self.note_end(id, Some(membership), End { reason, code, undelivered });
         let client_type = membership.client_type;
         let left = self.sessions.leave(membership.session, client_type, id, host, self.now.tick);
@@ -282,12 +282,8 @@ impl<S: Read + Write> Relay<S> {
             self.wheel.cancel(timer);
         }
         self.pool.transits.memory.charge_small(slot.charged_bytes, 0);
-        let standing = slot.connection.arrival.standing;
-        self.outside -= usize::from(standing.is_outside());
-        if standing.is_counted() {
-            self.hosts.release(slot.connection.arrival.client.host());
-            self.settle_hosts();
-        }
+        self.gate.release(&slot.connection.remote);
+        self.settle_hosts();
         self.effects.push_back(Effect::Close { id, stream: slot.connection.stream });
         debug!("conn={id} Gone");
         if let Some(retry) = self.accept_retry.take() {

@@ -82,7 +82,7 @@ impl<S: Read + Write> Relay<S> {
             target: ACCESS,
             "conn={id} address={} client={client_type} session={} seconds={}.{} messages_in={} bytes_in={} \
              messages_out={} bytes_out={} undelivered={} errors={} reason={} code={} Connection ended",
-            slot.connection.arrival.client,
+            slot.connection.remote.address,
             Logged(session),
             tenths / 10,
             tenths % 10,

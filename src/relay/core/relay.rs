@@ -3,16 +3,13 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::catch_up::CatchUp;
 use super::drain_plan::DrainPlan;
 use super::slots::Slots;
-use crate::relay::access::address_rules::{AddressRules, Admission};
-use crate::relay::access::api_keys::KeyNames;
-use crate::relay::access::hosts::{HostKey, Hosts};
-use crate::relay::access::secret::SecretKey;
-use crate::relay::address::{ClientAddress, Networks};
+use crate::relay::access::gate::Gate;
+use crate::relay::access::hosts::HostKey;
+use crate::relay::address::ClientAddress;
 use crate::relay::client::inbound::Receiver;
 use crate::relay::client::outbox::{Backlog, Outbox, Pool};
 use crate::relay::client::traffic::Carried;
@@ -23,7 +20,6 @@ use crate::relay::limits::{IDLE_HOSTS_MAX, REFUSALS_MAX, SESSIONS_MIN, SESSIONS_
 use crate::relay::memory::Memory;
 use crate::relay::sessions::{SessionKey, Sessions};
 use crate::relay::settings::Settings;
-use crate::relay::tables::meter::Meter;
 use crate::relay::tables::wheel::{TimerKey, Wheel};
 use crate::relay::time::{Now, Tick};
 use crate::relay::transit::Transits;
@@ -57,12 +53,7 @@ pub struct Relay<S> {
     pub(super) settings: Settings,
     pub(super) slots: Slots<S>,
     pub(super) sessions: Sessions,
-    pub(super) hosts: Hosts,
-    pub(super) admission: Admission,
-    /// Those whose word is taken for where a client comes from.
-    pub(super) proxies: Networks,
-    pub(super) api_keys: Option<KeyNames>,
-    pub(super) secret_key: SecretKey,
+    pub(super) gate: Gate,
     pub(super) wheel: Wheel<Timer>,
     pub(super) receiver: Receiver,
     pub(super) pool: Pool,
@@ -78,10 +69,6 @@ pub struct Relay<S> {
     pub(super) starved_clients: usize,
     /// Connections to flush and to set timers for at the end of the turn, each at most once.
     pub(super) touched: Vec<ConnectionId>,
-    /// Connections that take no place of a client's, of which there are few: `Standing::Outside`.
-    pub(super) outside: usize,
-    /// How many of them, refused for their address, were waited for lately.
-    pub(super) refusals: Meter,
     pub(super) effects: VecDeque<Effect<S>>,
     /// The time of the current turn.
     pub(super) now: Now,
@@ -128,11 +115,7 @@ impl<S: Read + Write> Relay<S> {
         Self {
             slots: Slots::new(),
             sessions: Sessions::new(sessions_max, settings.session_timeout, settings.reconnect_window, seed),
-            hosts: Hosts::new(&settings, seed),
-            admission: Admission::new(&settings.allow, &settings.deny, &AddressRules::default()),
-            proxies: settings.proxies(),
-            api_keys: None,
-            secret_key: SecretKey::new(seed),
+            gate: Gate::new(&settings, seed),
             wheel: Wheel::new(timers_max, now.tick),
             receiver: Receiver::default(),
             pool: Pool::new(Transits::new(Memory::new(settings.max_buffered))),
@@ -143,8 +126,6 @@ impl<S: Read + Write> Relay<S> {
             starved: VecDeque::new(),
             starved_clients: 0,
             touched: Vec::new(),
-            outside: 0,
-            refusals: Meter::new(Some(REFUSALS_MAX as u64), Duration::from_secs(1)),
             effects: VecDeque::new(),
             now,
             accept_retry: None,
@@ -192,7 +173,7 @@ impl<S: Read + Write> Relay<S> {
     /// Whether a connection from there is expected to begin with the header of a proxy.
     #[must_use]
     pub fn expects_proxy_header(&self, client_addr: SocketAddr) -> bool {
-        self.settings.proxy_protocol && self.proxies.contains(ClientAddress::new(client_addr.ip()))
+        self.gate.expects_proxy_header(ClientAddress::new(client_addr.ip()))
     }
 
     /// Whether there is room for one more connection, if only to tell it that there is none. As
@@ -204,7 +185,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     pub(super) fn is_at_connection_limit(&self) -> bool {
-        self.slots.len() - self.outside >= self.connections_max()
+        self.slots.len() - self.gate.outside() >= self.connections_max()
     }
 
     fn connections_max(&self) -> usize {
@@ -244,7 +225,7 @@ impl<S: Read + Write> Relay<S> {
     /// How many hosts are known: those with a connection that counts, or of which something is remembered.
     #[must_use]
     pub fn hosts(&self) -> usize {
-        self.hosts.len()
+        self.gate.hosts.len()
     }
 
     /// How many timers are pending.

@@ -53,26 +53,26 @@ impl<S: Read + Write> Relay<S> {
     }
 
     pub(super) fn arm_host(&mut self, key: HostKey) {
-        let Some(deadline) = self.hosts.due(key) else { return };
-        let armed = self.hosts.timer_mut(key).and_then(|timer| *timer);
+        let Some(deadline) = self.gate.hosts.due(key) else { return };
+        let armed = self.gate.hosts.timer_mut(key).and_then(|timer| *timer);
         let armed = self.rearm(armed, deadline, Timer::Host(key));
-        if let Some(timer) = self.hosts.timer_mut(key) {
+        if let Some(timer) = self.gate.hosts.timer_mut(key) {
             *timer = armed;
         }
     }
 
     /// Sees to the host that was heard of last, and to the one that is remembered beyond their number.
     pub(super) fn settle_hosts(&mut self) {
-        if let Some(key) = self.hosts.last_idle() {
+        if let Some(key) = self.gate.hosts.last_idle() {
             self.arm_host(key);
         }
-        if let Some(key) = self.hosts.surplus() {
+        if let Some(key) = self.gate.hosts.surplus() {
             self.forget_host(key);
         }
     }
 
     pub(super) fn forget_host(&mut self, key: HostKey) {
-        if let Some(timer) = self.hosts.forget(key) {
+        if let Some(timer) = self.gate.hosts.forget(key) {
             self.wheel.cancel(timer);
         }
     }

@@ -137,10 +137,10 @@ impl<S: Read + Write> Relay<S> {
 
     /// Forgets a host if it is time, or sees again when it is.
     fn fire_host(&mut self, key: HostKey) {
-        if let Some(timer) = self.hosts.timer_mut(key) {
+        if let Some(timer) = self.gate.hosts.timer_mut(key) {
             *timer = None;
         }
-        match self.hosts.due(key) {
+        match self.gate.hosts.due(key) {
             Some(deadline) if deadline <= self.now.tick => self.forget_host(key),
             Some(_) | None => self.arm_host(key),
         }

@@ -1,4 +1,4 @@
-//! What a client brings to prove who it is: a pairing secret, an API key.
+//! Finds what a client brings to prove who it is.
 
 use std::str;
 
@@ -7,6 +7,7 @@ use httparse::Header;
 
 use super::BadRequest;
 use super::fields::{elements, only_value};
+use crate::relay::access::credentials::Credentials;
 use crate::relay::access::secret::Secret;
 
 /// Begins the subprotocol in which a browser, which can set no header field, brings its pairing secret.
@@ -16,36 +17,23 @@ const KEY_SUBPROTOCOL: &[u8] = b"apptuner.key.";
 /// The parameter of the query that holds the pairing secret.
 const SECRET_PARAMETER: &str = "secret";
 
-/// What a client brings to prove who it is.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Credentials {
-    /// The pairing secret from the query, or from a subprotocol.
-    pub secret: Option<Secret>,
-    /// The API key from a subprotocol.
-    pub key: Option<Secret>,
-    /// The token of `Authorization: Bearer` (RFC 6750, section 2.1): either of the two.
-    pub bearer: Option<Secret>,
-}
-
-impl Credentials {
-    /// Finds them in the query and the header fields of a request.
-    pub(super) fn find(query: &str, fields: &[Header<'_>]) -> Result<Self, BadRequest> {
-        let mut found = Self { bearer: bearer(fields), ..Self::default() };
-        for pair in query.split('&') {
-            if let Some((SECRET_PARAMETER, value)) = pair.split_once('=') {
-                let secret = percent_decoded(value).and_then(|bytes| Secret::new(&bytes));
-                add(&mut found.secret, secret)?;
-            }
+/// Finds them in the query and the header fields of a request.
+pub(super) fn find(query: &str, fields: &[Header<'_>]) -> Result<Credentials, BadRequest> {
+    let mut found = Credentials { bearer: bearer(fields), ..Credentials::default() };
+    for pair in query.split('&') {
+        if let Some((SECRET_PARAMETER, value)) = pair.split_once('=') {
+            let secret = percent_decoded(value).and_then(|bytes| Secret::new(&bytes));
+            add(&mut found.secret, secret)?;
         }
-        for offered in elements(fields, "sec-websocket-protocol") {
-            if let Some(encoded) = offered.strip_prefix(SECRET_SUBPROTOCOL) {
-                add(&mut found.secret, decoded(encoded))?;
-            } else if let Some(encoded) = offered.strip_prefix(KEY_SUBPROTOCOL) {
-                add(&mut found.key, decoded(encoded))?;
-            }
-        }
-        Ok(found)
     }
+    for offered in elements(fields, "sec-websocket-protocol") {
+        if let Some(encoded) = offered.strip_prefix(SECRET_SUBPROTOCOL) {
+            add(&mut found.secret, decoded(encoded))?;
+        } else if let Some(encoded) = offered.strip_prefix(KEY_SUBPROTOCOL) {
+            add(&mut found.key, decoded(encoded))?;
+        }
+    }
+    Ok(found)
 }
 
 /// Whether an offered subprotocol carries something secret, and so is never sent back.

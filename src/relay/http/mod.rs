@@ -13,6 +13,7 @@ use std::str;
 use httparse::{Header, Status};
 use tungstenite::handshake::derive_accept_key;
 
+use crate::relay::access::credentials::Credentials;
 use crate::relay::address::{ClientAddress, Networks};
 use crate::relay::ids::{ClientType, SessionId};
 use crate::relay::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, PROXY_HEADER_BYTES_MAX};
@@ -23,7 +24,6 @@ pub use answer::{
     AnswerForm, write_answer, write_health, write_issued, write_nothing, write_page, write_preflight,
     write_refusal, write_switching_protocols,
 };
-pub use credentials::Credentials;
 use fields::{decimal, elements, is_token_byte, only_value, split_list, token, values};
 pub use path_fault::PathFault;
 pub use refusal::{Answer, BadRequest, Refusal, RefusalReason};
@@ -377,12 +377,12 @@ fn decide(head: &[u8], head_only: bool, rules: HeadRules<'_>, named: &mut Named)
         Target::Sessions if wants_upgrade => Err(BadRequest::Path(PathFault::Sessions).into()),
         Target::Sessions => {
             cors::check_origin(fields, rules.origins)?;
-            Ok(Verdict::Issue(Credentials::find("", fields)?))
+            Ok(Verdict::Issue(credentials::find("", fields)?))
         }
         Target::Session(..) if has_body => Err(BadRequest::Body.into()),
         Target::Session(client_type, session_id, query) => {
             cors::check_origin(fields, rules.origins)?;
-            let credentials = Credentials::find(query, fields)?;
+            let credentials = credentials::find(query, fields)?;
             accept(client_type, session_id, credentials, fields).map(Verdict::Upgrade)
         }
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::PathFault;
+use crate::relay::access::gate::NotAllowed;
 use crate::relay::limits::{
     CONTEST_WINDOW, HEAD_BYTES_MAX, HEAD_FIELDS_MAX, RETRY_AFTER_SECONDS, SECRET_BYTES_MAX, SECRET_BYTES_MIN,
 };
@@ -47,6 +48,17 @@ pub enum Refusal {
     Contested,
     /// No room for another connection: 503 (RFC 9110, section 15.6.4). For the caller to use.
     ConnectionLimit,
+}
+
+impl From<NotAllowed> for Refusal {
+    fn from(reason: NotAllowed) -> Self {
+        match reason {
+            NotAllowed::Address => Self::Address,
+            NotAllowed::Host(denied) => Self::AddressLimit { retry_after: denied.retry_after() },
+            NotAllowed::Secret => Self::Secret,
+            NotAllowed::ApiKey => Self::ApiKey,
+        }
+    }
 }
 
 /// Why a connection was refused, in a word.

@@ -26,8 +26,8 @@ use std::time::Duration;
 use super::inbound::{Inbound, Receiver};
 use super::outbox::{Cut, Outbox, Pool, Waiting, WriteEnd};
 use super::pace::Pace;
-use super::standing::Arrival;
 use super::traffic::{Tally, Usage};
+use crate::relay::access::remote::Remote;
 use crate::relay::http::HeadReader;
 use crate::relay::limits::{
     CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, LATE_LINGER_TIME_MAX, LINGER_BYTES_MAX, LINGER_TIME_MAX,
@@ -66,7 +66,7 @@ pub struct Connection<S> {
     /// What has arrived of something whose end has not.
     pub inbound: Inbound,
     /// Where it comes from. Here it takes the least memory.
-    pub(crate) arrival: Arrival,
+    pub(crate) remote: Remote,
     outbox: Option<Box<Outbox>>,
     usage: Option<Box<Usage>>,
     /// There may be something to read.
@@ -100,7 +100,7 @@ impl<S: Read + Write> Connection<S> {
             stream,
             phase: Phase::Head(HeadReader::default()),
             inbound: Inbound::default(),
-            arrival: Arrival::default(),
+            remote: Remote::default(),
             outbox: None,
             usage: None,
             is_readable: false,

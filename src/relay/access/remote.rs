@@ -1,27 +1,27 @@
-//! Where a connection comes from.
+//! Where a connection comes from, and how the limits per address see it.
 
 use crate::relay::address::ClientAddress;
 
-/// Where a connection comes from, and how that was taken.
+/// The far end of a connection.
 #[derive(Debug, Default)]
-pub(crate) struct Arrival {
-    /// Its peer's address, or what a proxy says.
-    pub(crate) client: ClientAddress,
+pub(crate) struct Remote {
+    /// The address of its peer, or the one that a trusted proxy names.
+    pub(crate) address: ClientAddress,
     pub(crate) standing: Standing,
 }
 
-/// How the limits per address take a connection.
+/// How the limits per address see a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// They do not apply to it.
+    /// The limits do not apply to it.
     #[default]
     Exempt,
     /// It counts against the limit of its host.
     Counted,
-    /// It is beyond a limit, or its address is not served: it takes no place of a client's, and gets nothing but
-    /// the relay's health or a refusal. It may count against the limit of its host all the same.
+    /// It is over a limit, or its address is not served. It takes no place of a client and gets only the relay's
+    /// health or a refusal.
     Outside {
-        /// It does.
+        /// It counts against the limit of its host all the same.
         is_counted: bool,
     },
 }
