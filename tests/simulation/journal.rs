@@ -117,10 +117,7 @@ impl Log for Lines {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         match metadata.target() {
             "apptuner_relay::messages" => LOGS_MESSAGES.get(),
-            // The only lines of this level that are read.
-            "apptuner_relay::relay::internals::streaming"
-            | "apptuner_relay::relay::internals::parting"
-            | "apptuner_relay::relay::internals::intake" => true,
+            "apptuner_relay::sessions" => true,
             _ => metadata.level() <= Level::Info,
         }
     }

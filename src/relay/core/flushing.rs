@@ -51,7 +51,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Flushes one connection; whether it has more to write at once.
     pub(super) fn flush(&mut self, id: ConnectionId) -> bool {
-        let Some(slot) = self.slots.get_mut(id) else { return false };
+        let Some(slot) = self.slots.find_mut(id) else { return false };
         slot.is_touched = false;
         let Some(Flushed { end, has_taken }) = self.flush_connection(id, WRITE_BYTES_PER_TURN) else {
             return false;

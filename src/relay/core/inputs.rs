@@ -64,7 +64,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Notes what a stream is ready for. A stale identifier is ignored. Constant time.
     pub fn handle_readiness(&mut self, id: ConnectionId, readiness: Readiness) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
+        let Some(slot) = self.slots.find_mut(id) else { return };
         slot.connection.note(readiness);
         let wants_write = slot.connection.wants_write();
         self.make_ready(id);

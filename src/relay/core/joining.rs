@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use log::{debug, info, warn};
 
-use super::record::End;
+use super::record::{End, SESSIONS};
 use super::relay::Relay;
 use super::slots::{Membership, Slot};
 use crate::relay::access::credentials::Credentials;
@@ -119,7 +119,7 @@ impl<S: Read + Write> Relay<S> {
         let client_type = *client_type;
         counters::add(&mut self.counters.joins, client_type as usize, 1);
         let logged = Logged(session_id.as_str());
-        info!("conn={id} session={logged} {} connected to session {logged}", client_type.title());
+        info!(target: SESSIONS, "conn={id} session={logged} {} connected to session {logged}", client_type.title());
         let waiting = match joined.replaced {
             Some(old) => {
                 self.note_replacement(id, old, joined.session, client_type);
@@ -171,7 +171,7 @@ impl<S: Read + Write> Relay<S> {
         let Some(slot) = self.slots.get_mut(old) else { return Waiting::default() };
         let membership = slot.leave();
         let waiting = slot.connection.take_messages(&mut self.pool);
-        debug!("conn={old} messages={} Replaced", waiting.messages);
+        debug!(target: SESSIONS, "conn={old} messages={} Replaced", waiting.messages);
         // The rest goes to the connection that replaces it.
         let end = End { reason: EndReason::Replaced, code: 1000, undelivered: waiting.lost };
         self.note_end(old, membership, end);
@@ -223,7 +223,7 @@ impl<S: Read + Write> Relay<S> {
             return self.refuse(id, Refusal::ConnectionLimit, form);
         };
         self.arm_session(key);
-        info!("conn={id} session={session_id} Session {session_id} issued");
+        info!(target: SESSIONS, "conn={id} session={session_id} Session {session_id} issued");
         let lapses_in =
             self.sessions.due(key).map_or(0, |(deadline, _)| deadline.0.saturating_sub(self.now.tick.0));
         let expires_at = self.now.unix_millis.saturating_add(lapses_in);
@@ -279,6 +279,6 @@ impl<S: Read + Write> Relay<S> {
         let Some(session) = session else { return };
         self.note_session_end(&session);
         let id = Logged(session.id.as_str());
-        info!("session={id} Session {id} deleted: empty, and its place was needed");
+        info!(target: SESSIONS, "session={id} Session {id} deleted: empty, and its place was needed");
     }
 }

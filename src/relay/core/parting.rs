@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 
 use log::{debug, info};
 
-use super::record::End;
+use super::record::{End, SESSIONS};
 use super::relay::Relay;
 use super::slots::{Membership, Slot};
 use crate::relay::client::connection::Phase;
@@ -118,7 +118,7 @@ impl<S: Read + Write> Relay<S> {
         if let Some(session) = self.sessions.get(membership.session) {
             let logged = Logged(session.id.as_str());
             let title = client_type.title();
-            info!("conn={id} session={logged} {title} disconnected from session {logged}: {code}");
+            info!(target: SESSIONS, "conn={id} session={logged} {title} disconnected from session {logged}: {code}");
         }
         match peer {
             Some(peer) => {
@@ -235,7 +235,7 @@ impl<S: Read + Write> Relay<S> {
         self.credit();
         let Some(slot) = self.slots.get_mut(receiver) else { return false };
         let Some(cut) = slot.connection.cut_message(key, &mut self.pool) else { return false };
-        debug!("conn={receiver} cut={cut:?} Message cut short");
+        debug!(target: SESSIONS, "conn={receiver} cut={cut:?} Message cut short");
         counters::add(&mut self.counters.messages_cut_short, sender as usize, 1);
         self.touch(receiver);
         cut == Cut::Begun

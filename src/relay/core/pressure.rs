@@ -16,7 +16,7 @@ impl<S: Read + Write> Relay<S> {
     /// failed while it was held is gone, and so is one that ended its stream while it was held for want of room.
     pub(super) fn may_read(&mut self, id: ConnectionId) -> bool {
         let is_held = self.update_held(id);
-        let Some(slot) = self.slots.get(id) else { return false };
+        let Some(slot) = self.slots.find(id) else { return false };
         if !is_held {
             return slot.connection.is_readable();
         }
@@ -36,7 +36,7 @@ impl<S: Read + Write> Relay<S> {
         let now = self.now.tick;
         let peer = self.peer_of(id).and_then(|peer| self.slots.get(peer));
         let peer_outbox = peer.and_then(|peer| peer.connection.outbox());
-        let Some(slot) = self.slots.get(id) else { return false };
+        let Some(slot) = self.slots.find(id) else { return false };
         let memory = &self.pool.transits.memory;
         let is_held = slot.connection.is_held(peer_outbox, memory, now);
         let is_starved = is_held && slot.connection.is_starved(memory);
@@ -76,7 +76,7 @@ impl<S: Read + Write> Relay<S> {
     /// check does not fit is closed.
     pub(super) fn settle(&mut self, id: ConnectionId) {
         let memory = &mut self.pool.transits.memory;
-        let Some(slot) = self.slots.get_mut(id) else { return };
+        let Some(slot) = self.slots.find_mut(id) else { return };
         let may_check_take = memory.may_check_take(slot.connection.inbound.check_bytes());
         // A connection whose small memory does not fit 32 bits is not worth eight bytes of every other.
         let bytes = u32::try_from(slot.connection.small_bytes()).unwrap_or(u32::MAX);
@@ -102,7 +102,7 @@ impl<S: Read + Write> Relay<S> {
         }
         // Those that are gone are taken out once they are as many as all others.
         if self.starved.len() > 2 * self.slots.len() {
-            self.starved.retain(|&id| self.slots.get(id).is_some());
+            self.starved.retain(|&id| self.slots.find(id).is_some());
         }
     }
 
@@ -125,7 +125,7 @@ impl<S: Read + Write> Relay<S> {
                 break;
             }
             let Some(id) = self.starved.pop_front() else { break };
-            if let Some(slot) = self.slots.get_mut(id) {
+            if let Some(slot) = self.slots.find_mut(id) {
                 slot.is_starved = false;
                 self.starved_clients -= 1;
             }

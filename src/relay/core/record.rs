@@ -15,6 +15,9 @@ use crate::relay::sessions::{Session, Traffic};
 use crate::relay::time::Now;
 use crate::relay::wire::message::{ClientError, Logged};
 
+/// Log target of the lines about the life of sessions, whatever file they are in. Operators filter by it, and the
+/// simulation reads these lines: it learns from them in which order things happened.
+pub(super) const SESSIONS: &str = "apptuner_relay::sessions";
 /// Log target of the line that each message leaves, so that it can be turned off by itself.
 pub(super) const MESSAGES: &str = "apptuner_relay::messages";
 /// Log target of those lines.
@@ -105,6 +108,7 @@ impl<S: Read + Write> Relay<S> {
         let session = slot.membership().and_then(|membership| self.sessions.get(membership.session));
         let session = session.map_or("-", |session| session.id.as_str());
         debug!(
+            target: SESSIONS,
             "conn={id} client={} session={} error={} Client told: {error}",
             slot.client_type().as_str(),
             Logged(session),

@@ -242,7 +242,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// The connection at the other side of this one's session.
     pub(super) fn peer_of(&self, id: ConnectionId) -> Option<ConnectionId> {
-        let membership = self.slots.get(id)?.membership()?;
+        let membership = self.slots.find(id)?.membership()?;
         self.sessions.peer(membership.session, membership.client_type)
     }
 }

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 
 use log::debug;
 
+use super::record::SESSIONS;
 use super::relay::Relay;
 use super::slots::{Membership, Slot};
 use crate::relay::client::connection::Phase;
@@ -128,7 +129,7 @@ impl<S: Read + Write> Relay<S> {
         };
         let cursor = self.pool.transits.release(key);
         let bytes = self.pool.transits.take_news(key);
-        debug!("conn={id} peer={peer} bytes={bytes} Message released");
+        debug!(target: SESSIONS, "conn={id} peer={peer} bytes={bytes} Message released");
         if let Some(slot) = self.slots.get_mut(peer) {
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
             slot.connection.outbox_mut(&mut self.pool).push_transit(cursor, bytes);

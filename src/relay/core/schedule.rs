@@ -12,7 +12,7 @@ use crate::relay::time::Tick;
 impl<S: Read + Write> Relay<S> {
     /// Has a connection served, if a read may bring something.
     pub(super) fn make_ready(&mut self, id: ConnectionId) {
-        if let Some(slot) = self.slots.get_mut(id)
+        if let Some(slot) = self.slots.find_mut(id)
             && slot.connection.is_readable()
             && !slot.is_ready
         {
@@ -22,7 +22,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     pub(super) fn touch(&mut self, id: ConnectionId) {
-        if let Some(slot) = self.slots.get_mut(id)
+        if let Some(slot) = self.slots.find_mut(id)
             && !slot.is_touched
         {
             slot.is_touched = true;

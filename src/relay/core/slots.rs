@@ -89,16 +89,34 @@ impl<S> Slots<S> {
         ConnectionId { slot: slot as u32, generation }
     }
 
+    /// The slot of a connection that is there: its identifier comes from the relay's own tables.
+    #[track_caller]
     pub(super) fn get(&self, id: ConnectionId) -> Option<&Slot<S>> {
+        let slot = self.find(id);
+        debug_assert!(slot.is_some(), "{id}: a connection in the relay's tables is there");
+        slot
+    }
+
+    /// As [`get`](Self::get), to change it.
+    #[track_caller]
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Slot<S>> {
+        let slot = self.find_mut(id);
+        debug_assert!(slot.is_some(), "{id}: a connection in the relay's tables is there");
+        slot
+    }
+
+    /// The slot of a connection that may have ended: its identifier comes from the host, or was kept for later.
+    pub(super) fn find(&self, id: ConnectionId) -> Option<&Slot<S>> {
         self.entries.get(id.slot as usize).filter(|slot| slot.generation == id.generation)
     }
 
-    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Slot<S>> {
+    /// As [`find`](Self::find), to change it.
+    pub(super) fn find_mut(&mut self, id: ConnectionId) -> Option<&mut Slot<S>> {
         self.entries.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)
     }
 
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Slot<S>> {
-        self.get(id)?;
+        self.find(id)?;
         self.entries.try_remove(id.slot as usize)
     }
 

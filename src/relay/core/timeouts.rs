@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 
 use log::info;
 
+use super::record::SESSIONS;
 use super::relay::{Relay, Timer};
 use crate::relay::access::hosts::HostKey;
 use crate::relay::client::connection::Due;
@@ -125,11 +126,11 @@ impl<S: Read + Write> Relay<S> {
         match expiry {
             Expiry::Inactive => {
                 let timeout = format_duration(self.settings.session_timeout);
-                info!("session={id} Session {id} deleted: inactive for {timeout}");
+                info!(target: SESSIONS, "session={id} Session {id} deleted: inactive for {timeout}");
             }
             Expiry::Empty => {
                 let window = format_duration(self.settings.reconnect_window);
-                info!("session={id} Session {id} deleted: empty for {window}");
+                info!(target: SESSIONS, "session={id} Session {id} deleted: empty for {window}");
             }
         }
         self.close_session(&session);

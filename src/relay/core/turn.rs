@@ -41,7 +41,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Reads from one connection until it has nothing more, is held, or has had its share.
     fn serve(&mut self, id: ConnectionId) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
+        let Some(slot) = self.slots.find_mut(id) else { return };
         slot.is_ready = false;
         let mut allowance = READ_BYTES_PER_TURN;
         while self.may_read(id) {
