@@ -96,7 +96,7 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn check_drain(&self) {
         let Some(drain) = &self.drain else { return };
         let rest = drain.sessions.iter().skip(drain.passed);
-        let left = rest.filter(|key| self.sessions.get(**key).is_some()).count();
+        let left = rest.filter(|key| self.sessions.contains(**key)).count();
         assert_eq!(left, self.sessions.len(), "each session is yet to be closed");
     }
 }

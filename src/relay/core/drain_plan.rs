@@ -48,7 +48,7 @@ impl DrainPlan {
     /// When the next session that is still there is due. Passes over those that are gone, each once.
     pub(super) fn next_due_at(&mut self, sessions: &Sessions) -> Option<Tick> {
         while let Some(&key) = self.sessions.get(self.passed) {
-            if sessions.get(key).is_some() {
+            if sessions.contains(key) {
                 return Some(self.began_at.after(self.delay(self.passed)));
             }
             self.passed += 1;

@@ -105,7 +105,9 @@ impl<S: Read + Write> Relay<S> {
         counters::add(&mut self.counters.errors_sent, error.code_index(), 1);
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.connection.tally_mut().errors += 1;
-        let session = slot.membership().and_then(|membership| self.sessions.get(membership.session));
+        // While the clients of a session that has ended are told, it is still theirs.
+        let key = slot.membership().map(|membership| membership.session);
+        let session = key.filter(|&key| self.sessions.contains(key)).and_then(|key| self.sessions.get(key));
         let session = session.map_or("-", |session| session.id.as_str());
         debug!(
             target: SESSIONS,

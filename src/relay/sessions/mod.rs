@@ -175,15 +175,27 @@ impl Sessions {
         self.slots.is_empty()
     }
 
-    /// The session behind a key.
+    /// The session behind the key of a session that has not ended.
     #[must_use]
+    #[track_caller]
     pub fn get(&self, key: SessionKey) -> Option<&Session> {
-        self.slots.get(key.index())
+        let session = self.slots.get(key.index());
+        debug_assert!(session.is_some(), "{key:?}: a session in the relay's tables is there");
+        session
     }
 
-    /// The session behind a key, to note its timer.
+    /// As [`get`](Self::get), to note its timer.
+    #[track_caller]
     pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
-        self.slots.get_mut(key.index())
+        let session = self.slots.get_mut(key.index());
+        debug_assert!(session.is_some(), "{key:?}: a session in the relay's tables is there");
+        session
+    }
+
+    /// Whether the session behind a key has not ended, provided that no other one has begun since.
+    #[must_use]
+    pub fn contains(&self, key: SessionKey) -> bool {
+        self.slots.contains(key.index())
     }
 
     /// Lets a client in, in place of an older connection of its client type, and begins the
@@ -318,6 +330,9 @@ impl Sessions {
 
     /// Ends a session; its clients, which no longer have one, are in the result.
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
+        if !self.contains(key) {
+            return None;
+        }
         self.leave_empty(key);
         let session = self.slots.try_remove(key.index())?;
         self.census.leave_out(&session);
@@ -596,7 +611,7 @@ mod tests {
             (Some(connection(1)), Some(connection(3)))
         );
         assert!(all.is_empty() && all.by_id.is_empty());
-        assert!(all.remove(session).is_none() && all.due(session).is_none());
+        assert!(all.remove(session).is_none() && !all.contains(session));
         assert_eq!(all.join(&id("a"), DESKTOP, connection(4), Tick(0)).unwrap().peer, None);
     }
 }
