@@ -118,9 +118,9 @@ impl Log for Lines {
         match metadata.target() {
             "apptuner_relay::messages" => LOGS_MESSAGES.get(),
             // The only lines of this level that are read.
-            "apptuner_relay::relay::internals::streaming"
-            | "apptuner_relay::relay::internals::parting"
-            | "apptuner_relay::relay::internals::intake" => true,
+            "apptuner_relay::relay::core::streaming"
+            | "apptuner_relay::relay::core::parting"
+            | "apptuner_relay::relay::core::intake" => true,
             _ => metadata.level() <= Level::Info,
         }
     }
