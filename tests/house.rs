@@ -157,6 +157,7 @@ fn the_rule_for_systems_finds_what_it_forbids_and_nothing_else() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn rules_find_what_they_forbid_and_nothing_else() {
     let lines = |count: usize| "    { step(); }\n".repeat(count);
     let function =
