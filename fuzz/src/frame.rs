@@ -15,7 +15,7 @@ use apptuner_relay::relay::internals::transit::Transits;
 use serde_json::Value;
 
 use super::choices::Choices;
-use super::frames::{LengthForm, client_frame, monotonous_frame};
+use super::frames::{CLOSE, LengthForm, frame_with, monotonous_frame};
 use reference::Reference;
 
 /// Largest messages allowed: within a control frame's length, within a small frame's, and beyond.
@@ -159,14 +159,14 @@ fn frames(choices: &mut Choices<'_>) -> Vec<u8> {
             1 => {
                 let pieces = ["€", "ä", "𝄞", "\u{7FF}", "\u{FFFF}", "\u{10FFFF}", "x", "\0"];
                 let text = choices.pick(pieces).repeat(choices.below(4) + 1);
-                client_frame(first, mask, form, text.as_bytes())
+                frame_with(first, mask, form, text.as_bytes())
             }
             2 => {
                 let payload = [&choices.word().to_be_bytes()[..], choices.string()].concat();
-                client_frame(0x88, mask, form, &payload)
+                frame_with(CLOSE, mask, form, &payload)
             }
             3 => choices.string().to_vec(),
-            _ => client_frame(first, mask, form, choices.string()),
+            _ => frame_with(first, mask, form, choices.string()),
         };
         if kind >> 4 == 2 {
             let at = choices.below(frame.len());

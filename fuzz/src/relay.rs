@@ -26,7 +26,7 @@ use apptuner_relay::relay::internals::limits::{
 use apptuner_relay::relay::{Now, Tick};
 
 use super::choices::Choices;
-use super::frames::{LengthForm, client_frame, monotonous_frame};
+use super::frames::{LengthForm, TEXT, UNCHANGED, frame_under, monotonous_frame};
 use super::wire::{Stream, Wire};
 
 /// What may be on the account beyond the budget: what one short read brings in error messages of at most 160
@@ -227,7 +227,7 @@ impl World {
     /// A frame with any first byte and any payload, in a correct form.
     fn send_small_frame(&mut self, choices: &mut Choices<'_>) {
         let (client, first) = (choices.byte(), choices.byte());
-        let frame = client_frame(first, [1, 2, 3, 4], LengthForm::Shortest, choices.string());
+        let frame = frame_under([1, 2, 3, 4], first, choices.string());
         self.send(client, &frame);
     }
 
@@ -252,7 +252,7 @@ impl World {
             3 => "null".to_owned(),
             _ => format!("\"{}\"", "x".repeat(self.grant(choices.pick(LENGTHS)))),
         };
-        self.send(client, &client_frame(0x81, [0; 4], LengthForm::Shortest, text.as_bytes()));
+        self.send(client, &frame_under(UNCHANGED, TEXT, text.as_bytes()));
     }
 
     /// `length`, or little if all clients together have sent enough.

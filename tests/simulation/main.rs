@@ -18,6 +18,8 @@
 
 mod cases;
 mod client;
+#[path = "../../src/relay/tests/frame.rs"]
+mod frame;
 mod journal;
 mod model;
 mod motion;

@@ -14,6 +14,7 @@ use apptuner_relay::relay::Relay;
 use apptuner_relay::relay::{Now, Tick};
 
 use crate::client::Client;
+use crate::frame::PING;
 use crate::journal::{self, Event};
 use crate::model::Model;
 use crate::motion::Motion;
@@ -559,7 +560,7 @@ impl World {
         match event {
             Event::Read { .. } => self.model.has_read_more_than_pongs,
             // Not the relay's ping.
-            Event::Wrote { bytes, .. } => bytes != &[0x89, 0],
+            Event::Wrote { bytes, .. } => bytes != &[PING, 0],
             Event::Left { .. } => true,
             _ => false,
         }

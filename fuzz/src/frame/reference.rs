@@ -19,7 +19,7 @@ use tungstenite::Message;
 use tungstenite::error::Error;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 
-use super::super::frames::{LengthForm, client_frame};
+use super::super::frames::{BINARY_BEGINS, UNCHANGED, frame_under};
 use super::Event;
 
 const PROTOCOL_ERROR: u16 = 1002;
@@ -193,7 +193,7 @@ fn context(size_max: Option<usize>, in_message: bool) -> WebSocketContext {
         WebSocketConfig::default().read_buffer_size(1_024).max_message_size(size_max).max_frame_size(None);
     let mut context = WebSocketContext::new(Role::Server, Some(config));
     if in_message {
-        let first_fragment = client_frame(0x02, [0; 4], LengthForm::Shortest, b"");
+        let first_fragment = frame_under(UNCHANGED, BINARY_BEGINS, b"");
         assert_eq!(read_frame(&mut context, &first_fragment), Ok(None));
     }
     context
@@ -332,7 +332,7 @@ impl<'a> Frame<'a> {
         let second = self.second.unwrap_or(0x80);
         let is_oversize_control = !self.is_data() && second & 0x7F > 125;
         let payload = if is_oversize_control { &[0; 126][..] } else { &[] };
-        let mut frame = client_frame(self.first, [0; 4], LengthForm::Shortest, payload);
+        let mut frame = frame_under(UNCHANGED, self.first, payload);
         if second & 0x80 == 0 {
             frame[1] &= 0x7F;
             frame.drain(frame.len() - payload.len() - 4..frame.len() - payload.len());

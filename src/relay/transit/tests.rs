@@ -1,5 +1,6 @@
 use super::*;
 use crate::relay::limits::{FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES};
+use crate::relay::tests::frame::{BINARY_BEGINS, CONTINUES, ENDS, TEXT};
 
 const MIB: usize = 1 << 20;
 
@@ -80,9 +81,9 @@ fn message_leaves_in_fragments_of_what_is_there_and_byte_for_byte_however_it_com
         assert!(cursor.is_done());
         let (heads, joined) = frames(&wire);
         assert!(joined == content, "pieces of {piece}, {step} taken");
-        assert_eq!((heads[0].0, heads.last().map(|head| head.0)), (0x02, Some(0x80)));
+        assert_eq!((heads[0].0, heads.last().map(|head| head.0)), (BINARY_BEGINS, Some(ENDS)));
         assert!(heads.iter().all(|&(_, length)| length <= FRAGMENT_BYTES_MAX));
-        assert!(heads[1..heads.len() - 1].iter().all(|&(first, _)| first == 0));
+        assert!(heads[1..heads.len() - 1].iter().all(|&(first, _)| first == CONTINUES));
         assert_eq!(transits.finish(&cursor), 7);
         assert!(transits.is_empty() && transits.memory.used_bytes() == 0);
     }
@@ -98,7 +99,7 @@ fn message_that_is_whole_and_short_leaves_in_one_frame() {
         let mut cursor = transits.release(key);
         transits.detach_sender(key);
         let wire = drain(&mut transits, &mut cursor, usize::MAX);
-        assert_eq!(frames(&wire), (vec![(0x81, bytes)], numbered(bytes)));
+        assert_eq!(frames(&wire), (vec![(TEXT, bytes)], numbered(bytes)));
         transits.finish(&cursor);
         assert!(transits.is_empty());
     }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::world::{Client, Received, World, frame, system, text, upgrade};
+use super::world::{Client, Received, World, system, text, upgrade};
 use crate::relay::core::drain::Shutdown;
 use crate::relay::ids::ClientType::{Desktop, Mobile};
 use crate::relay::limits::{DRAIN_INTERVAL_MAX, DRAIN_SPREAD_PERCENT};
 use crate::relay::settings::Settings;
+use crate::relay::tests::frame::{CLOSE, PING, close_payload, frame};
 
 const MS: Duration = Duration::from_millis(1);
 const GRACE: Duration = Duration::from_secs(10);
@@ -40,7 +41,7 @@ fn closed(world: &World, pairs: &[(Client, Client)]) -> Vec<usize> {
 
 /// The client answers its close and is gone.
 fn answer(world: &mut World, client: &Client) {
-    world.send(client, &frame(0x88, &[0x03, 0xE9]));
+    world.send(client, &frame(CLOSE, &close_payload(1001, "")));
     assert!(world.is_gone(client));
 }
 
@@ -91,7 +92,7 @@ fn until_it_is_closed_a_session_works_as_ever_in_a_shutdown() {
     let [_, (desktop, mobile), (left, leaving)] = &pairs[..] else { unreachable!() };
     shut_down(&mut world, GRACE);
     world.send_text(desktop, "1");
-    world.send(mobile, &frame(0x89, b"ping"));
+    world.send(mobile, &frame(PING, b"ping"));
     assert_eq!(world.take(mobile), [text("1"), Received::Pong(b"ping".to_vec())]);
     answer(&mut world, leaving);
     world.send_text(left, "2");

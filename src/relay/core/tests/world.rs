@@ -12,8 +12,8 @@ use crate::relay::effect::Effect;
 use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::readiness::Readiness;
 use crate::relay::settings::Settings;
+use crate::relay::tests::frame::{FINAL, TEXT, frame};
 use crate::relay::time::{Now, Tick};
-pub(super) use crate::relay::wire::frame::testing::client_frame as frame;
 use crate::relay::wire::json;
 
 /// When every world begins: an arbitrary point on both clocks.
@@ -244,7 +244,7 @@ impl World {
     }
 
     pub(super) fn send_text(&mut self, client: &Client, text: &str) {
-        self.send(client, &frame(0x81, text.as_bytes()));
+        self.send(client, &frame(TEXT, text.as_bytes()));
     }
 
     /// How many bytes more the client's side takes; what it takes at once is no event.
@@ -443,7 +443,7 @@ fn parse(mut bytes: &[u8]) -> Vec<Received> {
                 assert_eq!(opcode != 0, open.is_none(), "a message within a message");
                 let message = open.get_or_insert_with(|| (opcode, Vec::new()));
                 message.1.extend_from_slice(payload);
-                if first & 0x80 != 0 {
+                if first & FINAL != 0 {
                     received.extend(open.take().map(|(opcode, payload)| message_of(opcode, payload)));
                 }
             }

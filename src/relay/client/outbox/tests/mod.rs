@@ -6,6 +6,7 @@ use super::*;
 use crate::relay::limits::{
     FRAGMENT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX, SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX,
 };
+use crate::relay::tests::frame::{CLOSE, FINAL, PONG, TEXT, close_payload};
 
 /// A socket that takes at most `step` bytes a call and `room` in all, then blocks.
 struct Socket {
@@ -81,7 +82,7 @@ fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
             1 | 2 => assert!(open.replace(payload).is_none(), "a message within a message"),
             _ => continue,
         }
-        if first & 0x80 != 0 {
+        if first & FINAL != 0 {
             messages.extend(open.take());
         }
     }
@@ -110,7 +111,7 @@ fn push_sized(outbox: &mut Outbox, pool: &mut Pool, bytes: usize) {
 }
 
 fn notice(text: &str) -> impl FnOnce(&mut Vec<u8>) {
-    let frame = [&[0x81, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let frame = [&[TEXT, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     move |out| out.extend_from_slice(&frame)
 }
 
@@ -180,11 +181,11 @@ fn a_control_frame_overtakes_at_the_next_fragment_and_a_reply_at_the_next_messag
         let mut socket = Socket::with_room(room);
         let (_, end) = outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
         assert_eq!(end, WriteEnd::Blocked);
-        outbox.control(&mut pool, |out| out.extend_from_slice(&[0x8A, 0]));
+        outbox.control(&mut pool, |out| out.extend_from_slice(&[PONG, 0]));
         outbox.reply(&mut pool, notice("reply"));
         let wire = [socket.taken, drain(&mut outbox, &mut pool)].concat();
         let frames = frames(&wire);
-        let control = frames.iter().position(|(first, _)| *first == 0x8A);
+        let control = frames.iter().position(|(first, _)| *first == PONG);
         let reply = frames.iter().position(|(_, payload)| payload == b"reply");
         assert_eq!((control, reply), (Some(control_at), Some(reply_at)), "{first_message}, {room} taken");
         assert_eq!(messages(&wire).len(), 3);
@@ -199,10 +200,10 @@ fn behind_a_message_cut_short_only_control_frames_follow() {
     outbox.reply(&mut pool, notice("reply"));
     outbox.take_messages(&mut pool.transits).give_up(&mut pool);
     outbox.reply(&mut pool, notice("another"));
-    outbox.control(&mut pool, |out| out.extend_from_slice(&[0x8A, 0]));
-    outbox.push_own(|out| out.extend_from_slice(&[0x88, 2, 3, 0xE8]));
+    outbox.control(&mut pool, |out| out.extend_from_slice(&[PONG, 0]));
+    outbox.push_own(|out| out.extend_from_slice(&[&[CLOSE, 2], &close_payload(1000, "")[..]].concat()));
     let rest = drain(&mut outbox, &mut pool).split_off(FRAGMENT_BYTES_MAX + 10 - 5);
-    assert_eq!(rest, [0x8A, 0, 0x88, 2, 3, 0xE8]);
+    assert_eq!(rest, [&[PONG, 0, CLOSE, 2], &close_payload(1000, "")[..]].concat());
     pool.give_outbox(Box::new(outbox));
     let mut reused = pool.take_outbox();
     reused.reply(&mut pool, notice("reply"));
