@@ -4,8 +4,6 @@
 
 mod reference;
 
-use std::io::{self, Read};
-
 use apptuner_relay::relay::Tick;
 use apptuner_relay::relay::internals::inbound::{Content, Inbound, Incoming, Receiver, Rules};
 use apptuner_relay::relay::internals::limits::{LEAST_READ_BYTES, SMALL_MESSAGE_BYTES_MAX};
@@ -16,6 +14,7 @@ use serde_json::Value;
 
 use super::choices::Choices;
 use super::frames::{CLOSE, LengthForm, frame_with, monotonous_frame};
+use super::wire::Wire;
 use reference::Reference;
 
 /// Largest messages allowed: within a control frame's length, within a small frame's, and beyond.
@@ -179,23 +178,6 @@ fn frames(choices: &mut Choices<'_>) -> Vec<u8> {
     bytes
 }
 
-/// A stream that gives its bytes in pieces and blocks in between.
-struct Pieces<'a> {
-    bytes: &'a [u8],
-    steps: std::iter::Cycle<std::slice::Iter<'a, usize>>,
-}
-
-impl Read for Pieces<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let step = self.steps.next().copied().unwrap_or(usize::MAX);
-        if step == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let count = step.min(buffer.len()).min(self.bytes.len());
-        self.bytes.read(&mut buffer[..count])
-    }
-}
-
 /// Reads as a connection does. Returns what came out, after how many bytes data began to be thrown
 /// away because the plan says so, and whether a part of something is kept in the end.
 fn read_in_pieces(plan: &Plan) -> (Vec<Event>, Option<usize>, bool) {
@@ -232,10 +214,15 @@ struct Reader {
 
 impl Reader {
     fn read(&mut self, plan: &Plan) -> (Option<usize>, bool) {
-        let mut stream = Pieces { bytes: &plan.bytes, steps: plan.steps.iter().cycle() };
+        let mut stream = Wire {
+            read_steps: plan.steps.iter().copied().collect(),
+            are_read_steps_repeated: true,
+            is_client_done: true,
+            ..Wire::sending(&plan.bytes)
+        };
         let mut discarded_from = None;
         loop {
-            let read_bytes = plan.bytes.len() - stream.bytes.len();
+            let read_bytes = plan.bytes.len() - stream.to_relay.len();
             if discarded_from.is_none() && plan.discard_from.is_some_and(|from| read_bytes >= from) {
                 discarded_from = Some(read_bytes);
                 self.rules.discard = true;

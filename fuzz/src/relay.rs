@@ -183,7 +183,7 @@ impl World {
     fn connect(&mut self, choices: &mut Choices<'_>) {
         let address = if self.has_demands { access::address(choices) } else { [127, 0, 0, 1].into() };
         if self.clients.len() < CLIENTS_MAX && self.relay.can_accept() {
-            let wire = Rc::new(RefCell::new(Wire::new()));
+            let wire = Rc::new(RefCell::new(Wire::default()));
             let stream = Stream(Rc::clone(&wire));
             let id = self.relay.handle_accept(stream, (address, 4000).into(), self.now);
             assert!(self.clients.iter().all(|client| client.id != id), "{id} is used for the first time");
@@ -215,7 +215,7 @@ impl World {
         let request = self.request(choices);
         if let Some(client) = self.client(client) {
             let mut wire = client.wire.borrow_mut();
-            client.has_spoken |= !wire.to_relay.is_empty() || !wire.from_relay.is_empty();
+            client.has_spoken |= !wire.to_relay.is_empty() || !wire.received().is_empty();
             wire.send(&request);
         }
     }
@@ -346,7 +346,7 @@ impl World {
         let mut counts = BTreeMap::new();
         for client in self.clients.iter().filter(|client| !client.is_gone) {
             let address = ClientAddress::new(client.address);
-            let is_let_in = client.wire.borrow().from_relay.starts_with(b"HTTP/1.1 101");
+            let is_let_in = client.wire.borrow().received().starts_with(b"HTTP/1.1 101");
             if is_let_in && !self.exempt.contains(address) {
                 let count = counts.entry(address.host()).or_insert(0);
                 *count += 1;
@@ -452,8 +452,8 @@ impl Client {
     /// Reads what the client received, of which no more comes.
     fn check_output(&self) {
         let wire = self.wire.borrow();
-        let has_end = output::check(&wire.from_relay, self.is_shut, self.has_spoken);
-        let is_own_end = wire.is_client_done || wire.from_relay.is_empty();
+        let has_end = output::check(wire.received(), self.is_shut, self.has_spoken);
+        let is_own_end = wire.is_client_done || wire.received().is_empty();
         assert!(!self.is_shut || has_end || is_own_end, "{} is not told why it ends", self.id);
     }
 }

@@ -437,7 +437,7 @@ impl Client {
 
     /// Whether it takes at once whatever comes.
     pub fn would_read(&self) -> bool {
-        self.manner.reading == Reading::Eager && !self.has_vanished && !self.wire.borrow().is_reset
+        self.manner.reading == Reading::Eager && !self.has_vanished && !self.wire.borrow().link.is_reset
     }
 
     pub fn vanish(&mut self) {
@@ -447,7 +447,7 @@ impl Client {
 
     /// When it next does something of its own accord, if it does.
     pub fn next_act(&self) -> Option<Tick> {
-        if self.has_vanished || self.wire.borrow().is_reset {
+        if self.has_vanished || self.wire.borrow().link.is_reset {
             return None;
         }
         let sends = self.next_send.filter(|_| !self.outgoing.is_empty());
@@ -458,7 +458,7 @@ impl Client {
 
     /// Does what it does of its own accord at `now`; whether that was anything.
     pub fn act(&mut self, now: Tick) -> bool {
-        if self.has_vanished || self.wire.borrow().is_reset {
+        if self.has_vanished || self.wire.borrow().link.is_reset {
             self.end_at = None;
             return false;
         }
@@ -473,19 +473,19 @@ impl Client {
         is_busy |= self.send(now);
         if self.is_ending && self.outgoing.is_empty() && !self.has_ended {
             self.has_ended = true;
-            self.wire.borrow_mut().end_input();
+            self.wire.borrow_mut().link.end();
             is_busy = true;
         }
         is_busy
     }
 
-    fn take(&mut self, now: Tick) -> BytesMut {
+    fn take(&mut self, now: Tick) -> Vec<u8> {
         let bytes = match self.manner.reading {
             Reading::Eager => usize::MAX,
             Reading::Never => 0,
             Reading::Slow { bytes, every_millis } => {
                 if !self.wire.borrow().has_waiting() || self.next_take.is_some_and(|at| now < at) {
-                    return BytesMut::new();
+                    return Vec::new();
                 }
                 self.next_take = Some(Tick(now.0 + every_millis));
                 bytes
@@ -513,7 +513,7 @@ impl Client {
                 Some(Piece::Frame { .. } | Piece::Answer { .. }) | None => {}
             }
         }
-        if self.wire.borrow().is_relay_done && self.manner.on_close != OnClose::Ignore {
+        if self.wire.borrow().link.is_relay_done && self.manner.on_close != OnClose::Ignore {
             self.is_ending = true;
         }
     }

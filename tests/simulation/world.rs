@@ -312,7 +312,7 @@ impl World {
             Step::HalfClose { actor } => self.with(*actor, Client::half_close),
             Step::Reset { actor } => self.with(*actor, |client| client.wire.borrow_mut().reset()),
             Step::BreakWrites { actor } => {
-                self.with(*actor, |client| client.wire.borrow_mut().break_writes());
+                self.with(*actor, |client| client.wire.borrow_mut().link.is_write_broken = true);
             }
             Step::Vanish { actor } => self.with(*actor, Client::vanish),
         }
@@ -591,13 +591,13 @@ impl World {
                     self.fingerprints.add_effect(id, "ended", self.now.tick);
                     self.model.ended(id)?;
                     let stream = self.relay.stream(id).ok_or("the stream to end is gone")?;
-                    stream.0.borrow_mut().is_relay_done = true;
+                    stream.0.borrow_mut().link.is_relay_done = true;
                 }
                 Effect::Close { id, stream } => {
                     self.tell(|| format!("{id} given back"));
                     self.fingerprints.add_effect(id, "given back", self.now.tick);
                     self.model.closed(id)?;
-                    stream.0.borrow_mut().is_relay_done = true;
+                    stream.0.borrow_mut().link.is_relay_done = true;
                 }
             }
         }

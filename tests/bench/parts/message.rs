@@ -173,7 +173,7 @@ fn cursor(read_bytes: usize) -> Operations {
     })
 }
 
-/// A client in memory that takes everything.
+/// A client in memory that takes everything. What the tests' stream costs would be counted with the relay.
 #[derive(Default)]
 struct Wire {
     to_relay: Vec<u8>,

@@ -5,6 +5,7 @@ use crate::relay::tests::frame::{
     BINARY, BINARY_BEGINS, CLOSE, CONTINUES, ENDS, PING, PONG, RSV1, TEXT, TEXT_BEGINS, close_payload, frame,
     frame_header,
 };
+use crate::relay::tests::stream::Wire;
 
 const LIMIT: usize = 1 << 20;
 const RULES: Rules =
@@ -40,25 +41,6 @@ fn text(text: &str) -> Event {
     Event::Text(text.to_owned())
 }
 
-/// A stream that gives its bytes in pieces of `step`, then blocks.
-struct Pieces<'a> {
-    bytes: &'a [u8],
-    step: usize,
-}
-
-impl Read for Pieces<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.bytes.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let count = self.step.min(buffer.len());
-        let mut piece = self.bytes.get(..count).unwrap_or(self.bytes);
-        let count = piece.read(buffer)?;
-        self.bytes = &self.bytes[count..];
-        Ok(count)
-    }
-}
-
 /// Feeds bytes in pieces; what came out, and what state is left.
 fn feed(bytes: &[u8], step: usize) -> (Vec<Event>, Option<Refused>, Inbound) {
     feed_with(&mut Shared::default(), Inbound::default(), bytes, step, RULES)
@@ -71,7 +53,7 @@ fn feed_with(
     step: usize,
     rules: Rules,
 ) -> (Vec<Event>, Option<Refused>, Inbound) {
-    let mut stream = Pieces { bytes, step };
+    let mut stream = Wire { step_max: step, ..Wire::sending(bytes) };
     let mut all = Vec::new();
     while let Ok(count) = shared.read(&mut inbound, &mut stream) {
         assert!(count > 0);
