@@ -104,7 +104,7 @@ fn samples(json: &str) -> Vec<serde_json::Map<String, serde_json::Value>> {
 }
 
 #[test]
-fn one_page_is_made_in_a_turn_and_the_next_after_a_moment_however_many_are_asked_for() {
+fn only_one_page_is_made_per_answer_interval() {
     let mut world = World::new();
     let askers: Vec<_> = (0..10).map(|_| world.ask("/metrics")).collect();
     let answered = |askers: &[(usize, Stream)]| {
@@ -123,7 +123,7 @@ fn one_page_is_made_in_a_turn_and_the_next_after_a_moment_however_many_are_asked
 }
 
 #[test]
-fn whoever_has_asked_keeps_its_place_before_those_who_say_nothing() {
+fn full_listener_drops_answered_then_silent_connections_and_none_that_waits_for_its_answer() {
     let mut world = World::new();
     let asking: Vec<_> = (0..CONNECTIONS_MAX - 1).map(|_| world.ask("/sessions")).collect();
     let silent = world.connect();
@@ -139,7 +139,7 @@ fn whoever_has_asked_keeps_its_place_before_those_who_say_nothing() {
 }
 
 #[test]
-fn client_that_takes_nothing_is_gone_in_the_end() {
+fn client_that_reads_nothing_is_closed_within_a_minute() {
     let mut world = World::new();
     let stuck = world.ask("/metrics");
     stuck.1.0.borrow_mut().room = 0;
@@ -160,7 +160,7 @@ fn answered_client_is_gone_when_it_ends_its_stream() {
 }
 
 #[test]
-fn operator_without_anybody_waits_for_the_next_sample_alone() {
+fn without_connections_only_the_next_sample_is_due() {
     let mut world = World::new();
     assert_eq!(world.admin.next_deadline(), START.tick.after(Duration::from_secs(5)));
     world.admin.handle_accept_exhausted(world.now.tick);
@@ -172,7 +172,7 @@ fn operator_without_anybody_waits_for_the_next_sample_alone() {
 }
 
 #[test]
-fn sample_is_what_happened_since_the_one_before() {
+fn sample_counts_what_happened_since_the_one_before() {
     let mut world = World::new();
     let (desktop, wire) = world.join("/desktop/abc");
     world.join("/mobile/abc");
@@ -199,7 +199,7 @@ fn sample_is_what_happened_since_the_one_before() {
 }
 
 #[test]
-fn history_is_of_fifteen_minutes_and_no_more() {
+fn history_covers_at_most_fifteen_minutes() {
     let mut world = World::new();
     world.pass(Duration::from_secs(20 * 60));
     let samples = samples(&world.body("/history"));

@@ -179,7 +179,7 @@ fn close_with_a_bad_code_or_reason_ends_nobody_but_its_sender() {
     assert_each_closed(&relay, &frames, 1007);
 }
 
-/// RFC 6455, section 10.3: masks protect whoever stands between; one that is all zeros protects nobody, and
+/// RFC 6455, section 10.3: masks protect the machines in between; one that is all zeros protects nobody, and
 /// is allowed. Without any, the frame is refused.
 #[test]
 fn mask_of_zeros_passes_and_no_mask_does_not() {

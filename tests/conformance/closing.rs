@@ -39,7 +39,7 @@ fn close_is_answered_with_its_code_and_reason() {
 }
 
 #[test]
-fn nothing_behind_a_close_counts() {
+fn bytes_behind_a_close_are_ignored() {
     let long = "BAsd7&jh23".repeat(26_215);
     let answered = |case, sent: Vec<u8>| -> Row<'_> { (case, sent, vec![], Then::Answered(1000, "")) };
     assert_answers(&[

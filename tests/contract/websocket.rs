@@ -227,7 +227,7 @@ fn close_without_a_code_is_answered_with_1000() {
 }
 
 #[test]
-fn nothing_behind_a_close_counts() {
+fn bytes_behind_a_close_are_ignored() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let behind = [frame(TEXT, b"1"), frame(PING, b""), frame(CLOSE, b""), vec![0xFF; 99]].concat();
@@ -320,7 +320,7 @@ fn client_that_sends_is_not_pinged() {
 }
 
 #[test]
-fn silent_client_that_still_takes_bytes_is_not_judged_silent() {
+fn client_that_still_takes_bytes_does_not_count_as_silent() {
     let relay = Relay::start(&["--ping-interval", "1s", "--stall-timeout", "2s"]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
     let large = format!("\"{}\"", "x".repeat(12 << 20));

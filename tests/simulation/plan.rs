@@ -319,8 +319,8 @@ impl Plan {
         plan
     }
 
-    /// The same without the strangers, of whom nobody else may notice anything, if that can be seen: where
-    /// places, memory and addresses are shared with them, it may well be noticed.
+    /// The same without the strangers. Nobody else may notice the difference. `None` where it may be noticed: places,
+    /// memory or addresses are shared with strangers.
     pub fn without_strangers(&self) -> Option<Self> {
         let is_short = self.settings.max_connections.is_some()
             || self.settings.max_buffered < Settings::default().max_buffered

@@ -146,7 +146,7 @@ fn long_message_passes_through_a_few_chunks() {
 }
 
 #[test]
-fn chunk_that_is_full_and_through_is_free_at_once_and_the_next_read_gets_it_again() {
+fn full_chunk_that_all_receivers_have_passed_is_reused_by_the_next_read() {
     let mut transits = Transits::new(Memory::new(usize::MAX / 2));
     let key = transits.begin(Opcode::Binary);
     transits.append(key, &numbered(HIGH_WATER_BYTES + CHUNK_BYTES));
@@ -248,7 +248,7 @@ fn without_chunks_a_message_stands_in_pieces_of_their_own_size_and_keeps_nothing
 }
 
 #[test]
-fn what_was_held_is_gone_with_its_sender_and_what_was_released_with_its_last_receiver() {
+fn message_ends_with_its_sender_before_its_release_and_with_its_last_receiver_after_it() {
     let mut transits = Transits::default();
     let held = transits.begin(Opcode::Binary);
     transits.append(held, &numbered(100_000));
@@ -278,7 +278,7 @@ fn news_is_what_has_arrived_since_it_was_last_asked_for() {
 }
 
 #[test]
-fn what_the_stream_keeps_is_not_free() {
+fn bytes_that_the_stream_has_not_flushed_keep_their_chunk() {
     let mut transits = Transits::default();
     let key = transits.begin(Opcode::Binary);
     transits.append(key, &numbered(3 * MIB));

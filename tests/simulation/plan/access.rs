@@ -266,7 +266,7 @@ fn besiege(plan: &mut Plan, random: &mut Random, scope: &Scope) {
         let early = random.between(1, 999);
         let millis = (60_000 << round) - early;
         let again = Step::Wait { millis: early + late };
-        // A stranger refused for its address is refused whatever it asks, unless the address is checked again at a join.
+        // A locked-out stranger is refused whatever it asks: one half tries to join, the other asks something else.
         let request = if early.is_multiple_of(2) { Request::Upgrade } else { Request::Other(0) };
         let one = Step::Intrude { count: 1, visit, request, manner };
         let siege = [step, Step::Wait { millis }, one, again];

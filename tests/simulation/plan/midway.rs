@@ -192,7 +192,7 @@ fn event(random: &mut Random, sender: usize, steps: &mut Vec<Step>) {
         Event::ReplaceSender => steps.push(connect(random, sender)),
         Event::ReplaceReceiver => steps.push(connect(random, receiver)),
         Event::Close => {
-            steps.push(Step::Say { actor: either, what: Say::Close { code: Some(1000), reason: 3 } })
+            steps.push(Step::Say { actor: either, what: Say::Close { code: Some(1000), reason: 3 } });
         }
         Event::Ping => steps.push(Step::Say { actor: either, what: Say::Ping(9) }),
         Event::Vanish => steps.push(Step::Vanish { actor: either }),

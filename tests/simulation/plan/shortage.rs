@@ -16,13 +16,15 @@ use crate::wire::Faults;
 /// How many of these plans in a thousand have only clients that send whole messages, and take what comes.
 const HONEST_PER_MILLE: u32 = 600;
 
-/// How many of these plans in a thousand are about small messages that nobody reads, of as many clients as there may be.
+/// How many of these plans in a thousand are about small messages that nobody reads, of as many clients as there may
+/// be.
 const CROWDED_PER_MILLE: u32 = 100;
 
 /// Of plans that are not honest, how many clients read, and how many messages are parts of one.
 const READS: u32 = 700;
 const IS_PART: u32 = 400;
-/// How many clients send all at once, how many messages are one frame, and how many others have pings between fragments.
+/// How many clients send all at once, how many messages are one frame, and how many others have pings between
+/// fragments.
 const SENDS_AT_ONCE: u32 = 500;
 const IS_ONE_FRAME: u32 = 500;
 const HAS_PINGS_BETWEEN: u32 = 200;
@@ -130,8 +132,8 @@ fn plan(random: &mut Random, settings: Settings, steps: Vec<Step>) -> Plan {
     }
 }
 
-/// Everybody has a small message waiting that is not read, and then sends most of another, bit by bit: together more than
-/// small memory is. Some of them leave or begin to read in the end, and others come.
+/// For every client a small message waits that it does not read. Each then sends most of another, bit by bit: together
+/// more than the memory for small messages. In the end some leave or begin to read, and others come.
 fn crowd(random: &mut Random) -> Plan {
     let settings =
         Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: 100_000, ..Settings::default() };

@@ -133,7 +133,6 @@ pub(super) fn spoiled(random: &mut Random, bytes: usize) -> Say {
 }
 
 pub(super) fn offence(random: &mut Random) -> Say {
-    let fragments = 1 + random.below(3);
     #[derive(Clone, Copy)]
     enum Kind {
         NotUtf8,
@@ -143,6 +142,7 @@ pub(super) fn offence(random: &mut Random) -> Say {
     }
     const KINDS: [(u32, Kind); 4] =
         [(1, Kind::NotUtf8), (1, Kind::TooLarge), (1, Kind::BadJson), (2, Kind::Broken)];
+    let fragments = 1 + random.below(3);
     match random.among(&KINDS) {
         Kind::NotUtf8 => Say::NotUtf8 { fragments },
         Kind::TooLarge => Say::TooLarge { fragments },

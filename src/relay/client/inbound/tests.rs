@@ -232,7 +232,7 @@ fn what_breaks_the_protocol_is_refused_and_what_came_before_it_is_not_lost() {
 }
 
 #[test]
-fn the_limit_itself_is_not_over_the_limit() {
+fn message_of_exactly_the_limit_passes() {
     let whole = vec![b'x'; LIMIT];
     let fragments = [frame(TEXT_BEGINS, &whole[1..]), frame(ENDS, b"x")].concat();
     for bytes in [frame(TEXT, &whole), fragments] {
@@ -356,7 +356,7 @@ fn push(inbound: &mut Inbound, shared: &mut Shared, bytes: &[u8], rules: Rules) 
 }
 
 #[test]
-fn memory_is_taken_by_what_has_arrived_and_never_by_what_was_frame_header() {
+fn memory_is_taken_for_bytes_that_arrived_and_not_for_bytes_announced() {
     let announced = frame_header(BINARY, LIMIT as u64);
     let chunks = |count: usize| count * CHUNK_BYTES;
     let rows =
@@ -405,7 +405,7 @@ fn where_memory_is_short_a_small_frame_that_is_not_whole_becomes_a_message_in_tr
 }
 
 #[test]
-fn text_that_is_not_json_takes_no_memory_from_where_that_is_known_and_its_sender_is_told_at_its_end() {
+fn text_takes_no_more_memory_once_it_is_known_not_to_be_json() {
     let mut text = vec![b' '; 200_000];
     text[100_000] = b'}';
     let bytes = frame(TEXT, &text);

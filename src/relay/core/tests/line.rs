@@ -62,7 +62,7 @@ fn clients_with_unfinished_fragments_hold_up_nobody_else() {
 }
 
 #[test]
-fn headers_that_come_byte_by_byte_take_no_more_than_there_is() {
+fn headers_that_come_byte_by_byte_stay_within_the_budget() {
     let mut world = World::with(narrow_settings());
     let crowd: Vec<Client> = (0..60).map(|id| world.join(Mobile, &id.to_string())).collect();
     let bytes = frame(BINARY, &vec![7; 16 * KIB]);
@@ -75,7 +75,7 @@ fn headers_that_come_byte_by_byte_take_no_more_than_there_is() {
 }
 
 #[test]
-fn what_comes_behind_a_large_message_takes_no_more_than_there_is() {
+fn messages_behind_a_large_one_stay_within_the_budget() {
     let mut world = World::with(narrow_settings());
     let announcing = world.join(Desktop, "announcing");
     send(&mut world, &announcing, &announcement()[..14]);
@@ -97,7 +97,7 @@ fn what_comes_behind_a_large_message_takes_no_more_than_there_is() {
 }
 
 #[test]
-fn a_text_in_fragments_may_be_as_long_as_any_message_whatever_its_check_takes() {
+fn text_in_fragments_may_be_as_long_as_any_message() {
     let mut world = World::with(Settings { answer_pings: true, ..narrow_settings() });
     let (desktop, mobile) = world.pair("a");
     let longest = format!(r#"{{"type":"{}","n":"{}"}}"#, "t".repeat(60), "x".repeat(LONGEST - 79));

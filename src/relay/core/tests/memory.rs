@@ -69,7 +69,7 @@ fn receivers_that_take_nothing_share_the_memory_and_leave_some_to_the_next_pair(
 }
 
 #[test]
-fn memory_that_was_short_is_there_again_and_nothing_was_lost() {
+fn after_a_shortage_memory_is_free_again_and_no_message_is_lost() {
     let mut world = world_with(8 * MIB);
     let pairs = stalled_pairs(&mut world, 60, &binary(2 * MIB));
     for (_, mobile) in &pairs {
@@ -294,7 +294,7 @@ fn fragments_of_a_byte_take_a_bounded_number_of_reads_in_a_turn_when_there_is_me
 }
 
 #[test]
-fn replies_and_unfinished_frames_and_heads_are_on_the_account() {
+fn replies_unfinished_frames_and_heads_count_as_used_memory() {
     let mut world = World::quiet();
     let head = world.connect();
     world.send(&head, b"GET /desktop/a HTTP/1.1\r\nHost: ");

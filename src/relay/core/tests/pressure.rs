@@ -52,7 +52,7 @@ fn a_flood_is_paused_at_the_high_mark_and_nothing_is_lost() {
 }
 
 #[test]
-fn both_sides_flood_and_neither_reads_and_nothing_is_lost_when_they_do() {
+fn no_message_is_lost_when_both_sides_flood_before_they_read() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
@@ -339,7 +339,7 @@ fn a_client_that_goes_on_sending_after_its_answer_is_dropped_at_256_mib() {
 }
 
 #[test]
-fn two_that_hold_each_other_are_handed_no_more_than_their_share_in_a_turn() {
+fn two_clients_that_hold_each_other_back_are_written_no_more_than_an_allowance_per_turn() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
     for client in [&desktop, &mobile] {

@@ -169,7 +169,7 @@ fn two_clients_that_take_one_place_from_each_other_are_stopped_after_ten_times()
     }
     assert_eq!(world.take(&desktop), [Received::Ping], "its peer notices nothing");
     world.send_text(&desktop, "1");
-    assert_eq!(world.take(&mobile), [Received::Ping, text("1")], "whoever is there stays");
+    assert_eq!(world.take(&mobile), [Received::Ping, text("1")], "the client that is there stays");
     assert_eq!(join(&mut world, Desktop).0, 101, "the other place is open");
     world.pass(Duration::from_millis(8_999));
     assert_eq!(join(&mut world, Mobile).0, 429);
@@ -356,7 +356,7 @@ fn over_the_connection_limit_clients_are_told_to_come_back_later() {
 }
 
 #[test]
-fn where_no_session_has_a_place_left_the_one_empty_for_longest_gives_its_own() {
+fn full_session_table_drops_the_session_that_is_empty_for_longest() {
     let mut world = World::with(Settings { max_connections: Some(8), ..Settings::default() });
     let (desktop, mobile) = world.pair("in-use");
     for index in 1..SESSIONS_MIN {
@@ -367,6 +367,6 @@ fn where_no_session_has_a_place_left_the_one_empty_for_longest_gives_its_own() {
     let _newcomer = world.join(Desktop, "new");
     assert_eq!(world.relay.sessions.len(), SESSIONS_MIN);
     world.send_text(&desktop, "1");
-    assert_eq!(world.take(&mobile), [text("1")], "whoever has a client keeps its place");
+    assert_eq!(world.take(&mobile), [text("1")], "a session with a client keeps its place");
     world.expect_empty_in_the_end();
 }

@@ -66,7 +66,7 @@ fn pongs_that_lay_in_the_kernel_are_signs_of_life() {
 }
 
 #[test]
-fn of_more_clients_than_a_turn_serves_none_is_ended_before_its_pong_is_read() {
+fn pongs_are_read_before_clients_are_ended_even_if_they_are_more_than_a_turn_serves() {
     let mut world = World::quiet();
     let clients: Vec<Client> =
         (0..5 * CONNECTIONS_PER_TURN).map(|index| world.join(Desktop, &index.to_string())).collect();
@@ -102,7 +102,7 @@ fn a_session_whose_message_lay_in_the_kernel_goes_on_and_the_message_arrives() {
 }
 
 #[test]
-fn a_session_ends_though_something_from_a_client_waits_behind_backpressure() {
+fn session_times_out_even_if_a_held_client_has_unread_bytes() {
     let settings =
         Settings { session_timeout: seconds(40), stall_timeout: seconds(600), ..Settings::default() };
     let mut world = World::with(settings);

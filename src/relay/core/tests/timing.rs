@@ -160,7 +160,7 @@ fn a_silent_client_is_pinged_after_30_s_and_ended_after_60() {
 }
 
 #[test]
-fn any_sign_of_life_puts_the_ping_off() {
+fn bytes_from_a_client_postpone_its_ping() {
     let mut world = World::quiet();
     let desktop = world.join(Desktop, "a");
     for _ in 0..10 {
@@ -273,7 +273,7 @@ fn a_client_that_takes_bytes_too_slowly_for_its_socket_to_count_as_writable_is_n
 }
 
 #[test]
-fn after_the_process_was_stopped_clients_are_asked_before_they_are_judged() {
+fn after_a_standstill_clients_are_pinged_before_they_are_ended() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
@@ -386,7 +386,7 @@ fn messages_one_after_the_other_are_each_given_their_own_time() {
 }
 
 #[test]
-fn time_in_which_the_relay_holds_a_client_back_is_not_reckoned_against_it() {
+fn time_in_which_the_relay_holds_a_client_back_does_not_count_against_it() {
     let mut world = World::with(Settings { stall_timeout: minutes(60), ..Settings::default() });
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);

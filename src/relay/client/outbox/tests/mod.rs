@@ -293,7 +293,7 @@ fn queue_is_over_a_limit_of_bytes_or_with_several_messages_over_one_of_memory() 
 }
 
 #[test]
-fn replies_have_marks_of_their_own() {
+fn replies_are_congested_above_their_high_mark_until_below_their_low_mark() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     outbox.reply(&mut pool, |out| out.resize(HIGH_WATER_BYTES, 0));
     assert!(!outbox.are_replies_congested());
@@ -308,7 +308,7 @@ fn replies_have_marks_of_their_own() {
 }
 
 #[test]
-fn what_waits_for_a_blocked_socket_keeps_no_room_to_spare() {
+fn queue_of_a_blocked_socket_has_no_spare_capacity() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     pool.give_buffer(Vec::with_capacity(RUN_BYTES_MAX));
     push(&mut outbox, &mut pool, "small");

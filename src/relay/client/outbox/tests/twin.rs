@@ -261,7 +261,7 @@ impl Pair {
 }
 
 #[test]
-fn whatever_is_queued_and_taken_the_socket_gets_what_an_obvious_twin_gives() {
+fn socket_gets_the_bytes_that_a_simple_model_of_the_outbox_gives() {
     for seed in 0..400 {
         let mut chance = Random(seed);
         let (mut pair, mut pool) = (Pair::default(), Pool::default());
