@@ -139,7 +139,7 @@ impl World {
         if self.visitors.len() == VISITORS_MAX || !self.admin.can_accept() {
             return;
         }
-        let (wire, kept) = (Rc::new(RefCell::new(Wire::new())), self.kept());
+        let (wire, kept) = (Rc::new(RefCell::new(Wire::default())), self.kept());
         let waiting: Vec<bool> =
             self.visitors.iter().map(|visitor| visitor.waits_for_page(self.has_token)).collect();
         let key = self.admin.handle_accept(Stream(Rc::clone(&wire)), self.now);
@@ -214,7 +214,7 @@ impl World {
     fn turn(&mut self) {
         let state = |visitor: &Visitor| {
             let wire = visitor.wire.borrow();
-            (wire.to_relay.len(), !wire.from_relay.is_empty())
+            (wire.to_relay.len(), !wire.received().is_empty())
         };
         let before: Vec<_> = self.visitors.iter().map(state).collect();
         self.admin.handle_turn(self.now, &self.relay, Process::default);
@@ -224,7 +224,7 @@ impl World {
             assert!(waiting_before - waiting <= READ_BYTES_MAX, "{waiting_before} bytes, {waiting} are left");
             let is_for_page =
                 visitor.request.as_ref().is_some_and(|request| request.is_for_page(self.has_token));
-            let is_page = visitor.wire.borrow().from_relay.starts_with(b"HTTP/1.1 200");
+            let is_page = visitor.wire.borrow().received().starts_with(b"HTTP/1.1 200");
             let is_begun = is_answered && !was_answered && !visitor.was_narrow;
             pages += usize::from(is_begun && is_for_page && is_page);
         }
@@ -309,7 +309,7 @@ impl World {
                 self.relay.handle_accept_exhausted(self.now);
             }
             choice => {
-                let wire = Rc::new(RefCell::new(Wire::new()));
+                let wire = Rc::new(RefCell::new(Wire::default()));
                 let address = ([127, 0, 0, 1], 4000).into();
                 if !self.relay.can_accept() || self.clients.len() > 8 {
                     return;
@@ -366,7 +366,7 @@ impl Visitor {
     fn is_kept_for_nothing(&self) -> bool {
         let wire = self.wire.borrow();
         let is_over = wire.is_client_done && wire.to_relay.is_empty() && wire.read_steps.is_empty();
-        !self.is_gone && is_over && wire.room == usize::MAX && !wire.from_relay.is_empty()
+        !self.is_gone && is_over && wire.room == usize::MAX && !wire.received().is_empty()
     }
 
     /// Its request for a page was read, it may have the page, and has nothing of it yet.
@@ -377,25 +377,25 @@ impl Visitor {
         };
         let is_read = self.sent_bytes - wire.to_relay.len() >= request.to_bytes().len();
         // Where there was no room, it may have been answered for all that one sees.
-        !self.is_gone && is_read && !self.was_narrow && wire.from_relay.is_empty() && !self.is_reset
+        !self.is_gone && is_read && !self.was_narrow && wire.received().is_empty() && !self.is_reset
     }
 
     /// It was answered, or its request cannot be whole yet.
     fn waits_for_nothing(&self) -> bool {
         let is_in_head = self.sent_bytes == 0 || (self.request.is_some() && !self.unsent.is_empty());
-        is_in_head || !self.wire.borrow().from_relay.is_empty()
+        is_in_head || !self.wire.borrow().received().is_empty()
     }
 
     /// Reads the answer, of which no more comes.
     fn check_answer(&self, has_token: bool, now: Tick) {
         let wire = self.wire.borrow();
-        let text = String::from_utf8_lossy(&wire.from_relay);
+        let text = String::from_utf8_lossy(wire.received());
         assert!(!text.contains(SESSION) && !text.contains(TOKEN), "{text}");
         let is_late = now >= self.since.after(Duration::from_secs(10));
         // Whoever reads nothing for so long gets no more.
         let is_slow = now >= self.since.after(Duration::from_secs(5));
         let is_whole = self.is_shut;
-        let status = match answer::read(&wire.from_relay, is_whole) {
+        let status = match answer::read(wire.received(), is_whole) {
             Answer::InHead => {
                 let is_owed = self.request.is_some() && self.unsent.is_empty() && !wire.is_client_done;
                 assert!(!is_owed || self.is_reset || is_slow || self.is_gone, "an answer");

@@ -4,8 +4,6 @@
 
 mod reference;
 
-use std::io::{self, Read};
-
 use apptuner_relay::relay::Tick;
 use apptuner_relay::relay::internals::inbound::{Content, Inbound, Incoming, Receiver, Rules};
 use apptuner_relay::relay::internals::limits::{LEAST_READ_BYTES, SMALL_MESSAGE_BYTES_MAX};
@@ -15,7 +13,8 @@ use apptuner_relay::relay::internals::transit::Transits;
 use serde_json::Value;
 
 use super::choices::Choices;
-use super::frames::{LengthForm, client_frame, monotonous_frame};
+use super::frames::{CLOSE, LengthForm, frame_with, monotonous_frame};
+use super::wire::Wire;
 use reference::Reference;
 
 /// Largest messages allowed: within a control frame's length, within a small frame's, and beyond.
@@ -159,14 +158,14 @@ fn frames(choices: &mut Choices<'_>) -> Vec<u8> {
             1 => {
                 let pieces = ["€", "ä", "𝄞", "\u{7FF}", "\u{FFFF}", "\u{10FFFF}", "x", "\0"];
                 let text = choices.pick(pieces).repeat(choices.below(4) + 1);
-                client_frame(first, mask, form, text.as_bytes())
+                frame_with(first, mask, form, text.as_bytes())
             }
             2 => {
                 let payload = [&choices.word().to_be_bytes()[..], choices.string()].concat();
-                client_frame(0x88, mask, form, &payload)
+                frame_with(CLOSE, mask, form, &payload)
             }
             3 => choices.string().to_vec(),
-            _ => client_frame(first, mask, form, choices.string()),
+            _ => frame_with(first, mask, form, choices.string()),
         };
         if kind >> 4 == 2 {
             let at = choices.below(frame.len());
@@ -177,23 +176,6 @@ fn frames(choices: &mut Choices<'_>) -> Vec<u8> {
         bytes.append(&mut frame);
     }
     bytes
-}
-
-/// A stream that gives its bytes in pieces and blocks in between.
-struct Pieces<'a> {
-    bytes: &'a [u8],
-    steps: std::iter::Cycle<std::slice::Iter<'a, usize>>,
-}
-
-impl Read for Pieces<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let step = self.steps.next().copied().unwrap_or(usize::MAX);
-        if step == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let count = step.min(buffer.len()).min(self.bytes.len());
-        self.bytes.read(&mut buffer[..count])
-    }
 }
 
 /// Reads as a connection does. Returns what came out, after how many bytes data began to be thrown
@@ -232,10 +214,15 @@ struct Reader {
 
 impl Reader {
     fn read(&mut self, plan: &Plan) -> (Option<usize>, bool) {
-        let mut stream = Pieces { bytes: &plan.bytes, steps: plan.steps.iter().cycle() };
+        let mut stream = Wire {
+            read_steps: plan.steps.iter().copied().collect(),
+            are_read_steps_repeated: true,
+            is_client_done: true,
+            ..Wire::sending(&plan.bytes)
+        };
         let mut discarded_from = None;
         loop {
-            let read_bytes = plan.bytes.len() - stream.bytes.len();
+            let read_bytes = plan.bytes.len() - stream.to_relay.len();
             if discarded_from.is_none() && plan.discard_from.is_some_and(|from| read_bytes >= from) {
                 discarded_from = Some(read_bytes);
                 self.rules.discard = true;

@@ -210,7 +210,7 @@ pub fn check(data: &[u8]) {
         panic!("the strict reader needs more after {verdict:?}");
     };
     assert_eq!(consumed, expected_consumed, "where the head ends, or is refused");
-    assert_eq!(client, expected_client.map(ClientAddress::new), "whom the proxy speaks for");
+    assert_eq!(client, expected_client.map(ClientAddress::new), "the client that the proxy names");
     assert_eq!(origin.as_deref(), expected_origin.as_deref(), "whose pages may read the answer");
     compare(&verdict, &reading, &head[..consumed]);
     check_answer(&verdict, origin.as_deref(), &reading);

@@ -26,7 +26,7 @@ use apptuner_relay::relay::internals::limits::{
 use apptuner_relay::relay::{Now, Tick};
 
 use super::choices::Choices;
-use super::frames::{LengthForm, client_frame, monotonous_frame};
+use super::frames::{LengthForm, TEXT, UNCHANGED, frame_under, monotonous_frame};
 use super::wire::{Stream, Wire};
 
 /// What may be on the account beyond the budget: what one short read brings in error messages of at most 160
@@ -183,7 +183,7 @@ impl World {
     fn connect(&mut self, choices: &mut Choices<'_>) {
         let address = if self.has_demands { access::address(choices) } else { [127, 0, 0, 1].into() };
         if self.clients.len() < CLIENTS_MAX && self.relay.can_accept() {
-            let wire = Rc::new(RefCell::new(Wire::new()));
+            let wire = Rc::new(RefCell::new(Wire::default()));
             let stream = Stream(Rc::clone(&wire));
             let id = self.relay.handle_accept(stream, (address, 4000).into(), self.now);
             assert!(self.clients.iter().all(|client| client.id != id), "{id} is used for the first time");
@@ -215,7 +215,7 @@ impl World {
         let request = self.request(choices);
         if let Some(client) = self.client(client) {
             let mut wire = client.wire.borrow_mut();
-            client.has_spoken |= !wire.to_relay.is_empty() || !wire.from_relay.is_empty();
+            client.has_spoken |= !wire.to_relay.is_empty() || !wire.received().is_empty();
             wire.send(&request);
         }
     }
@@ -227,7 +227,7 @@ impl World {
     /// A frame with any first byte and any payload, in a correct form.
     fn send_small_frame(&mut self, choices: &mut Choices<'_>) {
         let (client, first) = (choices.byte(), choices.byte());
-        let frame = client_frame(first, [1, 2, 3, 4], LengthForm::Shortest, choices.string());
+        let frame = frame_under([1, 2, 3, 4], first, choices.string());
         self.send(client, &frame);
     }
 
@@ -252,7 +252,7 @@ impl World {
             3 => "null".to_owned(),
             _ => format!("\"{}\"", "x".repeat(self.grant(choices.pick(LENGTHS)))),
         };
-        self.send(client, &client_frame(0x81, [0; 4], LengthForm::Shortest, text.as_bytes()));
+        self.send(client, &frame_under(UNCHANGED, TEXT, text.as_bytes()));
     }
 
     /// `length`, or little if all clients together have sent enough.
@@ -346,7 +346,7 @@ impl World {
         let mut counts = BTreeMap::new();
         for client in self.clients.iter().filter(|client| !client.is_gone) {
             let address = ClientAddress::new(client.address);
-            let is_let_in = client.wire.borrow().from_relay.starts_with(b"HTTP/1.1 101");
+            let is_let_in = client.wire.borrow().received().starts_with(b"HTTP/1.1 101");
             if is_let_in && !self.exempt.contains(address) {
                 let count = counts.entry(address.host()).or_insert(0);
                 *count += 1;
@@ -452,8 +452,8 @@ impl Client {
     /// Reads what the client received, of which no more comes.
     fn check_output(&self) {
         let wire = self.wire.borrow();
-        let has_end = output::check(&wire.from_relay, self.is_shut, self.has_spoken);
-        let is_own_end = wire.is_client_done || wire.from_relay.is_empty();
+        let has_end = output::check(wire.received(), self.is_shut, self.has_spoken);
+        let is_own_end = wire.is_client_done || wire.received().is_empty();
         assert!(!self.is_shut || has_end || is_own_end, "{} is not told why it ends", self.id);
     }
 }

@@ -213,7 +213,7 @@ impl Both {
         for client_type in [ClientType::Desktop, ClientType::Mobile] {
             assert_eq!(session.client(client_type), history.client(client_type));
         }
-        // Its key may soon name another session: whoever was in it gives it up.
+        // Its key may soon name another session: its client gives it up.
         self.members.retain(|member| member.id != id);
     }
 

@@ -1,52 +1,13 @@
 //! The operator's engine on a virtual clock, over streams in memory.
 
-use std::cell::RefCell;
-use std::io::{self, Read, Write};
-use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
 use crate::relay::ConnectionId;
+use crate::relay::tests::frame::{TEXT, frame};
+use crate::relay::tests::stream::Stream;
 
 const START: Now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000, micros: 1_000_000 };
-
-/// What both ends of a connection see.
-#[derive(Debug, Default)]
-struct Wire {
-    to_relay: Vec<u8>,
-    from_relay: Vec<u8>,
-    /// The other side takes no more.
-    is_stuck: bool,
-    is_closed: bool,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Stream(Rc<RefCell<Wire>>);
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut wire = self.0.borrow_mut();
-        let count = wire.to_relay.len().min(buffer.len());
-        buffer[..count].copy_from_slice(&wire.to_relay[..count]);
-        wire.to_relay.drain(..count);
-        if count > 0 || wire.is_closed { Ok(count) } else { Err(io::ErrorKind::WouldBlock.into()) }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut wire = self.0.borrow_mut();
-        if wire.is_stuck {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        wire.from_relay.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 /// An operator's engine beside a relay.
 struct World {
@@ -69,7 +30,7 @@ impl World {
     }
 
     fn send(&mut self, (key, stream): &(usize, Stream), text: &str) {
-        stream.0.borrow_mut().to_relay.extend_from_slice(text.as_bytes());
+        stream.0.borrow_mut().send(text.as_bytes());
         self.admin.handle_readiness(*key, Readiness::READABLE);
     }
 
@@ -120,7 +81,7 @@ impl World {
             "GET {path} HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        stream.0.borrow_mut().to_relay = request.into_bytes();
+        stream.0.borrow_mut().send(request.as_bytes());
         self.relay.handle_readiness(id, Readiness::READABLE);
         self.relay.handle_turn(self.now);
         (id, stream)
@@ -128,7 +89,7 @@ impl World {
 }
 
 fn answer((_, stream): &(usize, Stream)) -> String {
-    String::from_utf8(std::mem::take(&mut stream.0.borrow_mut().from_relay)).expect("text")
+    String::from_utf8(stream.0.borrow_mut().take_all()).expect("text")
 }
 
 /// The samples of an answer, each by the names of its columns.
@@ -143,11 +104,11 @@ fn samples(json: &str) -> Vec<serde_json::Map<String, serde_json::Value>> {
 }
 
 #[test]
-fn one_page_is_made_in_a_turn_and_the_next_after_a_moment_however_many_are_asked_for() {
+fn only_one_page_is_made_per_answer_interval() {
     let mut world = World::new();
     let askers: Vec<_> = (0..10).map(|_| world.ask("/metrics")).collect();
     let answered = |askers: &[(usize, Stream)]| {
-        askers.iter().filter(|(_, stream)| !stream.0.borrow().from_relay.is_empty()).count()
+        askers.iter().filter(|(_, stream)| !stream.0.borrow().received().is_empty()).count()
     };
     for _ in 0..5 {
         world.turn();
@@ -162,7 +123,7 @@ fn one_page_is_made_in_a_turn_and_the_next_after_a_moment_however_many_are_asked
 }
 
 #[test]
-fn whoever_has_asked_keeps_its_place_before_those_who_say_nothing() {
+fn full_listener_drops_answered_then_silent_connections_and_none_that_waits_for_its_answer() {
     let mut world = World::new();
     let asking: Vec<_> = (0..CONNECTIONS_MAX - 1).map(|_| world.ask("/sessions")).collect();
     let silent = world.connect();
@@ -178,10 +139,10 @@ fn whoever_has_asked_keeps_its_place_before_those_who_say_nothing() {
 }
 
 #[test]
-fn client_that_takes_nothing_is_gone_in_the_end() {
+fn client_that_reads_nothing_is_closed_within_a_minute() {
     let mut world = World::new();
     let stuck = world.ask("/metrics");
-    stuck.1.0.borrow_mut().is_stuck = true;
+    stuck.1.0.borrow_mut().room = 0;
     world.pass(Duration::from_secs(60));
     assert_eq!((world.admin.connections.len(), world.closed), (0, 1));
 }
@@ -192,14 +153,14 @@ fn answered_client_is_gone_when_it_ends_its_stream() {
     let asker = world.ask("/livez");
     world.turn();
     assert!(answer(&asker).ends_with("\r\n\r\nok\n"));
-    asker.1.0.borrow_mut().is_closed = true;
+    asker.1.0.borrow_mut().end();
     world.admin.handle_readiness(asker.0, Readiness { is_read_closed: true, ..Readiness::READABLE });
     world.turn();
     assert_eq!((world.admin.connections.len(), world.closed), (0, 1));
 }
 
 #[test]
-fn operator_without_anybody_waits_for_the_next_sample_alone() {
+fn without_connections_only_the_next_sample_is_due() {
     let mut world = World::new();
     assert_eq!(world.admin.next_deadline(), START.tick.after(Duration::from_secs(5)));
     world.admin.handle_accept_exhausted(world.now.tick);
@@ -211,13 +172,13 @@ fn operator_without_anybody_waits_for_the_next_sample_alone() {
 }
 
 #[test]
-fn sample_is_what_happened_since_the_one_before() {
+fn sample_counts_what_happened_since_the_one_before() {
     let mut world = World::new();
     let (desktop, wire) = world.join("/desktop/abc");
     world.join("/mobile/abc");
     world.pass(Duration::from_secs(5));
     // Its mask is zero.
-    wire.0.borrow_mut().to_relay.extend_from_slice(b"\x81\x83\0\0\0\0[1]");
+    wire.0.borrow_mut().send(&frame(TEXT, b"[1]"));
     world.relay.handle_readiness(desktop, Readiness::READABLE);
     world.relay.handle_turn(world.now);
     world.relay.handle_turn_end(world.now.micros + 80);
@@ -238,7 +199,7 @@ fn sample_is_what_happened_since_the_one_before() {
 }
 
 #[test]
-fn history_is_of_fifteen_minutes_and_no_more() {
+fn history_covers_at_most_fifteen_minutes() {
     let mut world = World::new();
     world.pass(Duration::from_secs(20 * 60));
     let samples = samples(&world.body("/history"));

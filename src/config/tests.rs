@@ -689,7 +689,7 @@ fn at_most_64_addresses_are_listened_on() {
 }
 
 #[test]
-fn timeouts_bind_nobody_to_shorten_the_others() {
+fn each_timeout_may_be_set_alone_to_its_least_and_its_most() {
     for row in settings().filter(|row| matches!(row.field, Field::Duration(_))) {
         for value in ["1ms", "365d"] {
             assert_eq!(run(&format!("--{} {value}", row.name), &[]).validate(), Ok(()), "{}", row.name);

@@ -34,7 +34,7 @@ pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod tables;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod time;
 pub(crate) mod transit;
 pub(crate) mod wire;

@@ -97,7 +97,7 @@ fn two_thousand_slow_frames_hold_up_nobody_and_end_in_time() {
 /// joyent/libuv#690, ninenines/ranch#36 and oven-sh/bun#32705 (out of descriptors, `accept` fails and fails,
 /// and nothing else is done).
 #[test]
-fn out_of_descriptors_the_relay_rests_serves_whom_it_has_and_recovers() {
+fn out_of_descriptors_the_relay_is_idle_serves_its_clients_and_recovers() {
     let relay = Relay::start_after("ulimit -n 64", &["--ping-interval", "1h"]);
     let connections = Connections::none_yet(&relay);
     let mut bystanders = Bystanders::join(&relay);
@@ -119,7 +119,7 @@ fn out_of_descriptors_the_relay_rests_serves_whom_it_has_and_recovers() {
     assert!(warnings < 20, "{warnings} lines about one thing");
 }
 
-/// MisterTea/EternalTerminal#756 and emqx/esockd#9 (whoever is gone before it is accepted, or asked for its
+/// MisterTea/EternalTerminal#756 and emqx/esockd#9 (a client that is gone before it is accepted, or asked for its
 /// address, takes the server along).
 #[test]
 fn connections_that_end_as_soon_as_they_begin_leave_nothing_behind() {
@@ -230,7 +230,7 @@ fn sessions_begun_and_left_in_any_number_keep_nobody_out() {
     before.assert_memory_grew_at_most(4 * MIB);
 }
 
-/// The same, each of them claimed, so that whoever comes back to it could be kept out by another one.
+/// The same, each of them claimed, so that a client that comes back to it could be kept out by another one.
 #[test]
 fn sessions_claimed_and_left_in_any_number_keep_nobody_from_having_one_issued() {
     let relay = quiet_relay(&["--max-connections", "50", "--trust-proxy", "127.0.0.1"]);
@@ -250,7 +250,7 @@ fn sessions_claimed_and_left_in_any_number_keep_nobody_from_having_one_issued() 
     }
 }
 
-/// Behind a proxy that names its clients: whoever is refused for its address keeps no place from others.
+/// Behind a proxy that names its clients: a client refused for its address keeps no place from others.
 #[test]
 fn one_address_behind_a_proxy_takes_no_more_places_than_it_is_due() {
     let relay =

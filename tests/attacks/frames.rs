@@ -5,7 +5,8 @@ use crate::bystanders::Bystanders;
 use crate::client::{Client, Received};
 use crate::footprint::{Footprint, MIB, connections_allowed, quiet_relay};
 use crate::frame::{
-    BINARY, CLOSE, CONTINUES, ENDS, PING, PONG, TEXT, TEXT_BEGINS, close_payload, frame, frame_header,
+    BINARY, CLOSE, CONTINUES, ENDS, LengthForm, MASK, PING, PONG, RSV1, RSV2, RSV3, TEXT, TEXT_BEGINS,
+    UNCHANGED, close_payload, frame, frame_header, frame_under, header_with,
 };
 use crate::harness::Relay;
 use crate::processor::assert_rests;
@@ -15,7 +16,7 @@ const MAX_MESSAGE_BYTES: u64 = 64 * MIB;
 
 /// A header whose length stands in eight bytes, whatever it is.
 fn header_in_eight_bytes(first: u8, length: u64) -> Vec<u8> {
-    [&[first, 0xFF][..], &length.to_be_bytes(), &[1, 2, 3, 4]].concat()
+    header_with(first, MASK, LengthForm::Eight, length)
 }
 
 /// Requires that each of the frames ends its mobile with `code`, that the desktop is told once, and that
@@ -124,7 +125,7 @@ fn reserved_bit_without_an_extension_breaks_the_protocol_whatever_it_would_infla
     // What a kilobyte of these would inflate to, nobody is to find out.
     let bomb = [0; 1024];
     let mut frames = Vec::new();
-    for bits in [0x40, 0x20, 0x10, 0x70] {
+    for bits in [RSV1, RSV2, RSV3, RSV1 | RSV2 | RSV3] {
         for first in [TEXT, BINARY, TEXT_BEGINS, PING, CLOSE] {
             frames.push(frame(first | bits, if first & 0x08 == 0 { &bomb } else { b"" }));
         }
@@ -174,17 +175,17 @@ fn close_with_a_bad_code_or_reason_ends_nobody_but_its_sender() {
 
     let relay = quiet_relay(&[]);
     let reasons = [&b"\xFF"[..], b"\xC0\x80", b"\xED\xA0\x80", b"\xF4\x90\x80\x80", b"ok \xE2\x82"];
-    let frames = reasons.map(|reason| frame(CLOSE, &[&[0x03, 0xE8], reason].concat()));
+    let frames = reasons.map(|reason| frame(CLOSE, &[&close_payload(1000, "")[..], reason].concat()));
     assert_each_closed(&relay, &frames, 1007);
 }
 
-/// RFC 6455, section 10.3: masks protect whoever stands between; one that is all zeros protects nobody, and
+/// RFC 6455, section 10.3: masks protect the machines in between; one that is all zeros protects nobody, and
 /// is allowed. Without any, the frame is refused.
 #[test]
 fn mask_of_zeros_passes_and_no_mask_does_not() {
     let relay = quiet_relay(&[]);
     let (mut desktop, mut mobile) = relay.pair("zeros");
-    desktop.send_raw(&[&[TEXT, 0x84, 0, 0, 0, 0][..], b"true"].concat());
+    desktop.send_raw(&frame_under(UNCHANGED, TEXT, b"true"));
     mobile.expect_text("true");
 
     let long = [&[BINARY, 0x7E, 0x10, 0x00][..], &[0; 4096]].concat();

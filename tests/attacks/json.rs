@@ -1,4 +1,4 @@
-//! JSON that is meant to break whoever reads it.
+//! JSON that is meant to break its reader.
 
 use crate::client::Received;
 use crate::footprint::{Footprint, MIB};

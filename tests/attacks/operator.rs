@@ -61,7 +61,7 @@ fn turns(address: SocketAddr) -> usize {
 
 /// Has two threads do `attack` over and over while `act` is done.
 fn under_attack<T>(attack: impl Fn() + Sync, act: impl FnOnce() -> T) -> T {
-    /// Tells the attackers that it is over, be it for a panic.
+    /// Tells the attackers that it is over, after a panic as well.
     struct Over<'a>(&'a AtomicBool);
 
     impl Drop for Over<'_> {
@@ -89,7 +89,7 @@ fn times_served(bystanders: &mut Bystanders) -> usize {
     bystanders.times_served_during(|| thread::sleep(Duration::from_secs(1)))
 }
 
-/// twitter/twemproxy#416 (with edge-triggered events, whoever sends faster than it is read is all that is read).
+/// twitter/twemproxy#416 (with edge-triggered events, a client that sends faster than it is read takes all reads).
 #[test]
 fn bodies_without_end_leave_the_clients_their_share() {
     let (relay, admin) = start(&[]);
@@ -109,7 +109,7 @@ fn bodies_without_end_leave_the_clients_their_share() {
     before.assert_memory_grew_at_most(2 * MIB);
 }
 
-/// The same, from the relay's own account of its turns: on a machine that is busy otherwise, clients wait for many things.
+/// The same, from the relay's own account of its turns: on a busy machine, clients wait for many other things.
 #[test]
 fn body_without_end_is_read_little_by_little() {
     /// What the system may hold of a stream.
@@ -197,7 +197,8 @@ fn a_thousand_slow_heads_hold_up_neither_clients_nor_the_operator() {
     assert_rests(&relay);
 }
 
-/// valkey-io/valkey#3918 again: whoever asks without the token, and takes no answer, holds no place that is needed.
+/// valkey-io/valkey#3918 again: a client that asks without the token, and takes no answer, holds no place that others
+/// need.
 #[test]
 fn strangers_without_the_token_keep_out_nobody_who_has_it() {
     let (relay, admin) = start(&["--admin-token", TOKEN]);

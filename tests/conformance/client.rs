@@ -1,16 +1,17 @@
 //! A client in memory, and the ways in which it sends the bytes of a row.
 
-use std::collections::VecDeque;
-use std::io::{self, Read, Write};
-
 use apptuner_relay::relay::Readiness;
 use apptuner_relay::relay::Settings;
 use apptuner_relay::relay::Tick;
 use apptuner_relay::relay::internals::connection::{Connection, FlushEnd};
 use bytes::BytesMut;
 
+use self::stream::Wire;
 use crate::echo::Echo;
 use crate::frame::{CLOSE, TEXT, big_endian, close_payload, frame, take_frame};
+
+#[path = "../../src/relay/tests/stream.rs"]
+mod stream;
 
 const NOW: Tick = Tick(1);
 
@@ -64,36 +65,6 @@ pub(crate) fn assert_answers(rows: &[Row<'_>]) {
     }
 }
 
-/// The stream between a client and the server, seen from the server.
-#[derive(Default)]
-struct Wire {
-    to_server: VecDeque<u8>,
-    is_client_done: bool,
-    from_server: BytesMut,
-}
-
-impl Read for Wire {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.to_server.is_empty() && !self.is_client_done {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        // A short read means that nothing is left, as it does on a socket.
-        self.to_server.make_contiguous();
-        self.to_server.read(buffer)
-    }
-}
-
-impl Write for Wire {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.from_server.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 pub(crate) struct Client {
     echo: Echo,
     connection: Connection<Wire>,
@@ -124,7 +95,7 @@ impl Client {
     /// Sends bytes in pieces, each of which the server has dealt with before the next one comes.
     pub(crate) fn send(&mut self, bytes: &[u8], piece: usize) {
         for piece in bytes.chunks(piece) {
-            self.connection.stream.to_server.extend(piece);
+            self.connection.stream.to_relay.extend(piece);
             self.serve(Readiness::READABLE);
         }
     }
@@ -147,14 +118,15 @@ impl Client {
 
     /// What came in HTTP, up to and with the empty line.
     pub(crate) fn take_head(&mut self) -> String {
-        let received = &mut self.connection.stream.from_server;
-        let end = received.windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head") + 4;
-        String::from_utf8(received.split_to(end).to_vec()).expect("ASCII")
+        let stream = &mut self.connection.stream;
+        let end =
+            stream.received().windows(4).position(|window| window == b"\r\n\r\n").expect("a whole head") + 4;
+        String::from_utf8(stream.take_received(end)).expect("ASCII")
     }
 
     /// Everything that came since this was last asked, of which nothing may be left unfinished.
     pub(crate) fn take(&mut self) -> Vec<Received> {
-        let input = &mut self.connection.stream.from_server;
+        let input = &mut BytesMut::from(&self.connection.stream.take_all()[..]);
         let mut received = Vec::new();
         let mut message: Option<(u8, Vec<u8>)> = None;
         while let Some(frame) = take_frame(input) {

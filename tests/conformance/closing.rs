@@ -1,7 +1,7 @@
 //! The close frame: its payload, its answer, and what comes behind it (section 7 of the suite).
 
 use crate::client::{Client, Received, Row, Then, assert_answers, text};
-use crate::frame::{CLOSE, CONTINUES, ENDS, PING, TEXT, TEXT_BEGINS, close_payload, frame};
+use crate::frame::{CLOSE, CONTINUES, ENDS, PING, RSV1, TEXT, TEXT_BEGINS, close_payload, frame};
 
 fn close(code: u16, reason: &str) -> Vec<u8> {
     frame(CLOSE, &close_payload(code, reason))
@@ -39,7 +39,7 @@ fn close_is_answered_with_its_code_and_reason() {
 }
 
 #[test]
-fn nothing_behind_a_close_counts() {
+fn bytes_behind_a_close_are_ignored() {
     let long = "BAsd7&jh23".repeat(26_215);
     let answered = |case, sent: Vec<u8>| -> Row<'_> { (case, sent, vec![], Then::Answered(1000, "")) };
     assert_answers(&[
@@ -49,7 +49,7 @@ fn nothing_behind_a_close_counts() {
         answered("7.1.5", [frame(TEXT_BEGINS, b"fragment1"), close_and(&frame(ENDS, b"fragment2"))].concat()),
         answered("a close with another code", close_and(&close(1001, "again"))),
         answered("a close that would be refused", close_and(&close(1005, ""))),
-        answered("a reserved bit", close_and(&frame(TEXT | 0x40, b""))),
+        answered("a reserved bit", close_and(&frame(TEXT | RSV1, b""))),
         answered("text that is not UTF-8", close_and(&frame(TEXT, b"\xFF"))),
         answered("no frame at all", close_and(&[0xFF; 300])),
         (

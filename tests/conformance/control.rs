@@ -1,11 +1,10 @@
 //! Pings and pongs, reserved bits and reserved opcodes (sections 2, 3 and 4 of the suite).
 
 use crate::client::{Received, Row, Then, assert_answers, text};
-use crate::frame::{BINARY, CLOSE, CONTINUES, ENDS, PING, PONG, TEXT, TEXT_BEGINS, close_payload, frame};
-
-const RSV1: u8 = 0x40;
-const RSV2: u8 = 0x20;
-const RSV3: u8 = 0x10;
+use crate::frame::{
+    BINARY, CLOSE, CONTINUES, ENDS, FINAL, PING, PONG, RSV1, RSV2, RSV3, TEXT, TEXT_BEGINS, close_payload,
+    frame,
+};
 
 fn pong(payload: &[u8]) -> Received {
     Received::Pong(payload.to_vec())
@@ -93,10 +92,10 @@ fn reserved_opcode_is_refused() {
     let mut rows: Vec<Row<'_>> = Vec::new();
     for (case, opcode) in data.chain(control) {
         for sent in [
-            frame(0x80 | opcode, b""),
-            frame(0x80 | opcode, b"reserved opcode payload"),
+            frame(FINAL | opcode, b""),
+            frame(FINAL | opcode, b"reserved opcode payload"),
             frame(opcode, b"fragment"),
-            [frame(TEXT_BEGINS, b"within "), frame(0x80 | opcode, b"a message")].concat(),
+            [frame(TEXT_BEGINS, b"within "), frame(FINAL | opcode, b"a message")].concat(),
         ] {
             rows.push((case, sent.clone(), vec![], Then::Refused(1002)));
             let (sent, received, then) = between(sent);

@@ -2,10 +2,9 @@
 
 use crate::client::{Received, Row, Then, assert_answers, text};
 use crate::frame::{
-    BINARY, CLOSE, CONTINUES, ENDS, PING, PONG, TEXT, TEXT_BEGINS, close_payload, frame, frame_header,
+    BINARY, BINARY_BEGINS, CLOSE, CONTINUES, ENDS, FINAL, PING, PONG, TEXT, TEXT_BEGINS, close_payload,
+    frame, frame_header,
 };
-
-const BINARY_BEGINS: u8 = 0x02;
 
 fn pong(payload: &[u8]) -> Received {
     Received::Pong(payload.to_vec())
@@ -19,7 +18,7 @@ fn fragments(first: u8, payload: &[u8], size: usize) -> Vec<u8> {
     for (number, part) in others.iter().enumerate() {
         bytes.extend(frame(if number == 0 { first } else { CONTINUES }, part));
     }
-    bytes.extend(frame(if others.is_empty() { first | 0x80 } else { ENDS }, last));
+    bytes.extend(frame(if others.is_empty() { first | FINAL } else { ENDS }, last));
     bytes
 }
 
@@ -107,13 +106,13 @@ fn control_frame_may_stand_between_fragments() {
 fn control_frame_in_fragments_is_refused() {
     let refused = |case, sent: Vec<u8>| -> Row<'_> { (case, sent, vec![], Then::Refused(1002)) };
     assert_answers(&[
-        refused("5.1", [frame(PING & 0x7F, b"fragment1"), frame(ENDS, b"fragment2")].concat()),
-        refused("5.2", [frame(PONG & 0x7F, b"fragment1"), frame(ENDS, b"fragment2")].concat()),
-        refused("a close", [frame(CLOSE & 0x7F, &[3]), frame(ENDS, &[0xE8])].concat()),
-        refused("a ping of which no more comes", frame(PING & 0x7F, b"")),
-        refused("a pong of which no more comes", frame(PONG & 0x7F, b"fragment1")),
-        refused("a close of which no more comes", frame(CLOSE & 0x7F, &close_payload(1000, ""))),
-        refused("a ping within a message", [frame(TEXT_BEGINS, b"1"), frame(PING & 0x7F, b"")].concat()),
+        refused("5.1", [frame(PING & !FINAL, b"fragment1"), frame(ENDS, b"fragment2")].concat()),
+        refused("5.2", [frame(PONG & !FINAL, b"fragment1"), frame(ENDS, b"fragment2")].concat()),
+        refused("a close", [frame(CLOSE & !FINAL, &[3]), frame(ENDS, &[0xE8])].concat()),
+        refused("a ping of which no more comes", frame(PING & !FINAL, b"")),
+        refused("a pong of which no more comes", frame(PONG & !FINAL, b"fragment1")),
+        refused("a close of which no more comes", frame(CLOSE & !FINAL, &close_payload(1000, ""))),
+        refused("a ping within a message", [frame(TEXT_BEGINS, b"1"), frame(PING & !FINAL, b"")].concat()),
         refused(
             "an oversize ping within a message",
             [frame(TEXT_BEGINS, b"1"), frame(PING, &[0; 126])].concat(),

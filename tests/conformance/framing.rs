@@ -3,21 +3,15 @@
 use apptuner_relay::relay::Settings;
 
 use crate::client::{Client, Received, Row, Then, assert_answers, text};
-use crate::frame::{BINARY, CONTINUES, ENDS, PING, TEXT, TEXT_BEGINS, frame, frame_header};
+use crate::frame::{
+    BINARY, CONTINUES, ENDS, FINAL, LengthForm, PING, TEXT, TEXT_BEGINS, UNCHANGED, frame, frame_header,
+    frame_under, header_with,
+};
 
-/// A frame under a mask of its own.
-fn masked(first: u8, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first, 0x80 | u8::try_from(payload.len()).unwrap()];
-    bytes.extend(mask);
-    bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    bytes
-}
-
-/// A frame whose length is written in so many bytes, whatever it is.
-fn frame_with_length_in(length_bytes: usize, first: u8, length: u64) -> Vec<u8> {
-    let marker = if length_bytes == 2 { 0xFE } else { 0xFF };
+/// A frame whose length is written in this form, whatever it is.
+fn frame_with_length_in(form: LengthForm, first: u8, length: u64) -> Vec<u8> {
     let payload = vec![b'1'; usize::try_from(length.min(70_000)).unwrap()];
-    [&[first, marker], &length.to_be_bytes()[8 - length_bytes..], &[0; 4], &payload].concat()
+    [header_with(first, UNCHANGED, form, length), payload].concat()
 }
 
 #[test]
@@ -41,14 +35,14 @@ fn message_of_any_length_comes_back_as_it_was() {
 #[test]
 fn mask_is_each_frames_own() {
     let rows: [Row<'_>; 3] = [
-        ("mask of zeros", masked(TEXT, [0; 4], b"mask"), vec![text("mask")], Then::Open),
-        ("mask of ones", masked(TEXT, [0xFF; 4], b"masks"), vec![text("masks")], Then::Open),
+        ("mask of zeros", frame_under(UNCHANGED, TEXT, b"mask"), vec![text("mask")], Then::Open),
+        ("mask of ones", frame_under([0xFF; 4], TEXT, b"masks"), vec![text("masks")], Then::Open),
         (
             "three masks for one message",
             [
-                masked(TEXT_BEGINS, [1, 2, 3, 4], b"a"),
-                masked(CONTINUES, [5, 6, 7, 8], b"bcdef"),
-                masked(ENDS, [0x80, 0, 0xFF, 9], b"gh"),
+                frame_under([1, 2, 3, 4], TEXT_BEGINS, b"a"),
+                frame_under([5, 6, 7, 8], CONTINUES, b"bcdef"),
+                frame_under([0x80, 0, 0xFF, 9], ENDS, b"gh"),
             ]
             .concat(),
             vec![text("abcdefgh")],
@@ -66,14 +60,14 @@ fn frame_without_a_mask_or_with_a_length_not_in_its_shortest_form_is_refused() {
         refused("unmasked empty text", vec![TEXT, 0]),
         refused("unmasked ping", vec![PING, 0]),
         refused("unmasked continuation", [frame(TEXT_BEGINS, b"1"), vec![ENDS, 1, b'1']].concat()),
-        refused("0 in 16 bits", frame_with_length_in(2, TEXT, 0)),
-        refused("125 in 16 bits", frame_with_length_in(2, BINARY, 125)),
-        refused("ping of 5 in 16 bits", frame_with_length_in(2, PING, 5)),
-        refused("0 in 64 bits", frame_with_length_in(8, TEXT, 0)),
-        refused("126 in 64 bits", frame_with_length_in(8, BINARY, 126)),
-        refused("65535 in 64 bits", frame_with_length_in(8, TEXT, 65_535)),
-        refused("2^63", frame_with_length_in(8, BINARY, 1 << 63)),
-        refused("2^64 - 1", frame_with_length_in(8, TEXT, u64::MAX)),
+        refused("0 in 16 bits", frame_with_length_in(LengthForm::Two, TEXT, 0)),
+        refused("125 in 16 bits", frame_with_length_in(LengthForm::Two, BINARY, 125)),
+        refused("ping of 5 in 16 bits", frame_with_length_in(LengthForm::Two, PING, 5)),
+        refused("0 in 64 bits", frame_with_length_in(LengthForm::Eight, TEXT, 0)),
+        refused("126 in 64 bits", frame_with_length_in(LengthForm::Eight, BINARY, 126)),
+        refused("65535 in 64 bits", frame_with_length_in(LengthForm::Eight, TEXT, 65_535)),
+        refused("2^63", frame_with_length_in(LengthForm::Eight, BINARY, 1 << 63)),
+        refused("2^64 - 1", frame_with_length_in(LengthForm::Eight, TEXT, u64::MAX)),
     ]);
 }
 
@@ -96,7 +90,7 @@ fn large_message_comes_back_however_it_is_divided() {
     for (section, first) in [("9.3", TEXT), ("9.4", BINARY)] {
         for (number, fragment_bytes) in (1..).zip(QUADRUPLED) {
             let mut client = Client::open();
-            client.send(&frame(first & 0x7F, b""), usize::MAX);
+            client.send(&frame(first & !FINAL, b""), usize::MAX);
             for part in payload.chunks(fragment_bytes) {
                 client.send(&frame(CONTINUES, part), usize::MAX);
             }

@@ -70,7 +70,7 @@ fn sockets_of_every_kind_are_taken_whatever_their_names() {
 }
 
 #[test]
-fn whoever_comes_between_two_relays_is_served_by_the_second() {
+fn client_that_connects_between_two_relays_is_served_by_the_second() {
     let (_listener, socket) = tcp("127.0.0.1:0");
     let start = || Relay::spawn(activate(vec![socket.try_clone().unwrap()], &[], &[]));
     let mut first = start();

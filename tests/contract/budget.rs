@@ -5,7 +5,7 @@ use std::thread;
 
 use crate::answer::{Answer, plain_request};
 use crate::client::{Client, Received};
-use crate::frame::{BINARY, CONTINUES, ENDS, TEXT, frame, frame_header};
+use crate::frame::{BINARY, BINARY_BEGINS, CONTINUES, ENDS, TEXT, TEXT_BEGINS, frame, frame_header};
 use crate::harness::Relay;
 
 const KIB: usize = 1 << 10;
@@ -94,7 +94,7 @@ fn messages_in_many_fragments_do_not_lock_each_other_out() {
     let senders: Vec<_> = pairs
         .iter()
         .map(|(desktop, _)| {
-            let bytes: Vec<u8> = fragments(BINARY & 0x7F).chain([frame(ENDS, b"")]).flatten().collect();
+            let bytes: Vec<u8> = fragments(BINARY_BEGINS).chain([frame(ENDS, b"")]).flatten().collect();
             send_later(desktop, bytes)
         })
         .collect();
@@ -113,7 +113,7 @@ fn text_in_fragments_passes_while_its_type_is_logged() {
     let start = r#"{"type":"bundle_update_of_a_longer_name","p":""#;
     let text = format!("{start}{}\"}}", "x".repeat(3584 * KIB - start.len() - 2));
     let (front, back) = text.as_bytes().split_at(MIB);
-    desktop.send(TEXT & 0x7F, front);
+    desktop.send(TEXT_BEGINS, front);
     desktop.send(ENDS, back);
     mobile.expect_text(&text);
     relay.wait_for_log_ending("Message from desktop: bundle_update_of_a_longer_name");

@@ -201,7 +201,7 @@ fn session_of_a_paused_client_times_out_too() {
 }
 
 #[test]
-fn paused_client_is_not_judged_silent() {
+fn paused_client_does_not_count_as_silent() {
     let relay = Relay::start(&["--ping-interval", "1s"]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
     let mut writer = mobile.writer();

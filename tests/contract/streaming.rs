@@ -1,7 +1,7 @@
 //! Section 3, cut-through: a long message begins to leave while it still arrives.
 
 use crate::client::{Client, Received};
-use crate::frame::{BINARY, CONTINUES, ENDS, PING, TEXT, frame};
+use crate::frame::{BINARY_BEGINS, CONTINUES, ENDS, PING, TEXT, frame};
 use crate::harness::Relay;
 
 const KIB: usize = 1 << 10;
@@ -59,7 +59,7 @@ fn nothing_of_a_message_of_one_mib_arrives_before_all_of_it_is_sent() {
 fn message_in_fragments_is_cut_through_as_well() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
-    desktop.send(BINARY & 0x7F, &vec![7; MIB]);
+    desktop.send(BINARY_BEGINS, &vec![7; MIB]);
     desktop.send(CONTINUES, &vec![7; 500 * KIB]);
     mobile.expect_part();
     desktop.send(ENDS, b"");

@@ -120,7 +120,7 @@ fn the_file_goes_with_the_listener() {
 }
 
 #[test]
-fn a_file_that_is_another_process_s_by_then_stays() {
+fn socket_file_of_another_process_is_not_removed_at_the_end() {
     let folder = Folder::new();
     let path = folder.path("relay");
     let mut relay = start(&path, &[]);
@@ -145,7 +145,7 @@ fn a_socket_that_a_killed_process_left_behind_is_replaced() {
 }
 
 #[test]
-fn a_socket_in_use_is_left_to_whoever_listens() {
+fn socket_in_use_is_not_replaced() {
     let folder = Folder::new();
     let path = folder.path("relay");
     let relay = start(&path, &[]);

@@ -7,19 +7,21 @@ use serde_json::json;
 
 use crate::client::{Client, Received};
 use crate::frame::{
-    BINARY, CLOSE, CONTINUES, ENDS, PING, PONG, TEXT, TEXT_BEGINS, close_payload, frame, frame_header,
+    BINARY, BINARY_BEGINS, CLOSE, CONTINUES, ENDS, FINAL, LengthForm, PING, PONG, RESERVED_CONTROL,
+    RESERVED_DATA, RSV1, RSV2, RSV3, TEXT, TEXT_BEGINS, UNCHANGED, close_payload, frame, frame_header,
+    frame_with, header_with,
 };
 use crate::harness::{Relay, assert_lasted};
 
 /// A header whose length is written in the 16-bit form, whatever it is.
 fn length_in_two_bytes(first: u8, length: u16) -> Vec<u8> {
-    [&[first, 0xFE], &length.to_be_bytes()[..], &[0; 4], &vec![b'1'; length.into()]].concat()
+    frame_with(first, UNCHANGED, LengthForm::Two, &vec![b'1'; length.into()])
 }
 
 /// A header whose length is written in the 64-bit form, whatever it is.
 fn length_in_eight_bytes(first: u8, length: u64) -> Vec<u8> {
     let payload = vec![b'1'; usize::try_from(length.min(70_000)).unwrap()];
-    [&[first, 0xFF], &length.to_be_bytes()[..], &[0; 4], &payload].concat()
+    [header_with(first, UNCHANGED, LengthForm::Eight, length), payload].concat()
 }
 
 /// Requires that each of `rows`, sent whole, byte by byte or with more behind it, is answered with
@@ -62,14 +64,14 @@ fn breach_of_the_framing_rules_is_closed_with_1002() {
         ("unmasked ping", unmasked(PING, b"")),
         ("unmasked close", unmasked(CLOSE, &close_payload(1000, ""))),
         ("unmasked empty fragment", unmasked(TEXT_BEGINS, b"")),
-        ("reserved bit 1", frame(0xC1, b"1")),
-        ("reserved bit 2", frame(0xA1, b"1")),
-        ("reserved bit 3", frame(0x91, b"1")),
-        ("reserved bit on a ping", frame(PING | 0x40, b"")),
-        ("reserved bit on a continuation", [frame(TEXT_BEGINS, b"1"), frame(0xC0, b"")].concat()),
-        ("fragmented ping", frame(0x09, b"")),
-        ("fragmented pong", frame(0x0A, b"")),
-        ("fragmented close", frame(0x08, &close_payload(1000, ""))),
+        ("reserved bit 1", frame(TEXT | RSV1, b"1")),
+        ("reserved bit 2", frame(TEXT | RSV2, b"1")),
+        ("reserved bit 3", frame(TEXT | RSV3, b"1")),
+        ("reserved bit on a ping", frame(PING | RSV1, b"")),
+        ("reserved bit on a continuation", [frame(TEXT_BEGINS, b"1"), frame(ENDS | RSV1, b"")].concat()),
+        ("fragmented ping", frame(PING & !FINAL, b"")),
+        ("fragmented pong", frame(PONG & !FINAL, b"")),
+        ("fragmented close", frame(CLOSE & !FINAL, &close_payload(1000, ""))),
         ("oversize ping", frame(PING, &[0; 126])),
         ("oversize pong", frame(PONG, &[0; 70_000])),
         ("oversize close", frame(CLOSE, &close_payload(1000, &"x".repeat(124)))),
@@ -86,10 +88,10 @@ fn breach_of_the_framing_rules_is_closed_with_1002() {
         ("end of nothing", frame(ENDS, b"1")),
         ("text inside a message", [frame(TEXT_BEGINS, b"1"), frame(TEXT, b"2")].concat()),
         ("binary inside a message", [frame(TEXT_BEGINS, b"1"), frame(BINARY, b"2")].concat()),
-        ("fragment of another message", [frame(0x02, b"1"), frame(0x02, b"2")].concat()),
+        ("fragment of another message", [frame(BINARY_BEGINS, b"1"), frame(BINARY_BEGINS, b"2")].concat()),
     ];
     for opcode in [0x3, 0x4, 0x5, 0x6, 0x7, 0xB, 0xC, 0xD, 0xE, 0xF] {
-        rows.push(("reserved opcode", frame(0x80 | opcode, b"")));
+        rows.push(("reserved opcode", frame(FINAL | opcode, b"")));
     }
     assert_refused(&rows, 1002);
 }
@@ -98,9 +100,9 @@ fn breach_of_the_framing_rules_is_closed_with_1002() {
 fn reserved_opcode_inside_a_message_or_in_a_fragment_is_closed_with_1002() {
     assert_refused(
         &[
-            ("reserved control", [frame(TEXT_BEGINS, b"1"), frame(0x8B, b"")].concat()),
-            ("reserved data", [frame(TEXT_BEGINS, b"1"), frame(0x83, b"")].concat()),
-            ("first fragment of a reserved opcode", frame(0x03, b"1")),
+            ("reserved control", [frame(TEXT_BEGINS, b"1"), frame(RESERVED_CONTROL, b"")].concat()),
+            ("reserved data", [frame(TEXT_BEGINS, b"1"), frame(RESERVED_DATA, b"")].concat()),
+            ("first fragment of a reserved opcode", frame(RESERVED_DATA & !FINAL, b"1")),
         ],
         1002,
     );
@@ -225,7 +227,7 @@ fn close_without_a_code_is_answered_with_1000() {
 }
 
 #[test]
-fn nothing_behind_a_close_counts() {
+fn bytes_behind_a_close_are_ignored() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let behind = [frame(TEXT, b"1"), frame(PING, b""), frame(CLOSE, b""), vec![0xFF; 99]].concat();
@@ -318,7 +320,7 @@ fn client_that_sends_is_not_pinged() {
 }
 
 #[test]
-fn silent_client_that_still_takes_bytes_is_not_judged_silent() {
+fn client_that_still_takes_bytes_does_not_count_as_silent() {
     let relay = Relay::start(&["--ping-interval", "1s", "--stall-timeout", "2s"]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
     let large = format!("\"{}\"", "x".repeat(12 << 20));

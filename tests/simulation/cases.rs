@@ -47,7 +47,7 @@ fn keeps_the_contract(plan: &Plan) {
 }
 
 #[test]
-fn replies_too_few_to_hold_a_client_do_not_excuse_its_message_that_stands_still() {
+fn message_that_stands_still_is_late_unless_its_sender_is_held_back_for_its_replies() {
     let steps = vec![
         connect(0, Desktop, Manner { reading: Reading::Slow { bytes: 500, every_millis: 40_000 }, ..SILENT }),
         Step::Say { actor: 0, what: Say::Burst { messages: 1_000, bytes: 100 } },
@@ -58,7 +58,7 @@ fn replies_too_few_to_hold_a_client_do_not_excuse_its_message_that_stands_still(
 }
 
 #[test]
-fn header_of_a_payload_that_is_too_long_is_remembered_until_all_of_that_has_come() {
+fn header_of_a_message_that_is_too_long_is_remembered_until_the_message_has_come() {
     let settings = Settings { max_message_size: KIB, ..Settings::default() };
     let steps = vec![
         connect(0, Desktop, Manner { sending: Sending::Trickle { bytes: 1, every_millis: 10 }, ..SILENT }),
@@ -69,7 +69,7 @@ fn header_of_a_payload_that_is_too_long_is_remembered_until_all_of_that_has_come
 }
 
 #[test]
-fn client_that_was_closed_long_before_a_freeze_ended_is_not_waited_for_anew() {
+fn client_closed_during_a_freeze_gets_no_second_linger_time() {
     let slow = Manner { reading: Reading::Slow { bytes: 1, every_millis: 59_000 }, ..SILENT };
     let eager = Manner { reading: Reading::Eager, on_close: OnClose::Ignore, ..SILENT };
     let linger_millis = LINGER_TIME_MAX.as_secs() * 1_000;
@@ -85,7 +85,7 @@ fn client_that_was_closed_long_before_a_freeze_ended_is_not_waited_for_anew() {
 }
 
 #[test]
-fn text_is_not_told_to_be_no_json_after_its_receiver_has_gone() {
+fn sender_gets_no_json_error_after_its_receiver_has_gone() {
     let settings =
         Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: 512 * KIB, ..Settings::default() };
     let trickle = Sending::Trickle { bytes: 70_000, every_millis: 700 };
@@ -104,7 +104,7 @@ fn text_is_not_told_to_be_no_json_after_its_receiver_has_gone() {
 }
 
 #[test]
-fn what_is_thrown_away_when_there_is_room_for_nothing_comes_to_an_end() {
+fn discarding_a_message_ends_even_without_any_free_memory() {
     let settings =
         Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: 896 * KIB, ..Settings::default() };
     let faults = Faults { short: 900, blocked: 500, interrupted: 0 };

@@ -7,6 +7,10 @@ use std::rc::Rc;
 use apptuner_relay::relay::Tick;
 use bytes::BytesMut;
 
+use crate::frame::{
+    BINARY, BINARY_BEGINS, CLOSE, CONTINUES, ENDS, FINAL, LengthForm, PING, PONG, RESERVED_DATA, RSV1, TEXT,
+    TEXT_BEGINS, frame_header, frame_under, frame_with,
+};
 use crate::plan::{Fault, Manner, OnClose, Reading, Request, Say, Sending};
 use crate::random::Random;
 use crate::reader::{Piece, Reader};
@@ -248,7 +252,7 @@ impl Client {
                 self.message(&content, 1, false, &What::BadJson);
             }
             Say::Ping(bytes) => self.ping(bytes),
-            Say::Pong(bytes) => self.say_control(0x8A, &vec![7; bytes], What::Pong),
+            Say::Pong(bytes) => self.say_control(PONG, &vec![7; bytes], What::Pong),
             Say::Close { code, reason } => self.close(code, reason),
             Say::Broken(choice) => self.broken(choice, false),
             Say::NotUtf8 { fragments } => self.not_utf8(fragments),
@@ -294,19 +298,7 @@ impl Client {
 
     fn frame(&mut self, first: u8, payload: &[u8]) -> Vec<u8> {
         let [a, b, c, d, ..] = self.random.next().to_le_bytes();
-        let mask = [a, b, c, d];
-        let mut frame = header(first, payload.len());
-        frame.extend_from_slice(&mask);
-        let start = frame.len();
-        frame.extend_from_slice(payload);
-        let (words, rest) = frame[start..].as_chunks_mut();
-        for word in words {
-            *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(mask)).to_ne_bytes();
-        }
-        for (byte, mask) in rest.iter_mut().zip(mask) {
-            *byte ^= mask;
-        }
-        frame
+        frame_under([a, b, c, d], first, payload)
     }
 
     /// Says a whole message, whose last frame, or the one with its first wrong byte, means `what`.
@@ -316,7 +308,7 @@ impl Client {
             let is_last = index + 1 == fragments;
             let left = content.payload.len() - start;
             let end = start + if is_last { left } else { self.random.below(left + 1) };
-            let first = if index == 0 { content.opcode } else { 0 } | if is_last { 0x80 } else { 0 };
+            let first = if index == 0 { content.opcode } else { CONTINUES } | if is_last { FINAL } else { 0 };
             let is_wrong = matches!(what, What::Refused(_)) && (start..end).contains(&content.valid_bytes);
             let is_meant = is_wrong || (is_last && !matches!(what, What::Refused(_)));
             let what = if is_meant { what.clone() } else { What::Fragment };
@@ -369,12 +361,12 @@ impl Client {
     /// Says the beginning of a message, in a fragment whose next never comes.
     fn begin_message(&mut self, text: Vec<u8>, bytes: usize) {
         let content = Content::valid(1, text);
-        self.say_data(0x01, &content.payload[..bytes], &content, What::Fragment);
+        self.say_data(TEXT_BEGINS, &content.payload[..bytes], &content, What::Fragment);
     }
 
     fn ping(&mut self, bytes: usize) {
         let payload: Vec<u8> = (0..bytes).map(|_| self.random.next().to_le_bytes()[0]).collect();
-        self.say_control(0x89, &payload, What::Ping(payload.clone()));
+        self.say_control(PING, &payload, What::Ping(payload.clone()));
     }
 
     fn close(&mut self, code: Option<u16>, reason: usize) {
@@ -382,25 +374,26 @@ impl Client {
         let mut payload = code.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default();
         payload.extend_from_slice(&reason);
         self.has_closed = true;
-        self.say_control(0x88, &payload, What::Close { code, reason });
+        self.say_control(CLOSE, &payload, What::Close { code, reason });
     }
 
     /// Says a frame that breaks the rules; `in_message` tells whether a continuation must come next.
     fn broken(&mut self, choice: usize, in_message: bool) {
         // With the number of bytes that prove it wrong.
         let (frame, proof_bytes) = match choice % 9 {
-            0 => {
-                let frame = header(0x81, 3).into_iter().map(|byte| byte & 0x7F).chain(*b"abc").collect();
-                (frame, if in_message { 1 } else { 2 })
+            // Not masked.
+            0 => (vec![TEXT_BEGINS, 3, b'a', b'b', b'c'], if in_message { 1 } else { 2 }),
+            1 => (self.frame(TEXT | RSV1, b"{}"), 1),
+            2 => (self.frame(RESERVED_DATA, b"{}"), 1),
+            3 => (self.frame(ENDS, b"{}"), 1),
+            4 => (self.frame(PING & !FINAL, b"{}"), 1),
+            5 => (self.frame(PING, &[0; 126]), 2),
+            6 => {
+                let frame = frame_with(TEXT, [1, 2, 3, 4], LengthForm::Two, &[0, 0, 0, 0, 4]);
+                (frame, if in_message { 1 } else { 4 })
             }
-            1 => (self.frame(0xC1, b"{}"), 1),
-            2 => (self.frame(0x83, b"{}"), 1),
-            3 => (self.frame(0x80, b"{}"), 1),
-            4 => (self.frame(0x09, b"{}"), 1),
-            5 => (self.frame(0x89, &[0; 126]), 2),
-            6 => (vec![0x81, 0xFE, 0, 5, 1, 2, 3, 4, 1, 2, 3, 4, 5], if in_message { 1 } else { 4 }),
-            7 => (self.frame(0x88, &1005_u16.to_be_bytes()), 8),
-            _ => (self.frame(0x88, &[3]), 7),
+            7 => (self.frame(CLOSE, &1005_u16.to_be_bytes()), 8),
+            _ => (self.frame(CLOSE, &[3]), 7),
         };
         self.say_refused(&frame, proof_bytes, 1002);
     }
@@ -417,7 +410,7 @@ impl Client {
         let content = Content::invalid(1, Vec::new(), 0, false);
         for index in 0..fragments {
             let is_last = index + 1 == fragments;
-            let first = u8::from(index == 0) | if is_last { 0x80 } else { 0 };
+            let first = if index == 0 { TEXT_BEGINS } else { CONTINUES } | if is_last { FINAL } else { 0 };
             let payload: &[u8] = if is_last { b"\"\xED\xA0\x80\"" } else { b"\xC3\xA9" };
             let what = if is_last { What::Refused(1007) } else { What::Fragment };
             self.say_data(first, payload, &content, what);
@@ -427,13 +420,13 @@ impl Client {
     fn too_large(&mut self, fragments: usize, size_max: usize) {
         let content = Content::valid(2, vec![0; size_max]);
         for index in 1..fragments {
-            let first = if index == 1 { 0x02 } else { 0x00 };
+            let first = if index == 1 { BINARY_BEGINS } else { CONTINUES };
             self.say_data(first, &vec![0; size_max / fragments], &content, What::Fragment);
         }
-        let first = if fragments > 1 { 0x80 } else { 0x82 };
+        let first = if fragments > 1 { ENDS } else { BINARY };
         let left = size_max - size_max / fragments * (fragments - 1);
         let frame = self.frame(first, &vec![0; left + 1]);
-        self.say_refused(&frame, header(first, left + 1).len() + 4, 1009);
+        self.say_refused(&frame, frame_header(first, left as u64 + 1).len(), 1009);
     }
 
     pub fn half_close(&mut self) {
@@ -444,7 +437,7 @@ impl Client {
 
     /// Whether it takes at once whatever comes.
     pub fn would_read(&self) -> bool {
-        self.manner.reading == Reading::Eager && !self.has_vanished && !self.wire.borrow().is_reset
+        self.manner.reading == Reading::Eager && !self.has_vanished && !self.wire.borrow().link.is_reset
     }
 
     pub fn vanish(&mut self) {
@@ -454,7 +447,7 @@ impl Client {
 
     /// When it next does something of its own accord, if it does.
     pub fn next_act(&self) -> Option<Tick> {
-        if self.has_vanished || self.wire.borrow().is_reset {
+        if self.has_vanished || self.wire.borrow().link.is_reset {
             return None;
         }
         let sends = self.next_send.filter(|_| !self.outgoing.is_empty());
@@ -465,7 +458,7 @@ impl Client {
 
     /// Does what it does of its own accord at `now`; whether that was anything.
     pub fn act(&mut self, now: Tick) -> bool {
-        if self.has_vanished || self.wire.borrow().is_reset {
+        if self.has_vanished || self.wire.borrow().link.is_reset {
             self.end_at = None;
             return false;
         }
@@ -480,19 +473,19 @@ impl Client {
         is_busy |= self.send(now);
         if self.is_ending && self.outgoing.is_empty() && !self.has_ended {
             self.has_ended = true;
-            self.wire.borrow_mut().end_input();
+            self.wire.borrow_mut().link.end();
             is_busy = true;
         }
         is_busy
     }
 
-    fn take(&mut self, now: Tick) -> BytesMut {
+    fn take(&mut self, now: Tick) -> Vec<u8> {
         let bytes = match self.manner.reading {
             Reading::Eager => usize::MAX,
             Reading::Never => 0,
             Reading::Slow { bytes, every_millis } => {
                 if !self.wire.borrow().has_waiting() || self.next_take.is_some_and(|at| now < at) {
-                    return BytesMut::new();
+                    return Vec::new();
                 }
                 self.next_take = Some(Tick(now.0 + every_millis));
                 bytes
@@ -511,7 +504,7 @@ impl Client {
             match piece {
                 Some(Piece::Frame { opcode: 9, payload, .. }) if self.manner.answers_pings => {
                     if self.held_back.is_empty() && !self.is_ending {
-                        self.say_control(0x8A, &payload, What::Pong);
+                        self.say_control(PONG, &payload, What::Pong);
                     }
                 }
                 Some(Piece::Frame { opcode: 8, .. } | Piece::Answer { status: 200.., .. }) => {
@@ -520,7 +513,7 @@ impl Client {
                 Some(Piece::Frame { .. } | Piece::Answer { .. }) | None => {}
             }
         }
-        if self.wire.borrow().is_relay_done && self.manner.on_close != OnClose::Ignore {
+        if self.wire.borrow().link.is_relay_done && self.manner.on_close != OnClose::Ignore {
             self.is_ending = true;
         }
     }
@@ -568,18 +561,6 @@ pub fn issued_in(body: &str) -> Option<Issued> {
     let body: serde_json::Value = serde_json::from_str(body).ok()?;
     let text = |name: &str| Some(body.get(name)?.as_str()?.to_owned());
     Some((text("sessionId")?, text("secret")?))
-}
-
-/// A frame header without a mask, its mask bit set.
-fn header(first: u8, payload: usize) -> Vec<u8> {
-    match payload {
-        0..=125 => vec![first, 0x80 | u8::try_from(payload).expect("small")],
-        126..=0xFFFF => {
-            let [high, low] = u16::try_from(payload).expect("16 bits").to_be_bytes();
-            vec![first, 0xFE, high, low]
-        }
-        _ => [&[first, 0xFF], (payload as u64).to_be_bytes().as_slice()].concat(),
-    }
 }
 
 /// A JSON text of about `bytes`, with characters of every length in it, that no other message is.

@@ -18,6 +18,8 @@
 
 mod cases;
 mod client;
+#[path = "../../src/relay/tests/frame.rs"]
+mod frame;
 mod journal;
 mod model;
 mod motion;
@@ -62,8 +64,8 @@ fn every_seed_keeps_the_contract() {
     let _ = writeln!(
         io::stderr(),
         "{seeds} seeds: {hours} simulated hours, {} turns, {} messages delivered, {} begun before they were whole ({} \
-         early), {} cut short in {} seeds, {} lost with a replaced receiver, memory short in {} seeds, in {seconds:.1} s, \
-         {:.0} simulated hours per second",
+         early), {} cut short in {} seeds, {} lost with a replaced receiver, memory short in {} seeds, \
+         in {seconds:.1} s, {:.0} simulated hours per second",
         total.turns,
         total.messages_delivered,
         total.cut_through,
@@ -77,7 +79,7 @@ fn every_seed_keeps_the_contract() {
     let _ = writeln!(
         io::stderr(),
         "{} strangers in {} seeds ({} let in), {} seeds without them, claimed sessions in {}, issued ones in {}, \
-         {} refused for want of a secret or key, {} for their address, {} for a place that changes hands too often, \
+         {} refused without a secret or key, {} for their address, {} for a place that changes hands too often, \
          lock-outs in {} seeds",
         total.strangers,
         total.runs_with_strangers,
@@ -95,7 +97,7 @@ fn every_seed_keeps_the_contract() {
         "{} shutdowns of several sessions, {} sessions closed later than at once, {} messages accepted meanwhile",
         total.shutdowns,
         total.closed_later,
-        total.accepted_amid,
+        total.accepted_meanwhile,
     );
 }
 

@@ -56,13 +56,13 @@ pub struct Model {
     unproven_answers: BTreeMap<u16, String>,
     /// What the relay must log next, before it does anything else.
     awaited: VecDeque<Event>,
-    /// Of whom something has just been read, so that a message may be released.
+    /// A client from which something has just been read, so that its message may be released.
     releasing: Option<usize>,
     /// Whose messages are looked at again once what is awaited has happened.
     interrupted: Option<usize>,
     /// Whose message was cut short in this turn, because they leave, and whether they may have been held until then.
     leaving: Vec<(usize, bool)>,
-    /// Who was replaced last, and by whom.
+    /// The client that was replaced last, and the one that replaced it.
     replacing: Option<(usize, usize)>,
     messages_begun: u64,
     /// The last read brought more than signs of life.
@@ -80,16 +80,16 @@ pub struct Model {
     pub cut_through: u64,
     pub released_early: u64,
     pub lost: u64,
-    /// Who was refused for want of a secret or key, and who for its address; lock-outs.
+    /// Clients refused without a secret or key, and for their address; lock-outs.
     pub unproven: u64,
     pub turned_away: u64,
     pub lock_outs: u64,
-    /// Who was told to come back later, for its place changes hands too often.
+    /// Clients told to come back later because their place changes hands too often.
     pub contested: u64,
     /// Shutdowns of several sessions, those that were closed later than at once, and messages accepted in between.
     pub shutdowns: u64,
     pub closed_later: u64,
-    pub accepted_amid: u64,
+    pub accepted_meanwhile: u64,
 }
 
 impl Model {
@@ -125,7 +125,7 @@ impl Model {
             contested: 0,
             shutdowns: 0,
             closed_later: 0,
-            accepted_amid: 0,
+            accepted_meanwhile: 0,
         }
     }
 

@@ -42,15 +42,32 @@ impl Random {
         unreachable!("less than their sum")
     }
 
+    /// One of the values in `rows`, each as likely as the weight before it says.
+    pub fn among<T: Copy>(&mut self, rows: &[(u32, T)]) -> T {
+        let weights: Vec<u32> = rows.iter().map(|&(weight, _)| weight).collect();
+        rows[self.weighted(&weights)].1
+    }
+
     /// Lengths that are rather short, often at a border, and sometimes anything up to `max`.
     pub fn length(&mut self, max: usize) -> usize {
         const BORDERS: [usize; 14] =
             [0, 1, 124, 125, 126, 127, 16_383, 16_384, 16_385, 65_535, 65_536, 131_071, 131_072, 131_073];
-        let length = match self.below(8) {
-            0..=4 => self.below(200),
-            5 => self.pick(&BORDERS),
-            6 => self.below(5_000),
-            _ => self.below(max + 1),
+        const SHORT_END: usize = 200;
+        const MIDDLING_END: usize = 5_000;
+        #[derive(Clone, Copy)]
+        enum Length {
+            Short,
+            Border,
+            Middling,
+            Any,
+        }
+        const LENGTHS: [(u32, Length); 4] =
+            [(5, Length::Short), (1, Length::Border), (1, Length::Middling), (1, Length::Any)];
+        let length = match self.among(&LENGTHS) {
+            Length::Short => self.below(SHORT_END),
+            Length::Border => self.pick(&BORDERS),
+            Length::Middling => self.below(MIDDLING_END),
+            Length::Any => self.below(max + 1),
         };
         length.min(max)
     }

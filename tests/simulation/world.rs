@@ -14,6 +14,7 @@ use apptuner_relay::relay::Relay;
 use apptuner_relay::relay::{Now, Tick};
 
 use crate::client::Client;
+use crate::frame::PING;
 use crate::journal::{self, Event};
 use crate::model::Model;
 use crate::motion::Motion;
@@ -42,7 +43,7 @@ pub struct Report {
     /// Messages that began to leave before they had arrived whole, and those of them that never did.
     pub cut_through: u64,
     pub cut_short: u64,
-    /// In how many runs some message was cut short, and in how many somebody was not read for want of memory.
+    /// In how many runs some message was cut short, and in how many a client was not read because memory was short.
     pub runs_with_cuts: u64,
     pub runs_starved: u64,
     /// Messages that were released before 1 MiB of them had come, for memory was short.
@@ -56,17 +57,17 @@ pub struct Report {
     pub runs_with_strangers: u64,
     pub runs_with_claims: u64,
     pub runs_with_issues: u64,
-    /// Refused for want of a secret or key, and for their address; in how many runs an address was locked out.
+    /// Refused without a secret or key, and for their address; in how many runs an address was locked out.
     pub unproven: u64,
     pub turned_away: u64,
     pub runs_with_lock_outs: u64,
-    /// Told to come back later, for the place changes hands too often.
+    /// Told to come back later because the place changes hands too often.
     pub contested: u64,
     /// Runs that end in a shutdown of several sessions, the sessions closed later than at once, and messages accepted
     /// meanwhile.
     pub shutdowns: u64,
     pub closed_later: u64,
-    pub accepted_amid: u64,
+    pub accepted_meanwhile: u64,
     /// How many runs were done again without the strangers.
     pub compared: u64,
     /// Fingerprints of everything that happened, and of what members saw of it.
@@ -97,7 +98,7 @@ impl Report {
         self.contested += other.contested;
         self.shutdowns += other.shutdowns;
         self.closed_later += other.closed_later;
-        self.accepted_amid += other.accepted_amid;
+        self.accepted_meanwhile += other.accepted_meanwhile;
         self.compared += other.compared;
     }
 }
@@ -122,7 +123,7 @@ pub struct World {
     strangers_joined: u64,
     has_claims: bool,
     may_strangers_join: bool,
-    /// Nobody else may notice them: then the relay is told of them at once, for what it has not been told yet may keep a
+    /// Nobody else may notice them. The relay is then told of them at once: news that it has not been told may keep a
     /// session for the rest of a turn.
     are_strangers_unnoticed: bool,
     /// Sessions that members were issued, and how many anybody was.
@@ -195,6 +196,17 @@ fn run_with_log(plan: &Plan, is_verbose: bool) -> (Result<Report, Failure>, Vec<
     (Err(Failure { step: at, why, transcript: world.transcript.unwrap_or_default() }), Vec::new())
 }
 
+/// How a client leaves at the end of a run.
+#[derive(Clone, Copy)]
+enum Leaving {
+    Reset,
+    Vanish,
+    /// It ends its stream and takes all that comes.
+    End,
+}
+
+const LEAVING: [(u32, Leaving); 3] = [(1, Leaving::Reset), (1, Leaving::Vanish), (2, Leaving::End)];
+
 impl World {
     fn new(plan: &Plan, is_verbose: bool) -> Self {
         let random = Random::new(plan.network_seed);
@@ -252,7 +264,7 @@ impl World {
             contested: self.model.contested,
             shutdowns: self.model.shutdowns,
             closed_later: self.model.closed_later,
-            accepted_amid: self.model.accepted_amid,
+            accepted_meanwhile: self.model.accepted_meanwhile,
             compared: 0,
             transcript,
             members,
@@ -311,7 +323,7 @@ impl World {
             Step::HalfClose { actor } => self.with(*actor, Client::half_close),
             Step::Reset { actor } => self.with(*actor, |client| client.wire.borrow_mut().reset()),
             Step::BreakWrites { actor } => {
-                self.with(*actor, |client| client.wire.borrow_mut().break_writes());
+                self.with(*actor, |client| client.wire.borrow_mut().link.is_write_broken = true);
             }
             Step::Vanish { actor } => self.with(*actor, Client::vanish),
         }
@@ -559,7 +571,7 @@ impl World {
         match event {
             Event::Read { .. } => self.model.has_read_more_than_pongs,
             // Not the relay's ping.
-            Event::Wrote { bytes, .. } => bytes != &[0x89, 0],
+            Event::Wrote { bytes, .. } => bytes != &[PING, 0],
             Event::Left { .. } => true,
             _ => false,
         }
@@ -590,13 +602,13 @@ impl World {
                     self.fingerprints.add_effect(id, "ended", self.now.tick);
                     self.model.ended(id)?;
                     let stream = self.relay.stream(id).ok_or("the stream to end is gone")?;
-                    stream.0.borrow_mut().is_relay_done = true;
+                    stream.0.borrow_mut().link.is_relay_done = true;
                 }
                 Effect::Close { id, stream } => {
                     self.tell(|| format!("{id} given back"));
                     self.fingerprints.add_effect(id, "given back", self.now.tick);
                     self.model.closed(id)?;
-                    stream.0.borrow_mut().is_relay_done = true;
+                    stream.0.borrow_mut().link.is_relay_done = true;
                 }
             }
         }
@@ -636,10 +648,10 @@ impl World {
     fn finish(&mut self) -> Result<(), String> {
         for index in 0..self.clients.len() {
             let random = if self.are_strangers[index] { &mut self.strange_random } else { &mut self.random };
-            match random.below(4) {
-                0 => self.clients[index].1.wire.borrow_mut().reset(),
-                1 => self.clients[index].1.vanish(),
-                _ => {
+            match random.among(&LEAVING) {
+                Leaving::Reset => self.clients[index].1.wire.borrow_mut().reset(),
+                Leaving::Vanish => self.clients[index].1.vanish(),
+                Leaving::End => {
                     let client = &mut self.clients[index].1;
                     client.half_close();
                     client.manner.reading = Reading::Eager;

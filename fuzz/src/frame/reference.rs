@@ -13,13 +13,14 @@
 //!   are judged by their headers alone and thrown away, whatever their length;
 //! - nothing is read behind a close.
 
-use std::io::{self, Cursor, Read, Write};
+use std::io;
 
 use tungstenite::Message;
 use tungstenite::error::Error;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 
-use super::super::frames::{LengthForm, client_frame};
+use super::super::frames::{BINARY_BEGINS, UNCHANGED, frame_under};
+use super::super::wire::Wire;
 use super::Event;
 
 const PROTOCOL_ERROR: u16 = 1002;
@@ -193,7 +194,7 @@ fn context(size_max: Option<usize>, in_message: bool) -> WebSocketContext {
         WebSocketConfig::default().read_buffer_size(1_024).max_message_size(size_max).max_frame_size(None);
     let mut context = WebSocketContext::new(Role::Server, Some(config));
     if in_message {
-        let first_fragment = client_frame(0x02, [0; 4], LengthForm::Shortest, b"");
+        let first_fragment = frame_under(UNCHANGED, BINARY_BEGINS, b"");
         assert_eq!(read_frame(&mut context, &first_fragment), Ok(None));
     }
     context
@@ -201,7 +202,7 @@ fn context(size_max: Option<usize>, in_message: bool) -> WebSocketContext {
 
 /// Has tungstenite read one frame: the message that it completes, or the code that it is refused with.
 fn read_frame(context: &mut WebSocketContext, bytes: &[u8]) -> Result<Option<Message>, u16> {
-    match context.read(&mut OneFrame(Cursor::new(bytes))) {
+    match context.read(&mut Wire::sending(bytes)) {
         Ok(message) => Ok(Some(message)),
         Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(Error::Protocol(_)) => Err(PROTOCOL_ERROR),
@@ -218,28 +219,6 @@ fn with_unknown_code(message: Option<Message>) -> Option<Message> {
             Some(Message::Close(Some(CloseFrame { code: UNKNOWN_CODE.into(), reason })))
         }
         message => message,
-    }
-}
-
-/// A stream that holds one frame and takes everything.
-struct OneFrame<'a>(Cursor<&'a [u8]>);
-
-impl Read for OneFrame<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.0.read(buffer)? {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            count => Ok(count),
-        }
-    }
-}
-
-impl Write for OneFrame<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -332,7 +311,7 @@ impl<'a> Frame<'a> {
         let second = self.second.unwrap_or(0x80);
         let is_oversize_control = !self.is_data() && second & 0x7F > 125;
         let payload = if is_oversize_control { &[0; 126][..] } else { &[] };
-        let mut frame = client_frame(self.first, [0; 4], LengthForm::Shortest, payload);
+        let mut frame = frame_under(UNCHANGED, self.first, payload);
         if second & 0x80 == 0 {
             frame[1] &= 0x7F;
             frame.drain(frame.len() - payload.len() - 4..frame.len() - payload.len());

@@ -1,5 +1,6 @@
 use super::*;
 use crate::relay::limits::{FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES};
+use crate::relay::tests::frame::{BINARY_BEGINS, CONTINUES, ENDS, TEXT};
 
 const MIB: usize = 1 << 20;
 
@@ -80,9 +81,9 @@ fn message_leaves_in_fragments_of_what_is_there_and_byte_for_byte_however_it_com
         assert!(cursor.is_done());
         let (heads, joined) = frames(&wire);
         assert!(joined == content, "pieces of {piece}, {step} taken");
-        assert_eq!((heads[0].0, heads.last().map(|head| head.0)), (0x02, Some(0x80)));
+        assert_eq!((heads[0].0, heads.last().map(|head| head.0)), (BINARY_BEGINS, Some(ENDS)));
         assert!(heads.iter().all(|&(_, length)| length <= FRAGMENT_BYTES_MAX));
-        assert!(heads[1..heads.len() - 1].iter().all(|&(first, _)| first == 0));
+        assert!(heads[1..heads.len() - 1].iter().all(|&(first, _)| first == CONTINUES));
         assert_eq!(transits.finish(&cursor), 7);
         assert!(transits.is_empty() && transits.memory.used_bytes() == 0);
     }
@@ -98,7 +99,7 @@ fn message_that_is_whole_and_short_leaves_in_one_frame() {
         let mut cursor = transits.release(key);
         transits.detach_sender(key);
         let wire = drain(&mut transits, &mut cursor, usize::MAX);
-        assert_eq!(frames(&wire), (vec![(0x81, bytes)], numbered(bytes)));
+        assert_eq!(frames(&wire), (vec![(TEXT, bytes)], numbered(bytes)));
         transits.finish(&cursor);
         assert!(transits.is_empty());
     }
@@ -145,7 +146,7 @@ fn long_message_passes_through_a_few_chunks() {
 }
 
 #[test]
-fn chunk_that_is_full_and_through_is_free_at_once_and_the_next_read_gets_it_again() {
+fn full_chunk_that_all_receivers_have_passed_is_reused_by_the_next_read() {
     let mut transits = Transits::new(Memory::new(usize::MAX / 2));
     let key = transits.begin(Opcode::Binary);
     transits.append(key, &numbered(HIGH_WATER_BYTES + CHUNK_BYTES));
@@ -247,7 +248,7 @@ fn without_chunks_a_message_stands_in_pieces_of_their_own_size_and_keeps_nothing
 }
 
 #[test]
-fn what_was_held_is_gone_with_its_sender_and_what_was_released_with_its_last_receiver() {
+fn message_ends_with_its_sender_before_its_release_and_with_its_last_receiver_after_it() {
     let mut transits = Transits::default();
     let held = transits.begin(Opcode::Binary);
     transits.append(held, &numbered(100_000));
@@ -277,7 +278,7 @@ fn news_is_what_has_arrived_since_it_was_last_asked_for() {
 }
 
 #[test]
-fn what_the_stream_keeps_is_not_free() {
+fn bytes_that_the_stream_has_not_flushed_keep_their_chunk() {
     let mut transits = Transits::default();
     let key = transits.begin(Opcode::Binary);
     transits.append(key, &numbered(3 * MIB));

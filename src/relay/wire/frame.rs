@@ -270,30 +270,6 @@ pub const fn is_close_code_allowed(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// What the tests of other modules share.
-#[cfg(test)]
-pub(crate) mod testing {
-    /// A client's frame: `first` is its first byte; masked, and not with zeros.
-    pub(in crate::relay) fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let mask = [0x37, 0xFA, 0x21, 0x3D];
-        let mut frame = vec![first];
-        match payload.len() {
-            length @ 0..=125 => frame.push(0x80 | u8::try_from(length).unwrap()),
-            length @ 126..=0xFFFF => {
-                frame.push(0xFE);
-                frame.extend(u16::try_from(length).unwrap().to_be_bytes());
-            }
-            length => {
-                frame.push(0xFF);
-                frame.extend((length as u64).to_be_bytes());
-            }
-        }
-        frame.extend(mask);
-        frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-        frame
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

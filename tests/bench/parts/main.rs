@@ -5,6 +5,8 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads clocks")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its results go to the terminal")]
 
+#[path = "../../../src/relay/tests/frame.rs"]
+mod frame;
 mod growth;
 mod message;
 #[path = "../text.rs"]

@@ -16,6 +16,7 @@ use apptuner_relay::relay::internals::transit::Transits;
 use apptuner_relay::relay::{Effect, Relay};
 use apptuner_relay::relay::{Now, Tick};
 
+use crate::frame::{TEXT, UNCHANGED, frame_header as header_of, frame_under};
 use crate::text::message_text;
 use crate::{Kind, Operations, Part};
 
@@ -41,20 +42,7 @@ fn is_json(text: &str) -> bool {
 }
 
 fn frame_header(payload_bytes: usize) -> Operations {
-    const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
-    let mut header = vec![0x81];
-    match payload_bytes {
-        0..126 => header.push(0x80 | u8::try_from(payload_bytes).unwrap_or(0)),
-        126..0x1_0000 => {
-            header.push(0xFE);
-            header.extend(u16::try_from(payload_bytes).unwrap_or(0).to_be_bytes());
-        }
-        _ => {
-            header.push(0xFF);
-            header.extend((payload_bytes as u64).to_be_bytes());
-        }
-    }
-    header.extend(MASK);
+    let header = header_of(TEXT, payload_bytes as u64);
     let is_whole = |header: &[u8]| matches!(parse_header(header, false), Ok(Some(_)));
     assert!(is_whole(&header), "the header is a client's");
     Box::new(move |count| {
@@ -185,7 +173,7 @@ fn cursor(read_bytes: usize) -> Operations {
     })
 }
 
-/// A client in memory that takes everything.
+/// A client in memory that takes everything. What the tests' stream costs would be counted with the relay.
 #[derive(Default)]
 struct Wire {
     to_relay: Vec<u8>,
@@ -235,9 +223,7 @@ fn relay(per_turn: usize) -> Operations {
     };
     let (desktop, _mobile) = (join("desktop"), join("mobile"));
     let payload = message_text(128).into_bytes();
-    // Its mask is zero.
-    let frame = [&[0x81, 0xFE, 0, 128, 0, 0, 0, 0][..], &payload].concat();
-    assert_eq!(payload.len(), 128, "as the header says");
+    let frame = frame_under(UNCHANGED, TEXT, &payload);
     if let Some(wire) = relay.stream(desktop) {
         wire.to_relay = frame.repeat(per_turn);
     }

@@ -52,7 +52,7 @@ pub(crate) fn idle(trial: &Trial) -> Result<Vec<Figure>> {
     let connections = trial.connections(if trial.is_quick { 2000 } else { 8000 });
     let server = trial.start(&[])?;
     let base = server.resident_bytes()?;
-    // What is needed once, whoever comes first.
+    // What is needed once, by the first client.
     let mut net = Net::with_pairs(&server, 1)?;
     exchange(&mut net)?;
     let before = server.proportional_bytes()?;

@@ -1,4 +1,4 @@
-//! What others do must not be felt: by a pair beside a flood and a bundle, by whoever waits for a reply.
+//! What others do must not be felt: by a pair beside a flood and a bundle, by a client that waits for a reply.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};

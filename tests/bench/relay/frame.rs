@@ -5,53 +5,17 @@ use std::ops::Range;
 use crate::Result;
 use crate::text::message_text;
 
-/// First bytes of whole, unfragmented frames.
-pub(crate) const TEXT: u8 = 0x81;
-pub(crate) const CLOSE: u8 = 0x88;
-pub(crate) const PING: u8 = 0x89;
-pub(crate) const PONG: u8 = 0x8A;
+pub(crate) use written::{
+    CLOSE, FINAL, MASK, PING, PONG, RSV1, RSV2, RSV3, TEXT, apply_mask, frame_header, write_frame,
+};
 
-/// The one key that masks every frame: a server cannot tell, and frames need preparing only once.
-const MASK: [u8; 4] = [0x5A, 0xC3, 0x17, 0x8E];
+#[path = "../../../src/relay/tests/frame.rs"]
+mod written;
+
 /// Where the digits of the number stand in a message.
 const NUMBER: Range<usize> = 5..15;
 /// Numbers of one session; those of the next follow, so that a message gone astray is noticed.
 const NUMBERS_PER_SESSION: u64 = 1_000_000;
-
-/// Appends the header of a masked frame with a payload of `payload_bytes`.
-pub(crate) fn write_header(first: u8, payload_bytes: usize, out: &mut Vec<u8>) {
-    out.push(first);
-    if let Ok(length) = u8::try_from(payload_bytes)
-        && length < 126
-    {
-        out.push(0x80 | length);
-    } else if let Ok(length) = u16::try_from(payload_bytes) {
-        out.push(0x80 | 0x7E);
-        out.extend(length.to_be_bytes());
-    } else {
-        out.push(0x80 | 0x7F);
-        out.extend((payload_bytes as u64).to_be_bytes());
-    }
-    out.extend(MASK);
-}
-
-/// Appends a masked frame.
-pub(crate) fn write_frame(first: u8, payload: &[u8], out: &mut Vec<u8>) {
-    write_header(first, payload.len(), out);
-    let start = out.len();
-    out.extend(payload);
-    apply_mask(&mut out[start..], MASK);
-}
-
-fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
-    let (words, rest) = payload.as_chunks_mut::<4>();
-    for word in words {
-        *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(mask)).to_ne_bytes();
-    }
-    for (byte, mask) in rest.iter_mut().zip(mask) {
-        *byte ^= mask;
-    }
-}
 
 /// A frame at the start of some input; what follows it begins at `payload.end`.
 pub(crate) struct Frame {
@@ -65,7 +29,7 @@ pub(crate) struct Frame {
 /// A relay must not mask; the pipe hands over what the other client has masked.
 pub(crate) fn read_frame(input: &mut [u8], is_masked: bool) -> Result<Option<Frame>> {
     let &[first, second, ..] = &*input else { return Ok(None) };
-    if first & 0x70 != 0 || (second & 0x80 != 0) != is_masked {
+    if first & (RSV1 | RSV2 | RSV3) != 0 || (second & 0x80 != 0) != is_masked {
         return Err(format!("a frame that begins with {first:02x} {second:02x}").into());
     }
     let (length_bytes, length) = match second & 0x7F {
@@ -85,7 +49,7 @@ pub(crate) fn read_frame(input: &mut [u8], is_masked: bool) -> Result<Option<Fra
         let mask = input[mask_start..start].try_into()?;
         apply_mask(&mut input[start..end], mask);
     }
-    Ok(Some(Frame { opcode: first & 0x0F, is_final: first & 0x80 != 0, payload: start..end }))
+    Ok(Some(Frame { opcode: first & 0x0F, is_final: first & FINAL != 0, payload: start..end }))
 }
 
 fn big_endian(bytes: &[u8]) -> u64 {

@@ -134,7 +134,7 @@ impl Pipe {
         }
     }
 
-    /// Answers the request once it is complete, and joins the client to whoever waits under its session ID.
+    /// Answers the request once it is complete, and joins the client to the one that waits under its session ID.
     fn read_head(&mut self, id: usize, count: usize) {
         let end = &mut self.ends[id];
         let mut head = end.head.take().unwrap_or_default();

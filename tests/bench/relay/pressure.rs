@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::frame::{TEXT, Template, number, write_header};
+use crate::frame::{TEXT, Template, frame_header, number};
 use crate::net::{Ignore, Net};
 use crate::probe::{Latencies, SlowReader, Watched};
 use crate::process::Span;
@@ -66,7 +66,7 @@ pub(crate) fn comparison(quiet: &Latencies, busy: &Latencies) -> [Figure; 6] {
 /// A thousand clients announce a large message each and send nothing of it.
 pub(crate) fn announce(trial: &Trial) -> Result<Vec<Figure>> {
     const CONNECTIONS: usize = 1000;
-    const ANNOUNCED_BYTES: usize = 16 * 1024 * 1024;
+    const ANNOUNCED_BYTES: u64 = 16 * 1024 * 1024;
     let server = trial.start(&[])?;
     let connections = trial.connections(CONNECTIONS);
     let mut net = Net::with_pairs(&server, 1 + connections / 2)?;
@@ -75,7 +75,7 @@ pub(crate) fn announce(trial: &Trial) -> Result<Vec<Figure>> {
     let resident = server.resident_bytes()?;
     let span = Span::start(&server)?;
     for id in 2..net.clients.len() {
-        net.clients.send(id, |out| write_header(TEXT, ANNOUNCED_BYTES, out));
+        net.clients.send(id, |out| out.extend(frame_header(TEXT, ANNOUNCED_BYTES)));
     }
     let busy = watched.watch(&mut net, trial.time, |_, _| Ok(false))?;
     trial.note(span.stop()?);

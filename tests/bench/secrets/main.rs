@@ -9,7 +9,6 @@
 #![expect(clippy::print_stdout, reason = "its results go to the terminal")]
 #![expect(clippy::cast_precision_loss, reason = "nanoseconds and counts are far below 2^52")]
 
-use std::io::{self, Cursor, Read, Write};
 use std::time::Instant;
 
 use apptuner_relay::relay::ApiKeys;
@@ -17,6 +16,11 @@ use apptuner_relay::relay::Now;
 use apptuner_relay::relay::Readiness;
 use apptuner_relay::relay::Relay;
 use apptuner_relay::relay::Settings;
+
+use stream::Wire;
+
+#[path = "../../../src/relay/tests/stream.rs"]
+mod stream;
 
 const SAMPLES: usize = 200_000;
 /// From here on two sets of times are not of one kind.
@@ -34,28 +38,6 @@ const KINDS: [(&str, &str); 5] = [
 ];
 /// Which of them must not be told apart.
 const PAIRS: [(usize, usize); 4] = [(0, 1), (0, 2), (1, 2), (3, 4)];
-
-/// A client in memory: what it sends, and what it received.
-struct Memory(Cursor<Vec<u8>>, Vec<u8>);
-
-impl Read for Memory {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self.0.read(buffer)? {
-            0 => Err(io::ErrorKind::WouldBlock.into()),
-            count => Ok(count),
-        }
-    }
-}
-
-impl Write for Memory {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.1.write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -99,7 +81,7 @@ fn main() {
 }
 
 /// Puts one request; its status, and how many nanoseconds the answer took. A client that was refused leaves.
-fn ask(relay: &mut Relay<Memory>, target: &str) -> (String, f64) {
+fn ask(relay: &mut Relay<Wire>, target: &str) -> (String, f64) {
     let line = if target.starts_with("/desktop") {
         format!("Authorization: Bearer {KEY}\r\n")
     } else {
@@ -110,13 +92,13 @@ fn ask(relay: &mut Relay<Memory>, target: &str) -> (String, f64) {
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     let now = Now::default();
-    let client = Memory(Cursor::new(request.into_bytes()), Vec::with_capacity(1024));
+    let client = Wire { from_relay: Vec::with_capacity(1024), ..Wire::sending(request.as_bytes()) };
     let id = relay.handle_accept(client, ([127, 0, 0, 1], 4000).into(), now);
     relay.handle_readiness(id, Readiness::READABLE);
     let start = Instant::now();
     relay.handle_turn(now);
     let nanos = start.elapsed().as_secs_f64() * 1e9;
-    let answer = relay.stream(id).map(|stream| stream.1.clone()).unwrap_or_default();
+    let answer = relay.stream(id).map(|stream| stream.received().to_vec()).unwrap_or_default();
     let status = String::from_utf8_lossy(answer.get(9..12).unwrap_or_default()).into_owned();
     if status != "101" {
         relay.handle_readiness(id, Readiness { is_failed: true, ..Readiness::default() });

@@ -338,7 +338,8 @@ impl Model {
         let secret = issued_in(body).filter(|(of, _)| *of == id).map(|(_, secret)| secret);
         let secret = secret.ok_or_else(|| format!("{body} for session {id}"))?;
         let expected = format!(
-            r#"{{"sessionId":"{id}","secret":"{secret}","desktopUrl":"/desktop/{id}?secret={secret}","mobileUrl":"/mobile/{id}?secret={secret}","expiresAt":{expires_at}}}"#
+            "{{\"sessionId\":\"{id}\",\"secret\":\"{secret}\",\"desktopUrl\":\"/desktop/{id}?secret={secret}\",\
+             \"mobileUrl\":\"/mobile/{id}?secret={secret}\",\"expiresAt\":{expires_at}}}"
         );
         let is_known = self.sessions.values().any(|session| session.claim.as_ref() == Some(&secret));
         expect(body == expected && !is_known && secret.len() == 22, || {

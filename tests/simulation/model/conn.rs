@@ -59,7 +59,7 @@ pub(super) struct Conn {
     pub is_turned_away: bool,
     /// What it is answered unless it asks for the relay's health.
     pub only_health: Option<u16>,
-    /// It was refused for want of a secret or key.
+    /// It was refused because it brought no right secret or key.
     pub is_unproven: bool,
     /// When it must be told to come back, in seconds.
     pub retry_after: Option<u64>,
@@ -82,8 +82,7 @@ pub(super) struct Conn {
     /// Those of the last read that are whole, with their length: the long ones are to be released in transit, and the
     /// short ones may be.
     pub(super) release_due: VecDeque<(u64, usize)>,
-    /// Of what it was told of its messages, that which the relay is yet to log: that nobody was there, and that they were
-    /// no JSON.
+    /// Errors that it was told and the relay has not logged yet: nobody was there, and the message was no JSON.
     pub(super) told_due: [u64; 2],
     /// The least that could wait for its peer since it was last read: of small messages, and in all.
     pub queue_limit: usize,

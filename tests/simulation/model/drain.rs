@@ -15,7 +15,7 @@ const INTERVAL_MAX: u128 = 10_000_000;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Drain {
     began_at: Tick,
-    /// When whoever is left is dropped.
+    /// When the connections that are left are dropped.
     pub deadline: Tick,
     /// Nanoseconds from the close of one session to that of the next.
     interval: u128,

@@ -150,20 +150,20 @@ impl Model {
         if std::mem::replace(&mut conn.was_held, is_held) || is_held {
             conn.held_at = Some(self.now.tick);
         }
-        expect(!of.is_reset, || format!("wire {wire} is reset and still there"))?;
+        expect(!of.link.is_reset, || format!("wire {wire} is reset and still there"))?;
         // One that only waits for memory is not read to its end.
-        let is_end_unseen = of.is_client_done && !conn.is_input_over && !is_paused;
+        let is_end_unseen = of.link.is_client_done && !conn.is_input_over && !is_paused;
         expect(!is_end_unseen, || format!("wire {wire} has ended its stream, and is waited for"))?;
-        expect(!of.has_room() || of.is_write_broken || !conn.is_writable(), || {
+        expect(!of.has_room() || of.link.is_write_broken || !conn.is_writable(), || {
             format!("wire {wire} takes bytes and {} things wait for it", conn.waiting())
         })?;
-        let is_unread = of.unread() > 0 || (of.is_client_done && !conn.is_input_over);
+        let is_unread = of.unread() > 0 || (of.link.is_client_done && !conn.is_input_over);
         expect(!is_unread || is_held, || {
             format!("wire {wire} has {} bytes unread in {:?}", of.unread(), conn.phase)
         })?;
         // What blocks although nothing is known to wait is a ping.
         let is_drained = conn.phase == Phase::Ending && conn.waiting() == 0 && conn.blocked_since.is_none();
-        expect(!is_drained || of.is_relay_done, || format!("wire {wire} has not been ended"))?;
+        expect(!is_drained || of.link.is_relay_done, || format!("wire {wire} has not been ended"))?;
         expect(!is_drained || !conn.is_input_over, || format!("wire {wire} is over and still there"))?;
         let conn = &self.conns[wire];
         self.expect_in_time(wire, conn)

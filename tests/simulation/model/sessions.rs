@@ -22,7 +22,7 @@ pub(super) struct Session {
     pub contests: [Contest; 2],
 }
 
-/// When a place changed hands, and until when whoever is there stays.
+/// When a place changed hands, and until when its client stays.
 #[derive(Debug, Default)]
 pub(super) struct Contest {
     replaced_at: Vec<Tick>,

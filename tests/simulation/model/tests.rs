@@ -13,7 +13,7 @@ use super::expected::{Expected, Message};
 use crate::client::Content;
 
 #[test]
-fn a_head_that_has_ended_may_go_unread_if_there_was_no_room_in_this_turn_and_now_there_is() {
+fn finished_head_may_stay_unread_for_the_turn_in_which_memory_comes_back() {
     let settings = Settings { max_buffered: 2 << 20, max_message_size: 1 << 10, ..Settings::default() };
     for (queued_bytes, may_go) in [(2 << 20, true), (0, false)] {
         let mut model = Model::new(settings.clone(), false, Now::default());

@@ -140,7 +140,7 @@ impl Model {
     fn accept_message(&mut self, wire: usize, peer: usize, message: Message) {
         let (session, _) = self.conns[wire].session.clone().expect("open");
         self.session(&session).last_activity = self.now.tick;
-        self.accepted_amid += u64::from(self.drain.is_some());
+        self.accepted_meanwhile += u64::from(self.drain.is_some());
         self.totals.messages_accepted += 1;
         self.totals.bytes_accepted += message.noted as u64;
         self.conns[peer].queue(Expected::Message(message));
@@ -371,8 +371,8 @@ impl Model {
         }
     }
 
-    /// A client has taken another's place, and so many messages have moved to it: all, or all but one that had begun and
-    /// that is not kept whole.
+    /// A client has taken another's place, and so many messages have moved to it: all, or all but one that had begun
+    /// and is not kept whole.
     pub(super) fn replaced(&mut self, old: usize, moved: u64) -> Check {
         let new = self.replacing.take().filter(|(of, _)| *of == old).map(|(_, new)| new);
         let new = new.ok_or_else(|| format!("wire {old} is replaced by nobody"))?;

@@ -2,7 +2,9 @@
 
 use ipnet::IpNet;
 
-use super::{ClientType, Manner, OnClose, Plan, Reading, Request, SESSIONS, Sending, Settings, Step};
+use super::{
+    ClientType, Manner, OnClose, Plan, Reading, Request, SESSIONS, Sending, Settings, Step, UNLIMITED,
+};
 use crate::random::Random;
 use crate::visit::{ISSUED, Key, Visit, Way, Which};
 use crate::wire::Faults;
@@ -46,6 +48,81 @@ const WAYS: [Way; 3] = [Way::Query, Way::Bearer, Way::Subprotocol];
 /// Sessions that strangers try.
 const TRIED_SESSIONS: usize = 2;
 
+/// How many plans in a thousand are so.
+const HAS_KEYS: u32 = 250;
+const HAS_STRANGERS_APART: u32 = 800;
+const LETS_STRANGERS_IN: u32 = 80;
+const HAS_ISSUED_SESSION: u32 = 400;
+const HAS_MANY_HOSTS: u32 = 500;
+const IS_NEVER_EXHAUSTED_IF_APART: u32 = 800;
+const HAS_SIEGE: u32 = 250;
+const HAS_LATE_ISSUE: u32 = 300;
+/// How many of their settings.
+const REQUIRES_SECRET: u32 = 150;
+const REQUIRES_SECRET_BESIDE_KEYS: u32 = 300;
+const LIMITS_CONNECTIONS_PER_IP: u32 = 250;
+const LIMITS_CONNECTION_RATE: u32 = 250;
+const LIMITS_FAILED_JOINS: u32 = 850;
+const DENIES_ADDRESSES: u32 = 250;
+const ALLOWS_FEW_ADDRESSES: u32 = 100;
+/// How many of their sessions, and of the members who need a key, with a secret and without.
+const SESSION_IS_CLAIMED: u32 = 750;
+const BRINGS_KEY_BESIDE_SECRET: u32 = 600;
+const BRINGS_KEY_ALONE: u32 = 950;
+/// How many intrusions are of many at once.
+const INTRUDES_IN_NUMBERS: u32 = 200;
+/// How many requests for a new session come with a key, where one is needed, and are no member's first.
+const ISSUES_WITH_KEY: u32 = 700;
+/// How many strangers have a network without faults, answer pings, read at all, and send all at once.
+const IS_CALM: u32 = 500;
+const ANSWERS_PINGS: u32 = 900;
+const READS: u32 = 850;
+const SENDS_AT_ONCE: u32 = 850;
+
+/// What a member brings.
+#[derive(Clone, Copy)]
+enum Brought {
+    /// A secret nearly right.
+    Near,
+    Nothing,
+    /// The secret, whether or not the session is claimed.
+    Secret,
+    AsNeeded,
+}
+
+const BROUGHT: [(u32, Brought); 4] =
+    [(2, Brought::Near), (2, Brought::Nothing), (3, Brought::Secret), (93, Brought::AsNeeded)];
+
+/// The secret that a stranger tries.
+#[derive(Clone, Copy)]
+enum Guess {
+    None,
+    Near,
+    Other,
+}
+
+const GUESSES: [(u32, Guess); 3] = [(3, Guess::None), (4, Guess::Near), (3, Guess::Other)];
+
+/// The key that a stranger brings. It knows a right one only where there are keys.
+#[derive(Clone, Copy)]
+enum Found {
+    Right,
+    Wrong,
+    None,
+}
+
+const FOUND: [(u32, Found); 3] = [(2, Found::Right), (1, Found::Wrong), (7, Found::None)];
+
+/// What a stranger asks for; the numbers are drawn later.
+const REQUESTS: [(u32, Request); 6] = [
+    (70, Request::Upgrade),
+    (10, Request::EagerUpgrade),
+    (4, Request::Partial(0)),
+    (4, Request::Nothing),
+    (6, Request::Other(0)),
+    (6, Request::Issue),
+];
+
 /// What the steps choose from.
 struct Scope {
     claimed: [bool; SESSIONS],
@@ -57,19 +134,19 @@ struct Scope {
 }
 
 pub(super) fn guard(plan: &mut Plan, random: &mut Random) {
-    plan.has_keys = random.per_mille(250);
-    plan.are_strangers_apart = random.per_mille(800);
-    plan.may_strangers_join = random.per_mille(80);
+    plan.has_keys = random.per_mille(HAS_KEYS);
+    plan.are_strangers_apart = random.per_mille(HAS_STRANGERS_APART);
+    plan.may_strangers_join = random.per_mille(LETS_STRANGERS_IN);
     restrict(&mut plan.settings, random, plan.has_keys);
     let scope = Scope {
-        claimed: [(); SESSIONS].map(|()| random.per_mille(750)),
-        issued: random.per_mille(400).then(|| random.below(2)),
+        claimed: [(); SESSIONS].map(|()| random.per_mille(SESSION_IS_CLAIMED)),
+        issued: random.per_mille(HAS_ISSUED_SESSION).then(|| random.below(2)),
         has_keys: plan.has_keys,
-        hosts: if random.per_mille(500) { &MEMBERS } else { &MEMBERS[..3] },
+        hosts: if random.per_mille(HAS_MANY_HOSTS) { &MEMBERS } else { &MEMBERS[..3] },
         strangers: if plan.are_strangers_apart { &STRANGERS } else { &MEMBERS },
     };
-    if plan.are_strangers_apart && random.per_mille(800) {
-        // Whoever leaves gives a descriptor back, which others may notice: without, both ways can be compared.
+    if plan.are_strangers_apart && random.per_mille(IS_NEVER_EXHAUSTED_IF_APART) {
+        // A stranger that leaves gives a descriptor back, which others may notice: without, both ways can be compared.
         plan.steps.retain(|step| !matches!(step, Step::Exhaust));
     }
     for step in &mut plan.steps {
@@ -82,28 +159,31 @@ pub(super) fn guard(plan: &mut Plan, random: &mut Random) {
         let at = members + random.below(plan.steps.len() - members + 1);
         plan.steps.insert(at, intrusion(random, &scope));
     }
-    if random.per_mille(250) {
+    if random.per_mille(HAS_SIEGE) {
         besiege(plan, random, &scope);
     }
     if scope.issued.is_some() {
         plan.steps.insert(0, issue(random, &scope, true));
     }
-    if random.per_mille(300) {
+    if random.per_mille(HAS_LATE_ISSUE) {
         let at = random.below(plan.steps.len() + 1);
         plan.steps.insert(at, issue(random, &scope, false));
     }
 }
 
 fn restrict(settings: &mut Settings, random: &mut Random, has_keys: bool) {
-    settings.require_secret = random.per_mille(if has_keys { 300 } else { 150 });
-    settings.max_connections_per_ip = random.per_mille(250).then(|| random.pick(&[1, 2, 3, 8]));
-    settings.max_connection_rate = random.per_mille(250).then(|| random.pick(&[1, 2, 3, 20]));
-    settings.max_failed_joins = random.per_mille(850).then(|| random.pick(&[1, 2, 3, 7, 30]));
+    settings.require_secret =
+        random.per_mille(if has_keys { REQUIRES_SECRET_BESIDE_KEYS } else { REQUIRES_SECRET });
+    settings.max_connections_per_ip =
+        random.per_mille(LIMITS_CONNECTIONS_PER_IP).then(|| random.pick(&[1, 2, 3, 8]));
+    settings.max_connection_rate =
+        random.per_mille(LIMITS_CONNECTION_RATE).then(|| random.pick(&[1, 2, 3, 20]));
+    settings.max_failed_joins = random.per_mille(LIMITS_FAILED_JOINS).then(|| random.pick(&[1, 2, 3, 7, 30]));
     let parse = |text: &str| text.parse::<IpNet>().expect("a range");
-    if random.per_mille(250) {
+    if random.per_mille(DENIES_ADDRESSES) {
         settings.deny = (0..=random.below(2)).map(|_| parse(random.pick(&DENIED))).collect();
     }
-    if random.per_mille(100) {
+    if random.per_mille(ALLOWS_FEW_ADDRESSES) {
         let skipped = random.below(2 * ALLOWED.len());
         let is_kept = |&(index, _): &(usize, &str)| index != skipped;
         settings.allow =
@@ -119,33 +199,34 @@ fn bring(visit: &mut Visit, random: &mut Random, scope: &Scope) {
     if is_issued {
         visit.session = ISSUED;
     }
-    visit.secret = match random.below(100) {
-        0 | 1 => Some((way, Which::Near)),
-        2 | 3 => None,
-        4..=6 => Some((way, Which::Right)),
-        _ => {
+    visit.secret = match random.among(&BROUGHT) {
+        Brought::Near => Some((way, Which::Near)),
+        Brought::Nothing => None,
+        Brought::Secret => Some((way, Which::Right)),
+        Brought::AsNeeded => {
             let is_claimed = is_issued || scope.claimed[visit.session];
             is_claimed.then_some((way, Which::Right))
         }
     };
     // One who does not know the secret needs a key, if it has to be a desktop.
     let is_needed = scope.has_keys && visit.client_type == ClientType::Desktop;
-    if is_needed && random.per_mille(if visit.secret.is_some() { 600 } else { 950 }) {
-        visit.key = Some(random.pick(&[Key::Bearer, Key::Subprotocol, Key::Subprotocol]));
+    let chance = if visit.secret.is_some() { BRINGS_KEY_BESIDE_SECRET } else { BRINGS_KEY_ALONE };
+    if is_needed && random.per_mille(chance) {
+        visit.key = Some(random.among(&[(1, Key::Bearer), (2, Key::Subprotocol)]));
     }
 }
 
 fn intrusion(random: &mut Random, scope: &Scope) -> Step {
     let way = random.pick(&WAYS);
-    let secret = match random.below(10) {
-        0..=2 => None,
-        3..=6 => Some((way, Which::Near)),
-        _ => Some((way, Which::Other(random.below(9)))),
+    let secret = match random.among(&GUESSES) {
+        Guess::None => None,
+        Guess::Near => Some((way, Which::Near)),
+        Guess::Other => Some((way, Which::Other(random.below(9)))),
     };
-    let key = match random.below(10) {
-        0 | 1 if scope.has_keys => Some(random.pick(&[Key::Bearer, Key::Subprotocol])),
-        2 => Some(Key::Wrong),
-        _ => None,
+    let key = match random.among(&FOUND) {
+        Found::Right if scope.has_keys => Some(random.pick(&[Key::Bearer, Key::Subprotocol])),
+        Found::Wrong => Some(Key::Wrong),
+        Found::Right | Found::None => None,
     };
     let session = random.below(TRIED_SESSIONS);
     let visit = Visit {
@@ -155,15 +236,12 @@ fn intrusion(random: &mut Random, scope: &Scope) -> Step {
         secret,
         key,
     };
-    let request = match random.weighted(&[70, 10, 4, 4, 6, 6]) {
-        0 => Request::Upgrade,
-        1 => Request::EagerUpgrade,
-        2 => Request::Partial(1 + random.below(120)),
-        3 => Request::Nothing,
-        4 => Request::Other(random.below(usize::MAX)),
-        _ => Request::Issue,
+    let request = match random.among(&REQUESTS) {
+        Request::Partial(_) => Request::Partial(1 + random.below(120)),
+        Request::Other(_) => Request::Other(random.below(usize::MAX)),
+        request => request,
     };
-    let count = if random.per_mille(200) { 2 + random.below(12) } else { 1 };
+    let count = if random.per_mille(INTRUDES_IN_NUMBERS) { 2 + random.below(12) } else { 1 };
     Step::Intrude { count, visit, request, manner: manner(random) }
 }
 
@@ -184,11 +262,11 @@ fn besiege(plan: &mut Plan, random: &mut Random, scope: &Scope) {
     let manner = Manner { sending: Sending::AtOnce, ..manner(random) };
     for round in 0..2 + random.below(3) {
         let step = Step::Intrude { count, visit, request: Request::Upgrade, manner };
-        let late = random.pick(&[0, 0, 1, 5_000]);
+        let late = random.among(&[(2, 0), (1, 1), (1, 5_000)]);
         let early = random.between(1, 999);
         let millis = (60_000 << round) - early;
         let again = Step::Wait { millis: early + late };
-        // Who is turned away for its address is so whatever it asks, if it is not looked at again where it tries to join.
+        // A locked-out stranger is refused whatever it asks: one half tries to join, the other asks something else.
         let request = if early.is_multiple_of(2) { Request::Upgrade } else { Request::Other(0) };
         let one = Step::Intrude { count: 1, visit, request, manner };
         let siege = [step, Step::Wait { millis }, one, again];
@@ -199,7 +277,7 @@ fn besiege(plan: &mut Plan, random: &mut Random, scope: &Scope) {
 }
 
 fn issue(random: &mut Random, scope: &Scope, is_eager: bool) -> Step {
-    let key = (scope.has_keys && (is_eager || random.per_mille(700))).then_some(Key::Bearer);
+    let key = (scope.has_keys && (is_eager || random.per_mille(ISSUES_WITH_KEY))).then_some(Key::Bearer);
     let visit = Visit {
         from: if is_eager { "127.0.0.1" } else { random.pick(scope.hosts) },
         session: 0,
@@ -217,29 +295,29 @@ const fn calm() -> Manner {
         on_close: OnClose::AnswerAndEnd,
         reading: Reading::Eager,
         sending: Sending::AtOnce,
-        capacity: 1 << 30,
+        capacity: UNLIMITED,
         faults: Faults { short: 0, blocked: 0, interrupted: 0 },
     }
 }
 
 fn manner(random: &mut Random) -> Manner {
     let late = random.between(1, 20_000);
-    let is_calm = random.per_mille(500);
+    let is_calm = random.per_mille(IS_CALM);
     Manner {
-        answers_pings: random.per_mille(900),
-        on_close: match random.weighted(&[70, 10, 10, 10]) {
-            0 => OnClose::AnswerAndEnd,
-            1 => OnClose::End,
-            2 => OnClose::Late(late),
-            _ => OnClose::Ignore,
-        },
-        reading: if random.per_mille(850) { Reading::Eager } else { Reading::Never },
-        sending: if random.per_mille(850) {
+        answers_pings: random.per_mille(ANSWERS_PINGS),
+        on_close: random.among(&[
+            (70, OnClose::AnswerAndEnd),
+            (10, OnClose::End),
+            (10, OnClose::Late(late)),
+            (10, OnClose::Ignore),
+        ]),
+        reading: if random.per_mille(READS) { Reading::Eager } else { Reading::Never },
+        sending: if random.per_mille(SENDS_AT_ONCE) {
             Sending::AtOnce
         } else {
             Sending::Trickle { bytes: 100, every_millis: 900 }
         },
-        capacity: random.pick(&[1 << 30, 1 << 30, 300]),
+        capacity: random.among(&[(2, UNLIMITED), (1, 300)]),
         faults: if is_calm { Faults::default() } else { Faults { short: 300, blocked: 50, interrupted: 50 } },
     }
 }

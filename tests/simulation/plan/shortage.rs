@@ -6,27 +6,89 @@ use apptuner_relay::relay::ClientType;
 use apptuner_relay::relay::Settings;
 use apptuner_relay::relay::internals::limits::BUFFERED_BYTES_MIN;
 
-use super::{ACTORS_MAX, Manner, OnClose, Plan, Reading, Request, Say, Sending, Step, spoiled, visit};
+use super::{
+    ACTORS_MAX, Manner, OnClose, Plan, Reading, Request, Say, Sending, Step, UNLIMITED, share,
+    speech::spoiled, visit,
+};
 use crate::random::Random;
 use crate::wire::Faults;
 
 /// How many of these plans in a thousand have only clients that send whole messages, and take what comes.
 const HONEST_PER_MILLE: u32 = 600;
 
-/// How many of these plans in a thousand are about small messages that nobody reads, of as many clients as there may be.
+/// How many of these plans in a thousand are about small messages that nobody reads, of as many clients as there may
+/// be.
 const CROWDED_PER_MILLE: u32 = 100;
+
+/// Of plans that are not honest, how many clients read, and how many messages are parts of one.
+const READS: u32 = 700;
+const IS_PART: u32 = 400;
+/// How many clients send all at once, how many messages are one frame, and how many others have pings between
+/// fragments.
+const SENDS_AT_ONCE: u32 = 500;
+const IS_ONE_FRAME: u32 = 500;
+const HAS_PINGS_BETWEEN: u32 = 200;
+/// How many clients of a crowd never read.
+const NEVER_READS_IN_CROWD: u32 = 950;
+
+/// What a client does in a round.
+#[derive(Clone, Copy)]
+enum Kind {
+    Say,
+    Reset,
+    Read,
+}
+
+const HONEST_KINDS: [(u32, Kind); 1] = [(1, Kind::Say)];
+const KINDS: [(u32, Kind); 3] = [(88, Kind::Say), (4, Kind::Reset), (8, Kind::Read)];
+
+/// What happens to a crowd in the end.
+#[derive(Clone, Copy)]
+enum End {
+    Reset,
+    Read,
+    Replace,
+    ReplaceAndLeave,
+    Say,
+}
+
+const ENDS: [End; 5] = [End::Reset, End::Read, End::Replace, End::ReplaceAndLeave, End::Say];
+
+/// Parts of messages, and whole ones.
+#[derive(Clone, Copy)]
+enum Part {
+    OfOne,
+    OfMany,
+    OfTwoFragments,
+    Spoiled,
+}
+
+const PARTS: [Part; 4] = [Part::OfOne, Part::OfMany, Part::OfTwoFragments, Part::Spoiled];
+
+#[derive(Clone, Copy)]
+enum Whole {
+    Text,
+    Binary,
+    Burst,
+}
+
+const WHOLES: [(u32, Whole); 3] = [(2, Whole::Text), (2, Whole::Binary), (1, Whole::Burst)];
 
 /// Longer messages show no more, and take longer.
 const LONGEST: usize = 4 << 20;
+
+/// The budget, in quarters of the least one that can be set; the longest message, in quarters of the budget.
+const QUARTERS_OF_LEAST_BUDGET: [usize; 5] = [4, 4, 5, 8, 16];
+const QUARTERS_OF_BUDGET: [usize; 5] = [2, 4, 5, 8, 16];
 
 pub(super) fn shortage(random: &mut Random) -> Plan {
     if random.per_mille(CROWDED_PER_MILLE) {
         return crowd(random);
     }
-    let max_buffered = BUFFERED_BYTES_MIN * random.pick(&[4, 4, 5, 8, 16]) / 4;
+    let max_buffered = BUFFERED_BYTES_MIN * random.pick(&QUARTERS_OF_LEAST_BUDGET) / 4;
     let settings = Settings {
         max_buffered,
-        max_message_size: (max_buffered / 4 * random.pick(&[2, 4, 5, 8, 16])).min(LONGEST),
+        max_message_size: (max_buffered / 4 * random.pick(&QUARTERS_OF_BUDGET)).min(LONGEST),
         session_timeout: Duration::from_millis(30 * 60_000 + 7),
         ..Settings::default()
     };
@@ -41,10 +103,10 @@ pub(super) fn shortage(random: &mut Random) -> Plan {
     for _ in 0..=random.below(6) {
         for _ in 0..actors {
             let actor = random.below(actors);
-            steps.push(match random.weighted(if is_honest { &[1, 0, 0] } else { &[88, 4, 8] }) {
-                0 => Step::Say { actor, what: speech(random, size_max, is_honest) },
-                1 => Step::Reset { actor },
-                _ => Step::Read { actor, reading: random.pick(&[Reading::Never, Reading::Eager]) },
+            steps.push(match random.among(if is_honest { &HONEST_KINDS[..] } else { &KINDS }) {
+                Kind::Say => Step::Say { actor, what: speech(random, size_max, is_honest) },
+                Kind::Reset => Step::Reset { actor },
+                Kind::Read => Step::Read { actor, reading: random.pick(&[Reading::Never, Reading::Eager]) },
             });
         }
         steps.push(Step::Wait { millis: random.pick(&[1, 1_000, 20_000]) });
@@ -62,7 +124,7 @@ fn plan(random: &mut Random, settings: Settings, steps: Vec<Step>) -> Plan {
         settings,
         hash_seed: [random.next(), random.next()],
         network_seed: random.next(),
-        logs_messages: random.per_mille(300),
+        logs_messages: random.per_mille(share::LOGS_MESSAGES),
         steps,
         has_keys: false,
         are_strangers_apart: false,
@@ -70,8 +132,8 @@ fn plan(random: &mut Random, settings: Settings, steps: Vec<Step>) -> Plan {
     }
 }
 
-/// Everybody has a small message waiting that is not read, and then sends most of another, bit by bit: together more than
-/// small memory is. Some of them leave or begin to read in the end, and others come.
+/// For every client a small message waits that it does not read. Each then sends most of another, bit by bit: together
+/// more than the memory for small messages. In the end some leave or begin to read, and others come.
 fn crowd(random: &mut Random) -> Plan {
     let settings =
         Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: 100_000, ..Settings::default() };
@@ -80,7 +142,7 @@ fn crowd(random: &mut Random) -> Plan {
         let manner = Manner {
             answers_pings: true,
             on_close: OnClose::AnswerAndEnd,
-            reading: if random.per_mille(950) { Reading::Never } else { Reading::Eager },
+            reading: if random.per_mille(NEVER_READS_IN_CROWD) { Reading::Never } else { Reading::Eager },
             sending: if trickles { sending } else { Sending::AtOnce },
             capacity: 4_096,
             faults: Faults { short: random.pick(&[0, 50]), blocked: 0, interrupted: 0 },
@@ -95,15 +157,16 @@ fn crowd(random: &mut Random) -> Plan {
     let part = Say::Part { bytes: 16_000, sent_per_mille: 990 };
     steps.extend((0..ACTORS_MAX).map(|actor| Step::Say { actor, what: part.clone() }));
     for _ in 0..2 + random.below(12) {
-        steps.push(Step::Wait { millis: random.pick(&[30, 100, 100, 1_000, 20_000, 70_000]) });
+        steps.push(Step::Wait {
+            millis: random.among(&[(1, 30), (2, 100), (1, 1_000), (1, 20_000), (1, 70_000)]),
+        });
         let actor = random.below(ACTORS_MAX);
-        match random.below(5) {
-            0 => steps.push(Step::Reset { actor }),
-            1 => steps.push(Step::Read { actor, reading: Reading::Eager }),
-            2 => steps.push(connect(random, actor, false)),
-            // A newcomer who does not stay.
-            3 => steps.extend([connect(random, actor, false), Step::HalfClose { actor }]),
-            _ => {
+        match random.pick(&ENDS) {
+            End::Reset => steps.push(Step::Reset { actor }),
+            End::Read => steps.push(Step::Read { actor, reading: Reading::Eager }),
+            End::Replace => steps.push(connect(random, actor, false)),
+            End::ReplaceAndLeave => steps.extend([connect(random, actor, false), Step::HalfClose { actor }]),
+            End::Say => {
                 let what = Say::Text { bytes: 100, fragments: 1, pings_between: false };
                 steps.push(Step::Say { actor, what });
             }
@@ -117,14 +180,18 @@ fn manner(random: &mut Random, is_honest: bool) -> Manner {
     Manner {
         answers_pings: true,
         on_close: OnClose::AnswerAndEnd,
-        reading: if is_honest || random.per_mille(700) { Reading::Eager } else { Reading::Never },
-        sending: if random.per_mille(500) {
+        reading: if is_honest || random.per_mille(READS) { Reading::Eager } else { Reading::Never },
+        sending: if random.per_mille(SENDS_AT_ONCE) {
             Sending::AtOnce
         } else {
             Sending::Trickle { bytes: 70_000, every_millis: random.pick(&[10, 700]) }
         },
-        capacity: random.pick(&[1 << 30, 200_000, 30_000]),
-        faults: Faults { short: random.pick(&[0, 0, 50]), blocked: random.pick(&[0, 0, 50]), interrupted: 0 },
+        capacity: random.pick(&[UNLIMITED, 200_000, 30_000]),
+        faults: Faults {
+            short: random.among(&[(2, 0), (1, 50)]),
+            blocked: random.among(&[(2, 0), (1, 50)]),
+            interrupted: 0,
+        },
     }
 }
 
@@ -134,22 +201,22 @@ fn speech(random: &mut Random, size_max: usize, is_honest: bool) -> Say {
     let short = random.below(200);
     let bytes = random.pick(&[short, 16_000, 17_000, 17_000, 40_000, 300_000, 1_200_000, longest]);
     let bytes = bytes.clamp(2, size_max);
-    let (fragments, pings_between) = (2 + random.below(6), random.per_mille(200));
-    if !is_honest && random.per_mille(400) {
+    let (fragments, pings_between) = (2 + random.below(6), random.per_mille(HAS_PINGS_BETWEEN));
+    if !is_honest && random.per_mille(IS_PART) {
         // Often little more than a header.
-        return match random.below(4) {
-            3 => spoiled(random, bytes),
-            0 => Say::Part { bytes, sent_per_mille: random.pick(&[1, 30, 500, 990]) },
-            1 => Say::PartOfMany { bytes, fragments, sent_per_mille: random.below(1000) },
-            _ => {
+        return match random.pick(&PARTS) {
+            Part::Spoiled => spoiled(random, bytes),
+            Part::OfOne => Say::Part { bytes, sent_per_mille: random.pick(&[1, 30, 500, 990]) },
+            Part::OfMany => Say::PartOfMany { bytes, fragments, sent_per_mille: random.below(1000) },
+            Part::OfTwoFragments => {
                 Say::PartOfMany { bytes: 17_000, fragments: 2, sent_per_mille: random.pick(&[500, 900, 990]) }
             }
         };
     }
-    let fragments = if random.per_mille(500) { 1 } else { fragments };
-    match random.below(5) {
-        0 | 1 => Say::Text { bytes, fragments, pings_between },
-        2 | 3 => Say::Binary { bytes, fragments, pings_between },
-        _ => Say::Burst { messages: 1 + random.below(30), bytes: bytes.min(16_000) },
+    let fragments = if random.per_mille(IS_ONE_FRAME) { 1 } else { fragments };
+    match random.among(&WHOLES) {
+        Whole::Text => Say::Text { bytes, fragments, pings_between },
+        Whole::Binary => Say::Binary { bytes, fragments, pings_between },
+        Whole::Burst => Say::Burst { messages: 1 + random.below(30), bytes: bytes.min(16_000) },
     }
 }

@@ -1,7 +1,11 @@
 use super::*;
 use crate::relay::limits::{CHUNK_BYTES, SMALL_MESSAGE_BYTES_MAX as SMALL};
 use crate::relay::memory::Memory;
-use crate::relay::wire::frame::testing::client_frame as frame;
+use crate::relay::tests::frame::{
+    BINARY, BINARY_BEGINS, CLOSE, CONTINUES, ENDS, PING, PONG, RSV1, TEXT, TEXT_BEGINS, close_payload, frame,
+    frame_header,
+};
+use crate::relay::tests::stream::Wire;
 
 const LIMIT: usize = 1 << 20;
 const RULES: Rules =
@@ -37,25 +41,6 @@ fn text(text: &str) -> Event {
     Event::Text(text.to_owned())
 }
 
-/// A stream that gives its bytes in pieces of `step`, then blocks.
-struct Pieces<'a> {
-    bytes: &'a [u8],
-    step: usize,
-}
-
-impl Read for Pieces<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.bytes.is_empty() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let count = self.step.min(buffer.len());
-        let mut piece = self.bytes.get(..count).unwrap_or(self.bytes);
-        let count = piece.read(buffer)?;
-        self.bytes = &self.bytes[count..];
-        Ok(count)
-    }
-}
-
 /// Feeds bytes in pieces; what came out, and what state is left.
 fn feed(bytes: &[u8], step: usize) -> (Vec<Event>, Option<Refused>, Inbound) {
     feed_with(&mut Shared::default(), Inbound::default(), bytes, step, RULES)
@@ -68,7 +53,7 @@ fn feed_with(
     step: usize,
     rules: Rules,
 ) -> (Vec<Event>, Option<Refused>, Inbound) {
-    let mut stream = Pieces { bytes, step };
+    let mut stream = Wire { step_max: step, ..Wire::sending(bytes) };
     let mut all = Vec::new();
     while let Ok(count) = shared.read(&mut inbound, &mut stream) {
         assert!(count > 0);
@@ -119,45 +104,55 @@ fn messages_come_out_whole_however_their_bytes_are_cut() {
     let large = format!("\"{}\"", "ä€𝄞x".repeat(SMALL / 4));
     let huge = vec![0xA5; 300_000];
     let rows: Vec<(&str, Vec<u8>, Vec<Event>)> = vec![
-        ("empty text", frame(0x81, b""), vec![text("")]),
-        ("text", frame(0x81, "{\"ü\":1}".as_bytes()), vec![text("{\"ü\":1}")]),
-        ("binary", frame(0x82, &[0, 255]), vec![Event::Binary(vec![0, 255])]),
-        ("125 bytes", frame(0x81, &[b'x'; 125]), vec![text(&"x".repeat(125))]),
-        ("126 bytes", frame(0x81, &[b'x'; 126]), vec![text(&"x".repeat(126))]),
-        ("the largest small", frame(0x81, &[b'x'; SMALL]), vec![text(&"x".repeat(SMALL))]),
-        ("large text", frame(0x81, large.as_bytes()), vec![text(&large)]),
-        ("larger than the buffer", frame(0x82, &huge), vec![Event::Binary(huge.clone())]),
-        ("ping", frame(0x89, b"payload"), vec![Event::Ping(b"payload".to_vec())]),
-        ("pong", frame(0x8A, b""), vec![Event::Pong]),
+        ("empty text", frame(TEXT, b""), vec![text("")]),
+        ("text", frame(TEXT, "{\"ü\":1}".as_bytes()), vec![text("{\"ü\":1}")]),
+        ("binary", frame(BINARY, &[0, 255]), vec![Event::Binary(vec![0, 255])]),
+        ("125 bytes", frame(TEXT, &[b'x'; 125]), vec![text(&"x".repeat(125))]),
+        ("126 bytes", frame(TEXT, &[b'x'; 126]), vec![text(&"x".repeat(126))]),
+        ("the largest small", frame(TEXT, &[b'x'; SMALL]), vec![text(&"x".repeat(SMALL))]),
+        ("large text", frame(TEXT, large.as_bytes()), vec![text(&large)]),
+        ("larger than the buffer", frame(BINARY, &huge), vec![Event::Binary(huge.clone())]),
+        ("ping", frame(PING, b"payload"), vec![Event::Ping(b"payload".to_vec())]),
+        ("pong", frame(PONG, b""), vec![Event::Pong]),
         (
             "fragments, a ping between them, a character cut in two",
             [
-                frame(0x01, b"\"\xE2\x82"),
-                frame(0x89, b"!"),
-                frame(0x00, b""),
-                frame(0x00, b"\xAC and"),
-                frame(0x80, b" more\""),
+                frame(TEXT_BEGINS, b"\"\xE2\x82"),
+                frame(PING, b"!"),
+                frame(CONTINUES, b""),
+                frame(CONTINUES, b"\xAC and"),
+                frame(ENDS, b" more\""),
             ]
             .concat(),
             vec![Event::Ping(b"!".to_vec()), text("\"€ and more\"")],
         ),
         (
             "a large fragment among small ones",
-            [frame(0x02, &[1, 2]), frame(0x00, &huge), frame(0x80, &[3])].concat(),
+            [frame(BINARY_BEGINS, &[1, 2]), frame(CONTINUES, &huge), frame(ENDS, &[3])].concat(),
             vec![Event::Binary([&[1, 2], &huge[..], &[3]].concat())],
         ),
         (
             "one after the other",
-            [frame(0x81, b"1"), frame(0x82, &huge), frame(0x01, b"2"), frame(0x80, b""), frame(0x81, b"3")]
-                .concat(),
+            [
+                frame(TEXT, b"1"),
+                frame(BINARY, &huge),
+                frame(TEXT_BEGINS, b"2"),
+                frame(ENDS, b""),
+                frame(TEXT, b"3"),
+            ]
+            .concat(),
             vec![text("1"), Event::Binary(huge.clone()), text("2"), text("3")],
         ),
         (
             "close",
-            frame(0x88, &[0x03, 0xE9, b'b', b'y', b'e']),
+            frame(CLOSE, &close_payload(1001, "bye")),
             vec![Event::Close(1001, CloseReason::Echo(1001, b"bye".to_vec()))],
         ),
-        ("close without a code", frame(0x88, b""), vec![Event::Close(1005, CloseReason::Echo(1000, vec![]))]),
+        (
+            "close without a code",
+            frame(CLOSE, b""),
+            vec![Event::Close(1005, CloseReason::Echo(1000, vec![]))],
+        ),
     ];
     for (name, bytes, expected) in &rows {
         for step in STEPS {
@@ -165,7 +160,7 @@ fn messages_come_out_whole_however_their_bytes_are_cut() {
             assert_eq!(refused, None, "{name}, step {step}");
             assert!(incoming == *expected, "{name}, step {step}");
             assert!(inbound.unfinished.is_none(), "{name}: nothing is kept between messages");
-            let behind = [&bytes[..], &[0x81]].concat();
+            let behind = [&bytes[..], &[TEXT]].concat();
             let (incoming, refused, inbound) = feed(&behind, step);
             assert!(incoming == *expected && refused.is_none(), "{name} and a byte, step {step}");
             assert_eq!(
@@ -185,39 +180,50 @@ fn what_breaks_the_protocol_is_refused_and_what_came_before_it_is_not_lost() {
         is_framing_intact: true,
     };
     let not_utf8 = || Refused::from(CloseReason::NotUtf8);
-    let announced = |first, length: u64| [&[first, 0xFF][..], &length.to_be_bytes(), &[1, 2, 3, 4]].concat();
     let over = LIMIT as u64 + 1;
     let rows: Vec<(&str, Vec<u8>, Refused)> = vec![
-        ("reserved bit", vec![0xC1], CloseReason::Protocol("Reserved bits must be zero").into()),
-        ("unmasked", vec![0x81, 0x01, b'x'], CloseReason::Protocol("Client frames must be masked").into()),
-        ("text not UTF-8", frame(0x81, b"ab\xFF"), not_utf8()),
-        ("text cut in a character", frame(0x81, b"ab\xE2\x82"), not_utf8()),
-        ("large text not UTF-8", frame(0x81, &vec![0xFF; 50_000]), not_utf8()),
-        ("first fragment not UTF-8", frame(0x01, b"\xFF"), not_utf8()),
-        ("second fragment not UTF-8", [frame(0x01, b"\xE2"), frame(0x00, b"x")].concat(), not_utf8()),
-        ("surrogate over fragments", [frame(0x01, b"\xED"), frame(0x00, b"\xA0\x80")].concat(), not_utf8()),
-        ("message ends in a character", [frame(0x01, b"\xE2\x82"), frame(0x80, b"")].concat(), not_utf8()),
+        ("reserved bit", vec![TEXT | RSV1], CloseReason::Protocol("Reserved bits must be zero").into()),
+        ("unmasked", vec![TEXT, 1, b'x'], CloseReason::Protocol("Client frames must be masked").into()),
+        ("text not UTF-8", frame(TEXT, b"ab\xFF"), not_utf8()),
+        ("text cut in a character", frame(TEXT, b"ab\xE2\x82"), not_utf8()),
+        ("large text not UTF-8", frame(TEXT, &vec![0xFF; 50_000]), not_utf8()),
+        ("first fragment not UTF-8", frame(TEXT_BEGINS, b"\xFF"), not_utf8()),
+        (
+            "second fragment not UTF-8",
+            [frame(TEXT_BEGINS, b"\xE2"), frame(CONTINUES, b"x")].concat(),
+            not_utf8(),
+        ),
+        (
+            "surrogate over fragments",
+            [frame(TEXT_BEGINS, b"\xED"), frame(CONTINUES, b"\xA0\x80")].concat(),
+            not_utf8(),
+        ),
+        (
+            "message ends in a character",
+            [frame(TEXT_BEGINS, b"\xE2\x82"), frame(ENDS, b"")].concat(),
+            not_utf8(),
+        ),
         (
             "close reason not UTF-8",
-            frame(0x88, &[0x03, 0xE8, 0xFF]),
+            frame(CLOSE, &[&close_payload(1000, "")[..], b"\xFF"].concat()),
             Refused { is_framing_intact: false, ..not_utf8() },
         ),
         (
             "close code not allowed",
-            frame(0x88, &[0x03, 0xED]),
+            frame(CLOSE, &close_payload(1005, "")),
             CloseReason::Protocol("Close code is not allowed").into(),
         ),
-        ("over the limit, at its header", announced(0x81, over), too_large(over, false)),
-        ("absurd length", announced(0x82, u64::MAX >> 1), too_large(u64::MAX >> 1, false)),
+        ("over the limit, at its header", frame_header(TEXT, over), too_large(over, false)),
+        ("absurd length", frame_header(BINARY, u64::MAX >> 1), too_large(u64::MAX >> 1, false)),
         (
             "fragments over the limit",
-            [frame(0x02, &[0; 100]), announced(0x00, LIMIT as u64 - 99)].concat(),
+            [frame(BINARY_BEGINS, &[0; 100]), frame_header(CONTINUES, LIMIT as u64 - 99)].concat(),
             too_large(over, true),
         ),
     ];
     for (name, bytes, expected) in rows {
         for step in STEPS {
-            let bytes = [frame(0x81, b"before"), bytes.clone()].concat();
+            let bytes = [frame(TEXT, b"before"), bytes.clone()].concat();
             let (incoming, refused, _) = feed(&bytes, step);
             assert_eq!(incoming, [text("before")], "{name}, step {step}");
             assert_eq!(refused.as_ref(), Some(&expected), "{name}, step {step}");
@@ -226,10 +232,10 @@ fn what_breaks_the_protocol_is_refused_and_what_came_before_it_is_not_lost() {
 }
 
 #[test]
-fn the_limit_itself_is_not_over_the_limit() {
+fn message_of_exactly_the_limit_passes() {
     let whole = vec![b'x'; LIMIT];
-    let fragments = [frame(0x01, &whole[1..]), frame(0x80, b"x")].concat();
-    for bytes in [frame(0x81, &whole), fragments] {
+    let fragments = [frame(TEXT_BEGINS, &whole[1..]), frame(ENDS, b"x")].concat();
+    for bytes in [frame(TEXT, &whole), fragments] {
         let (incoming, refused, _) = feed(&bytes, usize::MAX);
         assert!(incoming.len() == 1 && refused.is_none());
     }
@@ -238,10 +244,10 @@ fn the_limit_itself_is_not_over_the_limit() {
 #[test]
 fn a_refused_text_leaves_nothing_behind_for_the_next_connection() {
     let mut shared = Shared::default();
-    let (_, refused, _) = feed_with(&mut shared, Inbound::default(), &frame(0x81, b"\xFF"), 99, RULES);
+    let (_, refused, _) = feed_with(&mut shared, Inbound::default(), &frame(TEXT, b"\xFF"), 99, RULES);
     assert!(refused.is_some());
     shared.receiver.clear();
-    let (incoming, refused, _) = feed_with(&mut shared, Inbound::default(), &frame(0x81, b"ok"), 99, RULES);
+    let (incoming, refused, _) = feed_with(&mut shared, Inbound::default(), &frame(TEXT, b"ok"), 99, RULES);
     assert_eq!((incoming, refused), (vec![text("ok")], None));
 }
 
@@ -249,16 +255,16 @@ fn a_refused_text_leaves_nothing_behind_for_the_next_connection() {
 fn a_million_empty_fragments_cost_no_memory() {
     let mut inbound = Inbound::default();
     let mut shared = Shared::default();
-    let first = [frame(0x01, b"[1,"), frame(0x00, b"").repeat(1000)].concat();
+    let first = [frame(TEXT_BEGINS, b"[1,"), frame(CONTINUES, b"").repeat(1000)].concat();
     for _ in 0..1000 {
-        let bytes = if inbound.unfinished.is_none() { &first } else { &frame(0x00, b"").repeat(1000) };
+        let bytes = if inbound.unfinished.is_none() { &first } else { &frame(CONTINUES, b"").repeat(1000) };
         let (incoming, refused, next) = feed_with(&mut shared, inbound, bytes, usize::MAX, RULES);
         assert!(incoming.is_empty() && refused.is_none());
         inbound = next;
     }
     let kept = inbound.unfinished.as_ref().map(|unfinished| unfinished.message.as_ref().map(Partial::len));
     assert_eq!(kept, Some(Some(3)), "as much as it has text");
-    let (incoming, _, inbound) = feed_with(&mut shared, inbound, &frame(0x80, b"2]"), 1, RULES);
+    let (incoming, _, inbound) = feed_with(&mut shared, inbound, &frame(ENDS, b"2]"), 1, RULES);
     assert_eq!(incoming, [text("[1,2]")]);
     assert!(inbound.unfinished.is_none());
 }
@@ -269,12 +275,12 @@ fn discarding_skips_data_of_any_size_and_still_hears_control_frames() {
     let discard = Rules { discard: true, ..RULES };
     let huge = vec![7; 300_000];
     let bytes = [
-        frame(0x81, b"\xFF not looked at"),
-        frame(0x02, &huge),
-        frame(0x8A, b""),
-        frame(0x80, b"end"),
-        frame(0x82, &vec![7; LIMIT + 1]),
-        frame(0x88, &[0x03, 0xE8]),
+        frame(TEXT, b"\xFF not looked at"),
+        frame(BINARY_BEGINS, &huge),
+        frame(PONG, b""),
+        frame(ENDS, b"end"),
+        frame(BINARY, &vec![7; LIMIT + 1]),
+        frame(CLOSE, &close_payload(1000, "")),
     ]
     .concat();
     for step in [usize::MAX, 1, 4096] {
@@ -282,12 +288,13 @@ fn discarding_skips_data_of_any_size_and_still_hears_control_frames() {
         assert_eq!((&all.0[..], &all.1), (&[Event::Pong, close.clone()][..], &None), "step {step}");
     }
     // Discarding may begin in the middle of a message, or of a large frame.
-    for (cut, before) in [(frame(0x01, b"begun"), frame(0x80, b"\xFF")), (frame(0x81, &huge), vec![])] {
+    for (cut, before) in [(frame(TEXT_BEGINS, b"begun"), frame(ENDS, b"\xFF")), (frame(TEXT, &huge), vec![])]
+    {
         let cut_at = cut.len().min(200_000);
         let mut shared = Shared::default();
         let (_, _, inbound) = feed_with(&mut shared, Inbound::default(), &cut[..cut_at], usize::MAX, RULES);
         assert!(inbound.unfinished.is_some());
-        let rest = [&cut[cut_at..], &before, &frame(0x88, &[0x03, 0xE8])].concat();
+        let rest = [&cut[cut_at..], &before, &frame(CLOSE, &close_payload(1000, ""))].concat();
         let (incoming, refused, _) = feed_with(&mut shared, inbound, &rest, 999, discard);
         assert_eq!(shared.transits.memory.used_bytes(), 0, "what is discarded takes no memory");
         assert_eq!((incoming, refused), (vec![close.clone()], None));
@@ -298,7 +305,7 @@ fn discarding_skips_data_of_any_size_and_still_hears_control_frames() {
 fn a_messages_age_is_counted_from_its_first_byte_and_not_beyond_its_last() {
     let mut shared = Shared::default();
     let mut inbound = Inbound::default();
-    let message = frame(0x81, b"x");
+    let message = frame(TEXT, b"x");
     let mut stream = [&message[..3], &message[3..], &message[..2], &message[2..]].concat();
     let mut ages = Vec::new();
     for (at, count) in [(1, 3), (2, message.len()), (3, message.len() - 3)] {
@@ -311,7 +318,7 @@ fn a_messages_age_is_counted_from_its_first_byte_and_not_beyond_its_last() {
     // The second read ends one message and begins the next, whose age begins there.
     assert_eq!(ages, [Some((Tick(1), Tick(1))), Some((Tick(2), Tick(2))), None]);
 
-    let (_, _, mut inbound) = feed(&frame(0x01, b"x"), 99);
+    let (_, _, mut inbound) = feed(&frame(TEXT_BEGINS, b"x"), 99);
     assert_eq!(inbound.unfinished_since(), Some((Tick(7), Tick(7))));
     inbound.excuse(std::time::Duration::from_millis(5));
     assert_eq!(inbound.unfinished_since(), Some((Tick(12), Tick(12))));
@@ -321,11 +328,11 @@ fn a_messages_age_is_counted_from_its_first_byte_and_not_beyond_its_last() {
 fn a_message_moves_with_its_own_bytes_and_not_with_pings_between_them() {
     let mut shared = Shared::default();
     let mut inbound = Inbound::default();
-    let ping = frame(0x89, b"still here");
-    let fragment = frame(0x00, b"more");
-    let large = frame(0x80, &vec![b'x'; 100_000]);
+    let ping = frame(PING, b"still here");
+    let fragment = frame(CONTINUES, b"more");
+    let large = frame(ENDS, &vec![b'x'; 100_000]);
     let pieces: [(&[u8], u64); 7] = [
-        (&frame(0x01, b"begun"), 0),
+        (&frame(TEXT_BEGINS, b"begun"), 0),
         (&ping, 0),
         (&ping[..5], 0),
         (&ping[5..], 0),
@@ -349,8 +356,8 @@ fn push(inbound: &mut Inbound, shared: &mut Shared, bytes: &[u8], rules: Rules) 
 }
 
 #[test]
-fn memory_is_taken_by_what_has_arrived_and_never_by_what_was_announced() {
-    let announced = [&[0x82, 0xFF][..], &(LIMIT as u64).to_be_bytes(), &[1, 2, 3, 4]].concat();
+fn memory_is_taken_for_bytes_that_arrived_and_not_for_bytes_announced() {
+    let announced = frame_header(BINARY, LIMIT as u64);
     let chunks = |count: usize| count * CHUNK_BYTES;
     let rows =
         [(0, 0), (1, 0), (SMALL, 0), (SMALL + 1, chunks(1)), (CHUNK_BYTES, chunks(1)), (70_000, chunks(2))];
@@ -371,13 +378,13 @@ fn memory_is_taken_by_what_has_arrived_and_never_by_what_was_announced() {
 fn fragments_become_a_message_in_transit_once_they_are_more_than_a_small_message() {
     let (mut inbound, mut shared) = (Inbound::default(), Shared::default());
     for index in 0..60 {
-        let first = if index == 0 { 0x02 } else { 0x00 };
+        let first = if index == 0 { BINARY_BEGINS } else { CONTINUES };
         push(&mut inbound, &mut shared, &frame(first, &vec![index; 10_000]), RULES);
         assert_eq!(inbound.transit().is_some(), index > 0, "{index}");
     }
     assert_eq!(shared.transits.memory.used_bytes(), 600_000_usize.next_multiple_of(CHUNK_BYTES));
     let expected: Vec<u8> = (0..60).flat_map(|index| vec![index; 10_000]).collect();
-    let (all, _, inbound) = feed_with(&mut shared, inbound, &frame(0x80, b""), 99, RULES);
+    let (all, _, inbound) = feed_with(&mut shared, inbound, &frame(ENDS, b""), 99, RULES);
     assert_eq!((all, inbound.transit()), (vec![Event::Binary(expected)], None));
     assert_eq!(shared.transits.memory.used_bytes(), 0);
 }
@@ -387,7 +394,7 @@ fn where_memory_is_short_a_small_frame_that_is_not_whole_becomes_a_message_in_tr
     let rules = Rules { small_bytes_max: 256, ..RULES };
     let (mut inbound, mut shared) = (Inbound::default(), Shared::default());
     shared.transits = Transits::new(Memory::new(0));
-    let bytes = frame(0x82, &[7; 1_000]);
+    let bytes = frame(BINARY, &[7; 1_000]);
     push(&mut inbound, &mut shared, &bytes[..200], rules);
     assert!(inbound.transit().is_none());
     push(&mut inbound, &mut shared, &bytes[200..500], rules);
@@ -398,10 +405,10 @@ fn where_memory_is_short_a_small_frame_that_is_not_whole_becomes_a_message_in_tr
 }
 
 #[test]
-fn text_that_is_not_json_takes_no_memory_from_where_that_is_known_and_its_sender_is_told_at_its_end() {
+fn text_takes_no_more_memory_once_it_is_known_not_to_be_json() {
     let mut text = vec![b' '; 200_000];
     text[100_000] = b'}';
-    let bytes = frame(0x81, &text);
+    let bytes = frame(TEXT, &text);
     for step in [usize::MAX, 999] {
         let mut shared = Shared::default();
         let (_, _, inbound) = feed_with(&mut shared, Inbound::default(), &bytes[..100_000], step, RULES);
@@ -413,7 +420,7 @@ fn text_that_is_not_json_takes_no_memory_from_where_that_is_known_and_its_sender
     }
     // It is still held to be UTF-8.
     text[150_000] = 0xFF;
-    let (all, refused, _) = feed(&frame(0x81, &text), 999);
+    let (all, refused, _) = feed(&frame(TEXT, &text), 999);
     assert_eq!((all, refused), (vec![], Some(CloseReason::NotUtf8.into())));
 }
 
@@ -424,7 +431,7 @@ fn rest_of_a_message_that_is_skipped_is_checked_and_not_kept() {
         let (mut inbound, mut shared) = (Inbound::default(), Shared::default());
         let mut text = huge.clone();
         text[299_999] = b'x';
-        let bytes = frame(0x81, &text);
+        let bytes = frame(TEXT, &text);
         push(&mut inbound, &mut shared, &bytes[..100_000], RULES);
         let (key, invalid_json) = inbound.transit().unwrap();
         assert_eq!(invalid_json, None);

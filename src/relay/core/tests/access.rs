@@ -63,7 +63,7 @@ fn the_first_secret_claims_the_session_and_then_it_takes_the_same_one() {
             assert_eq!(status, 403, "{client_type:?} with {secret:?}");
             world.close_tcp(&client);
         }
-        assert_eq!(world.take(&first), [], "whoever is refused disturbs nobody");
+        assert_eq!(world.take(&first), [], "a refused client disturbs nobody");
         let (status, _peer) = join_with(&mut world, claimer.peer(), "a", SECRET);
         assert_eq!(status, 101);
         let notice = format!(r#""type":"{}_connected""#, claimer.peer().as_str());
@@ -76,7 +76,7 @@ fn the_first_secret_claims_the_session_and_then_it_takes_the_same_one() {
 }
 
 #[test]
-fn who_claims_a_session_is_alone_in_it_until_others_bring_the_secret() {
+fn only_clients_with_the_secret_join_a_claimed_session() {
     for claimer in [Desktop, Mobile] {
         let mut world = World::quiet();
         let (desktop, mobile) = world.pair("a");
@@ -107,7 +107,7 @@ fn who_claims_a_session_is_alone_in_it_until_others_bring_the_secret() {
 }
 
 #[test]
-fn no_crowd_of_sessions_takes_the_place_of_one_that_is_claimed() {
+fn claimed_session_outlives_any_number_of_unclaimed_ones() {
     let mut world = World::with(Settings { max_connections: Some(8), ..Settings::default() });
     let (_, owner) = join_with(&mut world, Desktop, "claimed", SECRET);
     world.reset(&owner);
@@ -133,7 +133,7 @@ fn no_crowd_of_sessions_takes_the_place_of_one_that_is_claimed() {
 }
 
 #[test]
-fn one_address_that_leaves_thousands_of_claimed_sessions_keeps_others_from_nothing() {
+fn thousands_of_claimed_sessions_left_by_one_address_keep_nobody_else_out() {
     let mut world = World::with(Settings { max_connections: Some(8), ..Settings::default() });
     let (_, owner) = join_with(&mut world, Desktop, "claimed", SECRET);
     world.reset(&owner);
@@ -157,7 +157,7 @@ fn one_address_that_leaves_thousands_of_claimed_sessions_keeps_others_from_nothi
 }
 
 #[test]
-fn where_no_address_holds_more_than_its_share_issuing_ends_only_what_nobody_joined() {
+fn issuing_ends_no_joined_session_unless_an_address_holds_more_than_its_share() {
     let mut world = World::with(Settings { max_connections: Some(8), ..Settings::default() });
     for number in 0..SESSIONS_MIN {
         let address = format!("203.0.113.{}", number % (2 * EMPTY_SHARE));
@@ -172,7 +172,7 @@ fn where_no_address_holds_more_than_its_share_issuing_ends_only_what_nobody_join
 }
 
 #[test]
-fn connections_from_before_a_lock_out_are_not_judged_either() {
+fn lock_out_also_refuses_connections_accepted_before_it() {
     let mut world = World::with(Settings { max_failed_joins: Some(2), ..Settings::default() });
     let (_, _desktop) = join_with(&mut world, Desktop, "a", SECRET);
     let early: Vec<Client> = (0..6).map(|_| world.connect_from(STRANGER)).collect();
@@ -341,7 +341,7 @@ fn a_token_that_was_a_key_is_no_secret() {
 }
 
 #[test]
-fn with_keys_and_require_secret_a_token_alone_is_none() {
+fn bearer_token_beside_a_key_opens_no_session_but_a_claimed_one() {
     let mut world = World::with(Settings { require_secret: true, ..Settings::default() });
     keyed(&mut world);
     let (status, _desktop) = join_from(&mut world, STRANGER, &request(Desktop, "a", SECRET, &bearer(KEY)));
@@ -371,7 +371,7 @@ fn strangers_without_the_secret_keep_nobody_from_a_claimed_place() {
 }
 
 #[test]
-fn who_claims_a_session_comes_in_however_contested_its_place_is() {
+fn client_with_the_secret_joins_even_a_contested_place() {
     let mut world = World::quiet();
     let _mobiles: Vec<Client> = (0..11).map(|_| world.join(Mobile, "a")).collect();
     assert_eq!(join_with(&mut world, Mobile, "a", "").0, 429);
@@ -379,7 +379,7 @@ fn who_claims_a_session_comes_in_however_contested_its_place_is() {
 }
 
 #[test]
-fn those_refused_behind_a_proxy_keep_few_places_and_none_of_a_clients() {
+fn clients_refused_behind_a_proxy_hold_few_slots_and_none_that_others_need() {
     for is_header_first in [true, false] {
         let settings = Settings {
             proxy_protocol: is_header_first,
@@ -441,7 +441,7 @@ fn a_host_over_its_limit_is_told_so_before_anything_is_read() {
 }
 
 #[test]
-fn a_host_that_fails_too_often_is_locked_out_and_those_who_are_in_stay() {
+fn host_that_fails_too_often_is_locked_out_and_its_connected_clients_stay() {
     let mut world = World::with(Settings { max_failed_joins: Some(2), ..Settings::default() });
     let (_, desktop) = join_with(&mut world, Desktop, "a", SECRET);
     for _ in 0..3 {
@@ -491,7 +491,7 @@ fn addresses_that_are_not_served_are_told_so_in_whatever_spelling() {
 }
 
 #[test]
-fn those_turned_away_keep_few_places_and_none_of_a_clients() {
+fn clients_refused_for_their_address_hold_few_slots_and_none_that_others_need() {
     let deny = [parse_range(STRANGER).unwrap()];
     let settings = Settings { deny: deny.to_vec(), max_connections: Some(2), ..Settings::default() };
     let mut world = World::with(settings);
@@ -511,7 +511,7 @@ fn those_turned_away_keep_few_places_and_none_of_a_clients() {
 }
 
 #[test]
-fn whom_a_proxy_speaks_for_is_who_the_rules_are_for() {
+fn address_rules_apply_to_the_client_that_a_proxy_names() {
     let settings = Settings {
         trust_proxy: vec![parse_range("10.0.0.0/8").unwrap()],
         deny: vec![parse_range("192.0.2.0/24").unwrap()],

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::world::{World, frame, upgrade};
+use super::world::{World, upgrade};
 use crate::relay::counts::end_reason::EndReason;
 use crate::relay::http::RefusalReason;
 use crate::relay::ids::ClientType::{Desktop, Mobile};
 use crate::relay::sessions::{State, Traffic};
 use crate::relay::settings::Settings;
+use crate::relay::tests::frame::{CLOSE, PONG, close_payload, frame};
 use crate::relay::wire::message::ClientError;
 
 /// The count under one name, of those in the order of `all`.
@@ -69,7 +70,7 @@ fn round_trip_is_that_of_the_relays_own_ping_and_of_no_other_pong() {
     let settings = Settings { ping_interval: Duration::from_secs(30), ..Settings::default() };
     let mut world = World::with(settings);
     let desktop = world.join(Desktop, "a");
-    let pong = frame(0x8A, b"");
+    let pong = frame(PONG, b"");
     world.send(&desktop, &pong);
     assert_eq!(world.relay.counters().ping_millis.count(), 0, "nobody has asked");
     world.pass(Duration::from_secs(30));
@@ -88,7 +89,7 @@ fn ends_and_refusals_are_counted_by_their_reasons() {
     let stranger = world.connect();
     world.ask(&stranger, b"GET /nowhere HTTP/1.1\r\nHost: relay\r\n\r\n");
     let desktop = world.join(Desktop, "a");
-    world.send(&desktop, &frame(0x88, &1000_u16.to_be_bytes()));
+    world.send(&desktop, &frame(CLOSE, &close_payload(1000, "")));
     let lost = world.join(Desktop, "b");
     world.reset(&lost);
     let counters = world.relay.counters();

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::world::{Client, Received, World, frame, system, text, upgrade};
+use super::world::{Client, Received, World, system, text, upgrade};
 use crate::relay::core::drain_plan::Shutdown;
 use crate::relay::ids::ClientType::{Desktop, Mobile};
 use crate::relay::limits::{DRAIN_INTERVAL_MAX, DRAIN_SPREAD_PERCENT};
 use crate::relay::settings::Settings;
+use crate::relay::tests::frame::{CLOSE, PING, close_payload, frame};
 
 const MS: Duration = Duration::from_millis(1);
 const GRACE: Duration = Duration::from_secs(10);
@@ -40,7 +41,7 @@ fn closed(world: &World, pairs: &[(Client, Client)]) -> Vec<usize> {
 
 /// The client answers its close and is gone.
 fn answer(world: &mut World, client: &Client) {
-    world.send(client, &frame(0x88, &[0x03, 0xE9]));
+    world.send(client, &frame(CLOSE, &close_payload(1001, "")));
     assert!(world.is_gone(client));
 }
 
@@ -91,7 +92,7 @@ fn until_it_is_closed_a_session_works_as_ever_in_a_shutdown() {
     let [_, (desktop, mobile), (left, leaving)] = &pairs[..] else { unreachable!() };
     shut_down(&mut world, GRACE);
     world.send_text(desktop, "1");
-    world.send(mobile, &frame(0x89, b"ping"));
+    world.send(mobile, &frame(PING, b"ping"));
     assert_eq!(world.take(mobile), [text("1"), Received::Pong(b"ping".to_vec())]);
     answer(&mut world, leaving);
     world.send_text(left, "2");
@@ -104,7 +105,7 @@ fn until_it_is_closed_a_session_works_as_ever_in_a_shutdown() {
     );
     world.pass(DRAIN_INTERVAL_MAX);
     assert_eq!([world.take(desktop), world.take(mobile)], [[going_away()], [going_away()]]);
-    assert!(world.take(left).is_empty(), "it is the third, whoever is in it");
+    assert!(world.take(left).is_empty(), "it is the third, with one client or two");
     world.pass(DRAIN_INTERVAL_MAX);
     assert_eq!(world.take(left), [going_away()]);
 }
@@ -128,7 +129,7 @@ fn a_message_relayed_in_a_shutdown_comes_before_the_close() {
 }
 
 #[test]
-fn nobody_comes_in_during_a_shutdown_though_sessions_are_there() {
+fn nobody_joins_during_a_shutdown_even_an_existing_session() {
     let mut world = World::quiet();
     let pairs = pairs(&mut world, 2);
     let asking = world.connect();
@@ -182,7 +183,7 @@ fn a_session_that_times_out_before_it_is_due_is_closed_for_that() {
 }
 
 #[test]
-fn whoever_is_overdue_after_the_process_was_stopped_is_closed_at_once() {
+fn sessions_overdue_after_a_standstill_are_closed_at_once() {
     let mut world = World::quiet();
     let pairs = pairs(&mut world, 5);
     shut_down(&mut world, GRACE);
@@ -194,7 +195,7 @@ fn whoever_is_overdue_after_the_process_was_stopped_is_closed_at_once() {
 }
 
 #[test]
-fn the_grace_ends_a_shutdown_however_far_it_is() {
+fn shutdown_ends_with_its_grace_even_if_sessions_are_left() {
     for (grace, frozen) in
         [(GRACE, GRACE), (Duration::ZERO, Duration::ZERO), (MS, MS), (Duration::ZERO, GRACE)]
     {

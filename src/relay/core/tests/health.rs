@@ -51,7 +51,7 @@ fn a_full_relay_tells_anybody_its_health_and_refuses_everything_else() {
 }
 
 #[test]
-fn those_beyond_the_limit_are_few_and_take_no_place() {
+fn connections_beyond_the_limit_are_few_and_take_no_place() {
     let mut world = World::with(Settings { max_connections: Some(1), ..Settings::default() });
     let first = world.join(Desktop, "a");
     let beyond: Vec<Client> = (0..REFUSALS_MAX).map(|_| world.connect_from(STRANGER)).collect();
@@ -70,7 +70,7 @@ fn those_beyond_the_limit_are_few_and_take_no_place() {
 }
 
 #[test]
-fn those_beyond_the_limit_count_against_their_host() {
+fn connections_beyond_the_limit_count_against_their_host() {
     let settings =
         Settings { max_connections: Some(1), max_connections_per_ip: Some(2), ..Settings::default() };
     let mut world = World::with(settings);
@@ -106,7 +106,7 @@ fn health_is_told_to_this_machine_whatever_the_address_rules_say() {
 }
 
 #[test]
-fn whom_a_proxy_on_this_machine_speaks_for_is_not_this_machine() {
+fn client_of_a_proxy_on_this_machine_does_not_count_as_local() {
     let deny = ["192.0.2.0/24", "127.0.0.9/32"].map(|range| parse_range(range).unwrap()).to_vec();
     let trust_proxy = vec![parse_range("127.0.0.1").unwrap()];
     let settings = Settings { deny, trust_proxy, max_connections: Some(1), ..Settings::default() };
@@ -149,7 +149,7 @@ fn health_counts_everybody_but_the_one_that_asks() {
 }
 
 #[test]
-fn whatever_refuses_a_session_to_a_page_is_for_the_page_to_read() {
+fn web_page_can_read_every_refusal_of_a_session() {
     let mut world = World::with(Settings { max_failed_joins: Some(1), ..Settings::default() });
     let (status, issued) = ask_from(&mut world, STRANGER, ISSUE);
     assert_eq!((status, issued.contains(FOR_PAGE)), (201, true), "{issued}");
@@ -166,7 +166,7 @@ fn whatever_refuses_a_session_to_a_page_is_for_the_page_to_read() {
 }
 
 #[test]
-fn icon_and_preflight_are_no_refusals() {
+fn icon_and_preflight_are_not_counted_as_refusals() {
     let mut world = World::quiet();
     let icon = b"GET /favicon.ico HTTP/1.1\r\nHost: relay\r\n\r\n";
     for request in [&icon[..], PREFLIGHT, HEALTH] {

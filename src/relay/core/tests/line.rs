@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::world::{Client, Received, World, frame, text};
+use super::world::{Client, Received, World, text};
 use crate::relay::ids::ClientType::{Desktop, Mobile};
 use crate::relay::limits::BUFFERED_BYTES_MIN;
 use crate::relay::settings::Settings;
+use crate::relay::tests::frame::{BINARY, BINARY_BEGINS, CONTINUES, ENDS, FINAL, PONG, TEXT_BEGINS, frame};
 use crate::relay::tests::random::Random;
 
 const KIB: usize = 1024;
@@ -26,7 +27,7 @@ fn send(world: &mut World, client: &Client, bytes: &[u8]) {
 
 /// The beginning of the longest message in one frame.
 fn announcement() -> Vec<u8> {
-    frame(0x82, &vec![7; LONGEST])[..14].to_vec()
+    frame(BINARY, &vec![7; LONGEST])[..14].to_vec()
 }
 
 fn expect_served(world: &mut World, (desktop, mobile): &(Client, Client)) {
@@ -44,12 +45,12 @@ fn clients_with_unfinished_fragments_hold_up_nobody_else() {
         let announcing = world.join(Desktop, "announcing");
         send(&mut world, &announcing, &announcement());
         let (first, first_mobile) = world.pair("first");
-        send(&mut world, &first, &frame(0x82, &vec![7; LONGEST]));
+        send(&mut world, &first, &frame(BINARY, &vec![7; LONGEST]));
         let crowd: Vec<Client> = (0..clients).map(|id| world.join(Mobile, &id.to_string())).collect();
         for client in &crowd {
-            send(&mut world, client, &frame(0x02, begun));
+            send(&mut world, client, &frame(BINARY_BEGINS, begun));
         }
-        let fragment = frame(0x00, &vec![7; 16 * KIB]);
+        let fragment = frame(CONTINUES, &vec![7; 16 * KIB]);
         for client in &crowd {
             send(&mut world, client, &fragment[..9]);
         }
@@ -61,10 +62,10 @@ fn clients_with_unfinished_fragments_hold_up_nobody_else() {
 }
 
 #[test]
-fn headers_that_come_byte_by_byte_take_no_more_than_there_is() {
+fn headers_that_come_byte_by_byte_stay_within_the_budget() {
     let mut world = World::with(narrow_settings());
     let crowd: Vec<Client> = (0..60).map(|id| world.join(Mobile, &id.to_string())).collect();
-    let bytes = frame(0x82, &vec![7; 16 * KIB]);
+    let bytes = frame(BINARY, &vec![7; 16 * KIB]);
     for range in [0..1, 1..9, 9..3000, 3000..bytes.len()] {
         for client in &crowd {
             send(&mut world, client, &bytes[range.clone()]);
@@ -74,36 +75,37 @@ fn headers_that_come_byte_by_byte_take_no_more_than_there_is() {
 }
 
 #[test]
-fn what_comes_behind_a_large_message_takes_no_more_than_there_is() {
+fn messages_behind_a_large_one_stay_within_the_budget() {
     let mut world = World::with(narrow_settings());
     let announcing = world.join(Desktop, "announcing");
     send(&mut world, &announcing, &announcement()[..14]);
     world.reset(&announcing);
     let crowd: Vec<Client> = (0..12).map(|id| world.join(Mobile, &id.to_string())).collect();
     for client in &crowd {
-        send(&mut world, client, &frame(0x82, &vec![7; 40 * KIB])[..20 * KIB]);
+        send(&mut world, client, &frame(BINARY, &vec![7; 40 * KIB])[..20 * KIB]);
     }
     let (first, first_mobile) = world.pair("first");
     send(&mut world, &first, &announcement());
     for client in &crowd {
-        let rest = &frame(0x82, &vec![7; 40 * KIB])[20 * KIB..];
-        let behind = frame(0x82, &vec![7; LONGEST]);
+        let rest = &frame(BINARY, &vec![7; 40 * KIB])[20 * KIB..];
+        let behind = frame(BINARY, &vec![7; LONGEST]);
         send(&mut world, client, &[rest, &behind[..60 * KIB]].concat());
     }
-    send(&mut world, &first, &frame(0x82, &vec![7; LONGEST])[14..]);
+    send(&mut world, &first, &frame(BINARY, &vec![7; LONGEST])[14..]);
     assert_eq!(world.take(&first_mobile), [Received::Binary(vec![7; LONGEST])]);
     world.expect_empty_in_the_end();
 }
 
 #[test]
-fn a_text_in_fragments_may_be_as_long_as_any_message_whatever_its_check_takes() {
+fn text_in_fragments_may_be_as_long_as_any_message() {
     let mut world = World::with(Settings { answer_pings: true, ..narrow_settings() });
     let (desktop, mobile) = world.pair("a");
     let longest = format!(r#"{{"type":"{}","n":"{}"}}"#, "t".repeat(60), "x".repeat(LONGEST - 79));
     assert_eq!(longest.len(), LONGEST - 1);
     let (front, back) = longest.as_bytes().split_at(30 * KIB);
     let (middle, back) = back.split_at(400 * KIB);
-    let fragments = [frame(0x01, front), frame(0x00, middle), frame(0x80, &[back, b" "].concat())];
+    let fragments =
+        [frame(TEXT_BEGINS, front), frame(CONTINUES, middle), frame(ENDS, &[back, b" "].concat())];
     send(&mut world, &desktop, &fragments.concat());
     assert_eq!(world.take(&mobile), [text(&format!("{longest} "))]);
     world.expect_empty_in_the_end();
@@ -118,7 +120,10 @@ fn honest_message(random: &mut Random) -> (Vec<u8>, Received) {
     let mut sent = Vec::new();
     for (index, piece) in payload.chunks(bytes.div_ceil(pieces)).enumerate() {
         let is_last = (index + 1) * bytes.div_ceil(pieces) >= bytes;
-        sent.extend(frame(if index == 0 { 2 } else { 0 } | if is_last { 0x80 } else { 0 }, piece));
+        sent.extend(frame(
+            if index == 0 { BINARY_BEGINS } else { CONTINUES } | if is_last { FINAL } else { 0 },
+            piece,
+        ));
     }
     (sent, Received::Binary(payload))
 }
@@ -147,8 +152,8 @@ fn many_pairs_with_messages_as_long_as_the_budget_allows_all_get_theirs() {
                 world.open_room(mobile, 400 * KIB);
                 world.run_until_idle();
                 if seconds % 20 == 0 {
-                    world.send(desktop, &frame(0x8A, b""));
-                    world.send(mobile, &frame(0x8A, b""));
+                    world.send(desktop, &frame(PONG, b""));
+                    world.send(mobile, &frame(PONG, b""));
                 }
             }
             world.pass(SECOND);

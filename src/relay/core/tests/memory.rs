@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::world::{Client, Received, World, frame, system, text, upgrade};
+use super::world::{Client, Received, World, system, text, upgrade};
 use crate::relay::ids::ClientType::{Desktop, Mobile};
 use crate::relay::limits::{
     BUFFERED_BYTES_MIN, FRAGMENT_BYTES_MAX, LEAST_READ_BYTES, READ_BYTES_PER_TURN, RECEIVE_BUFFER_BYTES,
     SMALL_ROOM_BYTES_MIN,
 };
 use crate::relay::settings::Settings;
+use crate::relay::tests::frame::{BINARY, BINARY_BEGINS, CONTINUES, ENDS, TEXT, frame, frame_header};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -25,7 +26,7 @@ fn narrow_world() -> World {
 }
 
 fn binary(bytes: usize) -> Vec<u8> {
-    frame(0x82, &vec![7; bytes])
+    frame(BINARY, &vec![7; bytes])
 }
 
 fn received(bytes: usize) -> Received {
@@ -68,7 +69,7 @@ fn receivers_that_take_nothing_share_the_memory_and_leave_some_to_the_next_pair(
 }
 
 #[test]
-fn memory_that_was_short_is_there_again_and_nothing_was_lost() {
+fn after_a_shortage_memory_is_free_again_and_no_message_is_lost() {
     let mut world = world_with(8 * MIB);
     let pairs = stalled_pairs(&mut world, 60, &binary(2 * MIB));
     for (_, mobile) in &pairs {
@@ -96,7 +97,7 @@ fn where_memory_is_short_less_of_a_message_is_held_back() {
 #[test]
 fn clients_that_announce_and_do_not_send_take_no_memory_and_are_ended_at_the_stall_timeout() {
     let mut world = World::quiet();
-    let announced = [&[0x82, 0xFF][..], &(16u64 << 20).to_be_bytes(), &[1, 2, 3, 4]].concat();
+    let announced = frame_header(BINARY, 16 << 20);
     let clients = desktops(&mut world, 100);
     for client in &clients {
         world.send(client, &announced);
@@ -129,9 +130,9 @@ fn messages_in_many_fragments_do_not_lock_each_other_out() {
     for step in 0..40 {
         for (desktop, _) in &pairs {
             let first = match step {
-                0 => 0x02,
-                39 => 0x80,
-                _ => 0x00,
+                0 => BINARY_BEGINS,
+                39 => ENDS,
+                _ => CONTINUES,
             };
             world.send(desktop, &frame(first, &vec![7; 20 * KIB]));
         }
@@ -150,7 +151,7 @@ fn small_messages_pass_while_large_ones_take_all_that_they_may() {
     let (desktop, mobile) = world.pair("a");
     for _ in 0..100 {
         world.send_text(&desktop, "1");
-        world.send(&mobile, &frame(0x82, &[7; 16 * KIB]));
+        world.send(&mobile, &frame(BINARY, &[7; 16 * KIB]));
     }
     assert_eq!(world.take(&mobile), vec![text("1"); 100]);
     assert_eq!(world.take(&desktop), vec![received(16 * KIB); 100]);
@@ -159,7 +160,7 @@ fn small_messages_pass_while_large_ones_take_all_that_they_may() {
 #[test]
 fn receivers_of_small_messages_that_take_nothing_leave_room_for_the_next_pair() {
     let mut world = narrow_world();
-    let silent = stalled_pairs(&mut world, 25, &frame(0x82, &[7; 1000]).repeat(60));
+    let silent = stalled_pairs(&mut world, 25, &frame(BINARY, &[7; 1000]).repeat(60));
     assert!(world.relay.buffered_bytes() <= BUFFERED_BYTES_MIN);
     let (desktop, mobile) = world.pair("healthy");
     world.send_text(&desktop, "1");
@@ -180,7 +181,7 @@ fn clients_that_do_not_take_the_replies_to_what_they_send_leave_room_for_the_nex
     let silent = desktops(&mut world, 25);
     for client in &silent {
         world.set_room(client, 0);
-        world.send(client, &frame(0x81, b"?").repeat(20_000));
+        world.send(client, &frame(TEXT, b"?").repeat(20_000));
         assert!(world.unread(client) > 0);
     }
     expect_service(&mut world, "healthy");
@@ -281,9 +282,9 @@ fn what_is_thrown_away_is_read_in_few_reads_when_there_is_memory_for_nothing() {
 fn fragments_of_a_byte_take_a_bounded_number_of_reads_in_a_turn_when_there_is_memory_for_nothing() {
     let mut world = narrow_world();
     let desktop = world.join(Desktop, "a");
-    world.send(&desktop, &frame(0x02, b"1"));
+    world.send(&desktop, &frame(BINARY_BEGINS, b"1"));
     fill_with_heads(&mut world);
-    world.queue(&desktop, &frame(0x00, b"1").repeat(10_000));
+    world.queue(&desktop, &frame(CONTINUES, b"1").repeat(10_000));
     let reads = world.reads(&desktop);
     world.turn();
     let reads = world.reads(&desktop) - reads;
@@ -293,19 +294,19 @@ fn fragments_of_a_byte_take_a_bounded_number_of_reads_in_a_turn_when_there_is_me
 }
 
 #[test]
-fn replies_and_unfinished_frames_and_heads_are_on_the_account() {
+fn replies_unfinished_frames_and_heads_count_as_used_memory() {
     let mut world = World::quiet();
     let head = world.connect();
     world.send(&head, b"GET /desktop/a HTTP/1.1\r\nHost: ");
     let of_head = world.relay.buffered_bytes();
     assert!(of_head >= 30);
     let desktop = world.join(Desktop, "a");
-    world.send(&desktop, &frame(0x82, &[7; 16 * KIB])[..10 * KIB]);
+    world.send(&desktop, &frame(BINARY, &[7; 16 * KIB])[..10 * KIB]);
     let with_frame = world.relay.buffered_bytes();
     assert!(with_frame - of_head >= 10 * KIB);
     let mobile = world.join(Mobile, "b");
     world.set_room(&mobile, 0);
-    world.send(&mobile, &frame(0x81, b"?").repeat(1000));
+    world.send(&mobile, &frame(TEXT, b"?").repeat(1000));
     assert!(world.relay.buffered_bytes() - with_frame >= 100 * 1000);
     world.expect_empty_in_the_end();
 }
@@ -314,7 +315,7 @@ fn replies_and_unfinished_frames_and_heads_are_on_the_account() {
 fn start_of_a_small_frame_takes_memory_for_itself_and_not_for_a_longer_one_before_it() {
     let mut world = World::quiet();
     let desktop = world.join(Desktop, "a");
-    let long = frame(0x82, &[7; 16 * KIB]);
+    let long = frame(BINARY, &[7; 16 * KIB]);
     // What arrives of each frame grows bit by bit, and then comes with the start of the next.
     for (kept, of_next) in [(9 * KIB, 0), (15 * KIB, 1), (12 * KIB, 14), (16 * KIB, 100), (16 * KIB, 3_000)] {
         for piece in long[..kept].chunks(1_500) {
@@ -354,7 +355,7 @@ fn one_read_brings_no_more_replies_than_there_is_memory_for() {
     let client = world.join(Desktop, "a");
     world.set_room(&client, 0);
     // Each empty text, which is not JSON, is answered with an error message.
-    world.send(&client, &frame(0x81, b"").repeat(20_000));
+    world.send(&client, &frame(TEXT, b"").repeat(20_000));
     assert!(world.unread(&client) > 0);
     let bytes = world.relay.buffered_bytes();
     assert!((BUFFERED_BYTES_MIN / 4..=BUFFERED_BYTES_MIN).contains(&bytes), "{bytes}");
@@ -387,7 +388,7 @@ fn send_in_halves(world: &mut World, clients: &[Client], frame: &[u8], cut: usiz
 
 #[test]
 fn small_messages_half_received_stay_within_the_budget_and_cannot_lock_each_other_out() {
-    for (first, cut) in [(0x02, 9), (0x82, 16_000), (0x82, 100)] {
+    for (first, cut) in [(BINARY_BEGINS, 9), (BINARY, 16_000), (BINARY, 100)] {
         let mut world = narrow_world();
         let clients = desktops(&mut world, 200);
         send_in_halves(&mut world, &clients, &frame(first, &vec![7; 16 * KIB]), cut);
@@ -401,7 +402,7 @@ fn small_messages_half_received_stay_within_the_budget_and_cannot_lock_each_othe
 fn texts_nested_deeply_stay_within_the_budget_or_are_refused() {
     let mut world = world_with(2 * MIB);
     let (desktop, mobile) = world.pair("deep");
-    world.send(&desktop, &frame(0x81, &vec![b'['; 20 * MIB]));
+    world.send(&desktop, &frame(TEXT, &vec![b'['; 20 * MIB]));
     let got = world.take(&desktop);
     let close = Received::Close(1013, "No room for this message now".to_owned());
     assert!(got.contains(&close), "{got:?}");
@@ -410,7 +411,7 @@ fn texts_nested_deeply_stay_within_the_budget_or_are_refused() {
 
     let clients = desktops(&mut world, 30);
     for client in &clients {
-        world.send(client, &frame(0x81, &vec![b'['; 264 * KIB])[..264 * KIB]);
+        world.send(client, &frame(TEXT, &vec![b'['; 264 * KIB])[..264 * KIB]);
     }
     assert!(world.relay.buffered_bytes() <= 2 * MIB, "{}", world.relay.buffered_bytes());
     expect_service(&mut world, "healthy");
@@ -423,7 +424,7 @@ fn messages_just_over_the_small_ones_take_no_more_than_a_chunk_each() {
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
     for _ in 0..60 {
-        world.send(&desktop, &[frame(0x02, &[7; 16_000]), frame(0x80, &[7; 400])].concat());
+        world.send(&desktop, &[frame(BINARY_BEGINS, &[7; 16_000]), frame(ENDS, &[7; 400])].concat());
     }
     assert!(world.relay.buffered_bytes() <= 60 * 64 * KIB, "{}", world.relay.buffered_bytes());
 }

@@ -1,6 +1,6 @@
 //! What happens when somebody does not read.
 
-use super::world::{Client, Received, World, frame, system, text, upgrade};
+use super::world::{Client, Received, World, system, text, upgrade};
 use crate::relay::ids::ClientType::{Desktop, Mobile};
 use crate::relay::limits::{
     HIGH_WATER_BYTES, LINGER_BYTES_MAX, NOTICES_WAITING_MAX, OVERFULL_BYTES, READ_BYTES_PER_TURN,
@@ -8,6 +8,7 @@ use crate::relay::limits::{
 };
 use crate::relay::readiness::Readiness;
 use crate::relay::settings::Settings;
+use crate::relay::tests::frame::{BINARY, PING, PONG, TEXT, frame};
 
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -51,7 +52,7 @@ fn a_flood_is_paused_at_the_high_mark_and_nothing_is_lost() {
 }
 
 #[test]
-fn both_sides_flood_and_neither_reads_and_nothing_is_lost_when_they_do() {
+fn no_message_is_lost_when_both_sides_flood_before_they_read() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
@@ -70,7 +71,7 @@ fn one_waiting_message_of_up_to_the_high_water_mark_never_pauses_its_sender() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
-    world.send(&desktop, &frame(0x82, &vec![1; HIGH_WATER_BYTES]));
+    world.send(&desktop, &frame(BINARY, &vec![1; HIGH_WATER_BYTES]));
     world.send_text(&desktop, "1");
     assert_eq!(world.unread(&desktop), 0);
     world.send_text(&desktop, "2");
@@ -82,7 +83,7 @@ fn a_client_that_does_not_read_its_replies_is_no_longer_read() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
     world.set_room(&desktop, 0);
-    let pings = frame(0x89, &[b'p'; 125]).repeat(100);
+    let pings = frame(PING, &[b'p'; 125]).repeat(100);
     let mut sent = 0;
     while world.unread(&desktop) == 0 {
         world.send(&desktop, &pings);
@@ -103,9 +104,9 @@ fn replies_overtake_what_waits() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 1000);
-    world.send(&desktop, &frame(0x82, &vec![1; 500_000]));
+    world.send(&desktop, &frame(BINARY, &vec![1; 500_000]));
     world.send_text(&desktop, "1");
-    world.send(&mobile, &[frame(0x81, b"?"), frame(0x89, b"ping")].concat());
+    world.send(&mobile, &[frame(TEXT, b"?"), frame(PING, b"ping")].concat());
     world.set_room(&mobile, usize::MAX);
     let received = world.take(&mobile);
     assert_eq!(received[0], Received::Pong(b"ping".to_vec()), "between two fragments of the bundle");
@@ -163,7 +164,7 @@ fn clients_that_end_their_streams_do_not_pile_up_messages_without_bound() {
     let mut world = World::with(settings);
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
-    let messages = frame(0x82, &[7; 10_000]).repeat(50);
+    let messages = frame(BINARY, &[7; 10_000]).repeat(50);
     world.send(&desktop, &messages);
     let mut sent = 50;
     for _ in 0..100 {
@@ -186,7 +187,7 @@ fn a_client_that_ends_its_stream_does_not_pile_up_replies_without_bound_and_gets
     let desktop = world.join(Desktop, "a");
     world.set_room(&desktop, 0);
     let sent = 100_000;
-    world.queue(&desktop, &frame(0x81, b"?").repeat(sent));
+    world.queue(&desktop, &frame(TEXT, b"?").repeat(sent));
     world.close_tcp(&desktop);
     assert!(world.unread(&desktop) > 6 * sent, "{} unread", world.unread(&desktop));
     assert!(!world.is_gone(&desktop));
@@ -262,9 +263,9 @@ fn nobody_starves_while_another_floods() {
     let mut world = World::quiet();
     let (flooding, _sink) = world.pair("flood");
     let (desktop, mobile) = world.pair("quiet");
-    let flood = frame(0x81, &[b'1'; 1000]).repeat(4000);
+    let flood = frame(TEXT, &[b'1'; 1000]).repeat(4000);
     world.queue(&flooding, &flood);
-    world.queue(&desktop, &frame(0x81, b"1"));
+    world.queue(&desktop, &frame(TEXT, b"1"));
     world.turn();
     assert_eq!(world.take(&mobile), [text("1")]);
     assert!(world.unread(&flooding) >= flood.len() - 2 * READ_BYTES_PER_TURN);
@@ -279,11 +280,11 @@ fn a_client_over_its_rate_and_held_for_its_peer_keeps_the_relay_at_rest() {
     let mut world = World::with(settings);
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
-    world.send(&desktop, &frame(0x82, &vec![0; 700_000]).repeat(2));
+    world.send(&desktop, &frame(BINARY, &vec![0; 700_000]).repeat(2));
     for _ in 0..50 {
         world.pass(SECOND);
         world.send_text(&desktop, "1");
-        world.send(&mobile, &frame(0x8A, b""));
+        world.send(&mobile, &frame(PONG, b""));
     }
     world.set_room(&mobile, usize::MAX);
     world.pass(30 * SECOND);
@@ -338,7 +339,7 @@ fn a_client_that_goes_on_sending_after_its_answer_is_dropped_at_256_mib() {
 }
 
 #[test]
-fn two_that_hold_each_other_are_handed_no_more_than_their_share_in_a_turn() {
+fn two_clients_that_hold_each_other_back_are_written_no_more_than_an_allowance_per_turn() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
     for client in [&desktop, &mobile] {
@@ -346,7 +347,7 @@ fn two_that_hold_each_other_are_handed_no_more_than_their_share_in_a_turn() {
     }
     for _ in 0..3 {
         for client in [&desktop, &mobile] {
-            world.send(client, &frame(0x82, &vec![7; 8 << 20]));
+            world.send(client, &frame(BINARY, &vec![7; 8 << 20]));
         }
     }
     let before = world.relay.backlog(mobile.id).unwrap().bytes;

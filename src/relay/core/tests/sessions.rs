@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::world::{Received, World, frame, system, text, upgrade};
+use super::world::{Received, World, system, text, upgrade};
 use crate::relay::ids::ClientType::{Desktop, Mobile};
 use crate::relay::limits::{FRAGMENT_BYTES_MAX, SESSIONS_MIN};
 use crate::relay::settings::Settings;
+use crate::relay::tests::frame::{BINARY, CLOSE, PING, RESERVED_DATA, TEXT, close_payload, frame};
 
 const BUNDLE: &str = r#"{"type":"bundle_update","code":"…"}"#;
 
@@ -40,7 +41,7 @@ fn messages_cross_in_both_directions_byte_for_byte() {
     let (desktop, mobile) = world.pair("a");
     let odd = " {\"type\" : \"x\",\t\"type\":1e999, \"ü\":\"\\ud800\" } ";
     world.send_text(&desktop, odd);
-    world.send(&desktop, &frame(0x82, &[0, 159, 255]));
+    world.send(&desktop, &frame(BINARY, &[0, 159, 255]));
     world.send_text(&mobile, "[1]");
     assert_eq!(world.take(&mobile), [text(odd), Received::Binary(vec![0, 159, 255])]);
     assert_eq!(world.take(&desktop), [text("[1]")]);
@@ -52,7 +53,7 @@ fn frames_sent_right_behind_the_head_are_heard() {
     let mut world = World::quiet();
     let mobile = world.join(Mobile, "a");
     let desktop = world.connect();
-    let bytes = [upgrade(Desktop, "a"), frame(0x81, b"1"), frame(0x89, b"p"), frame(0x81, b"2")].concat();
+    let bytes = [upgrade(Desktop, "a"), frame(TEXT, b"1"), frame(PING, b"p"), frame(TEXT, b"2")].concat();
     world.send(&desktop, &bytes);
     assert_eq!(world.take(&desktop)[3..], [Received::Pong(b"p".to_vec())]);
     assert_eq!(world.take(&mobile), [system(r#""type":"desktop_connected""#), text("1"), text("2")]);
@@ -65,7 +66,7 @@ fn late_close_of_a_replaced_desktop_changes_nothing() {
     let new = world.join(Desktop, "a");
     assert_eq!(world.take(&old), [close(1000, "New desktop connection")]);
     assert_eq!(world.take(&mobile), [system(r#""type":"desktop_connected""#)]);
-    world.send(&old, &frame(0x88, &[0x03, 0xE8]));
+    world.send(&old, &frame(CLOSE, &close_payload(1000, "")));
     assert!(world.is_gone(&old));
     world.run_until_idle();
     assert_eq!(world.take(&mobile), []);
@@ -81,7 +82,7 @@ fn a_replaced_clients_further_messages_go_nowhere() {
     let _new = world.join(Mobile, "a");
     world.take(&desktop);
     world.send_text(&old, r#"{"from":"the past"}"#);
-    world.send(&old, &frame(0x81, b"not json"));
+    world.send(&old, &frame(TEXT, b"not json"));
     assert_eq!(world.take(&desktop), []);
     assert_eq!(world.take(&old), [close(1000, "New mobile connection")]);
     world.reset(&old);
@@ -98,7 +99,7 @@ fn what_the_replaced_client_did_not_take_in_full_goes_to_the_new_one_from_its_st
     world.send_text(&desktop, "1");
     world.send_text(&desktop, &bundle);
     world.send_text(&desktop, "2");
-    world.send(&old, &frame(0x81, b"not json"));
+    world.send(&old, &frame(TEXT, b"not json"));
     let new = world.connect();
     world.send(&new, &upgrade(Mobile, "a"));
     let received = world.take(&new);
@@ -168,7 +169,7 @@ fn two_clients_that_take_one_place_from_each_other_are_stopped_after_ten_times()
     }
     assert_eq!(world.take(&desktop), [Received::Ping], "its peer notices nothing");
     world.send_text(&desktop, "1");
-    assert_eq!(world.take(&mobile), [Received::Ping, text("1")], "whoever is there stays");
+    assert_eq!(world.take(&mobile), [Received::Ping, text("1")], "the client that is there stays");
     assert_eq!(join(&mut world, Desktop).0, 101, "the other place is open");
     world.pass(Duration::from_millis(8_999));
     assert_eq!(join(&mut world, Mobile).0, 429);
@@ -199,7 +200,7 @@ fn the_sender_learns_what_was_not_delivered_before_it_learns_that_the_peer_is_go
             world.send_text(&desktop, BUNDLE);
         }
         if ends_with_close {
-            world.send(&mobile, &frame(0x88, &[0x03, 0xE9]));
+            world.send(&mobile, &frame(CLOSE, &close_payload(1001, "")));
         } else {
             world.reset(&mobile);
         }
@@ -231,11 +232,11 @@ fn a_notice_keeps_its_place_among_the_messages() {
 fn a_close_is_answered_with_its_code_and_the_stream_ends() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
-    world.send(&mobile, &frame(0x88, b"\x0F\xA0done"));
+    world.send(&mobile, &frame(CLOSE, &close_payload(4000, "done")));
     assert_eq!(world.take(&mobile), [close(4000, "done"), Received::End]);
     assert!(world.is_gone(&mobile));
     assert_eq!(world.take(&desktop), [system(r#""type":"mobile_disconnected""#)]);
-    world.send(&desktop, &frame(0x88, b""));
+    world.send(&desktop, &frame(CLOSE, b""));
     assert_eq!(world.take(&desktop), [close(1000, ""), Received::End]);
     world.expect_empty_in_the_end();
 }
@@ -244,7 +245,7 @@ fn a_close_is_answered_with_its_code_and_the_stream_ends() {
 fn bytes_behind_a_close_are_not_looked_at_and_reset_nothing() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
-    world.send(&mobile, &[frame(0x88, &[0x03, 0xE8]), frame(0x81, b"1"), vec![0xFF; 9]].concat());
+    world.send(&mobile, &[frame(CLOSE, &close_payload(1000, "")), frame(TEXT, b"1"), vec![0xFF; 9]].concat());
     assert_eq!(world.take(&mobile), [close(1000, ""), Received::End]);
     assert!(!world.is_gone(&mobile), "it waits for the client's end of the stream");
     assert_eq!(world.take(&desktop), [system(r#""type":"mobile_disconnected""#)]);
@@ -266,7 +267,7 @@ fn errors_are_told_to_the_sender_alone_and_cost_nobody_anything() {
 
     let mobile = world.join(Mobile, "a");
     world.take(&desktop);
-    world.send(&desktop, &frame(0x83, b""));
+    world.send(&desktop, &frame(RESERVED_DATA, b""));
     assert_eq!(world.take(&desktop), [close(1002, "Reserved opcode"), Received::End]);
     assert_eq!(world.take(&mobile), [system(r#""type":"desktop_disconnected""#)]);
     world.send_text(&mobile, "1");
@@ -279,7 +280,7 @@ fn errors_are_told_to_the_sender_alone_and_cost_nobody_anything() {
 fn a_message_over_the_limit_is_refused_at_its_header_and_the_rest_of_it_thrown_away() {
     let mut world = World::with(Settings { max_message_size: 1000, ..Settings::default() });
     let (desktop, mobile) = world.pair("a");
-    let bytes = frame(0x81, &[b'1'; 1001]);
+    let bytes = frame(TEXT, &[b'1'; 1001]);
     world.send(&desktop, &bytes[..8]);
     let error = concat!(
         r#""type":"error","error":"Message of 1001 bytes is over this relay's limit of 1000 bytes "#,
@@ -289,7 +290,7 @@ fn a_message_over_the_limit_is_refused_at_its_header_and_the_rest_of_it_thrown_a
     assert_eq!(world.take(&mobile), [system(r#""type":"desktop_disconnected""#)]);
     world.send(&desktop, &bytes[8..]);
     assert_eq!(world.unread(&desktop), 0, "read, so that the client gets to read why");
-    world.send(&desktop, &frame(0x88, &[0x03, 0xF1]));
+    world.send(&desktop, &frame(CLOSE, &close_payload(1009, "")));
     assert_eq!(world.take(&desktop), [Received::End]);
     assert!(world.is_gone(&desktop));
 }
@@ -317,7 +318,7 @@ fn with_answer_pings_an_applications_ping_is_answered_and_not_forwarded() {
 fn an_interrupted_read_loses_nothing() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
-    let message = frame(0x81, b"\"in two pieces\"");
+    let message = frame(TEXT, b"\"in two pieces\"");
     for piece in [&message[..7], &message[7..]] {
         world.interrupt(&desktop);
         world.send(&desktop, piece);
@@ -334,7 +335,7 @@ fn a_stale_event_never_touches_the_slots_next_owner() {
     assert_eq!(old.id.slot, new.id.slot);
     world.reset(&old);
     assert!(!world.is_gone(&new));
-    world.send(&new, &frame(0x89, b"!"));
+    world.send(&new, &frame(PING, b"!"));
     assert_eq!(world.take(&new), [Received::Pong(b"!".to_vec())]);
 }
 
@@ -355,7 +356,7 @@ fn over_the_connection_limit_clients_are_told_to_come_back_later() {
 }
 
 #[test]
-fn where_no_session_has_a_place_left_the_one_empty_for_longest_gives_its_own() {
+fn full_session_table_drops_the_session_that_is_empty_for_longest() {
     let mut world = World::with(Settings { max_connections: Some(8), ..Settings::default() });
     let (desktop, mobile) = world.pair("in-use");
     for index in 1..SESSIONS_MIN {
@@ -366,6 +367,6 @@ fn where_no_session_has_a_place_left_the_one_empty_for_longest_gives_its_own() {
     let _newcomer = world.join(Desktop, "new");
     assert_eq!(world.relay.sessions.len(), SESSIONS_MIN);
     world.send_text(&desktop, "1");
-    assert_eq!(world.take(&mobile), [text("1")], "whoever has a client keeps its place");
+    assert_eq!(world.take(&mobile), [text("1")], "a session with a client keeps its place");
     world.expect_empty_in_the_end();
 }

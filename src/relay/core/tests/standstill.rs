@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::world::{Client, Received, World, frame, text, upgrade};
+use super::world::{Client, Received, World, text, upgrade};
 use crate::relay::ids::ClientType::{Desktop, Mobile};
 use crate::relay::limits::{CONNECTIONS_PER_TURN, LATE_LINGER_TIME_MAX};
 use crate::relay::settings::Settings;
+use crate::relay::tests::frame::{BINARY, BINARY_BEGINS, PONG, TEXT, frame};
 
 const fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -54,7 +55,7 @@ fn pongs_that_lay_in_the_kernel_are_signs_of_life() {
     let (desktop, mobile) = world.pair("a");
     world.pass(seconds(30));
     assert_eq!((world.take(&desktop), world.take(&mobile)), (vec![Received::Ping], vec![Received::Ping]));
-    world.arrive(&desktop, &frame(0x8A, b""));
+    world.arrive(&desktop, &frame(PONG, b""));
     world.stand_still(seconds(300));
     wake_up(&mut world);
     assert!(!world.is_gone(&desktop) && !world.is_gone(&mobile));
@@ -65,13 +66,13 @@ fn pongs_that_lay_in_the_kernel_are_signs_of_life() {
 }
 
 #[test]
-fn of_more_clients_than_a_turn_serves_none_is_ended_before_its_pong_is_read() {
+fn pongs_are_read_before_clients_are_ended_even_if_they_are_more_than_a_turn_serves() {
     let mut world = World::quiet();
     let clients: Vec<Client> =
         (0..5 * CONNECTIONS_PER_TURN).map(|index| world.join(Desktop, &index.to_string())).collect();
     world.pass(seconds(30));
     for client in &clients {
-        world.arrive(client, &frame(0x8A, b""));
+        world.arrive(client, &frame(PONG, b""));
     }
     world.stand_still(seconds(300));
     // One poll brings only as many events as its buffer holds.
@@ -88,7 +89,7 @@ fn of_more_clients_than_a_turn_serves_none_is_ended_before_its_pong_is_read() {
 fn a_session_whose_message_lay_in_the_kernel_goes_on_and_the_message_arrives() {
     let mut world = World::with(Settings { session_timeout: seconds(10), ..Settings::default() });
     let (desktop, mobile) = world.pair("a");
-    world.arrive(&desktop, &frame(0x81, b"1"));
+    world.arrive(&desktop, &frame(TEXT, b"1"));
     world.stand_still(seconds(15));
     wake_up(&mut world);
     assert_eq!(world.take(&mobile), []);
@@ -101,15 +102,15 @@ fn a_session_whose_message_lay_in_the_kernel_goes_on_and_the_message_arrives() {
 }
 
 #[test]
-fn a_session_ends_though_something_from_a_client_waits_behind_backpressure() {
+fn session_times_out_even_if_a_held_client_has_unread_bytes() {
     let settings =
         Settings { session_timeout: seconds(40), stall_timeout: seconds(600), ..Settings::default() };
     let mut world = World::with(settings);
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
-    let large = frame(0x82, &vec![0; 700_000]);
+    let large = frame(BINARY, &vec![0; 700_000]);
     world.send(&desktop, &[&large[..], &large].concat());
-    world.send(&desktop, &frame(0x81, b"1"));
+    world.send(&desktop, &frame(TEXT, b"1"));
     assert!(world.unread(&desktop) > 0, "it is held");
     world.pass(seconds(39));
     assert_eq!(world.relay.sessions(), 1);
@@ -140,7 +141,7 @@ fn a_client_that_came_back_in_time_finds_its_session_though_the_relay_got_to_it_
 fn a_message_more_of_which_lay_in_the_kernel_than_a_turn_reads_is_not_late() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
-    let message = frame(0x82, &vec![0; 2_000_000]);
+    let message = frame(BINARY, &vec![0; 2_000_000]);
     world.send(&desktop, &message[..100]);
     world.arrive(&desktop, &message[100..]);
     world.stand_still(seconds(400));
@@ -157,7 +158,7 @@ fn what_a_client_that_takes_nothing_had_sent_is_forwarded_before_it_is_cut_off()
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
     world.send_text(&desktop, "1");
-    world.arrive(&mobile, &frame(0x81, b"2"));
+    world.arrive(&mobile, &frame(TEXT, b"2"));
     world.stand_still(seconds(70));
     wake_up(&mut world);
     world.tell_all();
@@ -171,18 +172,18 @@ fn a_client_whose_message_stood_still_is_gone_30_s_later_whatever_it_sends() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
     // The first of several fragments.
-    world.send(&desktop, &frame(0x02, &[0; 50]));
+    world.send(&desktop, &frame(BINARY_BEGINS, &[0; 50]));
     for _ in 0..6 {
         world.pass(seconds(10));
-        world.send(&desktop, &frame(0x8A, b""));
-        world.send(&mobile, &frame(0x8A, b""));
+        world.send(&desktop, &frame(PONG, b""));
+        world.send(&mobile, &frame(PONG, b""));
     }
     let closed = Received::Close(1001, "Message did not arrive in time".to_owned());
     assert_eq!(world.take(&desktop).last(), Some(&closed));
     let pongs = 2 * LATE_LINGER_TIME_MAX.as_secs();
     for _ in 1..pongs {
         world.pass(seconds(1) / 2);
-        world.send(&desktop, &frame(0x8A, b""));
+        world.send(&desktop, &frame(PONG, b""));
     }
     assert!(!world.is_gone(&desktop), "it has its time to read why");
     world.pass(seconds(1) / 2);

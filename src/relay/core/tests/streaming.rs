@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use super::world::{Client, Received, World, frame, system, text, upgrade};
+use super::world::{Client, Received, World, system, text, upgrade};
 use crate::relay::ids::ClientType::{Desktop, Mobile};
 use crate::relay::limits::HIGH_WATER_BYTES;
 use crate::relay::settings::Settings;
+use crate::relay::tests::frame::{
+    BINARY, BINARY_BEGINS, CLOSE, CONTINUES, ENDS, FINAL, PING, PONG, TEXT, TEXT_BEGINS, close_payload, frame,
+};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -15,7 +18,7 @@ const SECOND: Duration = Duration::from_secs(1);
 type End = fn(&mut World, &Client);
 
 fn binary(bytes: usize) -> Vec<u8> {
-    frame(0x82, &vec![7; bytes])
+    frame(BINARY, &vec![7; bytes])
 }
 
 fn received(bytes: usize) -> Received {
@@ -43,7 +46,7 @@ fn streaming_pair(world: &mut World) -> (Client, Client, Vec<u8>) {
 /// The same with this text, of which 2 MiB are sent.
 fn streaming_pair_with(world: &mut World, payload: &[u8]) -> (Client, Client, Vec<u8>) {
     let (desktop, mobile) = world.pair("a");
-    let mut message = frame(0x81, payload);
+    let mut message = frame(TEXT, payload);
     let rest = message.split_off(2 * MIB);
     world.send(&desktop, &message);
     assert!(world.unparsed(&mobile) > MIB, "it has begun to leave");
@@ -59,9 +62,9 @@ fn message_of_up_to_one_mib_leaves_once_it_is_whole_and_a_longer_one_once_its_fi
             let payload = vec![7; bytes];
             let message = if is_fragmented {
                 let (first, last) = payload.split_at(bytes / 3);
-                [frame(0x02, first), frame(0x80, last)].concat()
+                [frame(BINARY_BEGINS, first), frame(ENDS, last)].concat()
             } else {
-                frame(0x82, &payload)
+                frame(BINARY, &payload)
             };
             // That of the second frame comes only behind the first.
             let headers = if is_fragmented && leaves_at <= bytes / 3 { 14 } else { message.len() - bytes };
@@ -82,7 +85,7 @@ fn message_far_longer_than_the_budget_passes() {
     let settings = Settings { max_buffered: 8 * MIB, ..Settings::default() };
     let mut world = World::with(settings);
     let (desktop, mobile) = world.pair("a");
-    world.queue(&desktop, &frame(0x81, &json(50 * MIB)));
+    world.queue(&desktop, &frame(TEXT, &json(50 * MIB)));
     let mut most = 0;
     while world.unread(&desktop) > 0 {
         world.turn();
@@ -181,7 +184,7 @@ fn text_that_turns_out_to_be_no_json_is_cut_short_and_its_sender_told_where_at_o
         let (desktop, mobile) = world.pair("a");
         let mut payload = json(4 * MIB);
         payload[bad_at] = 1;
-        let message = frame(0x81, &payload);
+        let message = frame(TEXT, &payload);
         let (before, rest) = message.split_at(14 + bad_at + 1);
         world.send(&desktop, before);
         let got = world.take(&desktop);
@@ -205,17 +208,18 @@ fn no_byte_of_a_text_leaves_behind_the_first_wrong_one() {
     let (desktop, mobile) = world.pair("a");
     let mut payload = json(4 * MIB);
     payload[2 * MIB] = 1;
-    world.send(&desktop, &frame(0x81, &payload));
+    world.send(&desktop, &frame(TEXT, &payload));
     assert!(world.payload_taken(&mobile) <= 2 * MIB);
     assert_eq!(world.take(&mobile), [cut_short()]);
 }
 
 #[test]
 fn text_that_turns_out_not_to_be_utf8_or_too_long_is_cut_short_and_its_sender_closed() {
-    let too_long = [frame(0x01, &json(4 * MIB)[..2 * MIB]), frame(0x80, &vec![b'x'; 3 * MIB])].concat();
+    let too_long =
+        [frame(TEXT_BEGINS, &json(4 * MIB)[..2 * MIB]), frame(ENDS, &vec![b'x'; 3 * MIB])].concat();
     let mut not_utf8 = json(4 * MIB);
     not_utf8[3 * MIB] = 0xFF;
-    for (message, code) in [(frame(0x81, &not_utf8), 1007), (too_long, 1009)] {
+    for (message, code) in [(frame(TEXT, &not_utf8), 1007), (too_long, 1009)] {
         let settings = Settings { max_message_size: 4 * MIB, ..Settings::default() };
         let mut world = World::with(settings);
         let (desktop, mobile) = world.pair("a");
@@ -240,7 +244,7 @@ fn without_a_peer_the_sender_is_told_once_the_first_mib_is_there_and_the_rest_is
     assert_eq!((world.take(&desktop), world.relay.buffered_bytes() < KIB), (vec![error], true));
     // One that comes in the middle has nothing of it.
     let mobile = world.join(Mobile, "a");
-    world.send(&desktop, &[rest, &frame(0x81, b"1")].concat());
+    world.send(&desktop, &[rest, &frame(TEXT, b"1")].concat());
     assert_eq!(world.take(&mobile), [text("1")]);
     assert_eq!(world.take(&desktop), [system(r#""type":"mobile_connected""#)]);
     world.expect_empty_in_the_end();
@@ -250,7 +254,7 @@ fn without_a_peer_the_sender_is_told_once_the_first_mib_is_there_and_the_rest_is
 fn receiver_that_leaves_in_the_middle_has_its_sender_told_and_the_rest_skipped() {
     let ends: [(&str, End); 3] = [
         ("reset", World::reset),
-        ("closed", |world, mobile| world.send(mobile, &frame(0x88, &[3, 232]))),
+        ("closed", |world, mobile| world.send(mobile, &frame(CLOSE, &close_payload(1000, "")))),
         ("half-closed", World::close_tcp),
     ];
     for (name, end) in ends {
@@ -265,7 +269,7 @@ fn receiver_that_leaves_in_the_middle_has_its_sender_told_and_the_rest_skipped()
         assert!(world.relay.buffered_bytes() < KIB);
         let mobile = world.join(Mobile, "a");
         world.take(&desktop);
-        world.send(&desktop, &[&rest[..], &frame(0x81, b"1")].concat());
+        world.send(&desktop, &[&rest[..], &frame(TEXT, b"1")].concat());
         assert_eq!((world.take(&mobile), world.take(&desktop)), (vec![text("1")], vec![]), "{name}");
         assert_eq!(world.relay.counters().messages_undelivered, [1, 0]);
         world.expect_empty_in_the_end();
@@ -288,7 +292,7 @@ fn text_whose_receiver_is_gone_is_skipped_whether_or_not_it_is_json_however_its_
         world.send(&desktop, &rest[..first]);
         world.send(&desktop, &rest[first..]);
         assert_eq!(world.take(&desktop), [], "{wrong} {first}");
-        world.send(&desktop, &frame(0x81, b"?"));
+        world.send(&desktop, &frame(TEXT, b"?"));
         assert!(matches!(&world.take(&desktop)[..], [Received::Text(text)] if text.contains("invalid_json")));
         assert_eq!(world.relay.counters().messages_cut_short, [0, 0]);
         world.expect_empty_in_the_end();
@@ -355,7 +359,7 @@ fn receiver_that_takes_nothing_is_cut_off_and_the_sender_told() {
     world.send(&desktop, &binary(4 * MIB));
     for _ in 0..7 {
         world.pass(10 * SECOND);
-        world.send(&mobile, &frame(0x8A, b""));
+        world.send(&mobile, &frame(PONG, b""));
     }
     let told: Vec<_> = world.take(&desktop).into_iter().filter(|one| *one != Received::Ping).collect();
     assert!(matches!(&told[0], Received::Text(text) if text.contains(r#""count":1"#)), "{told:?}");
@@ -368,12 +372,12 @@ fn receiver_that_takes_nothing_is_cut_off_and_the_sender_told() {
 fn pings_and_closes_of_the_receiver_pass_between_two_fragments_and_replies_at_the_end() {
     let mut world = World::quiet();
     let (_desktop, mobile, _) = streaming_pair(&mut world);
-    world.send(&mobile, &[frame(0x89, b"ping"), frame(0x81, b"?")].concat());
+    world.send(&mobile, &[frame(PING, b"ping"), frame(TEXT, b"?")].concat());
     assert_eq!(world.take_controls(&mobile), [Received::Pong(b"ping".to_vec())]);
 
     let mut world = World::quiet();
     let (desktop, mobile, rest) = streaming_pair(&mut world);
-    world.send(&mobile, &frame(0x81, b"?"));
+    world.send(&mobile, &frame(TEXT, b"?"));
     world.send(&desktop, &rest);
     let got = world.take(&mobile);
     assert!(matches!(&got[0], Received::Text(text) if text.len() == 4 * MIB));
@@ -444,10 +448,10 @@ fn pings_in_the_middle_of_a_message_do_not_keep_its_session_alive() {
         Settings { session_timeout: 20 * SECOND, stall_timeout: 3_000 * SECOND, ..Settings::default() };
     let mut world = World::with(settings);
     let (desktop, mobile) = world.pair("a");
-    world.send(&desktop, &frame(0x02, &binary(2 * MIB)));
+    world.send(&desktop, &frame(BINARY_BEGINS, &binary(2 * MIB)));
     for _ in 0..2 {
         world.pass(9 * SECOND);
-        world.send(&desktop, &frame(0x89, b""));
+        world.send(&desktop, &frame(PING, b""));
     }
     world.pass(3 * SECOND);
     assert_eq!(world.take(&mobile)[0], Received::Close(1000, "Session timeout".to_owned()));
@@ -498,7 +502,7 @@ fn senders_share_of_a_turn_stays_bounded() {
     let (other, its_peer) = world.pair("other");
     world.queue(&desktop, &binary(20 * MIB));
     for _ in 0..50 {
-        world.queue(&other, &frame(0x81, b"1"));
+        world.queue(&other, &frame(TEXT, b"1"));
         let before = world.unread(&desktop);
         world.turn();
         assert!(before - world.unread(&desktop) <= 128 * KIB);
@@ -522,7 +526,8 @@ fn app_ping_of_at_most_16_kib_is_answered_and_a_longer_one_forwarded() {
         let message = ping(bytes);
         let parts: Vec<&[u8]> = message.as_bytes().chunks(bytes.div_ceil(fragments)).collect();
         for (index, part) in parts.iter().enumerate() {
-            let first = u8::from(index == 0) | if index + 1 == parts.len() { 0x80 } else { 0 };
+            let first = if index == 0 { TEXT_BEGINS } else { CONTINUES }
+                | if index + 1 == parts.len() { FINAL } else { 0 };
             world.send(&desktop, &frame(first, part));
         }
         let answers = usize::from(is_answered);

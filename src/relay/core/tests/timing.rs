@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::world::{Client, Received, World, frame, system, text, upgrade};
+use super::world::{Client, Received, World, system, text, upgrade};
 use crate::relay::ids::ClientType::{Desktop, Mobile};
 use crate::relay::limits::{ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT};
 use crate::relay::settings::Settings;
+use crate::relay::tests::frame::{BINARY, CLOSE, PING, PONG, TEXT, close_payload, frame};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -33,7 +34,7 @@ fn pass_alive(world: &mut World, time: Duration, clients: &[&Client]) {
         world.pass(left.min(step));
         left = left.saturating_sub(step);
         for client in clients {
-            world.send(client, &frame(0x8A, b""));
+            world.send(client, &frame(PONG, b""));
         }
     }
 }
@@ -71,10 +72,10 @@ fn a_session_without_messages_or_joins_for_30_minutes_is_closed_without_a_notice
     pass_alive(&mut world, minutes(29), &[&desktop, &mobile]);
     world.take(&desktop);
     // Neither JSON that is none, nor pings, are application messages.
-    world.send(&desktop, &[frame(0x81, b"?"), frame(0x89, b"")].concat());
+    world.send(&desktop, &[frame(TEXT, b"?"), frame(PING, b"")].concat());
     world.pass(seconds(20));
-    world.send(&desktop, &frame(0x8A, b""));
-    world.send(&mobile, &frame(0x8A, b""));
+    world.send(&desktop, &frame(PONG, b""));
+    world.send(&mobile, &frame(PONG, b""));
     world.pass(just_under(seconds(40)));
     world.take(&desktop);
     assert!(
@@ -86,7 +87,7 @@ fn a_session_without_messages_or_joins_for_30_minutes_is_closed_without_a_notice
     assert_eq!(world.take(&mobile), [close(1000, "Session timeout")]);
     assert_eq!(world.relay.sessions(), 0);
     // The client answers, or it does not: either way it is gone.
-    world.send(&desktop, &frame(0x88, &[0x03, 0xE8]));
+    world.send(&desktop, &frame(CLOSE, &close_payload(1000, "")));
     assert!(world.is_gone(&desktop) && !world.is_gone(&mobile));
     world.pass(just_under(CLOSE_ANSWER_TIMEOUT));
     assert_eq!(world.take(&mobile), []);
@@ -148,7 +149,7 @@ fn a_silent_client_is_pinged_after_30_s_and_ended_after_60() {
     assert_eq!(world.take(&mobile), [], "the other was heard later");
     world.pass(seconds(20));
     assert_eq!(world.take(&mobile), [Received::Ping]);
-    world.send(&mobile, &frame(0x8A, b""));
+    world.send(&mobile, &frame(PONG, b""));
     world.pass(just_under(seconds(10)));
     assert_eq!(world.take(&desktop), [], "no second ping");
     world.pass(MS);
@@ -159,17 +160,17 @@ fn a_silent_client_is_pinged_after_30_s_and_ended_after_60() {
 }
 
 #[test]
-fn any_sign_of_life_puts_the_ping_off() {
+fn bytes_from_a_client_postpone_its_ping() {
     let mut world = World::quiet();
     let desktop = world.join(Desktop, "a");
     for _ in 0..10 {
         world.pass(seconds(29));
-        world.send(&desktop, &frame(0x8A, b"unasked"));
+        world.send(&desktop, &frame(PONG, b"unasked"));
     }
     assert_eq!(world.take(&desktop), []);
     // Half a frame is a sign of life, too.
     world.pass(seconds(29));
-    world.send(&desktop, &[0x81]);
+    world.send(&desktop, &[TEXT]);
     world.pass(just_under(seconds(30)));
     assert_eq!(world.take(&desktop), []);
     world.pass(MS);
@@ -220,16 +221,16 @@ fn a_client_that_still_takes_bytes_is_not_judged_silent() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
-    world.send(&desktop, &frame(0x82, &vec![0; 500_000]));
+    world.send(&desktop, &frame(BINARY, &vec![0; 500_000]));
     for _ in 0..40 {
         world.pass(seconds(20));
         world.set_room(&mobile, 1000);
-        world.send(&desktop, &frame(0x8A, b""));
+        world.send(&desktop, &frame(PONG, b""));
     }
     assert!(!world.is_gone(&mobile));
     world.set_room(&mobile, usize::MAX);
     world.pass(just_under(seconds(30)));
-    world.send(&desktop, &frame(0x8A, b""));
+    world.send(&desktop, &frame(PONG, b""));
     world.take(&mobile);
     world.pass(MS);
     assert_eq!(world.take(&mobile), [Received::Ping], "from here on silence counts");
@@ -258,11 +259,11 @@ fn a_client_that_takes_bytes_too_slowly_for_its_socket_to_count_as_writable_is_n
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
-    world.send(&desktop, &frame(0x82, &vec![0; 500_000]));
+    world.send(&desktop, &frame(BINARY, &vec![0; 500_000]));
     for _ in 0..100 {
         world.pass(seconds(15));
         world.set_room_silently(&mobile, 100);
-        world.send(&desktop, &frame(0x8A, b""));
+        world.send(&desktop, &frame(PONG, b""));
     }
     assert!(!world.is_gone(&mobile), "neither stalled nor silent in 25 minutes");
     pass_alive(&mut world, just_under(seconds(60)), &[&desktop]);
@@ -272,7 +273,7 @@ fn a_client_that_takes_bytes_too_slowly_for_its_socket_to_count_as_writable_is_n
 }
 
 #[test]
-fn after_the_process_was_stopped_clients_are_asked_before_they_are_judged() {
+fn after_a_standstill_clients_are_pinged_before_they_are_ended() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
@@ -292,22 +293,22 @@ fn a_message_must_be_whole_within_5_minutes_and_never_stand_still_for_60_s() {
     let mut world = World::quiet();
     let (trickling, mobile) = world.pair("a");
     let standing = world.join(Desktop, "b");
-    let bytes = frame(0x81, &[b'1'; 100]);
+    let bytes = frame(TEXT, &[b'1'; 100]);
     world.send(&trickling, &bytes[..10]);
     world.send(&standing, &bytes[..50]);
     world.pass(seconds(30));
-    world.send(&mobile, &frame(0x8A, b""));
+    world.send(&mobile, &frame(PONG, b""));
     world.send(&trickling, &bytes[10..11]);
     world.pass(just_under(seconds(30)));
     assert_eq!(world.take(&standing), [Received::Ping]);
     world.pass(MS);
     let reason = close(1001, "Message did not arrive in time");
     assert_eq!(world.take(&standing), std::slice::from_ref(&reason));
-    world.send(&mobile, &frame(0x8A, b""));
+    world.send(&mobile, &frame(PONG, b""));
     world.send(&trickling, &bytes[11..12]);
     for byte in &bytes[12..19] {
         world.pass(seconds(30));
-        world.send(&mobile, &frame(0x8A, b""));
+        world.send(&mobile, &frame(PONG, b""));
         world.send(&trickling, &[*byte]);
     }
     world.pass(just_under(seconds(30)));
@@ -325,8 +326,8 @@ fn a_message_that_stands_still_is_not_excused_by_replies_too_few_to_hold_its_cli
     let mut world = World::quiet();
     let desktop = world.join(Desktop, "a");
     world.set_room(&desktop, 0);
-    world.send(&desktop, &frame(0x81, b"1").repeat(1000));
-    world.send(&desktop, &frame(0x82, &vec![1; 100_000])[..99_000]);
+    world.send(&desktop, &frame(TEXT, b"1").repeat(1000));
+    world.send(&desktop, &frame(BINARY, &vec![1; 100_000])[..99_000]);
     assert_eq!(world.unread(&desktop), 0);
     world.pass(seconds(40));
     world.set_room(&desktop, 500);
@@ -341,7 +342,7 @@ fn a_message_that_stands_still_is_not_excused_by_replies_too_few_to_hold_its_cli
 fn a_closed_client_that_goes_on_sending_is_given_time_to_read_why() {
     let mut world = World::with(Settings { max_message_size: 1000, ..Settings::default() });
     let desktop = world.join(Desktop, "a");
-    world.send(&desktop, &frame(0x82, &vec![0; 1_000_000])[..20]);
+    world.send(&desktop, &frame(BINARY, &vec![0; 1_000_000])[..20]);
     assert_eq!(world.take(&desktop).last(), Some(&close(1009, "Message too large")));
     for _ in 0..100 {
         world.pass(just_under(CLOSE_ANSWER_TIMEOUT));
@@ -373,11 +374,11 @@ fn a_refused_request_keeps_its_slot_no_longer_for_going_on_to_send() {
 fn messages_one_after_the_other_are_each_given_their_own_time() {
     let mut world = World::quiet();
     let (desktop, mobile) = world.pair("a");
-    let message = frame(0x81, b"1");
+    let message = frame(TEXT, b"1");
     world.send(&desktop, &message[..3]);
     for _ in 0..100 {
         world.pass(seconds(20));
-        world.send(&mobile, &frame(0x8A, b""));
+        world.send(&mobile, &frame(PONG, b""));
         world.send(&desktop, &[&message[3..], &message[..3]].concat());
     }
     assert_eq!(world.take(&mobile).iter().filter(|received| **received == text("1")).count(), 100);
@@ -385,19 +386,19 @@ fn messages_one_after_the_other_are_each_given_their_own_time() {
 }
 
 #[test]
-fn time_in_which_the_relay_holds_a_client_back_is_not_reckoned_against_it() {
+fn time_in_which_the_relay_holds_a_client_back_does_not_count_against_it() {
     let mut world = World::with(Settings { stall_timeout: minutes(60), ..Settings::default() });
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
     // Two messages over the high-water mark, and the start of a third: the sender is held.
-    let large = frame(0x82, &vec![0; 700_000]);
+    let large = frame(BINARY, &vec![0; 700_000]);
     world.send(&desktop, &[&large[..], &large, &large[..100_000]].concat());
     world.send(&desktop, &large[100_000..]);
     let unread = world.unread(&desktop);
     assert!(unread > 0, "it is held");
     for _ in 0..90 {
         world.pass(seconds(10));
-        world.send(&mobile, &frame(0x8A, b""));
+        world.send(&mobile, &frame(PONG, b""));
     }
     assert_eq!(world.take(&desktop), vec![Received::Ping; 30], "pinged in 15 minutes, and not judged");
     assert_eq!(world.unread(&desktop), unread);
@@ -412,7 +413,7 @@ fn time_in_which_the_relay_holds_a_client_back_is_not_reckoned_against_it() {
 
 /// Sends so many small messages, and then `rest`, that the sender is held, with nothing left unread.
 fn hold(world: &mut World, desktop: &Client, rest: &[u8]) -> usize {
-    let small = frame(0x82, &[0; 1_000]);
+    let small = frame(BINARY, &[0; 1_000]);
     world.send(desktop, &small.repeat(1_040));
     world.send(desktop, &[&small.repeat(10), rest].concat());
     assert_eq!(world.unread(desktop), 0);
@@ -439,11 +440,11 @@ fn a_message_that_a_client_was_held_in_is_given_its_time_afterwards() {
     let mut world = World::with(Settings { stall_timeout: minutes(60), ..Settings::default() });
     let (desktop, mobile) = world.pair("a");
     world.set_room(&mobile, 0);
-    let message = frame(0x82, &[1; 1_000]);
+    let message = frame(BINARY, &[1; 1_000]);
     let sent = hold(&mut world, &desktop, &message[..500]);
     for _ in 0..60 {
         world.pass(seconds(15));
-        world.send(&mobile, &frame(0x8A, b""));
+        world.send(&mobile, &frame(PONG, b""));
     }
     world.send(&desktop, &message[500..600]);
     assert_eq!(world.unread(&desktop), 100, "it is held");
@@ -472,12 +473,12 @@ fn shutting_down_delivers_what_is_queued_closes_everybody_and_ends_with_the_grac
         matches!(&received[..], [Received::Head(head), Received::End] if head.starts_with("HTTP/1.1 503 "))
     );
     world.close_tcp(&asking);
-    world.send(&desktop, &frame(0x88, &[0x03, 0xE9]));
+    world.send(&desktop, &frame(CLOSE, &close_payload(1001, "")));
     assert!(world.is_gone(&desktop));
     world.set_room(&mobile, usize::MAX);
     assert_eq!(world.take(&mobile), [text("1"), going_away]);
     assert!(!world.relay.is_drained());
-    world.send(&mobile, &frame(0x88, &[0x03, 0xE9]));
+    world.send(&mobile, &frame(CLOSE, &close_payload(1001, "")));
     assert!(world.relay.is_drained());
 
     let mut world = World::quiet();
@@ -500,7 +501,7 @@ fn a_session_that_times_out_during_a_shutdown_changes_nothing_about_it() {
     world.send_text(&desktop, "1");
     world.relay.handle_shutdown(seconds(30), world.now());
     world.run_until_idle();
-    world.send(&ended, &frame(0x88, &[0x03, 0xE9]));
+    world.send(&ended, &frame(CLOSE, &close_payload(1001, "")));
     let newcomer = world.connect();
     assert!(matches!(&world.take(&newcomer)[0], Received::Head(head) if head.starts_with("HTTP/1.1 503 ")));
     world.pass(seconds(20));
@@ -540,7 +541,7 @@ fn rates_delay_and_lose_nothing() {
     assert!((10..=12).contains(&at_once), "{at_once}");
     assert!(world.unread(&desktop) > 0);
     world.pass(seconds(1));
-    world.send(&desktop, &frame(0x81, b"40"));
+    world.send(&desktop, &frame(TEXT, b"40"));
     let mut all = at_once + world.take(&mobile).len();
     for _ in 0..10 {
         world.pass(seconds(1));

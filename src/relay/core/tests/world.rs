@@ -1,8 +1,6 @@
 //! A relay among in-memory streams, on a clock that the test moves.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,8 +10,9 @@ use crate::relay::effect::Effect;
 use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::readiness::Readiness;
 use crate::relay::settings::Settings;
+use crate::relay::tests::frame::{FINAL, TEXT, frame};
+use crate::relay::tests::stream::{Stream, Wire};
 use crate::relay::time::{Now, Tick};
-pub(super) use crate::relay::wire::frame::testing::client_frame as frame;
 use crate::relay::wire::json;
 
 /// When every world begins: an arbitrary point on both clocks.
@@ -21,78 +20,6 @@ const START: Now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000, micr
 
 /// More turns than any test has work for.
 const TURNS_MAX: usize = 100_000;
-
-/// Both directions of one connection.
-#[derive(Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts about a wire")]
-struct Wire {
-    to_relay: VecDeque<u8>,
-    from_relay: Vec<u8>,
-    /// How often the relay has read from it.
-    reads: usize,
-    /// Bytes that the client's side still takes.
-    room: usize,
-    /// What the relay's end has taken and keeps, if it keeps anything: as much as there was no room for.
-    kept: Option<Vec<u8>>,
-    is_client_done: bool,
-    /// The next read is interrupted by a signal.
-    is_interrupted: bool,
-    is_reset: bool,
-    is_relay_done: bool,
-}
-
-/// The relay's end of a wire.
-#[derive(Clone, Debug)]
-pub(super) struct Stream(Rc<RefCell<Wire>>);
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut wire = self.0.borrow_mut();
-        wire.reads += 1;
-        if std::mem::take(&mut wire.is_interrupted) {
-            return Err(io::ErrorKind::Interrupted.into());
-        }
-        if wire.is_reset {
-            return Err(io::ErrorKind::ConnectionReset.into());
-        }
-        if wire.to_relay.is_empty() && !wire.is_client_done {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        // A short read means that nothing is left, as it does on a socket.
-        wire.to_relay.make_contiguous();
-        wire.to_relay.read(buffer)
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut wire = self.0.borrow_mut();
-        assert!(!wire.is_relay_done, "written to after the end of the stream");
-        if wire.is_reset {
-            return Err(io::ErrorKind::ConnectionReset.into());
-        }
-        if let Some(kept) = wire.kept.as_mut().filter(|kept| kept.is_empty()) {
-            kept.extend_from_slice(bytes);
-            return Ok(bytes.len());
-        }
-        if wire.room == 0 || wire.kept.is_some() {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let count = bytes.len().min(wire.room);
-        wire.room -= count;
-        wire.from_relay.extend_from_slice(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let wire = &mut *self.0.borrow_mut();
-        let Some(kept) = wire.kept.as_mut().filter(|kept| !kept.is_empty()) else { return Ok(()) };
-        let count = kept.len().min(wire.room);
-        wire.room -= count;
-        wire.from_relay.extend(kept.drain(..count));
-        if kept.is_empty() { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
-    }
-}
 
 /// A client, seen from its own side.
 #[derive(Debug)]
@@ -159,7 +86,7 @@ impl World {
     }
 
     fn accept_from(&mut self, address: &str) -> Client {
-        let wire = Rc::new(RefCell::new(Wire { room: usize::MAX, ..Wire::default() }));
+        let wire = Rc::new(RefCell::new(Wire::default()));
         let addr = SocketAddr::new(address.parse().expect("an address"), 4000);
         let id = self.relay.handle_accept(Stream(Rc::clone(&wire)), addr, self.now);
         self.clients.push((id, Rc::clone(&wire)));
@@ -244,7 +171,7 @@ impl World {
     }
 
     pub(super) fn send_text(&mut self, client: &Client, text: &str) {
-        self.send(client, &frame(0x81, text.as_bytes()));
+        self.send(client, &frame(TEXT, text.as_bytes()));
     }
 
     /// How many bytes more the client's side takes; what it takes at once is no event.
@@ -277,7 +204,7 @@ impl World {
     /// A signal interrupts the relay's next read.
     #[expect(clippy::unused_self, reason = "a client's view of the world")]
     pub(super) fn interrupt(&self, client: &Client) {
-        client.wire.borrow_mut().is_interrupted = true;
+        client.wire.borrow_mut().is_read_interrupted = true;
     }
 
     /// The client ends its stream.
@@ -371,14 +298,14 @@ impl World {
     /// Bytes that a client has received and that were not taken.
     #[expect(clippy::unused_self, reason = "a client's view of the world")]
     pub(super) fn unparsed(&self, client: &Client) -> usize {
-        client.wire.borrow().from_relay.len()
+        client.wire.borrow().received().len()
     }
 
     /// Bytes of application messages among them, whether or not those are whole.
     #[expect(clippy::unused_self, reason = "a client's view of the world")]
     pub(super) fn payload_taken(&self, client: &Client) -> usize {
         let wire = client.wire.borrow();
-        let frames = split_frames(&wire.from_relay);
+        let frames = split_frames(wire.received());
         frames.iter().filter(|(first, _)| first & 0x08 == 0).map(|(_, payload)| payload.len()).sum()
     }
 
@@ -393,7 +320,7 @@ impl World {
     #[expect(clippy::unused_self, reason = "a client's view of the world")]
     pub(super) fn take(&self, client: &Client) -> Vec<Received> {
         let mut wire = client.wire.borrow_mut();
-        let bytes = std::mem::take(&mut wire.from_relay);
+        let bytes = wire.take_all();
         let mut received = parse(&bytes);
         if wire.is_relay_done {
             received.push(Received::End);
@@ -443,7 +370,7 @@ fn parse(mut bytes: &[u8]) -> Vec<Received> {
                 assert_eq!(opcode != 0, open.is_none(), "a message within a message");
                 let message = open.get_or_insert_with(|| (opcode, Vec::new()));
                 message.1.extend_from_slice(payload);
-                if first & 0x80 != 0 {
+                if first & FINAL != 0 {
                     received.extend(open.take().map(|(opcode, payload)| message_of(opcode, payload)));
                 }
             }

@@ -1,57 +1,17 @@
 mod twin;
 
-use std::io::{self, IoSlice, Write};
+use std::io;
 
 use super::*;
 use crate::relay::limits::{
     FRAGMENT_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX, SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX,
 };
+use crate::relay::tests::frame::{CLOSE, FINAL, PONG, TEXT, close_payload};
+use crate::relay::tests::stream::Wire;
 
-/// A socket that takes at most `step` bytes a call and `room` in all, then blocks.
-struct Socket {
-    taken: Vec<u8>,
-    step: usize,
-    room: usize,
-    /// It keeps what it takes, and cannot flush it.
-    keeps: bool,
-    is_unflushed: bool,
-}
-
-impl Socket {
-    fn with_room(room: usize) -> Self {
-        Self { taken: Vec::new(), step: usize::MAX, room, keeps: false, is_unflushed: false }
-    }
-
-    fn that_keeps(room: usize) -> Self {
-        Self { keeps: true, ..Self::with_room(room) }
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_vectored(&[IoSlice::new(bytes)])
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let mut left = self.step.min(self.room);
-        if left == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let before = self.taken.len();
-        for slice in slices {
-            let part = &slice[..slice.len().min(left)];
-            self.taken.extend_from_slice(part);
-            left -= part.len();
-        }
-        let taken = self.taken.len() - before;
-        self.room -= taken;
-        self.is_unflushed = self.keeps;
-        Ok(taken)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.is_unflushed { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-    }
+/// A stream that takes `room` bytes, keeps them, and cannot flush them.
+fn that_keeps(room: usize) -> Wire {
+    Wire { is_never_flushed: true, ..Wire::with_room(room) }
 }
 
 /// The frames in a byte stream: first byte and payload; the stream must end with a frame.
@@ -81,7 +41,7 @@ fn messages(bytes: &[u8]) -> Vec<Vec<u8>> {
             1 | 2 => assert!(open.replace(payload).is_none(), "a message within a message"),
             _ => continue,
         }
-        if first & 0x80 != 0 {
+        if first & FINAL != 0 {
             messages.extend(open.take());
         }
     }
@@ -110,16 +70,16 @@ fn push_sized(outbox: &mut Outbox, pool: &mut Pool, bytes: usize) {
 }
 
 fn notice(text: &str) -> impl FnOnce(&mut Vec<u8>) {
-    let frame = [&[0x81, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+    let frame = [&[TEXT, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     move |out| out.extend_from_slice(&frame)
 }
 
 fn drain(outbox: &mut Outbox, pool: &mut Pool) -> Vec<u8> {
-    let mut socket = Socket::with_room(usize::MAX);
+    let mut socket = Wire::with_room(usize::MAX);
     let (_, end) = outbox.write_to(&mut socket, pool, usize::MAX).unwrap();
     assert_eq!(end, WriteEnd::Drained);
     assert_eq!((outbox.queued_messages, outbox.queued_bytes, outbox.queued_own), (0, 0, 0));
-    socket.taken
+    socket.from_relay
 }
 
 #[test]
@@ -149,11 +109,11 @@ fn messages_of_every_size_leave_in_order_and_byte_for_byte() {
             push_message(&mut outbox, &mut pool, Opcode::Text, &payload);
             expected.push(payload);
         }
-        let mut socket = Socket { step, ..Socket::with_room(usize::MAX) };
+        let mut socket = Wire { step_max: step, ..Wire::with_room(usize::MAX) };
         let (total, end) = outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
-        assert_eq!((total, end), (socket.taken.len(), WriteEnd::Drained));
-        assert!(messages(&socket.taken) == expected, "step {step}");
-        assert!(frames(&socket.taken).iter().all(|(_, payload)| payload.len() <= FRAGMENT_BYTES_MAX));
+        assert_eq!((total, end), (socket.from_relay.len(), WriteEnd::Drained));
+        assert!(messages(&socket.from_relay) == expected, "step {step}");
+        assert!(frames(&socket.from_relay).iter().all(|(_, payload)| payload.len() <= FRAGMENT_BYTES_MAX));
         assert!(outbox.is_empty());
         assert_eq!((outbox.queued_messages, outbox.queued_bytes), (0, 0));
     }
@@ -177,14 +137,14 @@ fn a_control_frame_overtakes_at_the_next_fragment_and_a_reply_at_the_next_messag
         let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
         push_sized(&mut outbox, &mut pool, first_message);
         push(&mut outbox, &mut pool, "second");
-        let mut socket = Socket::with_room(room);
+        let mut socket = Wire::with_room(room);
         let (_, end) = outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
         assert_eq!(end, WriteEnd::Blocked);
-        outbox.control(&mut pool, |out| out.extend_from_slice(&[0x8A, 0]));
+        outbox.control(&mut pool, |out| out.extend_from_slice(&[PONG, 0]));
         outbox.reply(&mut pool, notice("reply"));
-        let wire = [socket.taken, drain(&mut outbox, &mut pool)].concat();
+        let wire = [socket.from_relay, drain(&mut outbox, &mut pool)].concat();
         let frames = frames(&wire);
-        let control = frames.iter().position(|(first, _)| *first == 0x8A);
+        let control = frames.iter().position(|(first, _)| *first == PONG);
         let reply = frames.iter().position(|(_, payload)| payload == b"reply");
         assert_eq!((control, reply), (Some(control_at), Some(reply_at)), "{first_message}, {room} taken");
         assert_eq!(messages(&wire).len(), 3);
@@ -195,14 +155,14 @@ fn a_control_frame_overtakes_at_the_next_fragment_and_a_reply_at_the_next_messag
 fn behind_a_message_cut_short_only_control_frames_follow() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push_sized(&mut outbox, &mut pool, 3 * FRAGMENT_BYTES_MAX);
-    outbox.write_to(&mut Socket::with_room(5), &mut pool, usize::MAX).unwrap();
+    outbox.write_to(&mut Wire::with_room(5), &mut pool, usize::MAX).unwrap();
     outbox.reply(&mut pool, notice("reply"));
     outbox.take_messages(&mut pool.transits).give_up(&mut pool);
     outbox.reply(&mut pool, notice("another"));
-    outbox.control(&mut pool, |out| out.extend_from_slice(&[0x8A, 0]));
-    outbox.push_own(|out| out.extend_from_slice(&[0x88, 2, 3, 0xE8]));
+    outbox.control(&mut pool, |out| out.extend_from_slice(&[PONG, 0]));
+    outbox.push_own(|out| out.extend_from_slice(&[&[CLOSE, 2], &close_payload(1000, "")[..]].concat()));
     let rest = drain(&mut outbox, &mut pool).split_off(FRAGMENT_BYTES_MAX + 10 - 5);
-    assert_eq!(rest, [0x8A, 0, 0x88, 2, 3, 0xE8]);
+    assert_eq!(rest, [&[PONG, 0, CLOSE, 2], &close_payload(1000, "")[..]].concat());
     pool.give_outbox(Box::new(outbox));
     let mut reused = pool.take_outbox();
     reused.reply(&mut pool, notice("reply"));
@@ -214,10 +174,10 @@ fn a_reply_never_splits_another_reply() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     outbox.reply(&mut pool, notice("first reply"));
     push(&mut outbox, &mut pool, "message");
-    let mut socket = Socket::with_room(4);
+    let mut socket = Wire::with_room(4);
     outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
     outbox.reply(&mut pool, notice("second reply"));
-    let wire = [socket.taken, drain(&mut outbox, &mut pool)].concat();
+    let wire = [socket.from_relay, drain(&mut outbox, &mut pool)].concat();
     let texts: Vec<_> =
         frames(&wire).into_iter().map(|(_, payload)| String::from_utf8(payload).unwrap()).collect();
     assert_eq!(texts, ["first reply", "second reply", "message"]);
@@ -257,12 +217,12 @@ fn messages_not_taken_in_full_move_from_their_start_and_leave_a_whole_frame_behi
         push_sized(&mut old, &mut pool, large);
         old.push_own(notice("notice"));
         push(&mut old, &mut pool, "last");
-        let mut socket = Socket::with_room(room);
+        let mut socket = Wire::with_room(room);
         old.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
         let waiting = old.take_messages(&mut pool.transits);
         assert_eq!(waiting.messages, moved, "room {room}");
         assert_eq!(old.backlog().messages, 0);
-        let on_old = [socket.taken, drain(&mut old, &mut pool)].concat();
+        let on_old = [socket.from_relay, drain(&mut old, &mut pool)].concat();
         let lengths: Vec<usize> = frames(&on_old).iter().map(|(_, payload)| payload.len()).collect();
         assert_eq!(lengths, frames_left, "room {room}");
 
@@ -286,13 +246,13 @@ fn what_the_stream_keeps_is_not_written() {
     push(&mut old, &mut pool, "last");
     let all = old.backlog();
     // The stream takes three messages and a part of the last one.
-    let mut socket = Socket::that_keeps(all.bytes - 1);
+    let mut socket = that_keeps(all.bytes - 1);
     let (taken, end) = old.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
     assert_eq!((taken, end, old.backlog()), (all.bytes - 1, WriteEnd::Blocked, all));
     assert!(pool.delivered.is_empty() && old.is_blocked());
     let waiting = old.take_messages(&mut pool.transits);
     assert_eq!(waiting.messages, 4);
-    let on_old = [socket.taken, drain(&mut old, &mut pool)].concat();
+    let on_old = [socket.from_relay, drain(&mut old, &mut pool)].concat();
     assert_eq!(messages(&on_old).len(), 4, "the frame begun is finished on the old connection");
     new.append(waiting);
     assert!(messages(&on_old) == messages(&drain(&mut new, &mut pool)), "and all go to the new one");
@@ -303,9 +263,9 @@ fn what_the_stream_has_flushed_is_written() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push(&mut outbox, &mut pool, "one");
     push(&mut outbox, &mut pool, "two!");
-    outbox.write_to(&mut Socket::that_keeps(6), &mut pool, usize::MAX).unwrap();
+    outbox.write_to(&mut that_keeps(6), &mut pool, usize::MAX).unwrap();
     assert_eq!(outbox.backlog().messages, 2);
-    let mut socket = Socket::with_room(0);
+    let mut socket = Wire::with_room(0);
     outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
     assert_eq!(outbox.backlog(), Backlog { messages: 1, bytes: 5 });
     push(&mut outbox, &mut pool, "three");
@@ -333,13 +293,13 @@ fn queue_is_over_a_limit_of_bytes_or_with_several_messages_over_one_of_memory() 
 }
 
 #[test]
-fn replies_have_marks_of_their_own() {
+fn replies_are_congested_above_their_high_mark_until_below_their_low_mark() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     outbox.reply(&mut pool, |out| out.resize(HIGH_WATER_BYTES, 0));
     assert!(!outbox.are_replies_congested());
     outbox.reply(&mut pool, |out| out.push(0));
     assert!(outbox.are_replies_congested() && !outbox.is_queue_over(0, 0));
-    let mut socket = Socket::with_room(LOW_WATER_BYTES);
+    let mut socket = Wire::with_room(LOW_WATER_BYTES);
     outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
     assert!(outbox.are_replies_congested());
     socket.room = 1;
@@ -348,11 +308,11 @@ fn replies_have_marks_of_their_own() {
 }
 
 #[test]
-fn what_waits_for_a_blocked_socket_keeps_no_room_to_spare() {
+fn queue_of_a_blocked_socket_has_no_spare_capacity() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     pool.give_buffer(Vec::with_capacity(RUN_BYTES_MAX));
     push(&mut outbox, &mut pool, "small");
-    let mut socket = Socket::with_room(0);
+    let mut socket = Wire::with_room(0);
     outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
     let Some(Item::Run(run)) = outbox.queue.front() else { panic!("a run waits") };
     assert!(run.bytes.capacity() < 64);
@@ -363,7 +323,7 @@ fn what_waits_for_a_blocked_socket_keeps_no_room_to_spare() {
 fn replies_to_a_blocked_client_take_no_spare_buffer_and_little_more_than_they_need() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push(&mut outbox, &mut pool, "small");
-    outbox.write_to(&mut Socket::with_room(0), &mut pool, usize::MAX).unwrap();
+    outbox.write_to(&mut Wire::with_room(0), &mut pool, usize::MAX).unwrap();
     let before = outbox.small_bytes();
     pool.give_buffer(Vec::with_capacity(RUN_BYTES_MAX));
     outbox.reply(&mut pool, notice("reply"));
@@ -398,27 +358,15 @@ fn what_the_pool_keeps_is_bounded_however_long_it_serves() {
 fn a_turn_ends_at_its_allowance_and_an_error_ends_the_connection() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push_sized(&mut outbox, &mut pool, 20 * FRAGMENT_BYTES_MAX);
-    let mut socket = Socket::with_room(usize::MAX);
+    let mut socket = Wire::with_room(usize::MAX);
     let (taken, end) = outbox.write_to(&mut socket, &mut pool, FRAGMENT_BYTES_MAX).unwrap();
     assert_eq!(end, WriteEnd::Allowance);
     assert!((FRAGMENT_BYTES_MAX..3 * FRAGMENT_BYTES_MAX).contains(&taken));
 
-    let error = outbox.write_to(&mut Broken, &mut pool, usize::MAX).unwrap_err();
+    let mut broken = Wire { is_reset: true, ..Wire::default() };
+    let error = outbox.write_to(&mut broken, &mut pool, usize::MAX).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     let nothing: &mut [u8] = &mut [];
     let error = outbox.write_to(&mut io::Cursor::new(nothing), &mut pool, usize::MAX).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::WriteZero, "a socket that takes nothing and does not say why");
-}
-
-/// A socket that was reset.
-struct Broken;
-
-impl Write for Broken {
-    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::ConnectionReset.into())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

@@ -201,22 +201,22 @@ impl Pair {
         push_message(&mut self.outbox, pool, Opcode::Binary, &payload);
     }
 
-    fn write(&mut self, pool: &mut Pool, mut socket: Socket, allowance: usize) {
-        let Socket { room, keeps, is_unflushed, .. } = socket;
+    fn write(&mut self, pool: &mut Pool, mut socket: Wire, allowance: usize) {
+        let Wire { room, is_never_flushed, is_unflushed, .. } = socket;
         let (taken, end) = self.outbox.write_to(&mut socket, pool, allowance).unwrap();
-        assert_eq!(taken, socket.taken.len());
+        assert_eq!(taken, socket.from_relay.len());
         if !is_unflushed {
             self.twin.flush();
         }
-        assert!(self.twin.take(taken) == socket.taken, "the next frames are those of the rule");
-        if !is_unflushed && !keeps {
+        assert!(self.twin.take(taken) == socket.from_relay, "the next frames are those of the rule");
+        if !is_unflushed && !is_never_flushed {
             self.twin.flush();
         }
-        self.wire.append(&mut socket.taken);
+        self.wire.append(&mut socket.from_relay);
         match end {
             WriteEnd::Drained => assert!(!self.twin.has_waiting()),
             WriteEnd::Waiting => panic!("every message is whole"),
-            WriteEnd::Blocked => assert!(taken == if is_unflushed { 0 } else { room } || keeps),
+            WriteEnd::Blocked => assert!(taken == if is_unflushed { 0 } else { room } || is_never_flushed),
             WriteEnd::Allowance => assert!(taken >= allowance && self.twin.has_waiting()),
         }
     }
@@ -250,7 +250,7 @@ impl Pair {
     }
 
     fn finish(mut self, pool: &mut Pool) {
-        self.write(pool, Socket::with_room(usize::MAX), usize::MAX);
+        self.write(pool, Wire::with_room(usize::MAX), usize::MAX);
         self.compare();
         frames(&self.wire);
         if !self.twin.is_cut_short {
@@ -261,7 +261,7 @@ impl Pair {
 }
 
 #[test]
-fn whatever_is_queued_and_taken_the_socket_gets_what_an_obvious_twin_gives() {
+fn socket_gets_the_bytes_that_a_simple_model_of_the_outbox_gives() {
     for seed in 0..400 {
         let mut chance = Random(seed);
         let (mut pair, mut pool) = (Pair::default(), Pool::default());
@@ -281,8 +281,9 @@ fn whatever_is_queued_and_taken_the_socket_gets_what_an_obvious_twin_gives() {
                     });
                     // So many calls would take so long.
                     let step = step.max(room / 50);
-                    let (keeps, is_unflushed) = (chance.below(3) == 0, chance.below(8) == 0);
-                    let socket = Socket { step, keeps, is_unflushed, ..Socket::with_room(room) };
+                    let (is_never_flushed, is_unflushed) = (chance.below(3) == 0, chance.below(8) == 0);
+                    let socket =
+                        Wire { step_max: step, is_never_flushed, is_unflushed, ..Wire::with_room(room) };
                     pair.write(&mut pool, socket, allowance);
                 }
             }
