@@ -261,7 +261,7 @@ export async function checks(pair, world, report) {
     const name = session();
     const stranger = join(base, "mobile", name);
     await sleep(100);
-    const owner = await Client.join(base, "desktop", `${name}?secret=correct-horse-battery-staple`, undefined, name);
+    const owner = new Client(`${base}/desktop/${name}?secret=correct-horse-battery-staple`);
     equal((await stranger.ended).code, 1008, "close of a mobile without the secret");
     owner.socket.close();
     report("a mobile without the secret of a claimed session is ended for good");

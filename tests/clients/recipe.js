@@ -22,13 +22,16 @@ export function pair(url, { onMessage, onEnd, patience = 30_000, slowest = 30, p
     mine.onopen = () => mine === socket || mine.close(); // It may open although it was given up.
     mine.onmessage = ({ data }) => mine === socket && take(JSON.parse(data));
     mine.onclose = ({ code, reason }) => mine === socket && end(code, reason);
+    // Node 22 reports a failed connect as an error alone; everywhere else a close follows.
+    mine.onerror = () => mine === socket && mine.readyState === 0 && end(1006, "No connection");
     timer = setInterval(watch, patience / 3);
   }
 
   function end(code, reason) {
-    clearInterval(timer);
-    socket?.close(); // Its close event may take a minute, and means nothing any more.
+    const old = socket;
     [socket, ready] = [undefined, false];
+    clearInterval(timer);
+    old?.close(); // Its events, which may take a minute, mean nothing any more.
     if ([1000, 1002, 1007, 1008, 1009].includes(code)) return onEnd(code, reason);
     timer = setTimeout(connect, pause * (0.5 + Math.random() / 2));
     pause = Math.min(pause * 2, pauses[1]);

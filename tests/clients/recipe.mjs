@@ -52,7 +52,7 @@ const world = {
     return own;
   },
   /** When a client tried to connect through the network. */
-  attempts: async (own) => networks.get(own).attempts,
+  attempts: async (own) => [...networks.get(own).attempts],
   /** How many bytes came through to clients. */
   carried: async (own) => networks.get(own).carried,
   /** Ends every connection without a close. */
