@@ -8,8 +8,8 @@ const PATIENCE_MS = 1_500;
 const PAUSES_MS = [50, 1_000];
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Runs every check with this `pair`, reporting each; throws at the first failure. */
-export async function checks(pair, world, report) {
+/** Runs every check with this `pair`, or the one named `only`, and reports each; throws at the first failure. */
+export async function checks(pair, world, report, only) {
   let sessions = 0;
   const base = await world.relay([]);
   const session = () => `recipe-${++sessions}`;
@@ -57,14 +57,15 @@ export async function checks(pair, world, report) {
   }
 
   async function vanishesInBundle() {
-    const network = await world.network(base, 4 * MIB);
-    const [desktop, mobile] = both(base, network, { slowest: 1_000 });
+    const [slow, network] = [await world.network(base, 4 * MIB), await world.network(base, 4 * MIB)];
+    const [desktop, mobile] = both(slow, network, { slowest: 1_000 });
     await meet(desktop, mobile);
     const before = await world.carried(network);
     const text = bundle(8 * MIB);
     desktop.send(text, true);
     for (const i of range(20)) desktop.send(i);
     while ((await world.carried(network)) - before < 2 * MIB) await sleep(20);
+    // The phone is back while most of the bundle is still on its way to the relay, and the updates are behind it.
     await world.cut(network);
     await mobile.expect([text, ...range(20)]);
     equal((await world.attempts(network)).length, 2, "connections of the mobile");
@@ -98,6 +99,7 @@ export async function checks(pair, world, report) {
     const [desktop, mobile] = both(mortal, mortal);
     await meet(desktop, mobile);
     await world.signal(mortal, "SIGKILL");
+    await sleep(100);
     desktop.send("while it was dead");
     mobile.send("while it was dead");
     await sleep(500);
@@ -116,16 +118,16 @@ export async function checks(pair, world, report) {
     const [first, mobile] = both(networks[0], base, {}, name);
     await meet(first, mobile);
     const second = join(networks[1], "desktop", name);
+    second.send("from the second");
     equal(await first.ended, { code: 1000, reason: "New desktop connection" }, "end of the first desktop");
     await sleep(2 * PAUSES_MS[1]);
     equal((await world.attempts(networks[0])).length, 1, "connections of the first desktop");
     equal((await world.attempts(networks[1])).length, 1, "connections of the second desktop");
     await second.expect(["to the desktop"]); // It has nothing yet, and so it gets what the first one had.
-    second.send("to the mobile");
-    await mobile.expect(["to the mobile"]);
+    await mobile.expect(["from the second"]);
     const other = join(base, "mobile", name);
     equal(await mobile.ended, { code: 1000, reason: "New mobile connection" }, "end of the first mobile");
-    await other.expect(["to the mobile"]);
+    await other.expect(["from the second"]);
     await leave(second, other);
     report("a desktop and a mobile that are replaced tell their apps and do not fight");
   }
@@ -136,6 +138,7 @@ export async function checks(pair, world, report) {
     const [desktop, mobile] = both(network, frozen);
     await meet(desktop, mobile);
     await sleep(2 * PATIENCE_MS);
+    desktop.connect();
     equal((await world.attempts(network)).length, 1, "connections of a desktop that has nothing to say");
     const begun = performance.now();
     await world.signal(frozen, "SIGSTOP");
@@ -152,7 +155,7 @@ export async function checks(pair, world, report) {
     await mobile.expect(["while it stood still"]);
     await desktop.expect(["later"]);
     await leave(desktop, mobile);
-    report(`a relay that stands still is noticed (after ${took} ms, patience ${PATIENCE_MS} ms), and when it goes on all does`);
+    report(`a relay that stands still is noticed within ${took} ms, and all goes on when it does`);
   }
 
   async function slowLinks() {
@@ -267,17 +270,9 @@ export async function checks(pair, world, report) {
     report("a mobile without the secret of a claimed session is ended for good");
   }
 
-  await firstMessages();
-  await lateMobile();
-  await vanishesInBundle();
-  await swallowed();
-  await relayDies();
-  await replaced();
-  await deadRelay();
-  await slowLinks();
-  await repeats();
-  await backsOff();
-  await finalCloses();
+  const breaks = { vanishesInBundle, swallowed, relayDies, replaced, deadRelay };
+  const all = { firstMessages, lateMobile, ...breaks, slowLinks, repeats, backsOff, finalCloses };
+  for (const [name, run] of Object.entries(all)) if (!only || name === only) await run();
 }
 
 /** An app with one end of a pairing: what came waits in order until it is asked for. */

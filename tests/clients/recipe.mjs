@@ -1,6 +1,8 @@
-// The recipe of the guide's chapter "Clients", in Node and in Chromium. Run: NODE_PATH=/dir/node_modules node tests/clients/recipe.mjs
+// The recipe of the guide's chapter "Clients", in Node and in Chromium.
+// Run: NODE_PATH=/dir/node_modules node tests/clients/recipe.mjs
 // (`npm install playwright-core` in /dir, `apt-get install chromium`; Node below 22 takes --experimental-websocket).
-// RELAY names another relay's executable, RECIPE another recipe, CHROMIUM another Chromium or, if empty, none.
+// RELAY names another relay's executable, RECIPE another recipe, CHROMIUM another Chromium or, if empty, none, ONLY
+// one of the checks.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -109,7 +111,8 @@ function guide() {
 async function inChromium() {
   const { chromium: browsers } = createRequire(import.meta.url)("playwright-core");
   const page = '<!doctype html><title>recipe</title>';
-  const files = { "/recipe.js": recipe, "/recipe-checks.mjs": here("recipe-checks.mjs"), "/scenario.mjs": here("scenario.mjs") };
+  const files = { "/recipe.js": recipe };
+  for (const name of ["recipe-checks.mjs", "scenario.mjs"]) files[`/${name}`] = here(name);
   const pages = createPageServer((request, response) => {
     const file = files[request.url];
     response.setHeader("Content-Type", file ? "text/javascript" : "text/html; charset=utf-8");
@@ -121,7 +124,8 @@ async function inChromium() {
     executablePath: chromium,
     // From --disable-quic on: no traffic of Chromium's own to other hosts.
     args: ["--no-sandbox", "--disable-gpu"].concat(
-      ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+      ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"],
+      ["--disable-sync"],
     ),
   });
   try {
@@ -129,11 +133,11 @@ async function inChromium() {
     await page.exposeFunction("report", (what) => console.log(`ok recipe in Chromium: ${what}`));
     for (const [name, call] of Object.entries(world)) await page.exposeFunction(`world_${name}`, call);
     await page.goto(`http://127.0.0.1:${pages.address().port}/`);
-    await page.evaluate(async (names) => {
+    await page.evaluate(async ([names, only]) => {
       const [{ pair }, { checks }] = [await import("/recipe.js"), await import("/recipe-checks.mjs")];
       const world = Object.fromEntries(names.map((name) => [name, globalThis[`world_${name}`]]));
-      await checks(pair, world, globalThis.report);
-    }, Object.keys(world));
+      await checks(pair, world, globalThis.report, only);
+    }, [Object.keys(world), process.env.ONLY]);
   } finally {
     await browser.close();
   }
@@ -150,7 +154,7 @@ try {
   guide();
   where = "recipe in Node";
   const { pair } = await import(pathToFileURL(recipe));
-  await checks(pair, world, (what) => console.log(`ok recipe in Node: ${what}`));
+  await checks(pair, world, (what) => console.log(`ok recipe in Node: ${what}`), process.env.ONLY);
   where = "recipe in Chromium";
   if (chromium) await inChromium();
 } catch (error) {
