@@ -22,7 +22,7 @@ export function pair(url, { onMessage, onEnd, patience = 30_000, slowest = 30, p
     mine.onopen = () => mine === socket || mine.close(); // It may open although it was given up.
     mine.onmessage = ({ data }) => mine === socket && take(JSON.parse(data));
     mine.onclose = ({ code, reason }) => mine === socket && end(code, reason);
-    // Node 22 reports a failed connect as an error alone; everywhere else a close follows.
+    // Node 22 reports a failed connect as an error alone; elsewhere a close follows.
     mine.onerror = () => mine === socket && mine.readyState === 0 && end(1006, "No connection");
     timer = setInterval(watch, patience / 3);
   }
