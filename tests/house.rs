@@ -31,6 +31,34 @@ const RELAY_ORDER: &[&str] = &[
     "tests",
 ];
 
+/// The files of `src/config`, held to the same rule; beside each other they may import what their row of `OUTER_FILES`
+/// allows.
+const CONFIG_ORDER: &[&str] = &[
+    "bounds",
+    "error",
+    "format",
+    "units",
+    "socket_address",
+    "listen_address",
+    "settings",
+    "table",
+    "options",
+    "validate",
+    "values",
+    "health_url",
+    "habits",
+    "help",
+    "parse",
+    "mod",
+    "tests",
+];
+
+/// Folders whose files have an order: the folder, its module, and the name of the table above.
+const ORDERED: &[(&str, &str, &[&str], &str)] = &[
+    ("src/relay/", "relay", RELAY_ORDER, "RELAY_ORDER"),
+    ("src/config/", "config", CONFIG_ORDER, "CONFIG_ORDER"),
+];
+
 /// What the files outside `src/relay` may import of the crate. The first row that fits a file counts; one
 /// that ends in `/` is for a folder.
 const OUTER_FILES: &[(&str, &[&str])] = &[
@@ -50,7 +78,6 @@ const OUTER_FILES: &[(&str, &[&str])] = &[
             "crate::relay::Origin",
             "crate::relay::Settings",
             "crate::relay::Tick",
-            "crate::config",
         ],
     ),
     (
@@ -224,6 +251,20 @@ fn rules_find_what_they_forbid_and_nothing_else() {
         (imports_beyond_the_row, "src/net/token.rs", "use crate::relay::{limits::X, Tick};", &[1]),
         (imports_beyond_the_row, "src/main.rs", "use apptuner_relay::{config, net};", &[]),
         (imports_beyond_the_row, "src/config.rs", "use apptuner_relay::net;", &[1]),
+        (
+            imports_beyond_the_row,
+            "src/config/options.rs",
+            "use super::table::Row;\nuse super::validate;\nuse super::Config;\nuse crate::relay::limits::X;",
+            &[2, 3],
+        ),
+        (
+            imports_beyond_the_row,
+            "src/config/table.rs",
+            "use super::options::TABLE;\nuse crate::net;",
+            &[1, 2],
+        ),
+        (imports_beyond_the_row, "src/config/mod.rs", "use options::TABLE;\nuse crate::config::parse;", &[]),
+        (imports_beyond_the_row, "src/config/util.rs", "", &[1]),
         (doors_opened_elsewhere, "src/relay/time.rs", "use std::time::{Duration, Instant};", &[1]),
         (
             doors_opened_elsewhere,
@@ -318,17 +359,19 @@ fn imports_beyond_the_row(source: &Source) -> Vec<Breach> {
 /// The paths that the row of the file at `path` allows, and the row in words; `None` if it has no row.
 fn row_of(path: &str) -> Option<(Vec<Vec<&str>>, String)> {
     let split = |path: &'static str| path.split("::").collect();
-    let Some(in_relay) = path.strip_prefix("src/relay/") else {
-        let (_, allowed) = OUTER_FILES.iter().find(|(row, _)| fits(path, row))?;
+    let outer = OUTER_FILES.iter().find(|(row, _)| fits(path, row)).map(|(_, allowed)| *allowed);
+    let Some((folder, parent, order, table)) = ORDERED.iter().find(|(folder, ..)| fits(path, folder)) else {
+        let allowed = outer?;
         return Some((allowed.iter().copied().map(split).collect(), format!("may import only {allowed:?}")));
     };
-    let name = in_relay.split(['/', '.']).next()?;
-    let at = RELAY_ORDER.iter().position(|module| *module == name)?;
-    let allowed = RELAY_ORDER.iter().take(at + 1).map(|module| match *module {
-        "mod" => vec!["crate", "relay"],
-        module => vec!["crate", "relay", module],
+    let name = path.strip_prefix(folder)?.split(['/', '.']).next()?;
+    let at = order.iter().position(|module| *module == name)?;
+    let before = order.iter().take(at + 1).map(|module| match *module {
+        "mod" => vec!["crate", parent],
+        module => vec!["crate", parent, module],
     });
-    Some((allowed.collect(), format!("relay/{name} may import only what comes before it in RELAY_ORDER")))
+    let allowed = before.chain(outer.unwrap_or_default().iter().copied().map(split)).collect();
+    Some((allowed, format!("{parent}/{name} may import only what comes before it in {table}")))
 }
 
 fn doors_opened_elsewhere(source: &Source) -> Vec<Breach> {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::error::Problem;
-use super::units;
+use super::socket_address::parse_address;
 
 /// Longest path of a Unix-domain socket: what its address has room for on Linux, with a zero behind it. Where there is
 /// less, the system refuses it.
@@ -40,7 +40,7 @@ impl ListenAddress {
         if text.starts_with(['/', '.', '~']) {
             return Err("no address; a Unix-domain socket is written with unix: before its path".into());
         }
-        units::parse_address(text).map(Self::Tcp)
+        parse_address(text).map(Self::Tcp)
     }
 
     /// Checks what a configuration built in code may have got wrong.

@@ -8,8 +8,9 @@ use super::habits::HABITS;
 use super::options::TABLE;
 use super::table::{Field, Row};
 use super::*;
-use crate::relay::Origin;
+use crate::relay::access::secret::Secret;
 use crate::relay::limits::BUFFERED_BYTES_MIN;
+use crate::relay::{Origin, Settings};
 
 /// Names and values.
 type Variables<'a> = &'a [(&'a str, &'a str)];

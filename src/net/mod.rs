@@ -1,4 +1,16 @@
-//! Sockets, signals and the poll that waits for them.
+//! Sockets, signals, files, and the poll that waits for them.
+//!
+//! | module | its one job |
+//! | --- | --- |
+//! | `platform` | what differs between systems |
+//! | `token` | mio's tokens: what an event is about |
+//! | `files`, `access_files` | the files that settings name; API keys and address rules among them |
+//! | `listener`, `inherited` | listening sockets: those opened here, and those that a supervisor hands on |
+//! | `tls` | TLS for the streams of clients |
+//! | `stream` | what the relay reads and writes: a connection, bare or within TLS |
+//! | `descriptors` | how many connections there are descriptors for |
+//! | `event_loop` | [`Server`]: waits for events, feeds them to the relay and does what it asks |
+//! | `health_check` | asks a running relay whether it is healthy |
 
 mod access_files;
 mod descriptors;
