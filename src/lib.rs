@@ -4,7 +4,8 @@
 //! The program `apptuner-relay` is a thin layer over [`Server`], which any other program can run
 //! as well:
 //!
-//! ```
+#![cfg_attr(feature = "net", doc = "```")]
+#![cfg_attr(not(feature = "net"), doc = "```ignore")]
 //! use apptuner_relay::{Config, Server, Stopped};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -69,12 +70,19 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+#[cfg(feature = "net")]
 pub mod clock;
+#[cfg(feature = "net")]
 pub mod config;
+#[cfg(feature = "net")]
 pub mod entropy;
+#[cfg(feature = "net")]
 mod net;
 pub mod relay;
 
+#[cfg(feature = "net")]
 pub use config::Config;
-pub use net::{BindError, FileError, Inherited, InheritedError, Server, StopHandle, Stopped, Turn};
-pub use net::{Dropped, HELP_NOTE, LogOutput, check_health, raise_file_limit, write_last};
+#[cfg(feature = "net")]
+pub use net::{BindError, FileError, Server, StopHandle, Stopped, Turn, raise_file_limit};
+#[cfg(feature = "cli")]
+pub use net::{Dropped, HELP_NOTE, Inherited, InheritedError, LogOutput, check_health, write_last};

@@ -184,55 +184,48 @@ fn the_rule_for_systems_finds_what_it_forbids_and_nothing_else() {
 }
 
 #[test]
+fn files_of_the_configuration_have_an_order_and_may_import_what_their_row_allows_besides() {
+    for (path, text, expected) in [
+        (
+            "src/config/options.rs",
+            "use super::table::Row;\nuse super::validate;\nuse super::Config;",
+            &[2, 3][..],
+        ),
+        (
+            "src/config/table.rs",
+            "use super::options::TABLE;\nuse crate::net;\nuse crate::relay::Origin;",
+            &[1, 2],
+        ),
+        ("src/config/mod.rs", "use crate::config::parse;\nuse crate::relay::limits::X;", &[]),
+        ("src/config/util.rs", "", &[1]),
+    ] {
+        let found = imports_beyond_the_row(&Source::new(path, text));
+        let lines: Vec<usize> = found.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, expected, "{path}: {text}");
+    }
+}
+
+#[test]
 fn rules_find_what_they_forbid_and_nothing_else() {
+    let wheel = "src/relay/tables/wheel.rs";
     let lines = |count: usize| "    { step(); }\n".repeat(count);
     let function =
         |count: usize| format!("impl Turn {{\nfn run(bytes: [u8; 4]) {{\n{}}}\n}}\n", lines(count - 2));
     let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", lines(600));
     for (rule, path, text, expected) in [
-        (
-            imports_beyond_the_row as Rule,
-            "src/relay/tables/wheel.rs",
-            "use crate::relay::time::Tick;",
-            &[][..],
-        ),
+        (imports_beyond_the_row as Rule, wheel, "use crate::relay::time::Tick;", &[][..]),
         (
             imports_beyond_the_row,
             "src/relay/tables.rs",
             "use super::{ids::Id,\n sessions,\n limits::*};",
             &[2],
         ),
-        (
-            imports_beyond_the_row,
-            "src/relay/tables/wheel.rs",
-            "\nfn f() { crate::relay::wire::parse(); }",
-            &[2],
-        ),
-        (
-            imports_beyond_the_row,
-            "src/relay/tables/wheel.rs",
-            "use self::inner::Slot; use crate::relay::tables::hash::X;",
-            &[],
-        ),
+        (imports_beyond_the_row, wheel, "\nfn f() { crate::relay::wire::parse(); }", &[2]),
+        (imports_beyond_the_row, wheel, "use self::inner::Slot; use crate::relay::tables::hash::X;", &[]),
         (imports_beyond_the_row, "src/relay/tables.rs", "use crate::relay::Relay;\nuse super::*;", &[1, 2]),
-        (
-            imports_beyond_the_row,
-            "src/relay/tables/wheel.rs",
-            "use super::Wheel;\nuse super::super::wire::X;",
-            &[2],
-        ),
-        (
-            imports_beyond_the_row,
-            "src/relay/tables/wheel.rs",
-            "// crate::net\n/* crate::net */ \"crate::net\"",
-            &[],
-        ),
-        (
-            imports_beyond_the_row,
-            "src/relay/tables/wheel.rs",
-            "#[cfg(test)]\nmod tests { use crate::net::X; }",
-            &[],
-        ),
+        (imports_beyond_the_row, wheel, "use super::Wheel;\nuse super::super::wire::X;", &[2]),
+        (imports_beyond_the_row, wheel, "// crate::net\n/* crate::net */ \"crate::net\"", &[]),
+        (imports_beyond_the_row, wheel, "#[cfg(test)]\nmod tests { use crate::net::X; }", &[]),
         (
             imports_beyond_the_row,
             "src/relay/mod.rs",
@@ -251,20 +244,6 @@ fn rules_find_what_they_forbid_and_nothing_else() {
         (imports_beyond_the_row, "src/net/token.rs", "use crate::relay::{limits::X, Tick};", &[1]),
         (imports_beyond_the_row, "src/main.rs", "use apptuner_relay::{config, net};", &[]),
         (imports_beyond_the_row, "src/config.rs", "use apptuner_relay::net;", &[1]),
-        (
-            imports_beyond_the_row,
-            "src/config/options.rs",
-            "use super::table::Row;\nuse super::validate;\nuse super::Config;\nuse crate::relay::limits::X;",
-            &[2, 3],
-        ),
-        (
-            imports_beyond_the_row,
-            "src/config/table.rs",
-            "use super::options::TABLE;\nuse crate::net;",
-            &[1, 2],
-        ),
-        (imports_beyond_the_row, "src/config/mod.rs", "use options::TABLE;\nuse crate::config::parse;", &[]),
-        (imports_beyond_the_row, "src/config/util.rs", "", &[1]),
         (doors_opened_elsewhere, "src/relay/time.rs", "use std::time::{Duration, Instant};", &[1]),
         (
             doors_opened_elsewhere,

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::error::Problem;
+#[cfg(feature = "cli")]
 use super::socket_address::parse_address;
 
 /// Longest path of a Unix-domain socket: what its address has room for on Linux, with a zero behind it. Where there is
@@ -32,6 +33,7 @@ impl ListenAddress {
     pub(super) const UNIX: &str = "unix:";
 
     /// `ADDR:PORT`, `[ADDR6]:PORT`, `[ADDR6%INTERFACE]:PORT`, `localhost:PORT` or `unix:/PATH`.
+    #[cfg(feature = "cli")]
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
         if let Some(path) = text.strip_prefix(Self::UNIX) {
             let path = Path::new(path);
@@ -119,6 +121,7 @@ impl From<([u8; 4], u16)> for ListenAddress {
 }
 
 #[cfg(test)]
+#[cfg(feature = "cli")]
 mod tests {
     use super::*;
 

@@ -22,19 +22,27 @@
 mod bounds;
 mod error;
 mod format;
+#[cfg(feature = "cli")]
 mod habits;
+#[cfg(feature = "cli")]
 mod health_url;
+#[cfg(feature = "cli")]
 mod help;
 mod listen_address;
 mod options;
+#[cfg(feature = "cli")]
 mod parse;
 mod settings;
+#[cfg(feature = "cli")]
 mod socket_address;
 mod table;
 #[cfg(test)]
+#[cfg(feature = "cli")]
 mod tests;
+#[cfg(feature = "cli")]
 mod units;
 mod validate;
+#[cfg(feature = "cli")]
 mod values;
 
 pub use bounds::{
@@ -42,9 +50,12 @@ pub use bounds::{
 };
 pub use error::ConfigError;
 pub use format::format_size;
+#[cfg(feature = "cli")]
 pub use health_url::{HealthCheck, HealthUrl};
+#[cfg(feature = "cli")]
 pub use help::{VERSION, help};
 pub use listen_address::ListenAddress;
 pub(crate) use listen_address::write_path;
+#[cfg(feature = "cli")]
 pub use parse::Command;
 pub use settings::{Config, LogFormat, TlsFiles};

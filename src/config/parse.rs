@@ -11,7 +11,8 @@ use super::listen_address::ListenAddress;
 use super::options::TABLE;
 use super::settings::Config;
 use super::socket_address::parse_address;
-use super::table::{Field, Row, VARIABLE_PREFIX};
+use super::table::{Field, Row};
+use super::values::VARIABLE_PREFIX;
 use super::{habits, units, validate};
 
 /// The variable by which hosting platforms say where to listen.

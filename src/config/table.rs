@@ -12,9 +12,6 @@ use crate::relay::Origin;
 use crate::relay::access::secret::Secret;
 use crate::relay::time::format_duration;
 
-/// What every variable's name begins with.
-pub(super) const VARIABLE_PREFIX: &str = "APPTUNER_RELAY_";
-
 /// Where in the configuration a value lives.
 type Place<T> = fn(&mut Config) -> &mut T;
 
@@ -23,6 +20,7 @@ type Place<T> = fn(&mut Config) -> &mut T;
 /// The smallest number allowed is `min`, or 1 in the unit of the kind, and `max` the largest. `unset` says
 /// what happens without a value.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "what only the command line shows"))]
 pub(super) enum Field {
     Addresses(Place<Vec<ListenAddress>>),
     Ranges {
@@ -80,6 +78,7 @@ pub(super) enum Field {
 }
 
 /// One option.
+#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "what only the command line shows"))]
 pub(super) struct Row {
     /// The flag without its dashes, and the variable in lower case.
     pub(super) name: &'static str,
@@ -95,19 +94,6 @@ impl Row {
     /// The flag: `--session-timeout`.
     pub(super) fn flag(&self) -> String {
         format!("--{}", self.name)
-    }
-
-    /// The variable: `APPTUNER_RELAY_SESSION_TIMEOUT`. `None` for what only a flag can ask for.
-    pub(super) fn variable(&self) -> Option<String> {
-        if matches!(self.field, Field::Help | Field::Version) {
-            return None;
-        }
-        Some(format!("{VARIABLE_PREFIX}{}", self.name.replace('-', "_").to_ascii_uppercase()))
-    }
-
-    /// Whether the option may be given more than once, its values adding up.
-    pub(super) fn is_list(&self) -> bool {
-        matches!(self.field, Field::Addresses(_) | Field::Ranges { .. } | Field::Origins { .. })
     }
 
     /// The value as one would write it, or what happens without one; `None` if the option has no value.

@@ -14,7 +14,23 @@ use crate::relay::access::secret::Secret;
 use crate::relay::address::parse_range;
 use crate::relay::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 
+/// What every variable's name begins with.
+pub(super) const VARIABLE_PREFIX: &str = "APPTUNER_RELAY_";
+
 impl Row {
+    /// The variable: `APPTUNER_RELAY_SESSION_TIMEOUT`. `None` for what only a flag can ask for.
+    pub(super) fn variable(&self) -> Option<String> {
+        if matches!(self.field, Field::Help | Field::Version) {
+            return None;
+        }
+        Some(format!("{VARIABLE_PREFIX}{}", self.name.replace('-', "_").to_ascii_uppercase()))
+    }
+
+    /// Whether the option may be given more than once, its values adding up.
+    pub(super) fn is_list(&self) -> bool {
+        matches!(self.field, Field::Addresses(_) | Field::Ranges { .. } | Field::Origins { .. })
+    }
+
     /// What is wrong with a value, which is not shown if it is a secret.
     pub(super) fn error(
         &self,

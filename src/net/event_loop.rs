@@ -6,6 +6,8 @@
 
 mod bind;
 mod operator;
+#[cfg(feature = "cli")]
+mod program;
 
 use std::fmt;
 use std::io;
@@ -17,10 +19,12 @@ use log::{debug, info, warn};
 use mio::{Events, Poll, Waker};
 
 use super::access_files::AccessFiles;
+use super::descriptors::DESCRIPTORS_RESERVED;
 use super::listener::{Accepted, Listener, ListeningSocket};
 use super::platform::{self, Asked, INTEREST, ProcessSignals, Supervisor};
 use super::stream::{Stream, Streams};
 use super::token::{self, Source};
+use crate::admin::Process;
 use crate::clock::Clock;
 use crate::config::ListenAddress;
 use crate::relay::ConnectionId;
@@ -58,6 +62,8 @@ pub struct Server {
     signals: Option<ProcessSignals>,
     are_signals_ready: bool,
     supervisor: Supervisor,
+    /// Counted by whoever writes the log.
+    log_lines_dropped: Option<Arc<AtomicU64>>,
     stop: StopHandle,
     shutdown_grace: Duration,
     /// Connections of clients that there are descriptors for.
@@ -105,27 +111,6 @@ impl Server {
     #[must_use]
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
-    }
-
-    /// Makes SIGTERM and SIGINT stop this server, and SIGHUP have it [`reload`](Self::reload). If the process was
-    /// started from a terminal and no file is there to reload, SIGHUP means that the terminal is gone, and stops the
-    /// server, too. For a process of which it is the purpose.
-    pub fn stop_on_signals(&mut self) -> io::Result<()> {
-        self.signals = Some(ProcessSignals::catch(self.poll.registry(), &self.stop.waker)?);
-        Ok(())
-    }
-
-    /// Tells the supervisor that the environment names how this server is: systemd's protocol, `sd_notify(3)`. For a
-    /// process of which it is the purpose.
-    pub fn notify_supervisor(&mut self) {
-        self.supervisor = Supervisor::of_process();
-    }
-
-    /// Has the metrics show how many lines of its log the process could not write, as `lines` counts them.
-    pub fn count_log_lines_dropped(&mut self, lines: Arc<AtomicU64>) {
-        if let Some(operator) = &mut self.operator {
-            operator.count_log_lines_dropped(lines);
-        }
     }
 
     /// Reads the files again that the configuration names; the log says what came of it. Whoever is
@@ -229,7 +214,8 @@ impl Server {
         self.accept(now);
         self.perform_effects();
         if let Some(operator) = &mut self.operator {
-            operator.turn(now, &self.relay, self.poll.registry());
+            let process = || read_process(&self.relay, self.log_lines_dropped.as_deref());
+            operator.turn(now, &self.relay, process, self.poll.registry());
             // Without an operator nobody asks how long it took.
             self.relay.handle_turn_end(self.clock.micros());
         }
@@ -405,6 +391,13 @@ impl Server {
             }
         }
     }
+}
+
+/// What the system tells of the process now.
+fn read_process(relay: &Relay<Stream>, log_lines_dropped: Option<&AtomicU64>) -> Process {
+    let open_fds = (relay.connections() + DESCRIPTORS_RESERVED) as u64;
+    let log_lines_dropped = log_lines_dropped.map(|lines| lines.load(Ordering::Relaxed));
+    Process { log_lines_dropped, ..platform::read_process(open_fds) }
 }
 
 /// What stands between a URL's scheme and the address: `ws://ADDRESS`, and as the client `ws` for Node writes it,

@@ -16,7 +16,9 @@ mod access_files;
 mod descriptors;
 mod event_loop;
 mod files;
+#[cfg(feature = "cli")]
 mod health_check;
+#[cfg(feature = "cli")]
 mod inherited;
 mod listener;
 mod platform;
@@ -27,6 +29,10 @@ mod token;
 
 pub use event_loop::{BindError, Server, StopHandle, Stopped, Turn};
 pub use files::FileError;
+#[cfg(feature = "cli")]
 pub use health_check::check_health;
+#[cfg(feature = "cli")]
 pub use inherited::{Inherited, InheritedError};
-pub use platform::{Dropped, HELP_NOTE, LogOutput, raise_file_limit, write_last};
+pub use platform::raise_file_limit;
+#[cfg(feature = "cli")]
+pub use platform::{Dropped, HELP_NOTE, LogOutput, write_last};

@@ -16,13 +16,23 @@ use crate::entropy;
 use crate::net::access_files::AccessFiles;
 use crate::net::descriptors;
 use crate::net::files::FileError;
-use crate::net::inherited::{ADMIN, Inherited, InheritedError};
+#[cfg(feature = "cli")]
+use crate::net::inherited::InheritedError;
 use crate::net::listener::{Listener, ListeningSocket};
 use crate::net::platform::{self, Supervisor};
 use crate::net::stream::Streams;
 use crate::net::token;
 use crate::relay::Relay;
 use crate::relay::Settings;
+
+/// Sockets that listen already; each kind is used instead of those of the configuration, if there are any.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    /// For clients.
+    pub(super) public: Vec<ListeningSocket>,
+    /// For the operator.
+    pub(super) admin: Vec<ListeningSocket>,
+}
 
 /// Why a server could not start. Its text is one line that names the setting and the remedy.
 #[derive(Debug)]
@@ -32,6 +42,7 @@ pub enum BindError {
     /// A file that a setting names is of no use.
     File(FileError),
     /// A socket that was handed on cannot be used.
+    #[cfg(feature = "cli")]
     Inherited(InheritedError),
     /// The address cannot be listened on.
     Listen {
@@ -54,7 +65,9 @@ impl BindError {
     pub fn is_misconfiguration(&self) -> bool {
         use io::ErrorKind::{AlreadyExists, InvalidInput, NotADirectory, NotFound, Unsupported};
         match self {
-            Self::Config(_) | Self::File(_) | Self::Inherited(_) => true,
+            Self::Config(_) | Self::File(_) => true,
+            #[cfg(feature = "cli")]
+            Self::Inherited(_) => true,
             Self::Listen { address: ListenAddress::Unix(_), error, .. } => {
                 matches!(error.kind(), AlreadyExists | NotADirectory | NotFound | Unsupported | InvalidInput)
             }
@@ -68,6 +81,7 @@ impl fmt::Display for BindError {
         match self {
             Self::Config(error) => write!(f, "{error}"),
             Self::File(error) => write!(f, "{error}"),
+            #[cfg(feature = "cli")]
             Self::Inherited(error) => write!(f, "{error}"),
             Self::Listen { option, address, error } => {
                 let known = match address {
@@ -131,6 +145,7 @@ impl From<io::Error> for BindError {
     }
 }
 
+#[cfg(feature = "cli")]
 impl From<InheritedError> for BindError {
     fn from(error: InheritedError) -> Self {
         Self::Inherited(error)
@@ -147,20 +162,19 @@ impl Server {
     /// Checks the configuration and listens on its addresses; nobody is served before
     /// [`run`](Self::run) or [`turn`](Self::turn).
     pub fn bind(config: &Config) -> Result<Self, BindError> {
-        Self::bind_inherited(config, Inherited::default())
+        Self::bind_with(config, Sockets::default())
     }
 
-    /// As [`bind`](Self::bind), with the sockets that the process was handed instead of
-    /// [`listen`](Config::listen), if there are any.
-    pub fn bind_inherited(config: &Config, mut inherited: Inherited) -> Result<Self, BindError> {
+    /// As [`bind`](Self::bind), with sockets that listen already.
+    pub(super) fn bind_with(config: &Config, sockets: Sockets) -> Result<Self, BindError> {
         config.validate().map_err(BindError::Config)?;
         let access_files = AccessFiles::new(config);
         let api_keys = access_files.read_api_keys().transpose()?;
         let address_rules = access_files.read_address_rules().transpose()?;
         let streams = Streams::new(&config.tls).map_err(BindError::File)?;
         let poll = Poll::new()?;
-        let admin_sockets = listen_for_operator(config, inherited.take_admin())?;
-        let listeners = listen(config, inherited, poll.registry())?;
+        let admin_sockets = listen_for_operator(config, sockets.admin)?;
+        let listeners = listen(config, sockets.public, poll.registry())?;
         let limits = descriptors::ConnectionLimits::beside(listeners.len(), admin_sockets.len());
         let settings = settings_within(&limits, &config.relay);
         let clock = Clock::start();
@@ -198,6 +212,7 @@ impl Server {
             signals: None,
             are_signals_ready: false,
             supervisor: Supervisor::default(),
+            log_lines_dropped: None,
             stop,
             shutdown_grace: config.shutdown_grace,
             connections_open_max: limits.open,
@@ -225,27 +240,23 @@ impl Server {
     }
 }
 
-/// Listens for the operator where the supervisor does already, or else where the configuration says, if it does.
+/// Listens for the operator with what listens already, or else where the configuration says, if it does.
 fn listen_for_operator(
     config: &Config,
-    inherited: Vec<ListeningSocket>,
+    sockets: Vec<ListeningSocket>,
 ) -> Result<Vec<ListeningSocket>, BindError> {
-    for socket in &inherited {
-        if !socket.address.is_of_this_machine() && config.admin_token.is_none() {
-            let problem =
-                "others than this machine reach it; set --admin-token, or listen on a loopback address";
-            return Err(InheritedError::socket(ADMIN, problem).into());
-        }
-    }
-    if !inherited.is_empty() {
-        return Ok(inherited);
+    if !sockets.is_empty() {
+        return Ok(sockets);
     }
     config.admin.iter().map(|address| bind("--admin", address)).collect()
 }
 
-/// Listens where the supervisor does already, or else where the configuration says.
-fn listen(config: &Config, inherited: Inherited, registry: &Registry) -> Result<Vec<Listener>, BindError> {
-    let mut sockets = inherited.into_public();
+/// Listens with what listens already, or else where the configuration says.
+fn listen(
+    config: &Config,
+    mut sockets: Vec<ListeningSocket>,
+    registry: &Registry,
+) -> Result<Vec<Listener>, BindError> {
     if sockets.is_empty() {
         sockets = config.listen.iter().map(|address| bind("--listen", address)).collect::<Result<_, _>>()?;
     }

@@ -1,12 +1,16 @@
 //! Linux, macOS, the BSDs.
 
+#[cfg(feature = "cli")]
 mod inherited;
 mod limits;
 mod local_listener;
 mod process;
+#[cfg(feature = "cli")]
 mod signals;
 mod socket_file;
+#[cfg(feature = "cli")]
 mod stderr;
+#[cfg(feature = "cli")]
 mod supervisor;
 
 use std::fs::{File, OpenOptions};
@@ -19,13 +23,17 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use socket2::{SockRef, Socket};
 
+#[cfg(feature = "cli")]
 pub(in crate::net) use inherited::{inherited_sockets, is_listening, listen_address};
 pub(in crate::net) use limits::file_limit;
 pub use limits::raise_file_limit;
 pub(in crate::net) use local_listener::LocalListener;
 pub(in crate::net) use process::read as read_process;
+#[cfg(feature = "cli")]
 pub(in crate::net) use signals::ProcessSignals;
+#[cfg(feature = "cli")]
 pub use stderr::{Dropped, LogOutput, write_last};
+#[cfg(feature = "cli")]
 pub(in crate::net) use supervisor::Supervisor;
 
 /// What a stream is watched for. Where the system tells of urgent data, that is part of it: a read ends where it
@@ -47,6 +55,7 @@ pub(in crate::net) const PORT_REMEDY: &str = if cfg!(any(target_os = "linux", ta
 pub(in crate::net) const INHERITS_STREAM_OPTIONS: bool = cfg!(target_os = "linux");
 
 /// Nothing to add.
+#[cfg(feature = "cli")]
 pub(super) const HELP_NOTE: &str = "";
 
 /// Sockets of an earlier run that linger in `TIME_WAIT` do not keep the port from us.
