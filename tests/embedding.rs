@@ -108,7 +108,7 @@ fn what_cannot_be_bound_is_said_in_one_line_with_the_remedy() {
     let error = Server::bind(&config).unwrap_err();
     let text = error.to_string();
     assert!(matches!(error, BindError::Listen { .. }), "{text}");
-    assert!(text.starts_with("--listen 127.0.0.1:") && text.contains("in use; stop"), "{text}");
+    assert!(text.starts_with("listen 127.0.0.1:") && text.contains("in use; stop"), "{text}");
     let config = Config { listen: vec![], ..Config::default() };
     assert!(matches!(Server::bind(&config), Err(BindError::Config(_))));
 }

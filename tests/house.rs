@@ -35,6 +35,7 @@ const RELAY_ORDER: &[&str] = &[
 /// allows.
 const CONFIG_ORDER: &[&str] = &[
     "bounds",
+    "naming",
     "error",
     "format",
     "units",

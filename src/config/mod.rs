@@ -10,6 +10,7 @@
 //! | module | its one job |
 //! | --- | --- |
 //! | `bounds` | every bound, with its unit and its reason |
+//! | `naming` | how settings are called in errors and log lines |
 //! | `error` | what is wrong with a setting, in one line |
 //! | `format`, `units` | sizes as they are written; sizes, durations and numbers as they are read |
 //! | `socket_address`, `listen_address` | where to listen |
@@ -29,6 +30,7 @@ mod health_url;
 #[cfg(feature = "cli")]
 mod help;
 mod listen_address;
+mod naming;
 mod options;
 #[cfg(feature = "cli")]
 mod parse;
@@ -56,6 +58,8 @@ pub use health_url::{HealthCheck, HealthUrl};
 pub use help::{VERSION, help};
 pub use listen_address::ListenAddress;
 pub(crate) use listen_address::write_path;
+pub(crate) use naming::Naming;
+pub use naming::SettingName;
 #[cfg(feature = "cli")]
 pub use parse::Command;
 pub use settings::{Config, LogFormat, TlsFiles};

@@ -8,6 +8,7 @@ use lexopt::{Arg, Parser};
 use super::error::{ConfigError, Problem};
 use super::health_url::{HealthCheck, HealthUrl};
 use super::listen_address::ListenAddress;
+use super::naming::Naming;
 use super::options::TABLE;
 use super::settings::Config;
 use super::socket_address::parse_address;
@@ -91,11 +92,11 @@ fn command(
     if is_health_check {
         let check = HealthCheck::new(url, &config);
         if check.url.is_tls {
-            validate::check_tls(&config.tls)?;
+            validate::check_tls(&config.tls, Naming::Option)?;
         }
         return Ok(Command::Health(check));
     }
-    validate::check_together(&config)?;
+    validate::check_together(&config, Naming::Option)?;
     debug_assert_eq!(config.validate(), Ok(()), "every value was checked as it was set");
     Ok(Command::Run(config))
 }

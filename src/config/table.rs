@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::format::format_size;
 use super::listen_address::ListenAddress;
+use super::naming::{Naming, SettingName};
 use super::settings::{Config, LogFormat};
 use crate::relay::Origin;
 use crate::relay::access::secret::Secret;
@@ -91,9 +92,9 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// The flag: `--session-timeout`.
-    pub(super) fn flag(&self) -> String {
-        format!("--{}", self.name)
+    /// How the setting is called.
+    pub(super) const fn setting(&self, naming: Naming) -> SettingName {
+        SettingName::new(self.name, naming)
     }
 
     /// The value as one would write it, or what happens without one; `None` if the option has no value.

@@ -6,6 +6,7 @@ use super::bounds::{LISTENERS_MAX, TIMEOUT_MAX};
 use super::error::{ConfigError, Problem};
 use super::format::format_size;
 use super::listen_address::ListenAddress;
+use super::naming::{Naming, SettingName};
 use super::options::TABLE;
 use super::settings::{Config, TlsFiles};
 use super::table::{Field, Row};
@@ -17,15 +18,22 @@ impl Config {
     /// No relation between two timeouts is refused. Whichever ends first acts, and a timeout made
     /// short must not force the operator to shorten the others.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_for(Naming::Field)
+    }
+
+    /// As [`validate`](Self::validate), with settings called so.
+    pub(crate) fn validate_for(&self, naming: Naming) -> Result<(), ConfigError> {
         // A row's place is given out for writing only.
         let scratch = &mut self.clone();
         for row in &TABLE {
             check(row, scratch).map_err(|problem| match row.text(self) {
-                Some(value) if !value.is_empty() => ConfigError::value(row.flag(), value, problem),
-                _ => ConfigError::setting(row.flag(), problem),
+                Some(value) if !value.is_empty() => {
+                    ConfigError::value(row.setting(naming).to_string(), value, problem)
+                }
+                _ => ConfigError::setting(row.setting(naming).to_string(), problem),
             })?;
         }
-        check_together(self)
+        check_together(self, naming)
     }
 }
 
@@ -76,34 +84,40 @@ pub(super) fn bounded<T: TryFrom<u64>>(row: &Row, number: u64) -> Result<T, Prob
 }
 
 /// Checks what settings must agree on.
-pub(super) fn check_together(config: &Config) -> Result<(), ConfigError> {
-    check_admin(config)?;
-    check_tls(&config.tls)
+pub(super) fn check_together(config: &Config, naming: Naming) -> Result<(), ConfigError> {
+    check_admin(config, naming)?;
+    check_tls(&config.tls, naming)
 }
 
 /// Whoever reaches the operator's listener sees how much goes through the relay.
-fn check_admin(config: &Config) -> Result<(), ConfigError> {
+fn check_admin(config: &Config, naming: Naming) -> Result<(), ConfigError> {
     let Some(admin) = &config.admin else { return Ok(()) };
-    let problem = if !admin.is_of_this_machine() && config.admin_token.is_none() {
-        "others than this machine reach it; set --admin-token, or use 127.0.0.1"
+    let setting = |option| SettingName::new(option, naming).to_string();
+    let problem: Problem = if !admin.is_of_this_machine() && config.admin_token.is_none() {
+        format!("others than this machine reach it; set {}, or use 127.0.0.1", setting("admin-token")).into()
     } else if !admin.is_repeatable() && config.listen.contains(admin) {
-        "clients connect there; use another port"
+        "clients connect there; use another port".into()
     } else {
         return Ok(());
     };
-    Err(ConfigError::value("--admin", admin.to_string(), problem))
+    Err(ConfigError::value(setting("admin"), admin.to_string(), problem))
 }
 
-pub(super) fn check_tls(files: &TlsFiles) -> Result<(), ConfigError> {
+pub(super) fn check_tls(files: &TlsFiles, naming: Naming) -> Result<(), ConfigError> {
+    let [cert, key] = ["tls-cert", "tls-key"].map(|option| SettingName::new(option, naming).to_string());
     let (given, path, missing) = match (&files.cert, &files.key) {
         (None, None) => return Ok(()),
-        (Some(cert), None) => ("--tls-cert", cert, Some("--tls-key, the file of its private key")),
-        (None, Some(key)) => ("--tls-key", key, Some("--tls-cert, the file of its certificate")),
-        (Some(cert), Some(_)) => ("--tls-cert", cert, None),
+        (Some(path), None) => (cert, path, Some(format!("{key}, the file of its private key"))),
+        (None, Some(path)) => (key, path, Some(format!("{cert}, the file of its certificate"))),
+        (Some(path), Some(_)) => (cert, path, None),
     };
     if !cfg!(feature = "tls") {
-        let problem = "this build has no TLS; build with: cargo build --release --features tls";
-        return Err(ConfigError::value(given, path, problem));
+        let remedy = match naming {
+            Naming::Field => "build it with the feature tls",
+            #[cfg(feature = "cli")]
+            Naming::Option => "build with: cargo build --release --features tls",
+        };
+        return Err(ConfigError::value(given, path, format!("this build has no TLS; {remedy}")));
     }
     match missing {
         Some(missing) => Err(ConfigError::value(given, path, format!("is of no use alone; add {missing}"))),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::{ConfigError, Problem};
 use super::listen_address::ListenAddress;
+use super::naming::Naming;
 use super::settings::{Config, LogFormat};
 use super::table::{Field, Row};
 use super::units;
@@ -18,6 +19,11 @@ use crate::relay::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 pub(super) const VARIABLE_PREFIX: &str = "APPTUNER_RELAY_";
 
 impl Row {
+    /// The flag: `--session-timeout`.
+    pub(super) fn flag(&self) -> String {
+        self.setting(Naming::Option).to_string()
+    }
+
     /// The variable: `APPTUNER_RELAY_SESSION_TIMEOUT`. `None` for what only a flag can ask for.
     pub(super) fn variable(&self) -> Option<String> {
         if matches!(self.field, Field::Help | Field::Version) {

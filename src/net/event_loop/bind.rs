@@ -11,7 +11,7 @@ use mio::{Events, Poll, Registry, Waker};
 use super::operator::Operator;
 use super::{EVENTS_PER_TURN, Server, StopHandle};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, ListenAddress};
+use crate::config::{Config, ConfigError, ListenAddress, Naming, SettingName};
 use crate::entropy;
 use crate::net::access_files::AccessFiles;
 use crate::net::descriptors;
@@ -46,8 +46,8 @@ pub enum BindError {
     Inherited(InheritedError),
     /// The address cannot be listened on.
     Listen {
-        /// The option that names it.
-        option: &'static str,
+        /// The setting that names it.
+        setting: SettingName,
         /// The address.
         address: ListenAddress,
         /// Why not.
@@ -83,14 +83,14 @@ impl fmt::Display for BindError {
             Self::File(error) => write!(f, "{error}"),
             #[cfg(feature = "cli")]
             Self::Inherited(error) => write!(f, "{error}"),
-            Self::Listen { option, address, error } => {
+            Self::Listen { setting, address, error } => {
                 let known = match address {
                     ListenAddress::Tcp(_) => tcp_remedy(error.kind()),
                     ListenAddress::Unix(_) => unix_remedy(error.kind()),
                 };
                 match known {
-                    Some((what, remedy)) => write!(f, "{option} {address}: {what}; {remedy}"),
-                    None => write!(f, "{option} {address}: {error}; choose another address"),
+                    Some((what, remedy)) => write!(f, "{setting} {address}: {what}; {remedy}"),
+                    None => write!(f, "{setting} {address}: {error}; choose another address"),
                 }
             }
             Self::System(error) => {
@@ -162,21 +162,21 @@ impl Server {
     /// Checks the configuration and listens on its addresses; nobody is served before
     /// [`run`](Self::run) or [`turn`](Self::turn).
     pub fn bind(config: &Config) -> Result<Self, BindError> {
-        Self::bind_with(config, Sockets::default())
+        Self::bind_with(config, Sockets::default(), Naming::Field)
     }
 
-    /// As [`bind`](Self::bind), with sockets that listen already.
-    pub(super) fn bind_with(config: &Config, sockets: Sockets) -> Result<Self, BindError> {
-        config.validate().map_err(BindError::Config)?;
-        let access_files = AccessFiles::new(config);
+    /// As [`bind`](Self::bind), with sockets that listen already; errors and log lines call settings so.
+    pub(super) fn bind_with(config: &Config, sockets: Sockets, naming: Naming) -> Result<Self, BindError> {
+        config.validate_for(naming).map_err(BindError::Config)?;
+        let access_files = AccessFiles::new(config, naming);
         let api_keys = access_files.read_api_keys().transpose()?;
         let address_rules = access_files.read_address_rules().transpose()?;
-        let streams = Streams::new(&config.tls).map_err(BindError::File)?;
+        let streams = Streams::new(&config.tls, naming).map_err(BindError::File)?;
         let poll = Poll::new()?;
-        let admin_sockets = listen_for_operator(config, sockets.admin)?;
-        let listeners = listen(config, sockets.public, poll.registry())?;
+        let admin_sockets = listen_for_operator(config, sockets.admin, naming)?;
+        let listeners = listen(config, sockets.public, naming, poll.registry())?;
         let limits = descriptors::ConnectionLimits::beside(listeners.len(), admin_sockets.len());
-        let settings = settings_within(&limits, &config.relay);
+        let settings = settings_within(&limits, &config.relay, naming);
         let clock = Clock::start();
         let stop =
             StopHandle { stops: Arc::default(), waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?) };
@@ -244,39 +244,41 @@ impl Server {
 fn listen_for_operator(
     config: &Config,
     sockets: Vec<ListeningSocket>,
+    naming: Naming,
 ) -> Result<Vec<ListeningSocket>, BindError> {
     if !sockets.is_empty() {
         return Ok(sockets);
     }
-    config.admin.iter().map(|address| bind("--admin", address)).collect()
+    let setting = SettingName::new("admin", naming);
+    config.admin.iter().map(|address| bind(setting, address)).collect()
 }
 
 /// Listens with what listens already, or else where the configuration says.
 fn listen(
     config: &Config,
     mut sockets: Vec<ListeningSocket>,
+    naming: Naming,
     registry: &Registry,
 ) -> Result<Vec<Listener>, BindError> {
     if sockets.is_empty() {
-        sockets = config.listen.iter().map(|address| bind("--listen", address)).collect::<Result<_, _>>()?;
+        let setting = SettingName::new("listen", naming);
+        sockets = config.listen.iter().map(|address| bind(setting, address)).collect::<Result<_, _>>()?;
     }
     let watch = |(index, socket)| Listener::new(socket, index, registry).map_err(BindError::System);
     sockets.into_iter().enumerate().map(watch).collect()
 }
 
-fn bind(option: &'static str, address: &ListenAddress) -> Result<ListeningSocket, BindError> {
-    let failed = |error| BindError::Listen { option, address: address.clone(), error };
+fn bind(setting: SettingName, address: &ListenAddress) -> Result<ListeningSocket, BindError> {
+    let failed = |error| BindError::Listen { setting, address: address.clone(), error };
     ListeningSocket::bind(address).map_err(failed)
 }
 
 /// The settings, with a number of connections that descriptors and tokens suffice for.
-fn settings_within(limits: &descriptors::ConnectionLimits, settings: &Settings) -> Settings {
+fn settings_within(limits: &descriptors::ConnectionLimits, settings: &Settings, naming: Naming) -> Settings {
     let derived = limits.served;
     if let Some(wanted) = settings.max_connections.filter(|&wanted| wanted > derived) {
-        let limit = platform::file_limit();
-        warn!(
-            "file_limit={limit} --max-connections {wanted}: the limit on open files leaves room for {derived}"
-        );
+        let (limit, setting) = (platform::file_limit(), SettingName::new("max-connections", naming));
+        warn!("file_limit={limit} {setting} {wanted}: the limit on open files leaves room for {derived}");
     }
     let max_connections =
         settings.max_connections.unwrap_or(derived).min(derived).min(token::CONNECTIONS_MAX);
@@ -314,8 +316,9 @@ mod tests {
             ),
             (unix(), io::ErrorKind::OutOfMemory, r"unix:/run/relay\n: out of memory; choose another address"),
         ] {
-            let line = BindError::Listen { option: "--listen", address, error: kind.into() }.to_string();
-            assert_eq!(line, format!("--listen {expected}"));
+            let setting = SettingName::new("listen", Naming::Field);
+            let line = BindError::Listen { setting, address, error: kind.into() }.to_string();
+            assert_eq!(line, format!("listen {expected}"));
         }
     }
 }

@@ -6,13 +6,13 @@ use std::sync::atomic::AtomicU64;
 
 use super::Server;
 use super::bind::{BindError, Sockets};
-use crate::config::{Config, ListenAddress};
+use crate::config::{Config, ListenAddress, Naming};
 use crate::net::inherited::{ADMIN, Inherited, InheritedError};
 use crate::net::platform::{ProcessSignals, Supervisor};
 
 impl Server {
     /// As [`bind`](Self::bind), with the sockets that the process was handed instead of
-    /// [`listen`](Config::listen), if there are any.
+    /// [`listen`](Config::listen), if there are any. Errors and log lines name the program's options, not fields.
     pub fn bind_inherited(config: &Config, mut inherited: Inherited) -> Result<Self, BindError> {
         let admin = inherited.take_admin();
         let is_open = |address: &ListenAddress| !address.is_of_this_machine() && config.admin_token.is_none();
@@ -21,7 +21,7 @@ impl Server {
                 "others than this machine reach it; set --admin-token, or listen on a loopback address";
             return Err(InheritedError::socket(ADMIN, problem).into());
         }
-        Self::bind_with(config, Sockets { public: inherited.into_public(), admin })
+        Self::bind_with(config, Sockets { public: inherited.into_public(), admin }, Naming::Option)
     }
 
     /// Makes SIGTERM and SIGINT stop this server, and SIGHUP have it [`reload`](Self::reload). If the process was
