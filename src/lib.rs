@@ -80,6 +80,7 @@ pub mod entropy;
 mod net;
 pub mod relay;
 
+pub use admin::metrics;
 #[cfg(feature = "net")]
 pub use config::Config;
 #[cfg(feature = "net")]

@@ -8,6 +8,7 @@ mod bind;
 mod operator;
 #[cfg(feature = "cli")]
 mod program;
+mod report;
 
 use std::fmt;
 use std::io;
@@ -47,8 +48,9 @@ const PROCESS: &str = "apptuner_relay::process";
 /// A relay on sockets, of TCP or Unix-domain.
 ///
 /// [`run`](Self::run) serves until it is stopped. A host with a loop of its own calls
-/// [`turn`](Self::turn) instead: whenever the descriptor that it is an `AsRawFd` for is readable,
-/// and at the latest when [`next_wait`](Self::next_wait) is over.
+/// [`turn`](Self::turn) instead: whenever the server's descriptor is readable, and at the latest when
+/// [`next_wait`](Self::next_wait) is over. On Unix a `Server` is an `AsFd` for that descriptor; the example stands
+/// there.
 #[derive(Debug)]
 pub struct Server {
     pub(super) poll: Poll,
@@ -59,6 +61,10 @@ pub struct Server {
     listeners: Vec<Listener>,
     operator: Option<Operator>,
     clock: Clock,
+    /// When the server was bound.
+    started_unix_millis: u64,
+    /// Somebody may ask how long turns take: without that, the clock is read once a turn.
+    are_turns_measured: bool,
     signals: Option<ProcessSignals>,
     are_signals_ready: bool,
     supervisor: Supervisor,
@@ -190,7 +196,7 @@ impl Server {
     /// there is work, and does a bounded amount of it.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         if self.stopped.is_none() {
-            let wait = [self.next_wait(), timeout, self.supervisor.wait_max()].into_iter().flatten().min();
+            let wait = [self.next_wait(), timeout].into_iter().flatten().min();
             match self.poll.poll(&mut self.events, wait) {
                 // Where the buffer is full there may be more.
                 Ok(()) if self.events.iter().count() < EVENTS_PER_TURN => {}
@@ -216,7 +222,8 @@ impl Server {
         if let Some(operator) = &mut self.operator {
             let process = || read_process(&self.relay, self.log_lines_dropped.as_deref());
             operator.turn(now, &self.relay, process, self.poll.registry());
-            // Without an operator nobody asks how long it took.
+        }
+        if self.are_turns_measured {
             self.relay.handle_turn_end(self.clock.micros());
         }
         if self.relay.is_drained() && self.stopped.is_none() {
@@ -234,7 +241,8 @@ impl Server {
         }
         let of_operator = self.operator.as_ref().map(Operator::next_deadline);
         let next = [self.relay.next_deadline(), of_operator].into_iter().flatten().min();
-        next.map(|deadline| self.clock.until(deadline))
+        let wait = next.map(|deadline| self.clock.until(deadline));
+        [wait, self.supervisor.wait_max()].into_iter().flatten().min()
     }
 
     fn note_events(&mut self) {

@@ -178,6 +178,7 @@ impl Server {
         let limits = descriptors::ConnectionLimits::beside(listeners.len(), admin_sockets.len());
         let settings = settings_within(&limits, &config.relay, naming);
         let clock = Clock::start();
+        let started_unix_millis = clock.now().unix_millis;
         let stop =
             StopHandle { stops: Arc::default(), waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?) };
         let mut relay = Relay::new(settings, entropy::seed()?, clock.now());
@@ -207,8 +208,10 @@ impl Server {
             events: Events::with_capacity(EVENTS_PER_TURN),
             streams,
             listeners,
+            are_turns_measured: operator.is_some(),
             operator,
             clock,
+            started_unix_millis,
             signals: None,
             are_signals_ready: false,
             supervisor: Supervisor::default(),

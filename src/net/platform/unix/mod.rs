@@ -15,6 +15,8 @@ mod supervisor;
 
 use std::fs::{File, OpenOptions};
 use std::io;
+#[cfg(not(mio_unsupported_force_poll_poll))]
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -86,11 +88,55 @@ pub(in crate::net) fn open_at_once(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
-/// mio can wait for a poll of its own with poll(2), which has no descriptor.
+/// The descriptor that is readable while something is ready for the server, a [`StopHandle`](crate::StopHandle)'s
+/// request included. A host waits for it beside what else it waits for:
+///
+/// ```
+/// use std::io;
+/// use std::os::fd::{AsFd, BorrowedFd};
+/// use std::time::Duration;
+///
+/// use apptuner_relay::{Config, Server, Stopped, Turn};
+/// use rustix::event::{PollFd, PollFlags, poll};
+/// use rustix::time::Timespec;
+///
+/// /// Waits until the server has something to do, or `own`, the host's own descriptor, is readable.
+/// fn wait(server: &Server, own: BorrowedFd<'_>) -> io::Result<()> {
+///     // Longer than poll(2) can wait means without an end.
+///     let timeout = server.next_wait().and_then(|wait| Timespec::try_from(wait).ok());
+///     let mut fds = [PollFd::new(server, PollFlags::IN), PollFd::new(&own, PollFlags::IN)];
+///     poll(&mut fds, timeout.as_ref())?;
+///     Ok(())
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let listen = vec![([127, 0, 0, 1], 0).into()];
+/// # let (own, _other_end) = std::os::unix::net::UnixStream::pair()?;
+/// let mut server = Server::bind(&Config { listen, ..Config::default() })?;
+/// # server.stop_handle().stop()?;
+/// let stopped = loop {
+///     wait(&server, own.as_fd())?;
+///     // The host serves its own descriptor here.
+///     if let Turn::Stopped(stopped) = server.turn(Some(Duration::ZERO))? {
+///         break stopped;
+///     }
+/// };
+/// assert_eq!(stopped, Stopped::Cleanly);
+/// # Ok(())
+/// # }
+/// ```
+// mio can be told to wait with poll(2) instead, which has no descriptor.
 #[cfg(not(mio_unsupported_force_poll_poll))]
-impl std::os::fd::AsRawFd for crate::net::Server {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.poll.as_raw_fd()
+impl AsFd for crate::net::Server {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poll.registry().as_fd()
+    }
+}
+
+#[cfg(not(mio_unsupported_force_poll_poll))]
+impl AsRawFd for crate::net::Server {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 
