@@ -11,9 +11,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use apptuner_relay::config::ListenAddress;
-use apptuner_relay::relay::{ClientType, Service};
-use apptuner_relay::{BindError, Config, Server, StopHandle, Stopped, Turn};
+use apptuner_relay::relay::ClientType;
+use apptuner_relay::{BindError, Config, ListenAddress, Server, Service, StopHandle, Stopped, Turn};
 
 const TICK: Duration = Duration::from_millis(1);
 

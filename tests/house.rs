@@ -65,7 +65,7 @@ const ORDERED: &[(&str, &str, &[&str], &str)] = &[
 const OUTER_FILES: &[(&str, &[&str])] = &[
     ("src/lib.rs", &["crate"]),
     ("src/main.rs", &["crate"]),
-    ("src/logging.rs", &["crate::config", "crate::Dropped", "crate::LogOutput"]),
+    ("src/logging.rs", &["crate::LogFormat", "crate::program"]),
     ("src/clock.rs", &["crate::relay::Now", "crate::relay::Tick"]),
     ("src/entropy.rs", &[]),
     ("src/admin/", &["crate::relay", "crate::admin"]),

@@ -16,11 +16,12 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// An address to accept connections on.
 ///
 /// ```
-/// # use apptuner_relay::config::ListenAddress;
+/// # use apptuner_relay::ListenAddress;
 /// assert_eq!(ListenAddress::from(([127, 0, 0, 1], 8787)).to_string(), "127.0.0.1:8787");
 /// assert_eq!(ListenAddress::Unix("/run/relay.sock".into()).to_string(), "unix:/run/relay.sock");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ListenAddress {
     /// TCP. Port 0 takes any free port; `[::]` means every interface, IPv4 included.
     Tcp(SocketAddr),

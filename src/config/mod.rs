@@ -47,11 +47,8 @@ mod validate;
 #[cfg(feature = "cli")]
 mod values;
 
-pub use bounds::{
-    BUFFERED_MAX, BYTE_RATE_MAX, CONNECTIONS_MAX, DEFAULT_PORT, LISTENERS_MAX, MESSAGE_SIZE_MAX, TIMEOUT_MAX,
-};
+pub(crate) use bounds::LISTENERS_MAX;
 pub use error::ConfigError;
-pub use format::format_size;
 #[cfg(feature = "cli")]
 pub use health_url::{HealthCheck, HealthUrl};
 #[cfg(feature = "cli")]

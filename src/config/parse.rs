@@ -34,9 +34,9 @@ pub enum Command {
     Run(Config),
     /// Ask a relay whether it is healthy, and tell by the exit code.
     Health(HealthCheck),
-    /// Print [`help()`] and stop.
+    /// Print [`help()`](crate::program::help) and stop.
     Help,
-    /// Print [`VERSION`] and stop.
+    /// Print [`VERSION`](crate::program::VERSION) and stop.
     Version,
 }
 
@@ -45,6 +45,7 @@ impl Config {
     ///
     /// A flag wins over its variable, whose value is then not looked at. `--help` and `--version`
     /// win over every wrong value, and over whatever stands behind them.
+    #[doc(hidden)]
     pub fn from_args_and_env(
         args: impl IntoIterator<Item = OsString>,
         env: impl IntoIterator<Item = (OsString, OsString)>,

@@ -9,12 +9,13 @@ use super::listen_address::ListenAddress;
 use crate::relay::Settings;
 use crate::relay::access::secret::Secret;
 
-/// Everything an operator may set. [`Default`] gives the contract's defaults.
+/// Everything an operator may set. [`Default`] gives the contract's defaults; name what differs, and take the rest from
+/// there, for there will be more.
 ///
-/// A configuration built in code has not been checked: call [`validate`](Self::validate).
+/// [`Server::bind`](crate::Server::bind) checks it, and [`validate`](Self::validate) does only that.
 ///
 /// ```
-/// # use apptuner_relay::config::Config;
+/// # use apptuner_relay::Config;
 /// let config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
 /// assert_eq!(config.validate(), Ok(()));
 /// ```
@@ -29,7 +30,8 @@ pub struct Config {
     pub admin: Option<ListenAddress>,
     /// What the operator's listener takes for most of its pages. Default: nothing.
     pub admin_token: Option<Secret>,
-    /// How log records are written. Default: as text.
+    /// How the program writes its log. Default: as text. A host has its own way: the server hands records to the crate
+    /// `log` in any case.
     pub log_format: LogFormat,
     /// How long a clean stop may take, from the signal to the exit. Default: 10 s.
     pub shutdown_grace: Duration,

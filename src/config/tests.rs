@@ -5,6 +5,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::bounds::{
+    BUFFERED_MAX, BYTE_RATE_MAX, CONNECTIONS_MAX, DEFAULT_PORT, MESSAGE_SIZE_MAX, TIMEOUT_MAX,
+};
 use super::habits::HABITS;
 use super::options::TABLE;
 use super::table::{Field, Row};

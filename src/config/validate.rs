@@ -15,6 +15,19 @@ use crate::relay::time::format_duration;
 impl Config {
     /// Checks every setting against its bounds; the first that is out of them is the error.
     ///
+    /// | setting | bounds |
+    /// | --- | --- |
+    /// | every duration | 1 ms to 365 days |
+    /// | `listen` | 1 to 64 addresses, none twice unless its port is 0 |
+    /// | `max_connections`, `max_connections_per_ip` | 1 to 10,000,000 |
+    /// | `max_message_size` | 1 byte to 1 GiB |
+    /// | `max_buffered` | 1 MiB to 1 TiB, or 1 GiB where addresses have 32 bits |
+    /// | `max_byte_rate` | 1 byte to 1 GiB, per second |
+    /// | other limits | at least 1 |
+    ///
+    /// Others than this machine reach an `admin` address only with an `admin_token`; both files for TLS are given or
+    /// none.
+    ///
     /// No relation between two timeouts is refused. Whichever ends first acts, and a timeout made
     /// short must not force the operator to shorten the others.
     pub fn validate(&self) -> Result<(), ConfigError> {

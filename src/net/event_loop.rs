@@ -94,7 +94,7 @@ impl StopHandle {
     }
 }
 
-/// How a server came to its end.
+/// How a server came to its end. A host tells these two apart, so no others will follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
     /// Every client was told, and got what waited for it as far as the grace allowed.
@@ -103,7 +103,7 @@ pub enum Stopped {
     AtOnce,
 }
 
-/// What a turn led to.
+/// What a turn led to. A host acts on each of these, so no others will follow unseen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// The server goes on.

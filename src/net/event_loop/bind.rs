@@ -36,6 +36,7 @@ pub(super) struct Sockets {
 
 /// Why a server could not start. Its text is one line that names the setting and the remedy.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum BindError {
     /// A setting is out of its bounds.
     Config(ConfigError),
@@ -45,6 +46,7 @@ pub enum BindError {
     #[cfg(feature = "cli")]
     Inherited(InheritedError),
     /// The address cannot be listened on.
+    #[non_exhaustive]
     Listen {
         /// The setting that names it.
         setting: SettingName,
