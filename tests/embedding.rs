@@ -12,7 +12,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use apptuner_relay::relay::ClientType;
-use apptuner_relay::{BindError, Config, ListenAddress, Server, Service, StopHandle, Stopped, Turn};
+use apptuner_relay::{
+    BindError, Config, IpNet, ListenAddress, Secret, Server, Service, Settings, StopHandle, Stopped, Turn,
+};
 
 const TICK: Duration = Duration::from_millis(1);
 
@@ -107,6 +109,15 @@ fn the_handle_may_go_to_another_thread() {
 }
 
 #[test]
+fn the_server_may_have_a_thread_of_its_own() {
+    let mut server = server();
+    let stop = server.stop_handle();
+    let thread = std::thread::spawn(move || server.run());
+    stop.stop().unwrap();
+    assert_eq!(thread.join().unwrap().unwrap(), Stopped::Cleanly);
+}
+
+#[test]
 fn what_cannot_be_bound_is_said_in_one_line_with_the_remedy() {
     let taken = server();
     let config = Config { listen: vec![taken.local_addrs()[0].into()], ..Config::default() };
@@ -116,6 +127,25 @@ fn what_cannot_be_bound_is_said_in_one_line_with_the_remedy() {
     assert!(text.starts_with("listen 127.0.0.1:") && text.contains("in use; stop"), "{text}");
     let config = Config { listen: vec![], ..Config::default() };
     assert!(matches!(Server::bind(&config), Err(BindError::Config(_))));
+}
+
+#[test]
+fn errors_name_the_field_that_holds_the_setting() {
+    let with = |relay: Settings| Config { relay, ..Config::default() };
+    let small = with(Settings { max_buffered: 1 << 10, ..Settings::default() });
+    let text = "max_buffered 1KiB: must be 1MiB to 1024GiB; leave it out for the default, 256MiB";
+    assert_eq!(small.validate().unwrap_err().to_string(), text);
+    assert_eq!(Server::bind(&small).unwrap_err().to_string(), text);
+
+    let keys = Config { api_keys: Some("/none/such".into()), ..Config::default() };
+    let error = Server::bind(&keys).unwrap_err();
+    assert!(matches!(error, BindError::File(_)) && error.is_misconfiguration());
+    assert_eq!(error.to_string(), "api_keys /none/such: no such file; check the path");
+
+    let office: IpNet = "192.0.2.0/24".parse().unwrap();
+    let token = Secret::new(b"0123456789abcdef");
+    let config = with(Settings { allow: vec![office], ..Settings::default() });
+    assert_eq!(Config { admin_token: token, ..config }.validate(), Ok(()));
 }
 
 #[test]

@@ -26,14 +26,14 @@ impl Server {
 
     /// Makes SIGTERM and SIGINT stop this server, and SIGHUP have it [`reload`](Self::reload). If the process was
     /// started from a terminal and no file is there to reload, SIGHUP means that the terminal is gone, and stops the
-    /// server, too. For a process of which it is the purpose.
+    /// server, too. The process can then use these signals for nothing else.
     pub fn stop_on_signals(&mut self) -> io::Result<()> {
         self.signals = Some(ProcessSignals::catch(self.poll.registry(), &self.stop.waker)?);
         Ok(())
     }
 
-    /// Tells the supervisor that the environment names how this server is: systemd's protocol, `sd_notify(3)`. For a
-    /// process of which it is the purpose.
+    /// From now on tells the supervisor that the environment names when this server is ready, reloads, stops and is
+    /// alive: systemd's protocol, `sd_notify(3)`. It is told for the whole process.
     pub fn notify_supervisor(&mut self) {
         self.supervisor = Supervisor::of_process();
     }

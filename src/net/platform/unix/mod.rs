@@ -105,7 +105,7 @@ pub(in crate::net) fn open_at_once(path: &Path) -> io::Result<File> {
 ///     // Longer than poll(2) can wait means without an end.
 ///     let timeout = server.next_wait().and_then(|wait| Timespec::try_from(wait).ok());
 ///     let mut fds = [PollFd::new(server, PollFlags::IN), PollFd::new(&own, PollFlags::IN)];
-///     poll(&mut fds, timeout.as_ref())?;
+///     rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()))?;
 ///     Ok(())
 /// }
 ///
