@@ -3,6 +3,6 @@
 use std::io;
 
 /// Sixteen bytes that nobody can guess, as the seed of [`Relay::new`](crate::relay::Relay::new).
-pub fn seed() -> io::Result<[u64; 2]> {
+pub(crate) fn seed() -> io::Result<[u64; 2]> {
     Ok([getrandom::u64()?, getrandom::u64()?])
 }

@@ -4,7 +4,8 @@
 //! The program `apptuner-relay` is a thin layer over [`Server`], which any other program can run
 //! as well:
 //!
-//! ```
+#![cfg_attr(feature = "net", doc = "```")]
+#![cfg_attr(not(feature = "net"), doc = "```ignore")]
 //! use apptuner_relay::{Config, Server, Stopped};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,7 +20,28 @@
 //! # }
 //! ```
 //!
-//! A host that has a loop of its own calls [`Server::turn`] from it instead of [`Server::run`].
+//! A host that has a loop of its own calls [`Server::turn`] from it instead of [`Server::run`]. On Unix a `Server` is
+//! an [`AsFd`](Server#impl-AsFd-for-Server) for the descriptor that such a loop waits for; the example stands there.
+//! Between two turns the host can ask the server how it is:
+//!
+#![cfg_attr(feature = "net", doc = "```")]
+#![cfg_attr(not(feature = "net"), doc = "```ignore")]
+//! use std::time::Duration;
+//!
+//! use apptuner_relay::{Config, Server, Service};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
+//! let mut server = Server::bind(&config)?;
+//! server.turn(Some(Duration::ZERO))?;
+//! assert_eq!(server.service(), Service::Ready);
+//! println!("{} connections in {} sessions", server.connections(), server.sessions());
+//! println!("{} messages", server.counters().messages_accepted.iter().sum::<u64>());
+//! let prometheus = server.metrics();
+//! assert!(prometheus.contains("\napptuner_relay_connections{client=\"desktop\"} 0\n"));
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! Below the server lies [`relay::Relay`], which knows neither sockets nor clocks. It works over
 //! any streams that can be read and written without blocking:
@@ -66,18 +88,50 @@
 //! #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("Memory") }
 //! # }
 //! ```
+//!
+//! # Features
+//!
+//! | feature | what it brings |
+//! | --- | --- |
+//! | `cli`, the default | the program: command line, log, signals, systemd; implies `net` |
+//! | `net` | [`Server`] and [`Config`]: sockets, the poll that waits for them, clocks, randomness |
+//! | `tls` | TLS for the server's clients; implies `net` |
+//!
+//! Without any of them the crate is the engine alone: [`relay`], and [`metrics`] of it. It builds for
+//! `wasm32-unknown-unknown`, where a host has to name a backend for the crate `getrandom`: tungstenite links it, and a
+//! relay never asks it.
 #![cfg_attr(any(doc, doctest), doc = "\nHow to use, deploy and operate the program is in the [`guide`].")]
 #![forbid(unsafe_code)]
 
+#[doc(hidden)]
 pub mod admin;
-pub mod clock;
-pub mod config;
-pub mod entropy;
+#[cfg(feature = "net")]
+mod clock;
+#[cfg(feature = "net")]
+mod config;
+#[cfg(feature = "net")]
+mod entropy;
 #[cfg(any(doc, doctest))]
 pub mod guide;
+#[cfg(feature = "net")]
 mod net;
 pub mod relay;
 
-pub use config::Config;
-pub use net::{BindError, FileError, Inherited, InheritedError, Server, StopHandle, Stopped, Turn};
-pub use net::{Dropped, HELP_NOTE, LogOutput, check_health, raise_file_limit, write_last};
+pub use admin::metrics;
+#[cfg(feature = "net")]
+pub use config::{Config, ConfigError, ListenAddress, LogFormat, SettingName, TlsFiles};
+#[cfg(feature = "net")]
+pub use net::{BindError, FileError, Server, StopHandle, Stopped, Turn, raise_file_limit};
+#[cfg(feature = "cli")]
+pub use net::{Inherited, InheritedError};
+#[cfg(feature = "net")]
+pub use relay::access::secret::Secret;
+pub use relay::{Census, Counters, IpNet, Origin, Service, SessionReport, Settings};
+
+/// What the program needs besides. Nothing here is stable.
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod program {
+    pub use crate::config::{Command, HealthCheck, HealthUrl, VERSION, help};
+    pub use crate::net::{Dropped, HELP_NOTE, LogOutput, check_health, write_last};
+}

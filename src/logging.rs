@@ -7,12 +7,11 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use apptuner_relay::config::LogFormat;
+use apptuner_relay::LogFormat;
+use apptuner_relay::program::{Dropped, LogOutput};
 use env_logger::Target;
 use env_logger::fmt::Formatter;
 use log::{Level, LevelFilter, Record, warn};
-
-use apptuner_relay::{Dropped, LogOutput};
 
 /// Target of the lines that this file writes itself.
 const PROCESS: &str = "apptuner_relay::process";

@@ -8,8 +8,8 @@ use std::io::{self, Write};
 use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
 
-use apptuner_relay::config::{Command, Config, VERSION, help};
-use apptuner_relay::{HELP_NOTE, Inherited, Server, Stopped, check_health, raise_file_limit, write_last};
+use apptuner_relay::program::{Command, HELP_NOTE, VERSION, check_health, help, write_last};
+use apptuner_relay::{Config, Inherited, Server, Stopped, raise_file_limit};
 
 /// Bad usage or configuration.
 const EXIT_USAGE: u8 = 2;

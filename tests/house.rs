@@ -59,15 +59,44 @@ const CORE_ORDER: &[&str] = &[
     "tests",
 ];
 
+/// The files of `src/config`, held to the same rule; beside each other they may import what their row of `OUTER_FILES`
+/// allows.
+const CONFIG_ORDER: &[&str] = &[
+    "bounds",
+    "naming",
+    "error",
+    "format",
+    "units",
+    "socket_address",
+    "listen_address",
+    "settings",
+    "table",
+    "options",
+    "validate",
+    "values",
+    "health_url",
+    "habits",
+    "help",
+    "parse",
+    "mod",
+    "tests",
+];
+
 /// Where the files of the core are.
 const CORE: &str = "src/relay/core/";
+
+/// Folders whose files have an order: the folder, its module, and the name of the table above.
+const ORDERED: &[(&str, &str, &[&str], &str)] = &[
+    ("src/relay/", "relay", RELAY_ORDER, "RELAY_ORDER"),
+    ("src/config/", "config", CONFIG_ORDER, "CONFIG_ORDER"),
+];
 
 /// What the files outside `src/relay` may import of the crate. The first row that fits a file counts; one
 /// that ends in `/` is for a folder.
 const OUTER_FILES: &[(&str, &[&str])] = &[
     ("src/lib.rs", &["crate"]),
     ("src/main.rs", &["crate"]),
-    ("src/logging.rs", &["crate::config", "crate::Dropped", "crate::LogOutput"]),
+    ("src/logging.rs", &["crate::LogFormat", "crate::program"]),
     ("src/clock.rs", &["crate::relay::Now", "crate::relay::Tick"]),
     ("src/entropy.rs", &[]),
     ("src/guide/", &[]),
@@ -82,7 +111,6 @@ const OUTER_FILES: &[(&str, &[&str])] = &[
             "crate::relay::Origin",
             "crate::relay::Settings",
             "crate::relay::Tick",
-            "crate::config",
         ],
     ),
     (
@@ -214,7 +242,30 @@ fn the_rule_for_systems_finds_what_it_forbids_and_nothing_else() {
 }
 
 #[test]
+fn files_of_the_configuration_have_an_order_and_may_import_what_their_row_allows_besides() {
+    for (path, text, expected) in [
+        (
+            "src/config/options.rs",
+            "use super::table::Row;\nuse super::validate;\nuse super::Config;",
+            &[2, 3][..],
+        ),
+        (
+            "src/config/table.rs",
+            "use super::options::TABLE;\nuse crate::net;\nuse crate::relay::Origin;",
+            &[1, 2],
+        ),
+        ("src/config/mod.rs", "use crate::config::parse;\nuse crate::relay::limits::X;", &[]),
+        ("src/config/util.rs", "", &[1]),
+    ] {
+        let found = imports_beyond_the_row(&Source::new(path, text));
+        let lines: Vec<usize> = found.iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, expected, "{path}: {text}");
+    }
+}
+
+#[test]
 fn the_rule_for_imports_finds_what_it_forbids_and_nothing_else() {
+    let wheel = "src/relay/tables/wheel.rs";
     assert_finds(&[
         (imports_beyond_the_row, "src/relay/tables/wheel.rs", "use crate::relay::time::Tick;", &[]),
         (
@@ -223,37 +274,12 @@ fn the_rule_for_imports_finds_what_it_forbids_and_nothing_else() {
             "use super::{ids::Id,\n sessions,\n limits::*};",
             &[2],
         ),
-        (
-            imports_beyond_the_row,
-            "src/relay/tables/wheel.rs",
-            "\nfn f() { crate::relay::wire::parse(); }",
-            &[2],
-        ),
-        (
-            imports_beyond_the_row,
-            "src/relay/tables/wheel.rs",
-            "use self::inner::Slot; use crate::relay::tables::hash::X;",
-            &[],
-        ),
+        (imports_beyond_the_row, wheel, "\nfn f() { crate::relay::wire::parse(); }", &[2]),
+        (imports_beyond_the_row, wheel, "use self::inner::Slot; use crate::relay::tables::hash::X;", &[]),
         (imports_beyond_the_row, "src/relay/tables.rs", "use crate::relay::Relay;\nuse super::*;", &[1, 2]),
-        (
-            imports_beyond_the_row,
-            "src/relay/tables/wheel.rs",
-            "use super::Wheel;\nuse super::super::wire::X;",
-            &[2],
-        ),
-        (
-            imports_beyond_the_row,
-            "src/relay/tables/wheel.rs",
-            "// crate::net\n/* crate::net */ \"crate::net\"",
-            &[],
-        ),
-        (
-            imports_beyond_the_row,
-            "src/relay/tables/wheel.rs",
-            "#[cfg(test)]\nmod tests { use crate::net::X; }",
-            &[],
-        ),
+        (imports_beyond_the_row, wheel, "use super::Wheel;\nuse super::super::wire::X;", &[2]),
+        (imports_beyond_the_row, wheel, "// crate::net\n/* crate::net */ \"crate::net\"", &[]),
+        (imports_beyond_the_row, wheel, "#[cfg(test)]\nmod tests { use crate::net::X; }", &[]),
         (
             imports_beyond_the_row,
             "src/relay/mod.rs",
@@ -383,17 +409,19 @@ fn imports_beyond_the_row(source: &Source) -> Vec<Breach> {
 /// The paths that the row of the file at `path` allows, and the row in words; `None` if it has no row.
 fn row_of(path: &str) -> Option<(Vec<Vec<&str>>, String)> {
     let split = |path: &'static str| path.split("::").collect();
-    let Some(in_relay) = path.strip_prefix("src/relay/") else {
-        let (_, allowed) = OUTER_FILES.iter().find(|(row, _)| fits(path, row))?;
+    let outer = OUTER_FILES.iter().find(|(row, _)| fits(path, row)).map(|(_, allowed)| *allowed);
+    let Some((folder, parent, order, table)) = ORDERED.iter().find(|(folder, ..)| fits(path, folder)) else {
+        let allowed = outer?;
         return Some((allowed.iter().copied().map(split).collect(), format!("may import only {allowed:?}")));
     };
-    let name = in_relay.split(['/', '.']).next()?;
-    let at = RELAY_ORDER.iter().position(|module| *module == name)?;
-    let allowed = RELAY_ORDER.iter().take(at + 1).map(|module| match *module {
-        "mod" => vec!["crate", "relay"],
-        module => vec!["crate", "relay", module],
+    let name = path.strip_prefix(folder)?.split(['/', '.']).next()?;
+    let at = order.iter().position(|module| *module == name)?;
+    let before = order.iter().take(at + 1).map(|module| match *module {
+        "mod" => vec!["crate", parent],
+        module => vec!["crate", parent, module],
     });
-    Some((allowed.collect(), format!("relay/{name} may import only what comes before it in RELAY_ORDER")))
+    let allowed = before.chain(outer.unwrap_or_default().iter().copied().map(split)).collect();
+    Some((allowed, format!("{parent}/{name} may import only what comes before it in {table}")))
 }
 
 /// Imports and calls in the core that lead to a file behind the one that they stand in.

@@ -22,15 +22,35 @@ const PREFIX: &str = "apptuner_relay_";
 /// Where the messages of each client type go.
 const DIRECTIONS: [&str; 2] = ["to_mobile", "to_desktop"];
 
-/// Everything, at this moment.
-/// The relay began at `started`, in Unix time in milliseconds.
-pub(super) fn exposition<S: Read + Write>(relay: &Relay<S>, process: &Process, started: u64) -> String {
+/// Everything that a relay counts, as text in the format 0.0.4 of Prometheus. For hosts that bring their own sockets;
+/// a server's own [`metrics`](crate::Server::metrics) tell of the process, too.
+///
+/// ```
+/// use apptuner_relay::relay::{Now, Relay, Settings};
+///
+/// let relay = Relay::<std::io::Cursor<Vec<u8>>>::new(Settings::default(), [1, 2], Now::default());
+/// let text = apptuner_relay::metrics(&relay);
+/// assert!(text.contains("\napptuner_relay_sessions{state=\"paired\"} 0\n"), "{text}");
+/// ```
+#[must_use]
+pub fn metrics<S: Read + Write>(relay: &Relay<S>) -> String {
     let mut out = Exposition::default();
-    write_state(&mut out, relay);
-    write_connections(&mut out, relay);
-    write_messages(&mut out, relay);
+    write_relay(&mut out, relay);
+    out.text
+}
+
+/// As [`metrics`], and what the system knows of the process, which began at `started`, in Unix time in milliseconds.
+pub(crate) fn exposition<S: Read + Write>(relay: &Relay<S>, process: &Process, started: u64) -> String {
+    let mut out = Exposition::default();
+    write_relay(&mut out, relay);
     write_process(&mut out, process, started);
     out.text
+}
+
+fn write_relay<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
+    write_state(out, relay);
+    write_connections(out, relay);
+    write_messages(out, relay);
 }
 
 fn write_state<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {

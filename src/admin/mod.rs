@@ -40,6 +40,8 @@ use crate::relay::http::{Refusal, write_answer};
 use crate::relay::limits::ACCEPT_RETRY;
 use crate::relay::{Now, Tick};
 use history::History;
+pub(crate) use metrics::exposition;
+pub use metrics::metrics;
 pub use process::Process;
 use question::{Asked, Question};
 use status_page::StatusPage;
@@ -306,7 +308,7 @@ impl<S: Read + Write> Admin<S> {
         match question.asked {
             Asked::StatusPage => self.status_page.write(head_only, out),
             Asked::Metrics => {
-                let text = metrics::exposition(relay, &process(), self.start.unix_millis);
+                let text = exposition(relay, &process(), self.start.unix_millis);
                 answer::write_metrics(&text, head_only, out);
             }
             Asked::Live => answer::write_live(head_only, out),

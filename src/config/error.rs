@@ -12,10 +12,10 @@ pub(super) type Problem = Cow<'static, str>;
 /// A setting that the relay cannot start with.
 ///
 /// Its one line names the setting, the value, what is wrong with it and the remedy. There is one
-/// kind only, as there is one thing to do with it: show it and exit with 2.
+/// kind only, as there is one thing to do with it: show it, and do not start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The flag or the variable, escaped.
+    /// The field, the option or the variable, escaped.
     setting: String,
     /// The value as it was given, escaped; `None` where the value is not what is wrong.
     value: Option<String>,

@@ -3,8 +3,11 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::bounds::DEFAULT_PORT;
 use super::error::Problem;
-use super::{Config, DEFAULT_PORT, ListenAddress, TlsFiles, units};
+use super::listen_address::ListenAddress;
+use super::settings::{Config, TlsFiles};
+use super::socket_address::parse_address;
 use crate::relay::address::{ClientAddress, Networks};
 
 /// A question to a relay that has the settings of this call.
@@ -71,7 +74,7 @@ impl HealthUrl {
             return Err("the path is not of printable ASCII characters; write them as %20".into());
         }
         let path = if path.is_empty() { Self::PATH } else { path };
-        Ok(Self { address: units::parse_address(address)?.into(), is_tls, path: path.to_owned() })
+        Ok(Self { address: parse_address(address)?.into(), is_tls, path: path.to_owned() })
     }
 
     /// The first listener of a configuration, asked from the machine that it runs on.

@@ -1,7 +1,7 @@
 //! The text of `--help`, in 80 columns.
 
-use super::Config;
 use super::options::TABLE;
+use super::settings::Config;
 use super::table::{Field, Row};
 
 /// The line that `--version` prints.

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::error::Problem;
-use super::units;
+#[cfg(feature = "cli")]
+use super::socket_address::parse_address;
 
 /// Longest path of a Unix-domain socket: what its address has room for on Linux, with a zero behind it. Where there is
 /// less, the system refuses it.
@@ -15,11 +16,12 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// An address to accept connections on.
 ///
 /// ```
-/// # use apptuner_relay::config::ListenAddress;
+/// # use apptuner_relay::ListenAddress;
 /// assert_eq!(ListenAddress::from(([127, 0, 0, 1], 8787)).to_string(), "127.0.0.1:8787");
 /// assert_eq!(ListenAddress::Unix("/run/relay.sock".into()).to_string(), "unix:/run/relay.sock");
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ListenAddress {
     /// TCP. Port 0 takes any free port; `[::]` means every interface, IPv4 included.
     Tcp(SocketAddr),
@@ -32,6 +34,7 @@ impl ListenAddress {
     pub(super) const UNIX: &str = "unix:";
 
     /// `ADDR:PORT`, `[ADDR6]:PORT`, `[ADDR6%INTERFACE]:PORT`, `localhost:PORT` or `unix:/PATH`.
+    #[cfg(feature = "cli")]
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
         if let Some(path) = text.strip_prefix(Self::UNIX) {
             let path = Path::new(path);
@@ -40,7 +43,7 @@ impl ListenAddress {
         if text.starts_with(['/', '.', '~']) {
             return Err("no address; a Unix-domain socket is written with unix: before its path".into());
         }
-        units::parse_address(text).map(Self::Tcp)
+        parse_address(text).map(Self::Tcp)
     }
 
     /// Checks what a configuration built in code may have got wrong.
@@ -119,6 +122,7 @@ impl From<([u8; 4], u16)> for ListenAddress {
 }
 
 #[cfg(test)]
+#[cfg(feature = "cli")]
 mod tests {
     use super::*;
 

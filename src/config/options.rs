@@ -1,7 +1,7 @@
 //! The table of options: one row each. Its order is the order of the help.
 
+use super::bounds::{BUFFERED_MAX, BYTE_RATE_MAX, CONNECTIONS_MAX, MESSAGE_SIZE_MAX};
 use super::table::{Field, Row};
-use super::{BUFFERED_MAX, BYTE_RATE_MAX, CONNECTIONS_MAX, MESSAGE_SIZE_MAX};
 use crate::relay::limits::BUFFERED_BYTES_MIN;
 
 const LISTENING: &str = "Listening";

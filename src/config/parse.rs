@@ -7,9 +7,14 @@ use lexopt::{Arg, Parser};
 
 use super::error::{ConfigError, Problem};
 use super::health_url::{HealthCheck, HealthUrl};
+use super::listen_address::ListenAddress;
+use super::naming::Naming;
 use super::options::TABLE;
-use super::table::{self, Field, Row, VARIABLE_PREFIX};
-use super::{Command, Config, ListenAddress, habits, units};
+use super::settings::Config;
+use super::socket_address::parse_address;
+use super::table::{Field, Row};
+use super::values::VARIABLE_PREFIX;
+use super::{habits, units, validate};
 
 /// The variable by which hosting platforms say where to listen.
 const PORT: &str = "PORT";
@@ -21,6 +26,34 @@ const HEALTH: &str = "health";
 
 const NOT_UTF8: &str = "not UTF-8; write plain text";
 
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one of them, at the start")]
+pub enum Command {
+    /// Run the relay with this configuration, which is valid.
+    Run(Config),
+    /// Ask a relay whether it is healthy, and tell by the exit code.
+    Health(HealthCheck),
+    /// Print [`help()`](crate::program::help) and stop.
+    Help,
+    /// Print [`VERSION`](crate::program::VERSION) and stop.
+    Version,
+}
+
+impl Config {
+    /// Reads the arguments, without the program's name, and the environment.
+    ///
+    /// A flag wins over its variable, whose value is then not looked at. `--help` and `--version`
+    /// win over every wrong value, and over whatever stands behind them.
+    #[doc(hidden)]
+    pub fn from_args_and_env(
+        args: impl IntoIterator<Item = OsString>,
+        env: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Command, ConfigError> {
+        command(args, env)
+    }
+}
+
 /// What somebody said about one row.
 struct Given {
     row: &'static Row,
@@ -31,7 +64,7 @@ struct Given {
 }
 
 /// See [`Config::from_args_and_env`].
-pub(super) fn command(
+fn command(
     args: impl IntoIterator<Item = OsString>,
     env: impl IntoIterator<Item = (OsString, OsString)>,
 ) -> Result<Command, ConfigError> {
@@ -60,11 +93,11 @@ pub(super) fn command(
     if is_health_check {
         let check = HealthCheck::new(url, &config);
         if check.url.is_tls {
-            table::check_tls(&config.tls)?;
+            validate::check_tls(&config.tls, Naming::Option)?;
         }
         return Ok(Command::Health(check));
     }
-    table::check_together(&config)?;
+    validate::check_together(&config, Naming::Option)?;
     debug_assert_eq!(config.validate(), Ok(()), "every value was checked as it was set");
     Ok(Command::Run(config))
 }
@@ -177,7 +210,7 @@ fn unexpected_argument(argument: &OsStr, before: Option<&Given>) -> ConfigError 
     if let Some(Given { row, values, .. }) = before
         && matches!(row.field, Field::Addresses(_) | Field::Address { .. })
         && let (Ok(port), Some(host)) = (units::parse_port(&text), values.last())
-        && let Ok(address) = units::parse_address(&format!("{}:{port}", host.to_string_lossy()))
+        && let Ok(address) = parse_address(&format!("{}:{port}", host.to_string_lossy()))
     {
         return problem(&format!("write {} {address}", row.flag()));
     }

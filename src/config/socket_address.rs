@@ -4,7 +4,7 @@ use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::Path;
 
-use super::DEFAULT_PORT;
+use super::bounds::DEFAULT_PORT;
 use super::error::Problem;
 use super::units::parse_port;
 

@@ -2,14 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::bounds::{
+    BUFFERED_MAX, BYTE_RATE_MAX, CONNECTIONS_MAX, DEFAULT_PORT, MESSAGE_SIZE_MAX, TIMEOUT_MAX,
+};
 use super::habits::HABITS;
 use super::options::TABLE;
 use super::table::{Field, Row};
 use super::*;
-use crate::relay::Origin;
+use crate::relay::access::secret::Secret;
 use crate::relay::limits::BUFFERED_BYTES_MIN;
+use crate::relay::{Origin, Settings};
 
 /// Names and values.
 type Variables<'a> = &'a [(&'a str, &'a str)];
@@ -533,6 +538,12 @@ const BOUNDS: [(&str, &str, &str); 15] = [
 ];
 
 /// The whole line for a `value` that lies beyond its bounds.
+/// An error of the command line as one who builds a configuration in code reads it.
+fn in_code(line: &str) -> String {
+    let (option, rest) = line.split_once(' ').expect("an option, and what is wrong with it");
+    format!("{} {rest}", option.trim_start_matches('-').replace('-', "_"))
+}
+
 fn out_of_bounds(name: &str, value: &str) -> String {
     let (_, bounds, default) = BOUNDS.iter().find(|row| row.0 == name).expect("in BOUNDS");
     format!("--{name} {value}: must be {bounds}; leave it out for the default, {default}")
@@ -650,7 +661,7 @@ fn a_configuration_built_in_code_is_held_to_the_same_bounds() {
         let mut config = Config::default();
         change(&mut config);
         let line = config.validate().map_err(|error| error.to_string());
-        assert_eq!(line, Err(out_of_bounds(name, value)));
+        assert_eq!(line, Err(in_code(&out_of_bounds(name, value))));
     }
 }
 
@@ -658,25 +669,60 @@ fn a_configuration_built_in_code_is_held_to_the_same_bounds() {
 fn a_configuration_built_in_code_listens_somewhere_and_nowhere_twice() {
     for (listen, expected) in [
         (addresses(&["127.0.0.1:0", "127.0.0.1:0", "[::]:80", "0.0.0.0:80"]), Ok(())),
-        (vec![], Err("--listen: no address to listen on; give at least one")),
+        (vec![], Err("listen: no address to listen on; give at least one")),
         (
             addresses(&["127.0.0.1:80", "[::1]:80", "127.0.0.1:80"]),
-            Err("--listen 127.0.0.1:80,[::1]:80,127.0.0.1:80: the same address twice; keep one"),
+            Err("listen 127.0.0.1:80,[::1]:80,127.0.0.1:80: the same address twice; keep one"),
         ),
         (
             addresses(&["unix:/a", "unix:/b", "unix:/a"]),
-            Err("--listen unix:/a,unix:/b,unix:/a: the same address twice; keep one"),
+            Err("listen unix:/a,unix:/b,unix:/a: the same address twice; keep one"),
         ),
         (
             vec![ListenAddress::Unix("a".into())],
             Err(
-                "--listen unix:a: not the path of a socket; write it from / on, as in unix:/run/apptuner-relay.sock",
+                "listen unix:a: not the path of a socket; write it from / on, as in unix:/run/apptuner-relay.sock",
             ),
         ),
     ] {
         let config = Config { listen, ..Config::default() };
         let result = config.validate().map_err(|error| error.to_string());
         assert_eq!(result, expected.map_err(str::to_owned));
+    }
+}
+
+#[test]
+fn what_settings_must_agree_on_is_said_in_the_words_of_whoever_set_them() {
+    let open: ListenAddress = ([0, 0, 0, 0], 9787).into();
+    let admin = |address: &ListenAddress| Config { admin: Some(address.clone()), ..Config::default() };
+    let [cert, key] = [Some("a.pem".into()), None].map(|cert: Option<PathBuf>| {
+        let key = cert.is_none().then(|| "b.pem".into());
+        Config { tls: TlsFiles { cert, key }, ..Config::default() }
+    });
+    let [alone_cert, alone_key] = if cfg!(feature = "tls") {
+        [
+            "tls.cert a.pem: is of no use alone; add tls.key, the file of its private key",
+            "tls.key b.pem: is of no use alone; add tls.cert, the file of its certificate",
+        ]
+    } else {
+        [
+            "tls.cert a.pem: this build has no TLS; build it with the feature tls",
+            "tls.key b.pem: this build has no TLS; build it with the feature tls",
+        ]
+    };
+    for (config, expected) in [
+        (
+            admin(&open),
+            "admin 0.0.0.0:9787: others than this machine reach it; set admin_token, or use 127.0.0.1",
+        ),
+        (
+            admin(&([127, 0, 0, 1], DEFAULT_PORT).into()),
+            "admin 127.0.0.1:8787: clients connect there; use another port",
+        ),
+        (cert, alone_cert),
+        (key, alone_key),
+    ] {
+        assert_eq!(config.validate().map_err(|error| error.to_string()), Err(expected.to_owned()));
     }
 }
 

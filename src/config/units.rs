@@ -4,16 +4,13 @@
 
 use std::path::PathBuf;
 
-use super::LogFormat;
 use super::error::Problem;
-
-pub(super) use super::socket_address::parse_address;
+use super::format::BINARY_UNITS;
 
 const DURATION_UNITS: [(&str, u64); 5] =
     [("d", 24 * 60 * 60 * 1000), ("h", 60 * 60 * 1000), ("m", 60 * 1000), ("s", 1000), ("ms", 1)];
 
-/// Largest first; these are understood in any case.
-const BINARY_UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+/// Understood in this case only, unlike those of [`BINARY_UNITS`].
 const DECIMAL_UNITS: [(&str, u64); 4] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1000), ("B", 1)];
 
 /// `500ms`, `90s`, `1m30s`: milliseconds. A bare `0` will do, as its unit would make no difference.
@@ -118,21 +115,6 @@ pub(super) fn meant_switch(text: &str) -> Option<bool> {
     }
 }
 
-pub(super) fn parse_log_format(text: &str) -> Result<LogFormat, Problem> {
-    match text {
-        "text" => Ok(LogFormat::Text),
-        "json" => Ok(LogFormat::Json),
-        _ => Err("not a format; write text or json".into()),
-    }
-}
-
-pub(super) const fn format_log_format(format: LogFormat) -> &'static str {
-    match format {
-        LogFormat::Text => "text",
-        LogFormat::Json => "json",
-    }
-}
-
 /// The path of a file.
 pub(super) fn parse_path(text: &str) -> Result<PathBuf, Problem> {
     /// More than systems understand.
@@ -148,14 +130,6 @@ pub(super) fn parse_port(text: &str) -> Result<u16, Problem> {
     saturating(text)
         .and_then(|number| u16::try_from(number).ok())
         .ok_or("not a port; write a number from 0 to 65535, such as 8787".into())
-}
-
-/// Writes a number of bytes in the largest binary unit that divides it: `64MiB`, `1536KiB`, `500B`.
-#[must_use]
-pub fn format_size(bytes: u64) -> String {
-    let divides = |(_, size): &(&str, u64)| bytes != 0 && bytes.is_multiple_of(*size);
-    let (unit, size) = BINARY_UNITS.into_iter().find(divides).unwrap_or(("B", 1));
-    format!("{}{unit}", bytes / size)
 }
 
 /// The number that `digits` spell, at most [`u64::MAX`]; `None` if there is anything else, or nothing.
@@ -174,6 +148,7 @@ fn split_letters(text: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::format::format_size;
     use super::*;
 
     const NOT_A_DURATION: &str = "not a duration; write a number and a unit, such as 30s";

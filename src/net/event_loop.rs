@@ -6,6 +6,9 @@
 
 mod bind;
 mod operator;
+#[cfg(feature = "cli")]
+mod program;
+mod report;
 
 use std::fmt;
 use std::io;
@@ -17,10 +20,12 @@ use log::{debug, info, warn};
 use mio::{Events, Poll, Waker};
 
 use super::access_files::AccessFiles;
+use super::descriptors::DESCRIPTORS_RESERVED;
 use super::listener::{Accepted, Listener, ListeningSocket};
 use super::platform::{self, Asked, INTEREST, ProcessSignals, Supervisor};
 use super::stream::{Stream, Streams};
 use super::token::{self, Source};
+use crate::admin::Process;
 use crate::clock::Clock;
 use crate::config::ListenAddress;
 use crate::relay::ConnectionId;
@@ -43,8 +48,9 @@ const PROCESS: &str = "apptuner_relay::process";
 /// A relay on sockets, of TCP or Unix-domain.
 ///
 /// [`run`](Self::run) serves until it is stopped. A host with a loop of its own calls
-/// [`turn`](Self::turn) instead: whenever the descriptor that it is an `AsRawFd` for is readable,
-/// and at the latest when [`next_wait`](Self::next_wait) is over.
+/// [`turn`](Self::turn) instead: whenever the server's descriptor is readable, and at the latest when
+/// [`next_wait`](Self::next_wait) is over. On Unix a `Server` is an `AsFd` for that descriptor; the example stands
+/// there.
 #[derive(Debug)]
 pub struct Server {
     pub(super) poll: Poll,
@@ -55,9 +61,15 @@ pub struct Server {
     listeners: Vec<Listener>,
     operator: Option<Operator>,
     clock: Clock,
+    /// When the server was bound.
+    started_unix_millis: u64,
+    /// Somebody may ask how long turns take: without that, the clock is read once a turn.
+    are_turns_measured: bool,
     signals: Option<ProcessSignals>,
     are_signals_ready: bool,
     supervisor: Supervisor,
+    /// Counted by whoever writes the log.
+    log_lines_dropped: Option<Arc<AtomicU64>>,
     stop: StopHandle,
     shutdown_grace: Duration,
     /// Connections of clients that there are descriptors for.
@@ -82,7 +94,7 @@ impl StopHandle {
     }
 }
 
-/// How a server came to its end.
+/// How a server came to its end. A host tells these two apart, so no others will follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
     /// Every client was told, and got what waited for it as far as the grace allowed.
@@ -91,7 +103,7 @@ pub enum Stopped {
     AtOnce,
 }
 
-/// What a turn led to.
+/// What a turn led to. A host acts on each of these, so no others will follow unseen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// The server goes on.
@@ -105,27 +117,6 @@ impl Server {
     #[must_use]
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
-    }
-
-    /// Makes SIGTERM and SIGINT stop this server, and SIGHUP have it [`reload`](Self::reload). If the process was
-    /// started from a terminal and no file is there to reload, SIGHUP means that the terminal is gone, and stops the
-    /// server, too. For a process of which it is the purpose.
-    pub fn stop_on_signals(&mut self) -> io::Result<()> {
-        self.signals = Some(ProcessSignals::catch(self.poll.registry(), &self.stop.waker)?);
-        Ok(())
-    }
-
-    /// Tells the supervisor that the environment names how this server is: systemd's protocol, `sd_notify(3)`. For a
-    /// process of which it is the purpose.
-    pub fn notify_supervisor(&mut self) {
-        self.supervisor = Supervisor::of_process();
-    }
-
-    /// Has the metrics show how many lines of its log the process could not write, as `lines` counts them.
-    pub fn count_log_lines_dropped(&mut self, lines: Arc<AtomicU64>) {
-        if let Some(operator) = &mut self.operator {
-            operator.count_log_lines_dropped(lines);
-        }
     }
 
     /// Reads the files again that the configuration names; the log says what came of it. Whoever is
@@ -205,7 +196,7 @@ impl Server {
     /// there is work, and does a bounded amount of it.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         if self.stopped.is_none() {
-            let wait = [self.next_wait(), timeout, self.supervisor.wait_max()].into_iter().flatten().min();
+            let wait = [self.next_wait(), timeout].into_iter().flatten().min();
             match self.poll.poll(&mut self.events, wait) {
                 // Where the buffer is full there may be more.
                 Ok(()) if self.events.iter().count() < EVENTS_PER_TURN => {}
@@ -229,8 +220,10 @@ impl Server {
         self.accept(now);
         self.perform_effects();
         if let Some(operator) = &mut self.operator {
-            operator.turn(now, &self.relay, self.poll.registry());
-            // Without an operator nobody asks how long it took.
+            let process = || read_process(&self.relay, self.log_lines_dropped.as_deref());
+            operator.turn(now, &self.relay, process, self.poll.registry());
+        }
+        if self.are_turns_measured {
             self.relay.handle_turn_end(self.clock.micros());
         }
         if self.relay.is_drained() && self.stopped.is_none() {
@@ -248,7 +241,8 @@ impl Server {
         }
         let of_operator = self.operator.as_ref().map(Operator::next_deadline);
         let next = [self.relay.next_deadline(), of_operator].into_iter().flatten().min();
-        next.map(|deadline| self.clock.until(deadline))
+        let wait = next.map(|deadline| self.clock.until(deadline));
+        [wait, self.supervisor.wait_max()].into_iter().flatten().min()
     }
 
     fn note_events(&mut self) {
@@ -405,6 +399,13 @@ impl Server {
             }
         }
     }
+}
+
+/// What the system tells of the process now.
+fn read_process(relay: &Relay<Stream>, log_lines_dropped: Option<&AtomicU64>) -> Process {
+    let open_fds = (relay.connections() + DESCRIPTORS_RESERVED) as u64;
+    let log_lines_dropped = log_lines_dropped.map(|lines| lines.load(Ordering::Relaxed));
+    Process { log_lines_dropped, ..platform::read_process(open_fds) }
 }
 
 /// What stands between a URL's scheme and the address: `ws://ADDRESS`, and as the client `ws` for Node writes it,

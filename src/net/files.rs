@@ -5,22 +5,22 @@ use std::path::{Path, PathBuf};
 use std::{error, fmt};
 
 use super::platform;
-use crate::config::write_path;
+use crate::config::{SettingName, write_path};
 
 /// More than any certificate, key or list has; what is larger was given by mistake.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// What is wrong with a file: one line that names the option, the file and the remedy.
+/// What is wrong with a file: one line that names the setting, the file and the remedy.
 #[derive(Debug)]
 pub struct FileError {
-    flag: &'static str,
+    setting: SettingName,
     path: PathBuf,
     problem: String,
 }
 
 impl FileError {
-    pub(super) fn new(flag: &'static str, path: &Path, problem: impl Into<String>) -> Self {
-        Self { flag, path: path.to_owned(), problem: problem.into() }
+    pub(super) fn new(setting: SettingName, path: &Path, problem: impl Into<String>) -> Self {
+        Self { setting, path: path.to_owned(), problem: problem.into() }
     }
 }
 
@@ -28,7 +28,7 @@ impl error::Error for FileError {}
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.flag)?;
+        write!(f, "{} ", self.setting)?;
         write_path(f, &self.path)?;
         write!(f, ": {}", self.problem)
     }
@@ -39,10 +39,10 @@ const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 /// What stands in front of a text in UTF-16, in either order of bytes.
 const UTF_16_MARKS: [&[u8]; 2] = [b"\xFF\xFE", b"\xFE\xFF"];
 
-/// Reads a whole text file that the option `flag` names, without its byte-order mark. Never waits for anybody: of
+/// Reads a whole text file that `setting` names, without its byte-order mark. Never waits for anybody: of
 /// what is no file but, say, a pipe nothing is read.
-pub(super) fn read(flag: &'static str, path: &Path) -> Result<Vec<u8>, FileError> {
-    let failed = |problem: String| FileError::new(flag, path, problem);
+pub(super) fn read(setting: SettingName, path: &Path) -> Result<Vec<u8>, FileError> {
+    let failed = |problem: String| FileError::new(setting, path, problem);
     let file = platform::open_at_once(path).map_err(|error| failed(remedy(&error)))?;
     let metadata = file.metadata().map_err(|error| failed(remedy(&error)))?;
     if !metadata.is_file() {

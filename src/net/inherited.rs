@@ -72,8 +72,8 @@ impl Inherited {
     /// Takes what the environment says was handed on to this process; nothing, if it says nothing or
     /// means another process.
     ///
-    /// For a process of which this is the purpose, at its very start: whatever has one of those numbers by
-    /// then is taken for what was handed on. Only the first call gets anything.
+    /// Call first thing in `main`: a descriptor that the process has opened itself, and that has one of those numbers,
+    /// would be taken for one that was handed on. Only the first call gets anything.
     pub fn of_process() -> Result<Self, InheritedError> {
         let names = announced(&|name| std::env::var_os(name), std::process::id())?;
         if names.is_empty() || ARE_TAKEN.swap(true, Ordering::Relaxed) {

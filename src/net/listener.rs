@@ -91,6 +91,7 @@ impl ListeningSocket {
     }
 
     /// Takes over a socket that listens at `address` already; its file, if it has one, stays.
+    #[cfg(any(test, feature = "cli"))]
     pub(super) fn adopt(socket: Socket, address: ListenAddress) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let kind = match address {

@@ -1,10 +1,24 @@
-//! Sockets, signals and the poll that waits for them.
+//! Sockets, signals, files, and the poll that waits for them.
+//!
+//! | module | its one job |
+//! | --- | --- |
+//! | `platform` | what differs between systems |
+//! | `token` | mio's tokens: what an event is about |
+//! | `files`, `access_files` | the files that settings name; API keys and address rules among them |
+//! | `listener`, `inherited` | listening sockets: those opened here, and those that a supervisor hands on |
+//! | `tls` | TLS for the streams of clients |
+//! | `stream` | what the relay reads and writes: a connection, bare or within TLS |
+//! | `descriptors` | how many connections there are descriptors for |
+//! | `event_loop` | [`Server`]: waits for events, feeds them to the relay and does what it asks |
+//! | `health_check` | asks a running relay whether it is healthy |
 
 mod access_files;
 mod descriptors;
 mod event_loop;
 mod files;
+#[cfg(feature = "cli")]
 mod health_check;
+#[cfg(feature = "cli")]
 mod inherited;
 mod listener;
 mod platform;
@@ -15,6 +29,10 @@ mod token;
 
 pub use event_loop::{BindError, Server, StopHandle, Stopped, Turn};
 pub use files::FileError;
+#[cfg(feature = "cli")]
 pub use health_check::check_health;
+#[cfg(feature = "cli")]
 pub use inherited::{Inherited, InheritedError};
-pub use platform::{Dropped, HELP_NOTE, LogOutput, raise_file_limit, write_last};
+pub use platform::raise_file_limit;
+#[cfg(feature = "cli")]
+pub use platform::{Dropped, HELP_NOTE, LogOutput, write_last};

@@ -14,7 +14,7 @@ use super::files::FileError;
 use super::platform;
 #[cfg(feature = "tls")]
 use super::tls::{TlsAcceptor, TlsStream};
-use crate::config::TlsFiles;
+use crate::config::{Naming, TlsFiles};
 
 /// A client's stream, non-blocking.
 #[derive(Debug)]
@@ -125,12 +125,12 @@ pub(super) struct Streams {
 )]
 impl Streams {
     /// Reads the certificate and its key, if the streams are to be within TLS.
-    pub(super) fn new(files: &TlsFiles) -> Result<Self, FileError> {
+    pub(super) fn new(files: &TlsFiles, naming: Naming) -> Result<Self, FileError> {
         #[cfg(not(feature = "tls"))]
-        let _ = files;
+        let _ = (files, naming);
         Ok(Self {
             #[cfg(feature = "tls")]
-            tls: TlsAcceptor::from_files(files)?,
+            tls: TlsAcceptor::from_files(files, naming)?,
         })
     }
 

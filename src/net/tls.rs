@@ -5,6 +5,7 @@
 //! turns at is in one [`Scratch`].
 
 mod acceptor;
+#[cfg(feature = "cli")]
 mod client;
 mod encode;
 mod engine;
@@ -13,5 +14,6 @@ mod scratch;
 mod stream;
 
 pub(super) use acceptor::TlsAcceptor;
+#[cfg(feature = "cli")]
 pub(super) use client::connect_to_anybody;
 pub(super) use stream::TlsStream;

@@ -1,12 +1,13 @@
 //! The echo server that the Autobahn|Testsuite tries; see `run` beside it.
 //!
 //! Prints its address, and serves any number of clients until it is killed.
+#![expect(clippy::disallowed_methods, reason = "it has no other clock")]
 #![allow(clippy::print_stdout, reason = "its address is what the caller waits for")]
 
 use std::io;
 use std::net::Shutdown;
+use std::time::Instant;
 
-use apptuner_relay::clock::Clock;
 use apptuner_relay::relay::Readiness;
 use apptuner_relay::relay::Tick;
 use apptuner_relay::relay::internals::connection::{Connection, FlushEnd, Phase};
@@ -30,7 +31,7 @@ fn main() -> io::Result<()> {
     println!("ws://{}/desktop/autobahn", listener.local_addr()?);
 
     let mut server = Server {
-        clock: Clock::start(),
+        start: Instant::now(),
         echo: Echo::default(),
         connections: Slab::new(),
         closing: Vec::new(),
@@ -50,7 +51,7 @@ fn main() -> io::Result<()> {
 }
 
 struct Server {
-    clock: Clock,
+    start: Instant,
     echo: Echo,
     connections: Slab<Connection<TcpStream>>,
     /// Those that have not answered a close, and since when: one sent by a client in the middle of a frame of its
@@ -59,14 +60,20 @@ struct Server {
 }
 
 impl Server {
+    /// Milliseconds since the start.
+    fn now(&self) -> Tick {
+        Tick(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
     fn accept(&mut self, listener: &TcpListener, registry: &Registry) -> io::Result<()> {
+        let now = self.now();
         loop {
             match listener.accept() {
                 Ok((mut stream, _)) => {
                     let slot = self.connections.vacant_entry();
                     let interest = Interest::READABLE | Interest::WRITABLE;
                     registry.register(&mut stream, Token(slot.key()), interest)?;
-                    slot.insert(Connection::new(stream, self.clock.now().tick));
+                    slot.insert(Connection::new(stream, now));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
@@ -89,7 +96,7 @@ impl Server {
     }
 
     fn serve(&mut self, slot: usize) {
-        let now = self.clock.now().tick;
+        let now = self.now();
         let Some(connection) = self.connections.get_mut(slot) else { return };
         match self.echo.serve(connection, now) {
             FlushEnd::Idle | FlushEnd::More => {
@@ -108,7 +115,7 @@ impl Server {
 
     /// Ends those that do not answer a close in time.
     fn end_overdue(&mut self) {
-        let now = self.clock.now().tick;
+        let now = self.now();
         let overdue = self.closing.extract_if(.., |&mut (_, since)| now >= since.after(CLOSE_ANSWER_TIMEOUT));
         for (slot, _) in overdue.collect::<Vec<_>>() {
             if let Some(connection) = self.connections.get_mut(slot)

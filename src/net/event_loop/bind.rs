@@ -11,12 +11,13 @@ use mio::{Events, Poll, Registry, Waker};
 use super::operator::Operator;
 use super::{EVENTS_PER_TURN, Server, StopHandle};
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, ListenAddress};
+use crate::config::{Config, ConfigError, ListenAddress, Naming, SettingName};
 use crate::entropy;
 use crate::net::access_files::AccessFiles;
 use crate::net::descriptors;
 use crate::net::files::FileError;
-use crate::net::inherited::{ADMIN, Inherited, InheritedError};
+#[cfg(feature = "cli")]
+use crate::net::inherited::InheritedError;
 use crate::net::listener::{Listener, ListeningSocket};
 use crate::net::platform::{self, Supervisor};
 use crate::net::stream::Streams;
@@ -24,19 +25,31 @@ use crate::net::token;
 use crate::relay::Relay;
 use crate::relay::Settings;
 
+/// Sockets that listen already; each kind is used instead of those of the configuration, if there are any.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    /// For clients.
+    pub(super) public: Vec<ListeningSocket>,
+    /// For the operator.
+    pub(super) admin: Vec<ListeningSocket>,
+}
+
 /// Why a server could not start. Its text is one line that names the setting and the remedy.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum BindError {
     /// A setting is out of its bounds.
     Config(ConfigError),
     /// A file that a setting names is of no use.
     File(FileError),
     /// A socket that was handed on cannot be used.
+    #[cfg(feature = "cli")]
     Inherited(InheritedError),
     /// The address cannot be listened on.
+    #[non_exhaustive]
     Listen {
-        /// The option that names it.
-        option: &'static str,
+        /// The setting that names it.
+        setting: SettingName,
         /// The address.
         address: ListenAddress,
         /// Why not.
@@ -54,7 +67,9 @@ impl BindError {
     pub fn is_misconfiguration(&self) -> bool {
         use io::ErrorKind::{AlreadyExists, InvalidInput, NotADirectory, NotFound, Unsupported};
         match self {
-            Self::Config(_) | Self::File(_) | Self::Inherited(_) => true,
+            Self::Config(_) | Self::File(_) => true,
+            #[cfg(feature = "cli")]
+            Self::Inherited(_) => true,
             Self::Listen { address: ListenAddress::Unix(_), error, .. } => {
                 matches!(error.kind(), AlreadyExists | NotADirectory | NotFound | Unsupported | InvalidInput)
             }
@@ -68,15 +83,16 @@ impl fmt::Display for BindError {
         match self {
             Self::Config(error) => write!(f, "{error}"),
             Self::File(error) => write!(f, "{error}"),
+            #[cfg(feature = "cli")]
             Self::Inherited(error) => write!(f, "{error}"),
-            Self::Listen { option, address, error } => {
+            Self::Listen { setting, address, error } => {
                 let known = match address {
                     ListenAddress::Tcp(_) => tcp_remedy(error.kind()),
                     ListenAddress::Unix(_) => unix_remedy(error.kind()),
                 };
                 match known {
-                    Some((what, remedy)) => write!(f, "{option} {address}: {what}; {remedy}"),
-                    None => write!(f, "{option} {address}: {error}; choose another address"),
+                    Some((what, remedy)) => write!(f, "{setting} {address}: {what}; {remedy}"),
+                    None => write!(f, "{setting} {address}: {error}; choose another address"),
                 }
             }
             Self::System(error) => {
@@ -131,6 +147,7 @@ impl From<io::Error> for BindError {
     }
 }
 
+#[cfg(feature = "cli")]
 impl From<InheritedError> for BindError {
     fn from(error: InheritedError) -> Self {
         Self::Inherited(error)
@@ -147,23 +164,23 @@ impl Server {
     /// Checks the configuration and listens on its addresses; nobody is served before
     /// [`run`](Self::run) or [`turn`](Self::turn).
     pub fn bind(config: &Config) -> Result<Self, BindError> {
-        Self::bind_inherited(config, Inherited::default())
+        Self::bind_with(config, Sockets::default(), Naming::Field)
     }
 
-    /// As [`bind`](Self::bind), with the sockets that the process was handed instead of
-    /// [`listen`](Config::listen), if there are any.
-    pub fn bind_inherited(config: &Config, mut inherited: Inherited) -> Result<Self, BindError> {
-        config.validate().map_err(BindError::Config)?;
-        let access_files = AccessFiles::new(config);
+    /// As [`bind`](Self::bind), with sockets that listen already; errors and log lines call settings so.
+    pub(super) fn bind_with(config: &Config, sockets: Sockets, naming: Naming) -> Result<Self, BindError> {
+        config.validate_for(naming).map_err(BindError::Config)?;
+        let access_files = AccessFiles::new(config, naming);
         let api_keys = access_files.read_api_keys().transpose()?;
         let address_rules = access_files.read_address_rules().transpose()?;
-        let streams = Streams::new(&config.tls).map_err(BindError::File)?;
+        let streams = Streams::new(&config.tls, naming).map_err(BindError::File)?;
         let poll = Poll::new()?;
-        let admin_sockets = listen_for_operator(config, inherited.take_admin())?;
-        let listeners = listen(config, inherited, poll.registry())?;
+        let admin_sockets = listen_for_operator(config, sockets.admin, naming)?;
+        let listeners = listen(config, sockets.public, naming, poll.registry())?;
         let limits = descriptors::ConnectionLimits::beside(listeners.len(), admin_sockets.len());
-        let settings = settings_within(&limits, &config.relay);
+        let settings = settings_within(&limits, &config.relay, naming);
         let clock = Clock::start();
+        let started_unix_millis = clock.now().unix_millis;
         let stop =
             StopHandle { stops: Arc::default(), waker: Arc::new(Waker::new(poll.registry(), token::WAKER)?) };
         let mut relay = Relay::new(settings, entropy::seed()?, clock.now());
@@ -193,11 +210,14 @@ impl Server {
             events: Events::with_capacity(EVENTS_PER_TURN),
             streams,
             listeners,
+            are_turns_measured: operator.is_some(),
             operator,
             clock,
+            started_unix_millis,
             signals: None,
             are_signals_ready: false,
             supervisor: Supervisor::default(),
+            log_lines_dropped: None,
             stop,
             shutdown_grace: config.shutdown_grace,
             connections_open_max: limits.open,
@@ -225,47 +245,45 @@ impl Server {
     }
 }
 
-/// Listens for the operator where the supervisor does already, or else where the configuration says, if it does.
+/// Listens for the operator with what listens already, or else where the configuration says, if it does.
 fn listen_for_operator(
     config: &Config,
-    inherited: Vec<ListeningSocket>,
+    sockets: Vec<ListeningSocket>,
+    naming: Naming,
 ) -> Result<Vec<ListeningSocket>, BindError> {
-    for socket in &inherited {
-        if !socket.address.is_of_this_machine() && config.admin_token.is_none() {
-            let problem =
-                "others than this machine reach it; set --admin-token, or listen on a loopback address";
-            return Err(InheritedError::socket(ADMIN, problem).into());
-        }
+    if !sockets.is_empty() {
+        return Ok(sockets);
     }
-    if !inherited.is_empty() {
-        return Ok(inherited);
-    }
-    config.admin.iter().map(|address| bind("--admin", address)).collect()
+    let setting = SettingName::new("admin", naming);
+    config.admin.iter().map(|address| bind(setting, address)).collect()
 }
 
-/// Listens where the supervisor does already, or else where the configuration says.
-fn listen(config: &Config, inherited: Inherited, registry: &Registry) -> Result<Vec<Listener>, BindError> {
-    let mut sockets = inherited.into_public();
+/// Listens with what listens already, or else where the configuration says.
+fn listen(
+    config: &Config,
+    mut sockets: Vec<ListeningSocket>,
+    naming: Naming,
+    registry: &Registry,
+) -> Result<Vec<Listener>, BindError> {
     if sockets.is_empty() {
-        sockets = config.listen.iter().map(|address| bind("--listen", address)).collect::<Result<_, _>>()?;
+        let setting = SettingName::new("listen", naming);
+        sockets = config.listen.iter().map(|address| bind(setting, address)).collect::<Result<_, _>>()?;
     }
     let watch = |(index, socket)| Listener::new(socket, index, registry).map_err(BindError::System);
     sockets.into_iter().enumerate().map(watch).collect()
 }
 
-fn bind(option: &'static str, address: &ListenAddress) -> Result<ListeningSocket, BindError> {
-    let failed = |error| BindError::Listen { option, address: address.clone(), error };
+fn bind(setting: SettingName, address: &ListenAddress) -> Result<ListeningSocket, BindError> {
+    let failed = |error| BindError::Listen { setting, address: address.clone(), error };
     ListeningSocket::bind(address).map_err(failed)
 }
 
 /// The settings, with a number of connections that descriptors and tokens suffice for.
-fn settings_within(limits: &descriptors::ConnectionLimits, settings: &Settings) -> Settings {
+fn settings_within(limits: &descriptors::ConnectionLimits, settings: &Settings, naming: Naming) -> Settings {
     let derived = limits.served;
     if let Some(wanted) = settings.max_connections.filter(|&wanted| wanted > derived) {
-        let limit = platform::file_limit();
-        warn!(
-            "file_limit={limit} --max-connections {wanted}: the limit on open files leaves room for {derived}"
-        );
+        let (limit, setting) = (platform::file_limit(), SettingName::new("max-connections", naming));
+        warn!("file_limit={limit} {setting} {wanted}: the limit on open files leaves room for {derived}");
     }
     let max_connections =
         settings.max_connections.unwrap_or(derived).min(derived).min(token::CONNECTIONS_MAX);
@@ -303,8 +321,9 @@ mod tests {
             ),
             (unix(), io::ErrorKind::OutOfMemory, r"unix:/run/relay\n: out of memory; choose another address"),
         ] {
-            let line = BindError::Listen { option: "--listen", address, error: kind.into() }.to_string();
-            assert_eq!(line, format!("--listen {expected}"));
+            let setting = SettingName::new("listen", Naming::Field);
+            let line = BindError::Listen { setting, address, error: kind.into() }.to_string();
+            assert_eq!(line, format!("listen {expected}"));
         }
     }
 }

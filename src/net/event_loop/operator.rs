@@ -1,17 +1,14 @@
 //! The operator's side of the loop: what listens for it, and the sockets of those who ask.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use log::{debug, warn};
 use mio::Registry;
 
 use crate::admin::{Admin, Effect, Process};
 use crate::config;
-use crate::net::descriptors::DESCRIPTORS_RESERVED;
 use crate::net::listener::{Accepted, Listener, ListeningSocket};
-use crate::net::platform::{self, INTEREST};
+use crate::net::platform::INTEREST;
 use crate::net::stream::Stream;
 use crate::net::token;
 use crate::relay::Readiness;
@@ -28,8 +25,6 @@ const ACCEPTS_PER_TURN: usize = 2;
 pub(super) struct Operator {
     admin: Admin<Stream>,
     listeners: Vec<Listener>,
-    /// Counted by whoever writes the log.
-    log_lines_dropped: Option<Arc<AtomicU64>>,
 }
 
 impl Operator {
@@ -43,11 +38,7 @@ impl Operator {
     ) -> io::Result<Self> {
         let watch = |(index, socket)| Listener::new(socket, config::LISTENERS_MAX + index, registry);
         let listeners = sockets.into_iter().enumerate().map(watch).collect::<Result<_, _>>()?;
-        Ok(Self { admin: Admin::new(token, settings, seed, now), listeners, log_lines_dropped: None })
-    }
-
-    pub(super) fn count_log_lines_dropped(&mut self, lines: Arc<AtomicU64>) {
-        self.log_lines_dropped = Some(lines);
+        Ok(Self { admin: Admin::new(token, settings, seed, now), listeners })
     }
 
     pub(super) fn listeners(&self) -> &[Listener] {
@@ -72,15 +63,19 @@ impl Operator {
         if is_awaited && self.admin.can_accept() { Tick(0) } else { self.admin.next_deadline() }
     }
 
-    pub(super) fn turn(&mut self, now: Now, relay: &Relay<Stream>, registry: &Registry) {
+    /// `process` is asked only where an answer tells of it.
+    pub(super) fn turn(
+        &mut self,
+        now: Now,
+        relay: &Relay<Stream>,
+        process: impl Fn() -> Process,
+        registry: &Registry,
+    ) {
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_PER_TURN {
                 self.accept_one(index, now, registry);
             }
         }
-        let open_fds = (relay.connections() + DESCRIPTORS_RESERVED) as u64;
-        let log_lines_dropped = self.log_lines_dropped.as_ref().map(|lines| lines.load(Ordering::Relaxed));
-        let process = || Process { log_lines_dropped, ..platform::read_process(open_fds) };
         self.admin.handle_turn(now, relay, process);
         while let Some(effect) = self.admin.poll_effect() {
             match effect {

@@ -14,6 +14,10 @@
 //! it takes bytes again.
 
 mod edges;
+#[cfg(not(feature = "cli"))]
+mod no_signals;
+#[cfg(any(windows, not(feature = "cli")))]
+mod no_supervisor;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -27,14 +31,24 @@ use unix as system;
 use windows as system;
 
 pub(super) use edges::{read, read_vectored, readiness_of};
-pub use system::{Dropped, LogOutput, raise_file_limit, write_last};
+#[cfg(not(feature = "cli"))]
+pub(super) use no_signals::ProcessSignals;
+#[cfg(any(windows, not(feature = "cli")))]
+pub(super) use no_supervisor::Supervisor;
+pub use system::raise_file_limit;
+#[cfg(feature = "cli")]
+pub use system::{Dropped, LogOutput, write_last};
 pub(super) use system::{
-    INHERITS_STREAM_OPTIONS, INTEREST, LocalListener, PORT_REMEDY, ProcessSignals, Supervisor, file_limit,
-    inherited_sockets, is_family_missing, is_listening, listen_address, open_at_once, read_process,
-    set_listener_options, set_stream_options,
+    INHERITS_STREAM_OPTIONS, INTEREST, LocalListener, PORT_REMEDY, file_limit, is_family_missing,
+    open_at_once, read_process, set_listener_options, set_stream_options,
 };
+#[cfg(feature = "cli")]
+pub(super) use system::{ProcessSignals, inherited_sockets, is_listening, listen_address};
+#[cfg(all(unix, feature = "cli"))]
+pub(super) use unix::Supervisor;
 
 /// What `--help` adds on this system.
+#[cfg(feature = "cli")]
 pub const HELP_NOTE: &str = system::HELP_NOTE;
 
 /// What the system asks of the process.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use mio::net::TcpStream;
@@ -14,34 +14,51 @@ use rustls::{Error, InconsistentKeys, ServerConfig};
 
 use super::scratch::Scratch;
 use super::stream::TlsStream;
-use crate::config::TlsFiles;
+use crate::config::{Naming, SettingName, TlsFiles};
 use crate::net::files::{self, FileError};
 
-const CERT: &str = "--tls-cert";
-const KEY: &str = "--tls-key";
 /// The only protocol spoken within: HTTP/2 upgrades to a WebSocket in another way.
 const HTTP_1_1: &[u8] = b"http/1.1";
 
 /// Makes a [`TlsStream`] of each socket accepted.
 pub(in crate::net) struct TlsAcceptor {
-    cert: PathBuf,
-    key: PathBuf,
+    cert: NamedFile,
+    key: NamedFile,
     /// For newcomers; those there already keep the one they came with.
     config: Arc<ServerConfig>,
     /// There is one thread: nobody ever waits for it.
     scratch: Arc<Mutex<Scratch>>,
 }
 
+/// A file, and the setting that names it.
+#[derive(Debug)]
+struct NamedFile {
+    setting: SettingName,
+    path: PathBuf,
+}
+
+impl NamedFile {
+    fn read(&self) -> Result<Vec<u8>, FileError> {
+        files::read(self.setting, &self.path)
+    }
+
+    fn error(&self, problem: impl Into<String>) -> FileError {
+        FileError::new(self.setting, &self.path, problem)
+    }
+}
+
 impl fmt::Debug for TlsAcceptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsAcceptor").field("cert", &self.cert).finish_non_exhaustive()
+        f.debug_struct("TlsAcceptor").field("cert", &self.cert.path).finish_non_exhaustive()
     }
 }
 
 impl TlsAcceptor {
     /// Reads the files; `None` if none are given.
-    pub(in crate::net) fn from_files(files: &TlsFiles) -> Result<Option<Self>, FileError> {
+    pub(in crate::net) fn from_files(files: &TlsFiles, naming: Naming) -> Result<Option<Self>, FileError> {
         let TlsFiles { cert: Some(cert), key: Some(key) } = files.clone() else { return Ok(None) };
+        let file = |option, path| NamedFile { setting: SettingName::new(option, naming), path };
+        let (cert, key) = (file("tls-cert", cert), file("tls-key", key));
         let config = read_config(&cert, &key)?;
         Ok(Some(Self { cert, key, config, scratch: Arc::default() }))
     }
@@ -58,13 +75,13 @@ impl TlsAcceptor {
     }
 }
 
-fn read_config(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, FileError> {
+fn read_config(cert: &NamedFile, key: &NamedFile) -> Result<Arc<ServerConfig>, FileError> {
     let chain = read_chain(cert)?;
     let private_key = read_key(key)?;
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| FileError::new(CERT, cert, format!("TLS is not to be had: {error}")))?;
+        .map_err(|error| cert.error(format!("TLS is not to be had: {error}")))?;
     let mut config = builder
         .with_no_client_auth()
         .with_single_cert(chain, private_key)
@@ -78,41 +95,40 @@ fn read_config(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, FileError> 
     Ok(Arc::new(config))
 }
 
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let pem = files::read(CERT, path)?;
+fn read_chain(cert: &NamedFile) -> Result<Vec<CertificateDer<'static>>, FileError> {
+    let pem = cert.read()?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match chain {
         Ok(chain) if chain.is_empty() => {
-            Err(FileError::new(CERT, path, "no certificate in it; give a PEM file, the server's own first"))
+            Err(cert.error("no certificate in it; give a PEM file, the server's own first"))
         }
         Ok(chain) => Ok(chain),
-        Err(_) => Err(FileError::new(CERT, path, "not a PEM file; write the certificate anew")),
+        Err(_) => Err(cert.error("not a PEM file; write the certificate anew")),
     }
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
-    let pem = files::read(KEY, path)?;
+fn read_key(key: &NamedFile) -> Result<PrivateKeyDer<'static>, FileError> {
+    let pem = key.read()?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
         let problem = if matches!(error, PemError::NoItemsFound) {
             "no private key in it that is not encrypted; give a PEM file with BEGIN PRIVATE KEY"
         } else {
             "not a PEM file; write the key anew"
         };
-        FileError::new(KEY, path, problem)
+        key.error(problem)
     })
 }
 
 /// What rustls holds against a pair of files. None of its errors quotes the key.
-fn unusable(cert: &Path, key: &Path, error: &Error) -> FileError {
+fn unusable(cert: &NamedFile, key: &NamedFile, error: &Error) -> FileError {
     #[expect(clippy::wildcard_enum_match_arm, reason = "most of them are those of a connection")]
     match error {
         Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
-            let problem = format!("not the key of {CERT}; give the one that the certificate was made for");
-            FileError::new(KEY, key, problem)
+            let problem =
+                format!("not the key of {}; give the one that the certificate was made for", cert.setting);
+            key.error(problem)
         }
-        Error::InvalidCertificate(_) => {
-            FileError::new(CERT, cert, "no certificate that can be understood; write it anew")
-        }
-        _ => FileError::new(KEY, key, "no key that can be used; make one with ECDSA P-256, Ed25519 or RSA"),
+        Error::InvalidCertificate(_) => cert.error("no certificate that can be understood; write it anew"),
+        _ => key.error("no key that can be used; make one with ECDSA P-256, Ed25519 or RSA"),
     }
 }

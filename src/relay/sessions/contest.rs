@@ -51,7 +51,7 @@ impl Contest {
 impl Session {
     /// Notes that a client took the place of another one.
     pub fn note_replacement(&mut self, client_type: ClientType, now: Tick) {
-        let contests = self.kept.get_or_insert_default().contests.get_or_insert_default();
+        let contests = self.extras.get_or_insert_default().contests.get_or_insert_default();
         if let Some(contest) = contests.get_mut(client_type as usize) {
             contest.note_replacement(now);
         }
@@ -68,7 +68,7 @@ impl Session {
     }
 
     fn contest_mut(&mut self, client_type: ClientType) -> Option<&mut Contest> {
-        self.kept.as_mut()?.contests.as_mut()?.get_mut(client_type as usize)
+        self.extras.as_mut()?.contests.as_mut()?.get_mut(client_type as usize)
     }
 }
 

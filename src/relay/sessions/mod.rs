@@ -24,15 +24,16 @@ use crate::relay::address::Host;
 use crate::relay::ids::{ClientType, ConnectionId, SessionId};
 use crate::relay::limits::{EMPTY_SHARE, TABLE_CAPACITY};
 use crate::relay::tables::keyed_hash::KeyedHash;
-use crate::relay::tables::wheel::TimerKey;
 use crate::relay::time::Tick;
 pub use census::{Census, State};
-use contest::Contest;
-use empties::{Empties, EmptyKey, Worth};
+use empties::{Empties, Worth};
+use session::{Seat, seconds};
+pub use session::{Session, Traffic};
 
 mod census;
 mod contest;
 mod empties;
+mod session;
 
 /// Names a session for as long as it lives; cheaper than its ID.
 ///
@@ -52,47 +53,6 @@ impl SessionKey {
     const fn index(self) -> usize {
         self.0.get() as usize - 1
     }
-}
-
-/// One pair of clients.
-#[derive(Debug)]
-pub struct Session {
-    /// Its name in the path.
-    pub id: SessionId,
-    /// The timer that ends it, set no later than [`Sessions::due`] says.
-    pub timer: Option<(Tick, TimerKey)>,
-    desktop: Seat,
-    mobile: Seat,
-    last_activity: Tick,
-    /// Means nothing while there is a client.
-    empty_since: Tick,
-    /// Somebody has been in it.
-    was_joined: bool,
-    /// In seconds.
-    begun_at: u32,
-    /// Its key among those that are empty, as long as it is.
-    empty: Option<EmptyKey>,
-    kept: Option<Box<Kept>>,
-}
-
-/// What not every session has.
-#[derive(Debug, Default)]
-struct Kept {
-    /// Whoever joins needs this secret.
-    claim: Option<SecretHash>,
-    /// What clients sent that have left.
-    traffic: Traffic,
-    /// Of both places, once one has changed hands.
-    contests: Option<Box<[Contest; 2]>>,
-}
-
-/// Application messages that were accepted in a session, either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// How many.
-    pub messages: u64,
-    /// Their payload bytes.
-    pub bytes: u64,
 }
 
 /// Why a session ends.
@@ -238,7 +198,7 @@ impl Sessions {
             was_joined: false,
             begun_at: seconds(now),
             empty: None,
-            kept: None,
+            extras: None,
         }));
         self.places = self.places.max(key.index() + 1);
         if let Some(session) = self.slots.get(key.index()) {
@@ -271,7 +231,7 @@ impl Sessions {
     /// From here on joining needs this secret, unless it needs one already.
     pub fn claim(&mut self, key: SessionKey, claim: SecretHash) {
         if let Some(session) = self.get_mut(key) {
-            session.kept.get_or_insert_default().claim.get_or_insert(claim);
+            session.extras.get_or_insert_default().claim.get_or_insert(claim);
         }
     }
 
@@ -422,84 +382,6 @@ impl Sessions {
     /// Every session, in the order of the keys. Walks them: for a shutdown, which happens once.
     pub fn keys(&self) -> impl Iterator<Item = SessionKey> {
         self.slots.iter().map(|(index, _)| SessionKey::of(index))
-    }
-}
-
-impl Session {
-    /// The connection of this client type, if there is one.
-    #[must_use]
-    pub const fn client(&self, client_type: ClientType) -> Option<ConnectionId> {
-        match client_type {
-            ClientType::Desktop => self.desktop.taken(),
-            ClientType::Mobile => self.mobile.taken(),
-        }
-    }
-
-    /// The secret that joining needs, if it was claimed.
-    #[must_use]
-    pub fn claimed(&self) -> Option<&SecretHash> {
-        self.kept.as_ref()?.claim.as_ref()
-    }
-
-    /// Keeps account of what a client sent that leaves.
-    pub fn keep_traffic(&mut self, traffic: Traffic) {
-        if traffic != Traffic::default() {
-            let kept = &mut self.kept.get_or_insert_default().traffic;
-            kept.messages += traffic.messages;
-            kept.bytes += traffic.bytes;
-        }
-    }
-
-    /// What clients sent that have left.
-    #[must_use]
-    pub fn kept_traffic(&self) -> Traffic {
-        self.kept.as_ref().map_or(Traffic::default(), |kept| kept.traffic)
-    }
-
-    /// How long ago it began, in seconds.
-    #[must_use]
-    pub const fn age_seconds(&self, now: Tick) -> u32 {
-        seconds(now).wrapping_sub(self.begun_at)
-    }
-
-    const fn state(&self) -> State {
-        match (self.desktop.taken(), self.mobile.taken()) {
-            (None, None) => State::Empty,
-            (Some(_), None) | (None, Some(_)) => State::Waiting,
-            (Some(_), Some(_)) => State::Paired,
-        }
-    }
-
-    /// Whether it has no client.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.desktop.taken().is_none() && self.mobile.taken().is_none()
-    }
-
-    const fn seat_mut(&mut self, client_type: ClientType) -> &mut Seat {
-        match client_type {
-            ClientType::Desktop => &mut self.desktop,
-            ClientType::Mobile => &mut self.mobile,
-        }
-    }
-}
-
-/// Enough for 136 years.
-#[expect(clippy::cast_possible_truncation, reason = "differences are right all the same")]
-const fn seconds(tick: Tick) -> u32 {
-    (tick.0 / 1000) as u32
-}
-
-/// One client's place in a session, a third smaller than an `Option`.
-#[derive(Clone, Copy, Debug)]
-struct Seat(ConnectionId);
-
-impl Seat {
-    /// No connection has this slot: there are fewer.
-    const FREE: Self = Self(ConnectionId { slot: u32::MAX, generation: 0 });
-
-    const fn taken(self) -> Option<ConnectionId> {
-        if self.0.slot == Self::FREE.0.slot { None } else { Some(self.0) }
     }
 }
 

@@ -28,6 +28,7 @@ impl LocalListener {
     }
 
     /// Takes over a non-blocking socket that listens already; its file, if it has one, stays.
+    #[cfg(any(test, feature = "cli"))]
     pub(in crate::net) fn adopt(socket: Socket) -> io::Result<Self> {
         socket.set_cloexec(true)?;
         Ok(Self { _file: None, listener: UnixListener::from_std(socket.into()) })

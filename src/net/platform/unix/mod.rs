@@ -1,16 +1,22 @@
 //! Linux, macOS, the BSDs.
 
+#[cfg(feature = "cli")]
 mod inherited;
 mod limits;
 mod local_listener;
 mod process;
+#[cfg(feature = "cli")]
 mod signals;
 mod socket_file;
+#[cfg(feature = "cli")]
 mod stderr;
+#[cfg(feature = "cli")]
 mod supervisor;
 
 use std::fs::{File, OpenOptions};
 use std::io;
+#[cfg(not(mio_unsupported_force_poll_poll))]
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -19,13 +25,17 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use socket2::{SockRef, Socket};
 
+#[cfg(feature = "cli")]
 pub(in crate::net) use inherited::{inherited_sockets, is_listening, listen_address};
 pub(in crate::net) use limits::file_limit;
 pub use limits::raise_file_limit;
 pub(in crate::net) use local_listener::LocalListener;
 pub(in crate::net) use process::read as read_process;
+#[cfg(feature = "cli")]
 pub(in crate::net) use signals::ProcessSignals;
+#[cfg(feature = "cli")]
 pub use stderr::{Dropped, LogOutput, write_last};
+#[cfg(feature = "cli")]
 pub(in crate::net) use supervisor::Supervisor;
 
 /// What a stream is watched for. Where the system tells of urgent data, that is part of it: a read ends where it
@@ -47,6 +57,7 @@ pub(in crate::net) const PORT_REMEDY: &str = if cfg!(any(target_os = "linux", ta
 pub(in crate::net) const INHERITS_STREAM_OPTIONS: bool = cfg!(target_os = "linux");
 
 /// Nothing to add.
+#[cfg(feature = "cli")]
 pub(super) const HELP_NOTE: &str = "";
 
 /// Sockets of an earlier run that linger in `TIME_WAIT` do not keep the port from us.
@@ -77,11 +88,55 @@ pub(in crate::net) fn open_at_once(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
-/// mio can wait for a poll of its own with poll(2), which has no descriptor.
+/// The descriptor that is readable while something is ready for the server, a [`StopHandle`](crate::StopHandle)'s
+/// request included. A host waits for it beside what else it waits for:
+///
+/// ```
+/// use std::io;
+/// use std::os::fd::{AsFd, BorrowedFd};
+/// use std::time::Duration;
+///
+/// use apptuner_relay::{Config, Server, Stopped, Turn};
+/// use rustix::event::{PollFd, PollFlags, poll};
+/// use rustix::time::Timespec;
+///
+/// /// Waits until the server has something to do, or `own`, the host's own descriptor, is readable.
+/// fn wait(server: &Server, own: BorrowedFd<'_>) -> io::Result<()> {
+///     // Longer than poll(2) can wait means without an end.
+///     let timeout = server.next_wait().and_then(|wait| Timespec::try_from(wait).ok());
+///     let mut fds = [PollFd::new(server, PollFlags::IN), PollFd::new(&own, PollFlags::IN)];
+///     rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()))?;
+///     Ok(())
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let listen = vec![([127, 0, 0, 1], 0).into()];
+/// # let (own, _other_end) = std::os::unix::net::UnixStream::pair()?;
+/// let mut server = Server::bind(&Config { listen, ..Config::default() })?;
+/// # server.stop_handle().stop()?;
+/// let stopped = loop {
+///     wait(&server, own.as_fd())?;
+///     // The host serves its own descriptor here.
+///     if let Turn::Stopped(stopped) = server.turn(Some(Duration::ZERO))? {
+///         break stopped;
+///     }
+/// };
+/// assert_eq!(stopped, Stopped::Cleanly);
+/// # Ok(())
+/// # }
+/// ```
+// mio can be told to wait with poll(2) instead, which has no descriptor.
 #[cfg(not(mio_unsupported_force_poll_poll))]
-impl std::os::fd::AsRawFd for crate::net::Server {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.poll.as_raw_fd()
+impl AsFd for crate::net::Server {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poll.registry().as_fd()
+    }
+}
+
+#[cfg(not(mio_unsupported_force_poll_poll))]
+impl AsRawFd for crate::net::Server {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use mio::event::Source;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+#[cfg(any(test, feature = "cli"))]
 use socket2::Socket;
 
 /// There is none.
@@ -17,6 +18,7 @@ impl LocalListener {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    #[cfg(any(test, feature = "cli"))]
     pub(in crate::net) fn adopt(_: Socket) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }

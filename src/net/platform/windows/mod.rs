@@ -1,24 +1,29 @@
 //! Windows.
 
 mod local_listener;
+#[cfg(feature = "cli")]
 mod signals;
+#[cfg(feature = "cli")]
 mod stderr;
-mod supervisor;
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use mio::Interest;
-use socket2::{SockAddr, SockRef, Socket};
+#[cfg(feature = "cli")]
+use socket2::SockAddr;
+use socket2::{SockRef, Socket};
 
 use crate::admin::Process;
+#[cfg(feature = "cli")]
 use crate::config::ListenAddress;
 
 pub(in crate::net) use local_listener::LocalListener;
+#[cfg(feature = "cli")]
 pub(in crate::net) use signals::ProcessSignals;
+#[cfg(feature = "cli")]
 pub use stderr::{Dropped, LogOutput, write_last};
-pub(in crate::net) use supervisor::Supervisor;
 
 /// What a stream is watched for.
 pub(in crate::net) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
@@ -34,6 +39,7 @@ pub(in crate::net) const INHERITS_STREAM_OPTIONS: bool = false;
 const UNLIMITED: usize = 1 << 20;
 
 /// What is not to be had here.
+#[cfg(feature = "cli")]
 pub(super) const HELP_NOTE: &str = "
 On Windows there are no Unix-domain sockets (unix:/PATH), no systemd and no reload
 of files while the relay runs: restart it. Ctrl-C, Ctrl-Break and closing the
@@ -80,6 +86,7 @@ pub(in crate::net) fn read_process(open_fds: u64) -> Process {
 }
 
 /// Windows hands on no sockets.
+#[cfg(feature = "cli")]
 pub(in crate::net) fn inherited_sockets() -> io::Result<Vec<Socket>> {
     Err(io::Error::new(
         io::ErrorKind::Unsupported,
@@ -87,10 +94,12 @@ pub(in crate::net) fn inherited_sockets() -> io::Result<Vec<Socket>> {
     ))
 }
 
+#[cfg(feature = "cli")]
 pub(in crate::net) fn is_listening(socket: &Socket) -> io::Result<bool> {
     socket.local_addr().map(|_| true)
 }
 
+#[cfg(feature = "cli")]
 pub(in crate::net) fn listen_address(address: &SockAddr) -> Option<ListenAddress> {
     address.as_socket().map(ListenAddress::Tcp)
 }

@@ -1,4 +1,4 @@
-//! A supervisor with systemd's protocol, which Windows has not.
+//! A supervisor with systemd's protocol, where there is none: on Windows, and in a build without the program.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ pub(in crate::net) struct Supervisor(());
 
 #[expect(clippy::unused_self, reason = "as where there may be one")]
 impl Supervisor {
+    #[cfg(feature = "cli")]
     pub(in crate::net) const fn of_process() -> Self {
         Self(())
     }
