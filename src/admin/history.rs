@@ -129,8 +129,10 @@ fn sample<S: Read + Write>(now: Now, interval: Duration, relay: &Relay<S>, befor
     let census = relay.census();
     let [desktops, mobiles] = census.clients;
     let [empty, waiting, paired] = census.sessions;
-    let [to_mobile, to_desktop] = difference(counters.messages_accepted, before.messages_accepted);
-    let [bytes_to_mobile, bytes_to_desktop] = difference(counters.bytes_accepted, before.bytes_accepted);
+    let [to_mobile, to_desktop] =
+        difference(counters.messages_accepted.counts(), before.messages_accepted.counts());
+    let [bytes_to_mobile, bytes_to_desktop] =
+        difference(counters.bytes_accepted.counts(), before.bytes_accepted.counts());
     let latency = counters.relay_micros.since(&before.relay_micros);
     let lag = counters.turn_micros.since(&before.turn_micros);
     let percentile = |micros: &Micros, percent| micros.percentile(percent).unwrap_or(0);

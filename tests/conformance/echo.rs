@@ -13,7 +13,7 @@ use apptuner_relay::relay::internals::http::{
     AnswerForm, HeadRules, Progress, Verdict, write_health, write_issued, write_nothing, write_refusal,
     write_switching_protocols,
 };
-use apptuner_relay::relay::internals::inbound::{Content, Incoming, Receiver, Refused, Rules};
+use apptuner_relay::relay::internals::inbound::{Content, Incoming, Receiver, Rules, Violation};
 use apptuner_relay::relay::internals::limits::SMALL_MESSAGE_BYTES_MAX;
 use apptuner_relay::relay::internals::outbox::Pool;
 
@@ -70,7 +70,7 @@ impl Echo {
             match connection.next_incoming(&mut self.receiver, &mut self.pool.transits, rules, now) {
                 Ok(Some(incoming)) => self.echo(connection, incoming, now),
                 Ok(None) => return,
-                Err(Refused { reason, is_framing_intact, .. }) => {
+                Err(Violation { reason, is_framing_intact, .. }) => {
                     refusals += 1;
                     assert!(refusals <= 2, "a client is refused once, and once more for what it sends then");
                     connection.fail(&reason, is_framing_intact, &mut self.pool, now);

@@ -14,7 +14,7 @@ use crate::relay::settings::Settings;
 use crate::relay::tables::idle_order::{Line, Lined, Place};
 use crate::relay::tables::keyed_hash::KeyedHash;
 use crate::relay::tables::meter::Meter;
-use crate::relay::tables::wheel::TimerKey;
+use crate::relay::tables::wheel::{Alarm, TimerKey};
 use crate::relay::time::Tick;
 
 /// Names a host for as long as it is known; its timer is cancelled before it is forgotten.
@@ -67,7 +67,7 @@ struct Entry {
     locked_until: Tick,
     /// How often it was locked out, as far as that is remembered.
     lock_outs: u32,
-    timer: Option<(Tick, TimerKey)>,
+    timer: Option<Alarm>,
     /// Among those without a connection; means nothing while there is one.
     place: Place<HostKey>,
 }
@@ -184,7 +184,7 @@ impl Hosts {
     }
 
     /// The host's timer, set no later than [`due`](Self::due) says.
-    pub fn timer_mut(&mut self, key: HostKey) -> Option<&mut Option<(Tick, TimerKey)>> {
+    pub fn timer_mut(&mut self, key: HostKey) -> Option<&mut Option<Alarm>> {
         self.entries.get_mut(key.index()).map(|entry| &mut entry.timer)
     }
 
@@ -197,7 +197,7 @@ impl Hosts {
         if let Ok(found) = self.by_host.find_entry(self.hash.of(&entry.host), |other| *other == key) {
             found.remove();
         }
-        entry.timer.map(|(_, timer)| timer)
+        entry.timer.map(|alarm| alarm.key)
     }
 
     fn find(&self, host: Host) -> Option<HostKey> {

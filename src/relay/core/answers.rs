@@ -7,7 +7,6 @@ use log::debug;
 use super::record::End;
 use super::relay::Relay;
 use crate::relay::client::outbox::{Outbox, Pool};
-use crate::relay::counts::counters;
 use crate::relay::counts::end_reason::EndReason;
 use crate::relay::http::{Answer, AnswerForm, Refusal, RefusalReason, write_refusal};
 use crate::relay::ids::ConnectionId;
@@ -29,9 +28,8 @@ impl<S: Read + Write> Relay<S> {
             reason.as_str(),
             Logged(form.path.unwrap_or("-"))
         );
-        counters::add(&mut self.counters.requests_refused, reason as usize, 1);
-        let end = End { reason: EndReason::Refused, code: status, undelivered: 0 };
-        self.note_end(id, None, end);
+        self.counters.requests_refused.add(&reason, 1);
+        self.note_request_end(id, End::of_request(EndReason::Refused, status));
         self.answer(id, |out| write_refusal(refusal, form, out));
     }
 

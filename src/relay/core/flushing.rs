@@ -5,7 +5,6 @@ use std::io::{Read, Write};
 use super::relay::Relay;
 use crate::relay::client::connection::FlushEnd;
 use crate::relay::client::outbox::{Backlog, Outbox};
-use crate::relay::counts::counters;
 use crate::relay::effect::Effect;
 use crate::relay::ids::ConnectionId;
 use crate::relay::limits::{EARLY_FLUSH_BYTES, WRITE_BYTES_PER_TURN};
@@ -92,11 +91,7 @@ impl<S: Read + Write> Relay<S> {
         let end = slot.connection.flush(&mut self.pool, bytes_max, self.now.tick);
         let after = backlog(slot.connection.outbox());
         let sender = slot.client_type().peer();
-        counters::add(
-            &mut self.counters.messages_delivered,
-            sender as usize,
-            before.messages - after.messages,
-        );
+        self.counters.messages_delivered.add(&sender, before.messages - after.messages);
         Some(Flushed { end, has_taken: after.bytes < before.bytes })
     }
 }

@@ -7,7 +7,7 @@ use log::debug;
 use super::record::End;
 use super::relay::Relay;
 use crate::relay::client::connection::Phase;
-use crate::relay::client::inbound::{Incoming, Refused, Rules};
+use crate::relay::client::inbound::{Incoming, Rules};
 use crate::relay::counts::end_reason::EndReason;
 use crate::relay::http::{
     AnswerForm, HeadRules, Progress, Verdict, write_health, write_nothing, write_preflight,
@@ -81,15 +81,15 @@ impl<S: Read + Write> Relay<S> {
             Verdict::Issue(credentials) => self.issue(id, &credentials, form),
             Verdict::Health { .. } => {
                 let body = self.health();
-                self.note_end(id, None, End { reason: EndReason::Answered, code: 200, undelivered: 0 });
+                self.note_request_end(id, End::of_request(EndReason::Answered, 200));
                 self.answer(id, |out| write_health(&body, form, out));
             }
             Verdict::Preflight { methods } => {
-                self.note_end(id, None, End { reason: EndReason::Answered, code: 204, undelivered: 0 });
+                self.note_request_end(id, End::of_request(EndReason::Answered, 204));
                 self.answer(id, |out| write_preflight(methods, form.origin, out));
             }
             Verdict::Nothing => {
-                self.note_end(id, None, End { reason: EndReason::Answered, code: 204, undelivered: 0 });
+                self.note_request_end(id, End::of_request(EndReason::Answered, 204));
                 self.answer(id, write_nothing);
             }
             Verdict::Refuse { refusal, .. } => self.refuse(id, refusal, form),
@@ -134,9 +134,7 @@ impl<S: Read + Write> Relay<S> {
                     self.take_incoming(id, incoming);
                 }
                 Ok(None) => break,
-                Err(Refused { reason, error, is_framing_intact }) => {
-                    self.fail(id, &reason, error.as_ref(), is_framing_intact);
-                }
+                Err(violation) => self.fail_for(id, &violation),
             }
         }
         self.receiver.clear();

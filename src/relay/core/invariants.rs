@@ -6,7 +6,8 @@ use super::relay::Relay;
 use super::slots::Slot;
 use crate::relay::client::connection::Phase;
 use crate::relay::client::outbox::Outbox;
-use crate::relay::counts::counters;
+use crate::relay::counts::counters::ByClientType;
+use crate::relay::ids::ClientType;
 
 impl<S: Read + Write> Relay<S> {
     /// Checks that what was counted apart adds up to what was counted together.
@@ -16,20 +17,20 @@ impl<S: Read + Write> Relay<S> {
             Phase::Head(_) | Phase::Open => 1,
             Phase::Closing(_) | Phase::Ending(_) => 0,
         };
-        let (mut unended, mut waiting) = (0, [0; 2]);
+        let (mut unended, mut waiting) = (0, ByClientType::default());
         for slot in self.slots.ids().into_iter().filter_map(|id| self.slots.get(id)) {
             unended += live(slot);
             let messages = slot.connection.outbox().map_or(0, |outbox| outbox.backlog().messages);
-            counters::add(&mut waiting, slot.client_type().peer() as usize, messages);
+            waiting.add(&slot.client_type().peer(), messages);
         }
         let ended: u64 = counters.connections_ended.iter().sum();
         assert_eq!(counters.connections_accepted, ended + unended, "each connection ends once");
-        for (sender, accepted) in counters.messages_accepted.iter().enumerate() {
-            let of_sender = |counts: &[u64; 2]| counts.get(sender).copied().unwrap_or_default();
-            let ended = of_sender(&counters.messages_delivered)
-                + of_sender(&counters.messages_undelivered)
-                + of_sender(&counters.messages_cut_short);
-            assert_eq!(*accepted, ended + of_sender(&waiting), "no message is lost uncounted");
+        for sender in ClientType::ALL {
+            let ended = counters.messages_delivered.of(&sender)
+                + counters.messages_undelivered.of(&sender)
+                + counters.messages_cut_short.of(&sender);
+            let accepted = counters.messages_accepted.of(&sender);
+            assert_eq!(accepted, ended + waiting.of(&sender), "no message is lost uncounted");
         }
         let messages: u64 = counters.messages_accepted.iter().sum();
         let bytes: u64 = counters.bytes_accepted.iter().sum();
@@ -78,8 +79,7 @@ impl<S: Read + Write> Relay<S> {
             if let Some((deadline, _)) = slot.connection.due(&self.settings, self.now.tick)
                 && !slot.is_touched
             {
-                let armed_for = slot.timer.map(|(armed_for, _)| armed_for);
-                assert!(armed_for.is_some_and(|armed_for| armed_for <= deadline), "{id}: its timer is set");
+                assert!(slot.timer.is_some_and(|alarm| alarm.at <= deadline), "{id}: its timer is set");
             }
         }
         let census = self.sessions.census();

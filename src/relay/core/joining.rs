@@ -12,7 +12,6 @@ use crate::relay::access::gate::{Pass, SessionState};
 use crate::relay::access::secret::{Secret, SecretHash};
 use crate::relay::address::{ClientAddress, Host};
 use crate::relay::client::outbox::Waiting;
-use crate::relay::counts::counters;
 use crate::relay::counts::end_reason::EndReason;
 use crate::relay::http::{AnswerForm, Refusal, Upgrade, write_issued, write_switching_protocols};
 use crate::relay::ids::{ClientType, ConnectionId, SessionId};
@@ -90,7 +89,7 @@ impl<S: Read + Write> Relay<S> {
         for client_type in [ClientType::Desktop, ClientType::Mobile] {
             let client = self.sessions.get(session).and_then(|session| session.client(client_type));
             if let Some(client) = client {
-                self.fail(client, &CloseReason::Claimed, None, true);
+                self.fail(client, CloseReason::Claimed);
             }
         }
     }
@@ -117,7 +116,7 @@ impl<S: Read + Write> Relay<S> {
     fn welcome(&mut self, id: ConnectionId, upgrade: &Upgrade, joined: Joined) {
         let Upgrade { client_type, session_id, .. } = upgrade;
         let client_type = *client_type;
-        counters::add(&mut self.counters.joins, client_type as usize, 1);
+        self.counters.joins.add(&client_type, 1);
         let logged = Logged(session_id.as_str());
         info!(target: SESSIONS, "conn={id} session={logged} {} connected to session {logged}", client_type.title());
         let waiting = match joined.replaced {
@@ -169,7 +168,10 @@ impl<S: Read + Write> Relay<S> {
     /// Closes a connection whose place another has taken; returns what it did not get.
     pub(super) fn replace(&mut self, old: ConnectionId, client_type: ClientType) -> Waiting {
         let Some(slot) = self.slots.get_mut(old) else { return Waiting::default() };
-        let membership = slot.leave();
+        let Some(membership) = slot.leave() else {
+            debug_assert!(false, "{old}: a client in a session is its member");
+            return Waiting::default();
+        };
         let waiting = slot.connection.take_messages(&mut self.pool);
         debug!(target: SESSIONS, "conn={old} messages={} Replaced", waiting.messages);
         // The rest goes to the connection that replaces it.
@@ -236,7 +238,7 @@ impl<S: Read + Write> Relay<S> {
             secret = secret,
             expires_at = expires_at
         );
-        self.note_end(id, None, End { reason: EndReason::Answered, code: 201, undelivered: 0 });
+        self.note_request_end(id, End::of_request(EndReason::Answered, 201));
         self.answer(id, |out| write_issued(&body, form, out));
     }
 

@@ -8,8 +8,8 @@ use super::record::{End, SESSIONS};
 use super::relay::Relay;
 use super::slots::{Membership, Slot};
 use crate::relay::client::connection::Phase;
+use crate::relay::client::inbound::Violation;
 use crate::relay::client::outbox::{Cut, Outbox};
-use crate::relay::counts::counters;
 use crate::relay::counts::end_reason::EndReason;
 use crate::relay::effect::Effect;
 use crate::relay::ids::{ClientType, ConnectionId};
@@ -17,7 +17,7 @@ use crate::relay::limits::CLOSE_TIMEOUT;
 use crate::relay::sessions::{Left, Session, SessionKey};
 use crate::relay::time::Tick;
 use crate::relay::transit::TransitKey;
-use crate::relay::wire::message::{ClientError, CloseReason, Logged, SystemMessage};
+use crate::relay::wire::message::{CloseReason, Logged, SystemMessage};
 
 /// What the log shows where no close frame ended a connection (RFC 6455, section 7.4.1).
 const ABNORMAL_CLOSURE: u16 = 1006;
@@ -33,14 +33,14 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// The client did what the relay does not allow, or was too slow: tell it why and end.
-    pub(super) fn fail(
-        &mut self,
-        id: ConnectionId,
-        reason: &CloseReason,
-        error: Option<&ClientError>,
-        is_framing_intact: bool,
-    ) {
+    /// Closes a client that did what the relay does not allow, or was too slow, and tells it why.
+    pub(super) fn fail(&mut self, id: ConnectionId, reason: CloseReason) {
+        self.fail_for(id, &Violation::from(reason));
+    }
+
+    /// Closes a client for what it sent, and tells it why.
+    pub(super) fn fail_for(&mut self, id: ConnectionId, violation: &Violation) {
+        let Violation { reason, error, is_framing_intact } = violation;
         let now = self.now.tick;
         let end_reason = EndReason::from(reason);
         debug!(
@@ -58,14 +58,14 @@ impl<S: Read + Write> Relay<S> {
             self.reply(id, SystemMessage::Error(error));
         }
         if let Some(slot) = self.slots.get_mut(id) {
-            slot.connection.fail(reason, is_framing_intact, &mut self.pool, now);
+            slot.connection.fail(reason, *is_framing_intact, &mut self.pool, now);
             self.touch(id);
         }
     }
 
     /// The client shows no life: it is told why, as far as that goes, and dropped.
-    pub(super) fn cut(&mut self, id: ConnectionId, reason: &CloseReason) {
-        self.fail(id, reason, None, false);
+    pub(super) fn cut(&mut self, id: ConnectionId, reason: CloseReason) {
+        self.fail_for(id, &Violation { is_framing_intact: false, ..Violation::from(reason) });
         let now = self.now.tick;
         if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.cut(&mut self.pool, now);
@@ -97,7 +97,7 @@ impl<S: Read + Write> Relay<S> {
         let is_request =
             self.slots.get(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Head(_)));
         if is_request {
-            self.note_end(id, None, End { reason: EndReason::Lost, code: 0, undelivered: 0 });
+            self.note_request_end(id, End::of_request(EndReason::Lost, 0));
         }
         self.leave(id, EndReason::Lost, ABNORMAL_CLOSURE);
     }
@@ -111,7 +111,7 @@ impl<S: Read + Write> Relay<S> {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
         let host = slot.connection.remote.address.host();
-        self.note_end(id, Some(membership), End { reason, code, undelivered });
+        self.note_end(id, membership, End { reason, code, undelivered });
         let client_type = membership.client_type;
         let left = self.sessions.leave(membership.session, client_type, id, host, self.now.tick);
         let Left::Gone(peer) = left else { return };
@@ -140,7 +140,7 @@ impl<S: Read + Write> Relay<S> {
         self.queue(id, |outbox, _| outbox.push_own(|out| message.write_frame(now, out)));
         let outbox = self.slots.get(id).and_then(|slot| slot.connection.outbox());
         if outbox.is_some_and(Outbox::is_queue_full_of_notices) {
-            self.fail(id, &CloseReason::NoticesUnread, None, true);
+            self.fail(id, CloseReason::NoticesUnread);
         }
     }
 
@@ -225,7 +225,7 @@ impl<S: Read + Write> Relay<S> {
         let is_begun = receiver.is_some_and(|receiver| self.cut_for(receiver, sender.client_type, key));
         self.forget_transit(key);
         if is_begun && let Some(receiver) = receiver.filter(|&receiver| self.is_member(receiver)) {
-            self.fail(receiver, &CloseReason::CutShort, None, true);
+            self.fail(receiver, CloseReason::CutShort);
         }
     }
 
@@ -236,7 +236,7 @@ impl<S: Read + Write> Relay<S> {
         let Some(slot) = self.slots.get_mut(receiver) else { return false };
         let Some(cut) = slot.connection.cut_message(key, &mut self.pool) else { return false };
         debug!(target: SESSIONS, "conn={receiver} cut={cut:?} Message cut short");
-        counters::add(&mut self.counters.messages_cut_short, sender as usize, 1);
+        self.counters.messages_cut_short.add(&sender, 1);
         self.touch(receiver);
         cut == Cut::Begun
     }
@@ -245,7 +245,7 @@ impl<S: Read + Write> Relay<S> {
     fn drop_messages(&mut self, id: ConnectionId, sender: ClientType) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
-        counters::add(&mut self.counters.messages_undelivered, sender as usize, undelivered);
+        self.counters.messages_undelivered.add(&sender, undelivered);
     }
 
     /// The sender has done with a message. If receivers were given it, it is measured.
@@ -275,11 +275,11 @@ impl<S: Read + Write> Relay<S> {
         // It may have left its session with what waited for it, as in a shutdown, and has not got all of that.
         let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
         let sender = slot.client_type().peer();
-        counters::add(&mut self.counters.messages_undelivered, sender as usize, undelivered);
+        self.counters.messages_undelivered.add(&sender, undelivered);
         slot.connection.inbound.abandon(&mut self.pool.transits);
         debug_assert!(slot.membership().is_none(), "a connection leaves its session before it is removed");
-        if let Some((_, timer)) = slot.timer {
-            self.wheel.cancel(timer);
+        if let Some(alarm) = slot.timer {
+            self.wheel.cancel(alarm.key);
         }
         self.pool.transits.memory.charge_small(slot.charged_bytes, 0);
         self.gate.release(&slot.connection.remote);

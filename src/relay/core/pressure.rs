@@ -85,7 +85,7 @@ impl<S: Read + Write> Relay<S> {
             slot.charged_bytes = bytes;
         }
         if !may_check_take {
-            self.fail(id, &CloseReason::NoRoom, None, true);
+            self.fail(id, CloseReason::NoRoom);
             self.settle(id);
         }
     }
@@ -113,7 +113,7 @@ impl<S: Read + Write> Relay<S> {
         if is_request {
             self.refuse(id, Refusal::ConnectionLimit, AnswerForm::default());
         } else {
-            self.fail(id, &CloseReason::NoRoom, None, true);
+            self.fail(id, CloseReason::NoRoom);
         }
     }
 

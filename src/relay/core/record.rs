@@ -8,7 +8,6 @@ use super::relay::Relay;
 use super::slots::{Membership, Slot};
 use crate::relay::client::outbox::Arrived;
 use crate::relay::client::traffic::{Carried, Tally};
-use crate::relay::counts::counters;
 use crate::relay::counts::end_reason::EndReason;
 use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::sessions::{Session, Traffic};
@@ -33,14 +32,23 @@ pub(super) struct End {
     pub(super) undelivered: u64,
 }
 
+impl End {
+    /// The end of a connection that was answered in HTTP with `status`, or got no answer if it is 0.
+    pub(super) const fn of_request(reason: EndReason, status: u16) -> Self {
+        Self { reason, code: status, undelivered: 0 }
+    }
+}
+
 impl<S: Read + Write> Relay<S> {
-    /// Notes that a connection has ended: what is still read from it or written to it belongs to nobody. Once
-    /// per connection, while its session, if it is in one, is there.
-    pub(super) fn note_end(&mut self, id: ConnectionId, membership: Option<Membership>, end: End) {
-        let Some(Membership { client_type, session: key }) = membership else {
-            counters::add(&mut self.counters.connections_ended, end.reason as usize, 1);
-            return self.log_end(id, "-", "-", end);
-        };
+    /// Notes that a connection has ended which was in no session. Later traffic is not counted.
+    pub(super) fn note_request_end(&mut self, id: ConnectionId, end: End) {
+        self.counters.connections_ended.add(&end.reason, 1);
+        self.log_end(id, "-", "-", end);
+    }
+
+    /// Notes that a client has left its session, while that is there. Later traffic is not counted.
+    pub(super) fn note_end(&mut self, id: ConnectionId, membership: Membership, end: End) {
+        let Membership { client_type, session: key } = membership;
         self.count_end(client_type, end);
         let tally = self.slots.get(id).map_or(Tally::default(), |slot| slot.connection.tally());
         if let Some(session) = self.sessions.get_mut(key) {
@@ -50,7 +58,7 @@ impl<S: Read + Write> Relay<S> {
         self.log_end(id, client_type.as_str(), session, end);
     }
 
-    /// The same of a client whose session has ended before.
+    /// As [`note_end`](Self::note_end), for a client whose session has ended before it.
     pub(super) fn note_end_with_session(
         &mut self,
         id: ConnectionId,
@@ -66,15 +74,15 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn note_session_end(&mut self, session: &Session) {
         let seconds = u64::from(session.age_seconds(self.now.tick));
         self.counters.session_seconds.observe(seconds, 1);
-        if let Some((_, timer)) = session.timer {
-            self.wheel.cancel(timer);
+        if let Some(alarm) = session.timer {
+            self.wheel.cancel(alarm.key);
         }
     }
 
     fn count_end(&mut self, client_type: ClientType, end: End) {
-        counters::add(&mut self.counters.connections_ended, end.reason as usize, 1);
+        self.counters.connections_ended.add(&end.reason, 1);
         let sender = client_type.peer();
-        counters::add(&mut self.counters.messages_undelivered, sender as usize, end.undelivered);
+        self.counters.messages_undelivered.add(&sender, end.undelivered);
     }
 
     fn log_end(&self, id: ConnectionId, client_type: &str, session: &str, end: End) {
@@ -102,7 +110,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Counts and logs an error that a client is told.
     pub(super) fn note_error(&mut self, id: ConnectionId, error: &ClientError) {
-        counters::add(&mut self.counters.errors_sent, error.code_index(), 1);
+        self.counters.errors_sent.add(error, 1);
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.connection.tally_mut().errors += 1;
         // While the clients of a session that has ended are told, it is still theirs.
@@ -148,8 +156,8 @@ impl<S: Read + Write> Relay<S> {
         let Some(Carried { from, to, sender, messages, small_messages, bytes }) = self.carried.take() else {
             return;
         };
-        counters::add(&mut self.counters.messages_accepted, sender as usize, messages);
-        counters::add(&mut self.counters.bytes_accepted, sender as usize, bytes);
+        self.counters.messages_accepted.add(&sender, messages);
+        self.counters.bytes_accepted.add(&sender, bytes);
         let now = self.now.wrapped_micros();
         if let Some(slot) = self.slots.get_mut(from) {
             slot.connection.tally_mut().add_in(messages, bytes);

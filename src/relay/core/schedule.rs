@@ -6,7 +6,7 @@ use super::relay::{Relay, Timer};
 use crate::relay::access::hosts::HostKey;
 use crate::relay::ids::ConnectionId;
 use crate::relay::sessions::SessionKey;
-use crate::relay::tables::wheel::TimerKey;
+use crate::relay::tables::wheel::{Alarm, TimerKey};
 use crate::relay::time::Tick;
 
 impl<S: Read + Write> Relay<S> {
@@ -79,19 +79,14 @@ impl<S: Read + Write> Relay<S> {
 
     /// Sets a timer, unless one is set that fires no later: a deadline that has moved away is not
     /// followed, its timer fires, finds nothing due and is set anew.
-    pub(super) fn rearm(
-        &mut self,
-        armed: Option<(Tick, TimerKey)>,
-        deadline: Tick,
-        timer: Timer,
-    ) -> Option<(Tick, TimerKey)> {
-        if let Some((armed_for, key)) = armed {
-            if armed_for <= deadline {
+    pub(super) fn rearm(&mut self, armed: Option<Alarm>, deadline: Tick, timer: Timer) -> Option<Alarm> {
+        if let Some(alarm) = armed {
+            if alarm.at <= deadline {
                 return armed;
             }
-            self.wheel.cancel(key);
+            self.wheel.cancel(alarm.key);
         }
-        self.schedule(deadline, timer).map(|key| (deadline, key))
+        self.schedule(deadline, timer).map(|key| Alarm { at: deadline, key })
     }
 
     pub(super) fn schedule(&mut self, deadline: Tick, timer: Timer) -> Option<TimerKey> {

@@ -7,8 +7,7 @@ use crate::relay::client::connection::Connection;
 use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::limits::TABLE_CAPACITY;
 use crate::relay::sessions::SessionKey;
-use crate::relay::tables::wheel::TimerKey;
-use crate::relay::time::Tick;
+use crate::relay::tables::wheel::Alarm;
 
 /// A connection and its place in the tables.
 #[derive(Debug)]
@@ -19,7 +18,7 @@ pub(super) struct Slot<S> {
     session: Option<SessionKey>,
     client_type: ClientType,
     /// The one timer of the connection, set no later than [`Connection::due`] says.
-    pub(super) timer: Option<(Tick, TimerKey)>,
+    pub(super) timer: Option<Alarm>,
     /// What the account was last charged for it.
     pub(super) charged_bytes: u32,
     pub(super) is_ready: bool,

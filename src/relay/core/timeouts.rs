@@ -53,9 +53,9 @@ impl<S: Read + Write> Relay<S> {
                 self.refuse(id, refusal, AnswerForm::default());
             }
             Due::Ping => self.ping(id),
-            Due::Silence => self.cut_unless_it_takes(id, due, &CloseReason::Silent),
-            Due::Stall => self.cut_unless_it_takes(id, due, &CloseReason::TakesNothing),
-            Due::Message => self.fail(id, &CloseReason::MessageTimeout, None, true),
+            Due::Silence => self.cut_unless_it_takes(id, due, CloseReason::Silent),
+            Due::Stall => self.cut_unless_it_takes(id, due, CloseReason::TakesNothing),
+            Due::Message => self.fail(id, CloseReason::MessageTimeout),
             Due::Starved => self.end_starved(id),
             // The flush that follows has it read again.
             Due::Pace => {}
@@ -65,7 +65,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Cuts a client off, unless its socket, tried once more, takes something.
-    fn cut_unless_it_takes(&mut self, id: ConnectionId, due: Due, reason: &CloseReason) {
+    fn cut_unless_it_takes(&mut self, id: ConnectionId, due: Due, reason: CloseReason) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.probe();
         }

@@ -1,12 +1,109 @@
 //! What the relay has done since it began.
 
+use std::marker::PhantomData;
+use std::ops::Deref;
+
 use super::end_reason::EndReason;
 use super::histogram::Histogram;
 use crate::relay::http::RefusalReason;
+use crate::relay::ids::ClientType;
 use crate::relay::wire::message::ClientError;
 
-/// One count for each client type, in its order: of who sent, or of who is meant.
-pub(crate) type ByClientType = [u64; 2];
+/// Something of which there are several kinds, each with a count of its own.
+pub trait Kind {
+    /// The place of this kind in the list of all.
+    fn place(&self) -> usize;
+}
+
+impl Kind for ClientType {
+    fn place(&self) -> usize {
+        *self as usize
+    }
+}
+
+impl Kind for EndReason {
+    fn place(&self) -> usize {
+        *self as usize
+    }
+}
+
+impl Kind for RefusalReason {
+    fn place(&self) -> usize {
+        *self as usize
+    }
+}
+
+impl Kind for ClientError {
+    fn place(&self) -> usize {
+        self.code_index()
+    }
+}
+
+/// One count for each of the `N` kinds of `K`, in the order of the list of all. It reads as a slice.
+#[derive(Debug)]
+pub struct CountBy<K, const N: usize>([u64; N], PhantomData<K>);
+
+impl<K: Kind, const N: usize> CountBy<K, N> {
+    pub(crate) fn add(&mut self, kind: &K, by: u64) {
+        let count = self.0.get_mut(kind.place());
+        debug_assert!(count.is_some(), "each kind has a count");
+        if let Some(count) = count {
+            *count += by;
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    pub(crate) fn of(&self, kind: &K) -> u64 {
+        self.0.get(kind.place()).copied().unwrap_or_default()
+    }
+}
+
+impl<K, const N: usize> CountBy<K, N> {
+    /// The counts, in the order of the list of all kinds.
+    #[must_use]
+    pub const fn counts(&self) -> [u64; N] {
+        self.0
+    }
+}
+
+impl<K, const N: usize> Clone for CountBy<K, N> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, const N: usize> Copy for CountBy<K, N> {}
+
+impl<K, const N: usize> PartialEq for CountBy<K, N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<K, const N: usize> Eq for CountBy<K, N> {}
+
+impl<K, const N: usize> PartialEq<[u64; N]> for CountBy<K, N> {
+    fn eq(&self, other: &[u64; N]) -> bool {
+        self.0 == *other
+    }
+}
+
+impl<K, const N: usize> Default for CountBy<K, N> {
+    fn default() -> Self {
+        Self([0; N], PhantomData)
+    }
+}
+
+impl<K, const N: usize> Deref for CountBy<K, N> {
+    type Target = [u64];
+
+    fn deref(&self) -> &[u64] {
+        &self.0
+    }
+}
+
+/// One count for each client type: of who sent, or of who is meant.
+pub(crate) type ByClientType = CountBy<ClientType, { ClientType::ALL.len() }>;
 
 /// Times in the relay and in the loop, in microseconds.
 pub(crate) type Micros = Histogram<19>;
@@ -29,11 +126,11 @@ pub struct Counters {
     /// Connections accepted, those told to come back later included.
     pub connections_accepted: u64,
     /// Connections that have ended, in the order of [`EndReason::ALL`].
-    pub connections_ended: [u64; EndReason::ALL.len()],
+    pub connections_ended: CountBy<EndReason, { EndReason::ALL.len() }>,
     /// Upgrades answered with 101.
     pub joins: ByClientType,
     /// Requests answered in HTTP with anything but 101 and 200, in the order of [`RefusalReason::ALL`].
-    pub requests_refused: [u64; RefusalReason::ALL.len()],
+    pub requests_refused: CountBy<RefusalReason, { RefusalReason::ALL.len() }>,
     /// How long sessions lasted that have ended, in seconds.
     pub session_seconds: Histogram<11>,
     /// Application messages accepted for a peer, by who sent them; so the next four.
@@ -51,7 +148,7 @@ pub struct Counters {
     /// From the turn that read a message's last byte to the end of the turn that wrote it.
     pub relay_micros: Micros,
     /// Error messages sent to clients, in the order of [`ClientError::CODES`].
-    pub errors_sent: [u64; ClientError::CODES.len()],
+    pub errors_sent: CountBy<ClientError, { ClientError::CODES.len() }>,
     /// Times a client was not read because something waited, or because of its rate.
     pub reads_paused: u64,
     /// Times a client was not read because memory was short.
@@ -66,29 +163,22 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             connections_accepted: 0,
-            connections_ended: [0; EndReason::ALL.len()],
-            joins: [0; 2],
-            requests_refused: [0; RefusalReason::ALL.len()],
+            connections_ended: CountBy::default(),
+            joins: CountBy::default(),
+            requests_refused: CountBy::default(),
             session_seconds: Histogram::new(&SECONDS),
-            messages_accepted: [0; 2],
-            bytes_accepted: [0; 2],
-            messages_delivered: [0; 2],
-            messages_undelivered: [0; 2],
-            messages_cut_short: [0; 2],
+            messages_accepted: CountBy::default(),
+            bytes_accepted: CountBy::default(),
+            messages_delivered: CountBy::default(),
+            messages_undelivered: CountBy::default(),
+            messages_cut_short: CountBy::default(),
             message_bytes: Histogram::new(&BYTES),
             relay_micros: Histogram::new(&MICROS),
-            errors_sent: [0; ClientError::CODES.len()],
+            errors_sent: CountBy::default(),
             reads_paused: 0,
             reads_starved: 0,
             ping_millis: Histogram::new(&MILLIS),
             turn_micros: Histogram::new(&MICROS),
         }
-    }
-}
-
-/// Adds to one of several counts; `place` is that of its kind in the list of all.
-pub(crate) fn add<const N: usize>(counts: &mut [u64; N], place: usize, by: u64) {
-    if let Some(count) = counts.get_mut(place) {
-        *count += by;
     }
 }

@@ -5,7 +5,7 @@ use super::contest::Contest;
 use super::empties::EmptyKey;
 use crate::relay::access::secret::SecretHash;
 use crate::relay::ids::{ClientType, ConnectionId, SessionId};
-use crate::relay::tables::wheel::TimerKey;
+use crate::relay::tables::wheel::Alarm;
 use crate::relay::time::Tick;
 
 /// One pair of clients.
@@ -14,7 +14,7 @@ pub struct Session {
     /// Its name in the path.
     pub id: SessionId,
     /// The timer that ends it, set no later than [`Sessions::due`](super::Sessions::due) says.
-    pub timer: Option<(Tick, TimerKey)>,
+    pub timer: Option<Alarm>,
     pub(super) desktop: Seat,
     pub(super) mobile: Seat,
     pub(super) last_activity: Tick,

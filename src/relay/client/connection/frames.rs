@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 
 use super::{Connection, Phase};
-use crate::relay::client::inbound::{Incoming, Receiver, Refused, Rules};
+use crate::relay::client::inbound::{Incoming, Receiver, Rules, Violation};
 use crate::relay::client::outbox::Pool;
 use crate::relay::limits::CLOSE_TIMEOUT;
 use crate::relay::time::Tick;
@@ -23,7 +23,7 @@ impl<S: Read + Write> Connection<S> {
         transits: &mut Transits,
         rules: Rules,
         now: Tick,
-    ) -> Result<Option<Incoming>, Refused> {
+    ) -> Result<Option<Incoming>, Violation> {
         let discard = match self.phase {
             Phase::Open => false,
             Phase::Closing(_) => true,

@@ -45,7 +45,7 @@ impl Incoming {
     pub(super) fn text(
         content: Content,
         checked: Result<Option<MessageType>, TextError>,
-    ) -> Result<Self, Refused> {
+    ) -> Result<Self, Violation> {
         match checked {
             Ok(message_type) => Ok(Self::Text(content, Ok(message_type))),
             Err(TextError::InvalidJson(error)) => Ok(Self::Text(content, Err(error))),
@@ -112,7 +112,7 @@ pub struct Rules {
 
 /// What a client sent is refused: the connection ends.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Refused {
+pub struct Violation {
     /// What goes into the close frame.
     pub reason: CloseReason,
     /// What the client is told before it.
@@ -121,7 +121,7 @@ pub struct Refused {
     pub is_framing_intact: bool,
 }
 
-impl From<CloseReason> for Refused {
+impl From<CloseReason> for Violation {
     fn from(reason: CloseReason) -> Self {
         let is_framing_intact = !matches!(reason, CloseReason::Protocol(_));
         Self { reason, error: None, is_framing_intact }

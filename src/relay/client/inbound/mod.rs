@@ -27,7 +27,7 @@ use crate::relay::wire::frame::{FrameHeader, Opcode, parse_header};
 use crate::relay::wire::json::{InvalidJson, check_text, check_text_and_type};
 use crate::relay::wire::message::{ClientError, CloseReason, answer_to_close};
 
-pub use incoming::{Content, Incoming, MessageType, Refused, Rules};
+pub use incoming::{Content, Incoming, MessageType, Rules, Violation};
 use partial::Partial;
 pub use receiver::Receiver;
 
@@ -169,7 +169,7 @@ impl Inbound {
         receiver: &mut Receiver,
         transits: &mut Transits,
         rules: Rules,
-    ) -> Result<Option<Incoming>, Refused> {
+    ) -> Result<Option<Incoming>, Violation> {
         loop {
             if let Some(incoming) = self.go_on(receiver, transits, rules)? {
                 return Ok(Some(incoming));
@@ -208,7 +208,7 @@ impl Inbound {
         receiver: &mut Receiver,
         transits: &mut Transits,
         rules: Rules,
-    ) -> Result<Option<Incoming>, Refused> {
+    ) -> Result<Option<Incoming>, Violation> {
         let Some(unfinished) = &mut self.unfinished else { return Ok(None) };
         if rules.discard {
             unfinished.discard(transits);
@@ -281,13 +281,13 @@ impl Inbound {
     }
 
     /// The length of a data frame's payload, if its message may become that long.
-    fn check_size(&self, header: FrameHeader, size_max: usize) -> Result<usize, Refused> {
+    fn check_size(&self, header: FrameHeader, size_max: usize) -> Result<usize, Violation> {
         let message = self.unfinished.as_ref().and_then(|unfinished| unfinished.message.as_ref());
         let before = message.map_or(0, Partial::len);
         let bytes = header.payload_bytes.saturating_add(before as u64);
         match (usize::try_from(header.payload_bytes), usize::try_from(bytes)) {
             (Ok(payload_bytes), Ok(bytes)) if bytes <= size_max => Ok(payload_bytes),
-            (_, _) => Err(Refused {
+            (_, _) => Err(Violation {
                 reason: CloseReason::TooLarge,
                 error: Some(ClientError::MessageTooLarge {
                     bytes,
@@ -325,7 +325,7 @@ impl Inbound {
         &mut self,
         header: FrameHeader,
         receiver: &mut Receiver,
-    ) -> Result<Option<Incoming>, Refused> {
+    ) -> Result<Option<Incoming>, Violation> {
         if header.frame_bytes() > receiver.bytes().len() {
             return Ok(None);
         }
@@ -337,7 +337,7 @@ impl Inbound {
             Opcode::Ping => Ok(Some(Incoming::Ping(payload))),
             Opcode::Close => {
                 // Nothing follows a close, not even another one.
-                let over = |reason| Refused { reason, error: None, is_framing_intact: false };
+                let over = |reason| Violation { reason, error: None, is_framing_intact: false };
                 let (code, answer) = answer_to_close(&payload).map_err(over)?;
                 Ok(Some(Incoming::Close { code, answer }))
             }
@@ -352,7 +352,7 @@ fn take_small(
     range: Range<usize>,
     receiver: &Receiver,
     rules: Rules,
-) -> Result<Incoming, Refused> {
+) -> Result<Incoming, Violation> {
     if opcode != Opcode::Text {
         return Ok(Incoming::Binary(Content::Received(range)));
     }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use tungstenite::Bytes;
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
-use super::Refused;
+use super::Violation;
 use crate::relay::limits::{RECEIVE_BUFFER_BYTES, SWAP_BYTES_MIN, TUNGSTENITE_READ_BUFFER_BYTES};
 use crate::relay::memory::{Chunk, Memory};
 use crate::relay::transit::{TransitKey, Transits};
@@ -165,7 +165,7 @@ impl Receiver {
     ///
     /// It sees a final binary frame, which it unmasks and hands out as it is: the context has no state that
     /// one connection could leave to the next.
-    pub(super) fn take_control(&mut self, header: FrameHeader) -> Result<Bytes, Refused> {
+    pub(super) fn take_control(&mut self, header: FrameHeader) -> Result<Bytes, Violation> {
         let received = self.take(header.frame_bytes());
         let frame = self.buffer.as_mut_slice().get_mut(received.range()).unwrap_or_default();
         if let Some(first) = frame.first_mut() {

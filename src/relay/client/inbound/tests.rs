@@ -42,7 +42,7 @@ fn text(text: &str) -> Event {
 }
 
 /// Feeds bytes in pieces; what came out, and what state is left.
-fn feed(bytes: &[u8], step: usize) -> (Vec<Event>, Option<Refused>, Inbound) {
+fn feed(bytes: &[u8], step: usize) -> (Vec<Event>, Option<Violation>, Inbound) {
     feed_with(&mut Shared::default(), Inbound::default(), bytes, step, RULES)
 }
 
@@ -52,7 +52,7 @@ fn feed_with(
     bytes: &[u8],
     step: usize,
     rules: Rules,
-) -> (Vec<Event>, Option<Refused>, Inbound) {
+) -> (Vec<Event>, Option<Violation>, Inbound) {
     let mut stream = Wire { step_max: step, ..Wire::sending(bytes) };
     let mut all = Vec::new();
     while let Ok(count) = shared.read(&mut inbound, &mut stream) {
@@ -72,7 +72,7 @@ fn take_all(
     shared: &mut Shared,
     rules: Rules,
     all: &mut Vec<Event>,
-) -> Result<(), Refused> {
+) -> Result<(), Violation> {
     let Shared { receiver, transits } = shared;
     let take = |content: Content, receiver: &Receiver, transits: &mut Transits| {
         let bytes = content.to_vec(receiver, transits);
@@ -174,14 +174,14 @@ fn messages_come_out_whole_however_their_bytes_are_cut() {
 
 #[test]
 fn what_breaks_the_protocol_is_refused_and_what_came_before_it_is_not_lost() {
-    let too_large = |bytes, at_least| Refused {
+    let too_large = |bytes, at_least| Violation {
         reason: CloseReason::TooLarge,
         error: Some(ClientError::MessageTooLarge { bytes, at_least, limit: LIMIT }),
         is_framing_intact: true,
     };
-    let not_utf8 = || Refused::from(CloseReason::NotUtf8);
+    let not_utf8 = || Violation::from(CloseReason::NotUtf8);
     let over = LIMIT as u64 + 1;
-    let rows: Vec<(&str, Vec<u8>, Refused)> = vec![
+    let rows: Vec<(&str, Vec<u8>, Violation)> = vec![
         ("reserved bit", vec![TEXT | RSV1], CloseReason::Protocol("Reserved bits must be zero").into()),
         ("unmasked", vec![TEXT, 1, b'x'], CloseReason::Protocol("Client frames must be masked").into()),
         ("text not UTF-8", frame(TEXT, b"ab\xFF"), not_utf8()),
@@ -206,7 +206,7 @@ fn what_breaks_the_protocol_is_refused_and_what_came_before_it_is_not_lost() {
         (
             "close reason not UTF-8",
             frame(CLOSE, &[&close_payload(1000, "")[..], b"\xFF"].concat()),
-            Refused { is_framing_intact: false, ..not_utf8() },
+            Violation { is_framing_intact: false, ..not_utf8() },
         ),
         (
             "close code not allowed",

@@ -65,6 +65,15 @@ pub struct TimerKey {
     generation: NonZeroU32,
 }
 
+/// A timer that is scheduled, and when it fires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    /// The deadline that it was scheduled for.
+    pub at: Tick,
+    /// Cancels it.
+    pub key: TimerKey,
+}
+
 /// As many timers as the wheel may hold are already scheduled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WheelFull;
