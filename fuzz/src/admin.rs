@@ -9,7 +9,7 @@ use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 use std::time::Duration;
 
-use apptuner_relay::admin::{Admin, CONNECTIONS_MAX, Effect, Process};
+use apptuner_relay::admin::{Admin, AdminEffect, CONNECTIONS_MAX, Process};
 use apptuner_relay::relay::Readiness;
 use apptuner_relay::relay::Settings;
 use apptuner_relay::relay::internals::secret::Secret;
@@ -278,18 +278,18 @@ impl World {
         let mut given_back = Vec::new();
         while let Some(effect) = self.admin.poll_effect() {
             let is_meant = |visitor: &Visitor| match &effect {
-                Effect::ShutdownWrite(key) => !visitor.is_gone && visitor.key == *key,
-                Effect::Close(stream) => Rc::ptr_eq(&stream.0, &visitor.wire),
+                AdminEffect::ShutdownWrite(key) => !visitor.is_gone && visitor.key == *key,
+                AdminEffect::Close(stream) => Rc::ptr_eq(&stream.0, &visitor.wire),
             };
             let index = self.visitors.iter().position(is_meant).expect("a known visitor");
             let visitor = &mut self.visitors[index];
             assert!(!visitor.is_gone, "given back before");
             match effect {
-                Effect::ShutdownWrite(_) => {
+                AdminEffect::ShutdownWrite(_) => {
                     assert!(!visitor.is_shut, "told before that nothing more comes");
                     visitor.is_shut = true;
                 }
-                Effect::Close(_) => {
+                AdminEffect::Close(_) => {
                     visitor.is_gone = true;
                     given_back.push(index);
                 }

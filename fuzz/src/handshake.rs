@@ -12,7 +12,7 @@ use apptuner_relay::relay::SessionId;
 use apptuner_relay::relay::internals::address::{ClientAddress, Networks, parse_range};
 use apptuner_relay::relay::internals::credentials::Credentials;
 use apptuner_relay::relay::internals::http::{
-    AnswerForm, BadRequest, HeadReader, HeadRules, Progress, Verdict, write_health, write_issued,
+    AnswerForm, BadRequest, HeadProgress, HeadReader, HeadRules, Verdict, write_health, write_issued,
     write_nothing, write_preflight, write_refusal, write_switching_protocols,
 };
 use apptuner_relay::relay::internals::secret::Secret;
@@ -267,12 +267,12 @@ fn read_in_pieces(reader: &mut HeadReader, rules: HeadRules<'_>, bytes: &[u8], s
         let (piece, behind) = rest.split_at(step.min(rest.len()));
         let position = bytes.len() - rest.len();
         step = match reader.push(piece, rules) {
-            Progress::NeedMore if behind.is_empty() => return Outcome::NeedMore,
-            Progress::NeedMore => {
+            HeadProgress::NeedMore if behind.is_empty() => return Outcome::NeedMore,
+            HeadProgress::NeedMore => {
                 rest = behind;
                 steps.next().unwrap_or(usize::MAX)
             }
-            Progress::Proxied { consumed, client } => {
+            HeadProgress::Proxied { consumed, client } => {
                 assert!(proxied.is_none() && consumed <= piece.len(), "one header, of what was pushed");
                 head_start = position + consumed;
                 proxied = Some((head_start, client));
@@ -280,7 +280,7 @@ fn read_in_pieces(reader: &mut HeadReader, rules: HeadRules<'_>, bytes: &[u8], s
                 // The rest of the piece.
                 step - consumed
             }
-            Progress::Done { consumed, client, origin, verdict } => {
+            HeadProgress::Done { consumed, client, origin, verdict } => {
                 assert!(consumed <= piece.len(), "no more than was pushed");
                 assert_eq!(reader.kept_bytes(), 0, "nothing is kept");
                 let refusal = BadRequest::ProxyHeader.into();

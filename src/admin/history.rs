@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::relay::Counters;
 use crate::relay::Relay;
-use crate::relay::State;
+use crate::relay::SessionState;
 use crate::relay::counts::counters::Micros;
 use crate::relay::{Now, Tick};
 
@@ -47,7 +47,8 @@ const COLUMNS: [&str; 22] = [
 const MEASURED: std::ops::Range<usize> = 13..19;
 
 // As the columns have them.
-const _: () = assert!(matches!(State::ALL, [State::Empty, State::Waiting, State::Paired]));
+const _: () =
+    assert!(matches!(SessionState::ALL, [SessionState::Empty, SessionState::Waiting, SessionState::Paired]));
 
 type Sample = [u64; COLUMNS.len()];
 

@@ -11,7 +11,7 @@ use crate::relay::Histogram;
 use crate::relay::RefusalReason;
 use crate::relay::Relay;
 use crate::relay::Service;
-use crate::relay::State;
+use crate::relay::SessionState;
 
 /// What is counted whole, in milliseconds or in microseconds, in units of the metric.
 const WHOLE: u64 = 1;
@@ -72,7 +72,7 @@ fn write_state<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
         out.gauge("connections_limit", "Connections served at once, at most.", limit as u64);
     }
     out.family("sessions", "gauge", "Sessions, by how many clients they have: both, one or none.");
-    for (state, sessions) in State::ALL.into_iter().zip(census.sessions) {
+    for (state, sessions) in SessionState::ALL.into_iter().zip(census.sessions) {
         out.sample("sessions", &format!(r#"state="{}""#, state.as_str()), sessions);
     }
     out.gauge(

@@ -43,7 +43,7 @@ use history::History;
 pub(crate) use metrics::exposition;
 pub use metrics::metrics;
 pub use process::Process;
-use question::{Asked, Question};
+use question::{AdminPage, Question};
 use status_page::StatusPage;
 
 /// Connections at once. One more takes the place of another: whoever holds them all keeps nobody out.
@@ -55,7 +55,7 @@ const READ_BYTES: usize = 4096;
 
 /// What the host is to do for a connection; keys are those of [`Admin::handle_accept`].
 #[derive(Debug)]
-pub enum Effect<S> {
+pub enum AdminEffect<S> {
     /// Send the end of the stream and keep reading.
     ShutdownWrite(usize),
     /// Stop watching the stream, and drop it.
@@ -77,7 +77,7 @@ pub struct Admin<S> {
     pool: Pool,
     /// Whose request is whole, in the order in which they are answered; after a turn, those who wait for a page.
     asking: VecDeque<usize>,
-    effects: VecDeque<Effect<S>>,
+    effects: VecDeque<AdminEffect<S>>,
     accepted: u64,
     /// Something has happened since the last turn.
     is_touched: bool,
@@ -97,7 +97,7 @@ struct Visitor<S> {
 
 /// Who is kept before whom when there is no place left, the least worth first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Worth {
+enum VisitorWorth {
     Answered,
     Silent,
     Asking,
@@ -109,11 +109,11 @@ impl<S: Read + Write> Visitor<S> {
         self.question.is_none() && self.connection.is_readable()
     }
 
-    fn worth(&self) -> Worth {
+    fn worth(&self) -> VisitorWorth {
         match self.connection.phase {
-            Phase::Head(_) if self.question.is_some() => Worth::Asking,
-            Phase::Head(_) => Worth::Silent,
-            Phase::Open | Phase::Closing(_) | Phase::Ending(_) => Worth::Answered,
+            Phase::Head(_) if self.question.is_some() => VisitorWorth::Asking,
+            Phase::Head(_) => VisitorWorth::Silent,
+            Phase::Open | Phase::Closing(_) | Phase::Ending(_) => VisitorWorth::Answered,
         }
     }
 }
@@ -213,7 +213,7 @@ impl<S: Read + Write> Admin<S> {
     }
 
     /// The next thing for the host to do, in order; `None` when there is nothing left.
-    pub fn poll_effect(&mut self) -> Option<Effect<S>> {
+    pub fn poll_effect(&mut self) -> Option<AdminEffect<S>> {
         self.effects.pop_front()
     }
 
@@ -264,7 +264,7 @@ impl<S: Read + Write> Admin<S> {
                 .push_for(self.receiver.bytes(), |head, outcome| Question::parse(head, outcome, is_open));
             if let Some((_, mut question)) = asked {
                 if !is_allowed(&question, self.token.as_ref(), &self.secret_key) {
-                    question.asked = Asked::Unauthorized;
+                    question.asked = AdminPage::Unauthorized;
                 }
                 visitor.question = Some(question);
                 self.asking.push_back(key);
@@ -306,28 +306,28 @@ impl<S: Read + Write> Admin<S> {
     ) {
         let head_only = question.head_only;
         match question.asked {
-            Asked::StatusPage => self.status_page.write(head_only, out),
-            Asked::Metrics => {
+            AdminPage::StatusPage => self.status_page.write(head_only, out),
+            AdminPage::Metrics => {
                 let text = exposition(relay, &process(), self.start.unix_millis);
                 answer::write_metrics(&text, head_only, out);
             }
-            Asked::Live => answer::write_live(head_only, out),
-            Asked::Ready => answer::write_ready(relay.service(), head_only, out),
-            Asked::Sessions { from, limit } => {
+            AdminPage::Live => answer::write_live(head_only, out),
+            AdminPage::Ready => answer::write_ready(relay.service(), head_only, out),
+            AdminPage::Sessions { from, limit } => {
                 answer::write_json(&sessions::page(relay, from, limit), head_only, out);
             }
-            Asked::History { since } => {
+            AdminPage::History { since } => {
                 answer::write_json(
                     &self.history.since(since, self.steady(now), self.start.unix_millis, relay),
                     head_only,
                     out,
                 );
             }
-            Asked::Nothing(refusal) => write_answer(&refusal.answer(), head_only, out),
-            Asked::Unauthorized => write_answer(&answer::unauthorized(), head_only, out),
-            Asked::NotFound => write_answer(&answer::not_found(), head_only, out),
-            Asked::OtherHost => write_answer(&answer::other_host(), head_only, out),
-            Asked::BadQuery => write_answer(&answer::bad_query(), head_only, out),
+            AdminPage::Nothing(refusal) => write_answer(&refusal.answer(), head_only, out),
+            AdminPage::Unauthorized => write_answer(&answer::unauthorized(), head_only, out),
+            AdminPage::NotFound => write_answer(&answer::not_found(), head_only, out),
+            AdminPage::OtherHost => write_answer(&answer::other_host(), head_only, out),
+            AdminPage::BadQuery => write_answer(&answer::bad_query(), head_only, out),
         }
     }
 
@@ -370,7 +370,7 @@ impl<S: Read + Write> Admin<S> {
         // An answer is short enough to be written at once.
         match visitor.connection.flush(&mut self.pool, usize::MAX, now) {
             FlushEnd::Idle | FlushEnd::More => {}
-            FlushEnd::Shut => self.effects.push_back(Effect::ShutdownWrite(key)),
+            FlushEnd::Shut => self.effects.push_back(AdminEffect::ShutdownWrite(key)),
             FlushEnd::Gone => self.remove(key),
         }
     }
@@ -378,7 +378,7 @@ impl<S: Read + Write> Admin<S> {
     fn remove(&mut self, key: usize) {
         if let Some(visitor) = self.connections.try_remove(key) {
             self.asking.retain(|&asking| asking != key);
-            self.effects.push_back(Effect::Close(visitor.connection.stream));
+            self.effects.push_back(AdminEffect::Close(visitor.connection.stream));
         }
     }
 }

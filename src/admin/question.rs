@@ -14,7 +14,7 @@ const SESSIONS_PER_PAGE: (usize, usize) = (100, 500);
 /// A request, understood.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Question {
-    pub(super) asked: Asked,
+    pub(super) asked: AdminPage,
     /// The method was HEAD: the answer goes out without its body (RFC 9110, section 9.3.2).
     pub(super) head_only: bool,
     /// What may be the admin token.
@@ -22,7 +22,7 @@ pub(super) struct Question {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum AdminPage {
     StatusPage,
     Metrics,
     Live,
@@ -45,7 +45,7 @@ pub(super) enum Asked {
     BadQuery,
 }
 
-impl Asked {
+impl AdminPage {
     /// Whether it is answered to everybody: a load balancer has no token, and learns nothing from it.
     pub(super) const fn is_public(self) -> bool {
         match self {
@@ -82,40 +82,40 @@ impl Question {
         let head_only = head.starts_with(b"HEAD ");
         match outcome.and_then(|()| Request::parse(head)) {
             Ok(request) => Self { asked: asked(&request, is_open), head_only, token: token(&request) },
-            Err(refusal) => Self { asked: Asked::Nothing(refusal), head_only, token: None },
+            Err(refusal) => Self { asked: AdminPage::Nothing(refusal), head_only, token: None },
         }
     }
 }
 
-fn asked(request: &Request<'_>, is_open: bool) -> Asked {
+fn asked(request: &Request<'_>, is_open: bool) -> AdminPage {
     if !matches!(request.method, "GET" | "HEAD") {
-        return Asked::Nothing(Refusal::MethodNotAllowed);
+        return AdminPage::Nothing(Refusal::MethodNotAllowed);
     }
     match request.path {
-        "/livez" => return Asked::Live,
-        "/readyz" => return Asked::Ready,
-        _ if is_open && !request.host.is_none_or(is_local) => return Asked::OtherHost,
+        "/livez" => return AdminPage::Live,
+        "/readyz" => return AdminPage::Ready,
+        _ if is_open && !request.host.is_none_or(is_local) => return AdminPage::OtherHost,
         _ => {}
     }
     let number = |name, default| parameter(request.query, name, default);
     match request.path {
-        "/" => Asked::StatusPage,
-        "/metrics" => Asked::Metrics,
+        "/" => AdminPage::StatusPage,
+        "/metrics" => AdminPage::Metrics,
         "/sessions" => {
             let (default, most) = SESSIONS_PER_PAGE;
             match (number("from", Some(0)), number("limit", Some(default as u64))) {
-                (Some(from), Some(limit)) if (1..=most as u64).contains(&limit) => Asked::Sessions {
+                (Some(from), Some(limit)) if (1..=most as u64).contains(&limit) => AdminPage::Sessions {
                     from: usize::try_from(from).unwrap_or(usize::MAX),
                     limit: usize::try_from(limit).unwrap_or(most),
                 },
-                (_, _) => Asked::BadQuery,
+                (_, _) => AdminPage::BadQuery,
             }
         }
         "/history" => match number("since", Some(0)) {
-            Some(since) => Asked::History { since },
-            None => Asked::BadQuery,
+            Some(since) => AdminPage::History { since },
+            None => AdminPage::BadQuery,
         },
-        _ => Asked::NotFound,
+        _ => AdminPage::NotFound,
     }
 }
 
@@ -162,22 +162,22 @@ mod tests {
     #[test]
     fn paths_and_queries_are_told_apart() {
         for (target, asked) in [
-            ("/", Asked::StatusPage),
-            ("/?x=y", Asked::StatusPage),
-            ("/metrics", Asked::Metrics),
-            ("http://localhost:9787/livez", Asked::Live),
-            ("/readyz", Asked::Ready),
-            ("/sessions", Asked::Sessions { from: 0, limit: 100 }),
-            ("/sessions?limit=500&from=7", Asked::Sessions { from: 7, limit: 500 }),
-            ("/sessions?from=99999999999999999999", Asked::BadQuery),
-            ("/sessions?limit=501", Asked::BadQuery),
-            ("/sessions?limit=0", Asked::BadQuery),
-            ("/sessions?from=-1", Asked::BadQuery),
-            ("/sessions?from=", Asked::BadQuery),
-            ("/history?since=17", Asked::History { since: 17 }),
-            ("/history?since=x", Asked::BadQuery),
-            ("/metrics/", Asked::NotFound),
-            ("/Metrics", Asked::NotFound),
+            ("/", AdminPage::StatusPage),
+            ("/?x=y", AdminPage::StatusPage),
+            ("/metrics", AdminPage::Metrics),
+            ("http://localhost:9787/livez", AdminPage::Live),
+            ("/readyz", AdminPage::Ready),
+            ("/sessions", AdminPage::Sessions { from: 0, limit: 100 }),
+            ("/sessions?limit=500&from=7", AdminPage::Sessions { from: 7, limit: 500 }),
+            ("/sessions?from=99999999999999999999", AdminPage::BadQuery),
+            ("/sessions?limit=501", AdminPage::BadQuery),
+            ("/sessions?limit=0", AdminPage::BadQuery),
+            ("/sessions?from=-1", AdminPage::BadQuery),
+            ("/sessions?from=", AdminPage::BadQuery),
+            ("/history?since=17", AdminPage::History { since: 17 }),
+            ("/history?since=x", AdminPage::BadQuery),
+            ("/metrics/", AdminPage::NotFound),
+            ("/Metrics", AdminPage::NotFound),
         ] {
             assert_eq!(ask(target, "Host: localhost:9787\r\n", true).asked, asked, "{target}");
         }
@@ -187,13 +187,17 @@ mod tests {
     fn without_a_token_only_addresses_and_localhost_are_asked_for() {
         let hosts = ["127.0.0.1:9787", "[::1]:9787", "[::1]", "LocalHost", "localhost:1", "192.0.2.1"];
         for host in hosts {
-            assert_eq!(ask("/", &format!("Host: {host}\r\n"), true).asked, Asked::StatusPage, "{host}");
+            assert_eq!(ask("/", &format!("Host: {host}\r\n"), true).asked, AdminPage::StatusPage, "{host}");
         }
         for host in ["evil.example:9787", "localhost.evil.example", "127.0.0.1.evil.example", "relay"] {
             let fields = format!("Host: {host}\r\n");
-            assert_eq!(ask("/metrics", &fields, true).asked, Asked::OtherHost, "{host}");
-            assert_eq!(ask("/metrics", &fields, false).asked, Asked::Metrics, "{host}: it takes the token");
-            assert_eq!(ask("/readyz", &fields, true).asked, Asked::Ready, "{host}: no harm");
+            assert_eq!(ask("/metrics", &fields, true).asked, AdminPage::OtherHost, "{host}");
+            assert_eq!(
+                ask("/metrics", &fields, false).asked,
+                AdminPage::Metrics,
+                "{host}: it takes the token"
+            );
+            assert_eq!(ask("/readyz", &fields, true).asked, AdminPage::Ready, "{host}: no harm");
         }
     }
 
@@ -220,7 +224,7 @@ mod tests {
         for (method, is_answered) in [("GET", true), ("HEAD", true), ("POST", false), ("get", false)] {
             let head = format!("{method} / HTTP/1.1\r\nHost: localhost\r\n\r\n");
             let question = Question::parse(head.as_bytes(), Ok(()), true);
-            assert_eq!(question.asked == Asked::StatusPage, is_answered, "{method}");
+            assert_eq!(question.asked == AdminPage::StatusPage, is_answered, "{method}");
             assert_eq!(question.head_only, method == "HEAD");
         }
     }

@@ -6,14 +6,14 @@ use std::io::{Read, Write};
 use crate::relay::ClientType;
 use crate::relay::Relay;
 use crate::relay::SessionReport;
-use crate::relay::State;
+use crate::relay::SessionState;
 
 /// At most `limit` sessions from the place `from` on, and how many there are of each kind. `next` is the place to go
 /// on from.
 pub(super) fn page<S: Read + Write>(relay: &Relay<S>, from: usize, limit: usize) -> String {
     let census = relay.census();
     let (reports, next) = relay.report_sessions(from, limit);
-    let states = State::ALL.map(State::as_str).into_iter().zip(census.sessions);
+    let states = SessionState::ALL.map(SessionState::as_str).into_iter().zip(census.sessions);
     let clients = ClientType::ALL.map(ClientType::as_str).into_iter().zip(census.clients);
     let mut json = format!(
         r#"{{"sessions":{{{}}},"clients":{{{}}},"page":["#,

@@ -43,7 +43,7 @@ impl World {
     fn turn(&mut self) {
         self.admin.handle_turn(self.now, &self.relay, Process::default);
         while let Some(effect) = self.admin.poll_effect() {
-            self.closed += usize::from(matches!(effect, Effect::Close(_)));
+            self.closed += usize::from(matches!(effect, AdminEffect::Close(_)));
         }
     }
 

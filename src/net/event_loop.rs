@@ -22,7 +22,7 @@ use mio::{Events, Poll, Waker};
 use super::access_files::AccessFiles;
 use super::descriptors::DESCRIPTORS_RESERVED;
 use super::listener::{Accepted, Listener, ListeningSocket};
-use super::platform::{self, Asked, INTEREST, ProcessSignals, Supervisor};
+use super::platform::{self, INTEREST, ProcessSignals, SignalsTaken, Supervisor};
 use super::stream::{Stream, Streams};
 use super::token::{self, Source};
 use crate::admin::Process;
@@ -277,7 +277,7 @@ impl Server {
         if std::mem::take(&mut self.are_signals_ready) {
             let Some(signals) = &mut self.signals else { return };
             let has_terminal = signals.has_terminal();
-            let Asked { stops, is_hangup, grace_max } = signals.take(self.poll.registry());
+            let SignalsTaken { stops, is_hangup, grace_max } = signals.take(self.poll.registry());
             self.shutdown_grace = grace_max.unwrap_or(Duration::MAX).min(self.shutdown_grace);
             let stops_before = self.stop.stops.fetch_add(stops, Ordering::AcqRel);
             // Who has asked for a stop already, and then closes the terminal, does not ask again.

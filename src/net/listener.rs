@@ -70,11 +70,11 @@ impl Listener {
 pub(super) struct ListeningSocket {
     /// Where it listens, with the port that was chosen where 0 was asked for.
     pub(super) address: ListenAddress,
-    kind: Kind,
+    kind: ListenerKind,
 }
 
 #[derive(Debug)]
-enum Kind {
+enum ListenerKind {
     Tcp(TcpListener),
     Unix(LocalListener),
 }
@@ -84,7 +84,7 @@ impl ListeningSocket {
         match address {
             ListenAddress::Tcp(address) => bind_tcp(*address),
             ListenAddress::Unix(path) => {
-                let kind = Kind::Unix(LocalListener::bind(path, BACKLOG)?);
+                let kind = ListenerKind::Unix(LocalListener::bind(path, BACKLOG)?);
                 Ok(Self { address: address.clone(), kind })
             }
         }
@@ -97,16 +97,16 @@ impl ListeningSocket {
         let kind = match address {
             ListenAddress::Tcp(_) => {
                 set_stream_options(&SockRef::from(&socket))?;
-                Kind::Tcp(TcpListener::from_std(socket.into()))
+                ListenerKind::Tcp(TcpListener::from_std(socket.into()))
             }
-            ListenAddress::Unix(_) => Kind::Unix(LocalListener::adopt(socket)?),
+            ListenAddress::Unix(_) => ListenerKind::Unix(LocalListener::adopt(socket)?),
         };
         Ok(Self { address, kind })
     }
 
     fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         match &self.kind {
-            Kind::Tcp(listener) => {
+            ListenerKind::Tcp(listener) => {
                 let (socket, client_addr) = listener.accept()?;
                 if !platform::INHERITS_STREAM_OPTIONS {
                     // A stream without them works, if less well.
@@ -114,14 +114,14 @@ impl ListeningSocket {
                 }
                 Ok((socket, client_addr))
             }
-            Kind::Unix(listener) => Ok((listener.accept()?, UNIX_CLIENT)),
+            ListenerKind::Unix(listener) => Ok((listener.accept()?, UNIX_CLIENT)),
         }
     }
 
     fn source(&mut self) -> &mut dyn Source {
         match &mut self.kind {
-            Kind::Tcp(listener) => listener,
-            Kind::Unix(listener) => listener,
+            ListenerKind::Tcp(listener) => listener,
+            ListenerKind::Unix(listener) => listener,
         }
     }
 }
@@ -148,7 +148,7 @@ fn bind_tcp_exactly(addr: SocketAddr) -> io::Result<ListeningSocket> {
     socket.listen(BACKLOG)?;
     let socket = TcpListener::from_std(socket.into());
     let address = ListenAddress::Tcp(socket.local_addr()?);
-    Ok(ListeningSocket { address, kind: Kind::Tcp(socket) })
+    Ok(ListeningSocket { address, kind: ListenerKind::Tcp(socket) })
 }
 
 /// What to listen on instead of `[::]` if the error says that there is no IPv6.

@@ -52,7 +52,7 @@ pub use ids::{ClientType, ConnectionId, SessionId};
 pub use ipnet::IpNet;
 pub use origin::Origin;
 pub use readiness::Readiness;
-pub use sessions::{Census, State, Traffic};
+pub use sessions::{Census, SessionState, Traffic};
 pub use settings::Settings;
 pub use time::{Now, Tick};
 pub use wire::message::ClientError;

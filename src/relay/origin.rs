@@ -5,10 +5,10 @@ use std::fmt;
 
 /// Where a page came from: scheme, host and port, or `null` for one that came from nowhere in particular.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin(Kind);
+pub struct Origin(OriginKind);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Kind {
+enum OriginKind {
     Null,
     Page {
         scheme: Box<str>,
@@ -23,7 +23,7 @@ impl Origin {
     /// are compared without case.
     pub fn parse(text: &str) -> Result<Self, Cow<'static, str>> {
         if text == "null" {
-            return Ok(Self(Kind::Null));
+            return Ok(Self(OriginKind::Null));
         }
         let problem =
             "not an origin; write SCHEME://HOST or SCHEME://HOST:PORT, such as https://app.example.com";
@@ -45,14 +45,14 @@ impl Origin {
             return Err(format!("an origin ends before its path; write {scheme}://{authority}").into());
         }
         let port = port.or_else(|| default_port(&scheme));
-        Ok(Self(Kind::Page { scheme: scheme.into(), host: host.to_ascii_lowercase().into(), port }))
+        Ok(Self(OriginKind::Page { scheme: scheme.into(), host: host.to_ascii_lowercase().into(), port }))
     }
 
     /// Whether it is the host that a `Host` field names: the relay itself, whatever the scheme, as React Native
     /// sends it. A port that is not written there is the scheme's own.
     #[must_use]
     pub fn is_at(&self, host: &str) -> bool {
-        let Kind::Page { scheme, host: own_host, port } = &self.0 else { return false };
+        let OriginKind::Page { scheme, host: own_host, port } = &self.0 else { return false };
         let Some((name, written)) = split_port(host) else { return false };
         own_host.eq_ignore_ascii_case(name) && *port == written.or_else(|| default_port(scheme))
     }
@@ -61,8 +61,8 @@ impl Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Null => f.write_str("null"),
-            Kind::Page { scheme, host, port } => {
+            OriginKind::Null => f.write_str("null"),
+            OriginKind::Page { scheme, host, port } => {
                 write!(f, "{scheme}://{host}")?;
                 port.filter(|_| *port != default_port(scheme)).map_or(Ok(()), |port| write!(f, ":{port}"))
             }

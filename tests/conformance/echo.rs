@@ -10,7 +10,7 @@ use apptuner_relay::relay::Tick;
 use apptuner_relay::relay::internals::connection::{Connection, FlushEnd, Phase, ReadEnd};
 use apptuner_relay::relay::internals::frame::Opcode;
 use apptuner_relay::relay::internals::http::{
-    AnswerForm, HeadRules, Progress, Verdict, write_health, write_issued, write_nothing, write_refusal,
+    AnswerForm, HeadProgress, HeadRules, Verdict, write_health, write_issued, write_nothing, write_refusal,
     write_switching_protocols,
 };
 use apptuner_relay::relay::internals::inbound::{Content, Incoming, Receiver, Rules, Violation};
@@ -49,7 +49,7 @@ impl Echo {
 
     fn take_in<S: Read + Write>(&mut self, connection: &mut Connection<S>, now: Tick) {
         if let Phase::Head(reader) = &mut connection.phase {
-            let Progress::Done { consumed, verdict, .. } =
+            let HeadProgress::Done { consumed, verdict, .. } =
                 reader.push(self.receiver.bytes(), HeadRules::default())
             else {
                 return;

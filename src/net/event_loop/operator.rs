@@ -5,7 +5,7 @@ use std::io;
 use log::{debug, warn};
 use mio::Registry;
 
-use crate::admin::{Admin, Effect, Process};
+use crate::admin::{Admin, AdminEffect, Process};
 use crate::config;
 use crate::net::listener::{Accepted, Listener, ListeningSocket};
 use crate::net::platform::INTEREST;
@@ -79,11 +79,11 @@ impl Operator {
         self.admin.handle_turn(now, relay, process);
         while let Some(effect) = self.admin.poll_effect() {
             match effect {
-                Effect::ShutdownWrite(key) => {
+                AdminEffect::ShutdownWrite(key) => {
                     // A stream that cannot be shut down has failed, which an event will tell.
                     let _ = self.admin.stream(key).map(Stream::shutdown_write);
                 }
-                Effect::Close(stream) => stream.finish(),
+                AdminEffect::Close(stream) => stream.finish(),
             }
         }
     }

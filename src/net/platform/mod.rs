@@ -53,7 +53,7 @@ pub const HELP_NOTE: &str = system::HELP_NOTE;
 
 /// What the system asks of the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct SignalsTaken {
     /// How often to stop.
     pub(super) stops: usize,
     /// To read files again; where there is none, that the terminal is gone.

@@ -2,7 +2,7 @@
 
 use mio::Registry;
 
-use super::Asked;
+use super::SignalsTaken;
 
 /// There are none.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ impl ProcessSignals {
         match *self {}
     }
 
-    pub(in crate::net) const fn take(&mut self, _: &Registry) -> Asked {
+    pub(in crate::net) const fn take(&mut self, _: &Registry) -> SignalsTaken {
         match *self {}
     }
 }

@@ -29,7 +29,7 @@ const FRUITLESS_BYTES_MAX: usize = 64 * 1024;
 /// All of it but the socket.
 pub(super) struct Engine {
     session: UnbufferedServerConnection,
-    phase: Phase,
+    phase: TlsPhase,
     /// What was received of a record that is not whole; of handshakes, of a message.
     received: Vec<u8>,
     /// What was decrypted and did not fit into the reader's buffers.
@@ -46,7 +46,7 @@ pub(super) struct Engine {
 
 /// What the bytes on the socket are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(super) enum TlsPhase {
     /// The header of a proxy, which is handed through.
     ProxyHeader,
     /// They should have been, and were not: whatever comes is the core's to refuse, as it is.
@@ -66,7 +66,7 @@ pub(super) enum Phase {
 }
 
 /// What working through the records led to.
-enum Step {
+enum TlsStep {
     /// More bytes are needed to go on.
     Starved,
     /// Something may have been decrypted.
@@ -82,7 +82,7 @@ impl Engine {
     pub(super) fn new(session: UnbufferedServerConnection, has_proxy_header: bool) -> Self {
         Self {
             session,
-            phase: if has_proxy_header { Phase::ProxyHeader } else { Phase::Begun },
+            phase: if has_proxy_header { TlsPhase::ProxyHeader } else { TlsPhase::Begun },
             received: Vec::new(),
             decrypted: Vec::new(),
             held: Vec::new(),
@@ -92,7 +92,7 @@ impl Engine {
         }
     }
 
-    pub(super) const fn phase(&self) -> Phase {
+    pub(super) const fn phase(&self) -> TlsPhase {
         self.phase
     }
 
@@ -119,10 +119,10 @@ impl Engine {
         while destination.room_bytes() > 0 {
             let filled_before = destination.filled_bytes();
             match self.phase {
-                Phase::ProxyHeader | Phase::Begun | Phase::Handshake | Phase::Open => {}
-                Phase::Bare => return self.read_bare(socket, destination),
-                Phase::Refused { .. } => return self.read_refused(socket, destination),
-                Phase::Failed => return Err(broken()),
+                TlsPhase::ProxyHeader | TlsPhase::Begun | TlsPhase::Handshake | TlsPhase::Open => {}
+                TlsPhase::Bare => return self.read_bare(socket, destination),
+                TlsPhase::Refused { .. } => return self.read_refused(socket, destination),
+                TlsPhase::Failed => return Err(broken()),
             }
             if self.is_input_over {
                 return Ok(());
@@ -138,7 +138,7 @@ impl Engine {
             if destination.filled_bytes() > filled_before {
                 fruitless_bytes = 0;
             } else if fruitless_bytes > FRUITLESS_BYTES_MAX {
-                self.phase = Phase::Failed;
+                self.phase = TlsPhase::Failed;
             }
         }
         Ok(())
@@ -165,7 +165,7 @@ impl Engine {
         let count = match read_uninterrupted(socket, place) {
             Ok(0) => {
                 self.is_input_over = true;
-                if self.phase != Phase::Open {
+                if self.phase != TlsPhase::Open {
                     // There will be no session to send anything in.
                     self.refuse(true);
                 }
@@ -178,17 +178,17 @@ impl Engine {
         let is_full = count == place.len();
         self.received = Vec::new();
         let mut filled = incoming.get_mut(..kept + count).unwrap_or_default();
-        if self.phase == Phase::ProxyHeader {
+        if self.phase == TlsPhase::ProxyHeader {
             let header_bytes = self.hand_through(filled, kept, destination);
             filled = filled.get_mut(header_bytes..).unwrap_or_default();
         }
-        if filled.is_empty() || matches!(self.phase, Phase::ProxyHeader | Phase::Bare) {
+        if filled.is_empty() || matches!(self.phase, TlsPhase::ProxyHeader | TlsPhase::Bare) {
             return Ok(Some((count, is_full)));
         }
-        if self.phase == Phase::Begun {
+        if self.phase == TlsPhase::Begun {
             self.begin(filled);
         }
-        if !matches!(self.phase, Phase::Refused { .. }) {
+        if !matches!(self.phase, TlsPhase::Refused { .. }) {
             let rest = self.work(filled, destination);
             self.received = rest.to_vec();
         }
@@ -213,11 +213,11 @@ impl Engine {
                 received.len()
             }
             ProxyHeader::Whole { bytes, .. } => {
-                self.phase = Phase::Begun;
+                self.phase = TlsPhase::Begun;
                 bytes
             }
             ProxyHeader::Malformed => {
-                self.phase = Phase::Bare;
+                self.phase = TlsPhase::Bare;
                 self.held = Vec::new();
                 received.len()
             }
@@ -230,7 +230,7 @@ impl Engine {
     /// Tells TLS from anything else.
     fn begin(&mut self, received: &[u8]) {
         if received.first() == Some(&HANDSHAKE_RECORD) {
-            self.phase = Phase::Handshake;
+            self.phase = TlsPhase::Handshake;
         } else {
             self.unsent.extend_from_slice(NOT_TLS);
             self.refuse(false);
@@ -239,7 +239,7 @@ impl Engine {
 
     fn refuse(&mut self, is_shown: bool) {
         self.held = Vec::new();
-        self.phase = Phase::Refused { is_shown };
+        self.phase = TlsPhase::Refused { is_shown };
     }
 
     /// Shows the core a byte to refuse, and then what the client goes on to send.
@@ -248,8 +248,8 @@ impl Engine {
         socket: &mut TcpStream,
         destination: &mut Destination<'_, '_>,
     ) -> io::Result<()> {
-        if self.phase != (Phase::Refused { is_shown: true }) {
-            self.phase = Phase::Refused { is_shown: true };
+        if self.phase != (TlsPhase::Refused { is_shown: true }) {
+            self.phase = TlsPhase::Refused { is_shown: true };
             destination.fill(&[NO_REQUEST]);
         }
         self.read_bare(socket, destination)
@@ -292,8 +292,8 @@ impl Engine {
             let (discard, step) = self.step(rest, Some(&mut *destination));
             start += discard;
             match step {
-                Ok(Step::Progress) => {}
-                Ok(Step::Starved) => break,
+                Ok(TlsStep::Progress) => {}
+                Ok(TlsStep::Starved) => break,
                 Err(()) => {
                     self.fail(received.get_mut(start..).unwrap_or_default());
                     return &[];
@@ -315,7 +315,7 @@ impl Engine {
         &mut self,
         received: &mut [u8],
         destination: Option<&mut Destination<'_, '_>>,
-    ) -> (usize, Result<Step, ()>) {
+    ) -> (usize, Result<TlsStep, ()>) {
         let UnbufferedStatus { mut discard, state } = self.session.process_tls_records(received);
         let Ok(state) = state else { return (discard, Err(())) };
         let step = match state {
@@ -329,31 +329,31 @@ impl Engine {
                     };
                     self.decrypted.extend_from_slice(rest);
                 }
-                Ok(Step::Progress)
+                Ok(TlsStep::Progress)
             }
             ConnectionState::EncodeTlsData(mut data) => {
                 append_encoded(&mut self.unsent, |out| encoded_handshake(data.encode(out)));
-                Ok(Step::Progress)
+                Ok(TlsStep::Progress)
             }
             ConnectionState::TransmitTlsData(data) => {
                 data.done();
-                Ok(Step::Progress)
+                Ok(TlsStep::Progress)
             }
             ConnectionState::PeerClosed => {
                 self.is_input_over = true;
-                Ok(Step::Progress)
+                Ok(TlsStep::Progress)
             }
             ConnectionState::WriteTraffic(mut traffic) => {
-                if self.phase == Phase::Handshake {
-                    self.phase = Phase::Open;
+                if self.phase == TlsPhase::Handshake {
+                    self.phase = TlsPhase::Open;
                     let held = std::mem::take(&mut self.held);
                     if !held.is_empty() {
                         append_encoded(&mut self.unsent, |out| encoded(traffic.encrypt(&held, out)));
                     }
                 }
-                Ok(Step::Starved)
+                Ok(TlsStep::Starved)
             }
-            ConnectionState::BlockedHandshake | ConnectionState::Closed => Ok(Step::Starved),
+            ConnectionState::BlockedHandshake | ConnectionState::Closed => Ok(TlsStep::Starved),
             // None was offered.
             ConnectionState::ReadEarlyData(_) | _ => Err(()),
         };
@@ -369,8 +369,8 @@ impl Engine {
             append_encoded(&mut self.unsent, |out| encoded_handshake(data.encode(out)));
         }
         self.received = Vec::new();
-        if self.phase == Phase::Open {
-            self.phase = Phase::Failed;
+        if self.phase == TlsPhase::Open {
+            self.phase = TlsPhase::Failed;
         } else {
             self.refuse(false);
         }
@@ -383,21 +383,21 @@ impl Engine {
         slices: &[IoSlice<'_>],
     ) -> io::Result<usize> {
         match self.phase {
-            Phase::Open => {}
-            Phase::ProxyHeader | Phase::Begun | Phase::Handshake => return self.hold(slices),
-            Phase::Bare => {
+            TlsPhase::Open => {}
+            TlsPhase::ProxyHeader | TlsPhase::Begun | TlsPhase::Handshake => return self.hold(slices),
+            TlsPhase::Bare => {
                 let bare = slices.iter().find(|slice| !slice.is_empty());
                 return bare.map_or(Ok(0), |slice| write_uninterrupted(socket, slice));
             }
-            Phase::Refused { .. } => return Ok(slices.iter().map(|slice| slice.len()).sum()),
-            Phase::Failed => return Err(broken()),
+            TlsPhase::Refused { .. } => return Ok(slices.iter().map(|slice| slice.len()).sum()),
+            TlsPhase::Failed => return Err(broken()),
         }
         self.flush(socket)?;
         self.settle()?;
         let (plain, outgoing) = scratch.join(slices);
         let UnbufferedStatus { state, .. } = self.session.process_tls_records(&mut self.received);
         let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else {
-            self.phase = Phase::Failed;
+            self.phase = TlsPhase::Failed;
             return Err(broken());
         };
         let encrypted = loop {
@@ -437,8 +437,8 @@ impl Engine {
             let (discard, step) = self.step(received.get_mut(start..).unwrap_or_default(), None);
             start += discard;
             match step {
-                Ok(Step::Progress) => {}
-                Ok(Step::Starved) => break,
+                Ok(TlsStep::Progress) => {}
+                Ok(TlsStep::Starved) => break,
                 Err(()) => {
                     self.fail(received.get_mut(start..).unwrap_or_default());
                     return Err(broken());
@@ -479,7 +479,7 @@ impl Engine {
     /// Puts the alert that ends our side of the stream behind what is unsent, once
     /// (RFC 8446, section 6.1).
     pub(super) fn close_notify(&mut self) {
-        if self.phase != Phase::Open || self.settle().is_err() {
+        if self.phase != TlsPhase::Open || self.settle().is_err() {
             return;
         }
         let UnbufferedStatus { state, .. } = self.session.process_tls_records(&mut self.received);

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::records::{Problem, read_all};
+use super::records::{FileProblem, read_all};
 use crate::relay::address::{ClientAddress, Networks, parse_range};
 
 /// Ranges that are let in, if there are any, and ranges that are kept out in any case.
@@ -14,7 +14,7 @@ pub struct AddressRules {
 
 impl AddressRules {
     /// Reads `allow RANGE` or `deny RANGE` from each line; their order does not matter.
-    pub fn parse(text: &str) -> Result<Self, Problem> {
+    pub fn parse(text: &str) -> Result<Self, FileProblem> {
         let mut rules = Self::default();
         read_all(text, "rule; write lines of the form: allow RANGE, or: deny RANGE", |words| {
             let ranges = match words.first() {

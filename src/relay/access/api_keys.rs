@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::records::{Problem, read_all};
+use super::records::{FileProblem, read_all};
 use super::secret::{Secret, SecretKey};
 
 /// Longest name of a key, in bytes.
@@ -15,7 +15,7 @@ pub struct ApiKeys(Vec<(Box<str>, Secret)>);
 impl ApiKeys {
     /// Reads `name key` from each line. A name is `[A-Za-z0-9._-]{1,64}`; a key is of 16 to 256 of the characters
     /// of a Bearer token (RFC 6750, section 2.1). No problem quotes a name: it may be a key in the wrong place.
-    pub fn parse(text: &str) -> Result<Self, Problem> {
+    pub fn parse(text: &str) -> Result<Self, FileProblem> {
         let (mut names, mut values) = (BTreeSet::new(), BTreeSet::new());
         let keys = read_all(text, "key; write lines of the form: name key", |words| {
             let &[name, key] = words else { return Err("not of the form: name key".into()) };

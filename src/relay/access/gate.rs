@@ -35,7 +35,7 @@ pub(crate) enum NotAllowed {
 
 /// What is known of the session that a client wants to join.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum SessionState<'a> {
+pub(crate) enum SessionAccess<'a> {
     /// There is none of this ID.
     Missing,
     /// It is there, and no secret is needed.
@@ -44,7 +44,7 @@ pub(crate) enum SessionState<'a> {
     Claimed(&'a SecretHash),
 }
 
-impl<'a> SessionState<'a> {
+impl<'a> SessionAccess<'a> {
     const fn claimed(self) -> Option<&'a SecretHash> {
         match self {
             Self::Claimed(hash) => Some(hash),
@@ -222,7 +222,7 @@ impl Gate {
         &self,
         client_type: ClientType,
         credentials: &Credentials,
-        session: SessionState<'_>,
+        session: SessionAccess<'_>,
     ) -> Result<Pass<'_>, NotAllowed> {
         let (key_name, secret) = self.tell_apart(credentials);
         let hash = secret.map(|secret| self.secret_key.hash(secret));
@@ -237,7 +237,7 @@ impl Gate {
         let is_proven = is_same && hash.is_some() && claimed.is_some();
         let is_desktop = client_type == ClientType::Desktop;
         // With API keys a mobile joins only what exists.
-        let has_nothing_to_join = has_keys && !is_desktop && matches!(session, SessionState::Missing);
+        let has_nothing_to_join = has_keys && !is_desktop && matches!(session, SessionAccess::Missing);
         let is_unproven = (claimed.is_some() && !is_proven) || (self.is_secret_required && hash.is_none());
         if has_keys && is_desktop && key_name.is_none() && !is_proven {
             return Err(NotAllowed::ApiKey);
@@ -402,14 +402,14 @@ mod tests {
             || Credentials { secret: Some(secret("correct horse battery")), ..Credentials::default() };
         let wrong =
             || Credentials { secret: Some(secret("correct horse batterx")), ..Credentials::default() };
-        let claimed = SessionState::Claimed(&hash);
+        let claimed = SessionAccess::Claimed(&hash);
         // What it brings, the session, and whether it claims that; `Err` if it may not join.
         let table = [
-            (Credentials::default(), SessionState::Missing, Ok(false)),
-            (Credentials::default(), SessionState::Unclaimed, Ok(false)),
+            (Credentials::default(), SessionAccess::Missing, Ok(false)),
+            (Credentials::default(), SessionAccess::Unclaimed, Ok(false)),
             (Credentials::default(), claimed, Err(NotAllowed::Secret)),
-            (right(), SessionState::Missing, Ok(true)),
-            (right(), SessionState::Unclaimed, Ok(true)),
+            (right(), SessionAccess::Missing, Ok(true)),
+            (right(), SessionAccess::Unclaimed, Ok(true)),
             (right(), claimed, Ok(false)),
             (wrong(), claimed, Err(NotAllowed::Secret)),
         ];
@@ -426,19 +426,19 @@ mod tests {
         let mut gate = gate(Settings::default());
         gate.set_api_keys(ApiKeys::parse("alice 0123456789abcdef").unwrap());
         let hash = gate.hash(&secret("correct horse battery"));
-        let claimed = SessionState::Claimed(&hash);
+        let claimed = SessionAccess::Claimed(&hash);
         let key = || Credentials { bearer: Some(secret("0123456789abcdef")), ..Credentials::default() };
         let proof =
             || Credentials { secret: Some(secret("correct horse battery")), ..Credentials::default() };
         let (desktop, mobile) = (ClientType::Desktop, ClientType::Mobile);
         let table = [
-            (desktop, key(), SessionState::Missing, Ok(Some("alice"))),
-            (desktop, Credentials::default(), SessionState::Missing, Err(NotAllowed::ApiKey)),
-            (desktop, Credentials::default(), SessionState::Unclaimed, Err(NotAllowed::ApiKey)),
+            (desktop, key(), SessionAccess::Missing, Ok(Some("alice"))),
+            (desktop, Credentials::default(), SessionAccess::Missing, Err(NotAllowed::ApiKey)),
+            (desktop, Credentials::default(), SessionAccess::Unclaimed, Err(NotAllowed::ApiKey)),
             (desktop, proof(), claimed, Ok(None)),
             (desktop, key(), claimed, Err(NotAllowed::Secret)),
-            (mobile, Credentials::default(), SessionState::Missing, Err(NotAllowed::Secret)),
-            (mobile, Credentials::default(), SessionState::Unclaimed, Ok(None)),
+            (mobile, Credentials::default(), SessionAccess::Missing, Err(NotAllowed::Secret)),
+            (mobile, Credentials::default(), SessionAccess::Unclaimed, Ok(None)),
             (mobile, proof(), claimed, Ok(None)),
         ];
         for (row, (client_type, credentials, session, expected)) in table.into_iter().enumerate() {

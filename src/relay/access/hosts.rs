@@ -11,7 +11,7 @@ use slab::Slab;
 use crate::relay::address::Host;
 use crate::relay::limits::{IDLE_HOSTS_MAX, LOCK_OUT_MAX, LOCK_OUT_MIN, RETRY_AFTER_SECONDS};
 use crate::relay::settings::Settings;
-use crate::relay::tables::idle_order::{Line, Lined, Place};
+use crate::relay::tables::idle_order::{IdleOrder, Links, Ordered};
 use crate::relay::tables::keyed_hash::KeyedHash;
 use crate::relay::tables::meter::Meter;
 use crate::relay::tables::wheel::{Alarm, TimerKey};
@@ -59,7 +59,7 @@ impl Denied {
 
 /// What is known of one host.
 #[derive(Debug)]
-struct Entry {
+struct HostRecord {
     host: Host,
     connections: usize,
     openings: Meter,
@@ -69,7 +69,7 @@ struct Entry {
     lock_outs: u32,
     timer: Option<Alarm>,
     /// Among those without a connection; means nothing while there is one.
-    place: Place<HostKey>,
+    place: Links<HostKey>,
 }
 
 /// All hosts that are known.
@@ -77,8 +77,8 @@ struct Entry {
 pub struct Hosts {
     by_host: HashTable<HostKey>,
     hash: KeyedHash,
-    entries: Slab<Entry>,
-    idle: Line<HostKey>,
+    entries: Slab<HostRecord>,
+    idle: IdleOrder<HostKey>,
     /// How many stand in that line.
     idle_count: usize,
     connections_max: Option<usize>,
@@ -94,7 +94,7 @@ impl Hosts {
             by_host: HashTable::new(),
             hash: KeyedHash(seed),
             entries: Slab::new(),
-            idle: Line::default(),
+            idle: IdleOrder::default(),
             idle_count: 0,
             connections_max: settings.max_connections_per_ip,
             connection_rate: settings.max_connection_rate.map(u64::from),
@@ -215,7 +215,7 @@ impl Hosts {
             return key;
         }
         #[expect(clippy::cast_possible_truncation, reason = "no more than connections and those remembered")]
-        let key = HostKey(self.entries.insert(Entry {
+        let key = HostKey(self.entries.insert(HostRecord {
             host,
             connections: 0,
             openings: Meter::new(self.connection_rate, Duration::from_secs(1)),
@@ -223,7 +223,7 @@ impl Hosts {
             locked_until: Tick(0),
             lock_outs: 0,
             timer: None,
-            place: Place::default(),
+            place: Links::default(),
         }) as u32);
         let (hash, entries) = (self.hash, &self.entries);
         let rehash = |key: &HostKey| entries.get(key.index()).map_or(0, |entry| hash.of(&entry.host));
@@ -250,15 +250,15 @@ impl Hosts {
     }
 }
 
-impl Lined for Slab<Entry> {
+impl Ordered for Slab<HostRecord> {
     type Key = HostKey;
 
-    fn place_mut(&mut self, key: HostKey) -> Option<&mut Place<HostKey>> {
+    fn place_mut(&mut self, key: HostKey) -> Option<&mut Links<HostKey>> {
         self.get_mut(key.index()).map(|entry| &mut entry.place)
     }
 }
 
-impl Entry {
+impl HostRecord {
     /// Whether one more connection is allowed.
     fn check(&self, connections_max: Option<usize>, now: Tick) -> Result<(), Denied> {
         let opens_at = self.openings.allows_at();

@@ -59,6 +59,7 @@ impl DrainPlan {
 
 /// How the sessions of a relay that shuts down are closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Shutdown {
     /// Those that have clients.
     pub sessions: usize,

@@ -10,7 +10,7 @@ use crate::relay::client::connection::Phase;
 use crate::relay::client::inbound::{Incoming, Rules};
 use crate::relay::counts::end_reason::EndReason;
 use crate::relay::http::{
-    AnswerForm, HeadRules, Progress, Verdict, write_health, write_nothing, write_preflight,
+    AnswerForm, HeadProgress, HeadRules, Verdict, write_health, write_nothing, write_preflight,
 };
 use crate::relay::ids::ConnectionId;
 use crate::relay::limits::{LINGER_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
@@ -43,10 +43,10 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    fn take_head(&mut self, id: ConnectionId, progress: Progress, refused_path: Option<&str>) {
+    fn take_head(&mut self, id: ConnectionId, progress: HeadProgress, refused_path: Option<&str>) {
         match progress {
-            Progress::NeedMore => {}
-            Progress::Proxied { consumed, client } => {
+            HeadProgress::NeedMore => {}
+            HeadProgress::Proxied { consumed, client } => {
                 self.receiver.consume(consumed);
                 if let Some(Err(refusal)) = client.map(|client| self.identify(id, client)) {
                     self.turn_away(id, refusal, AnswerForm::default());
@@ -54,7 +54,7 @@ impl<S: Read + Write> Relay<S> {
                     self.take_in(id, 0);
                 }
             }
-            Progress::Done { consumed, client, origin, verdict } => {
+            HeadProgress::Done { consumed, client, origin, verdict } => {
                 self.receiver.consume(consumed);
                 let head_only = verdict.is_head_only();
                 let form = AnswerForm { head_only, origin: origin.as_deref(), path: refused_path };

@@ -8,7 +8,7 @@ use super::record::{End, SESSIONS};
 use super::relay::Relay;
 use super::slots::{Membership, Slot};
 use crate::relay::access::credentials::Credentials;
-use crate::relay::access::gate::{Pass, SessionState};
+use crate::relay::access::gate::{Pass, SessionAccess};
 use crate::relay::access::secret::{Secret, SecretHash};
 use crate::relay::address::{ClientAddress, Host};
 use crate::relay::client::outbox::Waiting;
@@ -57,9 +57,9 @@ impl<S: Read + Write> Relay<S> {
         self.gate.check_lock_out(slot.connection.remote.address, self.now.tick)?;
         let session = self.sessions.find(&upgrade.session_id).and_then(|key| self.sessions.get(key));
         let state = match session.map(Session::claimed) {
-            None => SessionState::Missing,
-            Some(None) => SessionState::Unclaimed,
-            Some(Some(hash)) => SessionState::Claimed(hash),
+            None => SessionAccess::Missing,
+            Some(None) => SessionAccess::Unclaimed,
+            Some(Some(hash)) => SessionAccess::Claimed(hash),
         };
         let Pass { claim, key_name } =
             self.gate.judge_join(upgrade.client_type, &upgrade.credentials, state)?;

@@ -12,6 +12,7 @@ const ID_START_CHARS_MAX: usize = 4;
 
 /// One session, without what would let anybody join it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SessionReport {
     /// The first characters of its ID, at most half of them.
     pub id_start: String,
@@ -29,6 +30,7 @@ pub struct SessionReport {
 
 /// Whether a newcomer is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Service {
     /// It is.
     Ready,

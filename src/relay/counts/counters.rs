@@ -122,6 +122,7 @@ const SECONDS: [u64; 11] = [1, 10, 60, 300, 900, 1_800, 3_600, 14_400, 43_200, 8
 
 /// Counts that only grow. They have no influence on behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Counters {
     /// Connections accepted, those told to come back later included.
     pub connections_accepted: u64,

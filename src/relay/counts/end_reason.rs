@@ -4,6 +4,7 @@ use crate::relay::wire::message::CloseReason;
 
 /// What ended a connection, as the log and the metrics name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum EndReason {
     /// It was answered in HTTP, as it asked.
     Answered,

@@ -21,10 +21,14 @@ pub(super) fn client(fields: &[Header<'_>], proxies: &Networks) -> Result<Option
     let standard = standard.filter(|element| !element.is_empty()).map(node_of_element);
     match (last_untrusted(by_proxies, proxies)?, last_untrusted(standard, proxies)?) {
         // One of the two may have come from the client itself, and nothing tells which.
-        (Named::Client(client), Named::Nobody) | (Named::Nobody, Named::Client(client)) => Ok(Some(client)),
-        (Named::Client(one), Named::Client(other)) if one == other => Ok(Some(one)),
-        (Named::Client(_), _) | (_, Named::Client(_)) => Err(BadRequest::Forwarded),
-        (Named::Nobody | Named::Hidden, Named::Nobody | Named::Hidden) => Ok(None),
+        (ForwardedClient::Client(client), ForwardedClient::Nobody)
+        | (ForwardedClient::Nobody, ForwardedClient::Client(client)) => Ok(Some(client)),
+        (ForwardedClient::Client(one), ForwardedClient::Client(other)) if one == other => Ok(Some(one)),
+        (ForwardedClient::Client(_), _) | (_, ForwardedClient::Client(_)) => Err(BadRequest::Forwarded),
+        (
+            ForwardedClient::Nobody | ForwardedClient::Hidden,
+            ForwardedClient::Nobody | ForwardedClient::Hidden,
+        ) => Ok(None),
     }
 }
 
@@ -37,7 +41,7 @@ enum Node {
 }
 
 /// Whom a list names.
-enum Named {
+enum ForwardedClient {
     /// It is empty, or not there.
     Nobody,
     /// Somebody whom the nearest proxy does not tell.
@@ -46,19 +50,22 @@ enum Named {
 }
 
 /// The first that is no proxy, or else the furthest proxy.
-fn last_untrusted(nodes: impl Iterator<Item = Node>, proxies: &Networks) -> Result<Named, BadRequest> {
-    let mut furthest = Named::Nobody;
+fn last_untrusted(
+    nodes: impl Iterator<Item = Node>,
+    proxies: &Networks,
+) -> Result<ForwardedClient, BadRequest> {
+    let mut furthest = ForwardedClient::Nobody;
     for node in nodes {
         match node {
             Node::Address(address) => {
-                furthest = Named::Client(address);
+                furthest = ForwardedClient::Client(address);
                 if !proxies.contains(address) {
                     break;
                 }
             }
             Node::Hidden => {
-                if matches!(furthest, Named::Nobody) {
-                    furthest = Named::Hidden;
+                if matches!(furthest, ForwardedClient::Nobody) {
+                    furthest = ForwardedClient::Hidden;
                 }
                 break;
             }

@@ -48,12 +48,12 @@ mod tests;
 /// Holds at most [`HEAD_BYTES_MAX`] bytes, and allocates only if the head comes in several pieces.
 #[derive(Debug, Default)]
 pub struct HeadReader {
-    kept: Option<Box<Kept>>,
+    kept: Option<Box<PartialHead>>,
 }
 
 /// A head that came in several pieces, as far as it has come.
 #[derive(Debug, Default)]
-struct Kept {
+struct PartialHead {
     head: Vec<u8>,
     position: Position,
     /// A proxy's header comes first, and is what is kept.
@@ -71,7 +71,7 @@ pub struct HeadRules<'a> {
 
 /// What a piece of the head led to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum HeadProgress {
     /// All bytes belonged to the head, and it goes on.
     NeedMore,
     /// The header of a proxy is over; the head begins behind it.
@@ -99,7 +99,7 @@ impl HeadReader {
     /// Expects a proxy's header before the head.
     #[must_use]
     pub fn behind_proxy_header() -> Self {
-        Self { kept: Some(Box::new(Kept { is_proxy_header: true, ..Kept::default() })) }
+        Self { kept: Some(Box::new(PartialHead { is_proxy_header: true, ..PartialHead::default() })) }
     }
 
     /// Bytes of memory held for what has come.
@@ -111,8 +111,8 @@ impl HeadReader {
     /// Takes the next bytes of the connection (RFC 9112, section 2.2). Linear in their number,
     /// however they are cut.
     ///
-    /// Once this has returned [`Progress::Done`] the reader is as new.
-    pub fn push(&mut self, bytes: &[u8], rules: HeadRules<'_>) -> Progress {
+    /// Once this has returned [`HeadProgress::Done`] the reader is as new.
+    pub fn push(&mut self, bytes: &[u8], rules: HeadRules<'_>) -> HeadProgress {
         self.push_and_note(bytes, rules, &mut None)
     }
 
@@ -122,15 +122,15 @@ impl HeadReader {
         bytes: &[u8],
         rules: HeadRules<'_>,
         refused_path: &mut Option<String>,
-    ) -> Progress {
+    ) -> HeadProgress {
         if let Some(kept) = self.kept.as_mut().filter(|kept| kept.is_proxy_header) {
             let progress = kept.push_proxy_header(bytes);
-            if progress != Progress::NeedMore {
+            if progress != HeadProgress::NeedMore {
                 self.kept = None;
             }
             return progress;
         }
-        let mut named = Named::default();
+        let mut named = NamedInHead::default();
         let done = self.push_for(bytes, |head, outcome| {
             let head_only = head.starts_with(b"HEAD ");
             outcome.and_then(|()| decide(head, head_only, rules, &mut named)).unwrap_or_else(|refusal| {
@@ -138,8 +138,8 @@ impl HeadReader {
                 Verdict::Refuse { refusal, head_only }
             })
         });
-        let Named { client, origin } = named;
-        done.map_or(Progress::NeedMore, |(consumed, verdict)| Progress::Done {
+        let NamedInHead { client, origin } = named;
+        done.map_or(HeadProgress::NeedMore, |(consumed, verdict)| HeadProgress::Done {
             consumed,
             client,
             origin,
@@ -192,18 +192,20 @@ fn scan(bytes: &[u8], room: usize, position: &mut Position) -> Option<(usize, Re
     None
 }
 
-impl Kept {
+impl PartialHead {
     /// Takes the next bytes of a connection that begins with a proxy's header, of which few are kept.
-    fn push_proxy_header(&mut self, bytes: &[u8]) -> Progress {
+    fn push_proxy_header(&mut self, bytes: &[u8]) -> HeadProgress {
         let before = self.head.len();
         let room = PROXY_HEADER_BYTES_MAX - before;
         self.keep(bytes.get(..room).unwrap_or(bytes));
         match proxy_header::parse(&self.head) {
-            ProxyHeader::NeedMore => Progress::NeedMore,
-            ProxyHeader::Whole { bytes, client } => Progress::Proxied { consumed: bytes - before, client },
+            ProxyHeader::NeedMore => HeadProgress::NeedMore,
+            ProxyHeader::Whole { bytes, client } => {
+                HeadProgress::Proxied { consumed: bytes - before, client }
+            }
             ProxyHeader::Malformed => {
                 let verdict = Verdict::Refuse { refusal: BadRequest::ProxyHeader.into(), head_only: false };
-                Progress::Done { consumed: bytes.len(), client: None, origin: None, verdict }
+                HeadProgress::Done { consumed: bytes.len(), client: None, origin: None, verdict }
             }
         }
     }
@@ -333,14 +335,19 @@ impl Upgrade {
 
 /// Who is named in a head that may be refused all the same.
 #[derive(Debug, Default)]
-struct Named {
+struct NamedInHead {
     client: Option<ClientAddress>,
     origin: Option<Box<str>>,
 }
 
 /// Judges a complete head. The order of the checks decides which of several faults is reported. Notes who is
 /// named as soon as that is known.
-fn decide(head: &[u8], head_only: bool, rules: HeadRules<'_>, named: &mut Named) -> Result<Verdict, Refusal> {
+fn decide(
+    head: &[u8],
+    head_only: bool,
+    rules: HeadRules<'_>,
+    named: &mut NamedInHead,
+) -> Result<Verdict, Refusal> {
     let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
     // We found the end; should httparse ever see another, the head has two readings.

@@ -63,6 +63,7 @@ impl From<NotAllowed> for Refusal {
 
 /// Why a connection was refused, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RefusalReason {
     /// Not well-formed, or not for us.
     BadRequest,

@@ -4,7 +4,7 @@ use super::Session;
 
 /// How many clients a session has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum SessionState {
     /// None: it waits for somebody to come back, or was issued.
     Empty,
     /// One, which waits for its peer.
@@ -13,7 +13,7 @@ pub enum State {
     Paired,
 }
 
-impl State {
+impl SessionState {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Empty, Self::Waiting, Self::Paired];
 
@@ -30,8 +30,9 @@ impl State {
 
 /// How many sessions and clients there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Census {
-    /// Sessions, in the order of [`State::ALL`].
+    /// Sessions, in the order of [`SessionState::ALL`].
     pub sessions: [u64; 3],
     /// Clients in sessions, by client type.
     pub clients: [u64; 2],

@@ -9,7 +9,7 @@ use slab::Slab;
 
 use super::SessionKey;
 use crate::relay::address::Host;
-use crate::relay::tables::idle_order::{Line, Lined, Place};
+use crate::relay::tables::idle_order::{IdleOrder, Links, Ordered};
 use crate::relay::tables::keyed_hash::KeyedHash;
 
 /// Names an empty session for as long as it is empty.
@@ -32,15 +32,15 @@ pub(super) enum Worth {
 }
 
 /// Sessions in the order in which they became empty, each in the line of its [`Worth`].
-type Lines = [Line<EmptyKey>; 3];
+type Lines = [IdleOrder<EmptyKey>; 3];
 
 #[derive(Debug)]
-struct Entry {
+struct EmptySession {
     session: SessionKey,
     worth: Worth,
     holder: HolderKey,
-    place: Place<EmptyKey>,
-    place_of_holder: Place<EmptyKey>,
+    place: Links<EmptyKey>,
+    place_of_holder: Links<EmptyKey>,
 }
 
 #[derive(Debug)]
@@ -49,18 +49,18 @@ struct Holder {
     count: usize,
     lines: Lines,
     /// Among those that hold more than their share; means nothing for any other.
-    place: Place<HolderKey>,
+    place: Links<HolderKey>,
 }
 
 /// All empty sessions.
 #[derive(Debug)]
 pub(super) struct Empties {
-    entries: Slab<Entry>,
+    entries: Slab<EmptySession>,
     lines: Lines,
     holders: Slab<Holder>,
     by_host: HashTable<HolderKey>,
     hash: KeyedHash,
-    over_share: Line<HolderKey>,
+    over_share: IdleOrder<HolderKey>,
     /// As many as one host may hold and be treated like any other.
     share: usize,
 }
@@ -73,7 +73,7 @@ impl Empties {
             holders: Slab::new(),
             by_host: HashTable::new(),
             hash,
-            over_share: Line::default(),
+            over_share: IdleOrder::default(),
             share,
         }
     }
@@ -82,8 +82,8 @@ impl Empties {
     #[expect(clippy::cast_possible_truncation, reason = "no more than there are sessions")]
     pub(super) fn join(&mut self, session: SessionKey, worth: Worth, host: Host) -> EmptyKey {
         let holder = self.know(host);
-        let (place, place_of_holder) = (Place::default(), Place::default());
-        let entry = Entry { session, worth, holder, place, place_of_holder };
+        let (place, place_of_holder) = (Links::default(), Links::default());
+        let entry = EmptySession { session, worth, holder, place, place_of_holder };
         let key = EmptyKey(self.entries.insert(entry) as u32);
         if let Some(line) = self.lines.get_mut(worth as usize) {
             line.join(key, &mut AmongAll(&mut self.entries));
@@ -101,7 +101,7 @@ impl Empties {
 
     /// A session is no longer empty, or no longer there.
     pub(super) fn leave(&mut self, key: EmptyKey) {
-        let Some(&Entry { worth, holder, .. }) = self.entries.get(key.0 as usize) else { return };
+        let Some(&EmptySession { worth, holder, .. }) = self.entries.get(key.0 as usize) else { return };
         if let Some(line) = self.lines.get_mut(worth as usize) {
             line.leave(key, &mut AmongAll(&mut self.entries));
         }
@@ -154,7 +154,7 @@ impl Empties {
         if let Some(&key) = self.by_host.find(self.hash.of(&host), is_it) {
             return key;
         }
-        let holder = Holder { host, count: 0, lines: Lines::default(), place: Place::default() };
+        let holder = Holder { host, count: 0, lines: Lines::default(), place: Links::default() };
         let key = HolderKey(self.holders.insert(holder) as u32);
         let (hash, holders) = (self.hash, &self.holders);
         let rehash = |key: &HolderKey| holders.get(key.0 as usize).map_or(0, |known| hash.of(&known.host));
@@ -183,31 +183,31 @@ impl Empties {
 }
 
 /// The places of sessions among all that are empty.
-struct AmongAll<'a>(&'a mut Slab<Entry>);
+struct AmongAll<'a>(&'a mut Slab<EmptySession>);
 
 /// Their places among those of the same host.
-struct AmongThoseOfHolder<'a>(&'a mut Slab<Entry>);
+struct AmongThoseOfHolder<'a>(&'a mut Slab<EmptySession>);
 
-impl Lined for AmongAll<'_> {
+impl Ordered for AmongAll<'_> {
     type Key = EmptyKey;
 
-    fn place_mut(&mut self, key: EmptyKey) -> Option<&mut Place<EmptyKey>> {
+    fn place_mut(&mut self, key: EmptyKey) -> Option<&mut Links<EmptyKey>> {
         self.0.get_mut(key.0 as usize).map(|entry| &mut entry.place)
     }
 }
 
-impl Lined for AmongThoseOfHolder<'_> {
+impl Ordered for AmongThoseOfHolder<'_> {
     type Key = EmptyKey;
 
-    fn place_mut(&mut self, key: EmptyKey) -> Option<&mut Place<EmptyKey>> {
+    fn place_mut(&mut self, key: EmptyKey) -> Option<&mut Links<EmptyKey>> {
         self.0.get_mut(key.0 as usize).map(|entry| &mut entry.place_of_holder)
     }
 }
 
-impl Lined for Slab<Holder> {
+impl Ordered for Slab<Holder> {
     type Key = HolderKey;
 
-    fn place_mut(&mut self, key: HolderKey) -> Option<&mut Place<HolderKey>> {
+    fn place_mut(&mut self, key: HolderKey) -> Option<&mut Links<HolderKey>> {
         self.get_mut(key.0 as usize).map(|holder| &mut holder.place)
     }
 }

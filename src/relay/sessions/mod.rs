@@ -25,7 +25,7 @@ use crate::relay::ids::{ClientType, ConnectionId, SessionId};
 use crate::relay::limits::{EMPTY_SHARE, TABLE_CAPACITY};
 use crate::relay::tables::keyed_hash::KeyedHash;
 use crate::relay::time::Tick;
-pub use census::{Census, State};
+pub use census::{Census, SessionState};
 use empties::{Empties, Worth};
 use session::{Seat, seconds};
 pub use session::{Session, Traffic};

@@ -1,6 +1,6 @@
 //! One session: its clients, its times and what not every session has.
 
-use super::census::State;
+use super::census::SessionState;
 use super::contest::Contest;
 use super::empties::EmptyKey;
 use crate::relay::access::secret::SecretHash;
@@ -42,6 +42,7 @@ pub(super) struct Extras {
 
 /// Application messages that were accepted in a session, either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Traffic {
     /// How many.
     pub messages: u64,
@@ -86,11 +87,11 @@ impl Session {
         seconds(now).wrapping_sub(self.begun_at)
     }
 
-    pub(super) const fn state(&self) -> State {
+    pub(super) const fn state(&self) -> SessionState {
         match (self.desktop.taken(), self.mobile.taken()) {
-            (None, None) => State::Empty,
-            (Some(_), None) | (None, Some(_)) => State::Waiting,
-            (Some(_), Some(_)) => State::Paired,
+            (None, None) => SessionState::Empty,
+            (Some(_), None) | (None, Some(_)) => SessionState::Waiting,
+            (Some(_), Some(_)) => SessionState::Paired,
         }
     }
 

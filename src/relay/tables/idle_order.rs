@@ -1,22 +1,22 @@
 //! A line of entries that stand in a slab: joined at its end, left from anywhere, in constant time.
 
 /// A slab whose entries can stand in a line.
-pub(crate) trait Lined {
+pub(crate) trait Ordered {
     /// Names an entry.
     type Key: Copy;
 
     /// The place of an entry in the line.
-    fn place_mut(&mut self, key: Self::Key) -> Option<&mut Place<Self::Key>>;
+    fn place_mut(&mut self, key: Self::Key) -> Option<&mut Links<Self::Key>>;
 }
 
 /// Who stands before and behind an entry; means nothing while it is not in the line.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place<K> {
+pub(crate) struct Links<K> {
     before: Option<K>,
     behind: Option<K>,
 }
 
-impl<K> Default for Place<K> {
+impl<K> Default for Links<K> {
     fn default() -> Self {
         Self { before: None, behind: None }
     }
@@ -24,33 +24,33 @@ impl<K> Default for Place<K> {
 
 /// The ends of a line.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Line<K> {
+pub(crate) struct IdleOrder<K> {
     pub(crate) first: Option<K>,
     pub(crate) last: Option<K>,
 }
 
-impl<K> Default for Line<K> {
+impl<K> Default for IdleOrder<K> {
     fn default() -> Self {
         Self { first: None, last: None }
     }
 }
 
-impl<K: Copy> Line<K> {
+impl<K: Copy> IdleOrder<K> {
     /// Puts an entry that is not in the line at its end.
-    pub(crate) fn join(&mut self, key: K, entries: &mut impl Lined<Key = K>) {
+    pub(crate) fn join(&mut self, key: K, entries: &mut impl Ordered<Key = K>) {
         let before = self.last.replace(key);
         match before.and_then(|before| entries.place_mut(before)) {
             Some(before) => before.behind = Some(key),
             None => self.first = Some(key),
         }
         if let Some(place) = entries.place_mut(key) {
-            *place = Place { before, behind: None };
+            *place = Links { before, behind: None };
         }
     }
 
     /// Takes an entry that is in the line out of it.
-    pub(crate) fn leave(&mut self, key: K, entries: &mut impl Lined<Key = K>) {
-        let Some(&mut Place { before, behind }) = entries.place_mut(key) else { return };
+    pub(crate) fn leave(&mut self, key: K, entries: &mut impl Ordered<Key = K>) {
+        let Some(&mut Links { before, behind }) = entries.place_mut(key) else { return };
         match before.and_then(|before| entries.place_mut(before)) {
             Some(before) => before.behind = behind,
             None => self.first = behind,

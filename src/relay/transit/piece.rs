@@ -6,7 +6,7 @@ use crate::relay::memory::{Chunk, Memory};
 /// Some consecutive bytes of one message.
 #[derive(Debug)]
 pub(super) struct Piece {
-    store: Store,
+    store: PieceMemory,
     /// Where they stand in the memory.
     start: usize,
     end: usize,
@@ -15,7 +15,7 @@ pub(super) struct Piece {
 }
 
 #[derive(Debug)]
-enum Store {
+enum PieceMemory {
     Chunk(Chunk),
     /// Where there was no chunk: as many bytes as it holds.
     Small(Box<[u8]>),
@@ -24,13 +24,13 @@ enum Store {
 impl Piece {
     /// A chunk whose bytes from `start` to `end` are the message's.
     pub(super) const fn of_chunk(chunk: Chunk, start: usize, end: usize) -> Self {
-        Self { store: Store::Chunk(chunk), start, end, awaited_by: 0 }
+        Self { store: PieceMemory::Chunk(chunk), start, end, awaited_by: 0 }
     }
 
     /// A copy of `bytes` outside of any chunk.
     pub(super) fn copy_of(bytes: &[u8], memory: &mut Memory) -> Self {
         memory.charge_pieces(0, bytes.len());
-        Self { store: Store::Small(bytes.into()), start: 0, end: bytes.len(), awaited_by: 0 }
+        Self { store: PieceMemory::Small(bytes.into()), start: 0, end: bytes.len(), awaited_by: 0 }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -40,15 +40,15 @@ impl Piece {
     /// Whether no more bytes can be added to it.
     pub(super) const fn is_full(&self) -> bool {
         match &self.store {
-            Store::Chunk(_) => self.end == CHUNK_BYTES,
-            Store::Small(_) => true,
+            PieceMemory::Chunk(_) => self.end == CHUNK_BYTES,
+            PieceMemory::Small(_) => true,
         }
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
         let memory = match &self.store {
-            Store::Chunk(chunk) => chunk.as_slice(),
-            Store::Small(bytes) => bytes,
+            PieceMemory::Chunk(chunk) => chunk.as_slice(),
+            PieceMemory::Small(bytes) => bytes,
         };
         memory.get(self.start..self.end).unwrap_or_default()
     }
@@ -56,8 +56,8 @@ impl Piece {
     /// The memory behind its bytes that more of them may go to.
     pub(super) fn free_mut(&mut self) -> &mut [u8] {
         match &mut self.store {
-            Store::Chunk(chunk) => chunk.as_mut_slice().get_mut(self.end..).unwrap_or_default(),
-            Store::Small(_) => &mut [],
+            PieceMemory::Chunk(chunk) => chunk.as_mut_slice().get_mut(self.end..).unwrap_or_default(),
+            PieceMemory::Small(_) => &mut [],
         }
     }
 
@@ -68,8 +68,8 @@ impl Piece {
 
     pub(super) fn give_back(self, memory: &mut Memory) {
         match self.store {
-            Store::Chunk(chunk) => memory.give_chunk(chunk),
-            Store::Small(bytes) => memory.charge_pieces(bytes.len(), 0),
+            PieceMemory::Chunk(chunk) => memory.give_chunk(chunk),
+            PieceMemory::Small(bytes) => memory.charge_pieces(bytes.len(), 0),
         }
     }
 
@@ -77,8 +77,8 @@ impl Piece {
     #[cfg(any(test, debug_assertions))]
     pub(super) const fn charged(&self) -> (usize, usize) {
         match &self.store {
-            Store::Chunk(_) => (1, 0),
-            Store::Small(bytes) => (0, bytes.len()),
+            PieceMemory::Chunk(_) => (1, 0),
+            PieceMemory::Small(bytes) => (0, bytes.len()),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::io::{self, IoSlice, Read, Write};
 use apptuner_relay::relay::Readiness;
 use apptuner_relay::relay::Settings;
 use apptuner_relay::relay::internals::frame::{Opcode, parse_header};
-use apptuner_relay::relay::internals::http::{HeadReader, HeadRules, Progress, Verdict};
+use apptuner_relay::relay::internals::http::{HeadProgress, HeadReader, HeadRules, Verdict};
 use apptuner_relay::relay::internals::json::check_text;
 use apptuner_relay::relay::internals::limits::KEPT_BYTES_MAX;
 use apptuner_relay::relay::internals::memory::{Chunk, Chunks};
@@ -74,7 +74,7 @@ fn request_head(fields: usize) -> Operations {
     head += "\r\n";
     let is_upgrade = |head: &[u8]| {
         let progress = HeadReader::default().push(head, HeadRules::default());
-        matches!(progress, Progress::Done { verdict: Verdict::Upgrade(_), .. })
+        matches!(progress, HeadProgress::Done { verdict: Verdict::Upgrade(_), .. })
     };
     assert!(is_upgrade(head.as_bytes()), "the head is an upgrade's");
     Box::new(move |count| {

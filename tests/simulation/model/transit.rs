@@ -21,11 +21,11 @@ pub(super) struct Incoming {
     pub content: Rc<Content>,
     /// Bytes of its frames that have arrived whole.
     before: usize,
-    pub state: State,
+    pub state: SessionState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum SessionState {
     /// Nobody has been given it.
     Held,
     /// Its receiver has it in the queue.
@@ -40,7 +40,8 @@ impl Conn {
         if self.incoming.is_none() {
             *messages_begun += 1;
             let content = Rc::clone(&frame.content);
-            self.incoming = Some(Incoming { id: *messages_begun, content, before: 0, state: State::Held });
+            self.incoming =
+                Some(Incoming { id: *messages_begun, content, before: 0, state: SessionState::Held });
         }
     }
 
@@ -65,7 +66,7 @@ impl Conn {
 
     /// Bytes of a message that is held back.
     pub(super) fn held_bytes(&self) -> usize {
-        let Some(Incoming { state: State::Held, content, .. }) = &self.incoming else { return 0 };
+        let Some(Incoming { state: SessionState::Held, content, .. }) = &self.incoming else { return 0 };
         let arrived = self.arrived_bytes();
         if arrived > content.valid_bytes { 0 } else { arrived }
     }
@@ -73,7 +74,7 @@ impl Conn {
     fn release_key(&self) -> Option<u64> {
         self.incoming
             .as_ref()
-            .filter(|incoming| incoming.state == State::Released)
+            .filter(|incoming| incoming.state == SessionState::Released)
             .map(|incoming| incoming.id)
     }
 }
@@ -90,18 +91,18 @@ impl Model {
         }
         let Some(Incoming { id, content, state, .. }) = conn.incoming.take() else { return Ok(()) };
         match (what, state) {
-            (_, State::Skipped) => {}
-            (What::Message { is_ping: true }, State::Held) if self.settings.answer_pings => {
+            (_, SessionState::Skipped) => {}
+            (What::Message { is_ping: true }, SessionState::Held) if self.settings.answer_pings => {
                 self.reply(wire, r#"{"type":"pong""#, "");
             }
-            (What::Message { .. }, State::Held) => self.forward(wire, id, content),
-            (What::Message { .. }, State::Released) => {
+            (What::Message { .. }, SessionState::Held) => self.forward(wire, id, content),
+            (What::Message { .. }, SessionState::Released) => {
                 self.note_more(wire, id, content.payload.len(), true)?;
                 let (session, _) = self.conns[wire].session.clone().expect("open");
                 self.session(&session).last_activity = self.now.tick;
             }
-            (_, State::Held) => self.tell_bad_json(wire, &content),
-            (_, State::Released) => {
+            (_, SessionState::Held) => self.tell_bad_json(wire, &content),
+            (_, SessionState::Released) => {
                 self.conns[wire].incoming = Some(Incoming { id, content, before: 0, state });
                 self.spoil(wire)?;
                 self.conns[wire].incoming = None;
@@ -162,13 +163,13 @@ impl Model {
         let Some(Incoming { id, content, state, .. }) = &mut conn.incoming else { return Ok(()) };
         let (id, is_valid, is_bad_json) = (*id, arrived <= content.valid_bytes, content.is_bad_json);
         match state {
-            State::Held if is_valid && arrived >= HIGH_WATER_BYTES && !has_peer => {
-                *state = State::Skipped;
+            SessionState::Held if is_valid && arrived >= HIGH_WATER_BYTES && !has_peer => {
+                *state = SessionState::Skipped;
                 self.tell_nobody_there(wire);
             }
-            State::Released if is_valid => return self.note_more(wire, id, arrived, false),
-            State::Released if is_bad_json => return self.spoil(wire),
-            State::Held | State::Released | State::Skipped => {}
+            SessionState::Released if is_valid => return self.note_more(wire, id, arrived, false),
+            SessionState::Released if is_bad_json => return self.spoil(wire),
+            SessionState::Held | SessionState::Released | SessionState::Skipped => {}
         }
         Ok(())
     }
@@ -229,7 +230,7 @@ impl Model {
     fn cut_for(&mut self, receiver: usize, sender: usize) -> Result<bool, String> {
         let id = self.conns[sender].release_key().ok_or("cut short, and was not released")?;
         if let Some(incoming) = &mut self.conns[sender].incoming {
-            incoming.state = State::Skipped;
+            incoming.state = SessionState::Skipped;
         }
         let is_begun = self.conns[receiver].cut(id).ok_or("cut short, and does not wait")?;
         self.totals.messages_cut_short += 1;
@@ -294,14 +295,14 @@ impl Model {
         let Some(Incoming { id, content, state, .. }) = &mut conn.incoming else {
             return Err(format!("wire {wire} has {bytes} bytes released of no message"));
         };
-        expect(*state == State::Held && bytes == arrived, || {
+        expect(*state == SessionState::Held && bytes == arrived, || {
             format!("wire {wire} has {bytes} bytes released of {arrived} that are {state:?}")
         })?;
         expect(arrived <= content.valid_bytes, || format!("wire {wire} has released what is not valid"))?;
         expect(arrived >= HIGH_WATER_BYTES || may_be_short, || {
             format!("wire {wire} has {arrived} bytes released, and memory is not short")
         })?;
-        *state = State::Released;
+        *state = SessionState::Released;
         self.cut_through += 1;
         self.released_early += u64::from(arrived < HIGH_WATER_BYTES);
         let message = Message {
@@ -355,9 +356,9 @@ impl Model {
         let Some(Incoming { content, state, .. }) = &mut self.conns[wire].incoming else {
             return Err(format!("wire {wire} is told {code} of no message"));
         };
-        let before = std::mem::replace(state, State::Skipped);
+        let before = std::mem::replace(state, SessionState::Skipped);
         let is_valid = arrived <= content.valid_bytes;
-        let may_be_told = before == State::Held && is_short && !has_peer && is_valid && arrived > 0;
+        let may_be_told = before == SessionState::Held && is_short && !has_peer && is_valid && arrived > 0;
         expect(may_be_told, || format!("wire {wire} is told {code} after {arrived} bytes, {before:?}"))?;
         self.tell_nobody_there(wire);
         Ok(())
@@ -366,8 +367,8 @@ impl Model {
     /// The receiver of what a client is sending is gone: nobody gets the rest.
     pub(super) fn orphan(&mut self, sender: Option<usize>) {
         let incoming = sender.and_then(|sender| self.conns[sender].incoming.as_mut());
-        if let Some(incoming) = incoming.filter(|incoming| incoming.state == State::Released) {
-            incoming.state = State::Skipped;
+        if let Some(incoming) = incoming.filter(|incoming| incoming.state == SessionState::Released) {
+            incoming.state = SessionState::Skipped;
         }
     }
 

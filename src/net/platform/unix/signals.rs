@@ -10,7 +10,7 @@ use mio::{Interest, Registry, Waker};
 use rustix::process::Signal;
 use signal_hook_mio::v1_0::Signals;
 
-use super::super::Asked;
+use super::super::SignalsTaken;
 use super::super::edges::ARE_EDGES_TRUE;
 use crate::net::token;
 
@@ -40,8 +40,8 @@ impl ProcessSignals {
     }
 
     /// What those ask for that have come since the last call.
-    pub(in crate::net) fn take(&mut self, registry: &Registry) -> Asked {
-        let mut asked = Asked::default();
+    pub(in crate::net) fn take(&mut self, registry: &Registry) -> SignalsTaken {
+        let mut asked = SignalsTaken::default();
         // What reads the pipe does not go through mio.
         if !ARE_EDGES_TRUE
             && let Err(error) = registry.reregister(&mut self.signals, token::SIGNALS, Interest::READABLE)

@@ -12,7 +12,7 @@ use tokio::signal::windows::{
     ctrl_shutdown,
 };
 
-use super::super::Asked;
+use super::super::SignalsTaken;
 
 /// Windows ends a process 5 s after its console was closed, or its user logs off; some of that is left for the end.
 const GRACE_MAX: Duration = Duration::from_secs(4);
@@ -66,9 +66,9 @@ impl ProcessSignals {
     }
 
     /// What those ask for that have come since the last call.
-    pub(in crate::net) fn take(&mut self, _: &Registry) -> Asked {
+    pub(in crate::net) fn take(&mut self, _: &Registry) -> SignalsTaken {
         let mut context = Context::from_waker(&self.loop_waker);
-        let mut asked = Asked::default();
+        let mut asked = SignalsTaken::default();
         while let Poll::Ready(Some(())) = self.c.poll_recv(&mut context) {
             asked.stops += 1;
         }

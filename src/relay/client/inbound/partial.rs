@@ -18,14 +18,14 @@ pub(super) struct Partial {
     is_not_utf8: bool,
     /// Bytes that have arrived.
     len: usize,
-    store: Store,
+    store: PartialMemory,
     /// The frame whose payload is on its way.
     frame: Option<Rest>,
 }
 
 /// Where the bytes are.
 #[derive(Debug)]
-enum Store {
+enum PartialMemory {
     /// So few that they need no message in transit.
     Small(Vec<u8>),
     InTransit(TransitKey),
@@ -54,7 +54,7 @@ impl Partial {
             requires_json: rules.requires_json,
             is_not_utf8: false,
             len: 0,
-            store: Store::Small(Vec::new()),
+            store: PartialMemory::Small(Vec::new()),
             frame: None,
         }
     }
@@ -67,8 +67,8 @@ impl Partial {
     /// The message in transit that it is.
     pub(super) const fn transit(&self) -> Option<TransitKey> {
         match &self.store {
-            Store::InTransit(key) => Some(*key),
-            Store::Small(_) | Store::Skipped { .. } => None,
+            PartialMemory::InTransit(key) => Some(*key),
+            PartialMemory::Small(_) | PartialMemory::Skipped { .. } => None,
         }
     }
 
@@ -79,12 +79,12 @@ impl Partial {
 
     /// Throws away the rest of it as it comes.
     pub(super) fn skip(&mut self, is_told: bool) {
-        self.store = Store::Skipped { is_told };
+        self.store = PartialMemory::Skipped { is_told };
     }
 
     /// Bytes of memory, those of a message in transit left out.
     pub(super) fn small_bytes(&self) -> usize {
-        let content = if let Store::Small(bytes) = &self.store { bytes.capacity() } else { 0 };
+        let content = if let PartialMemory::Small(bytes) = &self.store { bytes.capacity() } else { 0 };
         content + self.check_bytes()
     }
 
@@ -113,7 +113,7 @@ impl Partial {
         let Some(frame) = &mut self.frame else { return Ok(()) };
         let taken = receiver.take(frame.bytes);
         let bytes = receiver.taken_mut(taken);
-        if self.check.is_some() || !matches!(self.store, Store::Skipped { .. }) {
+        if self.check.is_some() || !matches!(self.store, PartialMemory::Skipped { .. }) {
             unmask(bytes, frame.mask);
         }
         frame.pass(bytes.len());
@@ -132,32 +132,32 @@ impl Partial {
 
     fn store(&mut self, taken: Received, receiver: &mut Receiver, transits: &mut Transits, rules: Rules) {
         match &mut self.store {
-            Store::Small(before) if self.len <= rules.small_bytes_max => {
+            PartialMemory::Small(before) if self.len <= rules.small_bytes_max => {
                 before.extend_from_slice(receiver.taken(taken));
             }
-            Store::Small(before) => {
+            PartialMemory::Small(before) => {
                 let key = transits.begin(self.opcode);
                 if !before.is_empty() {
                     transits.append(key, before);
                 }
-                self.store = Store::InTransit(key);
+                self.store = PartialMemory::InTransit(key);
                 receiver.move_to(taken, key, transits);
             }
-            Store::InTransit(key) => receiver.move_to(taken, *key, transits),
-            Store::Skipped { .. } => {}
+            PartialMemory::InTransit(key) => receiver.move_to(taken, *key, transits),
+            PartialMemory::Skipped { .. } => {}
         }
     }
 
     /// Forgets a text that is not JSON, unless its receivers have been given it: they have to be told first.
     fn reject(&mut self, transits: &mut Transits) {
         match self.store {
-            Store::InTransit(key) if transits.get(key).is_released() => {}
-            Store::InTransit(key) => {
+            PartialMemory::InTransit(key) if transits.get(key).is_released() => {}
+            PartialMemory::InTransit(key) => {
                 transits.detach_sender(key);
                 self.skip(false);
             }
-            Store::Small(_) => self.skip(false),
-            Store::Skipped { .. } => {}
+            PartialMemory::Small(_) => self.skip(false),
+            PartialMemory::Skipped { .. } => {}
         }
     }
 
@@ -180,7 +180,7 @@ impl Partial {
 
     /// Takes the first `count` bytes of [`place_mut`](Self::place_mut), which have been read.
     pub(super) fn absorb_in_place(&mut self, count: usize, transits: &mut Transits) {
-        if let (Store::InTransit(key), Some(frame)) = (&self.store, &mut self.frame) {
+        if let (PartialMemory::InTransit(key), Some(frame)) = (&self.store, &mut self.frame) {
             let bytes = transits.read_mut(*key, count);
             unmask(bytes, frame.mask);
             frame.pass(count);
@@ -215,9 +215,9 @@ impl Partial {
             Some(Err(TextError::InvalidJson(error))) => Err(error),
         };
         let content = match store {
-            Store::Small(bytes) => Content::Joined(bytes),
-            Store::InTransit(key) => Content::InTransit(key, len),
-            Store::Skipped { is_told } => {
+            PartialMemory::Small(bytes) => Content::Joined(bytes),
+            PartialMemory::InTransit(key) => Content::InTransit(key, len),
+            PartialMemory::Skipped { is_told } => {
                 return Incoming::Skipped(checked.err().filter(|_| !is_told));
             }
         };

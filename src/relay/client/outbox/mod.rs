@@ -47,6 +47,7 @@ pub enum WriteEnd {
 
 /// How much waits in a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Backlog {
     /// Application messages that are not written in full.
     pub messages: u64,

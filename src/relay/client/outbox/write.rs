@@ -8,7 +8,7 @@ use crate::relay::limits::WRITE_SLICES_MAX;
 use crate::relay::transit::Transits;
 
 /// What one step of a write came to.
-enum Step {
+enum WriteStep {
     /// The stream has taken so many bytes.
     Taken(usize),
     Ended(WriteEnd),
@@ -16,7 +16,7 @@ enum Step {
 
 /// How many bytes are written before control frames have their turn, and between them and replies; and whether replies
 /// have theirs then, and the rest of the queue behind them.
-struct Turns {
+struct LaneTurns {
     /// The rest of the frame that the socket has begun to take.
     frame: usize,
     /// The rest of what is planned of the message begun.
@@ -37,8 +37,8 @@ impl Outbox {
         let mut total = 0;
         loop {
             match self.write_step(socket, pool, allowance.saturating_sub(total)) {
-                Ok(Step::Taken(taken)) => total += taken,
-                Ok(Step::Ended(end)) => return Ok((total, end)),
+                Ok(WriteStep::Taken(taken)) => total += taken,
+                Ok(WriteStep::Ended(end)) => return Ok((total, end)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.give_back_spare_room(pool);
@@ -54,26 +54,26 @@ impl Outbox {
         socket: &mut W,
         pool: &mut Pool,
         allowance: usize,
-    ) -> io::Result<Step> {
+    ) -> io::Result<WriteStep> {
         socket.flush()?;
         self.release_flushed(pool);
         if self.is_empty() {
             self.is_blocked = false;
-            return Ok(Step::Ended(WriteEnd::Drained));
+            return Ok(WriteStep::Ended(WriteEnd::Drained));
         }
         if allowance == 0 {
-            return Ok(Step::Ended(WriteEnd::Allowance));
+            return Ok(WriteStep::Ended(WriteEnd::Allowance));
         }
         self.plan(&pool.transits, allowance);
         match self.write_once(socket, &pool.transits, allowance)? {
             None => {
                 self.is_blocked = false;
-                Ok(Step::Ended(WriteEnd::Waiting))
+                Ok(WriteStep::Ended(WriteEnd::Waiting))
             }
             Some(0) => Err(io::ErrorKind::WriteZero.into()),
             Some(taken) => {
                 self.advance(taken, pool);
-                Ok(Step::Taken(taken))
+                Ok(WriteStep::Taken(taken))
             }
         }
     }
@@ -100,7 +100,7 @@ impl Outbox {
         allowance: usize,
     ) -> io::Result<Option<usize>> {
         let mut slices = Slices::within(allowance);
-        let Turns { frame, message, is_reply_next } = self.turns();
+        let LaneTurns { frame, message, is_reply_next } = self.turns();
         if let Some(front) = self.front() {
             front.gather(transits, 0, frame, &mut slices);
             self.controls.waiting().for_each(|frames| slices.push(frames));
@@ -129,24 +129,26 @@ impl Outbox {
     }
 
     /// What may be written before the lanes have their turns.
-    fn turns(&self) -> Turns {
+    fn turns(&self) -> LaneTurns {
         let Some(front) = self.front() else {
-            return Turns { frame: 0, message: 0, is_reply_next: true };
+            return LaneTurns { frame: 0, message: 0, is_reply_next: true };
         };
         let frame = front.begun_bytes();
         match front {
-            Item::InTransit(cursor) if cursor.is_begun() => {
-                Turns { frame, message: cursor.planned_bytes() - frame, is_reply_next: cursor.is_ending() }
-            }
+            Item::InTransit(cursor) if cursor.is_begun() => LaneTurns {
+                frame,
+                message: cursor.planned_bytes() - frame,
+                is_reply_next: cursor.is_ending(),
+            },
             Item::InTransit(_) | Item::Run(_) | Item::Own(_) => {
-                Turns { frame, message: 0, is_reply_next: true }
+                LaneTurns { frame, message: 0, is_reply_next: true }
             }
         }
     }
 
     /// Accounts for bytes that the socket took, in the order in which [`Self::write_once`] gave them.
     fn advance(&mut self, taken: usize, pool: &mut Pool) {
-        let Turns { frame, message, .. } = self.turns();
+        let LaneTurns { frame, message, .. } = self.turns();
         let mut left = taken;
         let of_frame = left.min(frame);
         self.advance_queue(of_frame, &mut pool.transits);

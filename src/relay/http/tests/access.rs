@@ -11,13 +11,18 @@ fn secret(text: &str) -> Option<Secret> {
 /// What is read of `head` under these rules, the whole of it and byte by byte.
 fn read(head: &str, rules: HeadRules<'_>) -> (Option<ClientAddress>, Verdict) {
     let mut reader = HeadReader::default();
-    let Progress::Done { consumed, client, origin, verdict } = reader.push(head.as_bytes(), rules) else {
+    let HeadProgress::Done { consumed, client, origin, verdict } = reader.push(head.as_bytes(), rules) else {
         panic!("{head} is not over")
     };
     assert_eq!(consumed, head.len());
     let last = head.bytes().map(|byte| reader.push(&[byte], rules)).last();
-    assert_eq!(last, Some(Progress::Done { consumed: 1, client, origin, verdict }), "byte by byte: {head}");
-    let Progress::Done { client, verdict, .. } = HeadReader::default().push(head.as_bytes(), rules) else {
+    assert_eq!(
+        last,
+        Some(HeadProgress::Done { consumed: 1, client, origin, verdict }),
+        "byte by byte: {head}"
+    );
+    let HeadProgress::Done { client, verdict, .. } = HeadReader::default().push(head.as_bytes(), rules)
+    else {
         panic!("a reader is as good as another")
     };
     (client, verdict)
@@ -176,7 +181,8 @@ fn pages_of_other_origins_may_connect_unless_some_are_listed() {
 /// Who may read the answer to `head`, and what it is.
 fn read_for_page(head: &str, origins: &[Origin]) -> (Option<Box<str>>, Verdict) {
     let rules = HeadRules { origins, ..HeadRules::default() };
-    let Progress::Done { origin, verdict, .. } = HeadReader::default().push(head.as_bytes(), rules) else {
+    let HeadProgress::Done { origin, verdict, .. } = HeadReader::default().push(head.as_bytes(), rules)
+    else {
         panic!("{head} is not over")
     };
     (origin, verdict)
@@ -333,20 +339,20 @@ fn a_proxys_header_comes_before_the_head() {
     let mut reader = HeadReader::behind_proxy_header();
     assert_eq!(
         reader.push(format!("{header}{PLAIN}").as_bytes(), rules),
-        Progress::Proxied { consumed: header.len(), client }
+        HeadProgress::Proxied { consumed: header.len(), client }
     );
     let verdict = Verdict::Health { head_only: false };
-    let done = Progress::Done { consumed: PLAIN.len(), client: None, origin: None, verdict };
+    let done = HeadProgress::Done { consumed: PLAIN.len(), client: None, origin: None, verdict };
     assert_eq!(reader.push(PLAIN.as_bytes(), rules), done);
 
     let mut reader = HeadReader::behind_proxy_header();
     for byte in header.trim_end_matches('\n').bytes() {
-        assert_eq!(reader.push(&[byte], rules), Progress::NeedMore);
+        assert_eq!(reader.push(&[byte], rules), HeadProgress::NeedMore);
     }
-    assert_eq!(reader.push(b"\n", rules), Progress::Proxied { consumed: 1, client });
+    assert_eq!(reader.push(b"\n", rules), HeadProgress::Proxied { consumed: 1, client });
 
     let refusal = BadRequest::ProxyHeader.into();
     let verdict = Verdict::Refuse { refusal, head_only: false };
-    let refused = Progress::Done { consumed: PLAIN.len(), client: None, origin: None, verdict };
+    let refused = HeadProgress::Done { consumed: PLAIN.len(), client: None, origin: None, verdict };
     assert_eq!(HeadReader::behind_proxy_header().push(PLAIN.as_bytes(), rules), refused);
 }

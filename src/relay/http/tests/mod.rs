@@ -57,9 +57,9 @@ fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (usize, Option<Verdic
     let mut fed_bytes = 0;
     for piece in pieces {
         match reader.push(piece, HeadRules::default()) {
-            Progress::NeedMore => fed_bytes += piece.len(),
-            Progress::Proxied { .. } => panic!("no proxy is expected"),
-            Progress::Done { consumed, verdict, .. } => return (fed_bytes + consumed, Some(verdict)),
+            HeadProgress::NeedMore => fed_bytes += piece.len(),
+            HeadProgress::Proxied { .. } => panic!("no proxy is expected"),
+            HeadProgress::Done { consumed, verdict, .. } => return (fed_bytes + consumed, Some(verdict)),
         }
         assert!(reader.kept_bytes() <= HEAD_BYTES_MAX);
     }
@@ -701,13 +701,13 @@ fn a_hundred_fields_pass_and_one_more_is_too_many() {
 fn nothing_is_allocated_before_the_first_byte_and_the_reader_starts_over_after_a_verdict() {
     let mut reader = HeadReader::default();
     for _ in 0..2 {
-        assert_eq!(reader.push(b"", HeadRules::default()), Progress::NeedMore);
+        assert_eq!(reader.push(b"", HeadRules::default()), HeadProgress::NeedMore);
         assert_eq!(reader.kept_bytes(), 0);
-        assert_eq!(reader.push(b"GET /health HTTP/1.0\r\n\r", HeadRules::default()), Progress::NeedMore);
+        assert_eq!(reader.push(b"GET /health HTTP/1.0\r\n\r", HeadRules::default()), HeadProgress::NeedMore);
         let verdict = Verdict::Health { head_only: false };
         assert_eq!(
             reader.push(b"\n\n", HeadRules::default()),
-            Progress::Done { consumed: 1, client: None, origin: None, verdict }
+            HeadProgress::Done { consumed: 1, client: None, origin: None, verdict }
         );
     }
 }

@@ -40,7 +40,7 @@ const _: () = assert!(SLOTS == u64::BITS);
 /// [`next_deadline`](Self::next_deadline) for how long to wait. No timer ever fires early.
 #[derive(Debug)]
 pub struct Wheel<T> {
-    entries: Slab<Entry<T>>,
+    entries: Slab<Armed<T>>,
     /// Most timers at once; at most `NIL`, which keeps every index below it.
     capacity: usize,
     /// The present; no timer in a slot has an earlier deadline.
@@ -90,7 +90,7 @@ impl std::error::Error for WheelFull {}
 ///
 /// Lists are circular, so that the head also leads to the last entry.
 #[derive(Debug)]
-struct Entry<T> {
+struct Armed<T> {
     timer: T,
     deadline: Tick,
     next: u32,
@@ -100,12 +100,12 @@ struct Entry<T> {
 
 /// The place of a list in the wheel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Slot {
+struct Bucket {
     level: u32,
     index: u32,
 }
 
-impl Slot {
+impl Bucket {
     /// Where a timer belongs that is due at `deadline`, seen from `now`.
     fn of(deadline: Tick, now: Tick) -> Self {
         // A deadline equal to the present has its slot on level 0 like those that differ in the last digit only.
@@ -157,7 +157,7 @@ impl<T> Wheel<T> {
         let generation = self.generation;
         self.generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let deadline = deadline.max(self.now);
-        self.entries.insert(Entry { timer, deadline, next: index, previous: index, generation });
+        self.entries.insert(Armed { timer, deadline, next: index, previous: index, generation });
         self.place(index, deadline);
         Ok(TimerKey { index, generation })
     }
@@ -170,7 +170,7 @@ impl<T> Wheel<T> {
         let rest = self.detach(key.index);
         // Only a head is known outside its list, and an entry heads one list at most: an expired
         // timer is never the head found in the slot that its deadline leads to.
-        let slot = Slot::of(deadline, self.now);
+        let slot = Bucket::of(deadline, self.now);
         if self.expired == key.index {
             self.expired = rest;
         } else if self.head(slot) == key.index {
@@ -266,25 +266,25 @@ impl<T> Wheel<T> {
 
     /// Appends the entry at `index`, which is in no list, to the slot that its `deadline` leads to.
     fn place(&mut self, index: u32, deadline: Tick) {
-        let slot = Slot::of(deadline, self.now);
+        let slot = Bucket::of(deadline, self.now);
         let head = self.join(self.head(slot), index);
         self.set_head(slot, head);
     }
 
     /// The slot that the earliest deadline lies in, and its first tick.
-    fn first_occupied(&self) -> Option<(Slot, Tick)> {
+    fn first_occupied(&self) -> Option<(Bucket, Tick)> {
         let mut levels = (0..).zip(self.occupied);
         let (level, bits) = levels.find(|&(_, bits)| bits != 0)?;
-        let slot = Slot { level, index: bits.trailing_zeros() };
+        let slot = Bucket { level, index: bits.trailing_zeros() };
         Some((slot, slot.start(self.now)))
     }
 
-    fn head(&self, slot: Slot) -> u32 {
+    fn head(&self, slot: Bucket) -> u32 {
         let level = self.heads.get(slot.level as usize);
         level.and_then(|heads| heads.get(slot.index as usize)).copied().unwrap_or(NIL)
     }
 
-    fn set_head(&mut self, slot: Slot, head: u32) {
+    fn set_head(&mut self, slot: Bucket, head: u32) {
         let (level, bit) = (slot.level as usize, 1 << slot.index);
         if let Some(bits) = self.occupied.get_mut(level) {
             *bits = if head == NIL { *bits & !bit } else { *bits | bit };
@@ -308,7 +308,7 @@ impl<T> Wheel<T> {
     /// Takes the entry at `index` out of its list, and returns the one behind it: the new head if it was
     /// the head, `NIL` if it was alone.
     fn detach(&mut self, index: u32) -> u32 {
-        let Some(&Entry { next, previous, .. }) = self.entries.get(index as usize) else { return NIL };
+        let Some(&Armed { next, previous, .. }) = self.entries.get(index as usize) else { return NIL };
         self.link(previous, next);
         self.link(index, index);
         if next == index { NIL } else { next }
@@ -340,8 +340,8 @@ impl<T> Wheel<T> {
                     "bit {index} of level {level} agrees with its list"
                 );
                 for entry in self.walk(head) {
-                    let slot = Slot::of(entry.deadline, self.now);
-                    assert_eq!(slot, Slot { level, index }, "{:?} is in its slot", entry.deadline);
+                    let slot = Bucket::of(entry.deadline, self.now);
+                    assert_eq!(slot, Bucket { level, index }, "{:?} is in its slot", entry.deadline);
                     assert!(entry.deadline >= self.now, "{:?} is past and still in its slot", entry.deadline);
                     listed += 1;
                 }
@@ -359,7 +359,7 @@ impl<T> Wheel<T> {
     }
 
     /// The entries of one list from its head on, after a look at each link.
-    fn walk(&self, head: u32) -> Vec<&Entry<T>> {
+    fn walk(&self, head: u32) -> Vec<&Armed<T>> {
         let mut entries = Vec::new();
         let mut index = head;
         while let Some(entry) = self.entries.get(index as usize) {

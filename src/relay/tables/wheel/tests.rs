@@ -209,7 +209,7 @@ fn wheel_takes_3_kb_and_32_bytes_for_each_timer() {
     }
     assert_eq!(size_of::<[u32; 3]>(), 12);
     assert!(size_of::<Wheel<[u32; 3]>>() <= 3072, "{}", size_of::<Wheel<[u32; 3]>>());
-    assert_eq!(size_of::<SlabEntry<Entry<[u32; 3]>>>(), 32);
+    assert_eq!(size_of::<SlabEntry<Armed<[u32; 3]>>>(), 32);
     assert_eq!(size_of::<Option<TimerKey>>(), 8);
 }
 

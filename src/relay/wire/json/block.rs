@@ -88,7 +88,7 @@ impl<'a, const N: usize> Block<'a, N> {
 /// Judges one block after another. What the last one held the next one is likely to hold.
 #[derive(Default)]
 pub(super) struct Judge {
-    kind: Kind,
+    kind: ByteKind,
     /// How many blocks are taken for this kind before a simpler one is tried again.
     blocks_left: u8,
     /// How many they were the last time. Where trying is of no use, it is done less and less often.
@@ -96,7 +96,7 @@ pub(super) struct Judge {
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Kind {
+enum ByteKind {
     #[default]
     Plain,
     Simple,
@@ -115,29 +115,29 @@ impl Judge {
     pub(super) fn is_inside_string<const N: usize>(&mut self, block: Block<'_, N>) -> bool {
         match self.blocks_left.checked_sub(1) {
             Some(left) => self.blocks_left = left,
-            None if self.kind == Kind::Intricate => {
-                (self.kind, self.blocks_left) = (Kind::Simple, 0);
+            None if self.kind == ByteKind::Intricate => {
+                (self.kind, self.blocks_left) = (ByteKind::Simple, 0);
             }
-            None => self.kind = Kind::Plain,
+            None => self.kind = ByteKind::Plain,
         }
-        if self.kind == Kind::Plain {
+        if self.kind == ByteKind::Plain {
             if block.is_plain() {
                 self.blocks = 1;
                 return true;
             }
-            self.take_for(Kind::Simple);
+            self.take_for(ByteKind::Simple);
         }
-        if self.kind == Kind::Simple {
+        if self.kind == ByteKind::Simple {
             if block.has_only_simple_parts() {
                 return true;
             }
-            self.take_for(Kind::Intricate);
+            self.take_for(ByteKind::Intricate);
         }
         block.has_only_parts()
     }
 
     #[inline]
-    fn take_for(&mut self, kind: Kind) {
+    fn take_for(&mut self, kind: ByteKind) {
         self.blocks = (2 * self.blocks).clamp(1, Self::BLOCKS_MAX);
         (self.kind, self.blocks_left) = (kind, self.blocks);
     }

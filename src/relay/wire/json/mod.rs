@@ -28,7 +28,7 @@ use std::fmt;
 use capture::Capture;
 use nesting::{Container, Nesting};
 use scan::{CutChar, Stop, is_short_escape, skip_digits, skip_space, skip_string};
-use values::Progress;
+use values::ValueProgress;
 
 /// A text that is not UTF-8, or will not be whatever follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub fn check_text_and_type(bytes: &[u8]) -> Result<Option<Cow<'_, str>>, TextErr
 /// [`finish`](Self::finish).
 #[derive(Debug, Default)]
 pub struct TextCheck {
-    state: State,
+    state: JsonState,
     nesting: Nesting,
     /// Whether the string that `state` is in is a key.
     is_in_key: bool,
@@ -98,7 +98,7 @@ pub struct TextCheck {
 
 /// What the text so far ends in; the table is above.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
+enum JsonState {
     #[default]
     Value,
     FirstItem,
@@ -148,8 +148,10 @@ impl TextCheck {
     /// may still become whole.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), NotUtf8> {
         self.advance(bytes)?;
-        let is_in_string =
-            matches!(self.state, State::String | State::Escape | State::Digits(_) | State::Char);
+        let is_in_string = matches!(
+            self.state,
+            JsonState::String | JsonState::Escape | JsonState::Digits(_) | JsonState::Char
+        );
         self.capture.keep(bytes, is_in_string);
         Ok(())
     }
@@ -163,7 +165,7 @@ impl TextCheck {
     /// Whether the text could end here: no character is cut off.
     #[must_use]
     pub const fn is_whole_utf8(&self) -> bool {
-        self.cut_char.is_empty() && !matches!(self.state, State::NotUtf8)
+        self.cut_char.is_empty() && !matches!(self.state, JsonState::NotUtf8)
     }
 
     /// Ends the text, and gives its `type` if that was wanted: the value of the last key of the outermost
@@ -186,20 +188,20 @@ impl TextCheck {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             at = match self.state {
-                State::Value | State::AfterValue => self.values(bytes, at),
-                State::FirstItem => self.first_item(bytes, at, byte),
-                State::FirstKey | State::Key => self.begin_key(bytes, at, byte),
-                State::Colon => self.colon(bytes, at, byte),
-                State::String => self.string(bytes, at),
-                State::Escape => self.escape(at, byte),
-                State::Digits(missing) => self.digit(at, byte, missing),
-                State::Char => self.char(at, byte)?,
-                State::Number(part) => {
-                    self.number(bytes, at, part).map_or_else(|at| at, |at| self.go_on(at, State::AfterValue))
-                }
-                State::Word(missing) => self.word(bytes, at, missing),
-                State::Refused => self.refused(bytes, at)?,
-                State::NotUtf8 => return Err(NotUtf8),
+                JsonState::Value | JsonState::AfterValue => self.values(bytes, at),
+                JsonState::FirstItem => self.first_item(bytes, at, byte),
+                JsonState::FirstKey | JsonState::Key => self.begin_key(bytes, at, byte),
+                JsonState::Colon => self.colon(bytes, at, byte),
+                JsonState::String => self.string(bytes, at),
+                JsonState::Escape => self.escape(at, byte),
+                JsonState::Digits(missing) => self.digit(at, byte, missing),
+                JsonState::Char => self.char(at, byte)?,
+                JsonState::Number(part) => self
+                    .number(bytes, at, part)
+                    .map_or_else(|at| at, |at| self.go_on(at, JsonState::AfterValue)),
+                JsonState::Word(missing) => self.word(bytes, at, missing),
+                JsonState::Refused => self.refused(bytes, at)?,
+                JsonState::NotUtf8 => return Err(NotUtf8),
             };
         }
         self.bytes_before += bytes.len();
@@ -211,9 +213,9 @@ impl TextCheck {
             b' ' | b'\n' | b'\r' | b'\t' => skip_space(bytes, at),
             b']' => {
                 let at = self.close(at + 1);
-                self.go_on(at, State::AfterValue)
+                self.go_on(at, JsonState::AfterValue)
             }
-            _ => self.go_on(at, State::Value),
+            _ => self.go_on(at, JsonState::Value),
         }
     }
 
@@ -222,12 +224,12 @@ impl TextCheck {
             b'"' => {
                 self.is_in_key = true;
                 self.capture.begin_string(at + 1, true, &self.nesting);
-                self.go_on(at + 1, State::String)
+                self.go_on(at + 1, JsonState::String)
             }
             b' ' | b'\n' | b'\r' | b'\t' => skip_space(bytes, at),
-            b'}' if self.state == State::FirstKey => {
+            b'}' if self.state == JsonState::FirstKey => {
                 let at = self.close(at + 1);
-                self.go_on(at, State::AfterValue)
+                self.go_on(at, JsonState::AfterValue)
             }
             b'}' => self.refuse(at, "trailing comma"),
             _ => self.refuse(at, "key must be a string"),
@@ -236,7 +238,7 @@ impl TextCheck {
 
     fn colon(&mut self, bytes: &[u8], at: usize, byte: u8) -> usize {
         match byte {
-            b':' => self.go_on(at + 1, State::Value),
+            b':' => self.go_on(at + 1, JsonState::Value),
             b' ' | b'\n' | b'\r' | b'\t' => skip_space(bytes, at),
             _ => self.refuse(at, "expected `:`"),
         }
@@ -251,7 +253,7 @@ impl TextCheck {
 
     fn end_string(&mut self, bytes: &[u8], at: usize) -> usize {
         self.capture.end_string(bytes, at);
-        self.go_on(at + 1, if self.is_in_key { State::Colon } else { State::AfterValue })
+        self.go_on(at + 1, if self.is_in_key { JsonState::Colon } else { JsonState::AfterValue })
     }
 
     /// Reads on in a string up to the first byte that is not an ASCII character as it stands.
@@ -262,18 +264,18 @@ impl TextCheck {
             rest.iter().take_while(|byte| matches!(byte, b' '..=b'!' | b'#'..=b'[' | b']'..=0x7F)).count();
         let at = at + plain;
         match rest.get(plain) {
-            None => self.go_on(at, State::String),
+            None => self.go_on(at, JsonState::String),
             Some(b'"') => self.end_string(bytes, at),
-            Some(b'\\') => self.go_on(at + 1, State::Escape),
-            Some(0x80..) => self.go_on(at, State::Char),
+            Some(b'\\') => self.go_on(at + 1, JsonState::Escape),
+            Some(0x80..) => self.go_on(at, JsonState::Char),
             Some(_) => self.refuse(at, "control character (\\u0000-\\u001F) found while parsing a string"),
         }
     }
 
     fn escape(&mut self, at: usize, byte: u8) -> usize {
         match byte {
-            b'u' => self.go_on(at + 1, State::Digits(4)),
-            byte if is_short_escape(byte) => self.go_on(at + 1, State::String),
+            b'u' => self.go_on(at + 1, JsonState::Digits(4)),
+            byte if is_short_escape(byte) => self.go_on(at + 1, JsonState::String),
             _ => self.refuse(at, "invalid escape"),
         }
     }
@@ -281,19 +283,19 @@ impl TextCheck {
     fn digit(&mut self, at: usize, byte: u8, missing: u8) -> usize {
         match (byte.is_ascii_hexdigit(), missing) {
             (false, _) => self.refuse(at, "invalid escape"),
-            (true, ..=1) => self.go_on(at + 1, State::String),
-            (true, _) => self.go_on(at + 1, State::Digits(missing - 1)),
+            (true, ..=1) => self.go_on(at + 1, JsonState::String),
+            (true, _) => self.go_on(at + 1, JsonState::Digits(missing - 1)),
         }
     }
 
     fn char(&mut self, at: usize, byte: u8) -> Result<usize, NotUtf8> {
         let pushed = self.cut_char.push(byte);
         self.unless_not_utf8(pushed)?;
-        Ok(self.go_on(at + 1, if self.cut_char.is_empty() { State::String } else { State::Char }))
+        Ok(self.go_on(at + 1, if self.cut_char.is_empty() { JsonState::String } else { JsonState::Char }))
     }
 
     #[inline(never)]
-    fn number(&mut self, bytes: &[u8], mut at: usize, mut part: Part) -> Progress {
+    fn number(&mut self, bytes: &[u8], mut at: usize, mut part: Part) -> ValueProgress {
         while let Some(&byte) = bytes.get(at) {
             part = match (part, byte) {
                 (Part::Minus, b'0') => Part::Zero,
@@ -313,15 +315,15 @@ impl TextCheck {
                 at = skip_digits(bytes, at);
             }
         }
-        Err(self.go_on(at, State::Number(part)))
+        Err(self.go_on(at, JsonState::Number(part)))
     }
 
     fn word(&mut self, bytes: &[u8], at: usize, missing: &'static [u8]) -> usize {
         let rest = bytes.get(at..).unwrap_or_default();
         let common = rest.iter().zip(missing).take_while(|(byte, wanted)| byte == wanted).count();
         match missing.get(common..) {
-            None | Some([]) => self.go_on(at + common, State::AfterValue),
-            Some(missing) if common == rest.len() => self.go_on(at + common, State::Word(missing)),
+            None | Some([]) => self.go_on(at + common, JsonState::AfterValue),
+            Some(missing) if common == rest.len() => self.go_on(at + common, JsonState::Word(missing)),
             Some(_) => self.refuse(at + common, "expected ident"),
         }
     }
@@ -333,7 +335,7 @@ impl TextCheck {
     }
 
     #[inline]
-    const fn go_on(&mut self, at: usize, state: State) -> usize {
+    const fn go_on(&mut self, at: usize, state: JsonState) -> usize {
         self.state = state;
         at
     }
@@ -344,7 +346,7 @@ impl TextCheck {
         self.nesting = Nesting::default();
         self.capture = Capture::new(false);
         self.invalid = Some(InvalidJson { offset: self.bytes_before + at, reason });
-        self.go_on(at, State::Refused)
+        self.go_on(at, JsonState::Refused)
     }
 
     fn refused(&mut self, bytes: &[u8], at: usize) -> Result<usize, NotUtf8> {
@@ -355,27 +357,30 @@ impl TextCheck {
 
     /// Remembers that the text is not UTF-8.
     fn unless_not_utf8(&mut self, pushed: Result<(), NotUtf8>) -> Result<(), NotUtf8> {
-        pushed.inspect_err(|NotUtf8| self.state = State::NotUtf8)
+        pushed.inspect_err(|NotUtf8| self.state = JsonState::NotUtf8)
     }
 
     fn verdict(&self) -> Result<(), TextError> {
         let reason = match self.state {
-            State::NotUtf8 => return Err(TextError::NotUtf8),
+            JsonState::NotUtf8 => return Err(TextError::NotUtf8),
             _ if !self.cut_char.is_empty() => return Err(TextError::NotUtf8),
-            State::Refused => {
+            JsonState::Refused => {
                 return self.invalid.map_or(Ok(()), |invalid| Err(TextError::InvalidJson(invalid)));
             }
-            State::AfterValue | State::Number(Part::Zero | Part::Integer | Part::Fraction | Part::Power) => {
+            JsonState::AfterValue
+            | JsonState::Number(Part::Zero | Part::Integer | Part::Fraction | Part::Power) => {
                 match self.nesting.innermost() {
                     None => return Ok(()),
                     Some(Container::Array) => "EOF while parsing a list",
                     Some(Container::Object) => "EOF while parsing an object",
                 }
             }
-            State::FirstItem => "EOF while parsing a list",
-            State::FirstKey | State::Key | State::Colon => "EOF while parsing an object",
-            State::String | State::Escape | State::Digits(_) | State::Char => "EOF while parsing a string",
-            State::Value | State::Number(_) | State::Word(_) => "EOF while parsing a value",
+            JsonState::FirstItem => "EOF while parsing a list",
+            JsonState::FirstKey | JsonState::Key | JsonState::Colon => "EOF while parsing an object",
+            JsonState::String | JsonState::Escape | JsonState::Digits(_) | JsonState::Char => {
+                "EOF while parsing a string"
+            }
+            JsonState::Value | JsonState::Number(_) | JsonState::Word(_) => "EOF while parsing a value",
         };
         Err(TextError::InvalidJson(InvalidJson { offset: self.bytes_before, reason }))
     }

@@ -2,18 +2,18 @@
 
 use super::nesting::Container;
 use super::scan::{Stop, skip_digits, skip_space, skip_string};
-use super::{Part, State, TextCheck};
+use super::{JsonState, Part, TextCheck};
 
 /// How far a reader of whole things came: `Ok` behind what it read, `Err` where `state` was set and decides on
 /// what follows byte by byte.
-pub(super) type Progress = Result<usize, usize>;
+pub(super) type ValueProgress = Result<usize, usize>;
 
 /// The readers of whole things. They make up one loop, which sets `state` only where it ends.
 #[expect(clippy::inline_always, reason = "called in several places each, and a fifth slower by calls")]
 impl TextCheck {
     /// Reads values, and what is between them, as far as they are there as a whole.
     pub(super) fn values(&mut self, bytes: &[u8], mut at: usize) -> usize {
-        let mut is_behind_value = self.state == State::AfterValue;
+        let mut is_behind_value = self.state == JsonState::AfterValue;
         loop {
             let value = if is_behind_value { Ok(at) } else { self.value(bytes, at) };
             is_behind_value = false;
@@ -26,10 +26,10 @@ impl TextCheck {
 
     /// Reads a value, or containers down to the first one in them that holds none, or is empty.
     #[inline(always)]
-    fn value(&mut self, bytes: &[u8], mut at: usize) -> Progress {
+    fn value(&mut self, bytes: &[u8], mut at: usize) -> ValueProgress {
         loop {
             at = skip_space(bytes, at);
-            let Some(&byte) = bytes.get(at) else { return Err(self.go_on(at, State::Value)) };
+            let Some(&byte) = bytes.get(at) else { return Err(self.go_on(at, JsonState::Value)) };
             at += 1;
             match byte {
                 b'"' => return self.whole_string(bytes, at, false),
@@ -41,7 +41,7 @@ impl TextCheck {
                     match bytes.get(at) {
                         Some(b'"') => at = self.key(bytes, at + 1)?,
                         Some(b'}') => return Ok(self.close(at + 1)),
-                        _ => return Err(self.go_on(at, State::FirstKey)),
+                        _ => return Err(self.go_on(at, JsonState::FirstKey)),
                     }
                 }
                 b'[' => {
@@ -50,7 +50,7 @@ impl TextCheck {
                     match bytes.get(at) {
                         Some(b']') => return Ok(self.close(at + 1)),
                         Some(_) => {}
-                        None => return Err(self.go_on(at, State::FirstItem)),
+                        None => return Err(self.go_on(at, JsonState::FirstItem)),
                     }
                 }
                 b't' => return self.whole_word(bytes, at, b"rue"),
@@ -67,10 +67,10 @@ impl TextCheck {
 
     /// Reads what is behind a value, up to where the next one must come.
     #[inline(always)]
-    fn after_value(&mut self, bytes: &[u8], mut at: usize) -> Progress {
+    fn after_value(&mut self, bytes: &[u8], mut at: usize) -> ValueProgress {
         loop {
             at = skip_space(bytes, at);
-            let Some(&byte) = bytes.get(at) else { return Err(self.go_on(at, State::AfterValue)) };
+            let Some(&byte) = bytes.get(at) else { return Err(self.go_on(at, JsonState::AfterValue)) };
             at = match (byte, self.nesting.innermost()) {
                 (b',', Some(Container::Array)) => return Ok(at + 1),
                 (b',', Some(Container::Object)) => {
@@ -78,7 +78,7 @@ impl TextCheck {
                     if bytes.get(at) == Some(&b'"') {
                         return self.key(bytes, at + 1);
                     }
-                    return Err(self.go_on(at, State::Key));
+                    return Err(self.go_on(at, JsonState::Key));
                 }
                 (b'}', Some(Container::Object)) | (b']', Some(Container::Array)) => self.close(at + 1),
                 (_, Some(Container::Object)) => return Err(self.refuse(at, "expected `,` or `}`")),
@@ -90,13 +90,13 @@ impl TextCheck {
 
     /// Reads a key behind its opening quote, and its colon.
     #[inline(always)]
-    fn key(&mut self, bytes: &[u8], at: usize) -> Progress {
+    fn key(&mut self, bytes: &[u8], at: usize) -> ValueProgress {
         let at = skip_space(bytes, self.whole_string(bytes, at, true)?);
-        if bytes.get(at) == Some(&b':') { Ok(at + 1) } else { Err(self.go_on(at, State::Colon)) }
+        if bytes.get(at) == Some(&b':') { Ok(at + 1) } else { Err(self.go_on(at, JsonState::Colon)) }
     }
 
     #[inline(always)]
-    fn whole_string(&mut self, bytes: &[u8], at: usize, is_key: bool) -> Progress {
+    fn whole_string(&mut self, bytes: &[u8], at: usize, is_key: bool) -> ValueProgress {
         self.capture.begin_string(at, is_key, &self.nesting);
         match skip_string(bytes, at) {
             Stop::Quote(at) => {
@@ -105,14 +105,14 @@ impl TextCheck {
             }
             Stop::Unsure(at) => {
                 self.is_in_key = is_key;
-                Err(self.go_on(at, State::String))
+                Err(self.go_on(at, JsonState::String))
             }
         }
     }
 
     /// Reads a number from its first digit on.
     #[inline(always)]
-    fn whole_number(&mut self, bytes: &[u8], at: usize) -> Progress {
+    fn whole_number(&mut self, bytes: &[u8], at: usize) -> ValueProgress {
         let end = skip_digits(bytes, at);
         let is_zero_first = bytes.get(at) == Some(&b'0');
         match bytes.get(end) {
@@ -124,7 +124,7 @@ impl TextCheck {
     }
 
     #[inline(always)]
-    fn whole_word(&mut self, bytes: &[u8], at: usize, missing: &'static [u8]) -> Progress {
+    fn whole_word(&mut self, bytes: &[u8], at: usize, missing: &'static [u8]) -> ValueProgress {
         let is_whole = bytes.get(at..).is_some_and(|rest| rest.starts_with(missing));
         if is_whole { Ok(at + missing.len()) } else { Err(self.word(bytes, at, missing)) }
     }

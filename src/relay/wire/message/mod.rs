@@ -39,6 +39,7 @@ pub enum SystemMessage<'a> {
 
 /// What went wrong with something that a client sent, each variant with the contract's `code`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ClientError {
     /// Nobody of this client type is there to take the message.
     PeerNotConnected(ClientType),
