@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use super::relay::Relay;
-use crate::relay::client::connection::FlushEnd;
+use crate::relay::client::connection::{FlushEnd, Hold};
 use crate::relay::client::outbox::{Backlog, Outbox};
 use crate::relay::effect::Effect;
 use crate::relay::ids::ConnectionId;
@@ -63,19 +63,20 @@ impl<S: Read + Write> Relay<S> {
                 return false;
             }
         }
+        let peer = self.peer_of(id);
         if has_taken
-            && let Some(peer) = self.peer_of(id)
+            && let Some(peer) = peer
             && self.slots.get(peer).is_some_and(|peer| peer.connection.is_noted_held())
         {
             self.make_ready(peer);
             self.touch(peer);
         }
         self.settle(id);
-        let is_held = self.update_held(id);
+        let hold = self.update_held(id, peer);
         let Some(slot) = self.slots.get(id) else { return false };
-        if !is_held || slot.connection.is_failed() {
+        if hold == Hold::Free || slot.connection.is_failed() {
             self.make_ready(id);
-        } else if slot.connection.is_starved(&self.pool.transits.memory) {
+        } else if hold == Hold::Starved {
             // What held it before may have ended just now: only room will have it served.
             self.starve(id);
         }

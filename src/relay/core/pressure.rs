@@ -5,44 +5,41 @@ use std::io::{Read, Write};
 use log::debug;
 
 use super::relay::Relay;
-use crate::relay::client::connection::{Connection, Phase};
+use crate::relay::client::connection::{Hold, Phase};
 use crate::relay::http::{AnswerForm, Refusal};
 use crate::relay::ids::ConnectionId;
-use crate::relay::limits::{CONNECTIONS_PER_TURN, RECEIVE_BUFFER_BYTES};
+use crate::relay::limits::CONNECTIONS_PER_TURN;
 use crate::relay::wire::message::CloseReason;
 
 impl<S: Read + Write> Relay<S> {
     /// Whether reading from a connection may bring something and is allowed to. A client that
     /// failed while it was held is gone, and so is one that ended its stream while it was held for want of room.
     pub(super) fn may_read(&mut self, id: ConnectionId) -> bool {
-        let is_held = self.update_held(id);
+        let peer = self.peer_of(id);
+        let hold = self.update_held(id, peer);
         let Some(slot) = self.slots.find(id) else { return false };
-        if !is_held {
+        if hold == Hold::Free {
             return slot.connection.is_readable();
         }
-        let is_starved = slot.connection.is_starved(&self.pool.transits.memory);
         if slot.connection.is_failed() {
             self.lose(id);
-        } else if is_starved && slot.connection.is_read_closed() {
+        } else if hold == Hold::Starved && slot.connection.is_read_closed() {
             self.end_of_stream(id);
-        } else if is_starved {
+        } else if hold == Hold::Starved {
             self.starve(id);
         }
         false
     }
 
-    /// Works out anew whether a client is held, and notes it.
-    pub(super) fn update_held(&mut self, id: ConnectionId) -> bool {
+    /// Works out anew whether a client is held, given its peer, and notes it.
+    pub(super) fn update_held(&mut self, id: ConnectionId, peer: Option<ConnectionId>) -> Hold {
         let now = self.now.tick;
-        let peer = self.peer_of(id).and_then(|peer| self.slots.get(peer));
+        let Some((slot, peer)) = self.slots.with_peer(id, peer) else { return Hold::Free };
+        let connection = &mut slot.connection;
         let peer_outbox = peer.and_then(|peer| peer.connection.outbox());
-        let Some(slot) = self.slots.find(id) else { return false };
-        let memory = &self.pool.transits.memory;
-        let is_held = slot.connection.is_held(peer_outbox, memory, now);
-        let is_starved = is_held && slot.connection.is_starved(memory);
-        let Some(slot) = self.slots.get_mut(id) else { return false };
-        let held_for = slot.connection.held_for(now);
-        if slot.connection.set_held(is_held, is_starved, now) {
+        let hold = connection.hold(peer_outbox, &self.pool.transits.memory, now);
+        let held_for = connection.held_for(now);
+        if connection.set_held(hold, now) {
             match held_for {
                 None => {
                     self.counters.reads_paused += 1;
@@ -53,23 +50,7 @@ impl<S: Read + Write> Relay<S> {
                 }
             }
         }
-        is_held
-    }
-
-    /// How many bytes to read at once: as many as possible of what is thrown away, for it takes no memory; else, where
-    /// memory is short, no more than what has begun needs, and little of it.
-    pub(super) fn read_bytes_max(&self, id: ConnectionId) -> usize {
-        let memory = &self.pool.transits.memory;
-        let connection = self.slots.get(id).map(|slot| &slot.connection);
-        if connection.is_some_and(Connection::is_discarding) {
-            return RECEIVE_BUFFER_BYTES;
-        }
-        match connection.and_then(|connection| connection.inbound.missing_bytes()) {
-            Some(missing_bytes) if memory.is_short_of_chunks() || !memory.has_small_room() => {
-                missing_bytes.min(memory.piece_bytes_max())
-            }
-            Some(_) | None => memory.read_bytes_max(),
-        }
+        hold
     }
 
     /// Brings the account up to date with what a connection holds. A client whose text is nested so deeply that its

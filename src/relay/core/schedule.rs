@@ -34,7 +34,11 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn arm(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.get(id) else { return };
         if let Some((deadline, _)) = slot.connection.due(&self.settings, self.now.tick) {
-            let timer = self.rearm(slot.timer, deadline, Timer::Connection(id));
+            let armed = slot.timer;
+            if armed.is_some_and(|alarm| alarm.at <= deadline) {
+                return;
+            }
+            let timer = self.rearm(armed, deadline, Timer::Connection(id));
             if let Some(slot) = self.slots.get_mut(id) {
                 slot.timer = timer;
             }

@@ -114,6 +114,18 @@ impl<S> Slots<S> {
         self.entries.get_mut(id.slot as usize).filter(|slot| slot.generation == id.generation)
     }
 
+    /// The slot of a connection, and that of its peer.
+    pub(super) fn with_peer(
+        &mut self,
+        id: ConnectionId,
+        peer: Option<ConnectionId>,
+    ) -> Option<(&mut Slot<S>, Option<&Slot<S>>)> {
+        let Some(peer) = peer else { return self.find_mut(id).map(|slot| (slot, None)) };
+        let (slot, peer_slot) = self.entries.get2_mut(id.slot as usize, peer.slot as usize)?;
+        debug_assert_eq!(peer_slot.generation, peer.generation, "{peer}: a peer is there");
+        (slot.generation == id.generation).then_some((slot, Some(peer_slot)))
+    }
+
     pub(super) fn remove(&mut self, id: ConnectionId) -> Option<Slot<S>> {
         self.find(id)?;
         self.entries.try_remove(id.slot as usize)

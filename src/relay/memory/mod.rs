@@ -38,9 +38,10 @@ impl Default for Memory {
 }
 
 impl Memory {
-    /// An account of `bytes_max`.
+    /// An account of `bytes_max`, or of 256 TiB, which is more than machines have: shares are worked out in 64 bits.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
+        let bytes_max = bytes_max.min(usize::try_from(1_u64 << 48).unwrap_or(usize::MAX));
         Self { bytes_max, chunks: Chunks::default(), pieces_bytes: 0, small_bytes: 0 }
     }
 
@@ -190,9 +191,10 @@ impl Memory {
 /// What is left to each: nearly eight times the high-water mark while all is free, the mark while half is, and then
 /// less, by the cube of what is left. So it takes thousands of clients, rather than a hundred, until nobody finds any.
 fn shrunk(bytes_max: usize, free_bytes: usize) -> usize {
-    let free_of_256 = free_bytes as u128 * 256 / bytes_max.max(1) as u128;
+    // 2⁵⁶ at most.
+    let free_of_256 = free_bytes as u64 * 256 / bytes_max.max(1) as u64;
     // 8 is the cube of 2: at half of the room it is the mark.
-    let at_most = bytes_max.min(8 * HIGH_WATER_BYTES) as u128;
+    let at_most = bytes_max.min(8 * HIGH_WATER_BYTES) as u64;
     // No more than `at_most`, which was no more than fits.
     usize::try_from((at_most * free_of_256.pow(3)) >> 24).unwrap_or(usize::MAX)
 }

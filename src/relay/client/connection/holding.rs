@@ -5,8 +5,20 @@ use std::time::Duration;
 
 use super::{Connection, Phase};
 use crate::relay::client::outbox::Outbox;
+use crate::relay::limits::RECEIVE_BUFFER_BYTES;
 use crate::relay::memory::Memory;
 use crate::relay::time::Tick;
+
+/// Whether a client is read, and if not, why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// It is read.
+    Free,
+    /// Too much waits for it or its peer, or it sends faster than its rate allows.
+    Congested,
+    /// There is no memory for what it sends.
+    Starved,
+}
 
 impl<S: Read + Write> Connection<S> {
     /// Whether the client may neither be judged for its silence nor be read, given what waits for
@@ -15,16 +27,25 @@ impl<S: Read + Write> Connection<S> {
     /// Once the end of the stream is known to lie ahead, a peer holds the reading back only with far
     /// too much waiting: what can still come is what the kernel holds already, and the client's end
     /// is to be noticed. Its own replies, which may be many times what it sends, hold it back still.
-    pub fn is_held(&self, peer: Option<&Outbox>, memory: &Memory, now: Tick) -> bool {
+    pub fn hold(&self, peer: Option<&Outbox>, memory: &Memory, now: Tick) -> Hold {
         match self.phase {
-            Phase::Open => {}
-            Phase::Head(_) => return self.is_starved(memory),
-            Phase::Closing(_) | Phase::Ending(_) => return false,
+            Phase::Head(_) if self.is_starved(memory) => Hold::Starved,
+            Phase::Head(_) | Phase::Closing(_) | Phase::Ending(_) => Hold::Free,
+            Phase::Open if self.is_starved(memory) => Hold::Starved,
+            Phase::Open if self.is_congested(peer, memory, now) => Hold::Congested,
+            Phase::Open => Hold::Free,
+        }
+    }
+
+    /// Whether too much waits for the client or its peer, or its rate does not allow it to be read.
+    fn is_congested(&self, peer: Option<&Outbox>, memory: &Memory, now: Tick) -> bool {
+        if self.outbox.is_none() && peer.is_none() && self.usage.is_none() {
+            return false;
         }
         let small_bytes_max = memory.small_queue_bytes_max();
         let are_replies_many =
             |outbox: &Outbox| outbox.are_replies_congested() || outbox.are_replies_over(small_bytes_max);
-        if self.outbox().is_some_and(are_replies_many) || self.is_starved(memory) {
+        if self.outbox().is_some_and(are_replies_many) {
             return true;
         }
         if self.is_read_closed() {
@@ -32,14 +53,27 @@ impl<S: Read + Write> Connection<S> {
         }
         // It goes on once half of what stopped it is gone.
         let share = if self.is_held { 2 } else { 1 };
-        let bytes_max = memory.receiver_bytes_max() / share;
-        peer.is_some_and(|peer| peer.is_queue_over(bytes_max, small_bytes_max))
+        peer.is_some_and(|peer| peer.is_queue_over(memory.receiver_bytes_max() / share, small_bytes_max))
             || self.pace().is_some_and(|pace| now < pace.resumes_at())
     }
 
     /// Whether what comes is thrown away, but for a close.
     pub const fn is_discarding(&self) -> bool {
         matches!(self.phase, Phase::Closing(_) | Phase::Ending(_))
+    }
+
+    /// How many bytes to read at once: as many as possible of what is thrown away, because it takes no memory.
+    /// Otherwise, where memory is short, little, and no more than what has begun needs.
+    pub fn read_bytes_max(&self, memory: &Memory) -> usize {
+        if self.is_discarding() {
+            return RECEIVE_BUFFER_BYTES;
+        }
+        match self.inbound.missing_bytes() {
+            Some(missing_bytes) if memory.is_short_of_chunks() || !memory.has_small_room() => {
+                missing_bytes.min(memory.piece_bytes_max())
+            }
+            Some(_) | None => memory.read_bytes_max(),
+        }
     }
 
     /// Whether something is to be read for which there may be no memory. What has begun is read on as long as there
@@ -54,11 +88,9 @@ impl<S: Read + Write> Connection<S> {
         self.is_readable && is_looked_at && !has_room
     }
 
-    /// Notes that the client is held, or no longer; the time between is not reckoned against it. `is_starved` if it is
-    /// held because memory is short.
-    ///
-    /// Returns whether that is news.
-    pub fn set_held(&mut self, is_held: bool, is_starved: bool, now: Tick) -> bool {
+    /// Notes whether the client is held. The time between does not count against it. Returns whether that is news.
+    pub fn set_held(&mut self, hold: Hold, now: Tick) -> bool {
+        let (is_held, is_starved) = (hold != Hold::Free, hold == Hold::Starved);
         if is_starved && self.is_held && !self.is_starved {
             self.inbound.excuse(now.since(self.held_since));
             self.held_since = now;

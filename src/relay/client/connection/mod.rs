@@ -38,6 +38,7 @@ use crate::relay::settings::Settings;
 use crate::relay::time::Tick;
 use crate::relay::transit::{TransitKey, Transits};
 use crate::relay::wire::message::CloseReason;
+pub use holding::Hold;
 use phase::Beyond;
 pub use phase::{Due, Ending, FlushEnd, Patience, Phase, ReadEnd};
 
