@@ -49,9 +49,9 @@ impl<S: Read + Write> Relay<S> {
                 self.make_ready(id);
                 break;
             }
-            let bytes_max = self.read_bytes_max(id);
             let Some(slot) = self.slots.get_mut(id) else { break };
             let transits = &mut self.pool.transits;
+            let bytes_max = slot.connection.read_bytes_max(&transits.memory);
             match slot.connection.read(&mut self.receiver, transits, bytes_max, self.now.tick) {
                 ReadEnd::Bytes(count) => {
                     // However little it brings, a read is a system call.
@@ -59,6 +59,10 @@ impl<S: Read + Write> Relay<S> {
                     self.take_in(id, count);
                     self.settle(id);
                     self.flush_early(id, count);
+                    if !self.slots.find(id).is_some_and(|slot| slot.connection.is_readable()) {
+                        // Nothing is left; whether it is held is worked out with the flush.
+                        break;
+                    }
                 }
                 ReadEnd::Blocked => break,
                 ReadEnd::Ended => {
