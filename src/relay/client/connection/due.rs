@@ -18,22 +18,18 @@ impl<S: Read + Write> Connection<S> {
             Phase::Ending(ending) => Some((ending.patience.deadline, Due::End)),
             Phase::Closing(patience) => {
                 let due = if self.is_drained() { Due::CloseAnswer } else { Due::End };
-                let dues = [Some((patience.deadline, due)), self.stall_due(settings)];
-                dues.into_iter().flatten().min_by_key(at)
+                Some(earlier((patience.deadline, due), self.stall_due(settings)))
             }
             Phase::Open => {
                 // Once its rate allows it to be read, only others hold it back.
                 let pace = self.pace().map(Pace::resumes_at).filter(|&at| now < at);
                 let pace = pace.map(|at| (at, Due::Pace));
-                let dues = [
-                    self.stall_due(settings),
-                    self.message_due(settings),
-                    Some(self.silence_due(settings)),
-                    // What has begun may hold memory that others wait for; the rest can wait until there is some.
-                    self.starved_due(settings).filter(|_| self.inbound.missing_bytes().is_some()),
-                    pace,
-                ];
-                dues.into_iter().flatten().min_by_key(at)
+                // What has begun may hold memory that others wait for; the rest can wait until there is some.
+                let starved = self.starved_due(settings).filter(|_| self.inbound.missing_bytes().is_some());
+                let dues = [self.message_due(settings), self.stall_due(settings)];
+                // Of two at the same time the one that stands first here counts.
+                let first = dues.into_iter().fold(self.silence_due(settings), earlier_or_same);
+                Some(earlier(earlier(first, starved), pace))
             }
         }
     }
@@ -82,6 +78,12 @@ impl<S: Read + Write> Connection<S> {
     }
 }
 
-const fn at(due: &(Tick, Due)) -> Tick {
-    due.0
+/// `other` if it comes before `due`, which else stays.
+fn earlier(due: (Tick, Due), other: Option<(Tick, Due)>) -> (Tick, Due) {
+    other.filter(|other| other.0 < due.0).unwrap_or(due)
+}
+
+/// `other` if it does not come after `due`, which else stays.
+fn earlier_or_same(due: (Tick, Due), other: Option<(Tick, Due)>) -> (Tick, Due) {
+    other.filter(|other| other.0 <= due.0).unwrap_or(due)
 }

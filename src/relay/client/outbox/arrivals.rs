@@ -61,7 +61,7 @@ impl Arrivals {
             messages -= u64::from(of_run);
             first.messages -= of_run;
             if first.messages == 0 {
-                self.runs.copy_within(1.., 0);
+                self.runs.copy_within(1..self.len, 0);
                 self.len -= 1;
             }
         }

@@ -99,6 +99,9 @@ impl Outbox {
         transits: &Transits,
         allowance: usize,
     ) -> io::Result<Option<usize>> {
+        if let Some(bytes) = self.only_small_messages() {
+            return socket.write(bytes).map(Some);
+        }
         let mut slices = Slices::within(allowance);
         let LaneTurns { frame, message, is_reply_next } = self.turns();
         if let Some(front) = self.front() {
@@ -128,6 +131,20 @@ impl Outbox {
         }
     }
 
+    /// What waits, if it is small messages in one buffer and nothing else, as it is most of the time: one slice, for
+    /// which no list of slices needs to be made.
+    fn only_small_messages(&self) -> Option<&[u8]> {
+        let is_one = self.queue.len() == self.unflushed.items + 1;
+        match self.front()? {
+            Item::Run(run) if is_one && self.are_lanes_empty() => run.bytes.get(run.taken..),
+            Item::Run(_) | Item::Own(_) | Item::InTransit(_) => None,
+        }
+    }
+
+    const fn are_lanes_empty(&self) -> bool {
+        self.controls.is_empty() && self.replies.is_empty()
+    }
+
     /// What may be written before the lanes have their turns.
     fn turns(&self) -> LaneTurns {
         let Some(front) = self.front() else {
@@ -148,6 +165,10 @@ impl Outbox {
 
     /// Accounts for bytes that the socket took, in the order in which [`Self::write_once`] gave them.
     fn advance(&mut self, taken: usize, pool: &mut Pool) {
+        if self.are_lanes_empty() {
+            self.advance_queue(taken, &mut pool.transits);
+            return self.mark();
+        }
         let LaneTurns { frame, message, .. } = self.turns();
         let mut left = taken;
         let of_frame = left.min(frame);
