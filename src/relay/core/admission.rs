@@ -40,13 +40,13 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn keep_outside(&mut self, id: ConnectionId, refusal: Refusal) {
         let slot = self.slots.get_mut(id);
         if slot.is_some_and(|slot| self.gate.put_outside(&mut slot.connection.remote)) {
-            debug!("conn={id} refusal={refusal:?} Not let in, but for a question of the relay's health");
+            debug!("conn={id} refusal={refusal:?} Not let in: may only ask for the relay's health");
         } else {
             self.turn_away(id, refusal, AnswerForm::default());
         }
     }
 
-    /// The refusal of a connection that gets nothing but the relay's health, if it is one.
+    /// The refusal of a connection that may only ask for the relay's health; `None` for any other connection.
     pub(super) fn refusal_outside(&self, id: ConnectionId) -> Option<Refusal> {
         let remote = self.slots.get(id).map(|slot| &slot.connection.remote);
         let address = remote.filter(|remote| remote.standing.is_outside())?.address;

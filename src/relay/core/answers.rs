@@ -1,4 +1,4 @@
-//! What the relay itself says to one client: answers in HTTP, replies and errors behind the upgrade.
+//! What the relay itself sends to one client: answers in HTTP before the upgrade, replies and errors after it.
 
 use std::io::{Read, Write};
 
@@ -45,13 +45,13 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Answers a client ahead of everything that waits for it.
+    /// Sends a reply to a client, ahead of the messages that wait for it.
     pub(super) fn reply(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
         let now = self.now.unix_millis;
         self.queue(id, |outbox, pool| outbox.reply(pool, |out| message.write_frame(now, out)));
     }
 
-    /// Puts something into a client's outbox, to be written at the end of the turn.
+    /// Puts something into a client's outbox. The flush at the end of the turn writes it.
     pub(super) fn queue(&mut self, id: ConnectionId, put: impl FnOnce(&mut Outbox, &mut Pool)) {
         if let Some(slot) = self.slots.get_mut(id) {
             put(slot.connection.outbox_mut(&mut self.pool), &mut self.pool);
@@ -59,7 +59,7 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Ends a connection once what waits for it is written.
+    /// Ends a connection as soon as everything that waits for it is written.
     pub(super) fn end(&mut self, id: ConnectionId) {
         let now = self.now.tick;
         if let Some(slot) = self.slots.get_mut(id) {

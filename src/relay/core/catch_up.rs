@@ -1,15 +1,15 @@
-//! How far the relay has caught up with what has arrived, so that no deadline is held against anybody for what lies
-//! unread.
+//! How far the relay has read what has arrived, so that no client is ended for something that it sent in time.
 //!
-//! The clock runs on while the process stands still, while a signal keeps a poll from telling anything, and while
-//! thousands of others are served. So a deadline that ends somebody is not compared with the clock but with the time up
-//! to which everything has been read: [`read_until`](CatchUp::read_until). It is the time of an earlier turn:
+//! The clock runs on while the process is stopped, while a signal interrupts the poll, and while thousands of other
+//! connections are served. So a deadline that would end a client is not compared with the clock. It is compared with
+//! [`read_until`](CatchUp::read_until): everything that had arrived by that time has been read. It is the time of an
+//! earlier turn, for which two things are true:
 //!
-//! 1. What was there at that time has been told since, newcomers have been handed over, and what they had sent by then
-//!    has been told as well: that takes two tellings that left nothing out.
-//! 2. Everybody who was ready then has been served once since.
+//! 1. The host has reported everything that was there at that time: readiness, new connections, and what new
+//!    connections had sent by then. That takes two complete reports.
+//! 2. Every connection that was ready then has been served once since.
 //!
-//! Whoever sent more than is read at once is still known to be readable, and is judged once that is read.
+//! A connection that sent more than is read at once is still marked readable, and is judged after that is read.
 
 use crate::relay::time::Tick;
 
@@ -18,15 +18,15 @@ use crate::relay::time::Tick;
 pub(super) struct CatchUp {
     /// The time of the last turn.
     turned_at: Tick,
-    /// Something was left out since then.
+    /// Since then the host has left something out of a report.
     is_told_in_part: bool,
-    /// Everything that was there by then has been told: readiness, and newcomers since.
+    /// The host has reported all readiness and all new connections of this time.
     told_until: Tick,
-    /// The same, what newcomers of that time had sent included.
+    /// As `told_until`, including what connections that were new at that time had sent.
     met_until: Tick,
-    /// How many of those who were ready at the beginning of the round have not been served.
+    /// Connections of the current round that have not been served.
     unserved: usize,
-    /// What `read_until` is once they are.
+    /// The value of `read_until` after the current round.
     round_until: Tick,
     read_until: Tick,
 }
@@ -44,12 +44,12 @@ impl CatchUp {
         }
     }
 
-    /// Something that is ready, or a newcomer, has not been told of since the last turn.
+    /// The host did not report everything that is ready, or has connections that it did not hand over.
     pub(super) const fn note_told_in_part(&mut self) {
         self.is_told_in_part = true;
     }
 
-    /// A turn begins, and so many connections are `ready`, which are served in this order.
+    /// Begins a turn with `ready` connections, which are served in their order.
     pub(super) const fn begin_turn(&mut self, now: Tick, ready: usize) {
         if !self.is_told_in_part {
             self.met_until = self.told_until;
@@ -63,7 +63,7 @@ impl CatchUp {
         }
     }
 
-    /// So many of the ready, those who waited longest, have been served in this turn.
+    /// The turn has served the first `count` of the ready connections.
     pub(super) const fn note_served(&mut self, count: usize) {
         self.unserved = self.unserved.saturating_sub(count);
         if self.unserved == 0 {
@@ -71,7 +71,7 @@ impl CatchUp {
         }
     }
 
-    /// All that had arrived by then has been read, save what is held back or was more than is read at once.
+    /// Everything that had arrived by this time has been read, except what is held back, or exceeds one read.
     pub(super) const fn read_until(&self) -> Tick {
         self.read_until
     }
@@ -81,8 +81,8 @@ impl CatchUp {
 mod tests {
     use super::*;
 
-    /// Turns one after the other at the times 1, 2, 3 …: how many are ready as each begins, how many of them it
-    /// serves, whether all was told before it; and up to which time everything has been read after it.
+    /// Runs turns at the times 1, 2, 3 … Each row says how many connections are ready, how many are served, and
+    /// whether the report before it was complete. Returns `read_until` after each turn.
     fn read_until(turns: &[(usize, usize, bool)]) -> Vec<u64> {
         let mut catch_up = CatchUp::new(Tick(0));
         let turn = |(now, &(ready, served, is_all_told)): (u64, &(usize, usize, bool))| {
@@ -102,10 +102,10 @@ mod tests {
         type Turns = [(usize, usize, bool)];
         let table: [(&Turns, &[u64]); 5] = [
             (&[(0, 0, true); 5], &[0, 0, 1, 2, 3]),
-            // Interrupted once, and for ever.
+            // One report is incomplete; then all are.
             (&[(0, 0, true), (0, 0, true), (0, 0, false), (0, 0, true), (0, 0, true)], &[0, 0, 0, 1, 3]),
             (&[(0, 0, true), (0, 0, true), (0, 0, true), (0, 0, false), (0, 0, false)], &[0, 0, 1, 1, 1]),
-            // Of five who are ready as the third turn begins, two are served in each.
+            // Five connections are ready when the third turn begins; each turn serves two.
             (
                 &[(0, 0, true), (0, 0, true), (5, 2, true), (9, 2, true), (9, 2, true), (9, 9, true)],
                 &[0, 0, 0, 0, 1, 4],

@@ -1,16 +1,16 @@
-//! The end of the relay: which session is closed when, and what becomes of everybody else.
+//! The shutdown: which session is closed when, and what happens to all other connections.
 //!
-//! A client whose connection is closed comes back at once, as a rule, to whatever relay takes this one's place. So
-//! sessions are closed one after another, lest it meet them all in one moment. Until then a session works as ever, but
-//! nobody joins it any more.
+//! A client whose connection is closed usually reconnects at once, to the relay that replaces this one. Sessions are
+//! closed one after another, so that not all clients reconnect in the same moment. A session works as before until
+//! its turn, but no client can join it.
 //!
-//! | who | what becomes of it |
+//! | connection or session | what happens to it |
 //! | --- | --- |
-//! | a request under way, a newcomer | refused, for the relay has no room any more |
-//! | a session without a client, or that loses its last one | ends at once |
-//! | a session with clients | both are closed when its time comes, behind all that waits for them |
-//! | a client that was closed, or is ending, before | goes on as it is |
-//! | whoever is there at the end of the grace | is dropped |
+//! | a request in progress, a new connection | it is refused with 503 |
+//! | a session without clients, or whose last client leaves | it ends at once |
+//! | a session with clients | both are closed when its time comes, after everything that waits for them |
+//! | a client that is closing or ending already | it goes on as before |
+//! | a connection that is still there after the grace | it is dropped |
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -49,7 +49,7 @@ impl<S: Read + Write> Relay<S> {
         shutdown
     }
 
-    /// Closes the sessions that are due, and sees to the next one.
+    /// Closes the sessions that are due, and sets the timer for the next one.
     pub(super) fn close_due_sessions(&mut self) {
         while let Some(drain) = &mut self.drain
             && let Some(key) = drain.next_due(self.now.tick)
@@ -67,7 +67,7 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Closes the clients of a session, both at once: each gets what waits for it and then a close.
+    /// Closes both clients of a session at once. Each gets what waits for it, and then a close frame.
     fn close_for_shutdown(&mut self, key: SessionKey, deadline: Tick) {
         let Some(session) = self.end_session(key) else { return };
         self.cut_unfinished_in(&session);
@@ -82,9 +82,9 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// The grace is over.
+    /// Drops every connection, because the grace is over.
     pub(super) fn drop_everyone(&mut self) {
-        // None is left, unless it became due while the process stood still.
+        // Sessions are left only if the process was stopped while they became due.
         self.close_due_sessions();
         for id in self.slots.ids() {
             self.remove(id);

@@ -1,4 +1,4 @@
-//! In which order the sessions of a relay that shuts down are closed, and when.
+//! The order in which a shutdown closes the sessions, and the time of each.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use crate::relay::limits::{DRAIN_INTERVAL_MAX, DRAIN_SPREAD_PERCENT};
 use crate::relay::sessions::{SessionKey, Sessions};
 use crate::relay::time::Tick;
 
-/// A shutdown under way.
+/// A shutdown in progress.
 #[derive(Debug)]
 pub(super) struct DrainPlan {
     began_at: Tick,
-    /// When every connection still there is dropped.
+    /// All connections that are left are dropped at this time.
     pub(super) deadline: Tick,
     /// From the close of one session to that of the next.
     interval: Duration,
-    /// The sessions that had clients when it began, in the order in which they are closed. One that has ended
-    /// since keeps its place here, and its key names no other one, for none begins during a shutdown.
+    /// The sessions that had clients when the shutdown began, in the order in which they are closed. A session that
+    /// ends earlier keeps its entry. No other session can get its key, because none begins during a shutdown.
     pub(super) sessions: Vec<SessionKey>,
-    /// How many of them are closed, or gone.
+    /// How many of these entries are done: closed, or ended before.
     pub(super) passed: usize,
 }
 
@@ -29,15 +29,15 @@ impl DrainPlan {
         Self { began_at: now, deadline: now.after(grace), interval, sessions, passed: 0 }
     }
 
-    /// How long after the beginning the session at `index` is closed, in whole milliseconds: rounded down, so that the
-    /// last one is before the deadline, however short the grace is.
+    /// Time from the beginning of the shutdown to the close of the session at `index`, in whole milliseconds. It is
+    /// rounded down, so that the last close comes before the deadline even if the grace is very short.
     pub(super) fn delay(&self, index: usize) -> Duration {
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         let millis = self.interval.saturating_mul(index).as_millis();
         Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
     }
 
-    /// The next session that is due to be closed, be it there or gone.
+    /// The next session that is due to be closed. It may have ended before.
     pub(super) fn next_due(&mut self, now: Tick) -> Option<SessionKey> {
         let key = *self.sessions.get(self.passed)?;
         let is_due = self.began_at.after(self.delay(self.passed)) <= now;
@@ -45,7 +45,7 @@ impl DrainPlan {
         is_due.then_some(key)
     }
 
-    /// When the next session that is still there is due. Passes over those that are gone, each once.
+    /// When the next session that still exists is due. Skips each ended session once.
     pub(super) fn next_due_at(&mut self, sessions: &Sessions) -> Option<Tick> {
         while let Some(&key) = self.sessions.get(self.passed) {
             if sessions.contains(key) {
@@ -57,13 +57,13 @@ impl DrainPlan {
     }
 }
 
-/// How the sessions of a relay that shuts down are closed.
+/// How a shutdown closes the sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shutdown {
-    /// Those that have clients.
+    /// Sessions that have clients.
     pub sessions: usize,
-    /// The time between the first close and the last.
+    /// Time from the first close to the last.
     pub spread: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Handing streams what waits for them.
+//! Writes what waits to the streams.
 
 use std::io::{Read, Write};
 
@@ -9,15 +9,15 @@ use crate::relay::effect::Effect;
 use crate::relay::ids::ConnectionId;
 use crate::relay::limits::{EARLY_FLUSH_BYTES, WRITE_BYTES_PER_TURN};
 
-/// What came of handing a connection's stream what waits.
+/// The result of writing to one connection.
 pub(super) struct Flushed {
     pub(super) end: FlushEnd,
     pub(super) has_taken: bool,
 }
 
 impl<S: Read + Write> Relay<S> {
-    /// Flushes each touched connection once. Those that used up their share go on in the next turn, and so do those
-    /// that a flush touches: two that hold each other would take turns within this one.
+    /// Flushes each touched connection once. A connection that has used up its share, or that another flush touches,
+    /// goes on in the next turn: two connections that hold each other back must not alternate within one turn.
     pub(super) fn flush_touched(&mut self) {
         let mut left_over = Vec::new();
         let touched = self.touched.len();
@@ -34,21 +34,21 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Hands on what was read while it is still in the cache, if it is much: about as much as was read, so that
-    /// the peer's share of the turn stays bounded.
+    /// Writes a large amount that was just read while it is in the cache. It writes about as much as was read, so
+    /// that the share of the peer in this turn stays bounded.
     pub(super) fn flush_early(&mut self, id: ConnectionId, bytes_read: usize) {
         let Some(peer) = self.peer_of(id) else { return };
         if let Some(slot) = self.slots.get(peer)
             && slot.connection.outbox().is_some_and(|outbox| outbox.backlog().bytes >= EARLY_FLUSH_BYTES)
         {
-            // What comes of it is seen to by the flush at the end of the turn.
+            // The flush at the end of the turn acts on the result.
             self.flush_connection(peer, bytes_read);
             self.touch(peer);
         }
         self.settle(peer);
     }
 
-    /// Flushes one connection; whether it has more to write at once.
+    /// Flushes one connection. Returns whether it has more to write at once.
     pub(super) fn flush(&mut self, id: ConnectionId) -> bool {
         let Some(slot) = self.slots.find_mut(id) else { return false };
         slot.is_touched = false;
@@ -77,14 +77,14 @@ impl<S: Read + Write> Relay<S> {
         if hold == Hold::Free || slot.connection.is_failed() {
             self.make_ready(id);
         } else if hold == Hold::Starved {
-            // What held it before may have ended just now: only room will have it served.
+            // It may be held for another reason than before: now only free memory has it served.
             self.starve(id);
         }
         self.arm(id);
         end == FlushEnd::More
     }
 
-    /// Hands one connection's stream what waits, and counts the messages that it takes.
+    /// Writes what waits for one connection, and counts the messages that its stream takes.
     fn flush_connection(&mut self, id: ConnectionId, bytes_max: usize) -> Option<Flushed> {
         let slot = self.slots.get_mut(id)?;
         let backlog = |outbox: Option<&Outbox>| outbox.map_or(Backlog::default(), Outbox::backlog);

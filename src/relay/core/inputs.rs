@@ -1,4 +1,4 @@
-//! What a host tells the relay, apart from [turns](Relay::handle_turn).
+//! What a host reports to the relay, except for [turns](Relay::handle_turn).
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
@@ -18,12 +18,11 @@ use crate::relay::readiness::Readiness;
 use crate::relay::time::Now;
 
 impl<S: Read + Write> Relay<S> {
-    /// Takes on a connection from `client_addr`. The host watches the stream for both directions,
-    /// once, and reports its readiness under the identifier returned.
+    /// Takes over a connection from `client_addr`. The host watches its stream for both directions and reports
+    /// readiness under the identifier that is returned.
     ///
-    /// Over a limit, or where its address is not served, the client is told so, in HTTP, and let go. Where there is
-    /// no room, and where it comes from this machine, its request is read before, for it may ask for the relay's
-    /// health.
+    /// A connection over a limit, or from an address that is not served, is refused in HTTP. At the connection limit,
+    /// and on loopback, the relay reads the request first, because it may ask for the relay's health.
     pub fn handle_accept(&mut self, stream: S, client_addr: SocketAddr, now: Now) -> ConnectionId {
         self.now = now;
         self.is_exhausted = false;
@@ -52,8 +51,9 @@ impl<S: Read + Write> Relay<S> {
         id
     }
 
-    /// Notes that the host could not accept for want of descriptors or memory: it is asked to try
-    /// again when a connection ends, or after a moment. Returns whether that is news.
+    /// Notes that the host could not accept a connection because it has no descriptors or memory left. The host is
+    /// asked to try again when a connection ends, or after a moment. Returns whether this is the first failure since
+    /// the last accepted connection.
     pub fn handle_accept_exhausted(&mut self, now: Now) -> bool {
         self.now = now;
         if self.accept_retry.is_none() {
@@ -62,7 +62,7 @@ impl<S: Read + Write> Relay<S> {
         !std::mem::replace(&mut self.is_exhausted, true)
     }
 
-    /// Notes what a stream is ready for. A stale identifier is ignored. Constant time.
+    /// Notes what a stream is ready for. Ignores the identifier of a connection that has ended. Constant time.
     pub fn handle_readiness(&mut self, id: ConnectionId, readiness: Readiness) {
         let Some(slot) = self.slots.find_mut(id) else { return };
         slot.connection.note(readiness);
@@ -73,24 +73,24 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Notes that something may be ready that has not been told: a signal interrupted the poll, it brought as many
-    /// events as its buffer holds, or there are newcomers for whom this turn had no time. Until a turn comes before
-    /// which nothing was left out, nobody is ended for what may lie unread.
+    /// Notes that the host may not have reported everything: a signal interrupted the poll, the poll filled its
+    /// buffer of events, or this turn had no time for new connections. Until a complete report, no client is ended
+    /// for something that may be unread.
     pub fn handle_told_in_part(&mut self) {
         self.catch_up.note_told_in_part();
     }
 
-    /// Notes that a stream could not be shut down yet, for it keeps what its socket does not take: it is
-    /// flushed once that takes bytes again.
+    /// Notes that a stream could not be shut down yet because it keeps bytes that its socket has not taken. It is
+    /// flushed when the socket takes bytes again.
     pub fn handle_unflushed(&mut self, id: ConnectionId) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.note_unflushed();
         }
     }
 
-    /// Begins to shut down: no newcomers; session after session, every client gets what is queued for it and
-    /// then a close with 1001. What is left after `grace` is dropped. Returns how the sessions are closed, unless
-    /// the relay is shutting down already.
+    /// Begins a shutdown: no new connections; one session after another, each client gets what is queued for it and
+    /// then a close with 1001. What is left after `grace` is dropped. Returns how the sessions are closed, or `None`
+    /// if the relay is shutting down already.
     pub fn handle_shutdown(&mut self, grace: Duration, now: Now) -> Option<Shutdown> {
         self.now = now;
         self.drain.is_none().then(|| self.begin_drain(grace))

@@ -1,4 +1,4 @@
-//! What clients send, and where it goes.
+//! Reads what clients send: request heads, frames, the messages in them.
 
 use std::io::{Read, Write};
 
@@ -18,7 +18,7 @@ use crate::relay::wire::frame::Opcode;
 use crate::relay::wire::message::ClientError;
 
 impl<S: Read + Write> Relay<S> {
-    /// Makes sense of what one read brought; `count` bytes, most of them in the receiver.
+    /// Takes in what one read brought: `count` bytes, most of them in the receive buffer.
     pub(super) fn take_in(&mut self, id: ConnectionId, count: usize) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         match &mut slot.connection.phase {
@@ -99,7 +99,7 @@ impl<S: Read + Write> Relay<S> {
     fn health(&self) -> String {
         let version = env!("CARGO_PKG_VERSION");
         let timestamp = self.now.unix_millis;
-        // The one that asks is not meant.
+        // The connection that asks does not count.
         let (connections, sessions) = (self.connections().saturating_sub(1), self.sessions());
         format!(
             concat!(
@@ -110,7 +110,7 @@ impl<S: Read + Write> Relay<S> {
         )
     }
 
-    /// Takes all whole things out of what was read, and keeps the rest.
+    /// Takes all whole frames and messages out of what was read, and keeps the rest for the next read.
     fn take_frames(&mut self, id: ConnectionId, count: usize) {
         let now = self.now.tick;
         let mut messages = 0;
@@ -120,7 +120,7 @@ impl<S: Read + Write> Relay<S> {
                 size_max: self.settings.max_message_size,
                 wants_type: self.settings.answer_pings || self.is_logging_messages,
                 requires_json: true,
-                // What may have to be answered is not given to anybody before it is whole.
+                // A message that the relay may have to answer itself must not reach the peer before it is whole.
                 small_bytes_max: if self.settings.answer_pings {
                     SMALL_MESSAGE_BYTES_MAX
                 } else {

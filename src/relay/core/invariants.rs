@@ -1,4 +1,4 @@
-//! What must hold of the relay's books between any two inputs. For tests and debug builds.
+//! Checks what must hold between any two inputs. For tests and debug builds.
 
 use std::io::{Read, Write};
 
@@ -10,7 +10,7 @@ use crate::relay::counts::counters::ByClientType;
 use crate::relay::ids::ClientType;
 
 impl<S: Read + Write> Relay<S> {
-    /// Checks that what was counted apart adds up to what was counted together.
+    /// Checks that the counters add up.
     fn check_counters(&self) {
         let counters = &self.counters;
         let live = |slot: &Slot<S>| match slot.connection.phase {
@@ -46,7 +46,7 @@ impl<S: Read + Write> Relay<S> {
     /// Checks what must hold between any two inputs. Walks everything: for tests and debug builds.
     ///
     /// # Panics
-    /// If the relay's own books do not agree.
+    /// If an invariant is broken.
     pub fn check_invariants(&self) {
         self.wheel.check_invariants();
         self.check_counters();
@@ -84,11 +84,11 @@ impl<S: Read + Write> Relay<S> {
         }
         let census = self.sessions.census();
         self.sessions.check_invariants();
-        assert_eq!(census.clients.iter().sum::<u64>(), members, "sessions know nobody else");
+        assert_eq!(census.clients.iter().sum::<u64>(), members, "sessions have no other members");
         self.check_drain();
         self.gate.hosts.check_invariants(counted);
-        assert_eq!(self.gate.outside(), outside, "those outside are counted");
-        assert_eq!(self.starved_clients, starved, "who waits for memory is counted");
+        assert_eq!(self.gate.outside(), outside, "connections outside are counted");
+        assert_eq!(self.starved_clients, starved, "clients that wait for memory are counted");
         self.pool.transits.check_invariants(&cursors, senders, charged_bytes);
     }
 }

@@ -1,4 +1,4 @@
-//! How a client gets its place in a session, and what becomes of the one that had it.
+//! How a client joins a session, and what happens to the client that it replaces.
 
 use std::io::{Read, Write};
 
@@ -19,11 +19,11 @@ use crate::relay::limits::CLOSE_TIMEOUT;
 use crate::relay::sessions::{Joined, Session, SessionKey, SessionsFull};
 use crate::relay::wire::message::{CloseReason, Logged, SystemMessage};
 
-/// Where sessions are issued, as the log shows it.
+/// The path where sessions are issued, for the log.
 const SESSIONS_PATH: &str = "/sessions";
 
 impl<S: Read + Write> Relay<S> {
-    /// Lets a client into its session, or says why not.
+    /// Lets a client join its session, or refuses it.
     pub(super) fn admit(&mut self, id: ConnectionId, upgrade: &Upgrade) {
         debug_assert!(
             self.drain.is_none(),
@@ -50,10 +50,11 @@ impl<S: Read + Write> Relay<S> {
         self.welcome(id, upgrade, joined);
     }
 
-    /// Judges what a client brings for the session that it wants to join. Returns the claim that it makes on it.
+    /// Judges the credentials of a client for the session that it wants to join. Returns the claim that it makes on
+    /// the session.
     fn judge(&self, id: ConnectionId, upgrade: &Upgrade) -> Result<Option<SecretHash>, Refusal> {
         let Some(slot) = self.slots.get(id) else { return Ok(None) };
-        // It may have connected before it was locked out.
+        // The host may have been locked out after it connected.
         self.gate.check_lock_out(slot.connection.remote.address, self.now.tick)?;
         let session = self.sessions.find(&upgrade.session_id).and_then(|key| self.sessions.get(key));
         let state = match session.map(Session::claimed) {
@@ -69,7 +70,7 @@ impl<S: Read + Write> Relay<S> {
         Ok(claim)
     }
 
-    /// Whether the place that a client asks for changes hands so often that whoever is there stays.
+    /// Whether clients replace each other on this side of the session so often that newcomers are refused.
     fn is_place_contested(&mut self, id: ConnectionId, upgrade: &Upgrade) -> bool {
         let (client_type, now) = (upgrade.client_type, self.now.tick);
         let Some(key) = self.sessions.find(&upgrade.session_id) else { return false };
@@ -82,8 +83,8 @@ impl<S: Read + Write> Relay<S> {
         is_contested
     }
 
-    /// Closes the clients of a session that is about to be claimed: they were let in without its secret. What they
-    /// sent, and nobody has got, is dropped with them.
+    /// Closes the clients of a session that is about to be claimed, because they joined without its secret. What they
+    /// sent and nobody has received is dropped with them.
     fn expel_unproven(&mut self, session_id: &SessionId) {
         let Some(session) = self.sessions.find(session_id) else { return };
         for client_type in [ClientType::Desktop, ClientType::Mobile] {
@@ -94,14 +95,14 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Gives a client its place in its session.
+    /// Makes the connection a member of its session.
     pub(super) fn join(&mut self, id: ConnectionId, upgrade: &Upgrade) -> Result<Joined, SessionsFull> {
         let Upgrade { client_type, session_id, .. } = upgrade;
         let session = self.sessions.find(session_id).and_then(|key| self.sessions.get(key));
         if let Some(old) = session.and_then(|session| session.client(*client_type))
             && let Some(membership) = self.slots.get(old).and_then(Slot::membership)
         {
-            // This may end its peer, of which the newcomer is to know.
+            // This may close the peer. The newcomer must be told of the session as it is then.
             self.cut_unfinished(old, membership);
         }
         let now = self.now.tick;
@@ -111,8 +112,8 @@ impl<S: Read + Write> Relay<S> {
         })
     }
 
-    /// What follows from a join: the answer to the upgrade, what the newcomer has to know, what was waiting for the
-    /// connection that it replaces, and the news for its peer.
+    /// Completes a join: sends the answer to the upgrade, the system messages, and what waited for the connection
+    /// that was replaced; then tells the peer.
     fn welcome(&mut self, id: ConnectionId, upgrade: &Upgrade, joined: Joined) {
         let Upgrade { client_type, session_id, .. } = upgrade;
         let client_type = *client_type;
@@ -145,13 +146,13 @@ impl<S: Read + Write> Relay<S> {
         if let Some(peer) = joined.peer {
             self.tell_undelivered(peer, lost);
             self.notify(peer, SystemMessage::PeerConnected(client_type));
-            // What held the peer back waited for the connection that was replaced.
+            // The peer may have been held back by what waited for the old connection.
             self.make_ready(peer);
         }
         self.arm_session(joined.session);
     }
 
-    /// Notes that a client took the place of another one.
+    /// Notes that a client has replaced another one.
     fn note_replacement(
         &mut self,
         id: ConnectionId,
@@ -165,7 +166,7 @@ impl<S: Read + Write> Relay<S> {
         self.warn_of_contest(id, old, key, client_type);
     }
 
-    /// Closes a connection whose place another has taken; returns what it did not get.
+    /// Closes a connection that was replaced. Returns the messages that it did not get.
     pub(super) fn replace(&mut self, old: ConnectionId, client_type: ClientType) -> Waiting {
         let Some(slot) = self.slots.get_mut(old) else { return Waiting::default() };
         let Some(membership) = slot.leave() else {
@@ -174,16 +175,16 @@ impl<S: Read + Write> Relay<S> {
         };
         let waiting = slot.connection.take_messages(&mut self.pool);
         debug!(target: SESSIONS, "conn={old} messages={} Replaced", waiting.messages);
-        // The rest goes to the connection that replaces it.
+        // Everything else goes to the new connection.
         let end = End { reason: EndReason::Replaced, code: 1000, undelivered: waiting.lost };
         self.note_end(old, membership, end);
         self.close(old, &CloseReason::Replaced(client_type), self.now.tick.after(CLOSE_TIMEOUT));
-        // It may have been left a copy of most of a fragment.
+        // It may keep a copy of the frame that its socket has begun to take.
         self.settle(old);
         waiting
     }
 
-    /// Tells the operator, now and then, that two clients want the same place.
+    /// Warns the operator, at most once in a while, that two clients replace each other.
     fn warn_of_contest(
         &mut self,
         id: ConnectionId,
@@ -207,7 +208,7 @@ impl<S: Read + Write> Relay<S> {
         );
     }
 
-    /// Begins a session for somebody, with an ID and a secret that nobody can guess.
+    /// Issues a session: its ID and secret cannot be guessed.
     pub(super) fn issue(&mut self, id: ConnectionId, credentials: &Credentials, form: AnswerForm<'_>) {
         let form = AnswerForm { path: Some(SESSIONS_PATH), ..form };
         let Some(client) = self.slots.get(id).map(|slot| slot.connection.remote.address) else { return };
@@ -242,14 +243,14 @@ impl<S: Read + Write> Relay<S> {
         self.answer(id, |out| write_issued(&body, form, out));
     }
 
-    /// `None` if there is no room for one more session.
+    /// Begins an issued session; `None` if there is no room for one more.
     fn begin_issued(&mut self, secret: &str, host: Host) -> Option<(SessionKey, String)> {
         debug_assert!(
             self.drain.is_none(),
             "no session begins during a shutdown: requests are refused by then"
         );
         let claim = self.gate.hash(&Secret::new(secret.as_bytes())?);
-        // Of 128 random bits not even two tries are ever needed.
+        // 128 random bits never collide in practice; the second try is for form.
         for _ in 0..2 {
             let text = self.gate.draw();
             let session_id = SessionId::parse(text.as_bytes())?;
@@ -265,13 +266,13 @@ impl<S: Read + Write> Relay<S> {
         None
     }
 
-    /// Makes room for another session.
+    /// Ends an empty session to make room for one that a client joins.
     fn end_longest_empty_session(&mut self) {
         let session = self.sessions.remove_longest_empty();
         self.forget_for_room(session);
     }
 
-    /// Makes room for another session that is issued.
+    /// Ends an issued session that no client has joined, to make room for another one.
     fn end_longest_unused_session(&mut self) {
         let session = self.sessions.remove_longest_unused();
         self.forget_for_room(session);

@@ -1,4 +1,28 @@
-//! [`Relay`](relay::Relay) and its parts.
+//! [`Relay`](relay::Relay) and its parts. Each file may call and import only the files above it; `tests/house.rs`
+//! checks it.
+//!
+//! | file | its one job |
+//! | --- | --- |
+//! | `slots` | the slab of connections |
+//! | `catch_up` | up to which time everything has been read |
+//! | `drain_plan` | which session a shutdown closes when |
+//! | `relay` | the fields of `Relay`, and what a host can ask |
+//! | `schedule` | what is looked at next: connections to serve and to flush, timers |
+//! | `record` | counters and log lines |
+//! | `answers` | what the relay itself sends to a client |
+//! | `admission` | connections that are let in or turned away, before their request |
+//! | `parting` | ends: closes, cuts, losses, and who is told |
+//! | `pressure` | when a client is not read, and the memory account |
+//! | `joining` | joins, replacements, issued sessions |
+//! | `routing` | application messages |
+//! | `drain` | the shutdown |
+//! | `intake` | what a read brought: heads and frames |
+//! | `flushing` | writes |
+//! | `timeouts` | timers that fire: pings, silence, idle sessions |
+//! | `invariants` | what must hold between two inputs |
+//! | `turn` | one turn |
+//! | `inputs` | everything else that a host reports |
+//! | `report` | what an operator may see |
 
 mod admission;
 mod answers;

@@ -1,4 +1,4 @@
-//! How connections and sessions end, and who is told.
+//! How connections and sessions end, and which clients are told.
 
 use std::io::{Read, Write};
 
@@ -19,11 +19,11 @@ use crate::relay::time::Tick;
 use crate::relay::transit::TransitKey;
 use crate::relay::wire::message::{CloseReason, Logged, SystemMessage};
 
-/// What the log shows where no close frame ended a connection (RFC 6455, section 7.4.1).
+/// The code in the log when no close frame ended a connection (RFC 6455, section 7.4.1).
 const ABNORMAL_CLOSURE: u16 = 1006;
 
 impl<S: Read + Write> Relay<S> {
-    /// The client closed: answer it, and let the stream end.
+    /// Answers a client's close, and lets the stream end.
     pub(super) fn close_from_client(&mut self, id: ConnectionId, code: u16, answer: &CloseReason) {
         let now = self.now.tick;
         self.leave(id, EndReason::ClientClosed, code);
@@ -63,7 +63,7 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// The client shows no life: it is told why, as far as that goes, and dropped.
+    /// Tells a client that shows no life why it is closed, as far as its socket takes it, and drops it.
     pub(super) fn cut(&mut self, id: ConnectionId, reason: CloseReason) {
         self.fail_for(id, &Violation { is_framing_intact: false, ..Violation::from(reason) });
         let now = self.now.tick;
@@ -72,7 +72,7 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// The client ended its stream. Whatever answers wait for it still go out.
+    /// Ends a client that has ended its stream. Answers that wait for it are still written.
     pub(super) fn end_of_stream(&mut self, id: ConnectionId) {
         self.note_loss(id);
         self.end_after_input(id);
@@ -86,13 +86,13 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// The stream failed.
+    /// Drops a client whose stream has failed.
     pub(super) fn lose(&mut self, id: ConnectionId) {
         self.note_loss(id);
         self.remove(id);
     }
 
-    /// A client is gone without a word, be it in a session or not yet.
+    /// Notes that a client is gone without a close frame, before or after it joined a session.
     fn note_loss(&mut self, id: ConnectionId) {
         let is_request =
             self.slots.get(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Head(_)));
@@ -102,8 +102,8 @@ impl<S: Read + Write> Relay<S> {
         self.leave(id, EndReason::Lost, ABNORMAL_CLOSURE);
     }
 
-    /// Takes a client out of its session and tells its peer: first what of the peer's messages it
-    /// did not get, then that it is gone. Nothing happens if it is in no session any more.
+    /// Takes a client out of its session and tells its peer: first how many messages of the peer it did not get, then
+    /// that it is gone. Does nothing if the client is in no session any more.
     pub(super) fn leave(&mut self, id: ConnectionId, reason: EndReason, code: u16) {
         self.credit();
         let Some(membership) = self.slots.get_mut(id).and_then(Slot::leave) else { return };
@@ -124,17 +124,17 @@ impl<S: Read + Write> Relay<S> {
             Some(peer) => {
                 self.tell_undelivered(peer, undelivered);
                 self.notify(peer, SystemMessage::PeerDisconnected(client_type));
-                // Whatever held the peer back waited for the client that is gone.
+                // The peer may have been held back by what waited for this client.
                 self.make_ready(peer);
             }
-            // Nobody comes back to it during a shutdown.
+            // No client can return to it during a shutdown.
             None if self.drain.is_some() => drop(self.end_session(membership.session)),
             None => self.arm_session(membership.session),
         }
     }
 
-    /// Tells a client news of its peer, in their place among the peer's messages; one that has left too many
-    /// of them unread is closed instead.
+    /// Queues a notice about the peer behind the messages that wait. Closes a client that leaves too many notices
+    /// unread.
     pub(super) fn notify(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
         let now = self.now.unix_millis;
         self.queue(id, |outbox, _| outbox.push_own(|out| message.write_frame(now, out)));
@@ -144,7 +144,7 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Closes from the relay's side, behind everything that waits for the client.
+    /// Closes a client from the relay's side. The close frame goes behind everything that waits for the client.
     pub(super) fn close(&mut self, id: ConnectionId, reason: &CloseReason, deadline: Tick) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.close(reason, &mut self.pool, deadline, self.now.tick);
@@ -152,14 +152,14 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Closes the clients of a session that has ended. Each is told what the other did not get.
+    /// Closes the clients of a session that has ended. Each is told how many of its messages the other did not get.
     pub(super) fn close_session(&mut self, session: &Session) {
         let clients =
             [ClientType::Desktop, ClientType::Mobile].map(|client_type| session.client(client_type));
         let [desktop, mobile] = clients;
         self.cut_unfinished_in(session);
         let sides = [(ClientType::Desktop, desktop, mobile), (ClientType::Mobile, mobile, desktop)];
-        // Both are told before either's end is noted, which says how many errors it was sent.
+        // Both are told before the end of either is noted: its line in the log has the number of errors.
         let undelivered = sides.map(|(_, client, peer)| {
             let slot = client.and_then(|client| self.slots.get_mut(client));
             let undelivered =
@@ -184,15 +184,15 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Ends a session of which nobody needs to be told.
+    /// Ends a session without telling any client.
     pub(super) fn end_session(&mut self, key: SessionKey) -> Option<Session> {
         let session = self.sessions.remove(key)?;
         self.note_session_end(&session);
         Some(session)
     }
 
-    /// What this client leaves unfinished will never be whole. `membership` is that in its session, which it may have
-    /// left.
+    /// Cuts short the message that a client has begun to send. `membership` is its membership in the session, which
+    /// it may have left already.
     pub(super) fn cut_unfinished(&mut self, id: ConnectionId, membership: Membership) {
         let transit = self.slots.get(id).and_then(|slot| slot.connection.inbound.transit());
         if let Some((key, _)) = transit {
@@ -201,14 +201,15 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// What the clients of a session that ends leave unfinished will never be whole. They are about to be closed.
+    /// Cuts short the messages that the clients of an ended session have begun to send. The clients are about to be
+    /// closed.
     pub(super) fn cut_unfinished_in(&mut self, session: &Session) {
         for sender in ClientType::ALL {
             let Some(id) = session.client(sender) else { continue };
             let transit = self.slots.get(id).and_then(|slot| slot.connection.inbound.transit());
             let Some((key, _)) = transit else { continue };
             self.skip(id, true);
-            // The receiver may have gone before.
+            // The receiver may have left before.
             if let Some(receiver) = session.client(sender.peer())
                 && self.cut_for(receiver, sender, key)
             {
@@ -218,8 +219,8 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Takes a message from its receiver that will never be whole. One that has a part of it is closed, for a
-    /// WebSocket has no way to take a part back.
+    /// Takes a message that will never be whole from its receiver. A receiver that has a part of it is closed,
+    /// because WebSocket has no way to take the part back.
     pub(super) fn cut_transit(&mut self, sender: Membership, key: TransitKey) {
         let receiver = self.sessions.peer(sender.session, sender.client_type);
         let is_begun = receiver.is_some_and(|receiver| self.cut_for(receiver, sender.client_type, key));
@@ -229,9 +230,9 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Takes a message from one receiver; whether that has a part of it.
+    /// Takes a message from one receiver. Returns whether the receiver has a part of it.
     fn cut_for(&mut self, receiver: ConnectionId, sender: ClientType, key: TransitKey) -> bool {
-        // What was carried so far is counted before the message is.
+        // Counts the message as accepted before it is counted as cut short.
         self.credit();
         let Some(slot) = self.slots.get_mut(receiver) else { return false };
         let Some(cut) = slot.connection.cut_message(key, &mut self.pool) else { return false };
@@ -241,14 +242,14 @@ impl<S: Read + Write> Relay<S> {
         cut == Cut::Begun
     }
 
-    /// What waits for a client that has a part of a message can never follow it.
+    /// Drops what waits for a client that has a part of a message: nothing can follow that part.
     fn drop_messages(&mut self, id: ConnectionId, sender: ClientType) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
         self.counters.messages_undelivered.add(&sender, undelivered);
     }
 
-    /// The sender has done with a message. If receivers were given it, it is measured.
+    /// Detaches a message from its sender. If it was released, its size is measured.
     pub(super) fn forget_transit(&mut self, key: TransitKey) {
         let transit = self.pool.transits.get(key);
         if transit.is_released() {
@@ -257,7 +258,7 @@ impl<S: Read + Write> Relay<S> {
         self.pool.transits.detach_sender(key);
     }
 
-    /// Throws away the rest of the message that a client is sending.
+    /// Skips the rest of the message that a client is sending.
     pub(super) fn skip(&mut self, id: ConnectionId, is_told: bool) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.inbound.skip_transit(is_told);
@@ -268,11 +269,11 @@ impl<S: Read + Write> Relay<S> {
         self.slots.get(id).is_some_and(|slot| slot.membership().is_some())
     }
 
-    /// Forgets a connection and gives its stream back.
+    /// Removes a connection and gives its stream back to the host.
     pub(super) fn remove(&mut self, id: ConnectionId) {
         let Some(mut slot) = self.slots.remove(id) else { return };
         self.starved_clients -= usize::from(slot.is_starved);
-        // It may have left its session with what waited for it, as in a shutdown, and has not got all of that.
+        // Messages can be left if it has left its session with a queue, as in a shutdown.
         let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
         let sender = slot.client_type().peer();
         self.counters.messages_undelivered.add(&sender, undelivered);
@@ -287,7 +288,7 @@ impl<S: Read + Write> Relay<S> {
         self.effects.push_back(Effect::Close { id, stream: slot.connection.stream });
         debug!("conn={id} Gone");
         if let Some(retry) = self.accept_retry.take() {
-            // A descriptor has come free.
+            // A descriptor is free now.
             self.wheel.cancel(retry);
         }
     }

@@ -1,4 +1,4 @@
-//! Who is charged for what, and what becomes of those for whom there is no [memory](crate::relay::memory).
+//! When a client is not read because something waits, or because [memory](crate::relay::memory) is short.
 
 use std::io::{Read, Write};
 
@@ -12,8 +12,8 @@ use crate::relay::limits::CONNECTIONS_PER_TURN;
 use crate::relay::wire::message::CloseReason;
 
 impl<S: Read + Write> Relay<S> {
-    /// Whether reading from a connection may bring something and is allowed to. A client that
-    /// failed while it was held is gone, and so is one that ended its stream while it was held for want of room.
+    /// Whether a read from a connection may bring something and is allowed. Removes a connection that has failed
+    /// while it was held, and ends one that has ended its stream while there was no memory for it.
     pub(super) fn may_read(&mut self, id: ConnectionId) -> bool {
         let peer = self.peer_of(id);
         let hold = self.update_held(id, peer);
@@ -31,7 +31,7 @@ impl<S: Read + Write> Relay<S> {
         false
     }
 
-    /// Works out anew whether a client is held, given its peer, and notes it.
+    /// Works out whether a client is held, given its peer, and notes it.
     pub(super) fn update_held(&mut self, id: ConnectionId, peer: Option<ConnectionId>) -> Hold {
         let now = self.now.tick;
         let Some((slot, peer)) = self.slots.with_peer(id, peer) else { return Hold::Free };
@@ -53,13 +53,13 @@ impl<S: Read + Write> Relay<S> {
         hold
     }
 
-    /// Brings the account up to date with what a connection holds. A client whose text is nested so deeply that its
-    /// check does not fit is closed.
+    /// Charges the memory account for what a connection holds now. Closes a client whose text is nested so deeply
+    /// that there is no memory for the check.
     pub(super) fn settle(&mut self, id: ConnectionId) {
         let memory = &mut self.pool.transits.memory;
         let Some(slot) = self.slots.find_mut(id) else { return };
         let may_check_take = memory.may_check_take(slot.connection.inbound.check_bytes());
-        // A connection whose small memory does not fit 32 bits is not worth eight bytes of every other.
+        // Saturates at 4 GiB. A wider field would cost every connection eight bytes.
         let bytes = u32::try_from(slot.connection.small_bytes()).unwrap_or(u32::MAX);
         if bytes != slot.charged_bytes {
             memory.charge_small(slot.charged_bytes, bytes);
@@ -71,7 +71,7 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Notes a client that is not read because memory is short.
+    /// Notes that a client is not read because memory is short.
     pub(super) fn starve(&mut self, id: ConnectionId) {
         if let Some(slot) = self.slots.get_mut(id)
             && !slot.is_starved
@@ -81,13 +81,14 @@ impl<S: Read + Write> Relay<S> {
             self.counters.reads_starved += 1;
             self.starved.push_back(id);
         }
-        // Those that are gone are taken out once they are as many as all others.
+        // Entries of ended connections are removed when they are as many as all others, so this costs constant time
+        // on average.
         if self.starved.len() > 2 * self.slots.len() {
             self.starved.retain(|&id| self.slots.find(id).is_some());
         }
     }
 
-    /// There was no memory for what a client sends for as long as it may have to wait.
+    /// Ends a client for whose data there was no memory until its deadline.
     pub(super) fn end_starved(&mut self, id: ConnectionId) {
         let is_request =
             self.slots.get(id).is_some_and(|slot| matches!(slot.connection.phase, Phase::Head(_)));
@@ -98,8 +99,8 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Has those read that were not because memory was short, once it is not. Bounded; the rest have their turn in the
-    /// next one.
+    /// Serves the clients that were not read because memory was short, when it no longer is. Bounded; the rest follow
+    /// in the next turn.
     pub(super) fn serve_starved(&mut self) {
         for _ in 0..CONNECTIONS_PER_TURN {
             if !self.is_starved_served() {

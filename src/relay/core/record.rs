@@ -1,4 +1,4 @@
-//! One line for each connection that has ended.
+//! What is counted and logged: the end of each connection, messages, errors, times.
 
 use std::io::{Read, Write};
 
@@ -19,34 +19,34 @@ use crate::relay::wire::message::{ClientError, Logged};
 pub(super) const SESSIONS: &str = "apptuner_relay::sessions";
 /// Log target of the line that each message leaves, so that it can be turned off by itself.
 pub(super) const MESSAGES: &str = "apptuner_relay::messages";
-/// Log target of those lines.
+/// Log target of the line that each ended connection leaves.
 const ACCESS: &str = "apptuner_relay::access";
 
-/// How a connection ended, apart from whose it was.
+/// How a connection ended.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct End {
     pub(super) reason: EndReason,
-    /// The close code, or the status of the answer in HTTP; 0 if there was neither.
+    /// The close code, or the HTTP status of the answer; 0 if there was neither.
     pub(super) code: u16,
-    /// Messages that waited for it.
+    /// Messages that waited for the client and did not reach it.
     pub(super) undelivered: u64,
 }
 
 impl End {
-    /// The end of a connection that was answered in HTTP with `status`, or got no answer if it is 0.
+    /// The end of a connection that was in no session; `status` is that of the answer in HTTP, or 0.
     pub(super) const fn of_request(reason: EndReason, status: u16) -> Self {
         Self { reason, code: status, undelivered: 0 }
     }
 }
 
 impl<S: Read + Write> Relay<S> {
-    /// Notes that a connection has ended which was in no session. Later traffic is not counted.
+    /// Notes that a connection that was in no session has ended. Later traffic is not counted.
     pub(super) fn note_request_end(&mut self, id: ConnectionId, end: End) {
         self.counters.connections_ended.add(&end.reason, 1);
         self.log_end(id, "-", "-", end);
     }
 
-    /// Notes that a client has left its session, while that is there. Later traffic is not counted.
+    /// Notes that a client has left its session, which still exists. Later traffic is not counted.
     pub(super) fn note_end(&mut self, id: ConnectionId, membership: Membership, end: End) {
         let Membership { client_type, session: key } = membership;
         self.count_end(client_type, end);
@@ -70,7 +70,7 @@ impl<S: Read + Write> Relay<S> {
         self.log_end(id, client_type.as_str(), session, end);
     }
 
-    /// Notes that a session has ended, whose timer is of no use any more.
+    /// Notes that a session has ended, and cancels its timer.
     pub(super) fn note_session_end(&mut self, session: &Session) {
         let seconds = u64::from(session.age_seconds(self.now.tick));
         self.counters.session_seconds.observe(seconds, 1);
@@ -108,12 +108,12 @@ impl<S: Read + Write> Relay<S> {
         );
     }
 
-    /// Counts and logs an error that a client is told.
+    /// Counts and logs an error that is sent to a client.
     pub(super) fn note_error(&mut self, id: ConnectionId, error: &ClientError) {
         self.counters.errors_sent.add(error, 1);
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.connection.tally_mut().errors += 1;
-        // While the clients of a session that has ended are told, it is still theirs.
+        // A session that has just ended has no entry any more, but its clients are still told.
         let key = slot.membership().map(|membership| membership.session);
         let session = key.filter(|&key| self.sessions.contains(key)).and_then(|key| self.sessions.get(key));
         let session = session.map_or("-", |session| session.id.as_str());
@@ -141,7 +141,7 @@ impl<S: Read + Write> Relay<S> {
         );
     }
 
-    /// What the read under way has brought for the peer.
+    /// The totals of the current read, for the peer.
     pub(super) fn carried(
         &mut self,
         from: ConnectionId,
@@ -151,7 +151,7 @@ impl<S: Read + Write> Relay<S> {
         self.carried.get_or_insert_with(|| Carried::new(from, to, sender))
     }
 
-    /// Puts down to both sides what was carried from one to the other, before either is asked for it or leaves.
+    /// Adds this read's totals to the counters of both clients. Call before a counter is read or a client leaves.
     pub(super) fn credit(&mut self) {
         let Some(Carried { from, to, sender, messages, small_messages, bytes }) = self.carried.take() else {
             return;
@@ -170,8 +170,8 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Measures a turn that has ended, at `micros` on the clock of [`Now::micros`], and how long the messages that it
-    /// delivered were in the relay. It is for the host to call where somebody wants to know; nothing depends on it.
+    /// Measures the turn that has ended at `micros` (on the clock of [`Now::micros`]), and how long the messages that
+    /// it delivered were in the relay. Optional: nothing but the two histograms depends on it.
     pub fn handle_turn_end(&mut self, micros: u64) {
         self.counters.turn_micros.observe(micros.saturating_sub(self.now.micros), 1);
         self.measure_delivered(Now { micros, ..self.now });

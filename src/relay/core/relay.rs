@@ -1,4 +1,4 @@
-//! What a relay is made of, how a host drives it, and what it can ask.
+//! The state of a relay, and what a host can ask it.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -28,26 +28,24 @@ use crate::relay::transit::Transits;
 ///
 /// A host drives it in turns:
 ///
-/// 1. tell it what the streams are ready for: [`handle_readiness`](Self::handle_readiness); and if that was not all
-///    that is ready, say so: [`handle_told_in_part`](Self::handle_told_in_part);
-/// 2. let it work: [`handle_turn`](Self::handle_turn), which reads, routes, fires timers and
-///    writes, all within bounds, the rest being left to the next turn;
-/// 3. hand it newcomers: [`handle_accept`](Self::handle_accept), while
-///    [`can_accept`](Self::can_accept), and if some are left waiting all the same, say so as in 1;
-/// 4. do what it asks: [`poll_effect`](Self::poll_effect) until `None`;
-/// 5. wait for readiness until [`next_deadline`](Self::next_deadline), or not at all while it
+/// 1. Report what the streams are ready for: [`handle_readiness`](Self::handle_readiness). If the report is not
+///    complete, say so: [`handle_told_in_part`](Self::handle_told_in_part).
+/// 2. Let it work: [`handle_turn`](Self::handle_turn) reads, routes, fires timers and writes. All of it is bounded;
+///    the rest is left to the next turn.
+/// 3. Hand over new connections: [`handle_accept`](Self::handle_accept), while [`can_accept`](Self::can_accept). If
+///    some have to wait, say so as in 1.
+/// 4. Do what it asks: [`poll_effect`](Self::poll_effect) until `None`.
+/// 5. Wait for readiness until [`next_deadline`](Self::next_deadline), or not at all while it
 ///    [`has_work`](Self::has_work).
 ///
-/// Streams must be non-blocking: `WouldBlock` is how they say that there is nothing to read, or
-/// no room to write. A read that fills less than its buffer is taken to say that nothing is left
-/// until the next readiness, as it does on a socket. A stream that keeps what it is given says so
-/// with a `WouldBlock` of `flush`, which is called again once the stream takes bytes again; what it keeps
-/// counts as not written. Nothing here
-/// panics on account of what a client sends.
+/// Streams must be non-blocking. `WouldBlock` says that there is nothing to read, or no room to write. A read that
+/// fills only a part of its buffer means that nothing is left until the next readiness, as on a socket. A stream that
+/// keeps bytes returns `WouldBlock` from `flush`, which is called again when the stream takes bytes again; bytes that
+/// it keeps count as not written. Nothing that a client sends causes a panic.
 ///
-/// Nobody is ended for silence, lateness or inactivity before what had arrived by the deadline has been read, however
-/// late the host gets to it. A timer that would end somebody waits for two more turns, which follow at once, and for
-/// what the host says is ready by then; that is why each turn takes up all that became ready since the one before.
+/// A client is not ended for silence, lateness or inactivity before everything that had arrived by the deadline has
+/// been read, however late the host is. A timer that would end a client therefore waits for two more turns, which
+/// follow at once. For that, each turn must get a report of everything that became ready since the turn before.
 #[derive(Debug)]
 pub struct Relay<S> {
     pub(super) settings: Settings,
@@ -58,52 +56,52 @@ pub struct Relay<S> {
     pub(super) receiver: Receiver,
     pub(super) pool: Pool,
     pub(super) counters: Counters,
-    /// What the read under way has brought, not yet put down.
+    /// Totals of the current read that are not yet added to the counters.
     pub(super) carried: Option<Carried>,
-    /// Connections that a read may bring something from, each at most once.
+    /// Connections that may have something to read, each at most once.
     pub(super) ready: VecDeque<ConnectionId>,
     pub(super) catch_up: CatchUp,
-    /// Connections that are not read because memory is short, each at most once.
+    /// Connections that are not read because memory is short, each at most once. Some may have ended.
     pub(super) starved: VecDeque<ConnectionId>,
-    /// How many of these are still there.
+    /// How many of `starved` have not ended.
     pub(super) starved_clients: usize,
     /// Connections to flush and to set timers for at the end of the turn, each at most once.
     pub(super) touched: Vec<ConnectionId>,
     pub(super) effects: VecDeque<Effect<S>>,
     /// The time of the current turn.
     pub(super) now: Now,
-    /// The host has no descriptors left for newcomers; it may try again when this fires.
+    /// Set while the host has no descriptors left; it may try again when this fires.
     pub(super) accept_retry: Option<TimerKey>,
-    /// It has had none since it last accepted anybody.
+    /// The host has had no descriptors left since it last accepted a connection.
     pub(super) is_exhausted: bool,
     /// Set once the relay is shutting down.
     pub(super) drain: Option<DrainPlan>,
-    /// Whether somebody reads the log line of each message, as of this turn.
+    /// Whether the log line of each message is on in this turn.
     pub(super) is_logging_messages: bool,
 }
 
-/// Everything that can become due.
+/// What a timer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
-    /// Something of a connection is due: [`Due`](crate::relay::client::connection::Due).
+    /// A connection has something due: [`Due`](crate::relay::client::connection::Due).
     Connection(ConnectionId),
-    /// A session has been inactive, or empty, for too long.
+    /// A session may have been inactive, or empty, for too long.
     Session(SessionKey),
     /// A host can be forgotten.
     Host(HostKey),
-    /// The host was out of descriptors; it may try again.
+    /// The host may try to accept connections again.
     Accept,
-    /// The next session is to be closed in a shutdown.
+    /// The shutdown closes the next session.
     Drain,
     /// The grace of a shutdown is over.
     Shutdown,
 }
 
 impl<S: Read + Write> Relay<S> {
-    /// A relay with nobody connected.
+    /// A relay without connections.
     ///
-    /// `seed` must be hard to guess: it keys the hashes of tables and secrets, and sessions that are issued
-    /// follow from it; it has no other influence on what the relay does. `now` begins its time.
+    /// `seed` must be hard to guess. It keys the hashes of tables and secrets, and the secrets of issued sessions
+    /// follow from it. It has no other influence on what the relay does. `now` begins its time.
     #[must_use]
     pub fn new(settings: Settings, seed: [u64; 2], now: Now) -> Self {
         let connections_max = settings.max_connections.unwrap_or(usize::MAX).saturating_add(REFUSALS_MAX);
@@ -136,20 +134,20 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// When to call [`handle_turn`](Self::handle_turn) if nothing becomes ready before; it may
-    /// find nothing due yet. Constant time.
+    /// When to call [`handle_turn`](Self::handle_turn) if nothing becomes ready before. Nothing may be due then.
+    /// Constant time.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Tick> {
         self.wheel.next_deadline()
     }
 
-    /// Whether a turn left something over, so that the next one must not wait.
+    /// Whether the turn left work to the next one, which must then follow without a wait.
     #[must_use]
     pub fn has_work(&self) -> bool {
         !self.ready.is_empty() || !self.touched.is_empty() || self.is_timer_due() || self.is_starved_served()
     }
 
-    /// Whether a timer waits for its turn, one included that has fired too early for a verdict.
+    /// Whether a timer is due, including one that has fired too early for a verdict.
     fn is_timer_due(&self) -> bool {
         self.wheel.next_deadline().is_some_and(|deadline| deadline <= self.now.tick)
     }
@@ -159,25 +157,25 @@ impl<S: Read + Write> Relay<S> {
         !self.starved.is_empty() && self.pool.transits.memory.has_small_room()
     }
 
-    /// The next thing for the host to do, in order; `None` when there is nothing left.
+    /// The next thing for the host to do, in order; `None` if there is nothing left.
     pub fn poll_effect(&mut self) -> Option<Effect<S>> {
         self.effects.pop_front()
     }
 
-    /// Whether the relay is shutting down and nobody is left.
+    /// Whether the relay is shutting down and has no connections left.
     #[must_use]
     pub fn is_drained(&self) -> bool {
         self.drain.is_some() && self.slots.len() == 0
     }
 
-    /// Whether a connection from there is expected to begin with the header of a proxy.
+    /// Whether a connection from this address begins with a PROXY protocol header.
     #[must_use]
     pub fn expects_proxy_header(&self, client_addr: SocketAddr) -> bool {
         self.gate.expects_proxy_header(ClientAddress::new(client_addr.ip()))
     }
 
-    /// Whether there is room for one more connection, if only to tell it that there is none. As
-    /// long as there is not, newcomers are best left waiting; the next turn may change it.
+    /// Whether the relay can take one more connection, even if only to refuse it. Otherwise it is best to leave new
+    /// connections waiting; the next turn may change it.
     #[must_use]
     pub fn can_accept(&self) -> bool {
         let is_full = self.slots.len() >= self.connections_max().saturating_add(REFUSALS_MAX);
@@ -197,38 +195,38 @@ impl<S: Read + Write> Relay<S> {
         self.slots.get_mut(id).map(|slot| &mut slot.connection.stream)
     }
 
-    /// What waits for a client that its socket has not taken: messages, and the notices between them.
+    /// What waits for a client and has not been taken by its socket: messages, and notices between them.
     #[must_use]
     pub fn backlog(&self, id: ConnectionId) -> Option<Backlog> {
         let outbox = self.slots.get(id)?.connection.outbox();
         Some(outbox.map_or(Backlog::default(), Outbox::backlog))
     }
 
-    /// Bytes on the account that [`Settings::max_buffered`] limits.
+    /// Bytes on the memory account, which [`Settings::max_buffered`] limits.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         self.pool.transits.memory.used_bytes()
     }
 
-    /// How many connections there are, in whatever phase.
+    /// Number of connections, in any phase.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.slots.len()
     }
 
-    /// How many sessions there are, those included that wait for their clients to come back.
+    /// Number of sessions, including those whose clients may come back.
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.sessions.len()
     }
 
-    /// How many hosts are known: those with a connection that counts, or of which something is remembered.
+    /// Number of known hosts: those with a connection that counts, or with something to remember.
     #[must_use]
     pub fn hosts(&self) -> usize {
         self.gate.hosts.len()
     }
 
-    /// How many timers are pending.
+    /// Number of pending timers.
     #[must_use]
     pub fn timers(&self) -> usize {
         self.wheel.len()
@@ -240,7 +238,7 @@ impl<S: Read + Write> Relay<S> {
         &self.counters
     }
 
-    /// The connection at the other side of this one's session.
+    /// The connection on the other side of the session of `id`.
     pub(super) fn peer_of(&self, id: ConnectionId) -> Option<ConnectionId> {
         let membership = self.slots.find(id)?.membership()?;
         self.sessions.peer(membership.session, membership.client_type)

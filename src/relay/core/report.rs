@@ -1,4 +1,5 @@
-//! What an operator may see of each session: how much, never what nor whose.
+//! What an operator may see of the relay and of each session. It never shows content, and no more of a session ID
+//! than its start.
 
 use std::io::{Read, Write};
 
@@ -7,10 +8,10 @@ use crate::relay::ids::ClientType;
 use crate::relay::limits::REPORT_PLACES_MAX;
 use crate::relay::sessions::{Census, Session, Traffic};
 
-/// Characters of a session ID that are shown at most: enough to tell one's own from others, not to join it.
+/// Most characters of a session ID that are shown: enough to recognise a session, too few to join it.
 const ID_START_CHARS_MAX: usize = 4;
 
-/// One session, without what would let anybody join it.
+/// One session, without anything that would let a reader join it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionReport {
@@ -22,26 +23,26 @@ pub struct SessionReport {
     pub has_desktop: bool,
     /// Its mobile is connected.
     pub has_mobile: bool,
-    /// What has been accepted in it.
+    /// Messages accepted in it, in both directions.
     pub traffic: Traffic,
     /// Bytes that wait for its clients.
     pub waiting_bytes: usize,
 }
 
-/// Whether a newcomer is served.
+/// Whether a new client is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Service {
-    /// It is.
+    /// New clients are served.
     Ready,
-    /// It is told to come back, or left waiting: the limit of connections or of open files is reached.
+    /// New clients are refused or have to wait: the limit of connections or of open files is reached.
     Full,
-    /// It is not: the relay shuts down.
+    /// New clients are refused: the relay is shutting down.
     Draining,
 }
 
 impl Service {
-    /// The word for it.
+    /// The word for it in the metrics and on the status page.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -53,7 +54,7 @@ impl Service {
 }
 
 impl<S: Read + Write> Relay<S> {
-    /// Whether a newcomer would be served now.
+    /// Whether a new client would be served now.
     #[must_use]
     pub fn service(&self) -> Service {
         if self.drain.is_some() {
@@ -65,13 +66,13 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Connections served at once, at most.
+    /// Most connections that are served at once; `None` if there is no limit.
     #[must_use]
     pub const fn max_connections(&self) -> Option<usize> {
         self.settings.max_connections
     }
 
-    /// Bytes on the [account](Self::buffered_bytes), at most.
+    /// Most bytes on the [memory account](Self::buffered_bytes).
     #[must_use]
     pub const fn max_buffered(&self) -> usize {
         self.settings.max_buffered
@@ -83,15 +84,15 @@ impl<S: Read + Write> Relay<S> {
         self.starved_clients
     }
 
-    /// How many sessions and clients there are of each kind. Constant time.
+    /// Number of sessions and clients of each kind. Constant time.
     #[must_use]
     pub const fn census(&self) -> Census {
         self.sessions.census()
     }
 
-    /// Reports on at most `count_max` sessions from the place `from` on, 0 at first, and returns the place to go on
-    /// from, if there is one. A session that begins or ends between two calls may be missed; no other is. Bounded:
-    /// it may find fewer, or none, and still have to go on.
+    /// Reports on at most `count_max` sessions, beginning at the place `from`, which is 0 at first. Also returns the
+    /// place to go on from, if there is one. A session that begins or ends between two calls may be missed; no other
+    /// session is. Bounded: a call may return fewer sessions, or none, and still a place to go on from.
     #[must_use]
     pub fn report_sessions(&self, from: usize, count_max: usize) -> (Vec<SessionReport>, Option<usize>) {
         let mut reports = Vec::new();
@@ -127,7 +128,7 @@ impl<S: Read + Write> Relay<S> {
     }
 }
 
-/// What is shown of a session ID, which is of ASCII. More of a short one would leave too little to guess.
+/// The part of a session ID (ASCII) that may be shown: at most half of it, so that enough is left to guess.
 fn start_of(id: &str) -> &str {
     id.get(..ID_START_CHARS_MAX.min(id.len() / 2)).unwrap_or_default()
 }

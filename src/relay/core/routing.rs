@@ -1,4 +1,4 @@
-//! Where application messages go: to the peer, or back as an error.
+//! Application messages: to the peer, or back to the sender as an error.
 
 use std::io::{Read, Write};
 
@@ -76,7 +76,7 @@ impl<S: Read + Write> Relay<S> {
         self.touch(peer);
     }
 
-    /// Hands on what has arrived of a message in transit from this client.
+    /// Passes on what has arrived of the message in transit from this client.
     pub(super) fn advance_transit(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.get(id).filter(|slot| matches!(slot.connection.phase, Phase::Open))
         else {
@@ -97,13 +97,14 @@ impl<S: Read + Write> Relay<S> {
             self.skip(id, true);
             self.forget_transit(key);
         } else if transit.arrived_bytes() > transit.noted_bytes() {
-            // A ping between two fragments brings nothing, and is no activity.
+            // If nothing has arrived, it was a control frame between two fragments, which is no activity.
             self.note_more(id, key);
         }
     }
 
-    /// A message in transit turns out to be no JSON: its sender is told why its receivers go. If they had gone before,
-    /// it knows what became of the message, and the rest, right or not, is skipped.
+    /// Handles a message in transit that is not JSON. Its sender is told, and receivers that have a part of it are
+    /// closed. If all receivers have left, the sender has been told `undelivered` already, and the rest is skipped
+    /// whether it is JSON or not.
     fn spoil_transit(&mut self, id: ConnectionId, key: TransitKey, error: InvalidJson) {
         if self.is_orphaned(key) {
             return self.forget_transit(key);
@@ -114,8 +115,8 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Gives a message to the peer of its sender; whether there is one. If not, the sender is told, and the message
-    /// forgotten.
+    /// Releases a message in transit to the peer of its sender. Returns whether there is a peer. If not, the sender
+    /// is told, and the message is dropped.
     pub(super) fn release(&mut self, id: ConnectionId, key: TransitKey) -> bool {
         let Some(Membership { session, client_type }) = self.slots.get(id).and_then(Slot::membership) else {
             debug_assert!(false, "only members send");
@@ -162,7 +163,7 @@ impl<S: Read + Write> Relay<S> {
         self.touch(peer);
     }
 
-    /// All of a message in transit has arrived, and is right.
+    /// Ends a message in transit that has arrived whole and is valid.
     fn end_transit(&mut self, id: ConnectionId, key: TransitKey, message_type: Option<&str>) {
         let is_there = self.pool.transits.get(key).is_released() || self.release(id, key);
         let is_forwarded = is_there && self.pool.transits.get(key).receivers() > 0;
@@ -177,7 +178,7 @@ impl<S: Read + Write> Relay<S> {
         self.forget_transit(key);
     }
 
-    /// Whether all receivers that a message was given are gone.
+    /// Whether a message was released and all its receivers have left.
     fn is_orphaned(&self, key: TransitKey) -> bool {
         let transit = self.pool.transits.get(key);
         transit.is_released() && transit.receivers() == 0

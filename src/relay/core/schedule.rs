@@ -1,4 +1,4 @@
-//! What is to be looked at, and when: connections to read, connections to flush, timers.
+//! What the relay looks at next: connections to serve, connections to flush, timers.
 
 use std::io::{Read, Write};
 
@@ -10,7 +10,7 @@ use crate::relay::tables::wheel::{Alarm, TimerKey};
 use crate::relay::time::Tick;
 
 impl<S: Read + Write> Relay<S> {
-    /// Has a connection served, if a read may bring something.
+    /// Queues a connection to be served, if it may have something to read.
     pub(super) fn make_ready(&mut self, id: ConnectionId) {
         if let Some(slot) = self.slots.find_mut(id)
             && slot.connection.is_readable()
@@ -30,7 +30,7 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Sets the timer of a connection.
+    /// Sets the timer of a connection to what is due next.
     pub(super) fn arm(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.get(id) else { return };
         if let Some((deadline, _)) = slot.connection.due(&self.settings, self.now.tick) {
@@ -45,7 +45,7 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Sets the timer of a session.
+    /// Sets the timer of a session to its end.
     pub(super) fn arm_session(&mut self, key: SessionKey) {
         let armed = self.sessions.get(key).and_then(|session| session.timer);
         if let Some((deadline, _)) = self.sessions.due(key) {
@@ -65,7 +65,8 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Sees to the host that was heard of last, and to the one that is remembered beyond their number.
+    /// Sets the timer of the host that lost its last connection, and forgets the oldest host if too many are
+    /// remembered. Call after every change to the hosts.
     pub(super) fn settle_hosts(&mut self) {
         if let Some(key) = self.gate.hosts.last_idle() {
             self.arm_host(key);
@@ -81,8 +82,8 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Sets a timer, unless one is set that fires no later: a deadline that has moved away is not
-    /// followed, its timer fires, finds nothing due and is set anew.
+    /// Sets a timer, unless one is set that fires no later. If a deadline moves to a later time, its timer stays,
+    /// fires, finds nothing due and is set anew: messages need not move timers.
     pub(super) fn rearm(&mut self, armed: Option<Alarm>, deadline: Tick, timer: Timer) -> Option<Alarm> {
         if let Some(alarm) = armed {
             if alarm.at <= deadline {

@@ -1,5 +1,5 @@
-//! The slab of connections: every look-up checks the generation, so that a stale identifier never
-//! reaches the slot's next owner.
+//! The slab of connections. Every look-up compares the generation, so that an identifier of an ended connection never
+//! reaches the next connection in its slot.
 
 use slab::Slab;
 
@@ -9,17 +9,17 @@ use crate::relay::limits::TABLE_CAPACITY;
 use crate::relay::sessions::SessionKey;
 use crate::relay::tables::wheel::Alarm;
 
-/// A connection and its place in the tables.
+/// A connection, and what the relay knows of it beyond its stream.
 #[derive(Debug)]
 pub(super) struct Slot<S> {
     pub(super) connection: Connection<S>,
     generation: u32,
-    /// The session it is in, from its upgrade until it closes, is closed or is replaced; and as whom.
+    /// Its session, from the upgrade until it closes, is closed or is replaced.
     session: Option<SessionKey>,
     client_type: ClientType,
-    /// The one timer of the connection, set no later than [`Connection::due`] says.
+    /// The only timer of the connection. It fires no later than [`Connection::due`] says.
     pub(super) timer: Option<Alarm>,
-    /// What the account was last charged for it.
+    /// Bytes that the memory account was last charged for it.
     pub(super) charged_bytes: u32,
     pub(super) is_ready: bool,
     pub(super) is_touched: bool,
@@ -31,7 +31,7 @@ impl<S> Slot<S> {
         self.session.map(|session| Membership { session, client_type: self.client_type })
     }
 
-    /// As whom it is in its session, or was before it left.
+    /// Its side of the session, also after it has left.
     pub(super) const fn client_type(&self) -> ClientType {
         self.client_type
     }
@@ -41,7 +41,7 @@ impl<S> Slot<S> {
         self.client_type = client_type;
     }
 
-    /// Takes it out of its session; returns which that was.
+    /// Takes it out of its session. Returns the membership that it had.
     pub(super) fn leave(&mut self) -> Option<Membership> {
         let membership = self.membership();
         self.session = None;
@@ -131,7 +131,7 @@ impl<S> Slots<S> {
         self.entries.try_remove(id.slot as usize)
     }
 
-    /// Every connection. Walks all: for a shutdown, which happens once, and for checks.
+    /// Identifiers of all connections. Walks all slots: for a shutdown, which happens once, and for checks.
     #[expect(clippy::cast_possible_truncation, reason = "inserted as such")]
     pub(super) fn ids(&self) -> Vec<ConnectionId> {
         let id = |(slot, entry): (usize, &Slot<S>)| ConnectionId {

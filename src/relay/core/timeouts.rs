@@ -1,4 +1,4 @@
-//! What happens when a timer fires.
+//! What the relay does when a timer fires.
 
 use std::io::{Read, Write};
 
@@ -35,7 +35,7 @@ impl<S: Read + Write> Relay<S> {
         self.touch(id);
         let Some(slot) = self.slots.get(id) else { return };
         let Some((deadline, due)) = slot.connection.due(&self.settings, self.now.tick) else { return };
-        // Where it is too early for a verdict the flush that follows sets the timer anew, to fire in the next turn.
+        // If it is too early for a verdict, the flush that follows sets the timer anew; it fires in the next turn.
         let is_due = if due.is_verdict() {
             deadline <= self.catch_up.read_until() && !slot.connection.is_to_be_read(due)
         } else {
@@ -57,19 +57,19 @@ impl<S: Read + Write> Relay<S> {
             Due::Stall => self.cut_unless_it_takes(id, due, CloseReason::TakesNothing),
             Due::Message => self.fail(id, CloseReason::MessageTimeout),
             Due::Starved => self.end_starved(id),
-            // The flush that follows has it read again.
+            // The flush that follows queues it to be served.
             Due::Pace => {}
             Due::CloseAnswer => self.end(id),
             Due::End => self.remove(id),
         }
     }
 
-    /// Cuts a client off, unless its socket, tried once more, takes something.
+    /// Cuts a client off, unless its socket takes something when it is tried once more.
     fn cut_unless_it_takes(&mut self, id: ConnectionId, due: Due, reason: CloseReason) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.connection.probe();
         }
-        // What is left over goes out with the flush at the end of the turn: its timer has touched it.
+        // The rest is written by the flush at the end of the turn, because the timer has touched the connection.
         self.flush(id);
         let Some(slot) = self.slots.get(id) else { return };
         let now = self.now.tick;
@@ -79,8 +79,8 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Asks a client for a sign of life. While its socket refuses what waits already, a ping would only wait
-    /// with it: that it takes something is the sign then.
+    /// Pings a client. If its socket refuses what waits already, a ping would only wait with it: then taking bytes is
+    /// the sign of life.
     fn ping(&mut self, id: ConnectionId) {
         let now = self.now.tick;
         let Some(slot) = self.slots.get_mut(id) else { return };
@@ -104,13 +104,13 @@ impl<S: Read + Write> Relay<S> {
                 }
             }
             Some((deadline, expiry)) if deadline <= self.catch_up.read_until() => self.expire(key, expiry),
-            // Where it is too early for a verdict it fires again in the next turn.
+            // If it is too early for a verdict, the timer fires again in the next turn.
             Some(_) | None => self.arm_session(key),
         }
     }
 
-    /// Whether something may lie in the kernel that a session's clients have sent, and that nobody holds back: a
-    /// message would keep it.
+    /// Whether the kernel may hold unread data of the session's clients that the relay does not hold back. A message
+    /// among it would keep the session.
     fn is_unread(&self, key: SessionKey) -> bool {
         let Some(session) = self.sessions.get(key) else { return false };
         let clients = [ClientType::Desktop, ClientType::Mobile];
@@ -136,7 +136,7 @@ impl<S: Read + Write> Relay<S> {
         self.close_session(&session);
     }
 
-    /// Forgets a host if it is time, or sees again when it is.
+    /// Forgets a host if it is time, or sets its timer anew.
     fn fire_host(&mut self, key: HostKey) {
         if let Some(timer) = self.gate.hosts.timer_mut(key) {
             *timer = None;

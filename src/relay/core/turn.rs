@@ -1,4 +1,4 @@
-//! One turn: serve who is ready, fire what is due, write what was queued. Each within a bound.
+//! One turn: serves ready connections, fires due timers, writes what is queued. Each step is bounded.
 
 use std::io::{Read, Write};
 
@@ -12,11 +12,10 @@ use crate::relay::limits::{CONNECTIONS_PER_TURN, LEAST_READ_BYTES, READ_BYTES_PE
 use crate::relay::time::Now;
 
 impl<S: Read + Write> Relay<S> {
-    /// Does what there is to do: reads from connections that are ready and routes what they sent,
-    /// fires timers due at `now`, and hands every touched connection what waits for it. Bounded;
-    /// what is left over makes [`has_work`](Self::has_work) true.
+    /// Reads from ready connections and routes what they sent, fires the timers due at `now`, and flushes every
+    /// touched connection. Bounded; [`has_work`](Self::has_work) is true if something is left for the next turn.
     pub fn handle_turn(&mut self, now: Now) {
-        // Those of the turn before, should nobody have measured it.
+        // Messages of the turn before are measured here if the host did not measure that turn.
         self.measure_delivered(self.now);
         self.now = now;
         self.is_logging_messages = log_enabled!(target: MESSAGES, Level::Info);
@@ -39,7 +38,7 @@ impl<S: Read + Write> Relay<S> {
         self.check_invariants();
     }
 
-    /// Reads from one connection until it has nothing more, is held, or has had its share.
+    /// Reads from one connection until nothing is left, it is held, or its share of the turn is used up.
     fn serve(&mut self, id: ConnectionId) {
         let Some(slot) = self.slots.find_mut(id) else { return };
         slot.is_ready = false;
@@ -54,13 +53,13 @@ impl<S: Read + Write> Relay<S> {
             let bytes_max = slot.connection.read_bytes_max(&transits.memory);
             match slot.connection.read(&mut self.receiver, transits, bytes_max, self.now.tick) {
                 ReadEnd::Bytes(count) => {
-                    // However little it brings, a read is a system call.
+                    // A read costs a system call, however little it brings.
                     allowance = allowance.saturating_sub(count.max(LEAST_READ_BYTES));
                     self.take_in(id, count);
                     self.settle(id);
                     self.flush_early(id, count);
                     if !self.slots.find(id).is_some_and(|slot| slot.connection.is_readable()) {
-                        // Nothing is left; whether it is held is worked out with the flush.
+                        // Nothing is left to read. The flush works out whether it is held.
                         break;
                     }
                 }
