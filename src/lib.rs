@@ -126,7 +126,7 @@ pub use net::{BindError, FileError, Server, StopHandle, Stopped, Turn, raise_fil
 pub use net::{Inherited, InheritedError};
 #[cfg(feature = "net")]
 pub use relay::access::secret::Secret;
-pub use relay::{Census, Counters, IpNet, Origin, Service, SessionReport, Settings};
+pub use relay::{Census, Counters, Hook, IpNet, Member, Origin, Service, SessionReport, Settings};
 
 /// What the program needs besides. Nothing here is stable.
 #[cfg(feature = "cli")]

@@ -9,11 +9,14 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use apptuner_relay::relay::ClientType;
+use apptuner_relay::relay::{ClientType, EndReason};
 use apptuner_relay::{
-    BindError, Config, IpNet, ListenAddress, Secret, Server, Service, Settings, StopHandle, Stopped, Turn,
+    BindError, Config, Hook, IpNet, ListenAddress, Member, Secret, Server, Service, Settings, StopHandle,
+    Stopped, Turn,
 };
 
 const TICK: Duration = Duration::from_millis(1);
@@ -43,14 +46,19 @@ fn turn_until(server: &mut Server, client: &mut TcpStream, is_enough: impl Fn(&s
     panic!("nothing came: {}", String::from_utf8_lossy(&received));
 }
 
-/// A client that has joined the session that `path` names.
-fn join(server: &mut Server, addr: SocketAddr, path: &str) -> TcpStream {
-    let mut client = TcpStream::connect(addr).unwrap();
+/// An upgrade request for `path`.
+fn head(path: &str) -> Vec<u8> {
     let head = format!(
         "GET {path} HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
-    client.write_all(head.as_bytes()).unwrap();
+    head.into_bytes()
+}
+
+/// A client that has joined the session that `path` names.
+fn join(server: &mut Server, addr: SocketAddr, path: &str) -> TcpStream {
+    let mut client = TcpStream::connect(addr).unwrap();
+    client.write_all(&head(path)).unwrap();
     turn_until(server, &mut client, |text| text.contains(r#""type":"connected""#));
     client
 }
@@ -232,4 +240,38 @@ fn a_host_waits_for_the_server_in_its_own_poll() {
     server.stop_handle().stop().unwrap();
     assert!(is_ready(&server, Duration::ZERO), "a request to stop is told of as well");
     assert_eq!(server.run().unwrap(), Stopped::Cleanly);
+}
+
+#[test]
+fn a_hook_refuses_clients_and_hears_of_those_that_join_and_leave() {
+    /// Lets in only the session `open`, and counts joins less leaves.
+    struct Door(Arc<AtomicUsize>);
+
+    impl Hook for Door {
+        fn may_join(&mut self, client: &Member<'_>) -> bool {
+            client.session_id == "open"
+        }
+        fn joined(&mut self, _: &Member<'_>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+        fn left(&mut self, _: &Member<'_>, _: EndReason, code: u16) {
+            assert_eq!(code, 1006);
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    let mut server = server();
+    let addr = server.local_addrs()[0];
+    let clients = Arc::new(AtomicUsize::new(0));
+    server.set_hook(Box::new(Door(Arc::clone(&clients))));
+    let desktop = join(&mut server, addr, "/desktop/open");
+    let mut mobile = join(&mut server, addr, "/mobile/open");
+    assert_eq!(clients.load(Ordering::Relaxed), 2);
+
+    let mut stranger = TcpStream::connect(addr).unwrap();
+    stranger.write_all(&head("/desktop/other")).unwrap();
+    turn_until(&mut server, &mut stranger, |text| text.starts_with("HTTP/1.1 403 "));
+    drop(desktop);
+    turn_until(&mut server, &mut mobile, |text| text.contains("desktop_disconnected"));
+    assert_eq!(clients.load(Ordering::Relaxed), 1);
 }

@@ -27,6 +27,7 @@ const RELAY_ORDER: &[&str] = &[
     "client",
     "sessions",
     "counts",
+    "hook",
     "core",
     "mod",
     "tests",

@@ -6,13 +6,8 @@ mod reference;
 use std::io::Cursor;
 use std::net::{IpAddr, SocketAddr};
 
-use apptuner_relay::relay::AddressRules;
-use apptuner_relay::relay::ApiKeys;
-use apptuner_relay::relay::Now;
-use apptuner_relay::relay::Origin;
-use apptuner_relay::relay::Relay;
-use apptuner_relay::relay::Settings;
 use apptuner_relay::relay::internals::address::{ClientAddress, Networks, parse_range};
+use apptuner_relay::relay::{AddressRules, ApiKeys, Now, Origin, Relay, Settings};
 
 use super::choices::Choices;
 use super::{origins, ranges};

@@ -10,11 +10,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use apptuner_relay::admin::{Admin, AdminEffect, CONNECTIONS_MAX, Process};
-use apptuner_relay::relay::Readiness;
-use apptuner_relay::relay::Settings;
 use apptuner_relay::relay::internals::secret::Secret;
-use apptuner_relay::relay::{self, Relay};
-use apptuner_relay::relay::{Now, Tick};
+use apptuner_relay::relay::{self, Now, Readiness, Relay, Settings, Tick};
 
 use super::answer::{self, Answer};
 use super::choices::Choices;

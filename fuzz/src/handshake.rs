@@ -7,8 +7,6 @@ mod brought;
 mod forwarded;
 mod strict;
 
-use apptuner_relay::relay::Origin;
-use apptuner_relay::relay::SessionId;
 use apptuner_relay::relay::internals::address::{ClientAddress, Networks, parse_range};
 use apptuner_relay::relay::internals::credentials::Credentials;
 use apptuner_relay::relay::internals::http::{
@@ -16,6 +14,7 @@ use apptuner_relay::relay::internals::http::{
     write_nothing, write_preflight, write_refusal, write_switching_protocols,
 };
 use apptuner_relay::relay::internals::secret::Secret;
+use apptuner_relay::relay::{Origin, SessionId};
 use tungstenite::handshake::derive_accept_key;
 
 use super::answer::{self, Answer};

@@ -3,11 +3,10 @@
 
 mod model;
 
-use apptuner_relay::relay::Settings;
-use apptuner_relay::relay::Tick;
 use apptuner_relay::relay::internals::address::Host;
 use apptuner_relay::relay::internals::hosts::Hosts;
 use apptuner_relay::relay::internals::limits::IDLE_HOSTS_MAX;
+use apptuner_relay::relay::{Settings, Tick};
 
 use super::choices::Choices;
 use model::Model;

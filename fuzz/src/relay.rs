@@ -14,15 +14,11 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use apptuner_relay::relay::ConnectionId;
-use apptuner_relay::relay::Effect;
-use apptuner_relay::relay::Readiness;
-use apptuner_relay::relay::Relay;
-use apptuner_relay::relay::Settings;
 use apptuner_relay::relay::internals::address::{ClientAddress, Networks};
 use apptuner_relay::relay::internals::limits::{
     BUFFERED_BYTES_MIN, FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, SHORT_READ_BYTES,
 };
+use apptuner_relay::relay::{ConnectionId, Effect, Readiness, Relay, Settings};
 use apptuner_relay::relay::{Now, Tick};
 
 use super::choices::Choices;

@@ -5,11 +5,8 @@ use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use crate::relay::Counters;
-use crate::relay::Relay;
-use crate::relay::SessionState;
 use crate::relay::counts::counters::Micros;
-use crate::relay::{Now, Tick};
+use crate::relay::{Counters, Now, Relay, SessionState, Tick};
 
 /// Time between two samples.
 const INTERVAL: Duration = Duration::from_secs(5);

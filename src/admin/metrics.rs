@@ -4,14 +4,9 @@ use std::fmt::{self, Display, Write as _};
 use std::io::{Read, Write};
 
 use super::process::Process;
-use crate::relay::ClientError;
-use crate::relay::ClientType;
-use crate::relay::EndReason;
-use crate::relay::Histogram;
-use crate::relay::RefusalReason;
-use crate::relay::Relay;
-use crate::relay::Service;
-use crate::relay::SessionState;
+use crate::relay::{
+    ClientError, ClientType, EndReason, Histogram, RefusalReason, Relay, Service, SessionState,
+};
 
 /// What is counted whole, in milliseconds or in microseconds, in units of the metric.
 const WHOLE: u64 = 1;

@@ -29,16 +29,13 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use crate::relay::Readiness;
-use crate::relay::Relay;
-use crate::relay::Settings;
 use crate::relay::access::secret::{Secret, SecretHash, SecretKey};
 use crate::relay::client::connection::{Connection, Due, FlushEnd, Phase, ReadEnd};
 use crate::relay::client::inbound::Receiver;
 use crate::relay::client::outbox::Pool;
 use crate::relay::http::{Refusal, write_answer};
 use crate::relay::limits::ACCEPT_RETRY;
-use crate::relay::{Now, Tick};
+use crate::relay::{Now, Readiness, Relay, Settings, Tick};
 use history::History;
 pub(crate) use metrics::exposition;
 pub use metrics::metrics;

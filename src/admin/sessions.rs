@@ -3,10 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 
-use crate::relay::ClientType;
-use crate::relay::Relay;
-use crate::relay::SessionReport;
-use crate::relay::SessionState;
+use crate::relay::{ClientType, Relay, SessionReport, SessionState};
 
 /// At most `limit` sessions from the place `from` on, and how many there are of each kind. `next` is the place to go
 /// on from.

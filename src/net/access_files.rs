@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{self, FileError};
 use crate::config::{Config, Naming, SettingName};
-use crate::relay::AddressRules;
-use crate::relay::ApiKeys;
+use crate::relay::{AddressRules, ApiKeys};
 
 /// Where they are.
 #[derive(Debug)]

@@ -28,12 +28,8 @@ use super::token::{self, Source};
 use crate::admin::Process;
 use crate::clock::Clock;
 use crate::config::ListenAddress;
-use crate::relay::ConnectionId;
-use crate::relay::Effect;
-use crate::relay::Now;
-use crate::relay::Readiness;
 use crate::relay::time::format_duration;
-use crate::relay::{Relay, Shutdown};
+use crate::relay::{ConnectionId, Effect, Now, Readiness, Relay, Shutdown};
 
 pub use bind::BindError;
 use operator::Operator;

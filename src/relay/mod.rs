@@ -16,6 +16,7 @@
 //! | `client` | one connection: phases, what is due, inbound, outbox, pace |
 //! | `sessions` | who is whose peer |
 //! | `counts` | counters, histograms, reasons for an end |
+//! | `hook` | what a host may decide and hear about clients |
 //! | `core` | [`Relay`] and its parts |
 
 pub(crate) mod access;
@@ -24,6 +25,7 @@ pub(crate) mod client;
 pub(crate) mod core;
 pub(crate) mod counts;
 pub(crate) mod effect;
+pub(crate) mod hook;
 pub(crate) mod http;
 pub(crate) mod ids;
 pub(crate) mod limits;
@@ -47,6 +49,7 @@ pub use counts::counters::Counters;
 pub use counts::end_reason::EndReason;
 pub use counts::histogram::Histogram;
 pub use effect::Effect;
+pub use hook::{Hook, Member};
 pub use http::RefusalReason;
 pub use ids::{ClientType, ConnectionId, SessionId};
 pub use ipnet::IpNet;

@@ -8,10 +8,9 @@ use std::io;
 use std::net::Shutdown;
 use std::time::Instant;
 
-use apptuner_relay::relay::Readiness;
-use apptuner_relay::relay::Tick;
 use apptuner_relay::relay::internals::connection::{Connection, FlushEnd, Phase};
 use apptuner_relay::relay::internals::limits::CLOSE_ANSWER_TIMEOUT;
+use apptuner_relay::relay::{Readiness, Tick};
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Token};

@@ -1,9 +1,7 @@
 //! A client in memory, and the ways in which it sends the bytes of a row.
 
-use apptuner_relay::relay::Readiness;
-use apptuner_relay::relay::Settings;
-use apptuner_relay::relay::Tick;
 use apptuner_relay::relay::internals::connection::{Connection, FlushEnd};
+use apptuner_relay::relay::{Readiness, Settings, Tick};
 use bytes::BytesMut;
 
 use self::stream::Wire;

@@ -5,8 +5,6 @@
 
 use std::io::{Read, Write};
 
-use apptuner_relay::relay::Settings;
-use apptuner_relay::relay::Tick;
 use apptuner_relay::relay::internals::connection::{Connection, FlushEnd, Phase, ReadEnd};
 use apptuner_relay::relay::internals::frame::Opcode;
 use apptuner_relay::relay::internals::http::{
@@ -16,6 +14,7 @@ use apptuner_relay::relay::internals::http::{
 use apptuner_relay::relay::internals::inbound::{Content, Incoming, Receiver, Rules, Violation};
 use apptuner_relay::relay::internals::limits::SMALL_MESSAGE_BYTES_MAX;
 use apptuner_relay::relay::internals::outbox::Pool;
+use apptuner_relay::relay::{Settings, Tick};
 
 /// What all connections share, as those of a relay do.
 #[derive(Default)]

@@ -20,14 +20,12 @@ mod transit;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 
-use apptuner_relay::relay::Readiness;
-use apptuner_relay::relay::Settings;
 use apptuner_relay::relay::internals::limits::{
     ACCEPT_RETRY, CLOSE_ANSWER_TIMEOUT, CLOSE_TIMEOUT, FRAME_HEADER_BYTES_MAX, HIGH_WATER_BYTES,
     LOW_WATER_BYTES, OVERFULL_BYTES, RECEIVE_BUFFER_BYTES, REFUSALS_MAX, SMALL_MESSAGE_BYTES_MAX,
 };
-use apptuner_relay::relay::{ClientType, ConnectionId};
-use apptuner_relay::relay::{Now, Tick};
+use apptuner_relay::relay::{ClientType, ConnectionId, Now, Tick};
+use apptuner_relay::relay::{Readiness, Settings};
 
 use crate::client::{Unit, What};
 use crate::journal::Event;

@@ -11,9 +11,8 @@ mod theme;
 
 use std::time::Duration;
 
-use apptuner_relay::relay::ClientType;
-use apptuner_relay::relay::Settings;
 use apptuner_relay::relay::internals::limits::BUFFERED_BYTES_MIN;
+use apptuner_relay::relay::{ClientType, Settings};
 
 use crate::random::Random;
 use crate::visit::Visit;

@@ -3,8 +3,7 @@
 //! The IDs and secrets that the relay draws follow from its seed. In a fingerprint each stands as a blank of its
 //! length, and a session that was issued by its number.
 
-use apptuner_relay::relay::ConnectionId;
-use apptuner_relay::relay::Tick;
+use apptuner_relay::relay::{ConnectionId, Tick};
 
 use crate::journal::Event;
 use crate::visit::Issued;

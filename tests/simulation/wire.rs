@@ -7,8 +7,7 @@ use std::rc::Rc;
 
 use crate::journal::{Event, note};
 use crate::random::Random;
-use apptuner_relay::relay::Readiness;
-use apptuner_relay::relay::Tick;
+use apptuner_relay::relay::{Readiness, Tick};
 use stream::Wire as Link;
 
 #[path = "../../src/relay/tests/stream.rs"]

@@ -1,17 +1,15 @@
 //! Carries a plan out: the real relay among the plan's clients, and the model beside it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
-use apptuner_relay::relay::ApiKeys;
-use apptuner_relay::relay::ConnectionId;
-use apptuner_relay::relay::Effect;
-use apptuner_relay::relay::Readiness;
-use apptuner_relay::relay::Relay;
-use apptuner_relay::relay::{Now, Tick};
+use apptuner_relay::relay::{
+    ApiKeys, ClientType, ConnectionId, Effect, EndReason, Hook, Member, Now, Readiness, Relay, Tick,
+};
 
 use crate::client::Client;
 use crate::frame::PING;
@@ -211,6 +209,7 @@ impl World {
     fn new(plan: &Plan, is_verbose: bool) -> Self {
         let random = Random::new(plan.network_seed);
         let mut relay = Relay::new(plan.settings.clone(), plan.hash_seed, START);
+        relay.set_hook(Box::new(Members::default()));
         if plan.has_keys {
             relay.set_api_keys(ApiKeys::parse(KEYS).expect("keys"));
         }
@@ -686,4 +685,23 @@ fn shown(event: &Event) -> String {
     let start = &bytes[..bytes.len().min(50)];
     let _ = write!(text, "{}", start.escape_ascii());
     text
+}
+
+/// The members of all sessions, as a host learns them: each side has one client at most, and each that leaves has
+/// joined.
+#[derive(Debug, Default)]
+struct Members(BTreeMap<(String, ClientType), ConnectionId>);
+
+impl Hook for Members {
+    fn joined(&mut self, client: &Member<'_>) {
+        let side = (client.session_id.to_owned(), client.client_type);
+        let before = self.0.insert(side, client.connection);
+        assert_eq!(before, None, "a client joins before the hook hears that the one before it has left");
+    }
+
+    fn left(&mut self, client: &Member<'_>, _: EndReason, _: u16) {
+        let side = (client.session_id.to_owned(), client.client_type);
+        let before = self.0.remove(&side);
+        assert_eq!(before, Some(client.connection), "a client leaves that the hook did not hear of");
+    }
 }

@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use apptuner_relay::relay::Settings;
-use apptuner_relay::relay::Tick;
 use apptuner_relay::relay::internals::address::Host;
 use apptuner_relay::relay::internals::hosts::{Denied, HostKey};
 use apptuner_relay::relay::internals::limits::{IDLE_HOSTS_MAX, LOCK_OUT_MAX, LOCK_OUT_MIN};
+use apptuner_relay::relay::{Settings, Tick};
 
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;

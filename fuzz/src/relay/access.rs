@@ -2,11 +2,8 @@
 
 use std::net::IpAddr;
 
-use apptuner_relay::relay::AddressRules;
-use apptuner_relay::relay::ApiKeys;
-use apptuner_relay::relay::Origin;
-use apptuner_relay::relay::Settings;
 use apptuner_relay::relay::internals::address::{ClientAddress, Networks, parse_range};
+use apptuner_relay::relay::{AddressRules, ApiKeys, Origin, Settings};
 
 use super::super::choices::Choices;
 

@@ -22,8 +22,7 @@ use crate::net::listener::{Listener, ListeningSocket};
 use crate::net::platform::{self, Supervisor};
 use crate::net::stream::Streams;
 use crate::net::token;
-use crate::relay::Relay;
-use crate::relay::Settings;
+use crate::relay::{Relay, Settings};
 
 /// Sockets that listen already; each kind is used instead of those of the configuration, if there are any.
 #[derive(Debug, Default)]

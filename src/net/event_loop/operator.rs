@@ -11,11 +11,8 @@ use crate::net::listener::{Accepted, Listener, ListeningSocket};
 use crate::net::platform::INTEREST;
 use crate::net::stream::Stream;
 use crate::net::token;
-use crate::relay::Readiness;
-use crate::relay::Relay;
-use crate::relay::Settings;
 use crate::relay::access::secret::Secret;
-use crate::relay::{Now, Tick};
+use crate::relay::{Now, Readiness, Relay, Settings, Tick};
 
 /// Connections accepted per turn: few, for clients come first.
 const ACCEPTS_PER_TURN: usize = 2;

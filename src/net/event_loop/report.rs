@@ -2,9 +2,36 @@
 
 use super::{Server, read_process};
 use crate::admin;
-use crate::relay::{Census, Counters, Service, SessionReport};
+use crate::relay::{Census, Counters, Hook, Service, SessionReport};
 
 impl Server {
+    /// Asks this hook which clients may join, and tells it of joins and leaves, from now on.
+    ///
+    /// ```
+    /// # use apptuner_relay::{Config, Hook, Member, Server};
+    /// /// Lets only sessions of this team in, and counts the clients that are there.
+    /// struct Team {
+    ///     clients: usize,
+    /// }
+    ///
+    /// impl Hook for Team {
+    ///     fn may_join(&mut self, client: &Member<'_>) -> bool {
+    ///         client.session_id.starts_with("team-")
+    ///     }
+    ///     fn joined(&mut self, _: &Member<'_>) {
+    ///         self.clients += 1;
+    ///     }
+    /// }
+    ///
+    /// # let listen = vec![([127, 0, 0, 1], 0).into()];
+    /// # let mut server = Server::bind(&Config { listen, ..Config::default() })?;
+    /// server.set_hook(Box::new(Team { clients: 0 }));
+    /// # Ok::<(), apptuner_relay::BindError>(())
+    /// ```
+    pub fn set_hook(&mut self, hook: Box<dyn Hook + Send>) {
+        self.relay.set_hook(hook);
+    }
+
     /// Whether a newcomer would be served now. A server that has stopped is [`Draining`](Service::Draining).
     #[must_use]
     pub fn service(&self) -> Service {

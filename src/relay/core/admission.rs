@@ -8,6 +8,7 @@ use super::relay::Relay;
 use crate::relay::access::address_rules::AddressRules;
 use crate::relay::access::api_keys::ApiKeys;
 use crate::relay::address::ClientAddress;
+use crate::relay::hook::{Hook, Hooked};
 use crate::relay::http::{AnswerForm, Refusal};
 use crate::relay::ids::ConnectionId;
 
@@ -21,6 +22,11 @@ impl<S: Read + Write> Relay<S> {
     /// stay.
     pub fn set_address_rules(&mut self, rules: &AddressRules) {
         self.gate.set_address_rules(rules);
+    }
+
+    /// Asks this hook which clients may join, and tells it of joins and leaves, from now on.
+    pub fn set_hook(&mut self, hook: Box<dyn Hook + Send>) {
+        self.hook = Hooked::new(hook);
     }
 
     /// Refuses a connection for its address. Only few may wait until they have read the answer; the rest are cut at

@@ -13,6 +13,7 @@ use crate::relay::access::secret::{Secret, SecretHash};
 use crate::relay::address::{ClientAddress, Host};
 use crate::relay::client::outbox::Waiting;
 use crate::relay::counts::end_reason::EndReason;
+use crate::relay::hook::Member;
 use crate::relay::http::{AnswerForm, Refusal, Upgrade, write_issued, write_switching_protocols};
 use crate::relay::ids::{ClientType, ConnectionId, SessionId};
 use crate::relay::limits::CLOSE_TIMEOUT;
@@ -52,7 +53,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Judges the credentials of a client for the session that it wants to join. Returns the claim that it makes on
     /// the session.
-    fn judge(&self, id: ConnectionId, upgrade: &Upgrade) -> Result<Option<SecretHash>, Refusal> {
+    fn judge(&mut self, id: ConnectionId, upgrade: &Upgrade) -> Result<Option<SecretHash>, Refusal> {
         let Some(slot) = self.slots.get(id) else { return Ok(None) };
         // The host may have been locked out after it connected.
         self.gate.check_lock_out(slot.connection.remote.address, self.now.tick)?;
@@ -67,7 +68,14 @@ impl<S: Read + Write> Relay<S> {
         if let Some(name) = key_name {
             info!("conn={id} key={name} API key accepted");
         }
-        Ok(claim)
+        let member = Member {
+            connection: id,
+            client_type: upgrade.client_type,
+            session_id: upgrade.session_id.as_str(),
+            address: slot.connection.remote.address.plain(),
+            key_name,
+        };
+        if self.hook.may_join(&member) { Ok(claim) } else { Err(Refusal::Hook) }
     }
 
     /// Whether clients replace each other on this side of the session so often that newcomers are refused.
@@ -131,6 +139,9 @@ impl<S: Read + Write> Relay<S> {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.join(Membership { session: joined.session, client_type });
             slot.connection.open(&self.settings);
+            let address = slot.connection.remote.address.plain();
+            let session_id = session_id.as_str();
+            self.hook.joined(&Member { connection: id, client_type, session_id, address, key_name: None });
         }
         let now = self.now.unix_millis;
         self.queue(id, |outbox, pool| {

@@ -9,6 +9,7 @@ use super::slots::{Membership, Slot};
 use crate::relay::client::outbox::Arrived;
 use crate::relay::client::traffic::{Carried, Tally};
 use crate::relay::counts::end_reason::EndReason;
+use crate::relay::hook::{Hooked, Member};
 use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::sessions::{Session, Traffic};
 use crate::relay::time::Now;
@@ -56,6 +57,7 @@ impl<S: Read + Write> Relay<S> {
         }
         let session = self.sessions.get(key).map_or("-", |session| session.id.as_str());
         self.log_end(id, client_type.as_str(), session, end);
+        tell_left(&mut self.hook, self.slots.get(id), id, session, end);
     }
 
     /// As [`note_end`](Self::note_end), for a client whose session has ended before it.
@@ -68,6 +70,7 @@ impl<S: Read + Write> Relay<S> {
     ) {
         self.count_end(client_type, end);
         self.log_end(id, client_type.as_str(), session, end);
+        tell_left(&mut self.hook, self.slots.get(id), id, session, end);
     }
 
     /// Notes that a session has ended, and cancels its timer.
@@ -183,4 +186,12 @@ impl<S: Read + Write> Relay<S> {
             self.counters.relay_micros.observe(u64::from(in_relay), u64::from(messages));
         }
     }
+}
+
+/// Tells the hook that the client in `slot` has left its session.
+fn tell_left<S>(hook: &mut Hooked, slot: Option<&Slot<S>>, id: ConnectionId, session_id: &str, end: End) {
+    let Some(slot) = slot else { return };
+    let (client_type, address) = (slot.client_type(), slot.connection.remote.address.plain());
+    let member = Member { connection: id, client_type, session_id, address, key_name: None };
+    hook.left(&member, end.reason, end.code);
 }

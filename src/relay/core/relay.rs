@@ -15,6 +15,7 @@ use crate::relay::client::outbox::{Backlog, Outbox, Pool};
 use crate::relay::client::traffic::Carried;
 use crate::relay::counts::counters::Counters;
 use crate::relay::effect::Effect;
+use crate::relay::hook::Hooked;
 use crate::relay::ids::ConnectionId;
 use crate::relay::limits::{IDLE_HOSTS_MAX, REFUSALS_MAX, SESSIONS_MIN, SESSIONS_PER_CONNECTION};
 use crate::relay::memory::Memory;
@@ -68,6 +69,7 @@ pub struct Relay<S> {
     /// Connections to flush and to set timers for at the end of the turn, each at most once.
     pub(super) touched: Vec<ConnectionId>,
     pub(super) effects: VecDeque<Effect<S>>,
+    pub(super) hook: Hooked,
     /// The time of the current turn.
     pub(super) now: Now,
     /// Set while the host has no descriptors left; it may try again when this fires.
@@ -125,6 +127,7 @@ impl<S: Read + Write> Relay<S> {
             starved_clients: 0,
             touched: Vec::new(),
             effects: VecDeque::new(),
+            hook: Hooked::default(),
             now,
             accept_retry: None,
             is_exhausted: false,

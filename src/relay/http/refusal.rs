@@ -44,6 +44,8 @@ pub enum Refusal {
     Secret,
     /// The API key is wrong or missing: 401 (RFC 9110, section 15.5.2). For the caller to use.
     ApiKey,
+    /// The host's [`Hook`](crate::relay::Hook) does not let the client join: 403. For the caller to use.
+    Hook,
     /// A place that clients take from each other again and again: 429 (RFC 6585, section 4). For the caller to use.
     Contested,
     /// No room for another connection: 503 (RFC 9110, section 15.6.4). For the caller to use.
@@ -83,7 +85,7 @@ pub enum RefusalReason {
     Address,
     /// An address that is over a limit, or locked out.
     AddressLimit,
-    /// The pairing secret was wrong or missing.
+    /// The pairing secret was wrong or missing, or the host refused the client.
     Secret,
     /// The API key was wrong or missing.
     ApiKey,
@@ -144,7 +146,7 @@ impl From<Refusal> for RefusalReason {
             Refusal::Origin => Self::Origin,
             Refusal::Address => Self::Address,
             Refusal::AddressLimit { .. } => Self::AddressLimit,
-            Refusal::Secret => Self::Secret,
+            Refusal::Secret | Refusal::Hook => Self::Secret,
             Refusal::ApiKey => Self::ApiKey,
             Refusal::Contested => Self::Contested,
             Refusal::ConnectionLimit => Self::ConnectionLimit,
@@ -235,12 +237,8 @@ impl Refusal {
                     fault.sentence()
                 ),
             ),
-            Self::MethodNotAllowed => {
-                answer(405, "Method Not Allowed", "Allow: GET, HEAD\r\n", "Use GET or HEAD")
-            }
-            Self::UpgradeMethod => {
-                answer(405, "Method Not Allowed", "Allow: GET\r\n", "Use GET for a WebSocket upgrade")
-            }
+            Self::MethodNotAllowed => method_not_allowed("Allow: GET, HEAD\r\n", "Use GET or HEAD"),
+            Self::UpgradeMethod => method_not_allowed("Allow: GET\r\n", "Use GET for a WebSocket upgrade"),
             Self::HeadTimeout => answer(
                 408,
                 "Request Timeout",
@@ -260,9 +258,7 @@ impl Refusal {
                 head_too_large(format!("Send a request head of at most {HEAD_BYTES_MAX} bytes"))
             }
             Self::TooManyFields => head_too_large(format!("Send at most {HEAD_FIELDS_MAX} header fields")),
-            Self::IssueMethod => {
-                answer(405, "Method Not Allowed", "Allow: POST\r\n", "Use POST to have a session issued")
-            }
+            Self::IssueMethod => method_not_allowed("Allow: POST\r\n", "Use POST to have a session issued"),
             Self::Origin => {
                 forbidden("Pages of this origin may not connect: ask the relay's operator for --allow-origin")
             }
@@ -275,6 +271,7 @@ impl Refusal {
             Self::Secret => forbidden(
                 "Bring the session's pairing secret: as ?secret=, as a Bearer token or as a subprotocol",
             ),
+            Self::Hook => forbidden("The program that runs this relay does not let this client join"),
             Self::ApiKey => answer(
                 401,
                 "Unauthorized",
@@ -293,6 +290,10 @@ impl Refusal {
             ),
         }
     }
+}
+
+fn method_not_allowed(allow: &'static str, sentence: &'static str) -> Answer {
+    answer(405, "Method Not Allowed", allow, sentence)
 }
 
 fn forbidden(sentence: &'static str) -> Answer {

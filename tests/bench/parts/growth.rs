@@ -6,7 +6,6 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use apptuner_relay::relay::Tick;
 use apptuner_relay::relay::internals::address::Host;
 use apptuner_relay::relay::internals::frame::Opcode;
 use apptuner_relay::relay::internals::limits::LEAST_READ_BYTES;
@@ -14,7 +13,7 @@ use apptuner_relay::relay::internals::memory::Memory;
 use apptuner_relay::relay::internals::sessions::{SessionKey, Sessions};
 use apptuner_relay::relay::internals::transit::{Cursor, Transits};
 use apptuner_relay::relay::internals::wheel::{TimerKey, Wheel};
-use apptuner_relay::relay::{ClientType, ConnectionId, SessionId};
+use apptuner_relay::relay::{ClientType, ConnectionId, SessionId, Tick};
 
 use crate::{Kind, Operations, Part};
 

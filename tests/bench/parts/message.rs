@@ -4,8 +4,6 @@ use std::collections::VecDeque;
 use std::hint::black_box;
 use std::io::{self, IoSlice, Read, Write};
 
-use apptuner_relay::relay::Readiness;
-use apptuner_relay::relay::Settings;
 use apptuner_relay::relay::internals::frame::{Opcode, parse_header};
 use apptuner_relay::relay::internals::http::{HeadProgress, HeadReader, HeadRules, Verdict};
 use apptuner_relay::relay::internals::json::check_text;
@@ -13,8 +11,7 @@ use apptuner_relay::relay::internals::limits::KEPT_BYTES_MAX;
 use apptuner_relay::relay::internals::memory::{Chunk, Chunks};
 use apptuner_relay::relay::internals::outbox::{Outbox, Pool};
 use apptuner_relay::relay::internals::transit::Transits;
-use apptuner_relay::relay::{Effect, Relay};
-use apptuner_relay::relay::{Now, Tick};
+use apptuner_relay::relay::{Effect, Now, Readiness, Relay, Settings, Tick};
 
 use crate::frame::{TEXT, UNCHANGED, frame_header as header_of, frame_under};
 use crate::text::message_text;

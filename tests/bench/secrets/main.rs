@@ -11,11 +11,7 @@
 
 use std::time::Instant;
 
-use apptuner_relay::relay::ApiKeys;
-use apptuner_relay::relay::Now;
-use apptuner_relay::relay::Readiness;
-use apptuner_relay::relay::Relay;
-use apptuner_relay::relay::Settings;
+use apptuner_relay::relay::{ApiKeys, Now, Readiness, Relay, Settings};
 
 use stream::Wire;
 

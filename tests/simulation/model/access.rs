@@ -2,12 +2,10 @@
 
 use std::net::IpAddr;
 
-use apptuner_relay::relay::ClientType;
-use apptuner_relay::relay::Settings;
-use apptuner_relay::relay::Tick;
 use apptuner_relay::relay::internals::limits::{
     CONTEST_WINDOW, LOCK_OUT_MAX, LOCK_OUT_MIN, REFUSALS_MAX, RETRY_AFTER_SECONDS,
 };
+use apptuner_relay::relay::{ClientType, Settings, Tick};
 use ipnet::IpNet;
 
 use super::conn::Phase;

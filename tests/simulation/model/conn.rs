@@ -3,13 +3,12 @@
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use apptuner_relay::relay::Settings;
-use apptuner_relay::relay::Tick;
 use apptuner_relay::relay::internals::limits::{
     CLOSE_TIMEOUT, FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES, LINGER_TIME_MAX, LOW_WATER_BYTES,
     RETRY_AFTER_SECONDS, WRITE_BYTES_PER_TURN,
 };
 use apptuner_relay::relay::{ClientType, ConnectionId};
+use apptuner_relay::relay::{Settings, Tick};
 
 use super::access::HostName;
 use super::expected::{Expected, Message, is_like, shown, shown_expected, wire_len};

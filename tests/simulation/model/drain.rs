@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use apptuner_relay::relay::ClientType;
-use apptuner_relay::relay::Tick;
+use apptuner_relay::relay::{ClientType, Tick};
 
 use super::conn::Phase;
 use super::{Check, Model, expect};

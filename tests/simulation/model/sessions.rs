@@ -1,9 +1,7 @@
 //! Sessions: who is in them, what a join and a leave bring about, when they end.
 
-use apptuner_relay::relay::ClientType;
-use apptuner_relay::relay::Settings;
-use apptuner_relay::relay::Tick;
 use apptuner_relay::relay::internals::limits::{CONTEST_WINDOW, REPLACEMENTS_MAX};
+use apptuner_relay::relay::{ClientType, Settings, Tick};
 
 use super::conn::Phase;
 use super::expected::Expected;

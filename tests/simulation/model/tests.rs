@@ -2,10 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use apptuner_relay::relay::ConnectionId;
-use apptuner_relay::relay::Now;
-use apptuner_relay::relay::Readiness;
-use apptuner_relay::relay::Settings;
+use apptuner_relay::relay::{ConnectionId, Now, Readiness, Settings};
 
 use super::Model;
 use super::conn::Phase;

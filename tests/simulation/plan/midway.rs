@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use apptuner_relay::relay::ClientType;
-use apptuner_relay::relay::Settings;
 use apptuner_relay::relay::internals::limits::BUFFERED_BYTES_MIN;
+use apptuner_relay::relay::{ClientType, Settings};
 
 use super::{
     Manner, OnClose, Plan, Reading, Request, Say, Sending, Step, UNLIMITED, share, speech::spoiled, visit,

@@ -4,6 +4,7 @@ mod access;
 mod counting;
 mod drain;
 mod health;
+mod hook;
 mod line;
 mod memory;
 mod pressure;
