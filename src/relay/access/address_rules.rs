@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::records::{FileProblem, read_all};
+use super::operator_file::{FileProblem, read_all};
 use crate::relay::address::{ClientAddress, Networks, parse_range};
 
 /// Ranges that are let in, if there are any, and ranges that are kept out in any case.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::records::{FileProblem, read_all};
+use super::operator_file::{FileProblem, read_all};
 use super::secret::{Secret, SecretKey};
 
 /// Longest name of a key, in bytes.

@@ -69,7 +69,7 @@ struct HostRecord {
     lock_outs: u32,
     timer: Option<Alarm>,
     /// Among those without a connection; means nothing while there is one.
-    place: Links<HostKey>,
+    links: Links<HostKey>,
 }
 
 /// All hosts that are known.
@@ -123,7 +123,7 @@ impl Hosts {
         if self.connections_max.is_none() && self.connection_rate.is_none() {
             return Ok(false);
         }
-        let key = self.know(host);
+        let key = self.find_or_add(host);
         if let Some(entry) = self.entries.get_mut(key.index()) {
             entry.openings.spend(1, now);
             if self.connections_max.is_some() {
@@ -131,7 +131,7 @@ impl Hosts {
                 return Ok(true);
             }
         }
-        self.stay_idle(key);
+        self.mark_idle(key);
         Ok(false)
     }
 
@@ -141,7 +141,7 @@ impl Hosts {
         let Some(entry) = self.entries.get_mut(key.index()) else { return };
         entry.connections = entry.connections.saturating_sub(1);
         if entry.connections == 0 {
-            self.stay_idle(key);
+            self.mark_idle(key);
         }
     }
 
@@ -155,10 +155,10 @@ impl Hosts {
     /// The host failed to join. Returns for how long that locks it out, if it does.
     pub fn note_failure(&mut self, host: Host, now: Tick) -> Option<Duration> {
         self.failed_joins_max?;
-        let key = self.know(host);
+        let key = self.find_or_add(host);
         let lock_out = self.entries.get_mut(key.index()).and_then(|entry| entry.note_failure(now));
         if self.entries.get(key.index()).is_some_and(|entry| entry.connections == 0) {
-            self.stay_idle(key);
+            self.mark_idle(key);
         }
         lock_out
     }
@@ -191,7 +191,7 @@ impl Hosts {
     /// Forgets a host without a connection; returns its timer, which is to be cancelled.
     pub fn forget(&mut self, key: HostKey) -> Option<TimerKey> {
         self.entries.get(key.index()).filter(|entry| entry.connections == 0)?;
-        self.idle.leave(key, &mut self.entries);
+        self.idle.remove(key, &mut self.entries);
         self.idle_count -= 1;
         let entry = self.entries.try_remove(key.index())?;
         if let Ok(found) = self.by_host.find_entry(self.hash.of(&entry.host), |other| *other == key) {
@@ -206,10 +206,10 @@ impl Hosts {
     }
 
     /// The host's entry, made if there was none, and out of the line.
-    fn know(&mut self, host: Host) -> HostKey {
+    fn find_or_add(&mut self, host: Host) -> HostKey {
         if let Some(key) = self.find(host) {
             if self.entries.get(key.index()).is_some_and(|entry| entry.connections == 0) {
-                self.idle.leave(key, &mut self.entries);
+                self.idle.remove(key, &mut self.entries);
                 self.idle_count -= 1;
             }
             return key;
@@ -223,7 +223,7 @@ impl Hosts {
             locked_until: Tick(0),
             lock_outs: 0,
             timer: None,
-            place: Links::default(),
+            links: Links::default(),
         }) as u32);
         let (hash, entries) = (self.hash, &self.entries);
         let rehash = |key: &HostKey| entries.get(key.index()).map_or(0, |entry| hash.of(&entry.host));
@@ -232,8 +232,8 @@ impl Hosts {
     }
 
     /// Puts a host without a connection at the end of the line.
-    fn stay_idle(&mut self, key: HostKey) {
-        self.idle.join(key, &mut self.entries);
+    fn mark_idle(&mut self, key: HostKey) {
+        self.idle.push_back(key, &mut self.entries);
         self.idle_count += 1;
     }
 
@@ -253,8 +253,8 @@ impl Hosts {
 impl Ordered for Slab<HostRecord> {
     type Key = HostKey;
 
-    fn place_mut(&mut self, key: HostKey) -> Option<&mut Links<HostKey>> {
-        self.get_mut(key.index()).map(|entry| &mut entry.place)
+    fn links_mut(&mut self, key: HostKey) -> Option<&mut Links<HostKey>> {
+        self.get_mut(key.index()).map(|entry| &mut entry.links)
     }
 }
 

@@ -6,6 +6,6 @@ pub(crate) mod api_keys;
 pub(crate) mod credentials;
 pub(crate) mod gate;
 pub(crate) mod hosts;
-mod records;
+mod operator_file;
 pub(crate) mod remote;
 pub(crate) mod secret;

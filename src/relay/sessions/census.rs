@@ -39,11 +39,11 @@ pub struct Census {
 }
 
 impl Census {
-    pub(super) fn take_in(&mut self, session: &Session) {
+    pub(super) fn add(&mut self, session: &Session) {
         self.change(session, u64::wrapping_add);
     }
 
-    pub(super) fn leave_out(&mut self, session: &Session) {
+    pub(super) fn remove(&mut self, session: &Session) {
         self.change(session, u64::wrapping_sub);
     }
 

@@ -26,7 +26,7 @@ use crate::relay::limits::{EMPTY_SHARE, TABLE_CAPACITY};
 use crate::relay::tables::keyed_hash::KeyedHash;
 use crate::relay::time::Tick;
 pub use census::{Census, SessionState};
-use empties::{Empties, Worth};
+use empties::{Empties, EmptyKind};
 use session::{Seat, seconds};
 pub use session::{Session, Traffic};
 
@@ -98,7 +98,7 @@ pub struct Sessions {
     /// Those without a client.
     empties: Empties,
     census: Census,
-    places: usize,
+    slot_count: usize,
     max: usize,
     session_timeout: Duration,
     reconnect_window: Duration,
@@ -116,7 +116,7 @@ impl Sessions {
             slots: Slab::with_capacity(TABLE_CAPACITY.min(max)),
             empties: Empties::new((max / EMPTY_SHARE).max(1), KeyedHash(seed)),
             census: Census::default(),
-            places: 0,
+            slot_count: 0,
             max,
             session_timeout,
             reconnect_window,
@@ -175,12 +175,12 @@ impl Sessions {
             None => self.begin(id, now)?,
         };
         let session = self.slots.get_mut(key.index()).ok_or(SessionsFull)?;
-        self.census.leave_out(session);
+        self.census.remove(session);
         session.was_joined = true;
         session.last_activity = now;
         let replaced = session.client(client_type);
         *session.seat_mut(client_type) = Seat(connection);
-        self.census.take_in(session);
+        self.census.add(session);
         Ok(Joined { session: key, replaced, peer: session.client(client_type.peer()) })
     }
 
@@ -200,9 +200,9 @@ impl Sessions {
             empty: None,
             extras: None,
         }));
-        self.places = self.places.max(key.index() + 1);
+        self.slot_count = self.slot_count.max(key.index() + 1);
         if let Some(session) = self.slots.get(key.index()) {
-            self.census.take_in(session);
+            self.census.add(session);
         }
         let (hash, slots) = (self.hash, &self.slots);
         let rehash = |key: &SessionKey| slots.get(key.index()).map_or(0, |session| hash.of(&session.id));
@@ -255,9 +255,9 @@ impl Sessions {
         if session.client(client_type) != Some(connection) {
             return Left::WasReplaced;
         }
-        self.census.leave_out(session);
+        self.census.remove(session);
         *session.seat_mut(client_type) = Seat::FREE;
-        self.census.take_in(session);
+        self.census.add(session);
         let peer = session.client(client_type.peer());
         if peer.is_none() {
             session.empty_since = now;
@@ -295,14 +295,14 @@ impl Sessions {
         }
         self.leave_empty(key);
         let session = self.slots.try_remove(key.index())?;
-        self.census.leave_out(&session);
+        self.census.remove(&session);
         if let Ok(entry) = self.by_id.find_entry(self.hash.of(&session.id), |other| *other == key) {
             entry.remove();
         }
         Some(session)
     }
 
-    /// Ends a session that is empty, to make room for one that is joined: of those that are worth least the one that
+    /// Ends a session that is empty, to make room for one that is joined: of those that are empty_kind least the one that
     /// has been empty for longest, and first among those of a host that holds more than its share.
     pub fn remove_longest_empty(&mut self) -> Option<Session> {
         self.remove(self.empties.first()?)
@@ -315,7 +315,7 @@ impl Sessions {
     }
 
     fn join_empty(&mut self, key: SessionKey, host: Host) {
-        let empty = self.empties.join(key, self.worth(key), host);
+        let empty = self.empties.join(key, self.empty_kind(key), host);
         if let Some(session) = self.get_mut(key) {
             session.empty = Some(empty);
         }
@@ -328,11 +328,11 @@ impl Sessions {
     }
 
     /// Does not change while the session is empty.
-    fn worth(&self, key: SessionKey) -> Worth {
+    fn empty_kind(&self, key: SessionKey) -> EmptyKind {
         match self.get(key) {
-            Some(session) if !session.was_joined => Worth::Unused,
-            Some(session) if session.claimed().is_some() => Worth::Claimed,
-            Some(_) | None => Worth::Open,
+            Some(session) if !session.was_joined => EmptyKind::Unused,
+            Some(session) if session.claimed().is_some() => EmptyKind::Claimed,
+            Some(_) | None => EmptyKind::Open,
         }
     }
 
@@ -347,7 +347,7 @@ impl Sessions {
     #[must_use]
     pub fn count(&self) -> Census {
         let mut census = Census::default();
-        self.slots.iter().for_each(|(_, session)| census.take_in(session));
+        self.slots.iter().for_each(|(_, session)| census.add(session));
         census
     }
 
@@ -367,16 +367,16 @@ impl Sessions {
         self.empties.check_invariants(sessions().filter(|session| is_empty(session)).count());
     }
 
-    /// How many places there are for [`at`](Self::at): the most sessions that there were at once.
+    /// How many slot_count there are for [`at`](Self::at): the most sessions that there were at once.
     #[must_use]
-    pub const fn places(&self) -> usize {
-        self.places
+    pub const fn slot_count(&self) -> usize {
+        self.slot_count
     }
 
     /// The session in a place, if there is one. It keeps its place for its life.
     #[must_use]
-    pub fn at(&self, place: usize) -> Option<&Session> {
-        self.slots.get(place)
+    pub fn at_slot(&self, index: usize) -> Option<&Session> {
+        self.slots.get(index)
     }
 
     /// Every session, in the order of the keys. Walks them: for a shutdown, which happens once.
