@@ -1,8 +1,8 @@
-//! Sessions without a client, in the order in which they make room for others.
+//! Sessions without a client, in the order in which they end to make room for other sessions.
 //!
-//! Each is held by the host that left it empty, or had it issued. One that holds more than its share is the first
-//! to lose some, once there is no room for another session. Nothing here is scanned: whoever crosses its share joins
-//! or leaves a list of its own.
+//! Each is attributed to a host, its *holder*: the one whose client left last, or that had the session issued. If
+//! there is no room for another session, a holder of more than its share loses sessions first. Nothing is scanned:
+//! holders over their share are in a list of their own.
 
 use hashbrown::HashTable;
 use slab::Slab;
@@ -12,26 +12,26 @@ use crate::relay::address::Host;
 use crate::relay::tables::idle_order::{IdleOrder, Links, Ordered};
 use crate::relay::tables::keyed_hash::KeyedHash;
 
-/// Names an empty session for as long as it is empty.
+/// Identifies an empty session while it is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct EmptyKey(u32);
 
-/// Names a host for as long as it holds an empty session.
+/// Identifies a host while it holds an empty session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct HolderKey(u32);
 
-/// What an empty session is kind to those who may come back, when there is no room: the least first.
+/// The kinds of empty sessions. Those of an earlier kind end first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EmptyKind {
-    /// Nobody has joined it since it was issued.
+    /// It was issued, and no client has joined it.
     Unused,
-    /// Anybody can begin it again.
+    /// It is not claimed: any client can begin it again.
     Open,
-    /// Whoever begins it again could claim it.
+    /// It is claimed. If it ended, another client could begin it again and claim it.
     Claimed,
 }
 
-/// Sessions in the order in which they became empty, each in the list of its [`EmptyKind`].
+/// One list for each [`EmptyKind`], in the order in which the sessions became empty.
 type Lists = [IdleOrder<EmptyKey>; 3];
 
 #[derive(Debug)]
@@ -40,6 +40,7 @@ struct EmptySession {
     kind: EmptyKind,
     holder: HolderKey,
     links: Links<EmptyKey>,
+    /// Its links in the holder's own list.
     links_of_holder: Links<EmptyKey>,
 }
 
@@ -48,7 +49,7 @@ struct Holder {
     host: Host,
     count: usize,
     lists: Lists,
-    /// Among those that hold more than their share; means nothing for any other.
+    /// In the list of holders over their share. Undefined for any other holder.
     links: Links<HolderKey>,
 }
 
@@ -61,7 +62,7 @@ pub(super) struct Empties {
     by_host: HashTable<HolderKey>,
     hash: KeyedHash,
     over_share: IdleOrder<HolderKey>,
-    /// As many as one host may hold and be treated like any other.
+    /// The most empty sessions of one host before it loses them first.
     share: usize,
 }
 
@@ -78,7 +79,8 @@ impl Empties {
         }
     }
 
-    /// A session has become empty. Its key is to be given to [`leave`](Self::leave) when it is no longer.
+    /// Adds a session that has become empty. Pass the key to [`leave`](Self::leave) when the session is joined or
+    /// ends.
     #[expect(clippy::cast_possible_truncation, reason = "no more than there are sessions")]
     pub(super) fn join(&mut self, session: SessionKey, kind: EmptyKind, host: Host) -> EmptyKey {
         let holder = self.find_or_add(host);
@@ -93,13 +95,14 @@ impl Empties {
             list.push_back(key, &mut AmongSameHolder(&mut self.entries));
         }
         known.count += 1;
+        // Exactly when the share is crossed, so that each holder is in the list at most once.
         if known.count == self.share + 1 {
             self.over_share.push_back(holder, &mut self.holders);
         }
         key
     }
 
-    /// A session is no longer empty, or no longer there.
+    /// Removes a session that was joined or has ended.
     pub(super) fn leave(&mut self, key: EmptyKey) {
         let Some(&EmptySession { kind, holder, .. }) = self.entries.get(key.0 as usize) else { return };
         if let Some(list) = self.lists.get_mut(kind as usize) {
@@ -121,15 +124,14 @@ impl Empties {
         self.entries.try_remove(key.0 as usize);
     }
 
-    /// The session that makes room for one that is joined: of those that are kind least the one that has been empty
-    /// for longest, and first among those of a host that holds more than its share.
+    /// The session to end for one that is being joined: of the earliest kind, the one that has been empty for
+    /// longest. Those of a holder over its share come first.
     pub(super) fn first(&self) -> Option<SessionKey> {
         let lists = self.lists_of_host_over_share().unwrap_or(&self.lists);
         self.session(lists.iter().find_map(|list| list.first)?)
     }
 
-    /// The session that makes room for one that is issued: one that nobody has joined, or one of a host that holds
-    /// more than its share.
+    /// The session to end for one that is being issued: one that was never joined, or any of a holder over its share.
     pub(super) fn first_for_issue(&self) -> Option<SessionKey> {
         if self.over_share.first.is_some() {
             return self.first();
@@ -146,7 +148,7 @@ impl Empties {
         self.entries.get(key.0 as usize).map(|entry| entry.session)
     }
 
-    /// The host's entry, made if there was none.
+    /// The key of the host's entry, which is added if there is none.
     #[expect(clippy::cast_possible_truncation, reason = "no more than there are sessions")]
     fn find_or_add(&mut self, host: Host) -> HolderKey {
         let is_it =
@@ -169,23 +171,30 @@ impl Empties {
         }
     }
 
-    /// Checks what must hold between any two calls; `count` are empty. Walks everything: for checks.
+    /// Checks what must hold between two calls; `count` sessions are empty. Visits every entry: for debug builds.
     #[cfg(debug_assertions)]
     pub(super) fn check_invariants(&self, count: usize) {
-        assert_eq!(self.entries.len(), count, "each empty session is in list");
+        assert_eq!(self.entries.len(), count, "each empty session has an entry");
         let held: usize = self.holders.iter().map(|(_, holder)| holder.count).sum();
-        assert_eq!(held, count, "each has a holder");
-        assert!(self.holders.iter().all(|(_, holder)| holder.count > 0), "who holds none is forgotten");
+        assert_eq!(held, count, "each entry has a holder");
+        assert!(
+            self.holders.iter().all(|(_, holder)| holder.count > 0),
+            "a host without empty sessions has no entry"
+        );
         assert_eq!(self.by_host.len(), self.holders.len());
         let is_any_over = self.holders.iter().any(|(_, holder)| holder.count > self.share);
-        assert_eq!(self.over_share.first.is_some(), is_any_over, "who is over its share is known");
+        assert_eq!(
+            self.over_share.first.is_some(),
+            is_any_over,
+            "holders over their share are in their list"
+        );
     }
 }
 
-/// The places of sessions among all that are empty.
+/// The links in the lists of all empty sessions.
 struct AmongAll<'a>(&'a mut Slab<EmptySession>);
 
-/// Their places among those of the same host.
+/// The links in the lists of one holder.
 struct AmongSameHolder<'a>(&'a mut Slab<EmptySession>);
 
 impl Ordered for AmongAll<'_> {
