@@ -1,5 +1,5 @@
-//! Who may connect: secrets, API keys, address rules, and what is remembered of each host. Nothing here knows a
-//! connection or a session.
+//! Who may connect: secrets, API keys, address rules, and what is remembered of each host. Nothing here knows
+//! connections or sessions.
 
 pub(crate) mod address_rules;
 pub(crate) mod api_keys;

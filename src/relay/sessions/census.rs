@@ -46,6 +46,7 @@ impl Census {
 
     /// Undoes [`add`](Self::add). Call it before the session changes, and `add` after.
     pub(super) fn remove(&mut self, session: &Session) {
+        // Never below zero: the session was added before, and has not changed since.
         self.change(session, u64::wrapping_sub);
     }
 

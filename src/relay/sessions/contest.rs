@@ -23,6 +23,7 @@ impl Contest {
         if let Some(last) = self.replaced_at.last_mut() {
             *last = Some(now);
         }
+        // `None` until the place has changed hands `REPLACEMENTS_MAX` times.
         let [earliest, ..] = self.replaced_at;
         if earliest.is_some_and(|earliest| now.since(earliest) < CONTEST_WINDOW) {
             self.closed_until = now.after(CONTEST_WINDOW);

@@ -114,6 +114,7 @@ impl Empties {
             }
             known.count -= 1;
             let count = known.count;
+            // Exactly when it comes back to its share: it was in the list until now.
             if count == self.share {
                 self.over_share.remove(holder, &mut self.holders);
             }
@@ -136,6 +137,7 @@ impl Empties {
         if self.over_share.first.is_some() {
             return self.first();
         }
+        // The lists are in the order of the kinds.
         let [unused, ..] = &self.lists;
         self.session(unused.first?)
     }

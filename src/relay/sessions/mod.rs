@@ -109,6 +109,7 @@ impl Sessions {
     /// that collide. It has no other influence.
     #[must_use]
     pub fn new(max: usize, session_timeout: Duration, reconnect_window: Duration, seed: [u64; 2]) -> Self {
+        // A key is the index plus one, in 32 bits.
         let max = max.min(u32::MAX as usize - 1);
         Self {
             by_id: HashTable::new(),
@@ -172,6 +173,7 @@ impl Sessions {
     ) -> Result<Joined, SessionsFull> {
         let key = match self.find(id) {
             Some(key) => {
+                // It may be empty now, but has a client from here on.
                 self.leave_empty(key);
                 key
             }
@@ -259,6 +261,7 @@ impl Sessions {
         now: Tick,
     ) -> Left {
         let Some(session) = self.slots.get_mut(key.index()) else { return Left::WasReplaced };
+        // A replaced client has lost its place to the newcomer, so its late close changes nothing.
         if session.client(client_type) != Some(connection) {
             return Left::WasReplaced;
         }
@@ -297,6 +300,7 @@ impl Sessions {
 
     /// Removes a session and returns it. The caller must close its clients.
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
+        // Checked first, because `leave_empty` expects the session to be there.
         if !self.contains(key) {
             return None;
         }
