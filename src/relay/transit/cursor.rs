@@ -15,7 +15,7 @@ pub struct Cursor {
     key: TransitKey,
     /// Number of the piece that it is in: how many it has passed, counting all pieces that the message ever had.
     pieces_passed: u32,
-    /// How many of these it has released. More than `pieces_released` is kept for bytes that the stream has not
+    /// How many of these it has released. The others may hold bytes that the stream has not flushed.
     /// flushed.
     pieces_released: u32,
     /// Bytes of its current piece that it has passed.
