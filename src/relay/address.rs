@@ -79,6 +79,7 @@ impl Networks {
     #[must_use]
     pub fn new(ranges: &[IpNet]) -> Self {
         let plain: Vec<IpNet> = ranges.iter().map(|range| plain_range(*range)).collect();
+        // `aggregate` merges ranges that overlap or adjoin, so the result is disjoint.
         let mut ranges = IpNet::aggregate(&plain);
         ranges.sort_unstable_by_key(IpNet::network);
         Self { ranges }

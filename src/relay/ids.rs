@@ -95,6 +95,7 @@ impl SessionId {
             return None;
         }
         let mut short = [0; Self::SHORT_BYTES_MAX];
+        // `get_mut` is `None` exactly if the segment is too long to be stored inline.
         Some(Self(match (short.get_mut(..segment.len()), u8::try_from(segment.len())) {
             (Some(place), Ok(length)) => {
                 place.copy_from_slice(segment);

@@ -179,12 +179,15 @@ const _: () = assert!(SMALL_MESSAGE_BYTES_MAX + FRAME_HEADER_BYTES_MAX <= RECEIV
 const _: () = assert!(HEAD_BYTES_MAX <= RECEIVE_BUFFER_BYTES);
 // A small message never needs a 64-bit length, and fits into one buffer with its header of 4 bytes.
 const _: () = assert!(SMALL_MESSAGE_BYTES_MAX < 0xFFFF && SMALL_MESSAGE_BYTES_MAX + 4 <= RUN_BYTES_MAX);
+// The header of a full fragment has a 64-bit length.
 const _: () = assert!(FRAGMENT_BYTES_MAX > 0xFFFF);
+// See `REGION_CHUNKS`.
 const _: () = assert!(REGION_CHUNKS * CHUNK_BYTES > 32 * MIB);
 // The smallest budget still lets clients be read.
 const _: () = assert!(BUFFERED_BYTES_MIN / SMALL_SHARE >= 2 * RECEIVE_BUFFER_BYTES);
 const _: () = assert!(BUFFERED_BYTES_MIN / PIECES_SHARE >= 2 * PIECE_BYTES_MAX);
 const _: () = assert!(LEAST_READ_BYTES < LEAST_FREE_BYTES);
+// A short read can bring a whole control frame.
 const _: () = assert!(SHORT_READ_BYTES >= FRAME_HEADER_BYTES_MAX + CONTROL_PAYLOAD_BYTES_MAX);
 const _: () = assert!(CONTROL_PAYLOAD_BYTES_MAX < 126);
 const _: () = assert!(DRAIN_SPREAD_PERCENT < 100);

@@ -22,7 +22,7 @@
 //! | peer | the client in the other place of the same session |
 //! | claim | the secret that joining a session needs, once a client has brought one |
 //! | gate | decides from addresses, secrets and keys whether a connection is served and a client may join |
-//! | turn | one call of [`handle_turn`](Relay::handle_turn); time stands still in it |
+//! | turn | one call of [`handle_turn`](Relay::handle_turn); the time does not change during it |
 //! | touched | of a connection: it is flushed, and its timers are set, at the end of the turn |
 //! | alarm | a scheduled timer: its deadline, and the key that cancels it |
 //! | held | of a client: not read for now, because of its peer, its rate or the memory |

@@ -37,6 +37,7 @@ impl Origin {
         let without_path = authority.strip_suffix('/');
         let authority = without_path.unwrap_or(authority);
         let (host, port) = split_port(authority).ok_or(problem)?;
+        // Includes the brackets and colons of an IPv6 address. User information, with its `@`, is not allowed.
         let is_host = !host.is_empty()
             && host.bytes().all(|byte| {
                 byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')

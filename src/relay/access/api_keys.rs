@@ -27,6 +27,7 @@ impl ApiKeys {
             if name.len() > NAME_BYTES_MAX || !name.bytes().all(is_name) {
                 return Err("the name is not of 1 to 64 letters, digits, dots, dashes and underscores".into());
             }
+            // `=` is allowed only at the end, as padding.
             let is_token = key.trim_end_matches('=').bytes().all(is_token_byte);
             let Some(secret) = Secret::new(key.as_bytes()).filter(|_| is_token) else {
                 return Err("the key is not of 16 to 256 letters, digits and -._~+/".into());

@@ -136,6 +136,7 @@ impl Gate {
         if self.is_exempt(remote.address) {
             return Ok(());
         }
+        // `Hosts` does not count connections if there is no limit for them.
         let is_counted = self.hosts.admit(remote.address.host(), now).map_err(NotAllowed::Host)?;
         remote.standing = if is_counted { Standing::Counted } else { Standing::Exempt };
         Ok(())
@@ -189,6 +190,7 @@ impl Gate {
         }
         let has_room = self.outside < REFUSALS_MAX;
         if has_room {
+            // Its host's count stays until the connection ends.
             remote.standing = Standing::Outside { is_counted: remote.standing.is_counted() };
             self.outside += 1;
         }
@@ -254,7 +256,9 @@ impl Gate {
         let is_desktop = client_type == ClientType::Desktop;
         // With API keys, a mobile can join only an existing session.
         let has_nothing_to_join = has_keys && !is_desktop && matches!(session, SessionAccess::Missing);
+        // A claimed session needs its own secret; an unclaimed one needs any secret if secrets are required.
         let is_unproven = (claimed.is_some() && !is_proven) || (self.is_secret_required && hash.is_none());
+        // The API key first: this answer is the same whether or not the session exists.
         if has_keys && is_desktop && key_name.is_none() && !is_proven {
             return Err(NotAllowed::ApiKey);
         }
@@ -296,6 +300,7 @@ impl Gate {
         let Credentials { secret, key, bearer } = credentials;
         let name_of = |key: &Option<Secret>| self.api_keys.as_ref()?.name_of(key.as_ref()?, &self.secret_key);
         let bearer_name = name_of(bearer);
+        // A token that is an API key is not a pairing secret as well.
         let bearer = bearer.as_ref().filter(|_| bearer_name.is_none());
         (name_of(key).or(bearer_name), secret.as_ref().or(bearer))
     }

@@ -122,9 +122,11 @@ impl Hosts {
     /// # Errors
     /// Why the host may not connect now. Nothing was counted.
     pub fn admit(&mut self, host: Host, now: Tick) -> Result<bool, Denied> {
+        // Checked before a record is added: a refused connection changes nothing.
         if let Some(entry) = self.find(host).and_then(|key| self.entries.get(key.index())) {
             entry.check(self.connections_max, now)?;
         }
+        // No limit needs a record.
         if self.connections_max.is_none() && self.connection_rate.is_none() {
             return Ok(false);
         }
@@ -136,6 +138,7 @@ impl Hosts {
                 return Ok(true);
             }
         }
+        // Only its rate is recorded: no connection counts.
         self.mark_idle(key);
         Ok(false)
     }
@@ -159,9 +162,11 @@ impl Hosts {
 
     /// Counts a failed join. Returns the duration of the lock-out if this one locks the host out.
     pub fn note_failure(&mut self, host: Host, now: Tick) -> Option<Duration> {
+        // Without this limit, failures are not recorded.
         self.failed_joins_max?;
         let key = self.find_or_add(host);
         let lock_out = self.entries.get_mut(key.index()).and_then(|entry| entry.note_failure(now));
+        // `find_or_add` took it out of the list.
         if self.entries.get(key.index()).is_some_and(|entry| entry.connections == 0) {
             self.mark_idle(key);
         }
@@ -184,6 +189,7 @@ impl Hosts {
     #[must_use]
     pub fn due(&self, key: HostKey) -> Option<Tick> {
         let entry = self.entries.get(key.index()).filter(|entry| entry.connections == 0)?;
+        // The number of lock-outs must be remembered for longer, because it makes the next one longer.
         let remembered = if entry.lock_outs > 0 { entry.locked_until.after(LOCK_OUT_MAX) } else { Tick(0) };
         Some(entry.openings.forgets_at().max(entry.failures.forgets_at()).max(remembered))
     }
@@ -214,13 +220,14 @@ impl Hosts {
     /// counts a connection, or calls [`mark_idle`](Self::mark_idle).
     fn find_or_add(&mut self, host: Host) -> HostKey {
         if let Some(key) = self.find(host) {
+            // An idle host moves to the end of the list: `mark_idle` adds it again.
             if self.entries.get(key.index()).is_some_and(|entry| entry.connections == 0) {
                 self.idle.remove(key, &mut self.entries);
                 self.idle_count -= 1;
             }
             return key;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "no more than connections and those remembered")]
+        #[expect(clippy::cast_possible_truncation, reason = "at most the connections and IDLE_HOSTS_MAX")]
         let key = HostKey(self.entries.insert(HostRecord {
             host,
             connections: 0,
@@ -232,6 +239,7 @@ impl Hosts {
             links: Links::default(),
         }) as u32);
         let (hash, entries) = (self.hash, &self.entries);
+        // The table has only keys, so it looks the hosts up when it grows.
         let rehash = |key: &HostKey| entries.get(key.index()).map_or(0, |entry| hash.of(&entry.host));
         self.by_host.insert_unique(hash.of(&host), key, rehash);
         key
@@ -289,6 +297,7 @@ impl HostRecord {
         if self.locked_until > now {
             return None;
         }
+        // The first failure over the limit locks the host out.
         if self.failures.allows_at() <= now {
             self.failures.spend(1, now);
             return None;
@@ -297,6 +306,7 @@ impl HostRecord {
         if self.locked_until.after(LOCK_OUT_MAX) <= now {
             self.lock_outs = 0;
         }
+        // The bound keeps the shift valid; `LOCK_OUT_MAX` is reached far below it.
         let lock_out = LOCK_OUT_MIN.saturating_mul(1 << self.lock_outs.min(30)).min(LOCK_OUT_MAX);
         self.lock_outs += 1;
         self.locked_until = now.after(lock_out);

@@ -16,6 +16,7 @@ pub(crate) fn read_lines<T>(
 ) -> Result<Vec<T>, FileProblem> {
     let mut entries = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
+        // No name, key or range contains a `#`, so this cuts only comments.
         let words: Vec<&str> = line.split('#').next().unwrap_or(line).split_ascii_whitespace().collect();
         if !words.is_empty() {
             entries.push(read(&words).map_err(|problem| format!("line {number}: {problem}"))?);

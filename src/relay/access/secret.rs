@@ -89,6 +89,7 @@ impl SecretKey {
     /// A new random text of 128 bits, in base64url (RFC 4648, section 5). Never the same twice.
     pub fn draw(&mut self) -> String {
         self.drawn += 1;
+        // The counter is different each time, so the output is, too.
         let output = self.draws.clone().chain_update(self.drawn.to_le_bytes()).finalize().into_bytes();
         BASE64URL_NOPAD.encode(output.get(..ISSUED_BYTES).unwrap_or(&output))
     }

@@ -36,6 +36,7 @@ impl<const N: usize> Histogram<N> {
             self.bounds.partition_point(|&bound| bound < value)
         };
         self.last_bucket = bucket;
+        // Above the last bound there is no bucket.
         *self.counts.get_mut(bucket).unwrap_or(&mut self.above) += times;
         self.sum = self.sum.saturating_add(value.saturating_mul(times));
     }

@@ -88,6 +88,7 @@ fn write_sentence(answer: &Answer, form: AnswerForm<'_>, out: &mut Vec<u8>) {
     let Answer { status, reason, headers, sentence } = answer;
     let head = format!("HTTP/1.1 {status} {reason}\r\n{headers}Content-Type: text/plain; charset=utf-8\r\n");
     // A message with `Upgrade` must name it in `Connection`, too (RFC 9110, section 7.8).
+    // Only the 426 answers have an `Upgrade` field.
     let connection = if *status == 426 { "upgrade, close" } else { CLOSE };
     write_closing_answer(&head, connection, sentence, form, out);
 }

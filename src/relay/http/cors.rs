@@ -14,6 +14,7 @@ use crate::relay::origin::Origin;
 /// # Errors
 /// The page's origin may not connect.
 pub(super) fn check_origin(fields: &[Header<'_>], allowed: &[Origin]) -> Result<(), Refusal> {
+    // An origin that cannot be parsed is refused only if origins are listed.
     let is_free = allowed.is_empty() || values(fields, "origin").next().is_none();
     if is_free || reader(fields, allowed).is_some() { Ok(()) } else { Err(Refusal::Origin) }
 }

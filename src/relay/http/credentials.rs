@@ -59,6 +59,7 @@ fn add(place: &mut Option<Secret>, secret: Option<Secret>) -> Result<(), BadRequ
 fn bearer(fields: &[Header<'_>]) -> Option<Secret> {
     const SCHEME: &[u8] = b"bearer ";
     let (scheme, token) = only_value(fields, "authorization")?.split_at_checked(SCHEME.len())?;
+    // Several spaces may separate scheme and token.
     let token = token.trim_ascii();
     let is_bearer = scheme.eq_ignore_ascii_case(SCHEME) && token.iter().all(u8::is_ascii_graphic);
     Secret::new(token).filter(|_| is_bearer)
@@ -74,6 +75,7 @@ fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     let mut bytes = pieces.next()?.as_bytes().to_vec();
     for piece in pieces {
         let (digits, rest) = piece.split_at_checked(2)?;
+        // `from_str_radix` alone would accept a sign.
         let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         bytes.push(u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)?);
         bytes.extend_from_slice(rest.as_bytes());

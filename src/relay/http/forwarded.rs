@@ -19,6 +19,7 @@ use crate::relay::address::{ClientAddress, Networks};
 /// # Errors
 /// A field is malformed, or the two fields name different clients.
 pub(super) fn client(fields: &[Header<'_>], proxies: &Networks) -> Result<Option<ClientAddress>, BadRequest> {
+    // Both lists from the right: the nearest proxy comes first.
     let by_proxies = elements(fields, "x-forwarded-for").rev().map(node);
     let standard = values(fields, "forwarded").rev().flat_map(|value| split_outside_quotes(value, b','));
     let standard = standard.filter(|element| !element.is_empty()).map(node_of_element);
@@ -63,6 +64,7 @@ fn last_untrusted(
         match node {
             Node::Address(address) => {
                 furthest = ForwardedClient::Client(address);
+                // A trusted proxy wrote what is left of its own address, so the search goes on.
                 if !proxies.contains(address) {
                     break;
                 }
@@ -124,9 +126,11 @@ fn node(text: &[u8]) -> Node {
         return Node::Hidden;
     }
     let address = if let Some(literal) = text.strip_prefix('[') {
+        // Without the bracket the address is empty, which does not parse.
         let (address, port) = literal.split_once(']').unwrap_or_default();
         address.parse::<Ipv6Addr>().ok().filter(|_| port.is_empty() || port.starts_with(':')).map(IpAddr::V6)
     } else {
+        // A bare IPv6 address contains colons, so it is tried before ADDRESS:PORT.
         let with_port = || text.split_once(':')?.0.parse().ok().map(IpAddr::V4);
         text.parse().ok().or_else(with_port)
     };

@@ -130,6 +130,7 @@ impl HeadReader {
         }
         let mut named = NamedInHead::default();
         let done = self.push_for(bytes, |head, outcome| {
+            // From the bytes, because a refused head may not parse.
             let head_only = head.starts_with(b"HEAD ");
             outcome.and_then(|()| decide(head, head_only, rules, &mut named)).unwrap_or_else(|refusal| {
                 *refused_path = Request::parse(head).ok().map(|request| request.path.to_owned());
@@ -155,6 +156,7 @@ impl HeadReader {
     ) -> Option<(usize, T)> {
         let (kept_bytes, mut position) =
             self.kept.as_ref().map_or_else(Default::default, |kept| (kept.head.len(), kept.position));
+        // The scan goes on where the last piece ended, so that each byte is examined once.
         let Some((consumed, outcome)) = scan(bytes, HEAD_BYTES_MAX - kept_bytes, &mut position) else {
             let kept = self.kept.get_or_insert_default();
             kept.position = position;
@@ -179,6 +181,7 @@ impl HeadReader {
 /// goes on. It may have at most `room` more bytes.
 fn scan(bytes: &[u8], room: usize, position: &mut Position) -> Option<(usize, Result<(), Refusal>)> {
     for (consumed, &byte) in (1..).zip(bytes) {
+        // One byte more than fits proves that the head is too large.
         if consumed > room {
             return Some((consumed, Err(Refusal::HeadTooLarge)));
         }
@@ -195,11 +198,13 @@ impl PartialHead {
     /// Takes the next bytes of a PROXY protocol header. Parses again from its start each time: it is short.
     fn push_proxy_header(&mut self, bytes: &[u8]) -> HeadProgress {
         let before = self.head.len();
+        // The parser never needs more than this to decide.
         let room = PROXY_HEADER_BYTES_MAX - before;
         self.keep(bytes.get(..room).unwrap_or(bytes));
         match proxy_header::parse(&self.head) {
             ProxyHeader::NeedMore => HeadProgress::NeedMore,
             ProxyHeader::Whole { bytes, client } => {
+                // The bytes after the header stay with the caller.
                 HeadProgress::Proxied { consumed: bytes - before, client }
             }
             ProxyHeader::Malformed => {
@@ -213,6 +218,7 @@ impl PartialHead {
     fn keep(&mut self, part: &[u8]) {
         let length = self.head.len() + part.len();
         if length > self.head.capacity() {
+            // `reserve_exact`, because a `Vec` that grows by itself could pass the limit.
             let capacity = length.next_power_of_two().min(HEAD_BYTES_MAX);
             self.head.reserve_exact(capacity - self.head.len());
         }
@@ -369,10 +375,12 @@ fn decide(
         named.origin = cors::reader(fields, rules.origins);
     }
     if let Some(proxies) = rules.proxies {
+        // Before the other checks, so that a refused request counts against its client rather than the proxy.
         named.client = forwarded::client(fields, proxies)?;
     }
     check_host(fields, minor_version)?;
     let has_body = has_body(fields)?;
+    // Before the method is checked: `OPTIONS` is not allowed for anything else.
     if let Some(methods) = shared_methods.filter(|_| cors::is_preflight(method, fields)) {
         return named.origin.as_ref().map(|_| Verdict::Preflight { methods }).ok_or(Refusal::Origin);
     }
@@ -388,6 +396,7 @@ fn decide(
         Target::Sessions if wants_upgrade => Err(BadRequest::Path(PathFault::Sessions).into()),
         Target::Sessions => {
             cors::check_origin(fields, rules.origins)?;
+            // The query of `/sessions` has no meaning.
             Ok(Verdict::Issue(credentials::find("", fields)?))
         }
         Target::Session(..) if has_body => Err(BadRequest::Body.into()),
@@ -418,6 +427,7 @@ fn has_body(fields: &[Header<'_>]) -> Result<bool, BadRequest> {
     let mut length = None;
     for element in values(fields, "content-length").flat_map(split_list) {
         let announced = decimal(element).ok_or(BadRequest::ContentLength)?;
+        // The same length several times is allowed.
         if length.is_some_and(|length| length != announced) {
             return Err(BadRequest::ContentLength);
         }
@@ -443,6 +453,7 @@ fn wants_upgrade(fields: &[Header<'_>], minor_version: u8) -> bool {
 fn check_method(method: &str, target: Option<&Target<'_>>, wants_upgrade: bool) -> Result<(), Refusal> {
     match (method, target) {
         ("POST", Some(Target::Sessions)) => Ok(()),
+        // `decide` answers it with a 400 that explains the path.
         ("GET", Some(Target::Sessions)) if wants_upgrade => Ok(()),
         (_, Some(Target::Sessions)) => Err(Refusal::IssueMethod),
         ("GET", _) | ("HEAD", Some(Target::Health)) => Ok(()),

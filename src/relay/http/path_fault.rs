@@ -41,18 +41,20 @@ impl PathFault {
             return Self::Case;
         }
         let is_session = |(at, _): (usize, &str)| path.get(at..).and_then(id_in).is_some();
+        // The first slash begins the path itself, so it is left out.
         if path.match_indices('/').skip(1).any(is_session) { Self::Prefix } else { Self::Unknown }
     }
 
     fn of_id(id: &str) -> Self {
-        let (first, behind) = id.split_once('/').map_or((id, None), |(first, behind)| (first, Some(behind)));
+        let (first, after) = id.split_once('/').map_or((id, None), |(first, after)| (first, Some(after)));
         if first.is_empty() {
             return Self::NoSessionId;
         }
+        // A wrong character explains more than what follows it.
         if let Some(byte) = first.bytes().find(|byte| !SessionId::is_allowed(*byte)) {
             return Self::Character { byte };
         }
-        if behind.is_some() {
+        if after.is_some() {
             return Self::AfterSessionId;
         }
         Self::TooLong { bytes: u16::try_from(id.len()).unwrap_or(u16::MAX) }
@@ -87,7 +89,7 @@ impl PathFault {
 fn id_in(path: &str) -> Option<&str> {
     let segments = path.strip_prefix('/')?;
     ClientType::ALL.into_iter().find_map(|client_type| {
-        let behind = segments.strip_prefix(client_type.as_str())?;
-        if behind.is_empty() { Some(behind) } else { behind.strip_prefix('/') }
+        let after = segments.strip_prefix(client_type.as_str())?;
+        if after.is_empty() { Some(after) } else { after.strip_prefix('/') }
     })
 }

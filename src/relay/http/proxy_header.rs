@@ -37,6 +37,7 @@ pub enum ProxyHeader {
 /// Parses the header at the start of `bytes`.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> ProxyHeader {
+    // Also true while fewer bytes than `start` have arrived.
     let begins = |start: &[u8]| bytes.iter().zip(start).all(|(byte, wanted)| byte == wanted);
     let parsed = if begins(SIGNATURE) {
         parse_binary(bytes)
@@ -64,6 +65,7 @@ fn parse_line(bytes: &[u8]) -> Option<ProxyHeader> {
     let (source, destination) = (words.next()?, words.next()?);
     let client: IpAddr = match family {
         "TCP4" => {
+            // The destination must be right, but is not used.
             destination.parse::<Ipv4Addr>().ok()?;
             source.parse::<Ipv4Addr>().ok()?.into()
         }
@@ -88,17 +90,18 @@ fn parse_binary(bytes: &[u8]) -> Option<ProxyHeader> {
     const TCP_OVER_IPV6: u8 = 0x21;
     const UNSPECIFIED: u8 = 0x00;
     const UNIX_STREAM: u8 = 0x31;
-    let Some((fixed, behind)) = bytes.split_at_checked(FIXED_BYTES) else {
+    let Some((fixed, after_fixed)) = bytes.split_at_checked(FIXED_BYTES) else {
         return Some(ProxyHeader::NeedMore);
     };
     let &[command, family, high, low] = fixed.last_chunk::<4>()?;
+    // Big-endian, and without the fixed part.
     let length = usize::from(u16::from_be_bytes([high, low]));
     // A family that is not served is refused below, once the whole header is there.
     let is_command = matches!(command, LOCAL | PROXY);
     if !is_command || FIXED_BYTES + length > PROXY_HEADER_BYTES_MAX {
         return None;
     }
-    let Some(rest) = behind.get(..length) else { return Some(ProxyHeader::NeedMore) };
+    let Some(rest) = after_fixed.get(..length) else { return Some(ProxyHeader::NeedMore) };
     let client: Option<IpAddr> = match (command, family) {
         (LOCAL, _) | (_, UNSPECIFIED | UNIX_STREAM) => None,
         // Source address, destination address and two ports. Extensions may follow.

@@ -325,6 +325,7 @@ impl BadRequest {
     /// The sentence that says what to do, the body of the 400 (RFC 9110, section 15.5.1).
     #[must_use]
     pub fn sentence(self) -> Cow<'static, str> {
+        // A sentence below names these two numbers.
         const _: () = assert!(SECRET_BYTES_MIN == 16 && SECRET_BYTES_MAX == 256);
         let sentence = match self {
             Self::Path(fault) => {

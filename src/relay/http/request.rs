@@ -31,6 +31,7 @@ impl<'h> Request<'h> {
     pub fn parse(head: &'h [u8]) -> Result<Self, Refusal> {
         let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS_MAX];
         let mut request = httparse::Request::new(&mut fields);
+        // The reader has found the end of the head; httparse must find the same one.
         if request.parse(head)? != Status::Complete(head.len()) {
             return Err(BadRequest::RequestLine.into());
         }

@@ -62,6 +62,7 @@ pub(super) fn path_and_query(target: &str) -> Option<(&str, &str)> {
 fn path_of_absolute_form(target: &str) -> Option<&str> {
     let (scheme, rest) = target.split_once("://")?;
     let is_known = ["http", "https", "ws", "wss"].iter().any(|known| known.eq_ignore_ascii_case(scheme));
+    // The path may be missing: then the query, or nothing, follows the authority.
     let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     (is_known && is_host_and_port(authority.as_bytes())).then_some(path)
 }
@@ -80,6 +81,7 @@ pub(super) fn is_host_and_port(value: &[u8]) -> bool {
     is_host
         && match port.strip_prefix(':') {
             None => port.is_empty(),
+            // A colon without a port is allowed (RFC 3986, section 3.2.3).
             Some("") => true,
             Some(digits) => decimal(digits.as_bytes()).is_some_and(|port| u16::try_from(port).is_ok()),
         }

@@ -89,11 +89,13 @@ impl Chunks {
         while self.regions.get(self.first_to_ask).is_some_and(Region::is_empty) {
             self.first_to_ask += 1;
         }
+        // A region allocates when its first chunk is taken.
         if self.first_to_ask == self.regions.len() {
             self.regions.push(Region::default());
         }
         self.used += 1;
         let index = self.first_to_ask;
+        // The region exists: the fallback is never used.
         self.regions.get_mut(index).map_or_else(Chunk::standalone, |region| region.take(index))
     }
 
@@ -110,6 +112,7 @@ impl Chunks {
         let Some(region) = self.regions.get_mut(index) else { return };
         region.taken -= 1;
         region.spare.push(chunk);
+        // This region has a chunk again.
         self.first_to_ask = self.first_to_ask.min(index);
         // Dropping the region returns its memory to the system; a small one is kept for the next message.
         if region.taken == 0 && region.spare.len() > SPARE_CHUNKS_MAX {

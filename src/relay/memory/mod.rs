@@ -64,6 +64,7 @@ impl Memory {
 
     /// Bytes that chunks may still take.
     fn free_chunk_bytes(&self) -> usize {
+        // An eighth of the budget is reserved for small messages, even if all else is free.
         let of_share = (self.bytes_max - self.bytes_max / SMALL_SHARE).saturating_sub(self.chunk_bytes());
         of_share.min(self.free_bytes())
     }
@@ -134,6 +135,7 @@ impl Memory {
 
     /// [`receiver_bytes_max`](Self::receiver_bytes_max) while no chunk is free.
     fn pieces_per_receiver(&self) -> usize {
+        // All pieces together stay within their part of the budget, because each share shrinks with what is free.
         let share = self.bytes_max / PIECES_SHARE;
         let free = share.saturating_sub(self.pieces_bytes).min(self.free_bytes());
         shrunk(share, free).clamp(LEAST_READ_BYTES, HIGH_WATER_BYTES)
@@ -179,6 +181,7 @@ impl Memory {
     /// many times as much.
     #[must_use]
     pub fn read_bytes_max(&self) -> usize {
+        // `SMALL_ROOM_BYTES_MIN` counts on short reads while no chunk is free.
         let most = if self.is_short_of_chunks() { SHORT_READ_BYTES } else { RECEIVE_BUFFER_BYTES };
         (self.small_queue_bytes_max() / REPLIES_PER_BYTE_MAX).clamp(LEAST_READ_BYTES, most)
     }
@@ -195,6 +198,7 @@ impl Memory {
 /// finds any memory.
 fn shrunk(bytes_max: usize, free_bytes: usize) -> usize {
     // At most 2⁵⁶ before the division, so that it fits.
+    // The free part, in 256ths.
     let free_of_256 = free_bytes as u64 * 256 / bytes_max.max(1) as u64;
     // 8 is the cube of 2: if half is free, the share is the mark.
     let at_most = bytes_max.min(8 * HIGH_WATER_BYTES) as u64;

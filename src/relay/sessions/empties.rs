@@ -81,7 +81,7 @@ impl Empties {
 
     /// Adds a session that has become empty. Pass the key to [`leave`](Self::leave) when the session is joined or
     /// ends.
-    #[expect(clippy::cast_possible_truncation, reason = "no more than there are sessions")]
+    #[expect(clippy::cast_possible_truncation, reason = "at most as many as sessions, which fit")]
     pub(super) fn join(&mut self, session: SessionKey, kind: EmptyKind, host: Host) -> EmptyKey {
         let holder = self.find_or_add(host);
         let (links, links_of_holder) = (Links::default(), Links::default());
@@ -112,6 +112,7 @@ impl Empties {
             if let Some(list) = known.lists.get_mut(kind as usize) {
                 list.remove(key, &mut AmongSameHolder(&mut self.entries));
             }
+            // The holder's record is deleted with its last empty session.
             known.count -= 1;
             let count = known.count;
             // Exactly when it comes back to its share: it was in the list until now.
@@ -151,7 +152,7 @@ impl Empties {
     }
 
     /// The key of the host's entry, which is added if there is none.
-    #[expect(clippy::cast_possible_truncation, reason = "no more than there are sessions")]
+    #[expect(clippy::cast_possible_truncation, reason = "at most as many as sessions, which fit")]
     fn find_or_add(&mut self, host: Host) -> HolderKey {
         let is_it =
             |key: &HolderKey| self.holders.get(key.0 as usize).is_some_and(|known| known.host == host);
@@ -161,6 +162,7 @@ impl Empties {
         let holder = Holder { host, count: 0, lists: Lists::default(), links: Links::default() };
         let key = HolderKey(self.holders.insert(holder) as u32);
         let (hash, holders) = (self.hash, &self.holders);
+        // The table has only keys, so it looks the hosts up when it grows.
         let rehash = |key: &HolderKey| holders.get(key.0 as usize).map_or(0, |known| hash.of(&known.host));
         self.by_host.insert_unique(hash.of(&host), key, rehash);
         key

@@ -180,6 +180,7 @@ impl Sessions {
             None => self.begin(id, now)?,
         };
         let session = self.slots.get_mut(key.index()).ok_or(SessionsFull)?;
+        // Out of the census before the change, and in again after it.
         self.census.remove(session);
         session.was_joined = true;
         session.last_activity = now;
@@ -210,6 +211,7 @@ impl Sessions {
             self.census.add(session);
         }
         let (hash, slots) = (self.hash, &self.slots);
+        // The table has only keys, so it looks the IDs up when it grows.
         let rehash = |key: &SessionKey| slots.get(key.index()).map_or(0, |session| hash.of(&session.id));
         self.by_id.insert_unique(hash.of(id), key, rehash);
         Ok(key)
@@ -239,6 +241,7 @@ impl Sessions {
     /// Claims a session: joining needs this secret from now on. Does nothing if the session is claimed already.
     pub fn claim(&mut self, key: SessionKey, claim: SecretHash) {
         if let Some(session) = self.get_mut(key) {
+            // The first claim stays for the session's life.
             session.extras.get_or_insert_default().claim.get_or_insert(claim);
         }
     }
@@ -270,6 +273,7 @@ impl Sessions {
         self.census.add(session);
         let peer = session.client(client_type.peer());
         if peer.is_none() {
+            // Both places are free now.
             session.empty_since = now;
             self.join_empty(key, host);
         }
@@ -293,6 +297,7 @@ impl Sessions {
     #[must_use]
     pub fn due(&self, key: SessionKey) -> Option<(Tick, Expiry)> {
         let session = self.get(key)?;
+        // The session timeout runs in an empty session, too, and may end it first.
         let inactive = (session.last_activity.after(self.session_timeout), Expiry::Inactive);
         let empty = (session.empty_since.after(self.reconnect_window), Expiry::Empty);
         Some(if session.is_empty() && empty.0 < inactive.0 { empty } else { inactive })

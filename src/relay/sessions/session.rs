@@ -68,6 +68,7 @@ impl Session {
 
     /// Adds the traffic of a client that leaves.
     pub fn keep_traffic(&mut self, traffic: Traffic) {
+        // A client that sent nothing must not cost the session an allocation.
         if traffic != Traffic::default() {
             let kept = &mut self.extras.get_or_insert_default().traffic;
             kept.messages += traffic.messages;
@@ -110,7 +111,7 @@ impl Session {
 }
 
 /// Whole seconds, modulo 2³²: differences of up to 136 years are right.
-#[expect(clippy::cast_possible_truncation, reason = "differences are right all the same")]
+#[expect(clippy::cast_possible_truncation, reason = "only differences are used, which are right modulo 2³²")]
 pub(super) const fn seconds(tick: Tick) -> u32 {
     (tick.0 / 1000) as u32
 }

@@ -26,6 +26,7 @@ impl Meter {
     /// Records that `units` were used, whether that was allowed or not.
     pub(crate) fn spend(&mut self, units: u64, now: Tick) {
         if let Some(price) = self.price(units) {
+            // Time without use is not saved up: the burst is never more than one window's worth.
             self.paid_at = self.paid_at.max(nanos(now)).saturating_add(price);
         }
     }

@@ -128,13 +128,16 @@ impl Cursor {
     /// Plans the next fragment from all that has arrived, up to [`FRAGMENT_BYTES_MAX`]. Does nothing if the stream
     /// has already taken a part of the planned one.
     pub fn plan(&mut self, transit: &Transit) {
+        // The length of a fragment cannot change once its header has left.
         if self.begun_bytes() > 0 || self.is_done {
             return;
         }
         let available = self.waiting_bytes(transit);
         let payload_bytes = available.min(FRAGMENT_BYTES_MAX);
         let is_final = transit.whole_at().is_some() && payload_bytes == available;
+        // The final fragment may be empty: the last byte may have left before the message was known to be whole.
         self.fragment = (payload_bytes > 0 || is_final).then(|| {
+            // Only the first fragment of a message has its opcode (RFC 6455, section 5.4).
             let opcode = if self.is_begun { Opcode::Continuation } else { transit.opcode };
             let header = ServerHeader::new(opcode, is_final, payload_bytes);
             Fragment { header, header_taken: 0, payload_left: payload_bytes, is_final }
@@ -159,10 +162,12 @@ impl Cursor {
         let mut left = fragment.payload_left - skip;
         // From here on counted from the start of the current piece.
         let mut skip = skip + self.offset;
+        // Numbers count freed pieces, too; indices do not.
         for piece in transit.pieces.range((self.pieces_passed - transit.pieces_freed) as usize..) {
             if left == 0 {
                 return;
             }
+            // `skip` may cover whole pieces.
             let of_piece = skip.min(piece.len());
             skip -= of_piece;
             let bytes = piece.bytes().get(of_piece..).unwrap_or_default();
@@ -184,6 +189,7 @@ impl Cursor {
         let of_payload = (taken - of_header).min(fragment.payload_left);
         fragment.payload_left -= of_payload;
         self.is_begun |= of_header > 0;
+        // The whole fragment is taken. If it was final, so is the message.
         if fragment.left() == 0 {
             self.is_done = fragment.is_final;
             self.fragment = None;

@@ -115,17 +115,20 @@ impl Transit {
 
     fn push(&mut self, mut piece: Piece) {
         self.arrived_bytes += piece.len() as u64;
+        // No cursor has passed it yet.
         piece.awaited_by = self.receivers;
         self.pieces.push_back(piece);
     }
 
     /// Whether pieces stay in memory although all cursors have passed them.
     const fn keeps_passed(&self, is_memory_short: bool) -> bool {
+        // Once the first piece is freed the message cannot begin again, so the rest is not kept, either.
         !is_memory_short && self.pieces_freed == 0 && self.arrived_bytes <= KEPT_BYTES_MAX as u64
     }
 
     /// Frees the pieces at the front that all cursors have passed.
     fn free_passed(&mut self, memory: &mut Memory) {
+        // A held message has no cursors yet; all of it will be needed.
         if !self.is_released || self.keeps_passed(memory.is_short_of_chunks()) {
             return;
         }
@@ -208,11 +211,13 @@ impl Transits {
     pub fn append(&mut self, key: TransitKey, mut bytes: &[u8]) {
         let (transit, memory) = self.parts_mut(key);
         while !bytes.is_empty() {
+            // First fill the last piece, then take chunks.
             let free = transit.pieces.back_mut().map_or(&mut [][..], Piece::free_mut);
             let count = free.len().min(bytes.len());
             let Some((now, later)) = bytes.split_at_checked(count).filter(|_| count > 0) else {
                 match memory.try_take_chunk() {
                     Some(chunk) => transit.push(Piece::of_chunk(chunk, 0, 0)),
+                    // No chunk is free: the rest becomes a piece of exactly its size.
                     None => return transit.push(Piece::copy_of(bytes, memory)),
                 }
                 continue;
@@ -253,6 +258,7 @@ impl Transits {
     /// Returns memory that [`free_mut`](Self::free_mut) has taken, if nothing was read into it.
     pub fn give_back_free(&mut self, key: TransitKey) {
         let (transit, memory) = self.parts_mut(key);
+        // An empty piece can only be one that `free_mut` has added.
         if transit.pieces.back().is_some_and(|piece| piece.len() == 0)
             && let Some(piece) = transit.pieces.pop_back()
         {
@@ -339,6 +345,7 @@ impl Transits {
     fn drop_cursor(&mut self, cursor: &Cursor) {
         let (transit, memory) = self.parts_mut(cursor.key());
         transit.receivers -= 1;
+        // This cursor no longer waits for the pieces that it has not released.
         let passed = cursor.pieces_released().saturating_sub(transit.pieces_freed) as usize;
         transit.pieces.iter_mut().skip(passed).for_each(|piece| piece.awaited_by -= 1);
         // Without receivers the bytes are of no use, even if the sender still adds some.

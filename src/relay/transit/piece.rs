@@ -57,6 +57,7 @@ impl Piece {
     pub(super) fn free_mut(&mut self) -> &mut [u8] {
         match &mut self.store {
             PieceMemory::Chunk(chunk) => chunk.as_mut_slice().get_mut(self.end..).unwrap_or_default(),
+            // Its memory has exactly the size of its bytes.
             PieceMemory::Small(_) => &mut [],
         }
     }

@@ -132,6 +132,7 @@ impl HeaderError {
 pub fn parse_header(bytes: &[u8], in_message: bool) -> Result<Option<FrameHeader>, HeaderError> {
     let &[first, second, ..] = bytes else {
         return match bytes {
+            // One byte may already prove the header wrong.
             &[first] => check_first_byte(first, in_message).map(|_| None),
             _ => Ok(None),
         };
@@ -222,6 +223,7 @@ impl ServerHeader {
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "each arm's range fits its type")]
     pub fn new(opcode: Opcode, is_final: bool, payload_bytes: usize) -> Self {
+        // The highest bit is FIN.
         let first = opcode.bits() | if is_final { 0x80 } else { 0 };
         let mut bytes = [first, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let len = Self::len_for(payload_bytes);
@@ -329,8 +331,8 @@ mod tests {
                 assert_eq!(parse_header(&whole[..cut], *in_message), Ok(None), "{start:x?} cut at {cut}");
             }
             assert_eq!(parse_header(&whole, *in_message), Ok(Some(*expected)), "{start:x?}");
-            let behind = [&whole[..], &[0xFF; 20]].concat();
-            assert_eq!(parse_header(&behind, *in_message), Ok(Some(*expected)), "{start:x?} and more");
+            let with_more = [&whole[..], &[0xFF; 20]].concat();
+            assert_eq!(parse_header(&with_more, *in_message), Ok(Some(*expected)), "{start:x?} and more");
         }
     }
 
@@ -363,8 +365,8 @@ mod tests {
                 assert_eq!(parse_header(&bytes[..cut], *in_message), Ok(None), "{bytes:x?} cut at {cut}");
             }
             assert_eq!(parse_header(bytes, *in_message), Err(*expected), "{bytes:x?}");
-            let behind = [bytes, &[0x80; 20][..]].concat();
-            assert_eq!(parse_header(&behind, *in_message), Err(*expected), "{bytes:x?} and more");
+            let with_more = [bytes, &[0x80; 20][..]].concat();
+            assert_eq!(parse_header(&with_more, *in_message), Err(*expected), "{bytes:x?} and more");
         }
     }
 

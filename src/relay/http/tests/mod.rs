@@ -15,7 +15,7 @@ const HANDSHAKE: &str = "GET /desktop/abc HTTP/1.1\r\n\
 const SAMPLE_ACCEPT_KEY: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const PLAIN: &str = "GET /health HTTP/1.1\r\nHost: relay\r\n\r\n";
 /// A masked frame, and bytes that would end or spoil a head.
-const BEHIND: &[u8] = b"\x81\x80\x01\x02\x03\x04\r\n\r\n\n\0";
+const BYTES_AFTER: &[u8] = b"\x81\x80\x01\x02\x03\x04\r\n\r\n\n\0";
 
 const ALL_REFUSALS: [Refusal; 31] = [
     Refusal::BadRequest(BadRequest::NotHttp),
@@ -78,9 +78,9 @@ fn feed_every_way(input: &[u8]) -> (usize, Option<Verdict>) {
     let result = feed([input]);
     assert_eq!(feed(input.chunks(1)), result, "byte by byte: {row}");
     if result.1.is_some() {
-        let input = [input, BEHIND].concat();
-        assert_eq!(feed([input.as_slice()]), result, "bytes behind: {row}");
-        assert_eq!(feed(input.chunks(7)), result, "bytes behind, in sevens: {row}");
+        let input = [input, BYTES_AFTER].concat();
+        assert_eq!(feed([input.as_slice()]), result, "bytes after it: {row}");
+        assert_eq!(feed(input.chunks(7)), result, "bytes after it, seven at a time: {row}");
     }
     let cut_every = input.len().div_ceil(100).max(1);
     for cut in (0..=input.len()).step_by(cut_every) {
@@ -720,8 +720,8 @@ fn slow_end(input: &[u8]) -> Option<usize> {
         let head = input.get(..length).unwrap_or_default();
         let mut pairs = head.windows(2);
         let is_begun = |head: &[u8]| head.first().is_none_or(|byte| token_bytes.contains(byte));
-        let behind = head.strip_prefix(b"\r\n").unwrap_or(head);
-        (!is_begun(behind) && head != b"\r")
+        let request = head.strip_prefix(b"\r\n").unwrap_or(head);
+        (!is_begun(request) && head != b"\r")
             || head.ends_with(b"\r\n\r\n")
             || head.contains(&0)
             || pairs.any(|pair| matches!(pair, [a, b] if (*a == b'\r') != (*b == b'\n')))

@@ -117,6 +117,7 @@ impl Bucket {
     /// The first tick of this slot. It is `now` or later.
     fn start(self, now: Tick) -> Tick {
         let shift = self.level * DIGIT_BITS;
+        // The present and the slot have the same digits above the slot's own.
         let digits_above = (now.0 >> shift) & !DIGIT_MASK;
         Tick((digits_above | u64::from(self.index)) << shift)
     }
@@ -154,6 +155,7 @@ impl<T> Wheel<T> {
         }
         let index = u32::try_from(self.entries.vacant_key()).map_err(|_| WheelFull)?;
         let generation = self.generation;
+        // Zero is left out, so that an `Option<TimerKey>` takes no more space than a key.
         self.generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let deadline = deadline.max(self.now);
         self.entries.insert(Armed { timer, deadline, next: index, previous: index, generation });
@@ -193,6 +195,7 @@ impl<T> Wheel<T> {
             self.now = start;
             let list = self.head(slot);
             self.set_head(slot, NIL);
+            // A slot of level 0 is one tick wide, so all its timers are due.
             if slot.level == 0 {
                 self.expired = self.join(self.expired, list);
             } else {
@@ -276,6 +279,7 @@ impl<T> Wheel<T> {
     fn first_occupied(&self) -> Option<(Bucket, Tick)> {
         let mut levels = (0..).zip(self.occupied);
         let (level, bits) = levels.find(|&(_, bits)| bits != 0)?;
+        // Within a level, the lowest bit is the earliest slot.
         let slot = Bucket { level, index: bits.trailing_zeros() };
         Some((slot, slot.start(self.now)))
     }
@@ -301,6 +305,7 @@ impl<T> Wheel<T> {
         let last_of = |head: u32| self.entries.get(head as usize).map(|entry| entry.previous);
         let Some(front_last) = last_of(front) else { return back };
         let Some(back_last) = last_of(back) else { return front };
+        // Both lists are circular, so each end is linked to the other list's head.
         self.link(front_last, back);
         self.link(back_last, front);
         front
@@ -311,6 +316,7 @@ impl<T> Wheel<T> {
     fn detach(&mut self, index: u32) -> u32 {
         let Some(&Armed { next, previous, .. }) = self.entries.get(index as usize) else { return NIL };
         self.link(previous, next);
+        // A list of its own, so that it can be joined to another list.
         self.link(index, index);
         if next == index { NIL } else { next }
     }

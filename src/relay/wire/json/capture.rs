@@ -52,6 +52,7 @@ impl Capture {
     /// A string begins at `start`, after its opening quote.
     #[inline]
     pub(super) fn begin_string(&mut self, start: usize, is_key: bool, nesting: &Nesting) {
+        // At depth 1 the string is a key or a value of the outermost container.
         if self.is_wanted && nesting.depth() == 1 {
             self.reading = match (is_key, self.is_after_type) {
                 (true, _) => Reading::Key,
@@ -109,6 +110,7 @@ impl Capture {
         }
         if is_in_string && self.reading != Reading::Nothing {
             self.keep_earlier(piece.get(self.start..).unwrap_or_default());
+            // In the next piece the string continues at the first byte.
             self.start = 0;
         }
     }
@@ -139,6 +141,7 @@ impl Capture {
 }
 
 fn is_type(spelled: &[u8]) -> bool {
+    // Most keys have no escapes and need no decoding.
     spelled == b"type"
         || (spelled.len() <= KEY_BYTES_MAX
             && spelled.contains(&b'\\')
@@ -165,6 +168,7 @@ fn escaped(rest: &mut Chars<'_>) -> Option<char> {
         't' => '\t',
         'u' => {
             let unit = utf16_unit(rest)?;
+            // A high surrogate forms one character with a low one, which must follow as an escape.
             let second = if matches!(unit, 0xD800..=0xDBFF) && rest.as_str().starts_with("\\u") {
                 rest.nth(1);
                 utf16_unit(rest)

@@ -153,6 +153,7 @@ impl TextCheck {
     /// yet.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), NotUtf8> {
         self.advance(bytes)?;
+        // In a string, the capture may need the end of this piece.
         let is_in_string = matches!(
             self.state,
             JsonState::String | JsonState::Escape | JsonState::Digits(_) | JsonState::Char
@@ -195,6 +196,7 @@ impl TextCheck {
     fn advance(&mut self, bytes: &[u8]) -> Result<(), NotUtf8> {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
+            // Each function sets the next state and returns the index from which it goes on.
             at = match self.state {
                 JsonState::Value | JsonState::AfterValue => self.values(bytes, at),
                 JsonState::FirstItem => self.first_item(bytes, at, byte),
@@ -317,10 +319,12 @@ impl TextCheck {
                 (Part::Zero, b'0'..=b'9') | (Part::Minus | Part::Point | Part::Exponent | Part::Sign, _) => {
                     return Err(self.refuse(at, "invalid number"));
                 }
+                // The number ends before this byte, which the caller checks.
                 (Part::Zero | Part::Integer | Part::Fraction | Part::Power, _) => return Ok(at),
             };
             at += 1;
             if matches!(part, Part::Integer | Part::Fraction | Part::Power) {
+                // More digits do not change the part.
                 at = skip_digits(bytes, at);
             }
         }
@@ -359,6 +363,7 @@ impl TextCheck {
     }
 
     fn refused(&mut self, bytes: &[u8], at: usize) -> Result<usize, NotUtf8> {
+        // From here on only UTF-8 is checked.
         let pushed = self.cut_char.push_all(bytes.get(at..).unwrap_or_default());
         self.unless_not_utf8(pushed)?;
         Ok(bytes.len())
@@ -385,6 +390,7 @@ impl TextCheck {
                     Some(Container::Object) => "EOF while parsing an object",
                 }
             }
+            // A text that ends in the middle of something.
             JsonState::FirstItem => "EOF while parsing a list",
             JsonState::FirstKey | JsonState::Key | JsonState::Colon => "EOF while parsing an object",
             JsonState::String | JsonState::Escape | JsonState::Digits(_) | JsonState::Char => {

@@ -57,6 +57,7 @@ impl Nesting {
         self.depth = self.depth.saturating_sub(1);
         self.innermost >>= 1;
         if self.depth.is_multiple_of(LEVELS_PER_WORD) && self.depth > 0 {
+            // The word is used up: its bits have been shifted out.
             self.innermost = self.outer.pop().unwrap_or_default();
         }
     }

@@ -124,6 +124,7 @@ fn word_at(bytes: &[u8], at: usize) -> u64 {
 #[inline(never)]
 fn last_word(bytes: &[u8], at: usize) -> u64 {
     match bytes.last_chunk() {
+        // The last eight bytes, shifted so that the byte at `at` is the lowest.
         Some(word) if at < bytes.len() => u64::from_le_bytes(*word) >> (8 * (at + 8 - bytes.len())),
         _ => bytes
             .get(at..)
@@ -143,14 +144,17 @@ fn unit_bytes(word: u64) -> Option<usize> {
         let [_, _, digits @ .., _, _] = word.to_le_bytes();
         return (second == b'u' && digits.iter().all(u8::is_ascii_hexdigit)).then_some(6);
     }
+    // Two bytes: 110xxxxx 10xxxxxx.
     if word & 0xC0E0 == 0x80C0 {
         // A first byte of 0xC0 or 0xC1 is an overlong encoding.
         return (word & 0x1E != 0).then_some(2);
     }
+    // Three bytes: 1110xxxx, and two of 10xxxxxx.
     if word & 0xC0_C0F0 == 0x80_80E0 {
         // An overlong encoding, or a surrogate.
         return (word & 0x200F != 0 && word & 0x200F != 0x200D).then_some(3);
     }
+    // Four bytes: 11110xxx, and three of 10xxxxxx.
     if word & 0xC0C0_C0F8 == 0x8080_80F0 {
         // The upper five bits of the code point must be 1 to 16: U+10000 to U+10FFFF.
         let plane = (word & 7) << 2 | word >> 12 & 3;

@@ -50,6 +50,7 @@ impl TextCheck {
                     at = skip_space(bytes, at);
                     match bytes.get(at) {
                         Some(b']') => return Ok(self.close(at + 1)),
+                        // The loop goes on with the first item.
                         Some(_) => {}
                         None => return Err(self.go_on(at, JsonState::FirstItem)),
                     }
@@ -81,6 +82,7 @@ impl TextCheck {
                     }
                     return Err(self.go_on(at, JsonState::Key));
                 }
+                // A container that ends is itself a value, so the loop goes on after it.
                 (b'}', Some(Container::Object)) | (b']', Some(Container::Array)) => self.close(at + 1),
                 (_, Some(Container::Object)) => return Err(self.refuse(at, "expected `,` or `}`")),
                 (_, Some(Container::Array)) => return Err(self.refuse(at, "expected `,` or `]`")),
@@ -104,6 +106,7 @@ impl TextCheck {
                 self.capture.end_string(bytes, at);
                 Ok(at + 1)
             }
+            // Wrong, cut off or undecided: the state machine goes on byte by byte.
             Stop::Unsure(at) => {
                 self.is_in_key = is_key;
                 Err(self.go_on(at, JsonState::String))

@@ -7,8 +7,8 @@
 //! | a message over the limit | error `message_too_large` | close 1009 |
 //! | a frame header or close frame that breaks RFC 6455 | | close 1002 |
 //! | a text or close reason that is not UTF-8 | | close 1007 |
-//! | it is silent, accepts no bytes, or its message stands still or is late | | close 1001 |
-//! | it leaves too many notices unread | | close 1013 |
+//! | sends nothing, accepts no bytes, or its message stands still or is late | | close 1001 |
+//! | leaves too many notices unread | | close 1013 |
 //!
 //! No memory for a message is the relay's fault: close 1013. A receiver that has received a part of a message which
 //! will never be whole is closed with 1011.
@@ -231,6 +231,7 @@ const NO_STATUS_RECEIVED: u16 = 1005;
 /// Why the close frame is wrong.
 pub fn answer_to_close(payload: &[u8]) -> Result<(u16, CloseReason), CloseReason> {
     match payload {
+        // A close without a code is answered with 1000, because every close of the relay has a code.
         [] => Ok((NO_STATUS_RECEIVED, CloseReason::Echo(1000, Vec::new()))),
         [_] => Err(CloseReason::Protocol("Close frame with half a code")),
         [high, low, reason @ ..] => {
