@@ -3,12 +3,12 @@
 //!
 //! # How to drive it
 //!
-//! 1. Create a [`Relay`] from [`Settings`] and a secret seed. Its streams must not block. 2. Each turn: report every
-//! event of a stream with [`handle_readiness`](Relay::handle_readiness); 3. call [`handle_turn`](Relay::handle_turn),
-//! which reads, forwards, fires timers and writes, all within bounds; 4. pass new connections to
-//! [`handle_accept`](Relay::handle_accept) while [`can_accept`](Relay::can_accept) is true; 5. carry out the
-//! [`Effect`]s that [`poll_effect`](Relay::poll_effect) returns, until it returns `None`; 6. wait for events until
-//! [`next_deadline`](Relay::next_deadline), or not at all if it [`has_work`](Relay::has_work).
+//! 1. Create a [`Relay`] from [`Settings`] and a secret seed. Its streams must not block. Then, in each turn:
+//! 2. report what the streams are ready for with [`handle_readiness`](Relay::handle_readiness);
+//! 3. call [`handle_turn`](Relay::handle_turn), which reads, forwards, fires timers and writes, all within bounds;
+//! 4. pass new connections to [`handle_accept`](Relay::handle_accept) while [`can_accept`](Relay::can_accept) is true;
+//! 5. carry out the [`Effect`]s that [`poll_effect`](Relay::poll_effect) returns, until it returns `None`;
+//! 6. wait for events until [`next_deadline`](Relay::next_deadline), or not at all if it [`has_work`](Relay::has_work).
 //!
 //! # Words
 //!
