@@ -8,6 +8,7 @@
 //! - a timer is due before all timers on higher levels and in later slots of its level: the first occupied slot of the
 //!   lowest occupied level has the earliest deadline;
 //! - timers with the same deadline are always in the same list, in the order in which they were scheduled.
+//!
 //! When the present enters a slot above level 0, the timers in it move to lower levels: a cascade. A timer that waits
 //! `n` ticks moves at most once for each base-64 digit of `n`, so at most ten times.
 
