@@ -1,7 +1,7 @@
-//! Client addresses and ranges of them.
+//! Client addresses and address ranges.
 //!
-//! An IPv4 address in IPv6 clothes (`::ffff:192.0.2.1`, RFC 4291, section 2.5.5.2) is made plain wherever one
-//! comes in, so that no rule can be slipped past in another spelling.
+//! An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`, RFC 4291, section 2.5.5.2) is always treated as the IPv4 address,
+//! so that no client passes a rule by writing its address in another form.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,16 +9,16 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Bits before the IPv4 address in one that is mapped.
+/// Length in bits of the prefix `::ffff:0:0`, which comes before the IPv4 address in a mapped address.
 const MAPPED_PREFIX_BITS: u8 = 96;
 
-/// Where a client comes from; an IPv4 address is kept in its mapped form. The default is nobody's
-/// (RFC 4291, section 2.5.2).
+/// The address of a client. An IPv4 address is stored in its mapped form. The default is the unspecified address `::`
+/// (RFC 4291, section 2.5.2), which no client has.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClientAddress([u8; 16]);
 
 impl ClientAddress {
-    /// The address of a client.
+    /// Stores `address`.
     #[must_use]
     pub const fn new(address: IpAddr) -> Self {
         Self(match address {
@@ -27,13 +27,13 @@ impl ClientAddress {
         })
     }
 
-    /// The address, IPv4 made plain.
+    /// The address. A mapped address is returned as IPv4.
     #[must_use]
     pub const fn plain(self) -> IpAddr {
         Ipv6Addr::from_bits(u128::from_be_bytes(self.0)).to_canonical()
     }
 
-    /// The network that limits count together.
+    /// The host that this address belongs to: what the limits per address count as one.
     #[must_use]
     pub const fn host(self) -> Host {
         match self.plain() {
@@ -58,16 +58,16 @@ impl fmt::Debug for ClientAddress {
     }
 }
 
-/// What counts as one client to the limits: an IPv4 address, or the /64 that one IPv6 household has.
+/// What the limits per address count as one client: an IPv4 address, or an IPv6 /64, which is usually one household.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Host {
     /// The address.
     V4(u32),
-    /// The upper half of the address.
+    /// The upper 64 bits of the address.
     V6(u64),
 }
 
-/// A set of address ranges. Looking an address up takes logarithmic time.
+/// A set of address ranges. A lookup takes logarithmic time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks {
     /// Disjoint, in ascending order.
@@ -75,16 +75,17 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// The set of all these ranges, which may overlap.
+    /// The union of these ranges. They may overlap.
     #[must_use]
     pub fn new(ranges: &[IpNet]) -> Self {
         let plain: Vec<IpNet> = ranges.iter().map(|range| plain_range(*range)).collect();
+        // `aggregate` merges ranges that overlap or adjoin, so the result is disjoint.
         let mut ranges = IpNet::aggregate(&plain);
         ranges.sort_unstable_by_key(IpNet::network);
         Self { ranges }
     }
 
-    /// Whether it holds no address.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
@@ -94,13 +95,17 @@ impl Networks {
     #[must_use]
     pub fn contains(&self, address: ClientAddress) -> bool {
         let address = address.plain();
-        let behind = self.ranges.partition_point(|range| range.network() <= address);
-        let before = behind.checked_sub(1).and_then(|index| self.ranges.get(index));
-        before.is_some_and(|range| range.contains(&address))
+        // The ranges are disjoint, so only the last one that starts at or before the address can contain it.
+        let started = self.ranges.partition_point(|range| range.network() <= address);
+        let last_started = started.checked_sub(1).and_then(|index| self.ranges.get(index));
+        last_started.is_some_and(|range| range.contains(&address))
     }
 }
 
-/// Reads `192.0.2.0/24`, `2001:db8::/32`, or one address.
+/// Parses `192.0.2.0/24`, `2001:db8::/32`, or a single address.
+///
+/// # Errors
+/// A sentence that says what is wrong and what to write instead.
 pub fn parse_range(text: &str) -> Result<IpNet, Cow<'static, str>> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(plain_range(address.into()));
@@ -113,16 +118,17 @@ pub fn parse_range(text: &str) -> Result<IpNet, Cow<'static, str>> {
     Ok(plain_range(range))
 }
 
-/// ADDRESS/BITS. ipnet's own parser takes 010.0.0.0 for 10.0.0.0, where others see octal; the standard library's
-/// takes it for neither.
+/// Parses ADDRESS/BITS with the parser of the standard library, which rejects leading zeros. That of `ipnet` accepts
+/// 010.0.0.0 as 10.0.0.0, although other programs read it as octal.
 fn split_range(text: &str) -> Option<IpNet> {
     let (address, bits) = text.split_once('/')?;
+    // `parse` alone would accept a plus sign.
     let is_number = bits.bytes().all(|byte| byte.is_ascii_digit());
     let bits = Some(bits).filter(|_| is_number)?.parse().ok()?;
     IpNet::new(address.parse().ok()?, bits).ok()
 }
 
-/// A range of mapped addresses, made plain.
+/// Converts a range of mapped addresses to a range of IPv4 addresses. Leaves any other range as it is.
 fn plain_range(range: IpNet) -> IpNet {
     let IpNet::V6(mapped) = range else { return range };
     let bits = mapped.prefix_len().checked_sub(MAPPED_PREFIX_BITS);
@@ -130,7 +136,7 @@ fn plain_range(range: IpNet) -> IpNet {
     plain.and_then(|(address, bits)| Ipv4Net::new(address, bits).ok()).map_or(range, IpNet::V4)
 }
 
-/// The loopback interface, on which clients are exempt from limits.
+/// Whether the address is on the loopback interface. The limits per address do not apply there.
 pub(super) fn is_loopback(address: ClientAddress) -> bool {
     address.plain().is_loopback()
 }
@@ -156,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapped_address_is_the_plain_one() {
+    fn a_mapped_address_equals_its_ipv4_address() {
         assert_eq!(address("::ffff:192.0.2.1"), address("192.0.2.1"));
         assert_eq!(address("::ffff:192.0.2.1").to_string(), "192.0.2.1");
         assert_eq!(address("::ffff:127.0.0.1").host(), address("127.0.0.1").host());
@@ -167,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_ipv4_addresses_and_ipv6_networks_of_64_bits() {
+    fn a_host_is_an_ipv4_address_or_an_ipv6_network_of_64_bits() {
         assert_ne!(address("192.0.2.1").host(), address("192.0.2.2").host());
         assert_eq!(address("2001:db8:0:1::1").host(), address("2001:db8:0:1:ffff::").host());
         assert_ne!(address("2001:db8:0:1::").host(), address("2001:db8:0:2::").host());
@@ -175,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_hold_their_addresses_and_no_others() {
+    fn ranges_contain_their_addresses_and_no_others() {
         let table: [(&[&str], &[&str], &[&str]); 6] = [
             (&[], &[], &["192.0.2.1", "::1"]),
             (&["192.0.2.7"], &["192.0.2.7", "::ffff:192.0.2.7"], &["192.0.2.6", "192.0.2.8", "::192.0.2.7"]),
@@ -201,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_range_is_refused_with_the_remedy() {
+    fn text_that_is_not_a_range_is_refused_with_a_remedy() {
         for (text, problem) in [
             ("", "not an address range"),
             ("relay.example.com", "not an address range"),

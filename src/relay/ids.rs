@@ -1,11 +1,11 @@
-//! Who is who: connections, sessions and client types.
+//! Identifiers of connections and sessions, and the two client types.
 
 use std::fmt;
 
-/// Names one connection for as long as the relay lives.
+/// Identifies one connection. No other connection of this relay gets the same identifier.
 ///
-/// The slot is reused once a connection has ended; the generation is not, so an identifier that
-/// outlived its connection names nobody.
+/// A slot is used again after its connection has ended; the generation then differs. So an identifier that was kept
+/// for too long matches no connection, rather than a wrong one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
     /// Index in the slab of connections.
@@ -15,7 +15,7 @@ pub struct ConnectionId {
 }
 
 impl ConnectionId {
-    /// Generations fit half a machine word, so that a host can keep slot and generation in one.
+    /// The largest generation. It fits into half a machine word, so that a host can store slot and generation in one.
     pub const GENERATION_MAX: u32 = if usize::BITS >= 64 { u32::MAX } else { 0xFFFF };
 }
 
@@ -25,20 +25,20 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// Which side of a session a client is.
+/// The side of a session that a client takes: the first segment of its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClientType {
-    /// The developer's app, which sends bundles.
+    /// The developer's app. It sends bundles.
     Desktop,
-    /// The phone, which receives them.
+    /// The phone. It receives bundles.
     Mobile,
 }
 
 impl ClientType {
-    /// Both.
+    /// Both client types. The order is that of every array with one entry for each client type.
     pub const ALL: [Self; 2] = [Self::Desktop, Self::Mobile];
 
-    /// The client type at the other end of the session.
+    /// The other client type.
     #[must_use]
     pub const fn peer(self) -> Self {
         match self {
@@ -56,7 +56,7 @@ impl ClientType {
         }
     }
 
-    /// The word as it begins a sentence: `Desktop` or `Mobile`.
+    /// The same word at the start of a sentence: `Desktop` or `Mobile`.
     #[must_use]
     pub const fn title(self) -> &'static str {
         match self {
@@ -66,17 +66,17 @@ impl ClientType {
     }
 }
 
-/// A session's name as it stands in the path: `[A-Za-z0-9_-]{1,128}`, case-sensitive.
+/// A session ID as it is written in the path: `[A-Za-z0-9_-]{1,128}`. Case matters.
 ///
-/// One of up to [`SHORT_BYTES_MAX`](Self::SHORT_BYTES_MAX) needs no memory of its own: a table of them leaves no
-/// holes in the heap.
+/// An ID of up to [`SHORT_BYTES_MAX`](Self::SHORT_BYTES_MAX) bytes is stored inline, without an allocation, so that a
+/// table of sessions does not fragment the heap.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(Text);
 
-/// The same text has always the same form.
+/// The stored text. A given text always has the same variant, so that the derived comparisons are right.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Text {
-    /// Its length, and the text, zeros behind it.
+    /// The length in bytes, and the text, padded with zeros.
     Short(u8, [u8; SessionId::SHORT_BYTES_MAX]),
     Long(Box<str>),
 }
@@ -84,10 +84,10 @@ enum Text {
 impl SessionId {
     /// The longest session ID, in bytes.
     pub const BYTES_MAX: usize = 128;
-    /// The longest that stands in its place: 128 bits in base64url.
+    /// The longest ID that is stored inline, in bytes: 128 bits in base64url.
     pub const SHORT_BYTES_MAX: usize = 22;
 
-    /// Checks a path segment and keeps it; `None` if it is not a session ID.
+    /// Checks a path segment and copies it. `None` if it is not a session ID.
     #[must_use]
     pub fn parse(segment: &[u8]) -> Option<Self> {
         let is_allowed = segment.iter().copied().all(Self::is_allowed);
@@ -95,6 +95,7 @@ impl SessionId {
             return None;
         }
         let mut short = [0; Self::SHORT_BYTES_MAX];
+        // `get_mut` is `None` exactly if the segment is too long to be stored inline.
         Some(Self(match (short.get_mut(..segment.len()), u8::try_from(segment.len())) {
             (Some(place), Ok(length)) => {
                 place.copy_from_slice(segment);
@@ -104,13 +105,13 @@ impl SessionId {
         }))
     }
 
-    /// Whether the byte may stand in a session ID.
+    /// Whether a session ID may contain this byte.
     #[must_use]
     pub const fn is_allowed(byte: u8) -> bool {
         byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
     }
 
-    /// The text, safe to stand unescaped in JSON and in a log line.
+    /// The text. It needs no escaping in JSON or in a log line.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match &self.0 {

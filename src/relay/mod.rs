@@ -1,21 +1,54 @@
-//! The relay itself, without socket, clock, thread or randomness: bytes, readiness and the time come in, effects go
-//! out. The same inputs give the same outputs, byte for byte.
+//! The relay itself, without sockets, clocks, threads or randomness. Bytes, readiness and the time come in; effects
+//! go out. The same inputs give the same outputs, byte for byte.
 //!
-//! Each row may use only the rows above it. `tests/house.rs` checks it.
+//! # How to drive it
+//!
+//! 1. Create a [`Relay`] from [`Settings`] and a secret seed. Its streams must not block. Then, in each turn:
+//! 2. report what the streams are ready for with [`handle_readiness`](Relay::handle_readiness);
+//! 3. call [`handle_turn`](Relay::handle_turn), which reads, forwards, fires timers and writes, all within bounds;
+//! 4. pass new connections to [`handle_accept`](Relay::handle_accept) while [`can_accept`](Relay::can_accept) is true;
+//! 5. carry out the [`Effect`]s that [`poll_effect`](Relay::poll_effect) returns, until it returns `None`;
+//! 6. wait for events until [`next_deadline`](Relay::next_deadline), or not at all if it [`has_work`](Relay::has_work).
+//!
+//! # Words
+//!
+//! | word | meaning in this code |
+//! | --- | --- |
+//! | host | the program around the relay; in `access` and `sessions`: the IPv4 address or IPv6 /64 of a client |
+//! | connection | one accepted stream, from its first byte to its end, whatever it asks for |
+//! | client | a connection that has joined a session |
+//! | client type | the side of a session that a client takes: desktop or mobile |
+//! | place | one side of one session; at most one client has it |
+//! | peer | the client in the other place of the same session |
+//! | claim | the secret that joining a session needs, once a client has brought one |
+//! | gate | decides from addresses, secrets and keys whether a connection is served and a client may join |
+//! | turn | one call of [`handle_turn`](Relay::handle_turn); the time does not change during it |
+//! | touched | of a connection: it is flushed, and its timers are set, at the end of the turn |
+//! | alarm | a scheduled timer: its deadline, and the key that cancels it |
+//! | held | of a client: not read for now, because of its peer, its rate or the memory |
+//! | message in transit | a message too long to be copied to its receiver at once; it is kept once for all receivers |
+//! | hold, release | a message in transit is held until enough of it has been checked; then receivers may get it |
+//! | cursor | how far one receiver has got in a message in transit |
+//! | chunk, piece | a unit of memory of 64 KiB; a part of a message in transit, in a chunk or in memory of its size |
+//! | budget | all memory for messages: `--max-buffered` |
+//!
+//! # Layers
+//!
+//! Each row may import only from the rows above it. `tests/house.rs` checks that.
 //!
 //! | module | its one job |
 //! | --- | --- |
-//! | `ids`, `time`, `readiness`, `effect`, `address`, `origin` | words that the relay shares with its host |
+//! | `ids`, `time`, `readiness`, `effect`, `address`, `origin` | types that the relay shares with its host |
 //! | `limits`, `settings` | every bound, and what an operator can set |
-//! | `tables` | the timing wheel, keyed hashes, idle orders, rate meters |
+//! | `tables` | the timing wheel, keyed hashes, linked lists in a slab, rate meters |
 //! | `access` | who may connect |
 //! | `wire` | frames, system messages, the check of JSON: bytes to values |
-//! | `http` | the request head, once parsed, to a verdict; all answers in HTTP |
+//! | `http` | from the request head to a verdict; all answers in HTTP |
 //! | `memory` | the budget of all memory for messages, and its chunks |
 //! | `transit` | messages in transit: chunks, and a cursor for each receiver |
 //! | `client` | one connection: phases, what is due, inbound, outbox, pace |
-//! | `sessions` | who is whose peer |
-//! | `counts` | counters, histograms, reasons for an end |
+//! | `sessions` | which clients are peers; when a session ends |
+//! | `counts` | counters, histograms, and why connections end |
 //! | `hook` | what a host may decide and hear about clients |
 //! | `core` | [`Relay`] and its parts |
 

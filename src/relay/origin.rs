@@ -1,9 +1,9 @@
-//! Web origins, as browsers send them and operators list them (RFC 6454).
+//! Web origins (RFC 6454), as browsers send them and as operators list them.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// Where a page came from: scheme, host and port, or `null` for one that came from nowhere in particular.
+/// The origin of a page: scheme, host and port; or `null`, which browsers send for pages without an origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(OriginKind);
 
@@ -13,14 +13,17 @@ enum OriginKind {
     Page {
         scheme: Box<str>,
         host: Box<str>,
-        /// The scheme's own where none was written and there is one.
+        /// The written port, or else the scheme's default port. `None` if the scheme has no default.
         port: Option<u16>,
     },
 }
 
 impl Origin {
-    /// Reads `https://app.example.com`, with a port if it is not the scheme's own, or `null`. Schemes and hosts
-    /// are compared without case.
+    /// Parses `https://app.example.com`, with a port if it is not the scheme's default, or `null`. The case of scheme
+    /// and host does not matter.
+    ///
+    /// # Errors
+    /// A sentence that says what to write instead.
     pub fn parse(text: &str) -> Result<Self, Cow<'static, str>> {
         if text == "null" {
             return Ok(Self(OriginKind::Null));
@@ -34,6 +37,7 @@ impl Origin {
         let without_path = authority.strip_suffix('/');
         let authority = without_path.unwrap_or(authority);
         let (host, port) = split_port(authority).ok_or(problem)?;
+        // Includes the brackets and colons of an IPv6 address. User information, with its `@`, is not allowed.
         let is_host = !host.is_empty()
             && host.bytes().all(|byte| {
                 byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']')
@@ -41,6 +45,7 @@ impl Origin {
         if !is_scheme || !is_host {
             return Err(problem.into());
         }
+        // Checked last: the remedy must itself be a valid origin.
         if without_path.is_some() {
             return Err(format!("an origin ends before its path; write {scheme}://{authority}").into());
         }
@@ -48,8 +53,8 @@ impl Origin {
         Ok(Self(OriginKind::Page { scheme: scheme.into(), host: host.to_ascii_lowercase().into(), port }))
     }
 
-    /// Whether it is the host that a `Host` field names: the relay itself, whatever the scheme, as React Native
-    /// sends it. A port that is not written there is the scheme's own.
+    /// Whether this origin has the host and port of a `Host` field, and so is the relay's own. The scheme does not
+    /// matter: React Native sends such an origin. A port that the field does not give is the scheme's default.
     #[must_use]
     pub fn is_at(&self, host: &str) -> bool {
         let OriginKind::Page { scheme, host: own_host, port } = &self.0 else { return false };
@@ -70,8 +75,9 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The host, and the port if one is written; `None` if that is no port.
+/// Splits an authority into host and port. `None` if the part after the colon is not a port.
 fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    // An IPv6 address has colons of its own; the port comes after its bracket.
     let name_bytes = authority.find(']').map_or(0, |end| end + 1);
     let Some(colon) = authority.get(name_bytes..)?.find(':') else { return Some((authority, None)) };
     let (host, port) = authority.split_at(name_bytes + colon);
@@ -92,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_the_same_if_scheme_host_and_port_are() {
+    fn origins_are_equal_if_scheme_host_and_port_are_equal() {
         let table = [
             ("https://app.example.com", "https://app.example.com", true),
             ("https://app.example.com", "HTTPS://App.Example.COM", true),
@@ -116,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_refused_with_the_remedy() {
+    fn text_that_is_not_an_origin_is_refused_with_a_remedy() {
         for text in [
             "",
             "*",
@@ -143,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_relays_own_host_is_known_whatever_the_scheme() {
+    fn the_relays_own_host_is_recognised_with_any_scheme() {
         let table = [
             ("http://relay.example:8787", "relay.example:8787", true),
             ("https://relay.example", "relay.example", true),

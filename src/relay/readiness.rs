@@ -1,28 +1,27 @@
-//! What the host tells the relay about a stream.
+//! What the host reports about a stream.
 
-/// Readiness of a stream, as an edge-triggered poll reports it: a hint, possibly late or spurious.
+/// Readiness of a stream, as an edge-triggered poll reports it. It is a hint: it may be late or wrong.
 ///
-/// The relay keeps what it was told until a read or write shows otherwise, so each event need be
-/// told only once.
+/// The relay remembers each bit until a read or write shows otherwise, so the host reports an event only once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "independent bits of one event")]
 pub struct Readiness {
-    /// There is something to read, if only the end of the stream.
+    /// There is something to read: bytes, or the end of the stream.
     pub is_readable: bool,
     /// The stream takes bytes again.
     pub is_writable: bool,
-    /// The other side will send no more; what it sent before can still be read.
+    /// The other side sends nothing more. Bytes that it sent before can still be read.
     pub is_read_closed: bool,
-    /// The stream has failed: it was reset, or can no longer be written to.
+    /// The stream has failed: it was reset, or cannot be written any more.
     pub is_failed: bool,
-    /// There was urgent data in the stream: a read may end where that was, with more to read behind it.
+    /// TCP urgent data has arrived. One read may then end at the urgent byte although more bytes follow.
     pub is_urgent: bool,
 }
 
 impl Readiness {
-    /// Something to read.
+    /// Readable, nothing else.
     pub const READABLE: Self = Self { is_readable: true, ..Self::NOTHING };
-    /// Room to write.
+    /// Writable, nothing else.
     pub const WRITABLE: Self = Self { is_writable: true, ..Self::NOTHING };
     const NOTHING: Self = Self {
         is_readable: false,

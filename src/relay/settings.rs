@@ -1,4 +1,4 @@
-//! What an operator can set, with the contract's defaults.
+//! What an operator can set. The defaults are those of section 7 of the contract.
 
 use std::time::Duration;
 
@@ -7,61 +7,60 @@ use ipnet::IpNet;
 use crate::relay::address::{Networks, loopback};
 use crate::relay::origin::Origin;
 
-/// What an operator may set of the pure engine. [`Default`] gives the contract's defaults.
+/// The settings of the relay. [`Default`] gives the contract's defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Connections served at once; one more is answered with 503. `None` sets no limit, or leaves
-    /// it to the host to derive one.
+    /// Most connections at once. A further one is answered with 503. `None` sets no limit; the host may then derive one
+    /// from its file limit.
     pub max_connections: Option<usize>,
-    /// Largest application message, in bytes; a larger one ends its connection with 1009.
+    /// Largest application message, in bytes. The sender of a larger one is closed with 1009.
     pub max_message_size: usize,
-    /// Most bytes of memory for everything that waits for clients or is half received; at least
-    /// 1 MiB.
+    /// Most memory, in bytes, for everything that waits for clients or has arrived only in part. At least 1 MiB.
     pub max_buffered: usize,
-    /// A session without an application message or a join for this long ends.
+    /// A session ends after this long without an application message or a join.
     pub session_timeout: Duration,
-    /// A session both of whose clients have been gone for this long is forgotten.
+    /// A session is deleted after both its clients have been gone for this long.
     pub reconnect_window: Duration,
-    /// An otherwise silent client is pinged after this long, and ended after twice as long.
+    /// A client that sends nothing is pinged after this long, and ended after twice as long.
     pub ping_interval: Duration,
-    /// A request head must be complete this long after the connection was accepted.
+    /// A request head must be complete within this time after the connection was accepted.
     pub handshake_timeout: Duration,
-    /// A client that takes no byte for this long while something waits for it is cut off, and so
-    /// is one that stands still for this long in the middle of a message.
+    /// A client is cut off after this long if it accepts no byte while something waits for it, or sends no byte in the
+    /// middle of a message.
     pub stall_timeout: Duration,
-    /// A message must have arrived whole this long after its first byte.
+    /// A message must arrive whole within this time after its first byte.
     pub message_timeout: Duration,
     /// Application messages per second that one client may send; `None` sets no limit.
     pub max_message_rate: Option<u32>,
     /// Bytes per second that one client may send; `None` sets no limit.
     pub max_byte_rate: Option<u64>,
-    /// Connections that one host, an IPv4 address or an IPv6 /64, may have at once; `None` sets no limit. Here
-    /// and in the two limits below, loopback and proxies are exempt.
+    /// Most connections of one host (an IPv4 address or an IPv6 /64) at once; `None` sets no limit. Loopback and
+    /// proxies are exempt, here and in the two limits below.
     pub max_connections_per_ip: Option<usize>,
     /// New connections per second from one host; `None` sets no limit.
     pub max_connection_rate: Option<u32>,
-    /// Joins per minute that one host may fail at for want of a secret or key before it is locked out;
-    /// `None` sets no limit.
+    /// Most joins per minute of one host that may fail because a secret or key is wrong or missing. A host over the
+    /// limit is locked out. `None` sets no limit.
     pub max_failed_joins: Option<u32>,
-    /// Nobody joins without a pairing secret.
+    /// A client needs a pairing secret to join.
     pub require_secret: bool,
-    /// Only clients from these ranges are served, if there are any.
+    /// If not empty: only clients with an address in these ranges are served.
     pub allow: Vec<IpNet>,
-    /// Clients from these ranges are not served, even where they are allowed.
+    /// Clients with an address in these ranges are not served. This wins over `allow`.
     pub deny: Vec<IpNet>,
-    /// Proxies, which are believed when they say where a client comes from.
+    /// Addresses of trusted proxies: the relay believes them when they name the client.
     pub trust_proxy: Vec<IpNet>,
-    /// Connections from proxies begin with a PROXY protocol header. Without [`trust_proxy`](Self::trust_proxy)
-    /// those from loopback do.
+    /// Connections from trusted proxies begin with a PROXY protocol header. If [`trust_proxy`](Self::trust_proxy) is
+    /// empty, connections from loopback do.
     pub proxy_protocol: bool,
-    /// Pages of these origins may connect, if there are any; else all may.
+    /// If not empty: of all pages, only those of these origins and of the relay's own host may connect.
     pub allow_origin: Vec<Origin>,
-    /// Answer a message whose top-level `type` is `ping` rather than forward it.
+    /// Answer a message whose top-level `type` is `ping` instead of forwarding it.
     pub answer_pings: bool,
 }
 
 impl Settings {
-    /// The proxies that are believed when they name a client.
+    /// The trusted proxies, with the default for [`proxy_protocol`](Self::proxy_protocol) applied.
     #[must_use]
     pub fn proxies(&self) -> Networks {
         if self.proxy_protocol && self.trust_proxy.is_empty() {

@@ -1,4 +1,4 @@
-//! Points in time, as the relay is told them; it never reads a clock.
+//! Points in time. The host reads the clocks; the relay never does.
 
 use std::time::Duration;
 
@@ -7,27 +7,27 @@ use std::time::Duration;
 pub struct Tick(pub u64);
 
 impl Tick {
-    /// The deadline that lies `timeout` after this point, rounded up so that it never comes early.
+    /// The deadline `timeout` after this point, rounded up to the millisecond so that it never comes early.
     #[must_use]
     pub const fn after(self, timeout: Duration) -> Self {
         Self(self.0.saturating_add(millis_rounded_up(timeout)))
     }
 
-    /// How long it is from `earlier` to this point; zero if `earlier` lies ahead.
+    /// The time from `earlier` to this point. Zero if `earlier` is later than this point.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// The time of one turn: read once from both clocks, it serves everything the turn does.
+/// The time of one turn. The host reads both clocks once, and everything in the turn uses this value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// For every timeout. Must never go back; rounded down to the millisecond.
+    /// For every timeout: monotonic, rounded down to the millisecond.
     pub tick: Tick,
     /// For the `timestamp` of system messages: Unix time in milliseconds.
     pub unix_millis: u64,
-    /// For measurements alone, never for behaviour: the tick more finely, in microseconds.
+    /// For measurements only, never for behaviour: the monotonic time in microseconds.
     pub micros: u64,
 }
 
@@ -41,7 +41,7 @@ impl Now {
 
 /// Writes `duration` exactly, in the largest unit that divides it: `30m`, `90s`, `90m`, `1h`, `500ms`, `0s`.
 ///
-/// An operator writes settings in the same form, which ends at `ms`; anything finer is in `us` or `ns`.
+/// An operator writes settings in the same form, but only down to `ms`; this function also writes `us` and `ns`.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {
     const SECOND: u128 = 1_000_000_000;

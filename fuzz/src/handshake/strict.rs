@@ -368,7 +368,7 @@ fn path_fault(path: &str) -> PathFault {
     match (id, wrong) {
         ("", _) => PathFault::NoSessionId,
         (_, Some(byte)) => PathFault::Character { byte },
-        _ if segments.len() > 3 => PathFault::Behind,
+        _ if segments.len() > 3 => PathFault::AfterSessionId,
         _ => PathFault::TooLong { bytes: u16::try_from(id.len()).expect("a head is short") },
     }
 }

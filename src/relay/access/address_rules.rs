@@ -1,11 +1,12 @@
-//! Which addresses are served.
+//! The address rules: which client addresses are served.
 
 use ipnet::IpNet;
 
-use super::records::{FileProblem, read_all};
+use super::operator_file::{FileProblem, read_lines};
 use crate::relay::address::{ClientAddress, Networks, parse_range};
 
-/// Ranges that are let in, if there are any, and ranges that are kept out in any case.
+/// Allowed and denied ranges. If there are allowed ranges, all other addresses are denied. A denied range wins over
+/// an allowed one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressRules {
     allow: Vec<IpNet>,
@@ -13,10 +14,13 @@ pub struct AddressRules {
 }
 
 impl AddressRules {
-    /// Reads `allow RANGE` or `deny RANGE` from each line; their order does not matter.
+    /// Parses lines of the form `allow RANGE` or `deny RANGE`. Their order does not matter.
+    ///
+    /// # Errors
+    /// What is wrong with which line, or that there is no rule.
     pub fn parse(text: &str) -> Result<Self, FileProblem> {
         let mut rules = Self::default();
-        read_all(text, "rule; write lines of the form: allow RANGE, or: deny RANGE", |words| {
+        read_lines(text, "rule; write lines of the form: allow RANGE, or: deny RANGE", |words| {
             let ranges = match words.first() {
                 Some(&"allow") => &mut rules.allow,
                 Some(&"deny") => &mut rules.deny,
@@ -32,7 +36,7 @@ impl AddressRules {
     }
 }
 
-/// The rules of the configuration and those of a file together, ready to be asked.
+/// The rules of the settings and of a file together, in a form for fast lookups.
 #[derive(Debug)]
 pub(crate) struct ServedAddresses {
     allow: Networks,
@@ -48,7 +52,7 @@ impl ServedAddresses {
     }
 
     /// Whether clients from this address are served.
-    pub(crate) fn contain(&self, address: ClientAddress) -> bool {
+    pub(crate) fn contains(&self, address: ClientAddress) -> bool {
         !self.deny.contains(address) && (self.allow.is_empty() || self.allow.contains(address))
     }
 }
@@ -57,13 +61,13 @@ impl ServedAddresses {
 mod tests {
     use super::*;
 
-    fn lets_in(rules: &str, address: &str) -> bool {
+    fn is_served(rules: &str, address: &str) -> bool {
         let rules = AddressRules::parse(rules).unwrap();
-        ServedAddresses::new(&[], &[], &rules).contain(ClientAddress::new(address.parse().unwrap()))
+        ServedAddresses::new(&[], &[], &rules).contains(ClientAddress::new(address.parse().unwrap()))
     }
 
     #[test]
-    fn who_is_denied_stays_out_and_with_any_allowed_so_does_everybody_else() {
+    fn a_denied_address_is_not_served_and_with_any_allow_only_allowed_ones_are() {
         for (rules, address, is_in) in [
             ("deny 192.0.2.0/24", "192.0.2.1", false),
             ("deny 192.0.2.0/24", "::ffff:192.0.2.1", false),
@@ -76,7 +80,7 @@ mod tests {
             ("allow ::/0", "192.0.2.1", false),
             ("allow ::/0", "2001:db8::1", true),
         ] {
-            assert_eq!(lets_in(rules, address), is_in, "{rules}: {address}");
+            assert_eq!(is_served(rules, address), is_in, "{rules}: {address}");
         }
     }
 
@@ -92,12 +96,12 @@ mod tests {
             ("192.0.2.7", false),
             ("::1", false),
         ] {
-            assert_eq!(both.contain(ClientAddress::new(address.parse().unwrap())), is_in, "{address}");
+            assert_eq!(both.contains(ClientAddress::new(address.parse().unwrap())), is_in, "{address}");
         }
     }
 
     #[test]
-    fn what_is_wrong_is_told_by_line() {
+    fn an_error_names_the_line_and_the_problem() {
         for (text, problem) in [
             ("", "holds no rule"),
             ("# deny ::/0", "holds no rule"),

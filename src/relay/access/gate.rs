@@ -1,7 +1,8 @@
-//! The gate: judges connections by their address and clients by their credentials.
+//! The gate: judges connections by their address, and clients by their credentials.
 //!
-//! It returns verdicts and knows no connection and no session. The caller hands in the [`Remote`] of a connection, in
-//! which the gate notes how the limits see it, and what is known of the session that a client wants to join.
+//! It returns verdicts and knows no connections or sessions. The caller passes the [`Remote`] of a connection, in
+//! which the gate records how the limits treat it, and the [`SessionAccess`] of the session that a client wants to
+//! join.
 
 use std::time::Duration;
 
@@ -20,27 +21,27 @@ use crate::relay::settings::Settings;
 use crate::relay::tables::meter::Meter;
 use crate::relay::time::Tick;
 
-/// Why somebody is not let through the gate.
+/// Why a connection is not served, or a client may not join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotAllowed {
     /// The address is not served.
     Address,
     /// The host is over a limit, or locked out.
     Host(Denied),
-    /// The pairing secret is wrong or missing, or there is no session to join.
+    /// The pairing secret is wrong or missing, or a mobile needs a session that does not exist.
     Secret,
     /// The API key is wrong or missing.
     ApiKey,
 }
 
-/// What is known of the session that a client wants to join.
+/// The state of the session that a client wants to join.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SessionAccess<'a> {
-    /// There is none of this ID.
+    /// There is no session with this ID.
     Missing,
-    /// It is there, and no secret is needed.
+    /// It exists, and joining it needs no secret.
     Unclaimed,
-    /// It is there, and takes the secret with this hash.
+    /// It exists, and joining it needs the secret with this hash.
     Claimed(&'a SecretHash),
 }
 
@@ -53,38 +54,39 @@ impl<'a> SessionAccess<'a> {
     }
 }
 
-/// What was found of a client that may join.
+/// What the gate found out about a client that may join.
 #[derive(Debug)]
 pub(crate) struct Pass<'a> {
-    /// The hash of the secret that it claims the session with, if nobody has claimed it.
+    /// The hash of the secret with which the client claims the session. `None` if it sent none, or the session is
+    /// claimed already.
     pub(crate) claim: Option<SecretHash>,
-    /// The name of its API key.
+    /// The name of the client's API key, if it sent one.
     pub(crate) key_name: Option<&'a str>,
 }
 
-/// Addresses, proxies, hosts, secrets and keys: all that decides who may connect.
+/// All that decides who may connect: address rules, proxies, limits per host, secrets and API keys.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    /// The ranges of the settings, to which those of a file are added.
+    /// The ranges of the settings. Those of the rules file are added to them in `served`.
     allow: Vec<IpNet>,
     deny: Vec<IpNet>,
     served: ServedAddresses,
-    /// Who is believed about where a client comes from.
+    /// The trusted proxies.
     proxies: Networks,
     has_proxy_protocol: bool,
     is_secret_required: bool,
     api_keys: Option<KeyNames>,
     secret_key: SecretKey,
-    /// What each host has used of its limits. Their timers are the caller's.
+    /// How much each host has used of its limits. The caller schedules the timers of the hosts.
     pub(crate) hosts: Hosts,
     /// Connections with [`Standing::Outside`], at most [`REFUSALS_MAX`].
     outside: usize,
-    /// Refused connections that were allowed to wait until their answer was read.
+    /// Rate of refused connections that may stay open until their answer is read.
     waits: Meter,
 }
 
 impl Gate {
-    /// The gate that `settings` ask for. `seed` keys its hashes, and secrets that it issues follow from it.
+    /// A gate with these settings. `seed` keys its hashes, and determines the IDs and secrets that it issues.
     pub(crate) fn new(settings: &Settings, seed: [u64; 2]) -> Self {
         Self {
             allow: settings.allow.clone(),
@@ -101,28 +103,32 @@ impl Gate {
         }
     }
 
-    /// Needs one of these API keys to begin a session from now on, and no others.
+    /// From now on, beginning a session needs one of these API keys. Replaces the keys that were set before.
     pub(crate) fn set_api_keys(&mut self, keys: ApiKeys) {
         self.api_keys = Some(KeyNames::new(keys, &self.secret_key));
     }
 
-    /// Serves the addresses that these rules and the settings allow from now on.
+    /// From now on, serves the addresses that these rules and the settings allow. Replaces the rules that were set
+    /// before.
     pub(crate) fn set_address_rules(&mut self, rules: &AddressRules) {
         self.served = ServedAddresses::new(&self.allow, &self.deny, rules);
     }
 
-    /// Whether a connection from this address begins with the header of the PROXY protocol.
+    /// Whether a connection from this address must begin with a PROXY protocol header.
     pub(crate) fn expects_proxy_header(&self, address: ClientAddress) -> bool {
         self.has_proxy_protocol && self.proxies.contains(address)
     }
 
-    /// The proxies that are believed when they name a client in header fields of a request from this address. A
-    /// proxy that speaks the PROXY protocol names its client only there.
+    /// The trusted proxies, if a request from this address may name its client in header fields. With the PROXY
+    /// protocol it may not: proxies then name the client only in that protocol's header.
     pub(crate) fn proxies_believed_in_head(&self, address: ClientAddress) -> Option<&Networks> {
         Some(&self.proxies).filter(|proxies| !self.has_proxy_protocol && proxies.contains(address))
     }
 
-    /// Counts a new connection against the limits of its host, or says why it may not stay.
+    /// Counts a new connection against the limits of its host.
+    ///
+    /// # Errors
+    /// Why the connection is not served. It is not counted.
     pub(crate) fn admit(&mut self, remote: &mut Remote, now: Tick) -> Result<(), NotAllowed> {
         if !self.is_served(remote.address) {
             return Err(NotAllowed::Address);
@@ -130,13 +136,17 @@ impl Gate {
         if self.is_exempt(remote.address) {
             return Ok(());
         }
+        // `Hosts` does not count connections if there is no limit for them.
         let is_counted = self.hosts.admit(remote.address.host(), now).map_err(NotAllowed::Host)?;
         remote.standing = if is_counted { Standing::Counted } else { Standing::Exempt };
         Ok(())
     }
 
-    /// A proxy has named the client of a connection. Says why that client is not served, if it is not. A client on
-    /// loopback gets no exception here, because a proxy can be made to name one.
+    /// Records the client that a proxy has named for a connection. Loopback gets no exception here, because a client
+    /// can make a proxy name a loopback address.
+    ///
+    /// # Errors
+    /// Why this client is not served.
     pub(crate) fn identify(
         &mut self,
         remote: &mut Remote,
@@ -147,14 +157,14 @@ impl Gate {
         if !remote.standing.is_outside() {
             return self.admit(remote, now);
         }
-        // It takes no place, so it is not counted.
+        // A connection that is outside already takes no client's room, so it is not counted.
         if !self.is_served(address) {
             return Err(NotAllowed::Address);
         }
         self.check_lock_out(address, now)
     }
 
-    /// Gives back what a connection that has ended took.
+    /// Takes a connection that has ended out of all counts.
     pub(crate) fn release(&mut self, remote: &Remote) {
         self.outside -= usize::from(remote.standing.is_outside());
         if remote.standing.is_counted() {
@@ -162,9 +172,9 @@ impl Gate {
         }
     }
 
-    /// Whether the address rules serve an address. Proxies are always served: the rules are for their clients.
+    /// Whether this address is served. Proxies always are: the address rules are for their clients.
     pub(crate) fn is_served(&self, address: ClientAddress) -> bool {
-        self.proxies.contains(address) || self.served.contain(address)
+        self.proxies.contains(address) || self.served.contains(address)
     }
 
     /// How many connections are [outside](Standing::Outside).
@@ -172,7 +182,7 @@ impl Gate {
         self.outside
     }
 
-    /// Takes the place of a client from a connection, unless too many are outside already. Returns whether it is
+    /// Makes a connection [outside](Standing::Outside), unless too many are outside already. Returns whether it is
     /// outside now.
     pub(crate) const fn put_outside(&mut self, remote: &mut Remote) -> bool {
         if remote.standing.is_outside() {
@@ -180,14 +190,15 @@ impl Gate {
         }
         let has_room = self.outside < REFUSALS_MAX;
         if has_room {
+            // Its host's count stays until the connection ends.
             remote.standing = Standing::Outside { is_counted: remote.standing.is_counted() };
             self.outside += 1;
         }
         has_room
     }
 
-    /// Whether a refused connection may wait until its answer is read: at most [`REFUSALS_MAX`] at once, and as many
-    /// per second. The rest are cut at once, so that they take no place from others and need no encryption.
+    /// Whether a refused connection may stay open until its answer is read: at most [`REFUSALS_MAX`] at once, and as
+    /// many per second. The rest are cut at once, so that they keep no room from others and cost no encryption.
     pub(crate) fn may_wait(&mut self, remote: &mut Remote, now: Tick) -> bool {
         let may_wait = self.waits.allows_at() <= now && self.put_outside(remote);
         if may_wait {
@@ -196,7 +207,10 @@ impl Gate {
         may_wait
     }
 
-    /// Says that a host is locked out, if it is.
+    /// Checks that the host of this address is not locked out.
+    ///
+    /// # Errors
+    /// The lock-out.
     pub(crate) fn check_lock_out(&self, address: ClientAddress, now: Tick) -> Result<(), NotAllowed> {
         if self.is_exempt(address) {
             return Ok(());
@@ -205,8 +219,8 @@ impl Gate {
         denied.map_or(Ok(()), |denied| Err(NotAllowed::Host(denied)))
     }
 
-    /// Counts a failed join against a host. Returns for how long that locks it out, if it does. A host that is locked
-    /// out is not judged, so its further attempts do not count.
+    /// Counts a failed join against the host of this address. Returns the duration of the lock-out if this one locks
+    /// the host out. The requests of a host that is locked out are not judged, so they do not count.
     pub(crate) fn note_failure(&mut self, address: ClientAddress, now: Tick) -> Option<Duration> {
         if self.is_exempt(address) {
             return None;
@@ -214,10 +228,13 @@ impl Gate {
         self.hosts.note_failure(address.host(), now)
     }
 
-    /// Judges what a client brings for the session that it wants to join.
+    /// Judges the credentials of a client for the session that it wants to join.
     ///
-    /// Neither the answer nor the time that it takes shows whether there is such a session: a secret is always hashed
-    /// if there is one, and always compared, where necessary with a hash that no secret has.
+    /// Neither the answer nor its time shows whether the session exists: a secret that was sent is always hashed and
+    /// always compared, if necessary with a hash that no secret has.
+    ///
+    /// # Errors
+    /// Why the client may not join.
     pub(crate) fn judge_join(
         &self,
         client_type: ClientType,
@@ -228,17 +245,20 @@ impl Gate {
         let hash = secret.map(|secret| self.secret_key.hash(secret));
         let claimed = session.claimed();
         let has_keys = self.api_keys.is_some();
-        // Where keys are needed, a Bearer token that is no key may be a mistyped one: it can prove a secret, but not
-        // claim a session.
+        // With API keys, a Bearer token that is not a key may be a mistyped or removed one. So it can prove a secret,
+        // but not claim a session.
         let may_claim = !has_keys || credentials.secret.is_some();
         let hash = hash.filter(|_| may_claim || claimed.is_some());
         let none = self.secret_key.hash_of_none();
+        // Always one comparison; `hash_of_none` equals no hash of a secret.
         let is_same = hash.as_ref().unwrap_or(none).is(claimed.unwrap_or(none));
         let is_proven = is_same && hash.is_some() && claimed.is_some();
         let is_desktop = client_type == ClientType::Desktop;
-        // With API keys a mobile joins only what exists.
+        // With API keys, a mobile can join only an existing session.
         let has_nothing_to_join = has_keys && !is_desktop && matches!(session, SessionAccess::Missing);
+        // A claimed session needs its own secret; an unclaimed one needs any secret if secrets are required.
         let is_unproven = (claimed.is_some() && !is_proven) || (self.is_secret_required && hash.is_none());
+        // The API key first: this answer is the same whether or not the session exists.
         if has_keys && is_desktop && key_name.is_none() && !is_proven {
             return Err(NotAllowed::ApiKey);
         }
@@ -248,7 +268,10 @@ impl Gate {
         Ok(Pass { claim: hash.filter(|_| claimed.is_none()), key_name })
     }
 
-    /// Judges who asks for a new session. Returns the name of the API key that was needed for it.
+    /// Judges a request for a new session. Returns the name of its API key, if keys are in use.
+    ///
+    /// # Errors
+    /// If the request needs an API key and has none.
     pub(crate) fn judge_issue(&self, credentials: &Credentials) -> Result<Option<&str>, NotAllowed> {
         let (key_name, _) = self.tell_apart(credentials);
         if self.api_keys.is_some() && key_name.is_none() {
@@ -257,26 +280,27 @@ impl Gate {
         Ok(key_name)
     }
 
-    /// 128 bits that nobody can guess, as text; never the same twice.
+    /// A new random text of 128 bits. Never the same twice.
     pub(crate) fn draw(&mut self) -> String {
         self.secret_key.draw()
     }
 
-    /// The hash of a secret, with which a session is claimed.
+    /// The hash of a secret, to claim a session with.
     pub(crate) fn hash(&self, secret: &Secret) -> SecretHash {
         self.secret_key.hash(secret)
     }
 
-    /// Loopback and proxies are exempt from the limits per address.
+    /// Whether the limits per address do not apply: to loopback and to trusted proxies.
     fn is_exempt(&self, address: ClientAddress) -> bool {
         is_loopback(address) || self.proxies.contains(address)
     }
 
-    /// The name of the API key among the credentials, if there is one, and the pairing secret.
+    /// Finds the name of the API key and the pairing secret among the credentials. A Bearer token may be either.
     fn tell_apart<'g, 'c>(&'g self, credentials: &'c Credentials) -> (Option<&'g str>, Option<&'c Secret>) {
         let Credentials { secret, key, bearer } = credentials;
         let name_of = |key: &Option<Secret>| self.api_keys.as_ref()?.name_of(key.as_ref()?, &self.secret_key);
         let bearer_name = name_of(bearer);
+        // A token that is an API key is not a pairing secret as well.
         let bearer = bearer.as_ref().filter(|_| bearer_name.is_none());
         (name_of(key).or(bearer_name), secret.as_ref().or(bearer))
     }
@@ -307,19 +331,22 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_served_as_the_settings_and_the_rules_say_and_proxies_always_are() {
+    fn settings_and_rules_decide_which_addresses_are_served_and_proxies_always_are() {
         let mut gate = gate(Settings { deny: vec!["192.0.2.0/24".parse().unwrap()], ..Settings::default() });
         assert_eq!(gate.admit(&mut remote(STRANGER), Tick(0)), Err(NotAllowed::Address));
         assert_eq!(gate.admit(&mut remote("198.51.100.1"), Tick(0)), Ok(()));
         gate.set_address_rules(&AddressRules::parse("deny 198.51.100.0/24\ndeny 10.0.0.0/8\n").unwrap());
         assert_eq!(gate.admit(&mut remote("198.51.100.1"), Tick(0)), Err(NotAllowed::Address));
-        assert_eq!(gate.admit(&mut remote(STRANGER), Tick(0)), Err(NotAllowed::Address), "both count");
+        assert_eq!(
+            gate.admit(&mut remote(STRANGER), Tick(0)),
+            Err(NotAllowed::Address),
+            "the settings still count"
+        );
         assert_eq!(gate.admit(&mut remote(PROXY), Tick(0)), Ok(()));
     }
 
     #[test]
-    fn connections_of_one_host_are_counted_until_they_are_released_and_those_of_loopback_and_proxies_are_not()
-    {
+    fn connections_of_a_host_are_counted_until_released_except_for_loopback_and_proxies() {
         let mut gate = gate(Settings { max_connections_per_ip: Some(1), ..Settings::default() });
         let mut first = remote(STRANGER);
         assert_eq!(gate.admit(&mut first, Tick(0)), Ok(()));
@@ -348,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_outside_are_few_and_take_no_place_twice() {
+    fn connections_outside_are_limited_and_each_is_counted_once() {
         let mut gate = gate(Settings { max_connections_per_ip: Some(usize::MAX), ..Settings::default() });
         let mut outside: Vec<Remote> = (0..=REFUSALS_MAX).map(|_| remote(STRANGER)).collect();
         for connection in &mut outside {
@@ -356,7 +383,7 @@ mod tests {
         }
         let put: Vec<bool> = outside.iter_mut().map(|connection| gate.put_outside(connection)).collect();
         assert_eq!(put.iter().filter(|&&is_outside| is_outside).count(), REFUSALS_MAX);
-        assert!(gate.put_outside(&mut outside[0]), "it is outside already");
+        assert!(gate.put_outside(&mut outside[0]), "it is already outside");
         assert_eq!(gate.outside(), REFUSALS_MAX);
         assert_eq!(outside[0].standing, Standing::Outside { is_counted: true });
         for connection in &outside {
@@ -366,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_connections_wait_for_their_reader_only_so_often_in_a_second() {
+    fn only_a_limited_number_of_refused_connections_per_second_stay_open() {
         let mut gate = gate(Settings::default());
         let waiting = |gate: &mut Gate, now| {
             let may_wait = |_: &usize| {
@@ -395,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claimed_session_takes_its_secret_and_an_unclaimed_one_is_claimed_by_the_first() {
+    fn a_claimed_session_needs_its_secret_and_the_first_secret_claims_an_unclaimed_one() {
         let gate = gate(Settings::default());
         let hash = gate.hash(&secret("correct horse battery"));
         let right =
@@ -403,7 +430,7 @@ mod tests {
         let wrong =
             || Credentials { secret: Some(secret("correct horse batterx")), ..Credentials::default() };
         let claimed = SessionAccess::Claimed(&hash);
-        // What it brings, the session, and whether it claims that; `Err` if it may not join.
+        // Credentials, session, and whether the client claims it; `Err` if it may not join.
         let table = [
             (Credentials::default(), SessionAccess::Missing, Ok(false)),
             (Credentials::default(), SessionAccess::Unclaimed, Ok(false)),
@@ -422,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn with_api_keys_a_desktop_needs_one_or_the_secret_and_a_mobile_a_session() {
+    fn with_api_keys_a_desktop_needs_a_key_or_the_secret_and_a_mobile_needs_a_session() {
         let mut gate = gate(Settings::default());
         gate.set_api_keys(ApiKeys::parse("alice 0123456789abcdef").unwrap());
         let hash = gate.hash(&secret("correct horse battery"));
@@ -450,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_of_proxies_are_expected_or_believed_and_never_both() {
+    fn either_the_proxy_protocol_or_header_fields_name_the_client_but_never_both() {
         for has_proxy_protocol in [false, true] {
             let gate = gate(Settings { proxy_protocol: has_proxy_protocol, ..Settings::default() });
             assert_eq!(gate.expects_proxy_header(address(PROXY)), has_proxy_protocol);

@@ -1,7 +1,8 @@
-//! What each host has used of the limits per address, and who is locked out.
+//! How much each host has used of the limits per address, and which hosts are locked out.
 //!
-//! A host is known while it has a connection that counts or anything that is not forgotten yet. Those without
-//! a connection stand in a line; when it gets too long, whoever was heard of least lately is forgotten.
+//! A host has a record while it has a connection that counts, or while anything about it must be remembered. Records
+//! without a connection are in the idle list. If the list is too long, the record that has not changed for longest is
+//! deleted.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::relay::tables::meter::Meter;
 use crate::relay::tables::wheel::{Alarm, TimerKey};
 use crate::relay::time::Tick;
 
-/// Names a host for as long as it is known; its timer is cancelled before it is forgotten.
+/// Identifies the record of a host. Its timer is cancelled before the record is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostKey(u32);
 
@@ -30,22 +31,22 @@ impl HostKey {
 /// Why a host may not connect now (RFC 6585, section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// It has as many connections as it may.
+    /// It has as many connections at once as it may.
     TooMany,
     /// It connects too often.
     TooOften {
-        /// In how long it may again.
+        /// How long until it may connect again.
         wait: Duration,
     },
     /// It failed to join too often.
     LockedOut {
-        /// For how long still.
+        /// How much longer the lock-out lasts.
         wait: Duration,
     },
 }
 
 impl Denied {
-    /// `Retry-After`, in seconds (RFC 9110, section 10.2.3).
+    /// The value of `Retry-After`, in seconds, rounded up (RFC 9110, section 10.2.3).
     #[must_use]
     pub fn retry_after(self) -> u64 {
         match self {
@@ -57,29 +58,31 @@ impl Denied {
     }
 }
 
-/// What is known of one host.
+/// The record of one host.
 #[derive(Debug)]
 struct HostRecord {
     host: Host,
+    /// Connections that count, as in `Standing::Counted`.
     connections: usize,
     openings: Meter,
     failures: Meter,
     locked_until: Tick,
-    /// How often it was locked out, as far as that is remembered.
+    /// How often it was locked out, until that is forgotten.
     lock_outs: u32,
     timer: Option<Alarm>,
-    /// Among those without a connection; means nothing while there is one.
-    place: Links<HostKey>,
+    /// In the idle list. Undefined while the host has a connection.
+    links: Links<HostKey>,
 }
 
-/// All hosts that are known.
+/// The records of all hosts.
 #[derive(Debug)]
 pub struct Hosts {
     by_host: HashTable<HostKey>,
     hash: KeyedHash,
     entries: Slab<HostRecord>,
+    /// Hosts without a connection, the one that changed least recently first.
     idle: IdleOrder<HostKey>,
-    /// How many stand in that line.
+    /// Length of `idle`.
     idle_count: usize,
     connections_max: Option<usize>,
     connection_rate: Option<u64>,
@@ -87,7 +90,7 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Nobody is known. `seed` keys the hash of the table.
+    /// No records. `seed` keys the hash of the table.
     #[must_use]
     pub fn new(settings: &Settings, seed: [u64; 2]) -> Self {
         Self {
@@ -102,28 +105,32 @@ impl Hosts {
         }
     }
 
-    /// How many are known.
+    /// The number of records.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nobody is known.
+    /// Whether there is no record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Lets a host have one more connection, for which [`release`](Self::release) is to be called if the
-    /// result is true.
+    /// Counts one more connection of a host. If the result is true, call [`release`](Self::release) when it ends.
+    ///
+    /// # Errors
+    /// Why the host may not connect now. Nothing was counted.
     pub fn admit(&mut self, host: Host, now: Tick) -> Result<bool, Denied> {
+        // Checked before a record is added: a refused connection changes nothing.
         if let Some(entry) = self.find(host).and_then(|key| self.entries.get(key.index())) {
             entry.check(self.connections_max, now)?;
         }
+        // No limit needs a record.
         if self.connections_max.is_none() && self.connection_rate.is_none() {
             return Ok(false);
         }
-        let key = self.know(host);
+        let key = self.find_or_add(host);
         if let Some(entry) = self.entries.get_mut(key.index()) {
             entry.openings.spend(1, now);
             if self.connections_max.is_some() {
@@ -131,67 +138,71 @@ impl Hosts {
                 return Ok(true);
             }
         }
-        self.stay_idle(key);
+        // Only its rate is recorded: no connection counts.
+        self.mark_idle(key);
         Ok(false)
     }
 
-    /// A connection that counted is gone.
+    /// A connection has ended for which [`admit`](Self::admit) returned true.
     pub fn release(&mut self, host: Host) {
         let Some(key) = self.find(host) else { return };
         let Some(entry) = self.entries.get_mut(key.index()) else { return };
         entry.connections = entry.connections.saturating_sub(1);
         if entry.connections == 0 {
-            self.stay_idle(key);
+            self.mark_idle(key);
         }
     }
 
-    /// Whether the host is locked out, and for how long still.
+    /// The lock-out of the host, if it is locked out now.
     #[must_use]
     pub fn lock_out(&self, host: Host, now: Tick) -> Option<Denied> {
         let entry = self.find(host).and_then(|key| self.entries.get(key.index()))?;
         (entry.locked_until > now).then(|| Denied::LockedOut { wait: entry.locked_until.since(now) })
     }
 
-    /// The host failed to join. Returns for how long that locks it out, if it does.
+    /// Counts a failed join. Returns the duration of the lock-out if this one locks the host out.
     pub fn note_failure(&mut self, host: Host, now: Tick) -> Option<Duration> {
+        // Without this limit, failures are not recorded.
         self.failed_joins_max?;
-        let key = self.know(host);
+        let key = self.find_or_add(host);
         let lock_out = self.entries.get_mut(key.index()).and_then(|entry| entry.note_failure(now));
+        // `find_or_add` took it out of the list.
         if self.entries.get(key.index()).is_some_and(|entry| entry.connections == 0) {
-            self.stay_idle(key);
+            self.mark_idle(key);
         }
         lock_out
     }
 
-    /// The host that was heard of last, or lost its last connection: its timer is to be set.
+    /// The last host in the idle list. The caller sets its timer, because its record has just changed.
     #[must_use]
     pub fn last_idle(&self) -> Option<HostKey> {
         self.idle.last
     }
 
-    /// Whether one host too many is remembered, and which is to be forgotten.
+    /// The host to [forget](Self::forget) if the idle list is longer than [`IDLE_HOSTS_MAX`].
     #[must_use]
     pub fn surplus(&self) -> Option<HostKey> {
         self.idle.first.filter(|_| self.idle_count > IDLE_HOSTS_MAX)
     }
 
-    /// When the host can be forgotten; `None` while it has a connection.
+    /// When the host can be forgotten. `None` while it has a connection.
     #[must_use]
     pub fn due(&self, key: HostKey) -> Option<Tick> {
         let entry = self.entries.get(key.index()).filter(|entry| entry.connections == 0)?;
+        // The number of lock-outs must be remembered for longer, because it makes the next one longer.
         let remembered = if entry.lock_outs > 0 { entry.locked_until.after(LOCK_OUT_MAX) } else { Tick(0) };
         Some(entry.openings.forgets_at().max(entry.failures.forgets_at()).max(remembered))
     }
 
-    /// The host's timer, set no later than [`due`](Self::due) says.
+    /// The host's timer. It must be due no later than [`due`](Self::due) says.
     pub fn timer_mut(&mut self, key: HostKey) -> Option<&mut Option<Alarm>> {
         self.entries.get_mut(key.index()).map(|entry| &mut entry.timer)
     }
 
-    /// Forgets a host without a connection; returns its timer, which is to be cancelled.
+    /// Deletes the record of a host, unless it has a connection. Returns its timer, which the caller must cancel.
     pub fn forget(&mut self, key: HostKey) -> Option<TimerKey> {
         self.entries.get(key.index()).filter(|entry| entry.connections == 0)?;
-        self.idle.leave(key, &mut self.entries);
+        self.idle.remove(key, &mut self.entries);
         self.idle_count -= 1;
         let entry = self.entries.try_remove(key.index())?;
         if let Ok(found) = self.by_host.find_entry(self.hash.of(&entry.host), |other| *other == key) {
@@ -205,16 +216,18 @@ impl Hosts {
         self.by_host.find(self.hash.of(&host), is_it).copied()
     }
 
-    /// The host's entry, made if there was none, and out of the line.
-    fn know(&mut self, host: Host) -> HostKey {
+    /// The key of the host's record, which is added if there is none. The record is in no list then: the caller
+    /// counts a connection, or calls [`mark_idle`](Self::mark_idle).
+    fn find_or_add(&mut self, host: Host) -> HostKey {
         if let Some(key) = self.find(host) {
+            // An idle host moves to the end of the list: `mark_idle` adds it again.
             if self.entries.get(key.index()).is_some_and(|entry| entry.connections == 0) {
-                self.idle.leave(key, &mut self.entries);
+                self.idle.remove(key, &mut self.entries);
                 self.idle_count -= 1;
             }
             return key;
         }
-        #[expect(clippy::cast_possible_truncation, reason = "no more than connections and those remembered")]
+        #[expect(clippy::cast_possible_truncation, reason = "at most the connections and IDLE_HOSTS_MAX")]
         let key = HostKey(self.entries.insert(HostRecord {
             host,
             connections: 0,
@@ -223,28 +236,33 @@ impl Hosts {
             locked_until: Tick(0),
             lock_outs: 0,
             timer: None,
-            place: Links::default(),
+            links: Links::default(),
         }) as u32);
         let (hash, entries) = (self.hash, &self.entries);
+        // The table has only keys, so it looks the hosts up when it grows.
         let rehash = |key: &HostKey| entries.get(key.index()).map_or(0, |entry| hash.of(&entry.host));
         self.by_host.insert_unique(hash.of(&host), key, rehash);
         key
     }
 
-    /// Puts a host without a connection at the end of the line.
-    fn stay_idle(&mut self, key: HostKey) {
-        self.idle.join(key, &mut self.entries);
+    /// Adds a host without a connection at the end of the idle list.
+    fn mark_idle(&mut self, key: HostKey) {
+        self.idle.push_back(key, &mut self.entries);
         self.idle_count += 1;
     }
 
-    /// Checks what must hold between any two inputs; `connections` count. Walks everything: for checks.
+    /// Checks what must hold between two inputs; `connections` is how many count. Visits every record: for debug
+    /// builds.
     #[cfg(debug_assertions)]
     pub(crate) fn check_invariants(&self, connections: usize) {
         let counted: usize = self.entries.iter().map(|(_, entry)| entry.connections).sum();
         assert_eq!(counted, connections, "each connection that counts is counted once");
         let idle = self.entries.iter().filter(|(_, entry)| entry.connections == 0);
-        assert!(idle.clone().all(|(_, entry)| entry.timer.is_some()), "who has no connection has a timer");
-        assert_eq!(idle.count(), self.idle_count, "who has no connection stands in the line");
+        assert!(
+            idle.clone().all(|(_, entry)| entry.timer.is_some()),
+            "each host without a connection has a timer"
+        );
+        assert_eq!(idle.count(), self.idle_count, "each host without a connection is in the idle list");
         assert!(self.idle_count <= IDLE_HOSTS_MAX);
         assert_eq!(self.by_host.len(), self.entries.len());
     }
@@ -253,8 +271,8 @@ impl Hosts {
 impl Ordered for Slab<HostRecord> {
     type Key = HostKey;
 
-    fn place_mut(&mut self, key: HostKey) -> Option<&mut Links<HostKey>> {
-        self.get_mut(key.index()).map(|entry| &mut entry.place)
+    fn links_mut(&mut self, key: HostKey) -> Option<&mut Links<HostKey>> {
+        self.get_mut(key.index()).map(|entry| &mut entry.links)
     }
 }
 
@@ -273,18 +291,22 @@ impl HostRecord {
         }
     }
 
+    /// See [`Hosts::note_failure`].
     fn note_failure(&mut self, now: Tick) -> Option<Duration> {
-        // Connections that were there before fail one after the other: that is one lock-out, not several.
+        // Connections that were open before the lock-out may fail during it: one lock-out covers them all.
         if self.locked_until > now {
             return None;
         }
+        // The first failure over the limit locks the host out.
         if self.failures.allows_at() <= now {
             self.failures.spend(1, now);
             return None;
         }
+        // The last lock-out is long enough ago to be forgotten.
         if self.locked_until.after(LOCK_OUT_MAX) <= now {
             self.lock_outs = 0;
         }
+        // The bound keeps the shift valid; `LOCK_OUT_MAX` is reached far below it.
         let lock_out = LOCK_OUT_MIN.saturating_mul(1 << self.lock_outs.min(30)).min(LOCK_OUT_MAX);
         self.lock_outs += 1;
         self.locked_until = now.after(lock_out);
@@ -307,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn without_limits_nobody_is_remembered() {
+    fn without_limits_no_host_is_remembered() {
         let mut all = hosts(&Settings { max_failed_joins: None, ..Settings::default() });
         assert_eq!(all.admit(Host::V4(1), Tick(0)), Ok(false));
         assert_eq!(all.note_failure(Host::V4(1), Tick(0)), None);
@@ -315,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_has_so_many_connections_at_once_and_another_one_as_many() {
+    fn each_host_has_its_own_limit_of_connections_at_once() {
         let mut all = hosts(&Settings { max_connections_per_ip: Some(2), ..Settings::default() });
         for host in [Host::V4(1), Host::V6(1)] {
             assert_eq!(all.admit(host, Tick(0)), Ok(true));
@@ -329,13 +351,13 @@ mod tests {
     }
 
     #[test]
-    fn a_host_opens_so_many_connections_per_second() {
+    fn a_host_is_limited_in_new_connections_per_second() {
         let mut all = hosts(&Settings { max_connection_rate: Some(4), ..Settings::default() });
         for _ in 0..4 {
             assert_eq!(all.admit(Host::V4(1), Tick(9_000)), Ok(false));
         }
         let denied = Denied::TooOften { wait: Duration::from_millis(250) };
-        assert_eq!(all.admit(Host::V4(1), Tick(9_000)), Err(denied), "and being refused costs nothing");
+        assert_eq!(all.admit(Host::V4(1), Tick(9_000)), Err(denied), "a refused connection does not count");
         assert_eq!(all.admit(Host::V4(1), Tick(9_000)), Err(denied));
         assert_eq!(denied.retry_after(), 1);
         assert_eq!(all.admit(Host::V4(2), Tick(9_000)), Ok(false));
@@ -345,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn who_fails_too_often_is_locked_out_for_twice_as_long_each_time() {
+    fn a_host_that_fails_too_often_is_locked_out_for_twice_as_long_each_time() {
         let mut all = hosts(&Settings { max_failed_joins: Some(2), ..Settings::default() });
         let host = Host::V4(1);
         let mut now = Tick(0);
@@ -369,10 +391,10 @@ mod tests {
     }
 
     #[test]
-    fn who_fails_while_locked_out_is_not_locked_out_for_longer() {
+    fn failures_during_a_lock_out_do_not_prolong_it() {
         let mut all = hosts(&Settings { max_failed_joins: Some(2), ..Settings::default() });
         let host = Host::V4(1);
-        // A household of ten whose secret is wrong, all of them connected before the first is refused.
+        // Ten clients of one host with a wrong secret, all connected before the first is refused.
         let lock_outs: Vec<_> = (0..10).filter_map(|_| all.note_failure(host, Tick(0))).collect();
         assert_eq!(lock_outs, [after_seconds(60)]);
         assert_eq!(all.note_failure(host, Tick(MINUTE - 1)), None);
@@ -384,14 +406,14 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_forgotten_when_nothing_is_left_to_know() {
+    fn a_host_is_forgotten_once_nothing_about_it_must_be_remembered() {
         let settings =
             Settings { max_connections_per_ip: Some(9), max_failed_joins: Some(2), ..Settings::default() };
         let mut all = hosts(&settings);
         all.admit(Host::V4(1), Tick(0)).unwrap();
         let key = all.find(Host::V4(1)).unwrap();
         assert_eq!((all.due(key), all.last_idle()), (None, None));
-        assert_eq!(all.forget(key), None, "not while it is here");
+        assert_eq!(all.forget(key), None, "not while it has a connection");
         all.note_failure(Host::V4(1), Tick(500));
         all.release(Host::V4(1));
         assert_eq!((all.due(key), all.last_idle()), (Some(Tick(30_500)), Some(key)));
@@ -400,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_the_one_heard_of_least_lately_is_forgotten() {
+    fn of_too_many_idle_hosts_the_one_that_changed_least_recently_is_forgotten() {
         let mut all = hosts(&Settings::default());
         for host in 0..=IDLE_HOSTS_MAX {
             assert_eq!(all.surplus(), None);

@@ -1,27 +1,27 @@
-//! Where a connection comes from, and how the limits per address see it.
+//! The far end of a connection: its address, and how the limits per address treat it.
 
 use crate::relay::address::ClientAddress;
 
 /// The far end of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Remote {
-    /// The address of its peer, or the one that a trusted proxy names.
+    /// The address of the TCP peer, or the client address that a trusted proxy has named.
     pub(crate) address: ClientAddress,
     pub(crate) standing: Standing,
 }
 
-/// How the limits per address see a connection.
+/// How the limits per address treat a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// The limits do not apply to it.
+    /// The limits do not apply to it, or do not count connections.
     #[default]
     Exempt,
-    /// It counts against the limit of its host.
+    /// It counts against its host's limit of connections.
     Counted,
-    /// It is over a limit, or its address is not served. It takes no place of a client and gets only the relay's
-    /// health or a refusal.
+    /// It is over a limit, or its address is not served. It does not count as a client, and gets only the health
+    /// answer or a refusal.
     Outside {
-        /// It counts against the limit of its host all the same.
+        /// It still counts against its host's limit of connections.
         is_counted: bool,
     },
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 
 use super::relay::Relay;
 use crate::relay::ids::ClientType;
-use crate::relay::limits::REPORT_PLACES_MAX;
+use crate::relay::limits::REPORT_SLOTS_MAX;
 use crate::relay::sessions::{Census, Session, Traffic};
 
 /// Most characters of a session ID that are shown: enough to recognise a session, too few to join it.
@@ -96,13 +96,13 @@ impl<S: Read + Write> Relay<S> {
     #[must_use]
     pub fn report_sessions(&self, from: usize, count_max: usize) -> (Vec<SessionReport>, Option<usize>) {
         let mut reports = Vec::new();
-        let end = self.sessions.places();
-        let places = from..end.min(from.saturating_add(REPORT_PLACES_MAX));
+        let end = self.sessions.slot_count();
+        let places = from..end.min(from.saturating_add(REPORT_SLOTS_MAX));
         for place in places.clone() {
             if reports.len() == count_max {
                 return (reports, Some(place));
             }
-            reports.extend(self.sessions.at(place).map(|session| self.report(session)));
+            reports.extend(self.sessions.at_slot(place).map(|session| self.report(session)));
         }
         (reports, Some(places.end).filter(|&next| next < end))
     }

@@ -1,4 +1,4 @@
-//! What the relay has done since it began.
+//! Counters of what the relay has done since it began.
 
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -9,43 +9,43 @@ use crate::relay::http::RefusalReason;
 use crate::relay::ids::ClientType;
 use crate::relay::wire::message::ClientError;
 
-/// Something of which there are several kinds, each with a count of its own.
+/// A value of one of several kinds, each with a count of its own.
 pub trait Kind {
-    /// The place of this kind in the list of all.
-    fn place(&self) -> usize;
+    /// The index of this kind in the list of all kinds.
+    fn index(&self) -> usize;
 }
 
 impl Kind for ClientType {
-    fn place(&self) -> usize {
+    fn index(&self) -> usize {
         *self as usize
     }
 }
 
 impl Kind for EndReason {
-    fn place(&self) -> usize {
+    fn index(&self) -> usize {
         *self as usize
     }
 }
 
 impl Kind for RefusalReason {
-    fn place(&self) -> usize {
+    fn index(&self) -> usize {
         *self as usize
     }
 }
 
 impl Kind for ClientError {
-    fn place(&self) -> usize {
+    fn index(&self) -> usize {
         self.code_index()
     }
 }
 
-/// One count for each of the `N` kinds of `K`, in the order of the list of all. It reads as a slice.
+/// One count for each of the `N` kinds of `K`, in the order of the list of all kinds. It reads as a slice.
 #[derive(Debug)]
 pub struct CountBy<K, const N: usize>([u64; N], PhantomData<K>);
 
 impl<K: Kind, const N: usize> CountBy<K, N> {
     pub(crate) fn add(&mut self, kind: &K, by: u64) {
-        let count = self.0.get_mut(kind.place());
+        let count = self.0.get_mut(kind.index());
         debug_assert!(count.is_some(), "each kind has a count");
         if let Some(count) = count {
             *count += by;
@@ -54,7 +54,7 @@ impl<K: Kind, const N: usize> CountBy<K, N> {
 
     #[cfg(debug_assertions)]
     pub(crate) fn of(&self, kind: &K) -> u64 {
-        self.0.get(kind.place()).copied().unwrap_or_default()
+        self.0.get(kind.index()).copied().unwrap_or_default()
     }
 }
 
@@ -102,61 +102,62 @@ impl<K, const N: usize> Deref for CountBy<K, N> {
     }
 }
 
-/// One count for each client type: of who sent, or of who is meant.
+/// One count for each client type.
 pub(crate) type ByClientType = CountBy<ClientType, { ClientType::ALL.len() }>;
 
-/// Times in the relay and in the loop, in microseconds.
+/// Durations in the relay and in the loop, in microseconds.
 pub(crate) type Micros = Histogram<19>;
 
+/// Bounds of durations, in microseconds: from 25 µs to a minute.
 const MICROS: [u64; 19] = [
     25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
     2_500_000, 5_000_000, 10_000_000, 60_000_000,
 ];
-/// Round trips, in milliseconds: from a network cable to a phone in a tunnel.
+/// Bounds of round trips, in milliseconds: from a wired network to a phone with a bad connection.
 const MILLIS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 30_000];
-/// In bytes: a console log has hundreds, a bundle has millions.
+/// Bounds of message sizes, in bytes: a console log has hundreds, a bundle millions.
 const BYTES: [u64; 11] =
     [64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20];
-/// In seconds: a minute, an hour, a day, a week, and steps between.
+/// Bounds of session durations, in seconds: a minute, an hour, a day, a week, and steps between.
 const SECONDS: [u64; 11] = [1, 10, 60, 300, 900, 1_800, 3_600, 14_400, 43_200, 86_400, 604_800];
 
-/// Counts that only grow. They have no influence on behaviour.
+/// Counts that only grow. They never influence what the relay does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Connections accepted, those told to come back later included.
+    /// Connections accepted, including those that were refused.
     pub connections_accepted: u64,
     /// Connections that have ended, in the order of [`EndReason::ALL`].
     pub connections_ended: CountBy<EndReason, { EndReason::ALL.len() }>,
     /// Upgrades answered with 101.
     pub joins: ByClientType,
-    /// Requests answered in HTTP with anything but 101 and 200, in the order of [`RefusalReason::ALL`].
+    /// Requests refused in HTTP, in the order of [`RefusalReason::ALL`].
     pub requests_refused: CountBy<RefusalReason, { RefusalReason::ALL.len() }>,
-    /// How long sessions lasted that have ended, in seconds.
+    /// Durations of the sessions that have ended, in seconds.
     pub session_seconds: Histogram<11>,
-    /// Application messages accepted for a peer, by who sent them; so the next four.
+    /// Application messages accepted for a peer, by the type of the sender; the next four are by sender, too.
     pub messages_accepted: ByClientType,
     /// Their payload bytes.
     pub bytes_accepted: ByClientType,
-    /// Of these messages, those that the receiver's stream has taken in full.
+    /// Of these messages, those that the receiver's stream has taken whole.
     pub messages_delivered: ByClientType,
-    /// Those whose receiver's connection ended before, whether or not the sender was there to be told.
+    /// Of these messages, those whose receiver's connection ended before, even if no sender was left to be told.
     pub messages_undelivered: ByClientType,
-    /// Those of which no more came than a part, or that turned out not to be JSON.
+    /// Of these messages, those that never arrived whole, or turned out not to be JSON.
     pub messages_cut_short: ByClientType,
     /// Payload bytes of the messages accepted.
     pub message_bytes: Histogram<11>,
-    /// From the turn that read a message's last byte to the end of the turn that wrote it.
+    /// Microseconds from the turn that read a message's last byte to the end of the turn that wrote it.
     pub relay_micros: Micros,
     /// Error messages sent to clients, in the order of [`ClientError::CODES`].
     pub errors_sent: CountBy<ClientError, { ClientError::CODES.len() }>,
-    /// Times a client was not read because something waited, or because of its rate.
+    /// How often a client was not read because too much waited, or because of its rate.
     pub reads_paused: u64,
-    /// Times a client was not read because memory was short.
+    /// How often a client was not read because memory was short.
     pub reads_starved: u64,
-    /// From a ping to the pong, in milliseconds.
+    /// Milliseconds from a ping of the relay to its pong.
     pub ping_millis: Histogram<12>,
-    /// How long turns took: what a message that comes meanwhile may have to wait for.
+    /// Durations of turns, in microseconds. A message that arrives during a turn waits until its end.
     pub turn_micros: Micros,
 }
 

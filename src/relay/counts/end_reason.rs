@@ -1,20 +1,20 @@
-//! Why a connection ended, in a word.
+//! Why a connection ended.
 
 use crate::relay::wire::message::CloseReason;
 
-/// What ended a connection, as the log and the metrics name it.
+/// Why a connection ended, as the log and the metrics name it (section 9 of the contract).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// It was answered in HTTP, as it asked.
+    /// It sent an HTTP request without an upgrade, and was answered.
     Answered,
-    /// It was refused in HTTP.
+    /// Its request was refused in HTTP.
     Refused,
     /// The client closed it.
     ClientClosed,
     /// The stream ended or failed without a close.
     Lost,
-    /// The client connected again.
+    /// Another connection took its place.
     Replaced,
     /// Its session timed out.
     SessionTimeout,
@@ -22,9 +22,9 @@ pub enum EndReason {
     ShuttingDown,
     /// Nothing came from the client for two ping intervals.
     Silent,
-    /// The client took nothing for the stall timeout.
+    /// The client accepted no byte for the stall timeout.
     TakesNothing,
-    /// A message did not arrive in time.
+    /// A message of the client stood still, or was not whole in time.
     MessageTimeout,
     /// The client broke the rules of RFC 6455.
     ProtocolError,
@@ -32,16 +32,16 @@ pub enum EndReason {
     NotUtf8,
     /// A message was too large.
     TooLarge,
-    /// Its session was claimed with a secret that it had not brought.
+    /// Its session was claimed with a secret that the client had not sent.
     Unproven,
-    /// The relay had no room for what the client sent, or left unread.
+    /// The relay had no memory for its message, or too many notices waited for it.
     NoRoom,
-    /// The client had a part of a message that would never be whole.
+    /// The client had received a part of a message that will never be whole.
     CutShort,
 }
 
 impl EndReason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 16] = [
         Self::Answered,
         Self::Refused,
@@ -61,7 +61,7 @@ impl EndReason {
         Self::CutShort,
     ];
 
-    /// The word.
+    /// The name in the log and in the metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

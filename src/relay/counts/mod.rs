@@ -1,4 +1,4 @@
-//! What the relay counts and measures, and why connections end.
+//! What the relay counts and measures, and the reasons why connections end.
 
 pub(crate) mod counters;
 pub(crate) mod end_reason;

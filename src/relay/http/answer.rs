@@ -1,19 +1,19 @@
-//! The answers in HTTP, put into bytes.
+//! Writes the answers in HTTP.
 
 use super::{Answer, Refusal, Upgrade};
 
-/// What every answer but a 101 says of the connection.
+/// `Connection` of every answer except a 101.
 const CLOSE: &str = "close";
 
-/// What the request makes of the form of its answer, whatever that says. The default is for those that are
-/// answered before their request was read.
+/// What the form of an answer depends on, whatever its content is. The default is for answers to a request that was
+/// not read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AnswerForm<'a> {
-    /// The method was HEAD: the answer goes out without its body (RFC 9110, section 9.3.2).
+    /// The method was HEAD: the answer has no body (RFC 9110, section 9.3.2).
     pub head_only: bool,
-    /// The origin whose pages may read the answer. Only `/health` and `/sessions` are for pages to read.
+    /// The origin whose pages may read the answer. Set only for `/health` and `/sessions`.
     pub origin: Option<&'a str>,
-    /// The path that was asked for, as far as it is understood. For the log alone.
+    /// The requested path, if the request was parsed that far. Only for the log.
     pub path: Option<&'a str>,
 }
 
@@ -38,19 +38,20 @@ pub fn write_refusal(refusal: Refusal, form: AnswerForm<'_>, out: &mut Vec<u8>) 
     write_sentence(&refusal.answer(), form, out);
 }
 
-/// Writes the 200 that carries `body`, JSON (RFC 9110, section 15.3.1, and RFC 9111, section 5.2.2.5).
+/// Writes a 200 with the JSON `body` (RFC 9110, section 15.3.1; RFC 9111, section 5.2.2.5).
 pub fn write_health(body: &str, form: AnswerForm<'_>, out: &mut Vec<u8>) {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n";
     write_closing_answer(head, CLOSE, body, form, out);
 }
 
-/// Writes the 201 that carries `body`, JSON, in which there is a secret (RFC 9110, section 15.3.2).
+/// Writes a 201 with the JSON `body`, which contains a secret (RFC 9110, section 15.3.2).
 pub fn write_issued(body: &str, form: AnswerForm<'_>, out: &mut Vec<u8>) {
     let head = "HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n";
     write_closing_answer(head, CLOSE, body, form, out);
 }
 
-/// Writes the 204 that tells a browser what pages of this origin may send (the Fetch standard, section 3.3).
+/// Writes the 204 that tells a browser which requests pages of this origin may send (the Fetch standard, section
+/// 3.3).
 pub fn write_preflight(methods: &str, origin: Option<&str>, out: &mut Vec<u8>) {
     let headers = format!(
         "Access-Control-Allow-Methods: {methods}\r\nAccess-Control-Allow-Headers: Authorization, Content-Type\r\n\
@@ -59,7 +60,7 @@ pub fn write_preflight(methods: &str, origin: Option<&str>, out: &mut Vec<u8>) {
     write_no_content(&headers, origin, out);
 }
 
-/// Writes the 204 that says that there is nothing, and nothing wrong (RFC 9110, section 15.3.5).
+/// Writes a 204: there is no content, and the request was right (RFC 9110, section 15.3.5).
 pub fn write_nothing(out: &mut Vec<u8>) {
     write_no_content("", None, out);
 }
@@ -71,13 +72,14 @@ fn write_no_content(headers: &str, origin: Option<&str>, out: &mut Vec<u8>) {
     out.extend_from_slice(head.as_bytes());
 }
 
-/// Writes the 200 that carries `body` with these header lines, each with its CR LF; `head_only` leaves the body out.
+/// Writes a 200 with `body` and these header lines, each with its CR LF. With `head_only`, without the body.
 pub fn write_page(headers: &str, body: &str, head_only: bool, out: &mut Vec<u8>) {
     let form = AnswerForm { head_only, ..AnswerForm::default() };
     write_closing_answer(&format!("HTTP/1.1 200 OK\r\n{headers}"), CLOSE, body, form, out);
 }
 
-/// Writes the answer of this status to a request that is neither a session's nor [refused](write_refusal).
+/// Writes an answer whose body is a sentence, for requests to other listeners than the public one. See also
+/// [`write_refusal`].
 pub fn write_answer(answer: &Answer, head_only: bool, out: &mut Vec<u8>) {
     write_sentence(answer, AnswerForm { head_only, ..AnswerForm::default() }, out);
 }
@@ -85,12 +87,13 @@ pub fn write_answer(answer: &Answer, head_only: bool, out: &mut Vec<u8>) {
 fn write_sentence(answer: &Answer, form: AnswerForm<'_>, out: &mut Vec<u8>) {
     let Answer { status, reason, headers, sentence } = answer;
     let head = format!("HTTP/1.1 {status} {reason}\r\n{headers}Content-Type: text/plain; charset=utf-8\r\n");
-    // `Connection` names `Upgrade` wherever that is sent (RFC 9110, section 7.8).
+    // A message with `Upgrade` must name it in `Connection`, too (RFC 9110, section 7.8).
+    // Only the 426 answers have an `Upgrade` field.
     let connection = if *status == 426 { "upgrade, close" } else { CLOSE };
     write_closing_answer(&head, connection, sentence, form, out);
 }
 
-/// Ends the head of an answer that is not a 101, and adds its body (RFC 9112, sections 6.2, 9.6).
+/// Writes an answer other than a 101: `head`, the rest of its head, and its body (RFC 9112, sections 6.2 and 9.6).
 fn write_closing_answer(head: &str, connection: &str, body: &str, form: AnswerForm<'_>, out: &mut Vec<u8>) {
     let AnswerForm { head_only, origin, .. } = form;
     let (cors, length) = (cors_lines(origin), body.len());

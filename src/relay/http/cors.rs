@@ -1,5 +1,5 @@
-//! Pages of other origins: which may use the relay, and read what it answers (the Fetch standard, section 3.3;
-//! RFC 6454).
+//! Cross-origin requests: which pages may use the relay and read its answers (the Fetch standard, section 3.3; RFC
+//! 6454).
 
 use std::str;
 
@@ -9,13 +9,17 @@ use super::Refusal;
 use super::fields::{only_value, values};
 use crate::relay::origin::Origin;
 
-/// RFC 6455, section 10.2. Only browsers send an origin, and pages of the relay's own host are as good as none.
+/// Checks the origin (RFC 6455, section 10.2). A request without an origin passes: only browsers send one.
+///
+/// # Errors
+/// The page's origin may not connect.
 pub(super) fn check_origin(fields: &[Header<'_>], allowed: &[Origin]) -> Result<(), Refusal> {
+    // An origin that cannot be parsed is refused only if origins are listed.
     let is_free = allowed.is_empty() || values(fields, "origin").next().is_none();
     if is_free || reader(fields, allowed).is_some() { Ok(()) } else { Err(Refusal::Origin) }
 }
 
-/// The origin that the request names, if its pages may connect. It is fit to be sent back.
+/// The origin of the request, as it was sent, if pages of this origin may connect. It is safe to echo: it was parsed.
 pub(super) fn reader(fields: &[Header<'_>], allowed: &[Origin]) -> Option<Box<str>> {
     let text = str::from_utf8(only_value(fields, "origin")?).ok()?;
     let origin = Origin::parse(text).ok()?;
@@ -25,7 +29,7 @@ pub(super) fn reader(fields: &[Header<'_>], allowed: &[Origin]) -> Option<Box<st
     may_connect.then(|| text.into())
 }
 
-/// Whether a browser asks, before it sends what the page wants it to send, if it may.
+/// Whether this is a CORS preflight: a browser asks whether a page may send its request.
 pub(super) fn is_preflight(method: &str, fields: &[Header<'_>]) -> bool {
     let has = |name| values(fields, name).next().is_some();
     method == "OPTIONS" && has("origin") && has("access-control-request-method")

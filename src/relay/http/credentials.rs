@@ -1,4 +1,4 @@
-//! Finds what a client brings to prove who it is.
+//! Finds the credentials in a request.
 
 use std::str;
 
@@ -10,14 +10,17 @@ use super::fields::{elements, only_value};
 use crate::relay::access::credentials::Credentials;
 use crate::relay::access::secret::Secret;
 
-/// Begins the subprotocol in which a browser, which can set no header field, brings its pairing secret.
+/// Prefix of the subprotocol that contains a pairing secret. It is for browsers, which cannot set header fields.
 const SECRET_SUBPROTOCOL: &[u8] = b"apptuner.secret.";
-/// The same for an API key.
+/// Prefix of the subprotocol that contains an API key.
 const KEY_SUBPROTOCOL: &[u8] = b"apptuner.key.";
-/// The parameter of the query that holds the pairing secret.
+/// The query parameter that contains the pairing secret.
 const SECRET_PARAMETER: &str = "secret";
 
-/// Finds them in the query and the header fields of a request.
+/// Finds the credentials in the query and the header fields of a request.
+///
+/// # Errors
+/// A secret or key is too short, too long or wrongly encoded, or two of them differ.
 pub(super) fn find(query: &str, fields: &[Header<'_>]) -> Result<Credentials, BadRequest> {
     let mut found = Credentials { bearer: bearer(fields), ..Credentials::default() };
     for pair in query.split('&') {
@@ -36,12 +39,12 @@ pub(super) fn find(query: &str, fields: &[Header<'_>]) -> Result<Credentials, Ba
     Ok(found)
 }
 
-/// Whether an offered subprotocol carries something secret, and so is never sent back.
+/// Whether an offered subprotocol contains a secret or key. The relay never echoes such a subprotocol.
 pub(super) fn is_secret(offered: &[u8]) -> bool {
     offered.starts_with(SECRET_SUBPROTOCOL) || offered.starts_with(KEY_SUBPROTOCOL)
 }
 
-/// Notes a secret, of which there may be several only if they are the same.
+/// Stores a secret. It may be given more than once only if all are the same.
 fn add(place: &mut Option<Secret>, secret: Option<Secret>) -> Result<(), BadRequest> {
     let secret = secret.ok_or(BadRequest::Secret)?;
     if place.as_ref().is_some_and(|before| *before != secret) {
@@ -51,11 +54,12 @@ fn add(place: &mut Option<Secret>, secret: Option<Secret>) -> Result<(), BadRequ
     Ok(())
 }
 
-/// The token of `Authorization`. One that cannot be a secret is meant for somebody else, a proxy perhaps, and is
-/// as good as none; so is another scheme.
+/// The Bearer token of `Authorization`. A token that cannot be a secret counts as none, because it may be for a
+/// proxy; so does any other scheme.
 fn bearer(fields: &[Header<'_>]) -> Option<Secret> {
     const SCHEME: &[u8] = b"bearer ";
     let (scheme, token) = only_value(fields, "authorization")?.split_at_checked(SCHEME.len())?;
+    // Several spaces may separate scheme and token.
     let token = token.trim_ascii();
     let is_bearer = scheme.eq_ignore_ascii_case(SCHEME) && token.iter().all(u8::is_ascii_graphic);
     Secret::new(token).filter(|_| is_bearer)
@@ -65,12 +69,13 @@ fn decoded(encoded: &[u8]) -> Option<Secret> {
     Secret::new(&BASE64URL_NOPAD.decode(encoded).ok()?)
 }
 
-/// RFC 3986, section 2.1. A plus sign stands for itself, as it does in base64.
+/// Decodes percent-encoding (RFC 3986, section 2.1). A plus sign stays a plus sign, because base64 uses it.
 fn percent_decoded(text: &str) -> Option<Vec<u8>> {
     let mut pieces = text.split('%');
     let mut bytes = pieces.next()?.as_bytes().to_vec();
     for piece in pieces {
         let (digits, rest) = piece.split_at_checked(2)?;
+        // `from_str_radix` alone would accept a sign.
         let is_hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
         bytes.push(u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)?);
         bytes.extend_from_slice(rest.as_bytes());

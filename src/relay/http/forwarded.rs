@@ -1,8 +1,8 @@
-//! Whom a proxy speaks for: `Forwarded` (RFC 7239) and `X-Forwarded-For`.
+//! The client that a proxy names in `Forwarded` (RFC 7239) or `X-Forwarded-For`.
 //!
-//! Each proxy appends the address that it was reached from, so the list is read from its right end, as far as
-//! the addresses are those of proxies that are trusted; what stands further left anybody may have written. So is
-//! what stands in quotes: the name of the host that the client asks for, say, with commas and semicolons in it.
+//! Each proxy appends the address from which it was reached. So the list is read from its right end, as long as the
+//! addresses are those of trusted proxies. Anything further left may come from the client. Quoted strings are also
+//! read from the right: a client can write commas, semicolons and quotes into the host name that it requests.
 
 use std::iter;
 use std::net::{IpAddr, Ipv6Addr};
@@ -14,57 +14,63 @@ use super::BadRequest;
 use super::fields::{elements, values};
 use crate::relay::address::{ClientAddress, Networks};
 
-/// The client of a request that came from one of the `proxies`; `None` if no field names one.
+/// The client of a request that came from one of the `proxies`. `None` if no field names one.
+///
+/// # Errors
+/// A field is malformed, or the two fields name different clients.
 pub(super) fn client(fields: &[Header<'_>], proxies: &Networks) -> Result<Option<ClientAddress>, BadRequest> {
+    // Both lists from the right: the nearest proxy comes first.
     let by_proxies = elements(fields, "x-forwarded-for").rev().map(node);
     let standard = values(fields, "forwarded").rev().flat_map(|value| split_outside_quotes(value, b','));
     let standard = standard.filter(|element| !element.is_empty()).map(node_of_element);
     match (last_untrusted(by_proxies, proxies)?, last_untrusted(standard, proxies)?) {
-        // One of the two may have come from the client itself, and nothing tells which.
-        (ForwardedClient::Client(client), ForwardedClient::Nobody)
-        | (ForwardedClient::Nobody, ForwardedClient::Client(client)) => Ok(Some(client)),
+        // If only one field names a client, it is believed only if the other is missing: the client may have sent
+        // either.
+        (ForwardedClient::Client(client), ForwardedClient::Missing)
+        | (ForwardedClient::Missing, ForwardedClient::Client(client)) => Ok(Some(client)),
         (ForwardedClient::Client(one), ForwardedClient::Client(other)) if one == other => Ok(Some(one)),
         (ForwardedClient::Client(_), _) | (_, ForwardedClient::Client(_)) => Err(BadRequest::Forwarded),
         (
-            ForwardedClient::Nobody | ForwardedClient::Hidden,
-            ForwardedClient::Nobody | ForwardedClient::Hidden,
+            ForwardedClient::Missing | ForwardedClient::Hidden,
+            ForwardedClient::Missing | ForwardedClient::Hidden,
         ) => Ok(None),
     }
 }
 
-/// Someone in the list.
+/// One element of the list.
 enum Node {
     Address(ClientAddress),
-    /// `unknown`, or a name that only its proxy understands (RFC 7239, sections 6.2 and 6.3).
+    /// `unknown`, or an identifier that only the proxy understands (RFC 7239, sections 6.2 and 6.3).
     Hidden,
     Malformed,
 }
 
-/// Whom a list names.
+/// The client that a list names.
 enum ForwardedClient {
-    /// It is empty, or not there.
-    Nobody,
-    /// Somebody whom the nearest proxy does not tell.
+    /// None: the field is missing or empty.
+    Missing,
+    /// One that the nearest proxy hides.
     Hidden,
     Client(ClientAddress),
 }
 
-/// The first that is no proxy, or else the furthest proxy.
+/// The first address from the right that is not a trusted proxy; or the last one, if all are.
 fn last_untrusted(
     nodes: impl Iterator<Item = Node>,
     proxies: &Networks,
 ) -> Result<ForwardedClient, BadRequest> {
-    let mut furthest = ForwardedClient::Nobody;
+    let mut furthest = ForwardedClient::Missing;
     for node in nodes {
         match node {
             Node::Address(address) => {
                 furthest = ForwardedClient::Client(address);
+                // A trusted proxy wrote what is left of its own address, so the search goes on.
                 if !proxies.contains(address) {
                     break;
                 }
             }
             Node::Hidden => {
-                if matches!(furthest, ForwardedClient::Nobody) {
+                if matches!(furthest, ForwardedClient::Missing) {
                     furthest = ForwardedClient::Hidden;
                 }
                 break;
@@ -75,7 +81,7 @@ fn last_untrusted(
     Ok(furthest)
 }
 
-/// The `for` of one element of `Forwarded`, the first of several.
+/// The `for` parameter of one element of `Forwarded`. If there are several, the first.
 fn node_of_element(element: &[u8]) -> Node {
     let addresses = split_outside_quotes(element, b';').filter_map(|pair| {
         let mut parts = pair.splitn(2, |&byte| byte == b'=').map(<[u8]>::trim_ascii);
@@ -88,8 +94,8 @@ fn node_of_element(element: &[u8]) -> Node {
     })
 }
 
-/// What stands between the separators that are not in quotes, from the right end, so that an open quote on the
-/// left reaches nothing; without the white space around it. Linear in the length.
+/// The parts between the separators that are not quoted, from the right, without white space around them. Read from
+/// the right so that an unclosed quote on the left has no effect on what follows it. Linear time.
 fn split_outside_quotes(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(value);
     iter::from_fn(move || {
@@ -105,6 +111,7 @@ fn last_outside_quotes(value: &[u8], separator: u8) -> Option<usize> {
     (0..value.len()).rev().find(|&place| {
         let (before, byte) = (value.get(..place).unwrap_or_default(), value.get(place));
         if byte == Some(&b'"') {
+            // An odd number of backslashes escapes the quote.
             let backslashes = before.iter().rev().take_while(|&&byte| byte == b'\\').count();
             is_quoted ^= backslashes % 2 == 0;
         }
@@ -112,16 +119,18 @@ fn last_outside_quotes(value: &[u8], separator: u8) -> Option<usize> {
     })
 }
 
-/// An address, with or without a port (RFC 7239, section 6, and what is usual beside it).
+/// Parses an address with or without a port (RFC 7239, section 6, and the forms that are usual in `X-Forwarded-For`).
 fn node(text: &[u8]) -> Node {
     let Ok(text) = str::from_utf8(text) else { return Node::Malformed };
     if text.eq_ignore_ascii_case("unknown") || text.starts_with('_') {
         return Node::Hidden;
     }
     let address = if let Some(literal) = text.strip_prefix('[') {
+        // Without the bracket the address is empty, which does not parse.
         let (address, port) = literal.split_once(']').unwrap_or_default();
         address.parse::<Ipv6Addr>().ok().filter(|_| port.is_empty() || port.starts_with(':')).map(IpAddr::V6)
     } else {
+        // A bare IPv6 address contains colons, so it is tried before ADDRESS:PORT.
         let with_port = || text.split_once(':')?.0.parse().ok().map(IpAddr::V4);
         text.parse().ok().or_else(with_port)
     };

@@ -1,13 +1,12 @@
-//! The HTTP request that opens every connection, and all that is ever answered in HTTP.
+//! The HTTP request with which every connection begins, and all answers in HTTP. One request per connection.
 //!
-//! [`HeadReader`] takes the bytes of the request head as they come and looks at each of them once.
-//! When the head is complete it is parsed once, into a [`Verdict`]; what is certainly no request is
-//! refused sooner. The writers below put the answers into bytes. One request per connection.
+//! [`HeadReader`] takes the bytes of the request head as they arrive, and examines each byte once. A complete head is
+//! parsed once, into a [`Verdict`]; bytes that cannot become a request are refused earlier. The writers below write
+//! the answers.
 //!
-//! httparse is more lenient than we may be. It skips any number of empty lines before the request line and
-//! takes a bare LF for CR LF; neither reaches it: the reader skips one empty line (RFC 9112, section 2.2) and
-//! refuses the rest. It leaves `Host`, `Content-Length` and the form of the target to us.
-
+//! httparse accepts more than the relay may: any number of empty lines before the request line, and a LF without a
+//! CR. Neither reaches it, because the reader skips one empty line (RFC 9112, section 2.2) and refuses the rest.
+//! httparse does not check `Host`, `Content-Length` and the form of the target; this module does.
 use std::str;
 
 use httparse::{Header, Status};
@@ -45,78 +44,77 @@ mod tests;
 
 /// Collects a request head (RFC 9112, section 2.1) from pieces of any size.
 ///
-/// Holds at most [`HEAD_BYTES_MAX`] bytes, and allocates only if the head comes in several pieces.
+/// Keeps at most [`HEAD_BYTES_MAX`] bytes, and allocates only if the head arrives in several pieces.
 #[derive(Debug, Default)]
 pub struct HeadReader {
     kept: Option<Box<PartialHead>>,
 }
 
-/// A head that came in several pieces, as far as it has come.
+/// The part of a head that has arrived, if it arrives in several pieces.
 #[derive(Debug, Default)]
 struct PartialHead {
     head: Vec<u8>,
     position: Position,
-    /// A proxy's header comes first, and is what is kept.
+    /// Whether `head` is a PROXY protocol header, which comes before the request head.
     is_proxy_header: bool,
 }
 
-/// What a head is judged by, beside the standards.
+/// The rules for a head, apart from the standards.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HeadRules<'a> {
-    /// The proxies that are believed, if the connection comes from one of them.
+    /// The trusted proxies, if the connection comes from one of them and may name its client in header fields.
     pub proxies: Option<&'a Networks>,
-    /// The origins whose pages may connect; if there are none, all may.
+    /// The origins whose pages may connect. If empty, all may.
     pub origins: &'a [Origin],
 }
 
-/// What a piece of the head led to.
+/// The result of a piece of the head.
 #[derive(Debug, PartialEq, Eq)]
 pub enum HeadProgress {
-    /// All bytes belonged to the head, and it goes on.
+    /// All bytes belonged to the head, which is not complete.
     NeedMore,
-    /// The header of a proxy is over; the head begins behind it.
+    /// The PROXY protocol header is complete. The request head begins after it.
     Proxied {
-        /// How many of the bytes pushed last belonged to it.
+        /// How many of the bytes of the last push belonged to it.
         consumed: usize,
-        /// The client that the proxy speaks for; `None` if it speaks for itself.
+        /// The client that the proxy names. `None` if the proxy speaks for itself.
         client: Option<ClientAddress>,
     },
-    /// The head is over, or refused before its end.
+    /// The head is complete, or refused before its end.
     Done {
-        /// How many of the bytes pushed last were looked at. Behind an upgrade, the rest is the
-        /// WebSocket's; behind anything else it is to be thrown away.
+        /// How many of the bytes of the last push were examined. After an upgrade, the rest belongs to the WebSocket;
+        /// after anything else, it must be discarded.
         consumed: usize,
-        /// The client that a proxy names in the head; `None` if none does.
+        /// The client that a proxy names in the head. `None` if no field names one.
         client: Option<ClientAddress>,
-        /// The origin whose pages may read the answer, as the client wrote it; see [`AnswerForm::origin`].
+        /// The origin whose pages may read the answer, as it was sent; see [`AnswerForm::origin`].
         origin: Option<Box<str>>,
-        /// What is to be done about it.
+        /// What the request asks for, or why it is refused.
         verdict: Verdict,
     },
 }
 
 impl HeadReader {
-    /// Expects a proxy's header before the head.
+    /// A reader that expects a PROXY protocol header before the head.
     #[must_use]
     pub fn behind_proxy_header() -> Self {
         Self { kept: Some(Box::new(PartialHead { is_proxy_header: true, ..PartialHead::default() })) }
     }
 
-    /// Bytes of memory held for what has come.
+    /// Bytes of memory in use.
     #[must_use]
     pub fn kept_bytes(&self) -> usize {
         self.kept.as_ref().map_or(0, |kept| kept.head.capacity())
     }
 
-    /// Takes the next bytes of the connection (RFC 9112, section 2.2). Linear in their number,
-    /// however they are cut.
+    /// Takes the next bytes of the connection (RFC 9112, section 2.2). Linear in their number, however they are cut.
     ///
-    /// Once this has returned [`HeadProgress::Done`] the reader is as new.
+    /// After [`HeadProgress::Done`] the reader is as new.
     pub fn push(&mut self, bytes: &[u8], rules: HeadRules<'_>) -> HeadProgress {
         self.push_and_note(bytes, rules, &mut None)
     }
 
-    /// As [`push`](Self::push), and notes the path of a request that is refused, as far as it is understood.
+    /// As [`push`](Self::push). Also stores the path of a refused request, if it can be parsed.
     pub(super) fn push_and_note(
         &mut self,
         bytes: &[u8],
@@ -132,6 +130,7 @@ impl HeadReader {
         }
         let mut named = NamedInHead::default();
         let done = self.push_for(bytes, |head, outcome| {
+            // From the bytes, because a refused head may not parse.
             let head_only = head.starts_with(b"HEAD ");
             outcome.and_then(|()| decide(head, head_only, rules, &mut named)).unwrap_or_else(|refusal| {
                 *refused_path = Request::parse(head).ok().map(|request| request.path.to_owned());
@@ -147,9 +146,9 @@ impl HeadReader {
         })
     }
 
-    /// Takes the next bytes and, once the head is over, has somebody `judge` it who answers other requests than a
-    /// relay's; returns how many of the bytes belonged to it, and the judgement. The head, which begins with the
-    /// request line, is whole unless it is refused already.
+    /// Takes the next bytes. Once the head is complete or refused, calls `judge` with it, and returns how many of the
+    /// bytes belonged to it, and the result. For listeners that answer other requests than the public one. A head
+    /// that is not refused is complete; it begins with the request line.
     pub fn push_for<T>(
         &mut self,
         bytes: &[u8],
@@ -157,6 +156,7 @@ impl HeadReader {
     ) -> Option<(usize, T)> {
         let (kept_bytes, mut position) =
             self.kept.as_ref().map_or_else(Default::default, |kept| (kept.head.len(), kept.position));
+        // The scan goes on where the last piece ended, so that each byte is examined once.
         let Some((consumed, outcome)) = scan(bytes, HEAD_BYTES_MAX - kept_bytes, &mut position) else {
             let kept = self.kept.get_or_insert_default();
             kept.position = position;
@@ -171,15 +171,17 @@ impl HeadReader {
             head.extend_from_slice(taken);
             head.as_slice()
         };
+        // The one empty line that is allowed before the request line.
         let head = head.strip_prefix(b"\r\n").unwrap_or(head);
         Some((consumed, judge(head, outcome)))
     }
 }
 
-/// Finds the end of the head, or the first byte that spoils it, and returns how many bytes that took; `None` if
-/// the head goes on. There is `room` for so many.
+/// Finds the end of the head, or the first byte that spoils it. Returns how many bytes that took; `None` if the head
+/// goes on. It may have at most `room` more bytes.
 fn scan(bytes: &[u8], room: usize, position: &mut Position) -> Option<(usize, Result<(), Refusal>)> {
     for (consumed, &byte) in (1..).zip(bytes) {
+        // One byte more than fits proves that the head is too large.
         if consumed > room {
             return Some((consumed, Err(Refusal::HeadTooLarge)));
         }
@@ -193,14 +195,16 @@ fn scan(bytes: &[u8], room: usize, position: &mut Position) -> Option<(usize, Re
 }
 
 impl PartialHead {
-    /// Takes the next bytes of a connection that begins with a proxy's header, of which few are kept.
+    /// Takes the next bytes of a PROXY protocol header. Parses again from its start each time: it is short.
     fn push_proxy_header(&mut self, bytes: &[u8]) -> HeadProgress {
         let before = self.head.len();
+        // The parser never needs more than this to decide.
         let room = PROXY_HEADER_BYTES_MAX - before;
         self.keep(bytes.get(..room).unwrap_or(bytes));
         match proxy_header::parse(&self.head) {
             ProxyHeader::NeedMore => HeadProgress::NeedMore,
             ProxyHeader::Whole { bytes, client } => {
+                // The bytes after the header stay with the caller.
                 HeadProgress::Proxied { consumed: bytes - before, client }
             }
             ProxyHeader::Malformed => {
@@ -210,10 +214,11 @@ impl PartialHead {
         }
     }
 
-    /// Keeps a part of the head, in memory that doubles up to the bound and never passes it.
+    /// Keeps a part of the head. The memory doubles as needed, up to the limit.
     fn keep(&mut self, part: &[u8]) {
         let length = self.head.len() + part.len();
         if length > self.head.capacity() {
+            // `reserve_exact`, because a `Vec` that grows by itself could pass the limit.
             let capacity = length.next_power_of_two().min(HEAD_BYTES_MAX);
             self.head.reserve_exact(capacity - self.head.len());
         }
@@ -221,11 +226,11 @@ impl PartialHead {
     }
 }
 
-/// What a client begins TLS with: the type of a handshake record (RFC 8446, section 5.1).
+/// The first byte of TLS: the type of a handshake record (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
-/// Where in the head the next byte stands. The head ends with the CR LF that follows a CR LF, one before the
-/// request line left out.
+/// The position of the next byte in the head. The head ends with the CR LF that follows a CR LF, except for one
+/// before the request line.
 #[derive(Clone, Copy, Debug, Default)]
 enum Position {
     #[default]
@@ -239,7 +244,10 @@ enum Position {
 }
 
 impl Position {
-    /// The position behind `byte`; `None` if it ends the head.
+    /// The position after `byte`; `None` if the byte ends the head.
+    ///
+    /// # Errors
+    /// Why the byte is not allowed here.
     fn after(self, byte: u8) -> Result<Option<Self>, BadRequest> {
         match (self, byte) {
             (Self::Start | Self::AfterLeadingLine, _) if is_token_byte(byte) => Ok(Some(Self::InLine)),
@@ -266,82 +274,83 @@ pub enum Verdict {
     Upgrade(Upgrade),
     /// A request for a new session: [`write_issued`].
     Issue(Credentials),
-    /// A question for the relay's health: [`write_health`].
+    /// A request for `/health`: [`write_health`].
     Health {
-        /// The method was HEAD: the answer goes out without its body (RFC 9110, section 9.3.2).
+        /// The method was HEAD: the answer has no body (RFC 9110, section 9.3.2).
         head_only: bool,
     },
-    /// A browser asks what a page may send: [`write_preflight`]. The origin is one that may.
+    /// A CORS preflight from an origin that may connect: [`write_preflight`].
     Preflight {
-        /// The methods that the path takes, as a list.
+        /// The methods of the path, as a list.
         methods: &'static str,
     },
-    /// There is nothing to answer with, and nothing wrong with asking: [`write_nothing`].
+    /// A request that is right, but has no content to answer with: [`write_nothing`].
     Nothing,
     /// Anything else: [`write_refusal`].
     Refuse {
         /// Why.
         refusal: Refusal,
-        /// The method was HEAD: the answer goes out without its body (RFC 9110, section 9.3.2).
+        /// The method was HEAD: the answer has no body (RFC 9110, section 9.3.2).
         head_only: bool,
     },
 }
 
 impl Verdict {
-    /// Whether the answer goes out without its body.
+    /// Whether the answer has no body because the method was HEAD.
     #[must_use]
     pub const fn is_head_only(&self) -> bool {
         matches!(self, Self::Health { head_only: true } | Self::Refuse { head_only: true, .. })
     }
 
-    /// Whether it is answered although there is no room, or the address is not served: what the relay's health
-    /// takes. A browser may ask before its page can.
+    /// Whether it is answered even if the relay is full or the address is not served: a health request, or a
+    /// preflight, which a browser may send before one.
     pub(super) const fn is_for_everybody(&self) -> bool {
         matches!(self, Self::Health { .. } | Self::Preflight { .. })
     }
 }
 
-/// An opening handshake that passed every check of RFC 6455, section 4.2.1.
+/// An opening handshake that has passed all checks of RFC 6455, section 4.2.1.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Upgrade {
-    /// Which side of the session the client is, from the path.
+    /// The side of the session, from the path.
     pub client_type: ClientType,
-    /// The session it joins, from the path.
+    /// The ID of the session to join, from the path.
     pub session_id: SessionId,
-    /// What it brings to prove that it may.
+    /// The client's credentials.
     pub credentials: Credentials,
     accept_key: String,
     subprotocol: Option<String>,
 }
 
 impl Upgrade {
-    /// The path that was asked for.
+    /// The requested path.
     pub(super) fn path(&self) -> String {
         format!("/{}/{}", self.client_type.as_str(), self.session_id)
     }
 
-    /// `Sec-WebSocket-Accept` (RFC 6455, section 4.2.2, item 5.4).
+    /// The value of `Sec-WebSocket-Accept` (RFC 6455, section 4.2.2, item 5.4).
     #[must_use]
     pub fn accept_key(&self) -> &str {
         &self.accept_key
     }
 
-    /// The first subprotocol offered that carries no secret, an HTTP token (RFC 6455, section 4.2.2, item 5.5).
+    /// The first offered subprotocol that contains no secret; it is an HTTP token (RFC 6455, section 4.2.2, item
+    /// 5.5).
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
 }
 
-/// Who is named in a head that may be refused all the same.
+/// The client and the origin that a head names. Needed even if the request is refused.
 #[derive(Debug, Default)]
 struct NamedInHead {
     client: Option<ClientAddress>,
     origin: Option<Box<str>>,
 }
 
-/// Judges a complete head. The order of the checks decides which of several faults is reported. Notes who is
-/// named as soon as that is known.
+/// Decides on a complete head. If it has several faults, the order of the checks decides which one is reported. Fills
+/// in `named` as soon as the values are known.
 fn decide(
     head: &[u8],
     head_only: bool,
@@ -350,7 +359,7 @@ fn decide(
 ) -> Result<Verdict, Refusal> {
     let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
-    // We found the end; should httparse ever see another, the head has two readings.
+    // The reader has found the end. If httparse found another one, the head could be read in two ways.
     if request.parse(head)? != Status::Complete(head.len()) {
         return Err(BadRequest::RequestLine.into());
     }
@@ -360,15 +369,18 @@ fn decide(
     };
     let fields = &*request.headers;
     let target = Target::parse(target);
+    // Found first, so that a page can also read the answer to a faulty request.
     let shared_methods = target.as_ref().and_then(Target::shared_methods);
     if shared_methods.is_some() {
         named.origin = cors::reader(fields, rules.origins);
     }
     if let Some(proxies) = rules.proxies {
+        // Before the other checks, so that a refused request counts against its client rather than the proxy.
         named.client = forwarded::client(fields, proxies)?;
     }
     check_host(fields, minor_version)?;
     let has_body = has_body(fields)?;
+    // Before the method is checked: `OPTIONS` is not allowed for anything else.
     if let Some(methods) = shared_methods.filter(|_| cors::is_preflight(method, fields)) {
         return named.origin.as_ref().map(|_| Verdict::Preflight { methods }).ok_or(Refusal::Origin);
     }
@@ -384,6 +396,7 @@ fn decide(
         Target::Sessions if wants_upgrade => Err(BadRequest::Path(PathFault::Sessions).into()),
         Target::Sessions => {
             cors::check_origin(fields, rules.origins)?;
+            // The query of `/sessions` has no meaning.
             Ok(Verdict::Issue(credentials::find("", fields)?))
         }
         Target::Session(..) if has_body => Err(BadRequest::Body.into()),
@@ -395,7 +408,7 @@ fn decide(
     }
 }
 
-/// RFC 9112, section 3.2: exactly one `Host`; only HTTP/1.0 may do without.
+/// Checks that there is exactly one `Host` (RFC 9112, section 3.2). Only HTTP/1.0 may omit it.
 fn check_host(fields: &[Header<'_>], minor_version: u8) -> Result<(), BadRequest> {
     let mut hosts = values(fields, "host");
     match (hosts.next(), hosts.next()) {
@@ -406,12 +419,15 @@ fn check_host(fields: &[Header<'_>], minor_version: u8) -> Result<(), BadRequest
     }
 }
 
-/// Whether a body follows the head, by RFC 9112, section 6.3, which has us refuse whatever two
-/// readers could understand differently.
+/// Whether a body follows the head (RFC 9112, section 6.3).
+///
+/// # Errors
+/// If two programs could disagree on the length of the body; accepting that allows request smuggling.
 fn has_body(fields: &[Header<'_>]) -> Result<bool, BadRequest> {
     let mut length = None;
     for element in values(fields, "content-length").flat_map(split_list) {
         let announced = decimal(element).ok_or(BadRequest::ContentLength)?;
+        // The same length several times is allowed.
         if length.is_some_and(|length| length != announced) {
             return Err(BadRequest::ContentLength);
         }
@@ -424,7 +440,8 @@ fn has_body(fields: &[Header<'_>]) -> Result<bool, BadRequest> {
     Ok(is_encoded || length.is_some_and(|length| length > 0))
 }
 
-/// RFC 6455, section 4.2.1, items 3 and 4. HTTP/1.0 has no upgrade (RFC 9110, section 7.8).
+/// Whether the request asks for a WebSocket (RFC 6455, section 4.2.1, items 3 and 4). HTTP/1.0 has no upgrade (RFC
+/// 9110, section 7.8).
 fn wants_upgrade(fields: &[Header<'_>], minor_version: u8) -> bool {
     let lists = |name, token: &str| {
         elements(fields, name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
@@ -432,10 +449,11 @@ fn wants_upgrade(fields: &[Header<'_>], minor_version: u8) -> bool {
     minor_version == 1 && lists("upgrade", "websocket") && lists("connection", "upgrade")
 }
 
-/// RFC 9110, section 9.1: methods are compared with case, and those unknown are refused.
+/// Checks the method (RFC 9110, section 9.1). The case of a method matters, and unknown methods are refused.
 fn check_method(method: &str, target: Option<&Target<'_>>, wants_upgrade: bool) -> Result<(), Refusal> {
     match (method, target) {
         ("POST", Some(Target::Sessions)) => Ok(()),
+        // `decide` answers it with a 400 that explains the path.
         ("GET", Some(Target::Sessions)) if wants_upgrade => Ok(()),
         (_, Some(Target::Sessions)) => Err(Refusal::IssueMethod),
         ("GET", _) | ("HEAD", Some(Target::Health)) => Ok(()),
@@ -446,7 +464,7 @@ fn check_method(method: &str, target: Option<&Target<'_>>, wants_upgrade: bool) 
     }
 }
 
-/// The rest of RFC 6455, section 4.2.1: version, key and subprotocol. Extensions are ignored.
+/// Checks the rest of RFC 6455, section 4.2.1: version, key and subprotocol. Extensions are ignored.
 fn accept(
     client_type: ClientType,
     session_id: SessionId,
@@ -466,7 +484,7 @@ fn accept(
     Ok(Upgrade { client_type, session_id, credentials, accept_key: derive_accept_key(key), subprotocol })
 }
 
-/// 16 bytes in base64 (RFC 6455, section 4.1, item 7; RFC 4648, section 4).
+/// Whether the key is 16 bytes in base64 (RFC 6455, section 4.1, item 7; RFC 4648, section 4).
 fn is_websocket_key(key: &[u8]) -> bool {
     let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     key.strip_suffix(b"==").is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_digit))

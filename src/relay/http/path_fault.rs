@@ -1,38 +1,38 @@
-//! What is wrong with a path that names no client's side of a session.
+//! Why a path is not the path of one side of a session.
 
 use std::borrow::Cow;
 
 use crate::relay::ids::{ClientType, SessionId};
 
-/// What is wrong with a path that names no client's side of a session.
+/// Why a path is not the path of one side of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathFault {
-    /// It begins with none of those that there are.
+    /// It begins with none of the known paths.
     Unknown,
-    /// It would, but for the case of a letter.
+    /// It is a session path, except for the case of letters.
     Case,
-    /// It would, but for what stands before.
+    /// A session path follows something else, such as a prefix of a proxy.
     Prefix,
-    /// Sessions are issued there, and nobody joins one.
+    /// It is `/sessions`, where sessions are issued but not joined.
     Sessions,
     /// It ends where the session ID should begin.
     NoSessionId,
-    /// Something follows the session ID.
-    Behind,
+    /// Something other than a query follows the session ID.
+    AfterSessionId,
     /// The session ID is too long.
     TooLong {
-        /// Its length in bytes, up to the largest number that fits.
+        /// Its length in bytes, saturating.
         bytes: u16,
     },
-    /// The session ID has a character that none has.
+    /// The session ID has a character that is not allowed.
     Character {
-        /// Its first byte.
+        /// The first byte of the character.
         byte: u8,
     },
 }
 
 impl PathFault {
-    /// What is wrong with `path`, which is no session's.
+    /// Finds out why `path` is not a session path.
     pub(super) fn of(path: &str) -> Self {
         if let Some(id) = id_in(path) {
             return Self::of_id(id);
@@ -41,24 +41,26 @@ impl PathFault {
             return Self::Case;
         }
         let is_session = |(at, _): (usize, &str)| path.get(at..).and_then(id_in).is_some();
+        // The first slash begins the path itself, so it is left out.
         if path.match_indices('/').skip(1).any(is_session) { Self::Prefix } else { Self::Unknown }
     }
 
     fn of_id(id: &str) -> Self {
-        let (first, behind) = id.split_once('/').map_or((id, None), |(first, behind)| (first, Some(behind)));
+        let (first, after) = id.split_once('/').map_or((id, None), |(first, after)| (first, Some(after)));
         if first.is_empty() {
             return Self::NoSessionId;
         }
+        // A wrong character explains more than what follows it.
         if let Some(byte) = first.bytes().find(|byte| !SessionId::is_allowed(*byte)) {
             return Self::Character { byte };
         }
-        if behind.is_some() {
-            return Self::Behind;
+        if after.is_some() {
+            return Self::AfterSessionId;
         }
         Self::TooLong { bytes: u16::try_from(id.len()).unwrap_or(u16::MAX) }
     }
 
-    /// What is wrong, to be read behind the paths that there are.
+    /// What is wrong, as the end of a sentence that lists the known paths.
     pub(super) fn sentence(self) -> Cow<'static, str> {
         let of_id = |problem: &str| {
             format!(
@@ -69,12 +71,12 @@ impl PathFault {
         match self {
             Self::Unknown => "this path begins with none of them".into(),
             Self::Case => "write this path in lower case up to the session ID".into(),
-            Self::Prefix => "nothing may stand before that, so have the proxy take it off".into(),
+            Self::Prefix => "nothing may come before that; let the proxy remove it".into(),
             Self::Sessions => "POST to /sessions, without an upgrade, gives a session ID to use there".into(),
             Self::NoSessionId => of_id("is empty").into(),
-            Self::Behind => "nothing may follow the session ID but a query".into(),
+            Self::AfterSessionId => "nothing may follow the session ID but a query".into(),
             Self::TooLong { bytes } => of_id(&format!("has {bytes} characters")).into(),
-            Self::Character { byte: b'%' } => of_id("has a %, for percent-encoding is not undone").into(),
+            Self::Character { byte: b'%' } => of_id("has a %; percent-encoding is not decoded").into(),
             Self::Character { byte } if byte.is_ascii_graphic() => {
                 of_id(&format!("has a {}", char::from(byte))).into()
             }
@@ -83,11 +85,11 @@ impl PathFault {
     }
 }
 
-/// What stands where a session ID should, with what follows it; `None` if the path leads to no session.
+/// The part of the path where the session ID belongs, and all after it. `None` if the path is not one of a session.
 fn id_in(path: &str) -> Option<&str> {
     let segments = path.strip_prefix('/')?;
     ClientType::ALL.into_iter().find_map(|client_type| {
-        let behind = segments.strip_prefix(client_type.as_str())?;
-        if behind.is_empty() { Some(behind) } else { behind.strip_prefix('/') }
+        let after = segments.strip_prefix(client_type.as_str())?;
+        if after.is_empty() { Some(after) } else { after.strip_prefix('/') }
     })
 }

@@ -1,5 +1,5 @@
-//! The header that a proxy puts in front of a connection to say whose it is: the PROXY protocol,
-//! versions 1 and 2 (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>).
+//! The PROXY protocol, versions 1 and 2: a header before everything else, in which a proxy names the client
+//! (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str;
@@ -7,36 +7,37 @@ use std::str;
 use crate::relay::address::ClientAddress;
 use crate::relay::limits::PROXY_HEADER_BYTES_MAX;
 
-/// The header of one that speaks for itself: version 2, LOCAL, without addresses (section 2.2).
+/// The header of a proxy that speaks for itself: version 2, LOCAL, without addresses (section 2.2).
 pub const LOCAL_HEADER: &[u8; FIXED_BYTES] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
-/// What every header of version 2 begins with (section 2.2).
+/// The start of every header of version 2 (section 2.2).
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// The same, and the version, the family and the length behind it.
+/// Length of the fixed part of version 2, in bytes: the signature, version and command, family, and length.
 const FIXED_BYTES: usize = 16;
-/// What every header of version 1 begins with (section 2.1).
+/// The start of every header of version 1 (section 2.1).
 const WORD: &[u8] = b"PROXY ";
-/// The longest header of version 1, its CR LF included.
+/// Length of the longest header of version 1, in bytes, including CR LF.
 const LINE_BYTES_MAX: usize = 107;
 
-/// What the first bytes of a connection amount to.
+/// The result for the first bytes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyHeader {
-    /// They may become a header.
+    /// They may become a header. More bytes are needed.
     NeedMore,
-    /// They begin with one.
+    /// They begin with a header.
     Whole {
-        /// Its length.
+        /// The length of the header.
         bytes: usize,
-        /// The client that the proxy speaks for; `None` if it speaks for itself, or cannot tell.
+        /// The client that the proxy names. `None` if it speaks for itself, or does not know.
         client: Option<ClientAddress>,
     },
-    /// They are none.
+    /// They are not the start of a header.
     Malformed,
 }
 
-/// Reads the header that `bytes` begin with.
+/// Parses the header at the start of `bytes`.
 #[must_use]
 pub fn parse(bytes: &[u8]) -> ProxyHeader {
+    // Also true while fewer bytes than `start` have arrived.
     let begins = |start: &[u8]| bytes.iter().zip(start).all(|(byte, wanted)| byte == wanted);
     let parsed = if begins(SIGNATURE) {
         parse_binary(bytes)
@@ -48,7 +49,7 @@ pub fn parse(bytes: &[u8]) -> ProxyHeader {
     parsed.unwrap_or(ProxyHeader::Malformed)
 }
 
-/// Version 1. `None` if it is malformed, here and below.
+/// Parses version 1. `None` if the header is malformed; so in the next function.
 fn parse_line(bytes: &[u8]) -> Option<ProxyHeader> {
     let Some(end) = bytes.iter().take(LINE_BYTES_MAX).position(|&byte| byte == b'\n') else {
         return (bytes.len() < LINE_BYTES_MAX).then_some(ProxyHeader::NeedMore);
@@ -58,12 +59,13 @@ fn parse_line(bytes: &[u8]) -> Option<ProxyHeader> {
     let mut words = line.split(' ');
     let family = words.next()?;
     if family == "UNKNOWN" {
-        // Whatever follows is to be ignored.
+        // The specification says to ignore the rest of the line.
         return Some(ProxyHeader::Whole { bytes, client: None });
     }
     let (source, destination) = (words.next()?, words.next()?);
     let client: IpAddr = match family {
         "TCP4" => {
+            // The destination must be right, but is not used.
             destination.parse::<Ipv4Addr>().ok()?;
             source.parse::<Ipv4Addr>().ok()?.into()
         }
@@ -79,28 +81,30 @@ fn parse_line(bytes: &[u8]) -> Option<ProxyHeader> {
     is_whole.then_some(ProxyHeader::Whole { bytes, client: Some(ClientAddress::new(client)) })
 }
 
-/// Version 2.
+/// Parses version 2.
 fn parse_binary(bytes: &[u8]) -> Option<ProxyHeader> {
-    /// The version, 2, beside the commands.
+    /// The upper four bits are the version, 2; the lower four are the command.
     const LOCAL: u8 = 0x20;
     const PROXY: u8 = 0x21;
     const TCP_OVER_IPV4: u8 = 0x11;
     const TCP_OVER_IPV6: u8 = 0x21;
     const UNSPECIFIED: u8 = 0x00;
     const UNIX_STREAM: u8 = 0x31;
-    let Some((fixed, behind)) = bytes.split_at_checked(FIXED_BYTES) else {
+    let Some((fixed, after_fixed)) = bytes.split_at_checked(FIXED_BYTES) else {
         return Some(ProxyHeader::NeedMore);
     };
     let &[command, family, high, low] = fixed.last_chunk::<4>()?;
+    // Big-endian, and without the fixed part.
     let length = usize::from(u16::from_be_bytes([high, low]));
+    // A family that is not served is refused below, once the whole header is there.
     let is_command = matches!(command, LOCAL | PROXY);
     if !is_command || FIXED_BYTES + length > PROXY_HEADER_BYTES_MAX {
         return None;
     }
-    let Some(rest) = behind.get(..length) else { return Some(ProxyHeader::NeedMore) };
+    let Some(rest) = after_fixed.get(..length) else { return Some(ProxyHeader::NeedMore) };
     let client: Option<IpAddr> = match (command, family) {
         (LOCAL, _) | (_, UNSPECIFIED | UNIX_STREAM) => None,
-        // Source and destination, and their ports.
+        // Source address, destination address and two ports. Extensions may follow.
         (_, TCP_OVER_IPV4) => Some(Ipv4Addr::from(*rest.first_chunk::<12>()?.first_chunk::<4>()?).into()),
         (_, TCP_OVER_IPV6) => Some(Ipv6Addr::from(*rest.first_chunk::<36>()?.first_chunk::<16>()?).into()),
         _ => return None,
@@ -132,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_name_the_client() {
+    fn a_header_names_the_client() {
         let with_more = |header: Vec<u8>| [&header[..], b"\x04\0\x01x"].concat();
         let mut with_extension = of_ipv4();
         with_extension[15] += 4;
@@ -167,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_malformed_as_soon_as_that_is_certain() {
+    fn anything_else_is_refused_as_soon_as_that_is_certain() {
         let too_long = [&binary(0x21, 0x00, &[])[..14], &[0x10, 0x01]].concat();
         let table: [Vec<u8>; 24] = [
             b"G".to_vec(),

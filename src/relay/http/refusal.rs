@@ -1,4 +1,4 @@
-//! Every reason to refuse a connection in HTTP, and the answer to each.
+//! All reasons to refuse a connection in HTTP, and the answer to each.
 
 use std::borrow::Cow;
 
@@ -11,44 +11,44 @@ use crate::relay::limits::{
 /// Why a connection is answered with an error (RFC 9110, section 15).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The request is not well-formed, or not for us: 400 (RFC 9110, section 15.5.1).
+    /// The request is malformed, or not for the relay: 400 (RFC 9110, section 15.5.1).
     BadRequest(BadRequest),
-    /// No such path: 404 (RFC 9110, section 15.5.5).
+    /// There is no such path: 404 (RFC 9110, section 15.5.5).
     NotFound(PathFault),
     /// Neither GET nor HEAD: 405 (RFC 9110, section 15.5.6).
     MethodNotAllowed,
-    /// Not GET, where only GET opens a WebSocket: 405 (RFC 6455, section 4.2.1, item 1).
+    /// A WebSocket upgrade with a method other than GET: 405 (RFC 6455, section 4.2.1, item 1).
     UpgradeMethod,
-    /// The head did not come in time: 408 (RFC 9110, section 15.5.9). For the caller to use.
+    /// The head was not complete in time: 408 (RFC 9110, section 15.5.9). Set by the caller.
     HeadTimeout,
-    /// A session's path without an upgrade: 426 (RFC 9110, section 15.5.22).
+    /// A session path without an upgrade: 426 (RFC 9110, section 15.5.22).
     ExpectedUpgrade,
-    /// Not version 13 of the protocol: 426 (RFC 6455, section 4.2.2, item 4).
+    /// A version of the WebSocket protocol other than 13: 426 (RFC 6455, section 4.2.2, item 4).
     WebSocketVersion,
     /// More than [`HEAD_BYTES_MAX`] bytes: 431 (RFC 6585, section 5).
     HeadTooLarge,
     /// More than [`HEAD_FIELDS_MAX`] header fields: 431 (RFC 6585, section 5).
     TooManyFields,
-    /// Not POST, where sessions are issued: 405 (RFC 9110, section 15.5.6).
+    /// A method other than POST at `/sessions`: 405 (RFC 9110, section 15.5.6).
     IssueMethod,
-    /// A page of an origin that may not connect: 403 (RFC 6455, section 4.2.2, item 4).
+    /// The page's origin may not connect: 403 (RFC 6455, section 4.2.2, item 4).
     Origin,
-    /// An address that is not served: 403 (RFC 9110, section 15.5.4). For the caller to use.
+    /// The address is not served: 403 (RFC 9110, section 15.5.4). Set by the caller.
     Address,
-    /// An address that is over a limit: 429 (RFC 6585, section 4). For the caller to use.
+    /// The address is over a limit: 429 (RFC 6585, section 4). Set by the caller.
     AddressLimit {
         /// `Retry-After`, in seconds.
         retry_after: u64,
     },
-    /// The pairing secret is wrong, missing, or of no session: 403. For the caller to use.
+    /// The pairing secret is wrong or missing, or there is no session to join: 403. Set by the caller.
     Secret,
-    /// The API key is wrong or missing: 401 (RFC 9110, section 15.5.2). For the caller to use.
+    /// The API key is wrong or missing: 401 (RFC 9110, section 15.5.2). Set by the caller.
     ApiKey,
-    /// The host's [`Hook`](crate::relay::Hook) does not let the client join: 403. For the caller to use.
+    /// The host's [`Hook`](crate::relay::Hook) does not let the client join: 403. Set by the caller.
     Hook,
-    /// A place that clients take from each other again and again: 429 (RFC 6585, section 4). For the caller to use.
+    /// Clients replace each other in this place again and again: 429 (RFC 6585, section 4). Set by the caller.
     Contested,
-    /// No room for another connection: 503 (RFC 9110, section 15.6.4). For the caller to use.
+    /// The relay has no room for another connection: 503 (RFC 9110, section 15.6.4). Set by the caller.
     ConnectionLimit,
 }
 
@@ -63,40 +63,40 @@ impl From<NotAllowed> for Refusal {
     }
 }
 
-/// Why a connection was refused, in a word.
+/// Why a connection was refused, as the log and the metrics name it (section 9 of the contract).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RefusalReason {
-    /// Not well-formed, or not for us.
+    /// The request was malformed, or not for the relay.
     BadRequest,
-    /// No such path.
+    /// There is no such path.
     NotFound,
-    /// A method that does not go with the path.
+    /// The path does not have this method.
     Method,
-    /// The head did not come in time.
+    /// The head was not complete in time.
     HeadTimeout,
     /// The head was too large.
     HeadTooLarge,
-    /// A session's path without an upgrade, or of another version.
+    /// A session path without an upgrade, or with another version of the WebSocket protocol.
     NoUpgrade,
-    /// A page of an origin that may not connect.
+    /// The page's origin may not connect.
     Origin,
-    /// An address that is not served.
+    /// The address is not served.
     Address,
-    /// An address that is over a limit, or locked out.
+    /// The address is over a limit, or locked out.
     AddressLimit,
-    /// The pairing secret was wrong or missing, or the host refused the client.
+    /// The pairing secret was wrong or missing, there was no session to join, or the host refused the client.
     Secret,
     /// The API key was wrong or missing.
     ApiKey,
-    /// Clients take the place from each other again and again.
+    /// Clients replace each other in the place again and again.
     Contested,
-    /// No room for another connection or session.
+    /// The relay had no room for another connection or session.
     ConnectionLimit,
 }
 
 impl RefusalReason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 13] = [
         Self::BadRequest,
         Self::NotFound,
@@ -113,7 +113,7 @@ impl RefusalReason {
         Self::ConnectionLimit,
     ];
 
-    /// The word.
+    /// The name in the log and in the metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -161,33 +161,33 @@ pub enum BadRequest {
     NotHttp,
     /// A CR or LF by itself, or a NUL (RFC 9112, section 2.2).
     LineEnding,
-    /// Malformed request line, or one that no method can begin with (RFC 9112, section 3).
+    /// The request line is malformed, or begins with a byte that no method has (RFC 9112, section 3).
     RequestLine,
-    /// Neither HTTP/1.1 nor HTTP/1.0 (RFC 9112, section 2.3).
+    /// The version is neither HTTP/1.1 nor HTTP/1.0 (RFC 9112, section 2.3).
     HttpVersion,
-    /// Malformed header field, or one folded over lines (RFC 9112, section 5).
+    /// A header field is malformed, or folded over several lines (RFC 9112, section 5).
     HeaderField,
-    /// `Host` missing, repeated or malformed (RFC 9112, section 3.2).
+    /// `Host` is missing, repeated or malformed (RFC 9112, section 3.2).
     Host,
-    /// `Content-Length` invalid, contradictory or beside `Transfer-Encoding` (RFC 9112, 6.3).
+    /// `Content-Length` is invalid, contradicts itself, or comes with `Transfer-Encoding` (RFC 9112, section 6.3).
     ContentLength,
-    /// Target in neither origin-form nor absolute-form (RFC 9112, section 3.2).
+    /// The target is neither in origin-form nor in absolute-form (RFC 9112, section 3.2).
     Target,
     /// The IPv6 address in `Host` has a zone.
     HostZone,
-    /// An upgrade to a path that is no session's.
+    /// An upgrade to a path that is not a session path.
     Path(PathFault),
-    /// An upgrade with a request body (RFC 6455, section 4.1, knows none).
+    /// An upgrade with a request body. RFC 6455, section 4.1, has none.
     Body,
-    /// `Sec-WebSocket-Key` missing, repeated or malformed (RFC 6455, section 4.2.1, item 5).
+    /// `Sec-WebSocket-Key` is missing, repeated or malformed (RFC 6455, section 4.2.1, item 5).
     WebSocketKey,
-    /// The first subprotocol offered is no token (RFC 6455, section 4.2.1, item 8).
+    /// The first subprotocol offered is not a token (RFC 6455, section 4.2.1, item 8).
     Subprotocol,
-    /// A proxy does not say whose connection this is, as it should (the PROXY protocol).
+    /// The PROXY protocol header that a proxy must send is missing or malformed.
     ProxyHeader,
-    /// `Forwarded` or `X-Forwarded-For` malformed, or the two contradict each other (RFC 7239).
+    /// `Forwarded` or `X-Forwarded-For` is malformed, or they contradict each other (RFC 7239).
     Forwarded,
-    /// A secret that is too short or long, wrongly encoded, or one of several.
+    /// A secret or key is too short, too long or wrongly encoded, or two of them differ.
     Secret,
 }
 
@@ -209,21 +209,21 @@ impl From<httparse::Error> for Refusal {
     }
 }
 
-/// What goes out to a refused client, apart from what all answers share (RFC 9112, section 4).
+/// What one answer has of its own, without what all answers share (RFC 9112, section 4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Status code.
     pub status: u16,
     /// Reason phrase.
     pub reason: &'static str,
-    /// Header lines peculiar to this answer, each with its CR LF.
+    /// Header lines of this answer only, each with its CR LF.
     pub headers: Cow<'static, str>,
     /// The body: one sentence that says what to do.
     pub sentence: Cow<'static, str>,
 }
 
 impl Refusal {
-    /// How this is answered (RFC 9110, section 15).
+    /// The answer to this refusal (RFC 9110, section 15).
     #[must_use]
     pub fn answer(self) -> Answer {
         match self {
@@ -326,6 +326,7 @@ impl BadRequest {
     /// The sentence that says what to do, the body of the 400 (RFC 9110, section 15.5.1).
     #[must_use]
     pub fn sentence(self) -> Cow<'static, str> {
+        // A sentence below names these two numbers.
         const _: () = assert!(SECRET_BYTES_MIN == 16 && SECRET_BYTES_MAX == 256);
         let sentence = match self {
             Self::Path(fault) => {

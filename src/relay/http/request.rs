@@ -1,4 +1,4 @@
-//! What a request head says, for whoever answers other requests than a relay's.
+//! The parsed request head, for listeners that answer other requests than the public one.
 
 use std::str;
 
@@ -8,26 +8,30 @@ use super::fields::only_value;
 use super::target::path_and_query;
 use super::{BadRequest, HEAD_FIELDS_MAX, Refusal, check_host};
 
-/// The head of a request (RFC 9112, section 3), as far as it is understood. A body, if one follows, is not.
+/// A request head (RFC 9112, section 3), as far as such a listener needs it. A body is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request<'h> {
-    /// The method, compared with case.
+    /// The method. Its case matters.
     pub method: &'h str,
-    /// The path. Nothing is decoded or normalised.
+    /// The path, not decoded or normalised.
     pub path: &'h str,
-    /// The query without its question mark; empty if there is none.
+    /// The query without its question mark. Empty if there is none.
     pub query: &'h str,
-    /// `Host`; `None` in HTTP/1.0 alone.
+    /// The value of `Host`. It may be `None` only in HTTP/1.0.
     pub host: Option<&'h str>,
-    /// `Authorization`, if there is exactly one.
+    /// The value of `Authorization`, if there is exactly one such field.
     pub authorization: Option<&'h [u8]>,
 }
 
 impl<'h> Request<'h> {
-    /// Understands a complete head, by the same rules as that of an upgrade.
+    /// Parses a complete head by the same rules as that of an upgrade.
+    ///
+    /// # Errors
+    /// Why the head is refused.
     pub fn parse(head: &'h [u8]) -> Result<Self, Refusal> {
         let mut fields = [httparse::EMPTY_HEADER; HEAD_FIELDS_MAX];
         let mut request = httparse::Request::new(&mut fields);
+        // The reader has found the end of the head; httparse must find the same one.
         if request.parse(head)? != Status::Complete(head.len()) {
             return Err(BadRequest::RequestLine.into());
         }

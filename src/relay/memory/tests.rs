@@ -7,7 +7,7 @@ fn u32_of(bytes: usize) -> u32 {
 }
 
 #[test]
-fn chunks_take_seven_eighths_and_leave_the_last_to_small_messages() {
+fn chunks_take_at_most_seven_eighths_of_the_budget() {
     let mut memory = Memory::new(8 * MIB);
     let chunks: Vec<Chunk> = std::iter::from_fn(|| memory.try_take_chunk()).collect();
     assert_eq!((chunks.len(), memory.used_bytes()), (7 * MIB / CHUNK_BYTES, 7 * MIB));
@@ -19,24 +19,24 @@ fn chunks_take_seven_eighths_and_leave_the_last_to_small_messages() {
 }
 
 #[test]
-fn small_memory_leaves_chunks_what_it_does_not_use() {
+fn small_memory_takes_at_most_half_and_chunks_may_use_the_rest() {
     let mut memory = Memory::new(8 * MIB);
     memory.charge_small(0, u32_of(4 * MIB));
-    assert!(!memory.has_small_room(), "no more than half");
+    assert!(!memory.has_small_room(), "at most half");
     let chunks = std::iter::from_fn(|| memory.try_take_chunk()).count();
     assert_eq!(chunks * CHUNK_BYTES, 4 * MIB);
     assert!(!memory.has_least_room());
 }
 
 #[test]
-fn each_receiver_may_have_the_high_water_mark_waiting_or_as_much_as_it_leaves_to_the_next() {
+fn each_receiver_may_have_the_high_water_mark_waiting_or_half_of_what_is_free() {
     let mut memory = Memory::new(8 * MIB);
     let mut waiting = Vec::new();
     let mut limits = Vec::new();
     while !memory.is_short_of_chunks() {
         let limit = memory.receiver_bytes_max();
         limits.push(limit);
-        // A receiver that takes nothing, up to its limit or one chunk.
+        // A receiver that takes nothing, with half its limit waiting, in whole chunks.
         for _ in 0..(limit / 2).div_ceil(CHUNK_BYTES) {
             waiting.extend(memory.try_take_chunk());
         }
@@ -47,7 +47,7 @@ fn each_receiver_may_have_the_high_water_mark_waiting_or_as_much_as_it_leaves_to
 }
 
 #[test]
-fn without_chunks_a_receiver_may_still_have_a_piece_and_many_together_leave_some_to_one_more() {
+fn without_chunks_each_receiver_may_have_a_piece_and_some_memory_stays_free() {
     let mut memory = Memory::new(256 * MIB);
     let chunks: Vec<Chunk> = std::iter::from_fn(|| memory.try_take_chunk()).collect();
     for _ in 0..1_500 {
@@ -57,12 +57,12 @@ fn without_chunks_a_receiver_may_still_have_a_piece_and_many_together_leave_some
     }
     assert!(memory.pieces_bytes <= 256 * MIB / PIECES_SHARE);
     assert!(memory.piece_bytes_max() > LEAST_READ_BYTES);
-    assert!(memory.has_small_room(), "pieces leave small messages their share");
+    assert!(memory.has_small_room(), "pieces leave the reserved share to small messages");
     drop(chunks);
 }
 
 #[test]
-fn what_is_short_is_read_in_small_steps() {
+fn if_memory_is_short_reads_are_small() {
     let mut memory = Memory::new(MIB);
     assert_eq!(memory.small_message_bytes_max(), SMALL_MESSAGE_BYTES_MAX);
     memory.charge_small(0, u32_of(MIB / 2 - SMALL_ROOM_BYTES_MIN));

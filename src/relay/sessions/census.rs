@@ -1,23 +1,23 @@
-//! How many sessions and clients there are, kept up to date as they change.
+//! How many sessions and clients there are. The counts are updated with every change, never by scanning.
 
 use super::Session;
 
 /// How many clients a session has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionState {
-    /// None: it waits for somebody to come back, or was issued.
+    /// None: its clients may come back, or it was issued and not joined yet.
     Empty,
-    /// One, which waits for its peer.
+    /// One. It waits for its peer.
     Waiting,
     /// Both.
     Paired,
 }
 
 impl SessionState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 3] = [Self::Empty, Self::Waiting, Self::Paired];
 
-    /// The word for it.
+    /// The state as metrics and the operator's pages name it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -39,11 +39,14 @@ pub struct Census {
 }
 
 impl Census {
-    pub(super) fn take_in(&mut self, session: &Session) {
+    /// Counts a session and its clients.
+    pub(super) fn add(&mut self, session: &Session) {
         self.change(session, u64::wrapping_add);
     }
 
-    pub(super) fn leave_out(&mut self, session: &Session) {
+    /// Undoes [`add`](Self::add). Call it before the session changes, and `add` after.
+    pub(super) fn remove(&mut self, session: &Session) {
+        // Never below zero: the session was added before, and has not changed since.
         self.change(session, u64::wrapping_sub);
     }
 

@@ -1,17 +1,16 @@
-//! Who is whose peer: sessions begin, pair their clients, and end.
+//! The table of sessions: they begin, pair their clients, and end.
 //!
-//! | a session ends | counted from |
+//! | a session ends | measured from |
 //! | --- | --- |
 //! | after the session timeout | the last application message or join |
 //! | after the reconnect window | the moment its last client left |
 //!
-//! A session that was issued begins empty. One that was claimed needs its secret for as long as it lives: what
-//! asks for it is in `gate`.
+//! An issued session begins empty. A claimed session needs its secret for its whole life; `access::gate` checks it.
 //!
-//! An empty session holds nothing that a client could miss, but its claim: where there is no room for another one,
-//! one that was issued and never joined ends sooner, or else one without a claim, and the one that has been empty for
-//! longest first. Issuing one ends nothing but others that were never joined. Before all these go those of a host that
-//! holds more empty ones than its share.
+//! If there is no room for another session, an empty one ends. It has nothing that a client could miss, except its
+//! claim. The order is: sessions that were issued and never joined; sessions that are not claimed; claimed ones;
+//! within each of these, the one that has been empty for longest. Issuing a session ends only sessions that were
+//! never joined. But sessions of a host that holds more than its share of empty ones always end first.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -26,7 +25,7 @@ use crate::relay::limits::{EMPTY_SHARE, TABLE_CAPACITY};
 use crate::relay::tables::keyed_hash::KeyedHash;
 use crate::relay::time::Tick;
 pub use census::{Census, SessionState};
-use empties::{Empties, Worth};
+use empties::{Empties, EmptyKind};
 use session::{Seat, seconds};
 pub use session::{Session, Traffic};
 
@@ -35,11 +34,11 @@ mod contest;
 mod empties;
 mod session;
 
-/// Names a session for as long as it lives; cheaper than its ID.
+/// Identifies a session while it lives; cheaper than its ID. A later session may get the same key.
 ///
-/// Whoever keeps one gives it up when the session is removed: a connection leaves first, and the
-/// session's timer is what removes it, or is cancelled. A shutdown keeps the keys of sessions that have ended, and
-/// relies on it that none begins any more: the next one might have the same key.
+/// So every holder drops its key when the session is removed: connections leave first, and the session's timer either
+/// removes it or is cancelled. A shutdown keeps keys of sessions that have ended; that is safe, because no session
+/// begins in a shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SessionKey(NonZeroU32);
 
@@ -58,57 +57,59 @@ impl SessionKey {
 /// Why a session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expiry {
-    /// Neither an application message nor a join for the session timeout.
+    /// No application message and no join for the session timeout.
     Inactive,
-    /// Nobody there for the reconnect window.
+    /// No client for the reconnect window.
     Empty,
 }
 
-/// What a join brought about.
+/// The result of a join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Joined {
     /// The session joined.
     pub session: SessionKey,
-    /// The connection of the same client type that the newcomer replaces.
+    /// The connection that had this place before, and is replaced now.
     pub replaced: Option<ConnectionId>,
-    /// The other side, if it is there.
+    /// The peer, if it is connected.
     pub peer: Option<ConnectionId>,
 }
 
-/// What a leave brought about.
+/// The result of a leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
-    /// The connection had been replaced before: its end changes nothing.
+    /// The connection had been replaced before, so nothing has changed.
     WasReplaced,
-    /// The client is gone; its peer, if any, is to be told.
+    /// The client is gone. Its peer, if there is one, must be told.
     Gone(Option<ConnectionId>),
 }
 
-/// The session limit is reached; nothing was changed. [`Sessions::remove_longest_empty`] may help.
+/// The limit of sessions is reached. Nothing was changed. [`Sessions::remove_longest_empty`] may make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionsFull;
 
-/// All sessions, found by ID on a join and by key ever after.
+/// All sessions. A join finds a session by its ID; everything else uses the key.
 #[derive(Debug)]
 pub struct Sessions {
-    /// Each by the hash of its ID, which stands in its slot alone.
+    /// Keys by the hash of the session ID. The ID itself is stored only in the slot.
     by_id: HashTable<SessionKey>,
     hash: KeyedHash,
     slots: Slab<Session>,
-    /// Those without a client.
+    /// The sessions without a client.
     empties: Empties,
     census: Census,
-    places: usize,
+    /// How many slots of the slab have ever been used. Keys are below it.
+    slot_count: usize,
     max: usize,
     session_timeout: Duration,
     reconnect_window: Duration,
 }
 
 impl Sessions {
-    /// Room for `max` sessions. `seed` keys the hash, so that nobody can choose session IDs that
-    /// collide; it has no influence on what the relay does.
+    /// No session, and room for `max`. `seed` keys the hash of the table, so that no client can choose session IDs
+    /// that collide. It has no other influence.
     #[must_use]
     pub fn new(max: usize, session_timeout: Duration, reconnect_window: Duration, seed: [u64; 2]) -> Self {
+        // A key is the index plus one, in 32 bits.
         let max = max.min(u32::MAX as usize - 1);
         Self {
             by_id: HashTable::new(),
@@ -116,14 +117,14 @@ impl Sessions {
             slots: Slab::with_capacity(TABLE_CAPACITY.min(max)),
             empties: Empties::new((max / EMPTY_SHARE).max(1), KeyedHash(seed)),
             census: Census::default(),
-            places: 0,
+            slot_count: 0,
             max,
             session_timeout,
             reconnect_window,
         }
     }
 
-    /// How many sessions there are, empty ones included.
+    /// The number of sessions, including empty ones.
     #[must_use]
     pub fn len(&self) -> usize {
         self.slots.len()
@@ -135,7 +136,7 @@ impl Sessions {
         self.slots.is_empty()
     }
 
-    /// The session behind the key of a session that has not ended.
+    /// The session of a key. It must not have ended.
     #[must_use]
     #[track_caller]
     pub fn get(&self, key: SessionKey) -> Option<&Session> {
@@ -144,7 +145,7 @@ impl Sessions {
         session
     }
 
-    /// As [`get`](Self::get), to note its timer.
+    /// As [`get`](Self::get), to change it.
     #[track_caller]
     pub fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
         let session = self.slots.get_mut(key.index());
@@ -152,14 +153,17 @@ impl Sessions {
         session
     }
 
-    /// Whether the session behind a key has not ended, provided that no other one has begun since.
+    /// Whether the session of a key has not ended. Right only if no session has begun since it might have ended.
     #[must_use]
     pub fn contains(&self, key: SessionKey) -> bool {
         self.slots.contains(key.index())
     }
 
-    /// Lets a client in, in place of an older connection of its client type, and begins the
-    /// session if it is the first.
+    /// Puts a client into its place, where it replaces an older connection. Begins the session if there is none with
+    /// this ID.
+    ///
+    /// # Errors
+    /// [`SessionsFull`] if the session would have to begin and there is no room.
     pub fn join(
         &mut self,
         id: &SessionId,
@@ -169,18 +173,20 @@ impl Sessions {
     ) -> Result<Joined, SessionsFull> {
         let key = match self.find(id) {
             Some(key) => {
+                // It may be empty now, but has a client from here on.
                 self.leave_empty(key);
                 key
             }
             None => self.begin(id, now)?,
         };
         let session = self.slots.get_mut(key.index()).ok_or(SessionsFull)?;
-        self.census.leave_out(session);
+        // Out of the census before the change, and in again after it.
+        self.census.remove(session);
         session.was_joined = true;
         session.last_activity = now;
         let replaced = session.client(client_type);
         *session.seat_mut(client_type) = Seat(connection);
-        self.census.take_in(session);
+        self.census.add(session);
         Ok(Joined { session: key, replaced, peer: session.client(client_type.peer()) })
     }
 
@@ -200,18 +206,22 @@ impl Sessions {
             empty: None,
             extras: None,
         }));
-        self.places = self.places.max(key.index() + 1);
+        self.slot_count = self.slot_count.max(key.index() + 1);
         if let Some(session) = self.slots.get(key.index()) {
-            self.census.take_in(session);
+            self.census.add(session);
         }
         let (hash, slots) = (self.hash, &self.slots);
+        // The table has only keys, so it looks the IDs up when it grows.
         let rehash = |key: &SessionKey| slots.get(key.index()).map_or(0, |session| hash.of(&session.id));
         self.by_id.insert_unique(hash.of(id), key, rehash);
         Ok(key)
     }
 
-    /// Begins a session for `host` that nobody has joined yet and that needs this secret; `None` if there is one with
-    /// this ID.
+    /// Begins an empty session for `host` that is claimed with this secret. `None` if there is a session with this
+    /// ID.
+    ///
+    /// # Errors
+    /// [`SessionsFull`] if there is no room.
     pub fn issue(
         &mut self,
         id: &SessionId,
@@ -228,21 +238,23 @@ impl Sessions {
         Ok(Some(key))
     }
 
-    /// From here on joining needs this secret, unless it needs one already.
+    /// Claims a session: joining needs this secret from now on. Does nothing if the session is claimed already.
     pub fn claim(&mut self, key: SessionKey, claim: SecretHash) {
         if let Some(session) = self.get_mut(key) {
+            // The first claim stays for the session's life.
             session.extras.get_or_insert_default().claim.get_or_insert(claim);
         }
     }
 
-    /// The session of this ID.
+    /// The key of the session with this ID.
     #[must_use]
     pub fn find(&self, id: &SessionId) -> Option<SessionKey> {
         let is_it = |key: &SessionKey| self.get(*key).is_some_and(|session| session.id == *id);
         self.by_id.find(self.hash.of(id), is_it).copied()
     }
 
-    /// Lets a client go, which came from `host`, if it is still the one that the session knows.
+    /// Removes a client from its place, if the place is still its own. `host` is the client's, and holds the session
+    /// if that is empty now.
     pub fn leave(
         &mut self,
         key: SessionKey,
@@ -252,70 +264,74 @@ impl Sessions {
         now: Tick,
     ) -> Left {
         let Some(session) = self.slots.get_mut(key.index()) else { return Left::WasReplaced };
+        // A replaced client has lost its place to the newcomer, so its late close changes nothing.
         if session.client(client_type) != Some(connection) {
             return Left::WasReplaced;
         }
-        self.census.leave_out(session);
+        self.census.remove(session);
         *session.seat_mut(client_type) = Seat::FREE;
-        self.census.take_in(session);
+        self.census.add(session);
         let peer = session.client(client_type.peer());
         if peer.is_none() {
+            // Both places are free now.
             session.empty_since = now;
             self.join_empty(key, host);
         }
         Left::Gone(peer)
     }
 
-    /// Notes an application message.
+    /// Records an application message as activity.
     pub fn note_activity(&mut self, key: SessionKey, now: Tick) {
         if let Some(session) = self.slots.get_mut(key.index()) {
             session.last_activity = now;
         }
     }
 
-    /// The connection at the other side of a client of this type.
+    /// The peer of the client of this type.
     #[must_use]
     pub fn peer(&self, key: SessionKey, client_type: ClientType) -> Option<ConnectionId> {
         self.get(key)?.client(client_type.peer())
     }
 
-    /// When the session ends if nothing happens before, and why.
+    /// When the session ends if nothing happens until then, and why.
     #[must_use]
     pub fn due(&self, key: SessionKey) -> Option<(Tick, Expiry)> {
         let session = self.get(key)?;
+        // The session timeout runs in an empty session, too, and may end it first.
         let inactive = (session.last_activity.after(self.session_timeout), Expiry::Inactive);
         let empty = (session.empty_since.after(self.reconnect_window), Expiry::Empty);
         Some(if session.is_empty() && empty.0 < inactive.0 { empty } else { inactive })
     }
 
-    /// Ends a session; its clients, which no longer have one, are in the result.
+    /// Removes a session and returns it. The caller must close its clients.
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
+        // Checked first, because `leave_empty` expects the session to be there.
         if !self.contains(key) {
             return None;
         }
         self.leave_empty(key);
         let session = self.slots.try_remove(key.index())?;
-        self.census.leave_out(&session);
+        self.census.remove(&session);
         if let Ok(entry) = self.by_id.find_entry(self.hash.of(&session.id), |other| *other == key) {
             entry.remove();
         }
         Some(session)
     }
 
-    /// Ends a session that is empty, to make room for one that is joined: of those that are worth least the one that
-    /// has been empty for longest, and first among those of a host that holds more than its share.
+    /// Removes the empty session that ends first to make room for one that is being joined: see the module's
+    /// documentation.
     pub fn remove_longest_empty(&mut self) -> Option<Session> {
         self.remove(self.empties.first()?)
     }
 
-    /// Ends a session that is empty, to make room for one that is issued: the one that was issued first of those that
-    /// nobody has joined, and before it any of a host that holds more than its share.
+    /// Removes the empty session that ends first to make room for one that is being issued: see the module's
+    /// documentation.
     pub fn remove_longest_unused(&mut self) -> Option<Session> {
         self.remove(self.empties.first_for_issue()?)
     }
 
     fn join_empty(&mut self, key: SessionKey, host: Host) {
-        let empty = self.empties.join(key, self.worth(key), host);
+        let empty = self.empties.join(key, self.empty_kind(key), host);
         if let Some(session) = self.get_mut(key) {
             session.empty = Some(empty);
         }
@@ -327,34 +343,34 @@ impl Sessions {
         }
     }
 
-    /// Does not change while the session is empty.
-    fn worth(&self, key: SessionKey) -> Worth {
+    /// Its kind if it is empty. The kind does not change while the session is empty.
+    fn empty_kind(&self, key: SessionKey) -> EmptyKind {
         match self.get(key) {
-            Some(session) if !session.was_joined => Worth::Unused,
-            Some(session) if session.claimed().is_some() => Worth::Claimed,
-            Some(_) | None => Worth::Open,
+            Some(session) if !session.was_joined => EmptyKind::Unused,
+            Some(session) if session.claimed().is_some() => EmptyKind::Claimed,
+            Some(_) | None => EmptyKind::Open,
         }
     }
 
-    /// How many there are of each kind.
+    /// How many sessions and clients there are.
     #[must_use]
     pub const fn census(&self) -> Census {
         self.census
     }
 
-    /// The same from walking them all: for checks.
+    /// The same, by visiting every session: for debug builds.
     #[cfg(debug_assertions)]
     #[must_use]
     pub fn count(&self) -> Census {
         let mut census = Census::default();
-        self.slots.iter().for_each(|(_, session)| census.take_in(session));
+        self.slots.iter().for_each(|(_, session)| census.add(session));
         census
     }
 
-    /// Checks what must hold between any two inputs. Walks everything: for checks.
+    /// Checks what must hold between two inputs. Visits every session: for debug builds.
     ///
     /// # Panics
-    /// If what was counted apart does not add up.
+    /// If the counts, or the table of empty sessions, disagree with the sessions.
     #[cfg(debug_assertions)]
     pub fn check_invariants(&self) {
         assert_eq!(self.count(), self.census, "sessions and their clients are counted");
@@ -362,24 +378,24 @@ impl Sessions {
         let sessions = || self.slots.iter().map(|(_, session)| session);
         assert!(
             sessions().all(|session| session.empty.is_some() == is_empty(session)),
-            "the empty ones are in line"
+            "exactly the empty sessions are in the table of empty ones"
         );
         self.empties.check_invariants(sessions().filter(|session| is_empty(session)).count());
     }
 
-    /// How many places there are for [`at`](Self::at): the most sessions that there were at once.
+    /// The number of indices for [`at_slot`](Self::at_slot): the most sessions that there were at once.
     #[must_use]
-    pub const fn places(&self) -> usize {
-        self.places
+    pub const fn slot_count(&self) -> usize {
+        self.slot_count
     }
 
-    /// The session in a place, if there is one. It keeps its place for its life.
+    /// The session at this index of the table, if there is one. A session keeps its index for its life.
     #[must_use]
-    pub fn at(&self, place: usize) -> Option<&Session> {
-        self.slots.get(place)
+    pub fn at_slot(&self, index: usize) -> Option<&Session> {
+        self.slots.get(index)
     }
 
-    /// Every session, in the order of the keys. Walks them: for a shutdown, which happens once.
+    /// The keys of all sessions, in ascending order. Visits every slot; a shutdown calls it once.
     pub fn keys(&self) -> impl Iterator<Item = SessionKey> {
         self.slots.iter().map(|(index, _)| SessionKey::of(index))
     }
@@ -438,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_ends_by_whichever_timeout_comes_first() {
+    fn a_session_ends_at_the_earlier_of_its_two_timeouts() {
         let mut all = sessions(10);
         let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
         assert_eq!(all.due(session), Some((Tick(30 * MINUTE), Expiry::Inactive)));
@@ -456,12 +472,12 @@ mod tests {
         assert_eq!(
             all.due(session),
             Some((Tick(33 * MINUTE), Expiry::Inactive)),
-            "inactive before the window is over"
+            "the session timeout comes before the end of the window"
         );
     }
 
     #[test]
-    fn the_session_empty_for_longest_makes_room_and_one_with_a_client_never_does() {
+    fn the_session_that_is_empty_for_longest_makes_room_and_one_with_a_client_never_does() {
         let mut all = sessions(3);
         let join = |all: &mut Sessions, name: &str, now| {
             all.join(&id(name), DESKTOP, connection(1), Tick(now)).map(|joined| joined.session)
@@ -482,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_session_leaves_nothing_and_its_id_begins_anew() {
+    fn a_removed_session_leaves_nothing_and_its_id_can_begin_again() {
         let mut all = sessions(1);
         let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
         assert_eq!(all.join(&id("b"), DESKTOP, connection(2), Tick(0)), Err(SessionsFull));

@@ -1,4 +1,4 @@
-//! One session: its clients, its times and what not every session has.
+//! One session: its clients, its times, and what few sessions have.
 
 use super::census::SessionState;
 use super::contest::Contest;
@@ -8,43 +8,43 @@ use crate::relay::ids::{ClientType, ConnectionId, SessionId};
 use crate::relay::tables::wheel::Alarm;
 use crate::relay::time::Tick;
 
-/// One pair of clients.
+/// One session: a place for a desktop and one for a mobile.
 #[derive(Debug)]
 pub struct Session {
-    /// Its name in the path.
+    /// The session ID.
     pub id: SessionId,
-    /// The timer that ends it, set no later than [`Sessions::due`](super::Sessions::due) says.
+    /// The timer that ends the session. It is due no later than [`Sessions::due`](super::Sessions::due) says.
     pub timer: Option<Alarm>,
     pub(super) desktop: Seat,
     pub(super) mobile: Seat,
     pub(super) last_activity: Tick,
-    /// Means nothing while there is a client.
+    /// When the last client left. Undefined while there is a client.
     pub(super) empty_since: Tick,
-    /// Somebody has been in it.
+    /// Whether a client has ever joined it.
     pub(super) was_joined: bool,
-    /// In seconds.
+    /// In seconds of the monotonic clock, wrapping.
     pub(super) begun_at: u32,
-    /// Its key among those that are empty, as long as it is.
+    /// Its key in the table of empty sessions while it is empty.
     pub(super) empty: Option<EmptyKey>,
     pub(super) extras: Option<Box<Extras>>,
 }
 
-/// What not every session has.
+/// What few sessions have. Kept outside `Session`, so that the others take less memory.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
-    /// Whoever joins needs this secret.
+    /// Joining needs the secret with this hash.
     pub(super) claim: Option<SecretHash>,
-    /// What clients sent that have left.
+    /// The traffic of clients that have left.
     pub(super) traffic: Traffic,
-    /// Of both places, once one has changed hands.
+    /// One for each place, once one of them has changed hands.
     pub(super) contests: Option<Box<[Contest; 2]>>,
 }
 
-/// Application messages that were accepted in a session, either way.
+/// Application messages that were accepted in a session, in both directions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Traffic {
-    /// How many.
+    /// Number of messages.
     pub messages: u64,
     /// Their payload bytes.
     pub bytes: u64,
@@ -60,14 +60,15 @@ impl Session {
         }
     }
 
-    /// The secret that joining needs, if it was claimed.
+    /// The hash of the secret that joining needs. `None` if the session is not claimed.
     #[must_use]
     pub fn claimed(&self) -> Option<&SecretHash> {
         self.extras.as_ref()?.claim.as_ref()
     }
 
-    /// Keeps account of what a client sent that leaves.
+    /// Adds the traffic of a client that leaves.
     pub fn keep_traffic(&mut self, traffic: Traffic) {
+        // A client that sent nothing must not cost the session an allocation.
         if traffic != Traffic::default() {
             let kept = &mut self.extras.get_or_insert_default().traffic;
             kept.messages += traffic.messages;
@@ -75,13 +76,13 @@ impl Session {
         }
     }
 
-    /// What clients sent that have left.
+    /// The traffic of clients that have left. Clients that are still connected count their own.
     #[must_use]
     pub fn kept_traffic(&self) -> Traffic {
         self.extras.as_ref().map_or(Traffic::default(), |kept| kept.traffic)
     }
 
-    /// How long ago it began, in seconds.
+    /// Seconds since the session began.
     #[must_use]
     pub const fn age_seconds(&self, now: Tick) -> u32 {
         seconds(now).wrapping_sub(self.begun_at)
@@ -109,18 +110,18 @@ impl Session {
     }
 }
 
-/// Enough for 136 years.
-#[expect(clippy::cast_possible_truncation, reason = "differences are right all the same")]
+/// Whole seconds, modulo 2³²: differences of up to 136 years are right.
+#[expect(clippy::cast_possible_truncation, reason = "only differences are used, which are right modulo 2³²")]
 pub(super) const fn seconds(tick: Tick) -> u32 {
     (tick.0 / 1000) as u32
 }
 
-/// One client's place in a session, a third smaller than an `Option`.
+/// The connection in one place. It takes a third less memory than an `Option<ConnectionId>`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seat(pub(super) ConnectionId);
 
 impl Seat {
-    /// No connection has this slot: there are fewer.
+    /// No client. No connection has this slot, because there are always fewer.
     pub(super) const FREE: Self = Self(ConnectionId { slot: u32::MAX, generation: 0 });
 
     pub(super) const fn taken(self) -> Option<ConnectionId> {

@@ -1,28 +1,28 @@
-//! A line of entries that stand in a slab: joined at its end, left from anywhere, in constant time.
+//! A linked list of entries of a slab. Adding at the end and removing anywhere take constant time.
 
-/// A slab whose entries can stand in a line.
+/// A slab whose entries can be in a list. An entry has one [`Links`] for each list that it can be in.
 pub(crate) trait Ordered {
-    /// Names an entry.
+    /// Identifies an entry.
     type Key: Copy;
 
-    /// The place of an entry in the line.
-    fn place_mut(&mut self, key: Self::Key) -> Option<&mut Links<Self::Key>>;
+    /// The links of an entry for this list. `None` if there is no such entry.
+    fn links_mut(&mut self, key: Self::Key) -> Option<&mut Links<Self::Key>>;
 }
 
-/// Who stands before and behind an entry; means nothing while it is not in the line.
+/// The neighbours of an entry in the list. Undefined while the entry is not in the list.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Links<K> {
-    before: Option<K>,
-    behind: Option<K>,
+    previous: Option<K>,
+    next: Option<K>,
 }
 
 impl<K> Default for Links<K> {
     fn default() -> Self {
-        Self { before: None, behind: None }
+        Self { previous: None, next: None }
     }
 }
 
-/// The ends of a line.
+/// Both ends of the list, which is ordered by time: the entry that has been in it for longest comes first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IdleOrder<K> {
     pub(crate) first: Option<K>,
@@ -36,28 +36,28 @@ impl<K> Default for IdleOrder<K> {
 }
 
 impl<K: Copy> IdleOrder<K> {
-    /// Puts an entry that is not in the line at its end.
-    pub(crate) fn join(&mut self, key: K, entries: &mut impl Ordered<Key = K>) {
-        let before = self.last.replace(key);
-        match before.and_then(|before| entries.place_mut(before)) {
-            Some(before) => before.behind = Some(key),
+    /// Adds an entry at the end. It must not be in the list.
+    pub(crate) fn push_back(&mut self, key: K, entries: &mut impl Ordered<Key = K>) {
+        let previous = self.last.replace(key);
+        match previous.and_then(|previous| entries.links_mut(previous)) {
+            Some(previous) => previous.next = Some(key),
             None => self.first = Some(key),
         }
-        if let Some(place) = entries.place_mut(key) {
-            *place = Links { before, behind: None };
+        if let Some(links) = entries.links_mut(key) {
+            *links = Links { previous, next: None };
         }
     }
 
-    /// Takes an entry that is in the line out of it.
-    pub(crate) fn leave(&mut self, key: K, entries: &mut impl Ordered<Key = K>) {
-        let Some(&mut Links { before, behind }) = entries.place_mut(key) else { return };
-        match before.and_then(|before| entries.place_mut(before)) {
-            Some(before) => before.behind = behind,
-            None => self.first = behind,
+    /// Removes an entry, which must be in the list. Its own links keep their values: the next `push_back` sets them.
+    pub(crate) fn remove(&mut self, key: K, entries: &mut impl Ordered<Key = K>) {
+        let Some(&mut Links { previous, next }) = entries.links_mut(key) else { return };
+        match previous.and_then(|previous| entries.links_mut(previous)) {
+            Some(previous) => previous.next = next,
+            None => self.first = next,
         }
-        match behind.and_then(|behind| entries.place_mut(behind)) {
-            Some(behind) => behind.before = before,
-            None => self.last = before,
+        match next.and_then(|next| entries.links_mut(next)) {
+            Some(next) => next.previous = previous,
+            None => self.last = previous,
         }
     }
 }

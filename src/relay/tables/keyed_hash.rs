@@ -1,9 +1,9 @@
-//! The hash of the tables that clients fill.
+//! The hash function of the tables whose keys clients choose.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// The standard hash behind a secret prefix, so that nobody can choose keys that collide. The standard
-/// library's own prefix would be entropy that nobody handed in.
+/// The standard library's hash, started with a secret key, so that no client can choose keys that collide. The
+/// standard library's own random key would be randomness that the host has not given.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct KeyedHash(pub(crate) [u64; 2]);
 

@@ -1,4 +1,4 @@
-//! Data structures that the layers below share: timers, keyed hashes, orders and rates.
+//! Data structures for the layers below: timers, keyed hashes, linked lists and rates.
 
 pub(crate) mod idle_order;
 pub(crate) mod keyed_hash;

@@ -1,17 +1,17 @@
-//! Messages on their way through the relay: too long to be copied from the receive buffer to their receiver at once.
+//! Messages in transit: too long to be copied from the receive buffer to their receiver at once.
 //!
-//! | a message is | while | then |
+//! | a message is | while | after that |
 //! | --- | --- | --- |
-//! | held | it arrives, and nobody is given it yet | it is released, or its sender is told why not |
-//! | released | each receiver has a [`Cursor`] in its queue, and the rest may still arrive | whole, or cut short |
-//! | whole | its cursors run on to its end | gone with the last of them |
+//! | held | it arrives, and no receiver gets it yet | it is released, or its sender is told why not |
+//! | released | each receiver has a [`Cursor`] in its queue; the rest may still arrive | it is whole, or cut short |
+//! | whole | its cursors go on to its end | it is gone with the last cursor |
 //!
-//! It stands in memory once, in pieces, whatever the number of its receivers. A piece is freed once the slowest cursor
-//! has passed it. Those of a message of up to [`KEPT_BYTES_MAX`] stay until it is through, so that a client that
-//! connects again gets it from its start, unless memory is short.
+//! A message is in memory once, in pieces, however many receivers it has. A piece is freed once the slowest cursor
+//! has passed it. The pieces of a message of up to [`KEPT_BYTES_MAX`] stay until all receivers have it, so that a
+//! client that reconnects gets it from its start; but not if memory is short.
 //!
-//! Its sender's connection holds the [`TransitKey`] until the message is whole or given up. A cursor that is taken out
-//! of a queue goes to [`Transits::finish`], [`Transits::rewind`] or [`Transits::give_up`].
+//! The sender's connection has the [`TransitKey`] until the message is whole or abandoned. A cursor that is removed
+//! from a queue must go to [`Transits::finish`], [`Transits::rewind`] or [`Transits::give_up`].
 
 mod cursor;
 mod piece;
@@ -28,108 +28,113 @@ use crate::relay::wire::frame::Opcode;
 pub use cursor::Cursor;
 use piece::Piece;
 
-/// Names a message in transit until it is gone.
+/// Identifies a message in transit until it is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TransitKey {
     index: u32,
-    /// Tells it from others that had its place.
+    /// Distinguishes it from other messages that had the same index.
     serial: u32,
 }
 
-/// All messages in transit, and the memory that they and all others share.
+/// All messages in transit, and the memory budget of the relay.
 #[derive(Debug, Default)]
 pub struct Transits {
     entries: Slab<Transit>,
+    /// How many messages have begun, wrapping: the last serial.
     begun: u32,
-    /// The account of the relay.
+    /// The budget of the relay.
     pub memory: Memory,
 }
 
-/// One message.
+/// One message in transit.
 #[derive(Debug)]
 pub struct Transit {
     serial: u32,
     opcode: Opcode,
     pieces: VecDeque<Piece>,
-    /// How many pieces were freed before those that are left.
+    /// How many pieces were freed; they came before those in `pieces`.
     pieces_freed: u32,
     arrived_bytes: u64,
-    /// Of these, those that were handed to [`Transits::take_news`].
+    /// The bytes of these that [`Transits::take_news`] has returned.
     noted_bytes: u64,
-    /// Its cursors.
+    /// The number of its cursors.
     receivers: u16,
     is_released: bool,
-    /// When its last byte had come, in microseconds modulo 2³².
+    /// When its last byte arrived, in microseconds modulo 2³².
     whole_at: Option<u32>,
+    /// Whether the sender's connection still has the key.
     has_sender: bool,
 }
 
 impl Transit {
-    /// Whether its receivers have been given it.
+    /// Whether the message is released.
     #[must_use]
     pub const fn is_released(&self) -> bool {
         self.is_released
     }
 
-    /// How many receivers are yet to get all of it.
+    /// How many receivers have not got all of it.
     #[must_use]
     pub const fn receivers(&self) -> u16 {
         self.receivers
     }
 
-    /// Bytes that have arrived.
+    /// Bytes of the message that have arrived.
     #[must_use]
     pub const fn arrived_bytes(&self) -> u64 {
         self.arrived_bytes
     }
 
-    /// Bytes that are counted as accepted for its receivers.
+    /// The bytes of these that are counted as accepted.
     #[must_use]
     pub const fn noted_bytes(&self) -> u64 {
         self.noted_bytes
     }
 
-    /// When its last byte had come, in microseconds modulo 2³²; `None` while more is expected.
+    /// When its last byte arrived, in microseconds modulo 2³². `None` while more is expected.
     #[must_use]
     pub const fn whole_at(&self) -> Option<u32> {
         self.whole_at
     }
 
-    /// Whether its sender may still add to it.
+    /// Whether the sender may still add to it.
     #[must_use]
     pub const fn has_sender(&self) -> bool {
         self.has_sender
     }
 
-    /// Its bytes in memory, in order.
+    /// The bytes in memory, in order.
     pub fn bytes(&self) -> impl Iterator<Item = &[u8]> {
         self.pieces.iter().map(Piece::bytes)
     }
 
-    /// The piece of this number, counted from the first one that the message ever had.
+    /// The piece with this number. Numbers count all pieces that the message ever had.
     fn piece(&self, number: u32) -> Option<&Piece> {
         self.pieces.get(number.checked_sub(self.pieces_freed)? as usize)
     }
 
     fn push(&mut self, mut piece: Piece) {
         self.arrived_bytes += piece.len() as u64;
+        // No cursor has passed it yet.
         piece.awaited_by = self.receivers;
         self.pieces.push_back(piece);
     }
 
-    /// Whether what all its receivers have got stays in memory all the same.
+    /// Whether pieces stay in memory although all cursors have passed them.
     const fn keeps_passed(&self, is_memory_short: bool) -> bool {
+        // Once the first piece is freed the message cannot begin again, so the rest is not kept, either.
         !is_memory_short && self.pieces_freed == 0 && self.arrived_bytes <= KEPT_BYTES_MAX as u64
     }
 
-    /// Frees what nobody waits for any more.
+    /// Frees the pieces at the front that all cursors have passed.
     fn free_passed(&mut self, memory: &mut Memory) {
+        // A held message has no cursors yet; all of it will be needed.
         if !self.is_released || self.keeps_passed(memory.is_short_of_chunks()) {
             return;
         }
         while let Some(first) = self.pieces.front()
             && first.awaited_by == 0
-            // Nothing follows a piece that may still grow.
+            // The last piece may still grow, unless it is full or the message is whole.
             && (self.pieces.len() > 1 || first.is_full() || self.whole_at.is_some())
             && let Some(piece) = self.pieces.pop_front()
         {
@@ -145,13 +150,13 @@ impl Transit {
 }
 
 impl Transits {
-    /// No messages, and memory with a limit.
+    /// No messages yet. `memory` is the budget.
     #[must_use]
     pub const fn new(memory: Memory) -> Self {
         Self { entries: Slab::new(), begun: 0, memory }
     }
 
-    /// Begins a message of which nothing has arrived.
+    /// Begins a message, of which no byte has arrived.
     #[expect(clippy::cast_possible_truncation, reason = "each has at least a byte in memory")]
     pub fn begin(&mut self, opcode: Opcode) -> TransitKey {
         self.begun = self.begun.wrapping_add(1);
@@ -171,10 +176,10 @@ impl Transits {
         TransitKey { index, serial }
     }
 
-    /// The message of this key.
+    /// The message with this key.
     ///
     /// # Panics
-    /// If it is gone, which its keeper would know: going on could hand its receiver somebody else's bytes.
+    /// If the message is gone. Its user must know that; continuing could deliver another session's bytes.
     #[must_use]
     #[expect(clippy::indexing_slicing, reason = "a key is kept no longer than its message")]
     pub fn get(&self, key: TransitKey) -> &Transit {
@@ -190,27 +195,29 @@ impl Transits {
         (transit, &mut self.memory)
     }
 
-    /// How many messages there are.
+    /// The number of messages.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no message.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Copies bytes to the end of a message.
+    /// Appends a copy of `bytes` to a message: in chunks, or in a piece of its own size if no chunk is free.
     pub fn append(&mut self, key: TransitKey, mut bytes: &[u8]) {
         let (transit, memory) = self.parts_mut(key);
         while !bytes.is_empty() {
+            // First fill the last piece, then take chunks.
             let free = transit.pieces.back_mut().map_or(&mut [][..], Piece::free_mut);
             let count = free.len().min(bytes.len());
             let Some((now, later)) = bytes.split_at_checked(count).filter(|_| count > 0) else {
                 match memory.try_take_chunk() {
                     Some(chunk) => transit.push(Piece::of_chunk(chunk, 0, 0)),
+                    // No chunk is free: the rest becomes a piece of exactly its size.
                     None => return transit.push(Piece::copy_of(bytes, memory)),
                 }
                 continue;
@@ -223,7 +230,8 @@ impl Transits {
         }
     }
 
-    /// Adds a chunk whose bytes from `start` to `end` are the message's next. It is on the account already.
+    /// Appends a chunk. Its bytes from `start` to `end` are the next ones of the message. The chunk is already
+    /// charged.
     pub fn append_chunk(
         &mut self,
         key: TransitKey,
@@ -231,11 +239,11 @@ impl Transits {
         start: usize,
         end: usize,
     ) {
-        debug_assert!(start < end && end <= CHUNK_BYTES, "some of it is the message's");
+        debug_assert!(start < end && end <= CHUNK_BYTES, "the range has bytes, and is in the chunk");
         self.parts_mut(key).0.push(Piece::of_chunk(chunk, start, end));
     }
 
-    /// Memory for the next bytes of a message, at most `bytes_max` and possibly fewer; none if memory is short.
+    /// Memory for the next bytes of a message: at most `bytes_max`, possibly less. `None` if no chunk is free.
     pub fn free_mut(&mut self, key: TransitKey, bytes_max: usize) -> Option<&mut [u8]> {
         let (transit, memory) = self.parts_mut(key);
         let is_full = transit.pieces.back_mut().is_none_or(|piece| piece.free_mut().is_empty());
@@ -247,9 +255,10 @@ impl Transits {
         free.get_mut(..bytes)
     }
 
-    /// Gives memory back that [`free_mut`](Self::free_mut) has taken and nothing was read into.
+    /// Returns memory that [`free_mut`](Self::free_mut) has taken, if nothing was read into it.
     pub fn give_back_free(&mut self, key: TransitKey) {
         let (transit, memory) = self.parts_mut(key);
+        // An empty piece can only be one that `free_mut` has added.
         if transit.pieces.back().is_some_and(|piece| piece.len() == 0)
             && let Some(piece) = transit.pieces.pop_back()
         {
@@ -257,67 +266,69 @@ impl Transits {
         }
     }
 
-    /// The first `count` bytes of [`free_mut`](Self::free_mut), which were read: to be unmasked and checked, and then
-    /// [added](Self::extend).
+    /// The first `count` bytes of [`free_mut`](Self::free_mut), which were read. The caller unmasks and checks them,
+    /// and then calls [`extend`](Self::extend).
     pub fn read_mut(&mut self, key: TransitKey, count: usize) -> &mut [u8] {
         let (transit, _) = self.parts_mut(key);
         let free = transit.pieces.back_mut().map_or(&mut [][..], Piece::free_mut);
         free.get_mut(..count).unwrap_or_default()
     }
 
-    /// Adds the first `count` bytes of [`free_mut`](Self::free_mut) to the message.
+    /// Makes the first `count` bytes of [`free_mut`](Self::free_mut) a part of the message.
     pub fn extend(&mut self, key: TransitKey, count: usize) {
         self.parts_mut(key).0.grow_last(count);
     }
 
-    /// Bytes that have arrived since this was last asked. They are counted as accepted.
+    /// How many bytes have arrived since the last call. From now on they are counted as accepted.
     pub fn take_news(&mut self, key: TransitKey) -> u64 {
         let (transit, memory) = self.parts_mut(key);
         let news = transit.arrived_bytes - transit.noted_bytes;
         transit.noted_bytes = transit.arrived_bytes;
-        // It may have become too long to be kept.
+        // The message may have become too long for its passed pieces to be kept.
         transit.free_passed(memory);
         news
     }
 
-    /// Gives a message to one more receiver, from its start.
+    /// Releases a message to one more receiver. Its cursor begins at the start.
     pub fn release(&mut self, key: TransitKey) -> Cursor {
         let (transit, _) = self.parts_mut(key);
-        debug_assert!(transit.pieces_freed == 0, "all of it is there");
+        debug_assert!(transit.pieces_freed == 0, "the message is in memory from its start");
         transit.is_released = true;
         transit.receivers += 1;
         transit.pieces.iter_mut().for_each(|piece| piece.awaited_by += 1);
         Cursor::new(key)
     }
 
-    /// The last byte has come, at `micros` modulo 2³², and was checked.
+    /// Records that the last byte has arrived, at `micros` modulo 2³², and was checked.
     pub fn end(&mut self, key: TransitKey, micros: u32) {
         let (transit, memory) = self.parts_mut(key);
         transit.whole_at = Some(micros);
         transit.free_passed(memory);
     }
 
-    /// The sender has done with a message: it is whole, or there will be no more of it. It is gone once no receiver is
-    /// left, either.
+    /// Records that the sender adds nothing more: the message is whole, or will never be. It is removed once it has
+    /// no receiver, either.
     pub fn detach_sender(&mut self, key: TransitKey) {
         self.parts_mut(key).0.has_sender = false;
         self.remove_if_done(key);
     }
 
-    /// Has a cursor begin again, for another connection; `None` if not all of the message is in memory any more, and
-    /// the cursor is given up.
+    /// Moves a cursor back to the start, for another connection. If the start is not in memory any more, gives the
+    /// cursor up and returns `None`.
     pub fn rewind(&mut self, cursor: Cursor) -> Option<Cursor> {
         let (transit, _) = self.parts_mut(cursor.key());
+        // Pieces are freed from the front, so the start is missing.
         if transit.pieces_freed > 0 {
             self.give_up(cursor);
             return None;
         }
+        // The new cursor has to pass the pieces that the old one had released.
         let passed = cursor.pieces_released() as usize;
         transit.pieces.iter_mut().take(passed).for_each(|piece| piece.awaited_by += 1);
         Some(Cursor::new(cursor.key()))
     }
 
-    /// Takes back a cursor that has run to the end of its message; when that had come.
+    /// Removes a cursor that has reached the end of its message. Returns when the last byte had arrived.
     pub fn finish(&mut self, cursor: &Cursor) -> u32 {
         let whole_at = self.get(cursor.key()).whole_at;
         debug_assert!(whole_at.is_some(), "only a whole message has an end");
@@ -325,8 +336,8 @@ impl Transits {
         whole_at.unwrap_or_default()
     }
 
-    /// Takes back a cursor whose receiver will get no more of the message.
-    #[expect(clippy::needless_pass_by_value, reason = "nobody is to use it any more")]
+    /// Removes a cursor whose receiver gets no more of the message.
+    #[expect(clippy::needless_pass_by_value, reason = "the cursor must not be used again")]
     pub fn give_up(&mut self, cursor: Cursor) {
         self.drop_cursor(&cursor);
     }
@@ -334,8 +345,10 @@ impl Transits {
     fn drop_cursor(&mut self, cursor: &Cursor) {
         let (transit, memory) = self.parts_mut(cursor.key());
         transit.receivers -= 1;
+        // This cursor no longer waits for the pieces that it has not released.
         let passed = cursor.pieces_released().saturating_sub(transit.pieces_freed) as usize;
         transit.pieces.iter_mut().skip(passed).for_each(|piece| piece.awaited_by -= 1);
+        // Without receivers the bytes are of no use, even if the sender still adds some.
         if transit.receivers == 0 {
             transit.free_all(memory);
         } else {
@@ -352,13 +365,13 @@ impl Transits {
         }
     }
 
-    /// A cursor has passed so many pieces more.
+    /// Records that a cursor has passed the pieces with the numbers `from..to`.
     fn pass(&mut self, key: TransitKey, from: u32, to: u32) {
         let (transit, memory) = self.parts_mut(key);
         for number in from..to {
             let index = number.checked_sub(transit.pieces_freed).map(|index| index as usize);
             let piece = index.and_then(|index| transit.pieces.get_mut(index));
-            debug_assert!(piece.is_some(), "what is awaited is there");
+            debug_assert!(piece.is_some(), "a piece that a cursor has not passed is in memory");
             if let Some(piece) = piece {
                 piece.awaited_by -= 1;
             }
@@ -369,7 +382,7 @@ impl Transits {
 
 impl Transit {
     fn grow_last(&mut self, count: usize) {
-        debug_assert!(!self.pieces.is_empty(), "there was memory for it");
+        debug_assert!(!self.pieces.is_empty(), "`free_mut` has added a piece");
         if let Some(piece) = self.pieces.back_mut() {
             piece.extend(count);
             self.arrived_bytes += count as u64;
@@ -379,8 +392,8 @@ impl Transit {
 
 #[cfg(any(test, debug_assertions))]
 impl Transits {
-    /// Checks messages against themselves, their cursors in all queues, and the account. Walks everything: for tests
-    /// and debug builds.
+    /// Checks the counts of each message against its pieces, the cursors in all queues, and the budget. Visits
+    /// everything: for tests and debug builds.
     ///
     /// # Panics
     /// If they disagree.
@@ -393,20 +406,24 @@ impl Transits {
                 pieces_bytes += bytes;
             }
             let of_it = || cursors.iter().filter(|cursor| cursor.key().index as usize == index);
-            assert_eq!(usize::from(transit.receivers), of_it().count(), "receivers are counted");
+            assert_eq!(usize::from(transit.receivers), of_it().count(), "each receiver has one cursor");
             for (number, piece) in (transit.pieces_freed..).zip(&transit.pieces) {
                 let awaiting = of_it().filter(|cursor| cursor.pieces_released() <= number).count();
-                assert_eq!(usize::from(piece.awaited_by), awaiting, "piece {number} is awaited");
+                assert_eq!(
+                    usize::from(piece.awaited_by),
+                    awaiting,
+                    "cursors that have not passed piece {number}"
+                );
             }
-            assert!(transit.receivers > 0 || transit.has_sender, "somebody needs it");
+            assert!(transit.receivers > 0 || transit.has_sender, "a message has a receiver or a sender");
             assert!(transit.whole_at.is_none() || !transit.has_sender, "nothing is added to what is whole");
         }
         let with_sender = self.entries.iter().filter(|(_, transit)| transit.has_sender).count();
-        assert_eq!(with_sender, senders, "each has the sender that knows it");
+        assert_eq!(with_sender, senders, "each sender has one message");
         self.memory.check_invariants(chunks, pieces_bytes, small_bytes);
     }
 
-    /// Released messages that nobody has measured yet, and their bytes that are counted as accepted.
+    /// Released messages whose sizes were not recorded yet, and how many bytes of them are counted as accepted.
     #[must_use]
     pub fn unmeasured(&self) -> (u64, u64) {
         let open = self.entries.iter().filter(|(_, transit)| transit.is_released && transit.has_sender);

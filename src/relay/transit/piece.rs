@@ -1,4 +1,4 @@
-//! A stretch of a message in memory.
+//! Pieces of a message in transit.
 
 use crate::relay::limits::CHUNK_BYTES;
 use crate::relay::memory::{Chunk, Memory};
@@ -7,27 +7,27 @@ use crate::relay::memory::{Chunk, Memory};
 #[derive(Debug)]
 pub(super) struct Piece {
     store: PieceMemory,
-    /// Where they stand in the memory.
+    /// Where the bytes begin in the memory; they go to `end`.
     start: usize,
     end: usize,
-    /// Cursors that have not passed it.
+    /// How many cursors have not passed it. It is freed at zero.
     pub(super) awaited_by: u16,
 }
 
 #[derive(Debug)]
 enum PieceMemory {
     Chunk(Chunk),
-    /// Where there was no chunk: as many bytes as it holds.
+    /// Memory of exactly the piece's size, used if no chunk was free.
     Small(Box<[u8]>),
 }
 
 impl Piece {
-    /// A chunk whose bytes from `start` to `end` are the message's.
+    /// A piece in a chunk: the bytes from `start` to `end`.
     pub(super) const fn of_chunk(chunk: Chunk, start: usize, end: usize) -> Self {
         Self { store: PieceMemory::Chunk(chunk), start, end, awaited_by: 0 }
     }
 
-    /// A copy of `bytes` outside of any chunk.
+    /// A copy of `bytes` in memory of its own.
     pub(super) fn copy_of(bytes: &[u8], memory: &mut Memory) -> Self {
         memory.charge_pieces(0, bytes.len());
         Self { store: PieceMemory::Small(bytes.into()), start: 0, end: bytes.len(), awaited_by: 0 }
@@ -37,7 +37,7 @@ impl Piece {
         self.end - self.start
     }
 
-    /// Whether no more bytes can be added to it.
+    /// Whether it cannot grow.
     pub(super) const fn is_full(&self) -> bool {
         match &self.store {
             PieceMemory::Chunk(_) => self.end == CHUNK_BYTES,
@@ -53,19 +53,21 @@ impl Piece {
         memory.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// The memory behind its bytes that more of them may go to.
+    /// The free memory after its bytes.
     pub(super) fn free_mut(&mut self) -> &mut [u8] {
         match &mut self.store {
             PieceMemory::Chunk(chunk) => chunk.as_mut_slice().get_mut(self.end..).unwrap_or_default(),
+            // Its memory has exactly the size of its bytes.
             PieceMemory::Small(_) => &mut [],
         }
     }
 
-    /// Takes the first `count` bytes of [`free_mut`](Self::free_mut) as its own.
+    /// Adds the first `count` bytes of [`free_mut`](Self::free_mut) to the piece.
     pub(super) const fn extend(&mut self, count: usize) {
         self.end += count;
     }
 
+    /// Returns its memory to the budget.
     pub(super) fn give_back(self, memory: &mut Memory) {
         match self.store {
             PieceMemory::Chunk(chunk) => memory.give_chunk(chunk),
@@ -73,7 +75,7 @@ impl Piece {
         }
     }
 
-    /// The memory that it is charged for: chunks, and bytes outside of them.
+    /// What it is charged for: the number of chunks, and the bytes outside of chunks.
     #[cfg(any(test, debug_assertions))]
     pub(super) const fn charged(&self) -> (usize, usize) {
         match &self.store {

@@ -8,14 +8,14 @@ fn numbered(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|at| u8::try_from(at % 251).expect("fits")).collect()
 }
 
-/// Moves a cursor on, whose stream keeps nothing.
+/// Moves a cursor on for a stream that flushes at once.
 fn advance(transits: &mut Transits, cursor: &mut Cursor, taken: usize) -> usize {
     let (taken, _) = cursor.advance(transits.get(cursor.key()), taken);
     cursor.release(transits);
     taken
 }
 
-/// What a cursor hands out, `step` bytes at a time, as long as there is something.
+/// Everything that a cursor hands out, at most `step` bytes at a time.
 fn drain(transits: &mut Transits, cursor: &mut Cursor, step: usize) -> Vec<u8> {
     let mut wire = Vec::new();
     loop {
@@ -34,7 +34,7 @@ fn drain(transits: &mut Transits, cursor: &mut Cursor, step: usize) -> Vec<u8> {
     }
 }
 
-/// First byte and payload length of each frame, and all payloads joined.
+/// The first byte and the payload length of each frame, and all payloads joined.
 fn frames(mut wire: &[u8]) -> (Vec<(u8, usize)>, Vec<u8>) {
     let (mut heads, mut joined) = (Vec::new(), Vec::new());
     while let Some(&first) = wire.first() {
@@ -58,7 +58,7 @@ fn check(transits: &Transits, cursors: &[&Cursor], senders: usize) {
 }
 
 #[test]
-fn message_leaves_in_fragments_of_what_is_there_and_byte_for_byte_however_it_comes_and_goes() {
+fn a_message_leaves_byte_for_byte_in_fragments_of_what_has_arrived() {
     for (piece, step) in [(1, 1), (1_000, 7), (65_536, 65_536), (65_537, 100_000), (300_000, 4_096)] {
         let bytes = if piece == 1 { 2_000 } else { 500_000 };
         let content = numbered(bytes);
@@ -74,7 +74,7 @@ fn message_leaves_in_fragments_of_what_is_there_and_byte_for_byte_however_it_com
             check(&transits, &[cursor], 1);
         }
         let mut cursor = cursor.expect("released");
-        assert!(!cursor.is_done(), "its last byte may be followed by another");
+        assert!(!cursor.is_done(), "more bytes may follow its last one");
         transits.end(key, 7);
         transits.detach_sender(key);
         wire.extend(drain(&mut transits, &mut cursor, step));
@@ -90,7 +90,7 @@ fn message_leaves_in_fragments_of_what_is_there_and_byte_for_byte_however_it_com
 }
 
 #[test]
-fn message_that_is_whole_and_short_leaves_in_one_frame() {
+fn a_short_message_that_is_whole_leaves_in_one_frame() {
     for bytes in [1, 20_000, FRAGMENT_BYTES_MAX] {
         let mut transits = Transits::default();
         let key = transits.begin(Opcode::Text);
@@ -106,7 +106,7 @@ fn message_that_is_whole_and_short_leaves_in_one_frame() {
 }
 
 #[test]
-fn fragment_that_was_begun_stays_as_it_is_and_one_that_was_not_grows() {
+fn a_fragment_grows_until_the_stream_has_a_byte_of_it() {
     let mut transits = Transits::default();
     let key = transits.begin(Opcode::Text);
     transits.append(key, b"1234");
@@ -127,13 +127,13 @@ fn fragment_that_was_begun_stays_as_it_is_and_one_that_was_not_grows() {
 }
 
 #[test]
-fn long_message_passes_through_a_few_chunks() {
+fn a_long_message_needs_only_a_few_chunks() {
     let mut transits = Transits::default();
     let key = transits.begin(Opcode::Binary);
     transits.append(key, &numbered(MIB));
     let mut cursor = transits.release(key);
     drain(&mut transits, &mut cursor, usize::MAX);
-    assert_eq!(transits.memory.used_bytes(), MIB, "up to here it could be sent again");
+    assert_eq!(transits.memory.used_bytes(), MIB, "up to here it could begin again");
     let mut most = 0;
     for _ in 0..1_000 {
         transits.append(key, &numbered(50_000));
@@ -146,7 +146,7 @@ fn long_message_passes_through_a_few_chunks() {
 }
 
 #[test]
-fn full_chunk_that_all_receivers_have_passed_is_reused_by_the_next_read() {
+fn a_full_chunk_that_all_receivers_have_passed_is_reused_by_the_next_read() {
     let mut transits = Transits::new(Memory::new(usize::MAX / 2));
     let key = transits.begin(Opcode::Binary);
     transits.append(key, &numbered(HIGH_WATER_BYTES + CHUNK_BYTES));
@@ -157,7 +157,7 @@ fn full_chunk_that_all_receivers_have_passed_is_reused_by_the_next_read() {
 }
 
 #[test]
-fn piece_is_freed_once_the_slowest_of_several_receivers_has_passed_it() {
+fn a_piece_is_freed_once_the_slowest_receiver_has_passed_it() {
     let mut transits = Transits::default();
     let key = transits.begin(Opcode::Binary);
     transits.append(key, &numbered(3 * MIB));
@@ -175,10 +175,10 @@ fn piece_is_freed_once_the_slowest_of_several_receivers_has_passed_it() {
         gone.plan(transits.get(key));
         of_gone += advance(&mut transits, gone, usize::MAX);
     }
-    assert_eq!(chunks(&transits), 48, "one has not begun");
+    assert_eq!(chunks(&transits), 48, "one receiver has not begun");
     slow.plan(transits.get(key));
     advance(&mut transits, slow, usize::MAX);
-    assert_eq!(chunks(&transits), 46, "the fragment that it has is free");
+    assert_eq!(chunks(&transits), 46, "the fragment that every receiver has is freed");
     check(&transits, &[fast, slow, gone], 0);
     let [fast, mut slow, gone] = cursors;
     transits.give_up(gone);
@@ -191,7 +191,7 @@ fn piece_is_freed_once_the_slowest_of_several_receivers_has_passed_it() {
 }
 
 #[test]
-fn message_begins_again_for_another_connection_as_long_as_all_of_it_is_in_memory() {
+fn a_message_begins_again_for_another_connection_if_its_start_is_in_memory() {
     for (bytes, can_rewind) in [(MIB, true), (MIB + CHUNK_BYTES, false)] {
         for taken in [0, 1, 300_000, bytes] {
             let mut transits = Transits::default();
@@ -210,7 +210,7 @@ fn message_begins_again_for_another_connection_as_long_as_all_of_it_is_in_memory
             let rewound = transits.rewind(cursor);
             assert_eq!(rewound.is_some(), can_rewind || taken < CHUNK_BYTES, "{bytes}, {taken} taken");
             let Some(mut cursor) = rewound else {
-                assert_eq!(transits.memory.used_bytes(), 0, "nobody is to get the rest");
+                assert_eq!(transits.memory.used_bytes(), 0, "no receiver gets the rest");
                 transits.detach_sender(key);
                 assert!(transits.is_empty());
                 continue;
@@ -226,7 +226,7 @@ fn message_begins_again_for_another_connection_as_long_as_all_of_it_is_in_memory
 }
 
 #[test]
-fn without_chunks_a_message_stands_in_pieces_of_their_own_size_and_keeps_nothing_that_was_passed() {
+fn without_chunks_a_message_is_in_pieces_of_exact_size_and_passed_ones_are_freed() {
     let mut transits = Transits::new(Memory::new(0));
     let key = transits.begin(Opcode::Binary);
     assert!(transits.free_mut(key, usize::MAX).is_none());
@@ -248,7 +248,7 @@ fn without_chunks_a_message_stands_in_pieces_of_their_own_size_and_keeps_nothing
 }
 
 #[test]
-fn message_ends_with_its_sender_before_its_release_and_with_its_last_receiver_after_it() {
+fn a_held_message_is_gone_with_its_sender_and_a_released_one_with_its_last_user() {
     let mut transits = Transits::default();
     let held = transits.begin(Opcode::Binary);
     transits.append(held, &numbered(100_000));
@@ -265,7 +265,7 @@ fn message_ends_with_its_sender_before_its_release_and_with_its_last_receiver_af
 }
 
 #[test]
-fn news_is_what_has_arrived_since_it_was_last_asked_for() {
+fn take_news_returns_what_has_arrived_since_the_last_call() {
     let mut transits = Transits::default();
     let key = transits.begin(Opcode::Binary);
     let news: Vec<u64> = [0, 5, 7]
@@ -278,7 +278,7 @@ fn news_is_what_has_arrived_since_it_was_last_asked_for() {
 }
 
 #[test]
-fn bytes_that_the_stream_has_not_flushed_keep_their_chunk() {
+fn bytes_that_the_stream_has_not_flushed_stay_in_memory() {
     let mut transits = Transits::default();
     let key = transits.begin(Opcode::Binary);
     transits.append(key, &numbered(3 * MIB));

@@ -1,11 +1,10 @@
-//! Frame headers of RFC 6455, read and written without I/O.
+//! Frame headers of RFC 6455, parsed and written without I/O.
 //!
-//! A client's header is refused as soon as the bytes at hand prove it wrong, before any of its
-//! payload is waited for.
+//! A client's header is refused as soon as the bytes at hand prove it wrong, before its payload arrives.
 
 use crate::relay::limits::{CONTROL_PAYLOAD_BYTES_MAX, FRAME_HEADER_BYTES_MAX};
 
-/// What a frame carries (RFC 6455, section 5.2).
+/// The type of a frame (RFC 6455, section 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opcode {
     /// A further fragment of a message.
@@ -14,11 +13,11 @@ pub enum Opcode {
     Text,
     /// A binary message, or its first fragment.
     Binary,
-    /// The sender is done.
+    /// The sender closes the connection.
     Close,
     /// Asks for a pong.
     Ping,
-    /// Answers a ping, or comes unasked.
+    /// Answers a ping, or is sent unasked.
     Pong,
 }
 
@@ -46,67 +45,67 @@ impl Opcode {
         }
     }
 
-    /// Whether this is a control frame, which may stand between two fragments of a message.
+    /// Whether this is a control frame. It may come between two fragments of a message.
     #[must_use]
     pub const fn is_control(self) -> bool {
         self.bits() & 0x8 != 0
     }
 }
 
-/// A client's frame header that obeys every rule that can be told from the header alone.
+/// A client's frame header that keeps every rule that can be checked from the header alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// What the frame carries.
+    /// The type of the frame.
     pub opcode: Opcode,
     /// Whether the message ends with this frame.
     pub is_final: bool,
-    /// Length of the header itself in bytes, its mask included.
+    /// Length of the header in bytes, including its mask.
     pub header_bytes: usize,
-    /// Length of the payload in bytes; below 2⁶³.
+    /// Length of the payload in bytes. Less than 2⁶³.
     pub payload_bytes: u64,
-    /// What the payload is masked with.
+    /// The masking key (RFC 6455, section 5.3).
     pub mask: [u8; 4],
 }
 
 impl FrameHeader {
-    /// Length in bytes of the whole frame; of one longer than can be counted, the most that can.
+    /// Length of the whole frame in bytes. Saturates at `usize::MAX`.
     #[must_use]
     pub fn frame_bytes(self) -> usize {
         usize::try_from(self.payload_bytes).unwrap_or(usize::MAX).saturating_add(self.header_bytes)
     }
 
-    /// Whether the frame is a message that is not fragmented.
+    /// Whether the frame is a whole message, that is, one that is not fragmented.
     #[must_use]
     pub fn is_whole_message(&self) -> bool {
         self.is_final && matches!(self.opcode, Opcode::Text | Opcode::Binary)
     }
 }
 
-/// Why a header is refused; all of these are protocol errors (close code 1002).
+/// Why a header is refused. Each of these is a protocol error (close code 1002).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeaderError {
     /// RSV1, RSV2 or RSV3 is set although no extension was negotiated.
     ReservedBits,
-    /// The opcode is one of those kept for later.
+    /// The opcode is reserved.
     ReservedOpcode,
-    /// A client must mask what it sends.
+    /// The mask bit is not set; a client must mask every frame.
     Unmasked,
-    /// A control frame must not be fragmented.
+    /// A control frame that is fragmented.
     FragmentedControl,
-    /// A control frame carries at most 125 bytes.
+    /// A control frame with a payload of more than 125 bytes.
     OversizeControl,
-    /// A continuation without a message begun.
+    /// A continuation frame, although no message has begun.
     UnexpectedContinuation,
-    /// A new message in the middle of another.
+    /// A text or binary frame in the middle of a message.
     ExpectedContinuation,
-    /// The length was not written in the shortest form.
+    /// The length is not in its shortest form.
     NonMinimalLength,
     /// The 64-bit length has its highest bit set.
     LengthOverflow,
 }
 
 impl HeaderError {
-    /// The reason given in the close frame.
+    /// The reason in the close frame.
     #[must_use]
     pub const fn reason(self) -> &'static str {
         match self {
@@ -123,19 +122,24 @@ impl HeaderError {
     }
 }
 
-/// Reads the header that a client's frame begins with; `None` while bytes of it are missing.
+/// Parses the header at the start of `bytes`. `None` if more bytes are needed.
 ///
-/// `in_message` tells whether a fragmented message is open, that is, whether a continuation must
-/// come next (RFC 6455, sections 5.1 to 5.5).
+/// `in_message` says whether a fragmented message is open, so that a continuation must come next (RFC 6455, sections
+/// 5.1 to 5.5).
+///
+/// # Errors
+/// The first rule that the header breaks.
 pub fn parse_header(bytes: &[u8], in_message: bool) -> Result<Option<FrameHeader>, HeaderError> {
     let &[first, second, ..] = bytes else {
         return match bytes {
+            // One byte may already prove the header wrong.
             &[first] => check_first_byte(first, in_message).map(|_| None),
             _ => Ok(None),
         };
     };
     let opcode = check_first_byte(first, in_message)?;
     let length_byte = second & 0x7F;
+    // Before the mask bit is checked: 126 and 127 are wrong for a control frame whatever follows.
     if opcode.is_control() && usize::from(length_byte) > CONTROL_PAYLOAD_BYTES_MAX {
         return Err(HeaderError::OversizeControl);
     }
@@ -153,6 +157,7 @@ pub fn parse_header(bytes: &[u8], in_message: bool) -> Result<Option<FrameHeader
         },
         (length, _) => (0, u64::from(length)),
     };
+    // The largest length that has a shorter form.
     let shortest_form_max = match length_bytes {
         0 => 0,
         2 => 125,
@@ -169,9 +174,11 @@ pub fn parse_header(bytes: &[u8], in_message: bool) -> Result<Option<FrameHeader
     Ok(Some(FrameHeader { opcode, is_final: first & 0x80 != 0, header_bytes, payload_bytes, mask }))
 }
 
-/// Masks or unmasks a payload, or a part of one whose first byte `mask` was turned to (RFC 6455, section 5.3).
+/// Masks or unmasks a payload (RFC 6455, section 5.3). For a part of a payload, rotate `mask` so that it begins with
+/// the byte for the part's first byte.
 pub fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     let [a, b, c, d] = mask;
+    // Eight bytes at once: the mask twice.
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let (words, rest) = payload.as_chunks_mut();
     for word in words {
@@ -201,7 +208,7 @@ fn check_first_byte(first: u8, in_message: bool) -> Result<Opcode, HeaderError> 
     }
 }
 
-/// An unmasked header, as the relay writes it.
+/// An unmasked header, as the relay sends it.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerHeader {
     bytes: [u8; Self::BYTES_MAX],
@@ -209,13 +216,14 @@ pub struct ServerHeader {
 }
 
 impl ServerHeader {
-    /// The longest: two bytes and a 64-bit length.
+    /// Length of the longest header, in bytes: two bytes and a 64-bit length.
     pub const BYTES_MAX: usize = FRAME_HEADER_BYTES_MAX - 4;
 
     /// The header of a frame with a payload of `payload_bytes` (RFC 6455, section 5.2).
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "each arm's range fits its type")]
     pub fn new(opcode: Opcode, is_final: bool, payload_bytes: usize) -> Self {
+        // The highest bit is FIN.
         let first = opcode.bits() | if is_final { 0x80 } else { 0 };
         let mut bytes = [first, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let len = Self::len_for(payload_bytes);
@@ -234,7 +242,7 @@ impl ServerHeader {
         Self { bytes, len: len as u8 }
     }
 
-    /// Length in bytes of the header of a frame with a payload of `payload_bytes`.
+    /// Length of the header, in bytes, of a frame with a payload of `payload_bytes`.
     #[must_use]
     pub const fn len_for(payload_bytes: usize) -> usize {
         match payload_bytes {
@@ -251,20 +259,20 @@ impl ServerHeader {
     }
 }
 
-/// Length in bytes, header included, of the frame that `bytes` begin with, if the relay wrote it.
+/// Length in bytes, including the header, of the frame at the start of `bytes`, which the relay has written.
 ///
-/// This is how a run of small frames is divided again without a table beside it.
+/// So a buffer of small frames can be split into frames without a list of their lengths.
 #[must_use]
 pub fn server_frame_len(bytes: &[u8]) -> usize {
     match *bytes {
         [_, 126, a, b, ..] => 4 + usize::from(u16::from_be_bytes([a, b])),
         [_, length, ..] if length < 126 => 2 + usize::from(length),
-        // Frames with a 64-bit length never stand in a run; anything else ends it.
+        // A buffer of small frames has no 64-bit lengths.
         _ => bytes.len(),
     }
 }
 
-/// Whether a code may stand in a close frame on the wire (RFC 6455, section 7.4).
+/// Whether a close frame may contain this code (RFC 6455, section 7.4).
 #[must_use]
 pub const fn is_close_code_allowed(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
@@ -279,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn unmasking_undoes_a_mask_whatever_the_length_and_the_cut() {
+    fn unmasking_undoes_a_mask_for_every_length_and_cut() {
         let mask = [0x37, 0xFA, 0x21, 0x3D];
         for length in 0..70 {
             let payload: Vec<u8> = (0..length).collect();
@@ -298,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_read_whole_byte_by_byte_and_with_bytes_behind() {
+    fn headers_are_parsed_whole_byte_by_byte_and_with_more_bytes_after_them() {
         let mask = [1, 2, 3, 4];
         let rows: &[(&[u8], bool, FrameHeader)] = &[
             (&[0x81, 0x80], false, header(Opcode::Text, true, 6, 0)),
@@ -323,13 +331,13 @@ mod tests {
                 assert_eq!(parse_header(&whole[..cut], *in_message), Ok(None), "{start:x?} cut at {cut}");
             }
             assert_eq!(parse_header(&whole, *in_message), Ok(Some(*expected)), "{start:x?}");
-            let behind = [&whole[..], &[0xFF; 20]].concat();
-            assert_eq!(parse_header(&behind, *in_message), Ok(Some(*expected)), "{start:x?} and more");
+            let with_more = [&whole[..], &[0xFF; 20]].concat();
+            assert_eq!(parse_header(&with_more, *in_message), Ok(Some(*expected)), "{start:x?} and more");
         }
     }
 
     #[test]
-    fn illegal_headers_are_refused_at_the_first_byte_that_proves_it() {
+    fn a_wrong_header_is_refused_at_the_first_byte_that_proves_it() {
         let rows: &[(&[u8], bool, HeaderError)] = &[
             (&[0xC1], false, HeaderError::ReservedBits),
             (&[0xA1], false, HeaderError::ReservedBits),
@@ -357,13 +365,13 @@ mod tests {
                 assert_eq!(parse_header(&bytes[..cut], *in_message), Ok(None), "{bytes:x?} cut at {cut}");
             }
             assert_eq!(parse_header(bytes, *in_message), Err(*expected), "{bytes:x?}");
-            let behind = [bytes, &[0x80; 20][..]].concat();
-            assert_eq!(parse_header(&behind, *in_message), Err(*expected), "{bytes:x?} and more");
+            let with_more = [bytes, &[0x80; 20][..]].concat();
+            assert_eq!(parse_header(&with_more, *in_message), Err(*expected), "{bytes:x?} and more");
         }
     }
 
     #[test]
-    fn written_headers_are_minimal_and_divide_a_run_again() {
+    fn written_headers_are_minimal_and_give_the_length_of_their_frame() {
         for (payload_bytes, expected) in [
             (0, &[0x81, 0][..]),
             (125, &[0x81, 125]),
@@ -384,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn close_codes_follow_section_7_4() {
+    fn close_codes_are_those_of_section_7_4() {
         let allowed: Vec<u16> = (0..=u16::MAX).filter(|&code| is_close_code_allowed(code)).collect();
         let expected: Vec<u16> = (1000..=1003).chain(1007..=1014).chain(3000..=4999).collect();
         assert_eq!(allowed, expected);

@@ -1,4 +1,4 @@
-//! Bytes to values and back, for messages behind the upgrade: frames (RFC 6455), system messages, the check of JSON.
+//! Bytes to values and back, for everything after the upgrade: frames (RFC 6455), system messages, the check of JSON.
 //! Nothing here knows a connection.
 
 pub(crate) mod frame;

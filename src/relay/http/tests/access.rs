@@ -8,11 +8,11 @@ fn secret(text: &str) -> Option<Secret> {
     (!text.is_empty()).then(|| Secret::new(text.as_bytes()).unwrap())
 }
 
-/// What is read of `head` under these rules, the whole of it and byte by byte.
+/// What is read from `head` with these rules, whole and byte by byte.
 fn read(head: &str, rules: HeadRules<'_>) -> (Option<ClientAddress>, Verdict) {
     let mut reader = HeadReader::default();
     let HeadProgress::Done { consumed, client, origin, verdict } = reader.push(head.as_bytes(), rules) else {
-        panic!("{head} is not over")
+        panic!("{head} is not complete")
     };
     assert_eq!(consumed, head.len());
     let last = head.bytes().map(|byte| reader.push(&[byte], rules)).last();
@@ -40,7 +40,7 @@ fn refusal(verdict: &Verdict) -> Option<Refusal> {
 }
 
 #[test]
-fn secrets_come_in_the_query_a_bearer_token_or_a_subprotocol() {
+fn a_secret_is_in_the_query_a_bearer_token_or_a_subprotocol() {
     // "0123456789abcdef" is "MDEyMzQ1Njc4OWFiY2RlZg" in base64url.
     let table = [
         ("", "", "", "", ""),
@@ -81,7 +81,7 @@ fn secrets_come_in_the_query_a_bearer_token_or_a_subprotocol() {
 }
 
 #[test]
-fn secrets_that_are_none_are_refused() {
+fn malformed_and_contradictory_secrets_are_refused() {
     let long = format!("?secret={}", "x".repeat(257));
     for (query, line) in [
         ("?secret=", ""),
@@ -105,7 +105,7 @@ fn secrets_that_are_none_are_refused() {
 }
 
 #[test]
-fn of_the_subprotocols_the_first_without_a_secret_is_echoed() {
+fn the_first_subprotocol_without_a_secret_is_echoed() {
     let secret = "apptuner.secret.MDEyMzQ1Njc4OWFiY2RlZg";
     let key = "apptuner.key.MDEyMzQ1Njc4OWFiY2RlZg";
     for (offered, echoed) in [
@@ -122,7 +122,7 @@ fn of_the_subprotocols_the_first_without_a_secret_is_echoed() {
 }
 
 #[test]
-fn sessions_are_issued_on_post_alone() {
+fn sessions_are_issued_only_on_post() {
     let post = "POST /sessions HTTP/1.1\r\nHost: relay\r\n\r\n";
     let issue = |head: &str| {
         let (_, Verdict::Issue(credentials)) = read(head, HeadRules::default()) else { panic!("{head}") };
@@ -142,7 +142,7 @@ fn sessions_are_issued_on_post_alone() {
 }
 
 #[test]
-fn pages_of_other_origins_may_connect_unless_some_are_listed() {
+fn pages_of_all_origins_may_connect_unless_origins_are_listed() {
     let listed = ["https://app.example", "http://localhost:3000"].map(|text| Origin::parse(text).unwrap());
     let with_null = [Origin::parse("null").unwrap()];
     let refused = Some(Refusal::Origin);
@@ -178,18 +178,18 @@ fn pages_of_other_origins_may_connect_unless_some_are_listed() {
     }
 }
 
-/// Who may read the answer to `head`, and what it is.
+/// The origin whose pages may read the answer to `head`, and the verdict.
 fn read_for_page(head: &str, origins: &[Origin]) -> (Option<Box<str>>, Verdict) {
     let rules = HeadRules { origins, ..HeadRules::default() };
     let HeadProgress::Done { origin, verdict, .. } = HeadReader::default().push(head.as_bytes(), rules)
     else {
-        panic!("{head} is not over")
+        panic!("{head} is not complete")
     };
     (origin, verdict)
 }
 
 #[test]
-fn pages_that_may_connect_read_the_answers_about_health_and_sessions() {
+fn pages_that_may_connect_may_read_the_answers_of_health_and_sessions() {
     let listed = [Origin::parse("https://app.example").unwrap()];
     let request = |line: &str| format!("{line} HTTP/1.1\r\nHost: relay:8787\r\n\r\n");
     for (origins, line, is_for_page) in [
@@ -212,7 +212,7 @@ fn pages_that_may_connect_read_the_answers_about_health_and_sessions() {
             let (origin, verdict) =
                 read_for_page(&add(&add(&request("POST /sessions"), line), fault), origins);
             assert!(refusal(&verdict).is_some(), "{fault}");
-            // Of two hosts none is the relay's own.
+            // With two hosts, neither is the relay's own.
             let is_own = line.contains("relay") && fault.starts_with("Host");
             assert_eq!(origin.as_deref(), as_sent.filter(|_| !is_own), "{fault} {line}");
         }
@@ -244,7 +244,7 @@ fn pages_that_may_connect_read_the_answers_about_health_and_sessions() {
 type Write<'a> = &'a dyn Fn(AnswerForm<'_>, &mut Vec<u8>);
 
 #[test]
-fn answers_to_a_page_say_that_it_may_read_them() {
+fn answers_to_a_page_have_the_headers_that_let_it_read_them() {
     let form = AnswerForm { origin: Some("https://app.example"), ..AnswerForm::default() };
     let lines = "Access-Control-Allow-Origin: https://app.example\r\nVary: Origin\r\n";
     let writers: [Write<'_>; 3] = [
@@ -272,7 +272,7 @@ fn answers_to_a_page_say_that_it_may_read_them() {
 }
 
 #[test]
-fn a_proxy_is_believed_as_far_as_its_own_word_goes() {
+fn only_what_trusted_proxies_have_written_is_believed() {
     let proxies = Networks::new(&["10.0.0.0/8", "2001:db8::/32"].map(|range| parse_range(range).unwrap()));
     let rules = HeadRules { proxies: Some(&proxies), ..HeadRules::default() };
     let malformed = "malformed";
@@ -283,7 +283,7 @@ fn a_proxy_is_believed_as_far_as_its_own_word_goes() {
         ("X-Forwarded-For: ::ffff:192.0.2.1", "192.0.2.1"),
         ("X-Forwarded-For: 3fff::1", "3fff::1"),
         ("X-Forwarded-For: [3fff::1]:80", "3fff::1"),
-        // What the client wrote itself stands on the left.
+        // What the client wrote is on the left.
         ("X-Forwarded-For: 127.0.0.1, 10.0.0.7, 192.0.2.1", "192.0.2.1"),
         ("X-Forwarded-For: nonsense, 192.0.2.1", "192.0.2.1"),
         ("X-Forwarded-For: 198.51.100.1, 192.0.2.1, 10.0.0.7, 10.0.0.8", "192.0.2.1"),
@@ -302,9 +302,9 @@ fn a_proxy_is_believed_as_far_as_its_own_word_goes() {
         ("forwarded: Proto=https; FOR = \"192.0.2.1:4711\"", "192.0.2.1"),
         ("Forwarded: for=\"[3fff::1]:4711\"", "3fff::1"),
         ("Forwarded: for=127.0.0.1, for=192.0.2.1;by=x, for=10.0.0.7", "192.0.2.1"),
-        // An open quote on the left does not reach what the proxy wrote.
+        // An unclosed quote on the left does not affect what the proxy wrote.
         ("Forwarded: for=\"127.0.0.1, for=192.0.2.1", "192.0.2.1"),
-        // Neither does what a client wrote into the name of the host that it asks for.
+        // Nor does what a client wrote into the host name that it requests.
         ("Forwarded: for=192.0.2.1;host=\"a,for=6.6.6.6;b\"", "192.0.2.1"),
         ("Forwarded: host=\"a;for=6.6.6.6;b\";for=192.0.2.1", "192.0.2.1"),
         ("Forwarded: for=192.0.2.1;host=\"\\\\\\\",for=6.6.6.6;b\"", "192.0.2.1"),
@@ -327,12 +327,16 @@ fn a_proxy_is_believed_as_far_as_its_own_word_goes() {
             assert_eq!((client, refusal(&verdict)), (expected, None), "{lines}");
         }
         let (client, verdict) = read(&head, HeadRules::default());
-        assert_eq!((client, refusal(&verdict)), (None, None), "nobody else is believed: {lines}");
+        assert_eq!(
+            (client, refusal(&verdict)),
+            (None, None),
+            "without trusted proxies no field is believed: {lines}"
+        );
     }
 }
 
 #[test]
-fn a_proxys_header_comes_before_the_head() {
+fn the_proxy_protocol_header_comes_before_the_head() {
     let header = "PROXY TCP4 192.0.2.1 10.0.0.1 8080 8787\r\n";
     let client = Some(ClientAddress::new("192.0.2.1".parse().unwrap()));
     let rules = HeadRules::default();

@@ -1,10 +1,10 @@
-//! Every row is fed whole, in two pieces cut anywhere, byte by byte, and with bytes behind it.
+//! Each row is pushed whole, in two pieces cut anywhere, byte by byte, and with bytes after it.
 
 use super::*;
 
 mod access;
 
-/// The sample of RFC 6455, section 1.3, as a client of ours would send it.
+/// The handshake of RFC 6455, section 1.3, with a path of the relay.
 const HANDSHAKE: &str = "GET /desktop/abc HTTP/1.1\r\n\
     Host: relay:8787\r\n\
     Upgrade: websocket\r\n\
@@ -14,8 +14,8 @@ const HANDSHAKE: &str = "GET /desktop/abc HTTP/1.1\r\n\
     \r\n";
 const SAMPLE_ACCEPT_KEY: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const PLAIN: &str = "GET /health HTTP/1.1\r\nHost: relay\r\n\r\n";
-/// A masked frame, and what would be an offence or another end in a head.
-const BEHIND: &[u8] = b"\x81\x80\x01\x02\x03\x04\r\n\r\n\n\0";
+/// A masked frame, and bytes that would end or spoil a head.
+const BYTES_AFTER: &[u8] = b"\x81\x80\x01\x02\x03\x04\r\n\r\n\n\0";
 
 const ALL_REFUSALS: [Refusal; 31] = [
     Refusal::BadRequest(BadRequest::NotHttp),
@@ -51,7 +51,7 @@ const ALL_REFUSALS: [Refusal; 31] = [
     Refusal::ConnectionLimit,
 ];
 
-/// Pushes the pieces until the verdict; how many bytes that took, and the verdict if it came.
+/// Pushes the pieces until there is a verdict. Returns how many bytes that took, and the verdict.
 fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (usize, Option<Verdict>) {
     let mut reader = HeadReader::default();
     let mut fed_bytes = 0;
@@ -66,21 +66,21 @@ fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (usize, Option<Verdic
     (fed_bytes, None)
 }
 
-/// The row, for a failure to print: escaped, and not all of it if it is long.
+/// The row, for the message of a failure: escaped, and cut if it is long.
 fn shown(input: &[u8]) -> String {
     let start = input.get(..400).unwrap_or(input);
     format!("{} bytes: {}", input.len(), start.escape_ascii())
 }
 
-/// Feeds `input` in every way, asserts that all agree, and returns the result.
+/// Pushes `input` in every way, checks that all results are equal, and returns the result.
 fn feed_every_way(input: &[u8]) -> (usize, Option<Verdict>) {
     let row = shown(input);
     let result = feed([input]);
     assert_eq!(feed(input.chunks(1)), result, "byte by byte: {row}");
     if result.1.is_some() {
-        let input = [input, BEHIND].concat();
-        assert_eq!(feed([input.as_slice()]), result, "bytes behind: {row}");
-        assert_eq!(feed(input.chunks(7)), result, "bytes behind, in sevens: {row}");
+        let input = [input, BYTES_AFTER].concat();
+        assert_eq!(feed([input.as_slice()]), result, "bytes after it: {row}");
+        assert_eq!(feed(input.chunks(7)), result, "bytes after it, seven at a time: {row}");
     }
     let cut_every = input.len().div_ceil(100).max(1);
     for cut in (0..=input.len()).step_by(cut_every) {
@@ -126,24 +126,24 @@ fn edit(head: &str, old: &str, new: &str) -> String {
     head.replacen(old, new, 1)
 }
 
-/// `head` with `line` as its last field.
+/// `head` with `line` as its last header field.
 fn add(head: &str, line: &str) -> String {
     edit(head, "\r\n\r\n", &format!("\r\n{line}\r\n\r\n"))
 }
 
-/// `head` filled up with one long field to exactly `length` bytes.
+/// `head` with one more field, so long that the head has `length` bytes.
 fn pad(head: &str, length: usize) -> String {
     let filler = "x".repeat(length - head.len() - "Pad: \r\n".len());
     add(head, &format!("Pad: {filler}"))
 }
 
 #[test]
-fn sample_handshake_of_the_rfc_is_accepted() {
+fn the_sample_handshake_of_the_rfc_is_accepted() {
     expect_upgrade(HANDSHAKE);
 }
 
 #[test]
-fn sessions_are_told_by_the_path_alone_and_nothing_is_decoded() {
+fn only_the_path_names_the_session_and_nothing_is_decoded() {
     let longest = "x".repeat(SessionId::BYTES_MAX);
     for (target, client_type, session_id) in [
         ("/mobile/A-b_9", ClientType::Mobile, "A-b_9"),
@@ -166,8 +166,8 @@ fn sessions_are_told_by_the_path_alone_and_nothing_is_decoded() {
         ("/desktop", PathFault::NoSessionId),
         ("/desktop/", PathFault::NoSessionId),
         ("/mobile?x", PathFault::NoSessionId),
-        ("/desktop/a/", PathFault::Behind),
-        ("/desktop/a/b", PathFault::Behind),
+        ("/desktop/a/", PathFault::AfterSessionId),
+        ("/desktop/a/b", PathFault::AfterSessionId),
         ("/desktop//a", PathFault::NoSessionId),
         ("//desktop/a", PathFault::Prefix),
         ("/relay/mobile/a", PathFault::Prefix),
@@ -203,18 +203,18 @@ fn sessions_are_told_by_the_path_alone_and_nothing_is_decoded() {
 }
 
 #[test]
-fn a_wrong_path_is_told_what_is_wrong_with_it() {
+fn the_answer_says_what_is_wrong_with_a_path() {
     let of_id = "a session ID is 1 to 128 letters A-Z and a-z, digits, - and _, and this one ";
     for (fault, of_session_id, sentence) in [
         (PathFault::Unknown, "", "this path begins with none of them"),
         (PathFault::Case, "", "write this path in lower case up to the session ID"),
-        (PathFault::Prefix, "", "nothing may stand before that, so have the proxy take it off"),
+        (PathFault::Prefix, "", "nothing may come before that; let the proxy remove it"),
         (PathFault::Sessions, "", "POST to /sessions, without an upgrade, gives a session ID to use there"),
-        (PathFault::Behind, "", "nothing may follow the session ID but a query"),
+        (PathFault::AfterSessionId, "", "nothing may follow the session ID but a query"),
         (PathFault::NoSessionId, of_id, "is empty"),
         (PathFault::TooLong { bytes: 129 }, of_id, "has 129 characters"),
         (PathFault::Character { byte: b'.' }, of_id, "has a ."),
-        (PathFault::Character { byte: b'%' }, of_id, "has a %, for percent-encoding is not undone"),
+        (PathFault::Character { byte: b'%' }, of_id, "has a %; percent-encoding is not decoded"),
         (PathFault::Character { byte: 0xC3 }, of_id, "has the byte 0xC3"),
     ] {
         for (refusal, start) in [
@@ -227,7 +227,7 @@ fn a_wrong_path_is_told_what_is_wrong_with_it() {
 }
 
 #[test]
-fn icon_that_browsers_ask_for_is_not_there_and_nothing_is_wrong_with_that() {
+fn a_request_for_the_icon_is_answered_with_204() {
     for head in ["GET /favicon.ico", "HEAD /favicon.ico", "GET http://relay/favicon.ico?x"] {
         expect_verdict(&edit(PLAIN, "GET /health", head), &Verdict::Nothing);
     }
@@ -238,7 +238,7 @@ fn icon_that_browsers_ask_for_is_not_there_and_nothing_is_wrong_with_that() {
 }
 
 #[test]
-fn targets_in_another_form_are_refused() {
+fn targets_in_any_other_form_are_refused() {
     for target in [
         "*",
         "relay:80",
@@ -269,7 +269,7 @@ fn targets_in_another_form_are_refused() {
 }
 
 #[test]
-fn health_answers_get_and_head_whatever_else_they_ask() {
+fn health_answers_get_and_head_with_any_query_and_any_fields() {
     for (method, head_only) in [("GET", false), ("HEAD", true)] {
         for head in [
             PLAIN.to_owned(),
@@ -288,7 +288,7 @@ fn health_answers_get_and_head_whatever_else_they_ask() {
 }
 
 #[test]
-fn session_paths_without_an_upgrade_are_told_to_upgrade() {
+fn a_session_path_without_an_upgrade_is_answered_with_426() {
     for head in [
         edit(PLAIN, "/health", "/desktop/abc"),
         edit(PLAIN, "GET /health", "HEAD /mobile/abc?x"),
@@ -313,7 +313,7 @@ fn session_paths_without_an_upgrade_are_told_to_upgrade() {
 }
 
 #[test]
-fn upgrade_and_connection_are_lists_spread_over_fields_and_compared_without_case() {
+fn upgrade_and_connection_are_lists_over_several_fields_without_case() {
     let spaces = " \t".repeat(1500);
     let commas = " ,".repeat(3000);
     for (old, new) in [
@@ -334,7 +334,7 @@ fn upgrade_and_connection_are_lists_spread_over_fields_and_compared_without_case
 }
 
 #[test]
-fn other_methods_are_refused_before_the_target_is_judged() {
+fn other_methods_are_refused_before_the_target_is_checked() {
     for method in ["POST", "get", "Get", "head", "OPTIONS", "CONNECT", "PRI", "GETS", "G", "!#$"] {
         let session = Refusal::UpgradeMethod;
         let other = Refusal::MethodNotAllowed;
@@ -357,7 +357,7 @@ fn other_methods_are_refused_before_the_target_is_judged() {
 }
 
 #[test]
-fn host_is_exactly_one_host_and_port() {
+fn host_must_be_exactly_one_host_and_port() {
     for host in [
         "r",
         "relay",
@@ -448,7 +448,7 @@ fn host_is_exactly_one_host_and_port() {
 }
 
 #[test]
-fn lengths_that_two_readers_could_understand_differently_are_refused() {
+fn ambiguous_body_lengths_are_refused() {
     for lines in [
         "Content-Length:",
         "Content-Length: x",
@@ -500,7 +500,7 @@ fn an_upgrade_with_a_body_is_refused() {
 }
 
 #[test]
-fn version_is_exactly_one_13() {
+fn the_version_must_be_given_once_and_be_13() {
     for line in [
         "",
         "Sec-WebSocket-Version:\r\n",
@@ -520,7 +520,7 @@ fn version_is_exactly_one_13() {
 }
 
 #[test]
-fn key_is_exactly_one_of_16_bytes_in_base64() {
+fn the_key_must_be_given_once_and_be_16_bytes_in_base64() {
     let key = "dGhlIHNhbXBsZSBub25jZQ==";
     for value in [
         "",
@@ -622,7 +622,7 @@ fn malformed_heads_are_refused_with_their_reason() {
 }
 
 #[test]
-fn what_cannot_become_a_head_is_refused_at_the_first_byte_that_shows_it() {
+fn bytes_that_cannot_become_a_head_are_refused_at_the_first_byte_that_proves_it() {
     for (until_then, refusal) in [
         (&b"\x16"[..], BadRequest::NotHttp),
         (b"\n", BadRequest::LineEnding),
@@ -671,7 +671,7 @@ fn one_empty_line_before_the_request_is_skipped() {
 }
 
 #[test]
-fn head_of_16_kib_passes_and_one_byte_more_is_too_large() {
+fn a_head_of_16_kib_is_accepted_and_one_byte_more_is_too_large() {
     expect_upgrade(&pad(HANDSHAKE, HEAD_BYTES_MAX));
     let head_only = false;
     let verdict = || Verdict::Refuse { refusal: Refusal::HeadTooLarge, head_only };
@@ -687,7 +687,7 @@ fn head_of_16_kib_passes_and_one_byte_more_is_too_large() {
 }
 
 #[test]
-fn a_hundred_fields_pass_and_one_more_is_too_many() {
+fn a_hundred_fields_are_accepted_and_one_more_is_too_many() {
     let own = HANDSHAKE.lines().count() - 2;
     let filler = |count| vec!["X-Filler: x"; count].join("\r\n");
     expect_upgrade(&add(HANDSHAKE, &filler(HEAD_FIELDS_MAX - own)));
@@ -712,7 +712,7 @@ fn nothing_is_allocated_before_the_first_byte_and_the_reader_starts_over_after_a
     }
 }
 
-/// Where the head ends or is spoilt, found by looking at all of it again for every byte.
+/// Where the head ends or is spoilt. Examines the whole head again for every byte.
 fn slow_end(input: &[u8]) -> Option<usize> {
     let token_bytes = b"!#$%&'*+-.^_`|~0123456789\
         ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -720,8 +720,8 @@ fn slow_end(input: &[u8]) -> Option<usize> {
         let head = input.get(..length).unwrap_or_default();
         let mut pairs = head.windows(2);
         let is_begun = |head: &[u8]| head.first().is_none_or(|byte| token_bytes.contains(byte));
-        let behind = head.strip_prefix(b"\r\n").unwrap_or(head);
-        (!is_begun(behind) && head != b"\r")
+        let request = head.strip_prefix(b"\r\n").unwrap_or(head);
+        (!is_begun(request) && head != b"\r")
             || head.ends_with(b"\r\n\r\n")
             || head.contains(&0)
             || pairs.any(|pair| matches!(pair, [a, b] if (*a == b'\r') != (*b == b'\n')))
@@ -729,7 +729,7 @@ fn slow_end(input: &[u8]) -> Option<usize> {
 }
 
 #[test]
-fn damaged_heads_end_where_the_slow_twin_says_and_are_never_accepted_without_their_parts() {
+fn damaged_heads_end_where_the_slow_twin_says_and_upgrades_have_all_required_parts() {
     let seed = 0x2545_f491_4f6c_dd1d_u64;
     let mut state = seed;
     let mut random = |bound: usize| {
@@ -779,7 +779,7 @@ fn refusal_bytes(refusal: Refusal, head_only: bool) -> String {
 }
 
 #[test]
-fn accepted_handshakes_are_answered_to_the_byte() {
+fn an_accepted_handshake_gets_exactly_these_bytes() {
     let accepted = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
         Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
     for (head, answer) in [
@@ -796,7 +796,7 @@ fn accepted_handshakes_are_answered_to_the_byte() {
 }
 
 #[test]
-fn health_is_answered_to_the_byte() {
+fn health_gets_exactly_these_bytes() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: no-store\r\n\
         Content-Length: 7\r\nConnection: close\r\n\r\n";
     for (head_only, answer) in [(false, format!("{head}{{\"a\":1}}")), (true, head.to_owned())] {
@@ -807,7 +807,7 @@ fn health_is_answered_to_the_byte() {
 }
 
 #[test]
-fn refusals_are_answered_to_the_byte() {
+fn each_refusal_gets_exactly_these_bytes() {
     const REST: &str = "Content-Type: text/plain; charset=utf-8\r\nContent-Length: ";
     for (refusal, status, headers, length, sentence) in [
         (
@@ -911,7 +911,7 @@ fn refusals_are_answered_to_the_byte() {
 }
 
 #[test]
-fn every_refusal_is_a_well_formed_answer_that_closes_and_says_one_thing() {
+fn each_refusal_is_a_well_formed_answer_with_a_sentence_of_its_own_that_closes() {
     for (index, refusal) in ALL_REFUSALS.into_iter().enumerate() {
         let text = refusal_bytes(refusal, false);
         let mut fields = [httparse::EMPTY_HEADER; 8];

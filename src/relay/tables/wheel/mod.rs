@@ -1,16 +1,16 @@
-//! The timing wheel: finds the timers that are due without looking at those that are not.
+//! A hierarchical timing wheel: finds the timers that are due without examining the others.
 //!
-//! Eleven levels of 64 slots, each slot a list of timers. A slot of level 0 is one [`Tick`] wide, one
-//! of each further level 64 times as wide as those below, and together they reach every tick there is.
-//! Write the present and a deadline in base 64: the highest digit in which they differ is the timer's
-//! level, the deadline's digit there is its slot. The place follows from these two alone, so
+//! It has eleven levels of 64 slots, and each slot is a list of timers. A slot of level 0 is one [`Tick`] wide; a
+//! slot of each further level is 64 times as wide as one of the level below. Together they cover every tick. Write
+//! the present and a deadline in base 64: the highest digit in which they differ is the timer's level, and the
+//! deadline's digit there is its slot. The slot follows from these two alone, so
 //!
-//! - a timer is due before all those on higher levels and in later slots of its own: the first occupied
-//!   slot of the lowest occupied level holds the earliest deadline;
-//! - timers with one deadline are always in one list, in the order they were scheduled in.
+//! - a timer is due before all timers on higher levels and in later slots of its level: the first occupied slot of the
+//!   lowest occupied level has the earliest deadline;
+//! - timers with the same deadline are always in the same list, in the order in which they were scheduled.
 //!
-//! As the present enters a slot above level 0, the timers there move to levels below: a cascade. A timer
-//! that waits `n` ticks moves at most once for each base-64 digit of `n`, and never more than ten times.
+//! When the present enters a slot above level 0, the timers in it move to lower levels: a cascade. A timer that waits
+//! `n` ticks moves at most once for each base-64 digit of `n`, so at most ten times.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -26,28 +26,29 @@ const DIGIT_BITS: u32 = 6;
 const SLOTS: u32 = 1 << DIGIT_BITS;
 /// The last digit of a tick.
 const DIGIT_MASK: u64 = (1 << DIGIT_BITS) - 1;
-/// As many levels as a tick has digits, so that no deadline lies out of reach.
+/// One level for each digit of a tick, so that every deadline has a slot.
 const LEVELS: u32 = u64::BITS.div_ceil(DIGIT_BITS);
 /// The head of an empty list. No timer has this index.
 const NIL: u32 = u32::MAX;
 
 const _: () = assert!(SLOTS == u64::BITS);
 
-/// Timers by deadline: what is due at a given time, and how long there is nothing to do.
+/// Timers by deadline: which are due at a given time, and how long none will be.
 ///
-/// To be driven in this order, once per turn: [`advance`](Self::advance) to the present,
-/// [`poll_expired`](Self::poll_expired) until `None` or until the turn has had its share, and
+/// Call once per turn, in this order: [`advance`](Self::advance) to the present; [`poll_expired`](Self::poll_expired)
+/// until it returns `None` or the turn has fired enough timers; [`next_deadline`](Self::next_deadline) for how long
+/// to wait. No timer fires before its deadline.
 /// [`next_deadline`](Self::next_deadline) for how long to wait. No timer ever fires early.
 #[derive(Debug)]
 pub struct Wheel<T> {
     entries: Slab<Armed<T>>,
-    /// Most timers at once; at most `NIL`, which keeps every index below it.
+    /// Most timers at once. At most `NIL`, so that every index is less than `NIL`.
     capacity: usize,
-    /// The present; no timer in a slot has an earlier deadline.
+    /// The present. No timer in a slot has an earlier deadline.
     now: Tick,
-    /// One bit for each slot that is not empty. Written by `set_head` only.
+    /// One bit for each slot that is not empty. Only `set_head` writes it.
     occupied: [u64; LEVELS as usize],
-    /// The heads of the slots' lists, `NIL` where empty. Written by `set_head` only.
+    /// The heads of the slots' lists, `NIL` if empty. Only `set_head` writes them.
     heads: [[u32; SLOTS as usize]; LEVELS as usize],
     /// The head of the list of timers that are due and not yet handed out, or `NIL`.
     expired: u32,
@@ -55,26 +56,25 @@ pub struct Wheel<T> {
     generation: NonZeroU32,
 }
 
-/// Names one timer until it is handed out or cancelled; afterwards it names nothing.
+/// Identifies one timer until it is handed out or cancelled. After that it matches no timer.
 ///
-/// Keys are told apart by a count of timers that wraps after 2³² − 1 of them, so a key must not be
-/// kept for longer than that.
+/// The generation counts timers and wraps after 2³² − 1 of them, so a key must not be kept for longer than that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimerKey {
     index: u32,
     generation: NonZeroU32,
 }
 
-/// A timer that is scheduled, and when it fires.
+/// A scheduled timer: its deadline, and the key that cancels it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Alarm {
-    /// The deadline that it was scheduled for.
+    /// The deadline for which the timer was scheduled.
     pub at: Tick,
-    /// Cancels it.
+    /// The key that cancels the timer.
     pub key: TimerKey,
 }
 
-/// As many timers as the wheel may hold are already scheduled.
+/// The wheel already holds as many timers as it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WheelFull;
 
@@ -86,9 +86,9 @@ impl fmt::Display for WheelFull {
 
 impl std::error::Error for WheelFull {}
 
-/// A timer, linked into the list of its slot or into that of the expired.
+/// A timer, linked into the list of its slot or into the list of expired timers.
 ///
-/// Lists are circular, so that the head also leads to the last entry.
+/// Lists are circular, so that the last entry can be found from the head.
 #[derive(Debug)]
 struct Armed<T> {
     timer: T,
@@ -98,7 +98,7 @@ struct Armed<T> {
     generation: NonZeroU32,
 }
 
-/// The place of a list in the wheel.
+/// The position of a slot in the wheel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Bucket {
     level: u32,
@@ -106,27 +106,28 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// Where a timer belongs that is due at `deadline`, seen from `now`.
+    /// The slot of a timer that is due at `deadline`, if the present is `now`.
     fn of(deadline: Tick, now: Tick) -> Self {
-        // A deadline equal to the present has its slot on level 0 like those that differ in the last digit only.
+        // With `| 1`, a deadline equal to the present is on level 0, like one that differs only in the last digit.
         let difference = (deadline.0 ^ now.0) | 1;
         let level = difference.ilog2() / DIGIT_BITS;
         let index = ((deadline.0 >> (level * DIGIT_BITS)) & DIGIT_MASK) as u32;
         Self { level, index }
     }
 
-    /// The first tick of this slot, which lies ahead of `now` or is `now`.
+    /// The first tick of this slot. It is `now` or later.
     fn start(self, now: Tick) -> Tick {
         let shift = self.level * DIGIT_BITS;
+        // The present and the slot have the same digits above the slot's own.
         let digits_above = (now.0 >> shift) & !DIGIT_MASK;
         Tick((digits_above | u64::from(self.index)) << shift)
     }
 }
 
 impl<T> Wheel<T> {
-    /// An empty wheel for at most `capacity` timers, whose present is `start`.
+    /// An empty wheel for at most `capacity` timers. Its present is `start`.
     ///
-    /// Takes 3 KB, and 32 bytes for each timer if `T` takes 12, in a table that does not shrink.
+    /// It takes 3 KB, and 32 bytes for each timer if `T` takes 12. The table of timers does not shrink.
     #[must_use]
     pub fn new(capacity: usize, start: Tick) -> Self {
         Self {
@@ -143,18 +144,19 @@ impl<T> Wheel<T> {
 
     /// Schedules `timer` to fire once `deadline` is reached, and returns the key that cancels it.
     ///
-    /// A deadline already past is taken as the present: it fires on the next [`advance`](Self::advance),
-    /// never inside this call, behind the timers that were due by now before it. Constant time.
+    /// A deadline in the past counts as the present: it fires on the next [`advance`](Self::advance), never inside
+    /// this call, and after the timers that were already due. Constant time.
     ///
     /// # Errors
-    /// [`WheelFull`] if `capacity` timers are scheduled, expired ones that wait to be handed out
-    /// included; nothing was scheduled.
+    /// [`WheelFull`] if `capacity` timers are scheduled; expired timers that were not handed out count. Nothing was
+    /// scheduled then.
     pub fn schedule(&mut self, deadline: Tick, timer: T) -> Result<TimerKey, WheelFull> {
         if self.entries.len() >= self.capacity {
             return Err(WheelFull);
         }
         let index = u32::try_from(self.entries.vacant_key()).map_err(|_| WheelFull)?;
         let generation = self.generation;
+        // Zero is left out, so that an `Option<TimerKey>` takes no more space than a key.
         self.generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         let deadline = deadline.max(self.now);
         self.entries.insert(Armed { timer, deadline, next: index, previous: index, generation });
@@ -162,14 +164,14 @@ impl<T> Wheel<T> {
         Ok(TimerKey { index, generation })
     }
 
-    /// Takes back the timer that `key` names, so that it is not handed out, be it expired or not.
+    /// Removes the timer of this key, expired or not, so that it is not handed out.
     ///
-    /// `None` if it has been handed out or cancelled before. Constant time.
+    /// `None` if it was handed out or cancelled before. Constant time.
     pub fn cancel(&mut self, key: TimerKey) -> Option<T> {
         let deadline = self.deadline(key)?;
         let rest = self.detach(key.index);
-        // Only a head is known outside its list, and an entry heads one list at most: an expired
-        // timer is never the head found in the slot that its deadline leads to.
+        // Only the head of a list is stored outside the list, and an entry heads at most one list: an expired timer
+        // is never the head of the slot that its deadline leads to.
         let slot = Bucket::of(deadline, self.now);
         if self.expired == key.index {
             self.expired = rest;
@@ -179,19 +181,22 @@ impl<T> Wheel<T> {
         self.entries.try_remove(key.index as usize).map(|entry| entry.timer)
     }
 
-    /// Makes `now` the present, and gathers the timers due by then for [`poll_expired`](Self::poll_expired).
+    /// Makes `now` the present, and collects the timers that are due by then for
+    /// [`poll_expired`](Self::poll_expired).
     ///
-    /// Time does not go back: a `now` before the present stands for the present. Takes constant time
-    /// for each occupied slot passed and for each timer in those above level 0; empty time costs nothing.
+    /// Time does not go back: a `now` before the present counts as the present. Takes constant time for each occupied
+    /// slot that it passes and for each timer in those above level 0. Empty slots cost nothing.
     pub fn advance(&mut self, now: Tick) {
         let now = now.max(self.now);
         while let Some((slot, start)) = self.first_occupied()
             && start <= now
         {
-            // All timers lie in this slot or behind it, so the places of the others hold good at its start.
+            // All timers are in this slot or after it, so the other slots stay right when the present moves to its
+            // start.
             self.now = start;
             let list = self.head(slot);
             self.set_head(slot, NIL);
+            // A slot of level 0 is one tick wide, so all its timers are due.
             if slot.level == 0 {
                 self.expired = self.join(self.expired, list);
             } else {
@@ -201,10 +206,10 @@ impl<T> Wheel<T> {
         self.now = now;
     }
 
-    /// Hands out the expired timers one by one, in order of deadline, then of scheduling, until none is left.
+    /// Hands out the expired timers one by one, by deadline and then by the order of scheduling, until none is left.
     ///
-    /// That order holds over several turns, too: what is left over comes first in the next one. A timer
-    /// scheduled in between waits for the next [`advance`](Self::advance). Constant time.
+    /// The order holds over several turns: timers left over come first in the next turn. A timer that is scheduled in
+    /// between waits for the next [`advance`](Self::advance). Constant time.
     pub fn poll_expired(&mut self) -> Option<(TimerKey, T)> {
         let index = self.expired;
         if index == NIL {
@@ -221,11 +226,11 @@ impl<T> Wheel<T> {
         self.expired != NIL
     }
 
-    /// When to call [`advance`](Self::advance) next; `None` if nothing is scheduled.
+    /// When to call [`advance`](Self::advance) next. `None` if no timer is scheduled.
     ///
-    /// Never later than the earliest deadline, but maybe earlier, where a cascade is due: then `advance`
-    /// gathers nothing, and at most ten such calls come before the one that does. The present, if expired
-    /// timers wait to be handed out or a deadline was past when it was scheduled. Constant time.
+    /// It is never later than the earliest deadline, but may be earlier if a cascade is due. Then `advance` finds no
+    /// timer; at most ten such calls come before the one that does. It is the present if expired timers were not yet
+    /// handed out, or a deadline was past when it was scheduled. Constant time.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Tick> {
         if self.has_expired() {
@@ -234,27 +239,27 @@ impl<T> Wheel<T> {
         self.first_occupied().map(|(_, start)| start)
     }
 
-    /// When the timer that `key` names is due, or was, if it waits to be handed out; `None` if it has
-    /// been handed out or cancelled. Constant time.
+    /// The deadline of the timer of this key, also while it waits to be handed out. `None` if it was handed out or
+    /// cancelled. Constant time.
     #[must_use]
     pub fn deadline(&self, key: TimerKey) -> Option<Tick> {
         let entry = self.entries.get(key.index as usize)?;
         (entry.generation == key.generation).then_some(entry.deadline)
     }
 
-    /// How many timers are scheduled, expired ones that wait to be handed out included.
+    /// The number of timers, including expired ones that were not handed out.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether no timer is scheduled, nor any waits to be handed out.
+    /// Whether there is no timer, neither scheduled nor expired.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Moves the timers of `list`, which has no slot any more, to their places as seen from the present.
+    /// Moves the timers of `list`, which is in no slot any more, to their slots for the present.
     fn cascade(&mut self, list: u32) {
         let mut rest = list;
         while let Some(deadline) = self.entries.get(rest as usize).map(|entry| entry.deadline) {
@@ -264,17 +269,18 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// Appends the entry at `index`, which is in no list, to the slot that its `deadline` leads to.
+    /// Appends the entry at `index`, which is in no list, to the slot of `deadline`.
     fn place(&mut self, index: u32, deadline: Tick) {
         let slot = Bucket::of(deadline, self.now);
         let head = self.join(self.head(slot), index);
         self.set_head(slot, head);
     }
 
-    /// The slot that the earliest deadline lies in, and its first tick.
+    /// The slot with the earliest deadline, and its first tick.
     fn first_occupied(&self) -> Option<(Bucket, Tick)> {
         let mut levels = (0..).zip(self.occupied);
         let (level, bits) = levels.find(|&(_, bits)| bits != 0)?;
+        // Within a level, the lowest bit is the earliest slot.
         let slot = Bucket { level, index: bits.trailing_zeros() };
         Some((slot, slot.start(self.now)))
     }
@@ -294,22 +300,24 @@ impl<T> Wheel<T> {
         }
     }
 
-    /// Puts the list with the head `back` behind the one with the head `front`, and returns the head of
-    /// both. An entry in no list is a list of its own; either may be `NIL`.
+    /// Appends the list with the head `back` to the one with the head `front`, and returns the head of the result. An
+    /// entry in no list is a list of one entry. Either may be `NIL`.
     fn join(&mut self, front: u32, back: u32) -> u32 {
         let last_of = |head: u32| self.entries.get(head as usize).map(|entry| entry.previous);
         let Some(front_last) = last_of(front) else { return back };
         let Some(back_last) = last_of(back) else { return front };
+        // Both lists are circular, so each end is linked to the other list's head.
         self.link(front_last, back);
         self.link(back_last, front);
         front
     }
 
-    /// Takes the entry at `index` out of its list, and returns the one behind it: the new head if it was
-    /// the head, `NIL` if it was alone.
+    /// Removes the entry at `index` from its list and returns the entry after it: the new head if it was the head,
+    /// `NIL` if it was alone.
     fn detach(&mut self, index: u32) -> u32 {
         let Some(&Armed { next, previous, .. }) = self.entries.get(index as usize) else { return NIL };
         self.link(previous, next);
+        // A list of its own, so that it can be joined to another list.
         self.link(index, index);
         if next == index { NIL } else { next }
     }
@@ -326,10 +334,10 @@ impl<T> Wheel<T> {
 
 #[cfg(any(test, debug_assertions))]
 impl<T> Wheel<T> {
-    /// Checks the wheel as a whole, for tests and debug builds. Walks every timer.
+    /// Checks the whole wheel, for tests and debug builds. Visits every timer.
     ///
     /// # Panics
-    /// If the bitmaps disagree with the lists, a timer is in the wrong list or in none, or a link is broken.
+    /// If a bitmap disagrees with its lists, a timer is in the wrong list or in none, or a link is broken.
     pub fn check_invariants(&self) {
         let mut listed = 0;
         for (level, (bits, heads)) in (0..).zip(self.occupied.iter().zip(&self.heads)) {
@@ -358,7 +366,7 @@ impl<T> Wheel<T> {
         assert!(self.entries.len() <= self.capacity, "no more timers than allowed");
     }
 
-    /// The entries of one list from its head on, after a look at each link.
+    /// The entries of one list from its head on. Checks each link.
     fn walk(&self, head: u32) -> Vec<&Armed<T>> {
         let mut entries = Vec::new();
         let mut index = head;

@@ -3,10 +3,10 @@ use std::collections::{BTreeMap, VecDeque};
 use super::*;
 use crate::relay::tests::random::Random;
 
-/// No timer fired. The type is spelled out, for other crates compare a `Vec` with types of their own.
+/// No timer fired. The type is given, because other crates compare a `Vec` with types of their own.
 const NONE: [usize; 0] = [];
 
-/// The first tick of each level's second slot, where the place of a timer changes level.
+/// The first tick of the second slot of each level, from which on a timer is on another level.
 fn boundaries() -> impl Iterator<Item = u64> {
     (0..LEVELS).map(|level| 1 << (level * DIGIT_BITS))
 }
@@ -48,7 +48,7 @@ fn timer_fires_at_its_deadline_and_not_a_tick_before() {
 }
 
 #[test]
-fn next_deadline_leads_to_the_timer_in_at_most_ten_steps_too_early() {
+fn next_deadline_reaches_the_timer_after_at_most_ten_early_steps() {
     for (start, deadline, steps) in [
         (0, 0, &[0][..]),
         (0, 1, &[1]),
@@ -76,7 +76,7 @@ fn next_deadline_leads_to_the_timer_in_at_most_ten_steps_too_early() {
 }
 
 #[test]
-fn jump_over_idle_time_hands_out_by_deadline_then_by_scheduling() {
+fn jump_over_idle_time_hands_out_timers_by_deadline_then_by_scheduling() {
     let day = 86_400_000;
     for (start, deadlines, expected) in [
         (0, &[5, 3, 4, 3, 5][..], &[1, 3, 2, 0, 4][..]),
@@ -93,7 +93,7 @@ fn jump_over_idle_time_hands_out_by_deadline_then_by_scheduling() {
 }
 
 #[test]
-fn timers_of_one_deadline_keep_their_order_however_near_it_they_were_scheduled() {
+fn timers_with_one_deadline_keep_the_order_in_which_they_were_scheduled() {
     let (mut wheel, _) = wheel_with(0, &[]);
     wheel.capacity = 4;
     for (name, now) in [0, 200_000, 262_143, 300_000].into_iter().enumerate() {
@@ -113,7 +113,7 @@ fn timer_set_while_timers_fire_waits_for_the_next_advance() {
     assert_eq!(wheel.poll_expired().map(|(_, name)| name), Some(0));
     wheel.schedule(Tick(100), 2).expect("there is room for four");
     let overdue = wheel.schedule(Tick(10), 3).expect("there is room for four");
-    assert_eq!(wheel.deadline(overdue), Some(Tick(100)), "a deadline already past is taken as the present");
+    assert_eq!(wheel.deadline(overdue), Some(Tick(100)), "a deadline in the past counts as the present");
     assert_eq!(poll_all(&mut wheel), [1]);
     assert!(!wheel.has_expired());
     assert_eq!(wheel.next_deadline(), Some(Tick(100)));
@@ -132,9 +132,9 @@ fn timers_left_over_come_first_in_the_next_turn() {
 }
 
 #[test]
-fn time_does_not_go_back() {
+fn time_before_the_present_counts_as_the_present() {
     let (mut wheel, _) = wheel_with(1000, &[1500, 900]);
-    assert_eq!(fired_at(&mut wheel, 0), [1], "what is overdue fires whatever the time");
+    assert_eq!(fired_at(&mut wheel, 0), [1], "an overdue timer fires at any time");
     assert_eq!(fired_at(&mut wheel, 1499), NONE);
     assert_eq!(fired_at(&mut wheel, 3), NONE);
     assert_eq!(wheel.next_deadline(), Some(Tick(1500)));
@@ -162,7 +162,7 @@ fn cancelled_timer_is_not_handed_out() {
 }
 
 #[test]
-fn key_names_nothing_once_its_timer_is_gone_though_the_slot_is_reused() {
+fn key_matches_no_timer_once_its_own_is_gone_even_if_the_slot_is_reused() {
     let (mut wheel, keys) = wheel_with(0, &[10]);
     assert_eq!(wheel.len(), 1);
     assert_eq!(fired_at(&mut wheel, 10), [0]);
@@ -189,7 +189,7 @@ fn full_wheel_schedules_nothing_until_a_timer_is_gone() {
     wheel.check_invariants();
     assert_eq!((wheel.len(), wheel.next_deadline()), (2, Some(Tick(10))));
     wheel.advance(Tick(10));
-    assert_eq!(wheel.schedule(Tick(15), 2), Err(WheelFull), "an expired timer takes room until handed out");
+    assert_eq!(wheel.schedule(Tick(15), 2), Err(WheelFull), "an expired timer counts until it is handed out");
     assert_eq!(poll_all(&mut wheel), [0]);
     wheel.schedule(Tick(15), 2).expect("one was handed out");
     assert_eq!(wheel.schedule(Tick(15), 3), Err(WheelFull));
@@ -213,7 +213,7 @@ fn wheel_takes_3_kb_and_32_bytes_for_each_timer() {
     assert_eq!(size_of::<Option<TimerKey>>(), 8);
 }
 
-/// What the wheel must do, done slowly: an ordered map, searched from end to end.
+/// The same behaviour as the wheel's, but slow and obvious: an ordered map that is searched from end to end.
 #[derive(Default)]
 struct Twin {
     now: Tick,
@@ -269,12 +269,12 @@ impl Twin {
 }
 
 impl Random {
-    /// Any number of bits up to `bits` is as likely as any other.
+    /// A number with a random count of bits, each count up to `bits` being equally likely.
     fn magnitude(&mut self, bits: u32) -> u64 {
         self.next() >> (63 - self.below(bits as usize))
     }
 
-    /// Past, present, near, far, or hard by a tick at which one or more levels turn over.
+    /// A deadline in the past, now, near, far, or within a tick of one at which a level begins again.
     fn deadline(&mut self, now: Tick) -> Tick {
         let short = self.below(200) as u64;
         Tick(match self.below(16) {
@@ -292,16 +292,16 @@ impl Random {
 
 const CAPACITY: u32 = 48;
 
-/// The wheel and its twin, told the same.
+/// The wheel and its twin, which get the same calls.
 struct Pair {
     random: Random,
     wheel: Wheel<u64>,
     twin: Twin,
-    /// The latest keys, in use or not, oldest first.
+    /// The latest keys, the oldest first. Some belong to timers that are gone.
     keys: VecDeque<TimerKey>,
     seed: u64,
     step: u32,
-    /// Seed, step and operation, for the reader of a failure.
+    /// Seed, step and operation, for the message of a failure.
     case: String,
 }
 

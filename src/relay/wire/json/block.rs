@@ -1,13 +1,13 @@
-//! Judges what a string holds a block at a time.
+//! Checks the content of a string, one block at a time.
 //!
-//! No byte decides on a branch here, so the compiler makes vector instructions of the loops, whichever the
-//! machine has. What these cannot tell at once they leave to others.
+//! No byte decides a branch here, so that the compiler makes vector instructions of the loops, on every machine. A
+//! block that cannot be decided this way is left to other code.
 #![expect(clippy::needless_bitwise_bool, reason = "a lazy operator is a branch")]
 
-/// How far a block is looked at from in front: nothing that ends in it begins earlier.
+/// How many bytes before a block are examined: no character or escape that ends in the block begins earlier.
 pub(super) const LEAD_BYTES: usize = 3;
 
-/// Bytes to be judged at once, and as many from one, two and three bytes further in front.
+/// A block of bytes, and the same number of bytes from one, two and three bytes earlier.
 #[derive(Clone, Copy)]
 pub(super) struct Block<'a, const N: usize> {
     bytes: &'a [u8; N],
@@ -17,7 +17,7 @@ pub(super) struct Block<'a, const N: usize> {
 }
 
 impl<'a, const N: usize> Block<'a, N> {
-    /// The block at `at`, unless too little is in front of it or behind.
+    /// The block at `at`. `None` if there are too few bytes before or after `at`.
     #[inline]
     pub(super) fn new(bytes: &'a [u8], at: usize) -> Option<Self> {
         let window = bytes.get(at.checked_sub(LEAD_BYTES)?..)?.get(..LEAD_BYTES + N)?;
@@ -29,29 +29,31 @@ impl<'a, const N: usize> Block<'a, N> {
         })
     }
 
-    /// Whether it holds nothing but ASCII characters as they stand.
+    /// Whether it has only plain ASCII characters.
     #[inline]
     fn is_plain(self) -> bool {
         let mut is_any_odd = false;
         for &byte in self.bytes {
-            // As signed numbers, non-ASCII bytes are less than zero.
+            // As signed numbers, non-ASCII bytes are less than zero, and so less than 0x20.
             is_any_odd |= (byte == b'"') | (byte == b'\\') | (byte.cast_signed() < 0x20);
         }
+        // The block must not begin inside a character or an escape.
         let is_cut = self.before.first().is_none_or(|&before| before >= 0xC0 || before == b'\\')
             || self.second_before.first().is_none_or(|&second_before| second_before >= 0xE0);
         !is_any_odd && !is_cut
     }
 
-    /// For a block without escaped backslashes and characters of three bytes, even in front.
+    /// Whether it is right, for a block without escaped backslashes and characters of three bytes, also before it.
     #[inline]
     fn has_only_simple_parts(self) -> bool {
         let mut is_any_wrong = false;
         for (&byte, &before) in self.bytes.iter().zip(self.before) {
-            // A quote must be escaped, and what is escaped must be one or a letter.
+            // A quote must be escaped, and an escaped byte must be a quote or a letter.
             is_any_wrong |= ((byte == b'"') != (before == b'\\')) & !is_escape_letter(byte);
             is_any_wrong |= is_continuation(byte) != (before >= 0xC0);
             is_any_wrong |= byte & 0xFE == 0xC0;
-            // A control character or the first byte of a character of three or more: 0xE0 to 0xFF turn to 0x00 to 0x1F.
+            // A control character, or the first byte of a character of three or more bytes: adding 0x20 makes 0x00 to
+            // 0x1F of 0xE0 to 0xFF.
             is_any_wrong |= byte.wrapping_add(0x20) < 0x40;
         }
         let (Some(&before), Some(&second_before)) = (self.before.first(), self.second_before.first()) else {
@@ -61,7 +63,7 @@ impl<'a, const N: usize> Block<'a, N> {
         !(is_any_wrong || is_long_cut || (before == b'\\' && second_before == b'\\'))
     }
 
-    /// For any of those that [`Judge::is_inside_string`] knows.
+    /// Whether it is right, for any block that [`Judge::is_inside_string`] can decide.
     #[inline]
     pub(super) fn has_only_parts(self) -> bool {
         let before = self.before.iter().zip(self.second_before).zip(self.third_before);
@@ -70,32 +72,35 @@ impl<'a, const N: usize> Block<'a, N> {
             let is_pair_before = (second_before == b'\\') & (third_before != b'\\');
             let is_escaped = (before == b'\\') & !is_pair_before;
             let is_fourth = is_escaped & (second_before == b'\\') & (byte == b'\\');
-            // A quote must be escaped, and what is escaped must be one, a backslash or a letter.
+            // A quote must be escaped, and an escaped byte must be a quote, a backslash or a letter.
             is_any_wrong |=
                 ((byte == b'"') != is_escaped) & !((byte == b'\\') | is_escape_letter(byte)) | is_fourth;
             let is_behind_lead = (before >= 0xC0) | (second_before >= 0xE0);
             is_any_wrong |= is_continuation(byte) != is_behind_lead;
             is_any_wrong |= byte & 0xFE == 0xC0;
-            // A control character, or the first byte of a character of four: 0xF0 to 0xFF turn to 0x00 to 0x0F.
+            // A control character, or the first byte of a character of four bytes: adding 0x10 makes 0x00 to 0x0F of
+            // 0xF0 to 0xFF.
             is_any_wrong |= byte.wrapping_add(0x10) < 0x30;
-            // Too long a spelling, or a surrogate.
+            // An overlong encoding, or a surrogate.
             is_any_wrong |= ((before == 0xE0) & (byte < 0xA0)) | ((before == 0xED) & (byte >= 0xA0));
         }
         !is_any_wrong
     }
 }
 
-/// Judges one block after another. What the last one held the next one is likely to hold.
+/// Checks one block after another. The next block is likely to have the same kind of bytes as the last one.
 #[derive(Default)]
 pub(super) struct Judge {
     kind: ByteKind,
-    /// How many blocks are taken for this kind before a simpler one is tried again.
+    /// How many blocks are still checked as this kind before a simpler kind is tried again.
     blocks_left: u8,
-    /// How many they were the last time. Where trying is of no use, it is done less and less often.
+    /// What `blocks_left` began with. It doubles while the simpler kind fails, so that it is tried less and less
+    /// often.
     blocks: u8,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
+/// How difficult a block is: each kind includes the one before.
 enum ByteKind {
     #[default]
     Plain,
@@ -106,11 +111,11 @@ enum ByteKind {
 impl Judge {
     const BLOCKS_MAX: u8 = 16;
 
-    /// Whether the block surely goes on with the string that it is in, and does not end it.
+    /// Whether the block certainly continues the string that it is in, and does not end it. False if that cannot be
+    /// decided here.
     ///
-    /// It may hold ASCII, characters of two and three bytes, and escapes of two bytes, but no more than
-    /// three backslashes in a row. The first of these may begin in front of the block, and the last may end
-    /// behind it.
+    /// It may have ASCII, characters of two and three bytes, and escapes of two bytes, but at most three backslashes
+    /// in a row. The first escape or character may begin before the block, and the last may end after it.
     #[inline]
     pub(super) fn is_inside_string<const N: usize>(&mut self, block: Block<'_, N>) -> bool {
         match self.blocks_left.checked_sub(1) {
@@ -143,7 +148,7 @@ impl Judge {
     }
 }
 
-/// Whether it is a usual one of those that stand behind a backslash, other than that and the quote.
+/// Whether it is one of the usual letters after a backslash. Backslash and quote are not letters.
 #[inline]
 const fn is_escape_letter(byte: u8) -> bool {
     (byte == b'n') | (byte == b't') | (byte == b'r') | (byte == b'/')

@@ -1,4 +1,4 @@
-//! Reads the `type` of the outermost object, while the check passes over it.
+//! Finds the `type` of the outermost object during the check.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -6,23 +6,23 @@ use std::str::Chars;
 
 use super::nesting::Nesting;
 
-/// The bytes of the longest spelling of the key: each of its letters as an escape.
+/// Length of the longest spelling of the key, in bytes: each of its letters as an escape.
 const KEY_BYTES_MAX: usize = 4 * r"\u0074".len();
 
-/// How much of a value is kept, as it is spelled. The log shows less.
+/// Most bytes of a value that are kept, as it is spelled in the text. The log shows less.
 const VALUE_BYTES_MAX: usize = 1024;
 
-/// Where the `type` is found so far.
+/// The `type` that was found so far.
 #[derive(Debug, Default)]
 pub(super) enum Found {
     #[default]
     Nothing,
-    /// In the current piece, spelled without escapes.
+    /// In the current piece, without escapes.
     Here(Range<usize>),
     Kept(String),
 }
 
-/// The string that is being read.
+/// What the current string may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Reading {
     #[default]
@@ -34,12 +34,12 @@ enum Reading {
 #[derive(Debug, Default)]
 pub(super) struct Capture {
     is_wanted: bool,
-    /// The last key of the outermost object was `type`.
-    is_behind_type: bool,
+    /// Whether the last key of the outermost object was `type`.
+    is_after_type: bool,
     reading: Reading,
-    /// Where the string that is being read, or the rest of it, begins in the current piece.
+    /// Where the current string, or the rest of it, begins in the current piece.
     start: usize,
-    /// What earlier pieces held of the string, up to one byte more than is of use.
+    /// The part of the current string in earlier pieces, up to one byte more than can be used.
     earlier: Vec<u8>,
     found: Found,
 }
@@ -49,11 +49,12 @@ impl Capture {
         Self { is_wanted, ..Self::default() }
     }
 
-    /// A string begins in front of `start`.
+    /// A string begins at `start`, after its opening quote.
     #[inline]
     pub(super) fn begin_string(&mut self, start: usize, is_key: bool, nesting: &Nesting) {
+        // At depth 1 the string is a key or a value of the outermost container.
         if self.is_wanted && nesting.depth() == 1 {
-            self.reading = match (is_key, self.is_behind_type) {
+            self.reading = match (is_key, self.is_after_type) {
                 (true, _) => Reading::Key,
                 (false, true) => Reading::Value,
                 (false, false) => Reading::Nothing,
@@ -62,7 +63,7 @@ impl Capture {
         }
     }
 
-    /// The string ends in front of `end`, the place of its closing quote in `piece`.
+    /// The current string ends before `end`, the index of its closing quote in `piece`.
     #[inline]
     pub(super) fn end_string(&mut self, piece: &[u8], end: usize) {
         if self.reading != Reading::Nothing {
@@ -80,8 +81,9 @@ impl Capture {
         match self.reading {
             Reading::Nothing => {}
             Reading::Key => {
-                self.is_behind_type = is_type(spelled);
-                if self.is_behind_type {
+                self.is_after_type = is_type(spelled);
+                // The last `type` counts, so a value of an earlier one is forgotten.
+                if self.is_after_type {
                     self.found = Found::Nothing;
                 }
             }
@@ -100,7 +102,7 @@ impl Capture {
         self.earlier = Vec::new();
     }
 
-    /// Keeps what is of use in `piece`, which goes away.
+    /// Copies what is still needed of `piece`, because the caller discards it.
     pub(super) fn keep(&mut self, piece: &[u8], is_in_string: bool) {
         if let Found::Here(range) = &self.found {
             let spelled = piece.get(range.clone()).unwrap_or_default();
@@ -108,17 +110,19 @@ impl Capture {
         }
         if is_in_string && self.reading != Reading::Nothing {
             self.keep_earlier(piece.get(self.start..).unwrap_or_default());
+            // In the next piece the string continues at the first byte.
             self.start = 0;
         }
     }
 
     fn keep_earlier(&mut self, more: &[u8]) {
+        // One byte more than the longest, so that a longer string differs from the longest.
         let bytes_max = if self.reading == Reading::Key { KEY_BYTES_MAX } else { VALUE_BYTES_MAX };
         let room = (bytes_max + 1).saturating_sub(self.earlier.len());
         self.earlier.extend_from_slice(more.get(..room).unwrap_or(more));
     }
 
-    /// The `type`; `piece` is the one that was current last.
+    /// The `type`. `piece` is the last piece of the text.
     pub(super) fn into_type(self, piece: &[u8]) -> Option<Cow<'_, str>> {
         match self.found {
             Found::Nothing => None,
@@ -137,13 +141,14 @@ impl Capture {
 }
 
 fn is_type(spelled: &[u8]) -> bool {
+    // Most keys have no escapes and need no decoding.
     spelled == b"type"
         || (spelled.len() <= KEY_BYTES_MAX
             && spelled.contains(&b'\\')
             && decode(spelled).is_some_and(|key| key == "type"))
 }
 
-/// What the inside of a string stands for, unless one of its escapes stands for no character.
+/// The decoded content of a string. `None` if one of its escapes stands for no character.
 fn decode(spelled: &[u8]) -> Option<String> {
     let mut rest = str::from_utf8(spelled).ok()?.chars();
     let mut decoded = String::with_capacity(spelled.len());
@@ -153,7 +158,7 @@ fn decode(spelled: &[u8]) -> Option<String> {
     Some(decoded)
 }
 
-/// The character that the rest of an escape stands for (RFC 8259, section 7).
+/// The character of an escape after its backslash (RFC 8259, section 7).
 fn escaped(rest: &mut Chars<'_>) -> Option<char> {
     Some(match rest.next()? {
         'b' => '\u{8}',
@@ -163,6 +168,7 @@ fn escaped(rest: &mut Chars<'_>) -> Option<char> {
         't' => '\t',
         'u' => {
             let unit = utf16_unit(rest)?;
+            // A high surrogate forms one character with a low one, which must follow as an escape.
             let second = if matches!(unit, 0xD800..=0xDBFF) && rest.as_str().starts_with("\\u") {
                 rest.nth(1);
                 utf16_unit(rest)
@@ -181,8 +187,8 @@ fn utf16_unit(rest: &mut Chars<'_>) -> Option<u16> {
     u16::from_str_radix(digits, 16).ok()
 }
 
-/// The start of a value that may be too long to keep, cut where neither a character nor an escape, nor a
-/// pair of escapes that stands for one character, is cut.
+/// The start of a value that may be too long to keep. It does not end inside a character, an escape, or a pair of
+/// escapes for one character.
 fn start_of_value(spelled: &[u8]) -> &[u8] {
     let Some(start) = spelled.get(..VALUE_BYTES_MAX).filter(|start| start.len() < spelled.len()) else {
         return spelled;

@@ -1,20 +1,19 @@
-//! Whether a text is UTF-8 and JSON (RFC 8259), found in one pass over bytes that arrive in pieces, and the
-//! `type` that it has on the way. Nothing is built, and no depth is too deep.
+//! Checks in one pass that a text is UTF-8 and JSON (RFC 8259), and finds its `type`. The text may arrive in pieces.
+//! Nothing is built, and no nesting is too deep.
 //!
-//! | the text so far | may go on with |
+//! | state | what may follow |
 //! | --- | --- |
-//! | `Value` | a value: at the start, behind `:`, behind `,` in an array |
-//! | `FirstItem`, `FirstKey` | what an array or object begins with, or its end |
-//! | `Key`, `Colon` | what their names say |
-//! | `AfterValue` | `,` or the end of what the value is in; white space alone if it is in nothing |
+//! | `Value` | a value: at the start, after `:`, after `,` in an array |
+//! | `FirstItem`, `FirstKey` | the first item of an array or object, or its end |
+//! | `Key`, `Colon` | a key, a colon |
+//! | `AfterValue` | `,` or the end of the container; only white space if there is no container |
 //! | `String`, `Escape`, `Digits`, `Char` | the rest of a string, escape or character |
 //! | `Number`, `Word` | the rest of a number, or of `true`, `false`, `null` |
-//! | `Refused` | any UTF-8: the text is not JSON, but it is worse not to be UTF-8 |
+//! | `Refused` | any UTF-8: the text is not JSON, but bytes that are not UTF-8 would be a worse fault |
 //! | `NotUtf8` | nothing |
 //!
-//! The states within strings, numbers and words tell right from wrong byte by byte, wherever a piece
-//! ends. What is fast, in `values`, `scan` and `block`, only passes over what it knows to be right, and leaves
-//! all else to them.
+//! The states inside strings, numbers and words decide byte by byte, wherever a piece ends. The fast code in
+//! `values`, `scan` and `block` only skips what is certainly right, and leaves everything else to these states.
 
 mod block;
 mod capture;
@@ -30,15 +29,15 @@ use nesting::{Container, Nesting};
 use scan::{CutChar, Stop, is_short_escape, skip_digits, skip_space, skip_string};
 use values::ValueProgress;
 
-/// A text that is not UTF-8, or will not be whatever follows.
+/// A text that is not UTF-8, and cannot become UTF-8 with more bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotUtf8;
 
 /// Where a text stops being JSON, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidJson {
-    /// Zero-based offset of the first byte behind which no text is JSON; the text's length if it ends
-    /// too soon.
+    /// Zero-based offset of the first byte that no JSON text has after the bytes before it. The length of the text if
+    /// it ends too soon.
     pub offset: usize,
     reason: &'static str,
 }
@@ -52,7 +51,7 @@ impl fmt::Display for InvalidJson {
 /// Why a text is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextError {
-    /// It is not UTF-8; whether it is JSON otherwise is not told.
+    /// It is not UTF-8. Whether it is JSON otherwise is not reported.
     NotUtf8,
     /// It is UTF-8, but not JSON.
     InvalidJson(InvalidJson),
@@ -64,14 +63,20 @@ impl From<NotUtf8> for TextError {
     }
 }
 
-/// Checks a text that is there as a whole.
+/// Checks a whole text.
+///
+/// # Errors
+/// Why it is not UTF-8 or not JSON.
 pub fn check_text(bytes: &[u8]) -> Result<(), TextError> {
     let mut check = TextCheck::new(false);
     check.advance(bytes)?;
     check.verdict()
 }
 
-/// Checks a text that is there as a whole, and reads its top-level `type`: see [`TextCheck::finish`].
+/// Checks a whole text, and returns its top-level `type`: see [`TextCheck::finish`].
+///
+/// # Errors
+/// Why it is not UTF-8 or not JSON.
 pub fn check_text_and_type(bytes: &[u8]) -> Result<Option<Cow<'_, str>>, TextError> {
     let mut check = TextCheck::new(true);
     check.advance(bytes)?;
@@ -87,16 +92,16 @@ pub struct TextCheck {
     nesting: Nesting,
     /// Whether the string that `state` is in is a key.
     is_in_key: bool,
-    /// What there is of the character that the last piece cut off; used in `Char` and `Refused`.
+    /// The start of a character that the last piece cut off. Used in `Char` and `Refused`.
     cut_char: CutChar,
-    /// Set in `Refused` alone.
+    /// Set only in `Refused`.
     invalid: Option<InvalidJson>,
-    /// Bytes of the pieces before the current one.
+    /// Length of all earlier pieces, in bytes.
     bytes_before: usize,
     capture: Capture,
 }
 
-/// What the text so far ends in; the table is above.
+/// The state after the text so far: see the table above.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum JsonState {
     #[default]
@@ -108,46 +113,47 @@ enum JsonState {
     AfterValue,
     String,
     Escape,
-    /// So many of an escape's four digits are missing.
+    /// How many of the four digits of a `\u` escape are missing.
     Digits(u8),
     Char,
     Number(Part),
-    /// What is missing of the word.
+    /// The missing rest of the word.
     Word(&'static [u8]),
     Refused,
     NotUtf8,
 }
 
-/// The part of a number that its last byte belongs to.
+/// The part of a number that its last byte is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Minus,
-    /// A zero in front, which no digit may follow.
+    /// A leading zero. No digit may follow it.
     Zero,
     Integer,
     Point,
     Fraction,
-    /// The letter.
+    /// The letter `e` or `E`.
     Exponent,
     Sign,
     Power,
 }
 
 impl TextCheck {
-    /// Begins a text; `wants_type` if its `type` is to be read. Allocates nothing.
+    /// Begins a text. `wants_type` says whether to find its `type`. Allocates nothing.
     #[must_use]
     pub fn new(wants_type: bool) -> Self {
         Self { capture: Capture::new(wants_type), ..Self::default() }
     }
 
-    /// Takes the next bytes of the text. That it is not JSON is told only at the end: until then it may
-    /// still turn out not to be UTF-8, which is worse.
+    /// Checks the next bytes of the text. That it is not JSON is reported only at the end: until then it may still
+    /// turn out not to be UTF-8, which is a worse fault.
     ///
     /// # Errors
-    /// [`NotUtf8`] once no further bytes could make the text UTF-8; a character that the piece cuts off
-    /// may still become whole.
+    /// [`NotUtf8`] once no further bytes can make the text UTF-8. A character that the piece cuts off is no error
+    /// yet.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), NotUtf8> {
         self.advance(bytes)?;
+        // In a string, the capture may need the end of this piece.
         let is_in_string = matches!(
             self.state,
             JsonState::String | JsonState::Escape | JsonState::Digits(_) | JsonState::Char
@@ -162,21 +168,24 @@ impl TextCheck {
         self.invalid
     }
 
-    /// Whether the text could end here: no character is cut off.
+    /// Whether no character is cut off, so that the text could end here.
     #[must_use]
     pub const fn is_whole_utf8(&self) -> bool {
         self.cut_char.is_empty() && !matches!(self.state, JsonState::NotUtf8)
     }
 
-    /// Ends the text, and gives its `type` if that was wanted: the value of the last key of the outermost
-    /// object that spells `type`, if this is a string. One with an escape that stands for no character,
-    /// such as `\ud800`, is none, and of a very long one only the start is given.
+    /// Ends the text, and returns its `type` if that was wanted: the string value of the last key `type` of the
+    /// outermost object. `None` if the value is not a string, or has an escape that stands for no character, such as
+    /// `\ud800`. Of a very long value only the start is returned.
+    ///
+    /// # Errors
+    /// Why the text is not UTF-8 or not JSON.
     pub fn finish(self) -> Result<Option<Cow<'static, str>>, TextError> {
         self.verdict()?;
         Ok(self.capture.into_type(&[]).map(|found| Cow::Owned(found.into_owned())))
     }
 
-    /// Bytes of heap memory that it holds. Constant time.
+    /// Bytes of heap memory in use. Constant time.
     #[must_use]
     pub const fn heap_bytes(&self) -> usize {
         self.nesting.heap_bytes() + self.capture.heap_bytes()
@@ -187,6 +196,7 @@ impl TextCheck {
     fn advance(&mut self, bytes: &[u8]) -> Result<(), NotUtf8> {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
+            // Each function sets the next state and returns the index from which it goes on.
             at = match self.state {
                 JsonState::Value | JsonState::AfterValue => self.values(bytes, at),
                 JsonState::FirstItem => self.first_item(bytes, at, byte),
@@ -256,7 +266,8 @@ impl TextCheck {
         self.go_on(at + 1, if self.is_in_key { JsonState::Colon } else { JsonState::AfterValue })
     }
 
-    /// Reads on in a string up to the first byte that is not an ASCII character as it stands.
+    /// Continues in a string up to the first byte that is not a plain ASCII character. Decides what [`skip_string`]
+    /// left open.
     #[inline(never)]
     fn rest_of_string(&mut self, bytes: &[u8], at: usize) -> usize {
         let rest = bytes.get(at..).unwrap_or_default();
@@ -308,10 +319,12 @@ impl TextCheck {
                 (Part::Zero, b'0'..=b'9') | (Part::Minus | Part::Point | Part::Exponent | Part::Sign, _) => {
                     return Err(self.refuse(at, "invalid number"));
                 }
+                // The number ends before this byte, which the caller checks.
                 (Part::Zero | Part::Integer | Part::Fraction | Part::Power, _) => return Ok(at),
             };
             at += 1;
             if matches!(part, Part::Integer | Part::Fraction | Part::Power) {
+                // More digits do not change the part.
                 at = skip_digits(bytes, at);
             }
         }
@@ -340,7 +353,7 @@ impl TextCheck {
         at
     }
 
-    /// The byte at `at` is wrong, and the first of a character. What is no longer needed is freed.
+    /// Refuses the text: the byte at `at` is wrong, and begins a character. Frees what is no longer needed.
     #[cold]
     fn refuse(&mut self, at: usize, reason: &'static str) -> usize {
         self.nesting = Nesting::default();
@@ -350,12 +363,13 @@ impl TextCheck {
     }
 
     fn refused(&mut self, bytes: &[u8], at: usize) -> Result<usize, NotUtf8> {
+        // From here on only UTF-8 is checked.
         let pushed = self.cut_char.push_all(bytes.get(at..).unwrap_or_default());
         self.unless_not_utf8(pushed)?;
         Ok(bytes.len())
     }
 
-    /// Remembers that the text is not UTF-8.
+    /// Passes the result on. Remembers if the text is not UTF-8.
     fn unless_not_utf8(&mut self, pushed: Result<(), NotUtf8>) -> Result<(), NotUtf8> {
         pushed.inspect_err(|NotUtf8| self.state = JsonState::NotUtf8)
     }
@@ -363,6 +377,7 @@ impl TextCheck {
     fn verdict(&self) -> Result<(), TextError> {
         let reason = match self.state {
             JsonState::NotUtf8 => return Err(TextError::NotUtf8),
+            // A text that ends inside a character is not UTF-8, whatever else is wrong with it.
             _ if !self.cut_char.is_empty() => return Err(TextError::NotUtf8),
             JsonState::Refused => {
                 return self.invalid.map_or(Ok(()), |invalid| Err(TextError::InvalidJson(invalid)));
@@ -375,6 +390,7 @@ impl TextCheck {
                     Some(Container::Object) => "EOF while parsing an object",
                 }
             }
+            // A text that ends in the middle of something.
             JsonState::FirstItem => "EOF while parsing a list",
             JsonState::FirstKey | JsonState::Key | JsonState::Colon => "EOF while parsing an object",
             JsonState::String | JsonState::Escape | JsonState::Digits(_) | JsonState::Char => {

@@ -1,6 +1,6 @@
-//! Which containers a value is in, at one bit each.
+//! The open containers, one bit for each.
 
-/// What a value can be in.
+/// A container of values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Container {
     Array,
@@ -9,17 +9,18 @@ pub(super) enum Container {
 
 const LEVELS_PER_WORD: usize = 64;
 
-/// The open containers; the innermost ones, up to 64, take no heap.
+/// The open containers. The innermost ones, up to 64, need no heap memory.
 #[derive(Debug, Default)]
 pub(super) struct Nesting {
     depth: usize,
-    /// The levels of the word that the depth is in, innermost in the lowest bit; a one is an object.
+    /// The innermost levels, up to a multiple of 64 from the outside. The lowest bit is the innermost one; a set bit
+    /// is an object.
     innermost: u64,
-    /// The full words of the levels further out.
+    /// The levels outside of these, in full words.
     outer: Vec<u64>,
 }
 
-/// Words that the memory for outer levels grows by at least.
+/// Fewest words by which the memory for outer levels grows.
 const WORDS_STEP: usize = 8;
 
 impl Nesting {
@@ -28,7 +29,7 @@ impl Nesting {
         self.depth
     }
 
-    /// The innermost container, if there is one.
+    /// The innermost open container, if there is one.
     #[inline]
     pub(super) const fn innermost(&self) -> Option<Container> {
         match (self.depth, self.innermost & 1) {
@@ -42,7 +43,7 @@ impl Nesting {
     pub(super) fn open(&mut self, container: Container) {
         if self.depth.is_multiple_of(LEVELS_PER_WORD) && self.depth > 0 {
             if self.outer.len() == self.outer.capacity() {
-                // Doubling would take up to a quarter of the text's length rather than an eighth.
+                // Doubling could take a quarter of the text's length; this takes an eighth.
                 self.outer.reserve_exact(self.outer.len() / 16 + WORDS_STEP);
             }
             self.outer.push(self.innermost);
@@ -56,6 +57,7 @@ impl Nesting {
         self.depth = self.depth.saturating_sub(1);
         self.innermost >>= 1;
         if self.depth.is_multiple_of(LEVELS_PER_WORD) && self.depth > 0 {
+            // The word is used up: its bits have been shifted out.
             self.innermost = self.outer.pop().unwrap_or_default();
         }
     }

@@ -1,4 +1,4 @@
-//! The fast part: skips what is surely right in strings, numbers and white space.
+//! Fast skipping of what is certainly right in strings, numbers and white space.
 
 use super::NotUtf8;
 use super::block::{Block, Judge, LEAD_BYTES};
@@ -7,20 +7,20 @@ use super::block::{Block, Judge, LEAD_BYTES};
 pub(super) enum Stop {
     /// At the closing quote.
     Quote(usize),
-    /// In front of something that is wrong or cut off, or at the end of the piece.
+    /// Before something that is wrong, cut off or not decided, or at the end of the piece.
     Unsure(usize),
 }
 
-/// Bytes that are judged at once.
+/// Size of a large block, in bytes.
 const BLOCK_BYTES: usize = 64;
 
-/// Bytes that are judged at once where the large block is of no use.
+/// Size of a small block, in bytes. Used where large blocks fail.
 const SMALL_BLOCK_BYTES: usize = 16;
 
-/// How much is read word by word at most where blocks are of no use, before they are tried again.
+/// Most bytes that are checked word by word, where blocks fail, before blocks are tried again.
 const WORDWISE_BYTES_MAX: usize = 16 * BLOCK_BYTES;
 
-/// Skips what a string holds from `at` on, where neither a character nor an escape is cut.
+/// Skips the content of a string from `at` on. `at` must not be inside a character or an escape.
 #[inline]
 pub(super) fn skip_string(bytes: &[u8], at: usize) -> Stop {
     let word = word_at(bytes, at);
@@ -44,7 +44,7 @@ fn skip_long_string(bytes: &[u8], mut at: usize) -> Stop {
             at = skip_blocks::<SMALL_BLOCK_BYTES>(bytes, at, 3, Block::has_only_parts);
             wordwise_bytes = SMALL_BLOCK_BYTES;
         } else {
-            // Where blocks are of no use, they are tried less and less often.
+            // Blocks fail here, so they are tried less and less often.
             wordwise_bytes = (2 * wordwise_bytes).min(WORDWISE_BYTES_MAX);
         }
         match skip_words(bytes, at, at + wordwise_bytes) {
@@ -54,8 +54,7 @@ fn skip_long_string(bytes: &[u8], mut at: usize) -> Stop {
     }
 }
 
-/// Skips up to `blocks_max` blocks that are judged right, from where neither a character nor an escape is
-/// cut to another such place.
+/// Skips up to `blocks_max` blocks that are right. Begins and ends outside of characters and escapes.
 #[inline]
 fn skip_blocks<'a, const N: usize>(
     bytes: &'a [u8],
@@ -64,7 +63,7 @@ fn skip_blocks<'a, const N: usize>(
     mut is_right: impl FnMut(Block<'a, N>) -> bool,
 ) -> usize {
     let mut at = start;
-    // Whether a backslash in front of the first block escapes would take more to tell.
+    // It would take more work to find out whether a backslash before the first block begins an escape.
     if at == 0 || bytes.get(at - 1) == Some(&b'\\') {
         return at;
     }
@@ -76,6 +75,7 @@ fn skip_blocks<'a, const N: usize>(
     if blocks == 0 {
         return at;
     }
+    // The last block may end inside a character or an escape: go back to its start.
     match bytes.get(at - LEAD_BYTES..at) {
         Some([b'\\', b'\\', b'\\']) => at - 1,
         Some([_, b'\\', b'\\']) => at,
@@ -85,19 +85,19 @@ fn skip_blocks<'a, const N: usize>(
     }
 }
 
-/// Skips what a string holds word by word, up to `end` or a little further.
+/// Skips the content of a string word by word, up to `end` or a little further.
 #[inline]
 fn skip_words(bytes: &[u8], mut at: usize, end: usize) -> Result<usize, Stop> {
     while at < end {
         let word = word_at(bytes, at);
         let special = special_bytes(word);
         if special & 0x80 == 0 {
-            // Eight, if there is none.
+            // 64 zero bits, and so eight bytes, if there is no special byte.
             at += (special.trailing_zeros() / 8) as usize;
             continue;
         }
         let [first, second, ..] = word.to_le_bytes();
-        // The lengths are constants on branches, so that what follows needs not wait for them.
+        // Each branch has a constant length, so that the processor need not wait for it.
         at += match first {
             b'"' => return Err(Stop::Quote(at)),
             b'\\' if is_short_escape(second) => 2,
@@ -112,7 +112,7 @@ fn skip_words(bytes: &[u8], mut at: usize, end: usize) -> Result<usize, Stop> {
     Ok(at)
 }
 
-/// The eight bytes from `at` on, the first one lowest; those behind the end are zero.
+/// The eight bytes from `at` on, the first one lowest. Bytes after the end are zero.
 #[inline]
 fn word_at(bytes: &[u8], at: usize) -> u64 {
     match bytes.get(at..).and_then(|rest| rest.first_chunk()) {
@@ -124,6 +124,7 @@ fn word_at(bytes: &[u8], at: usize) -> u64 {
 #[inline(never)]
 fn last_word(bytes: &[u8], at: usize) -> u64 {
     match bytes.last_chunk() {
+        // The last eight bytes, shifted so that the byte at `at` is the lowest.
         Some(word) if at < bytes.len() => u64::from_le_bytes(*word) >> (8 * (at + 8 - bytes.len())),
         _ => bytes
             .get(at..)
@@ -134,8 +135,8 @@ fn last_word(bytes: &[u8], at: usize) -> u64 {
     }
 }
 
-/// The length of the long escape or non-ASCII character that `word` begins with, the first byte lowest; `None`
-/// if it is neither, or wrong.
+/// The length of the `\u` escape or non-ASCII character at the start of `word`, whose first byte is the lowest.
+/// `None` if it is wrong, or neither.
 #[inline]
 fn unit_bytes(word: u64) -> Option<usize> {
     let [first, second, ..] = word.to_le_bytes();
@@ -143,16 +144,19 @@ fn unit_bytes(word: u64) -> Option<usize> {
         let [_, _, digits @ .., _, _] = word.to_le_bytes();
         return (second == b'u' && digits.iter().all(u8::is_ascii_hexdigit)).then_some(6);
     }
+    // Two bytes: 110xxxxx 10xxxxxx.
     if word & 0xC0E0 == 0x80C0 {
-        // A lead of 0xC0 or 0xC1 would be too long a spelling.
+        // A first byte of 0xC0 or 0xC1 is an overlong encoding.
         return (word & 0x1E != 0).then_some(2);
     }
+    // Three bytes: 1110xxxx, and two of 10xxxxxx.
     if word & 0xC0_C0F0 == 0x80_80E0 {
-        // Too long a spelling, or a surrogate.
+        // An overlong encoding, or a surrogate.
         return (word & 0x200F != 0 && word & 0x200F != 0x200D).then_some(3);
     }
+    // Four bytes: 11110xxx, and three of 10xxxxxx.
     if word & 0xC0C0_C0F8 == 0x8080_80F0 {
-        // The upper bits of the code point: U+10000 to U+10FFFF.
+        // The upper five bits of the code point must be 1 to 16: U+10000 to U+10FFFF.
         let plane = (word & 7) << 2 | word >> 12 & 3;
         return matches!(plane, 1..=16).then_some(4);
     }
@@ -171,22 +175,22 @@ const fn repeat(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// The high bits of those bytes that are not an ASCII character as it stands in a string. Only up to the first of
-/// them it is exact.
+/// Sets the high bit of each byte that is not a plain ASCII character of a string. Exact only up to the first such
+/// byte.
 #[inline]
 const fn special_bytes(word: u64) -> u64 {
-    // A byte borrows from those behind it if it is less.
+    // A byte that is less borrows from the next ones. That can only change bytes after it.
     let control = word.wrapping_sub(repeat(0x20));
     let quote = (word ^ repeat(b'"')).wrapping_sub(repeat(1));
     let backslash = (word ^ repeat(b'\\')).wrapping_sub(repeat(1));
     (word | control | quote | backslash) & HIGH_BITS
 }
 
-/// The high bits of those bytes that are no digits.
+/// Sets the high bit of each byte that is not a digit.
 #[inline]
 const fn non_digits(word: u64) -> u64 {
     let word = word ^ repeat(b'0');
-    // No sum carries into the next byte.
+    // No sum carries into the next byte: the high bits are masked off first.
     (((word & LOW_BITS) + repeat(0x7F - 9)) | word) & HIGH_BITS
 }
 
@@ -213,7 +217,7 @@ pub(super) fn skip_space(bytes: &[u8], at: usize) -> usize {
 
 fn skip_more_space(bytes: &[u8], mut at: usize) -> usize {
     loop {
-        // Indentation.
+        // Indentation is mostly spaces.
         while word_at(bytes, at) == repeat(b' ') {
             at += 8;
         }
@@ -224,7 +228,7 @@ fn skip_more_space(bytes: &[u8], mut at: usize) -> usize {
     }
 }
 
-/// A character of which the rest is still to come.
+/// The start of a character whose rest has not arrived.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CutChar {
     bytes: [u8; 4],
@@ -236,7 +240,7 @@ impl CutChar {
         self.len == 0
     }
 
-    /// Takes one more byte; it is empty again once the character is whole.
+    /// Adds one byte. Empty again once the character is whole.
     pub(super) fn push(&mut self, byte: u8) -> Result<(), NotUtf8> {
         if let Some(place) = self.bytes.get_mut(self.len) {
             *place = byte;
@@ -250,7 +254,7 @@ impl CutChar {
         Ok(())
     }
 
-    /// Takes bytes of any number.
+    /// Checks any number of bytes: completes the character, and keeps the start of a last one that is cut off.
     pub(super) fn push_all(&mut self, mut bytes: &[u8]) -> Result<(), NotUtf8> {
         while let (false, Some((&byte, rest))) = (self.is_empty(), bytes.split_first()) {
             self.push(byte)?;

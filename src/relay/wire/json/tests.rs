@@ -1,7 +1,7 @@
 use super::*;
 use crate::relay::tests::random::Random;
 
-/// What the check says of a text that comes in these pieces.
+/// The result for a text that arrives in these pieces.
 fn check_pieces<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
     wants_type: bool,
@@ -13,8 +13,7 @@ fn check_pieces<'a>(
     check.finish().map(|found| found.map(Cow::into_owned))
 }
 
-/// What the check says of a text, which is the same however it comes: whole, byte by byte, and cut in two
-/// anywhere.
+/// The result for a text. It must be the same if the text arrives whole, byte by byte, and cut in two anywhere.
 fn check_every_way(text: &[u8]) -> Result<Option<String>, TextError> {
     let whole = check_text_and_type(text).map(|found| found.map(Cow::into_owned));
     let shown = String::from_utf8_lossy(text);
@@ -39,7 +38,7 @@ fn offset_of<T>(checked: &Result<T, TextError>) -> Result<(), usize> {
 }
 
 #[test]
-fn any_json_value_passes_and_has_the_type_that_counts() {
+fn any_json_value_passes_and_its_last_type_counts() {
     let rows = [
         ("{}", None),
         (r#"{"type":"bundle_update","n":1}"#, Some("bundle_update")),
@@ -81,7 +80,7 @@ fn any_json_value_passes_and_has_the_type_that_counts() {
 }
 
 #[test]
-fn text_that_is_not_json_is_refused_at_its_first_offending_byte() {
+fn text_that_is_not_json_is_refused_at_its_first_wrong_byte() {
     let rows = [
         ("", 0),
         ("   ", 3),
@@ -147,11 +146,11 @@ fn text_that_is_not_json_is_refused_at_its_first_offending_byte() {
         let Err(TextError::InvalidJson(error)) = check_every_way(text.as_bytes()) else { panic!("{text:?}") };
         assert_eq!(error.offset, offset, "{text:?}: {error}");
         assert!(error.to_string().starts_with(&format!("Invalid JSON at byte {offset}: ")), "{error}");
-        // What was JSON so far does not make up for it.
+        // More text does not repair it.
         let more = [text.as_bytes(), " 日本\"x".as_bytes()].concat();
         let Err(TextError::InvalidJson(error)) = check_every_way(&more) else { panic!("{text:?}") };
         assert!(error.offset >= offset, "{text:?}: {error}");
-        // That it is not UTF-8 is worse, however late it shows.
+        // Bytes that are not UTF-8 are the worse fault, even if they come last.
         for worse in [&b"\xFF"[..], b"\xE6\x97", b"\xED\xA0\x80"] {
             let worse = [&more, worse].concat();
             assert_eq!(check_every_way(&worse), Err(TextError::NotUtf8), "{text:?}");
@@ -191,8 +190,8 @@ fn reasons_say_what_is_wrong() {
     }
 }
 
-/// A slow reader of JSON: the offset behind the value that begins at `at`, or of the first byte that no
-/// JSON text has behind those before it.
+/// A slow JSON parser: the offset after the value at `at`, or else that of the first byte that no JSON text has after
+/// the bytes before it.
 fn end_of_value(text: &[u8], at: usize) -> Result<usize, usize> {
     let at = end_of_space(text, at);
     match text.get(at) {
@@ -272,7 +271,7 @@ fn end_of_number(text: &[u8], at: usize) -> Result<usize, usize> {
 }
 
 #[test]
-fn any_text_is_refused_at_the_byte_where_a_slow_reader_of_json_stops() {
+fn a_text_is_refused_at_the_byte_where_a_slow_parser_stops() {
     const PIECES: [&str; 44] = [
         "{",
         "}",
@@ -347,8 +346,8 @@ fn any_text_is_refused_at_the_byte_where_a_slow_reader_of_json_stops() {
     }
 }
 
-/// Whether a text is JSON to `serde_json`; it does not tell if it minds what the grammar does not: a
-/// surrogate without a partner, or a number out of range.
+/// Whether `serde_json` accepts a text. `None` if it rejects what the grammar allows: a surrogate without its
+/// partner, or a number out of range.
 fn is_json_to_serde(text: &str) -> Option<bool> {
     let Err(error) = serde_json::from_str::<serde_json::Value>(text) else { return Some(true) };
     let reason = error.to_string();
@@ -356,7 +355,7 @@ fn is_json_to_serde(text: &str) -> Option<bool> {
     (!minds_more.iter().any(|minds| reason.contains(minds))).then_some(false)
 }
 
-/// A text of some hundred bytes whose strings hold whatever may be in one.
+/// A text of some hundred bytes whose strings have every kind of content.
 fn text_with_long_strings(chance: &mut Random) -> String {
     const UNITS: [&str; 20] = [
         "let x",
@@ -392,7 +391,7 @@ fn text_with_long_strings(chance: &mut Random) -> String {
 }
 
 #[test]
-fn long_strings_are_judged_as_std_and_serde_json_judge_them() {
+fn long_strings_get_the_same_verdict_as_from_std_and_serde_json() {
     let mut verdicts = [0; 3];
     for seed in 0..20_000 {
         let mut chance = Random(seed);
@@ -427,26 +426,27 @@ fn long_strings_are_judged_as_std_and_serde_json_judge_them() {
             assert_eq!(offset_of(&checked), expected, "seed {seed}: {text:?}");
         }
     }
-    assert!(verdicts.iter().all(|&count| count > 2_000), "all kinds of texts come up: {verdicts:?}");
+    assert!(verdicts.iter().all(|&count| count > 2_000), "each verdict occurs: {verdicts:?}");
 }
 
-/// Checks that `bytes` in the middle of a string are UTF-8 to the check exactly if they are to std.
+/// Checks that `bytes` in the middle of a string are UTF-8 for the check exactly if they are for the standard
+/// library.
 fn check_in_string(bytes: &[u8], paddings: &[usize]) {
     for &padding in paddings {
         let text = [b"\"", &vec![b'x'; padding][..], bytes, &[b'y'; 100], b"\""].concat();
         let is_utf8 = std::str::from_utf8(&text).is_ok();
         let checked = check_text(&text);
-        assert_eq!(checked != Err(TextError::NotUtf8), is_utf8, "{bytes:x?} behind {padding}");
+        assert_eq!(checked != Err(TextError::NotUtf8), is_utf8, "{bytes:x?} after {padding}");
         let is_json =
             bytes.iter().all(|byte| *byte >= 0x20) && !bytes.contains(&b'"') && !bytes.contains(&b'\\');
         if is_utf8 && is_json {
-            assert_eq!(checked, Ok(()), "{bytes:x?} behind {padding}");
+            assert_eq!(checked, Ok(()), "{bytes:x?} after {padding}");
         }
     }
 }
 
 #[test]
-fn characters_in_a_string_are_utf8_exactly_if_std_says_so() {
+fn characters_in_a_string_are_utf8_exactly_if_std_accepts_them() {
     let edges: Vec<u8> = [
         0x00, 0x20, 0x22, 0x41, 0x5C, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC1, 0xC2, 0xDF, 0xE0,
     ]
@@ -483,7 +483,7 @@ fn characters_in_a_string_are_utf8_exactly_if_std_says_so() {
 }
 
 #[test]
-fn parts_of_strings_are_judged_alike_wherever_blocks_begin_and_end() {
+fn parts_of_strings_get_the_same_verdict_wherever_blocks_begin() {
     const PARTS: [&[u8]; 37] = [
         b"\xC3\xA9",
         b"\xC3",
@@ -523,7 +523,7 @@ fn parts_of_strings_are_judged_alike_wherever_blocks_begin_and_end() {
         b"\\\xC3\xA9",
         b"\xC3\\n",
     ];
-    // Each makes blocks be judged in another way.
+    // With each of these, blocks are checked in another way.
     for around in ["x", "xxxé", "日xx", r"\\xx", r"\u00e9x"] {
         for (part, padding) in PARTS.into_iter().flat_map(|part| (0..200).map(move |padding| (part, padding)))
         {
@@ -540,7 +540,7 @@ fn parts_of_strings_are_judged_alike_wherever_blocks_begin_and_end() {
                 TextError::InvalidJson(error) => Some(error.offset),
                 TextError::NotUtf8 => None,
             });
-            assert_eq!(checked, expected, "{part:x?} behind {padding} of {around}");
+            assert_eq!(checked, expected, "{part:x?} after {padding} of {around}");
         }
     }
 }
@@ -565,7 +565,7 @@ fn bytes_are_refused_as_soon_as_they_cannot_become_utf8() {
             let pushed = in_two.push(first).and_then(|()| in_two.push(second));
             assert_eq!(pushed.is_err(), is_hopeless, "{:x?}", &bytes[..end]);
             if is_hopeless {
-                assert_eq!(check.push(b""), Ok(()), "nothing more is no news");
+                assert_eq!(check.push(b""), Ok(()), "an empty piece changes nothing");
                 assert_eq!(check.push(b"x"), Err(NotUtf8));
                 assert_eq!(check.finish(), Err(TextError::NotUtf8));
                 break;
@@ -575,14 +575,14 @@ fn bytes_are_refused_as_soon_as_they_cannot_become_utf8() {
 }
 
 #[test]
-fn no_depth_is_too_deep() {
+fn no_nesting_is_too_deep() {
     const DEPTH: usize = 1 << 22;
     let arrays = [b"[".repeat(DEPTH), b"]".repeat(DEPTH)].concat();
     let objects = [b"{\"a\":".repeat(DEPTH), b"0".to_vec(), b"}".repeat(DEPTH)].concat();
     for text in [&arrays, &objects] {
         assert_eq!(check_text(text), Ok(()));
         let mut wrong = text.clone();
-        // The container there, which is not the outermost, is closed as if it were of the other kind.
+        // That container, which is not the outermost one, is now closed as one of the other kind.
         let at = text.len() - 100;
         wrong[at] ^= b']' ^ b'}';
         assert_eq!(offset_of(&check_text(&wrong)), Err(at));
@@ -591,15 +591,15 @@ fn no_depth_is_too_deep() {
     let mut check = TextCheck::new(true);
     assert_eq!(check.heap_bytes(), 0);
     check.push(&b"[".repeat(64)).expect("UTF-8");
-    assert_eq!(check.heap_bytes(), 0, "the first levels are held inline");
+    assert_eq!(check.heap_bytes(), 0, "the first levels need no heap memory");
     check.push(&b"[".repeat(DEPTH)).expect("UTF-8");
     assert!((DEPTH / 8..DEPTH).contains(&check.heap_bytes()), "a bit for each level: {}", check.heap_bytes());
     check.push(b"}").expect("UTF-8");
-    assert_eq!(check.heap_bytes(), 0, "what is no JSON needs no levels");
+    assert_eq!(check.heap_bytes(), 0, "a text that is not JSON needs no levels");
 }
 
 #[test]
-fn containers_of_any_depth_are_closed_as_they_were_opened() {
+fn containers_of_any_depth_must_be_closed_as_they_were_opened() {
     for seed in 0..300 {
         let mut chance = Random(seed);
         let mut open = Vec::new();
@@ -635,7 +635,7 @@ fn containers_of_any_depth_are_closed_as_they_were_opened() {
 }
 
 #[test]
-fn only_the_start_of_a_very_long_type_is_read() {
+fn only_the_start_of_a_very_long_type_is_returned() {
     let long = |unit: &str, lead: usize| "x".repeat(lead) + &unit.repeat(1024);
     for unit in ["x", "é", "日", "😀", r"\n", r"\u00e9", r"\ud83d\ude00"] {
         for lead in 0..12 {

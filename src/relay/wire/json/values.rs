@@ -1,22 +1,22 @@
-//! Reads values and what is between them, as far as the piece holds them as a whole.
+//! Fast check of values, and of what is between them, that are wholly in the current piece.
 
 use super::nesting::Container;
 use super::scan::{Stop, skip_digits, skip_space, skip_string};
 use super::{JsonState, Part, TextCheck};
 
-/// How far a reader of whole things came: `Ok` behind what it read, `Err` where `state` was set and decides on
-/// what follows byte by byte.
+/// How far a fast function came. `Ok`: the index after what it has checked. `Err`: the index from which the state
+/// machine must go on byte by byte; `state` is set.
 pub(super) type ValueProgress = Result<usize, usize>;
 
-/// The readers of whole things. They make up one loop, which sets `state` only where it ends.
+/// The fast functions. Together they are one loop, which sets `state` only where the loop ends.
 #[expect(clippy::inline_always, reason = "called in several places each, and a fifth slower by calls")]
 impl TextCheck {
-    /// Reads values, and what is between them, as far as they are there as a whole.
+    /// Checks values, and what is between them, as far as they are wholly in the piece.
     pub(super) fn values(&mut self, bytes: &[u8], mut at: usize) -> usize {
-        let mut is_behind_value = self.state == JsonState::AfterValue;
+        let mut is_after_value = self.state == JsonState::AfterValue;
         loop {
-            let value = if is_behind_value { Ok(at) } else { self.value(bytes, at) };
-            is_behind_value = false;
+            let value = if is_after_value { Ok(at) } else { self.value(bytes, at) };
+            is_after_value = false;
             match value.and_then(|at| self.after_value(bytes, at)) {
                 Ok(next) => at = next,
                 Err(at) => return at,
@@ -24,7 +24,8 @@ impl TextCheck {
         }
     }
 
-    /// Reads a value, or containers down to the first one in them that holds none, or is empty.
+    /// Checks a value without items, after the containers that it is in, if any: up to the first simple value or
+    /// empty container.
     #[inline(always)]
     fn value(&mut self, bytes: &[u8], mut at: usize) -> ValueProgress {
         loop {
@@ -49,6 +50,7 @@ impl TextCheck {
                     at = skip_space(bytes, at);
                     match bytes.get(at) {
                         Some(b']') => return Ok(self.close(at + 1)),
+                        // The loop goes on with the first item.
                         Some(_) => {}
                         None => return Err(self.go_on(at, JsonState::FirstItem)),
                     }
@@ -56,7 +58,7 @@ impl TextCheck {
                 b't' => return self.whole_word(bytes, at, b"rue"),
                 b'f' => return self.whole_word(bytes, at, b"alse"),
                 b'n' => return self.whole_word(bytes, at, b"ull"),
-                // A value must come in an array only behind a comma.
+                // In an array, `Value` is the state only after a comma: an empty array ended above.
                 b']' if self.nesting.innermost() == Some(Container::Array) => {
                     return Err(self.refuse(at - 1, "trailing comma"));
                 }
@@ -65,7 +67,7 @@ impl TextCheck {
         }
     }
 
-    /// Reads what is behind a value, up to where the next one must come.
+    /// Checks what follows a value, up to the start of the next one.
     #[inline(always)]
     fn after_value(&mut self, bytes: &[u8], mut at: usize) -> ValueProgress {
         loop {
@@ -80,6 +82,7 @@ impl TextCheck {
                     }
                     return Err(self.go_on(at, JsonState::Key));
                 }
+                // A container that ends is itself a value, so the loop goes on after it.
                 (b'}', Some(Container::Object)) | (b']', Some(Container::Array)) => self.close(at + 1),
                 (_, Some(Container::Object)) => return Err(self.refuse(at, "expected `,` or `}`")),
                 (_, Some(Container::Array)) => return Err(self.refuse(at, "expected `,` or `]`")),
@@ -88,7 +91,7 @@ impl TextCheck {
         }
     }
 
-    /// Reads a key behind its opening quote, and its colon.
+    /// Checks a key after its opening quote, and its colon.
     #[inline(always)]
     fn key(&mut self, bytes: &[u8], at: usize) -> ValueProgress {
         let at = skip_space(bytes, self.whole_string(bytes, at, true)?);
@@ -103,6 +106,7 @@ impl TextCheck {
                 self.capture.end_string(bytes, at);
                 Ok(at + 1)
             }
+            // Wrong, cut off or undecided: the state machine goes on byte by byte.
             Stop::Unsure(at) => {
                 self.is_in_key = is_key;
                 Err(self.go_on(at, JsonState::String))
@@ -110,11 +114,12 @@ impl TextCheck {
         }
     }
 
-    /// Reads a number from its first digit on.
+    /// Checks a number from its first digit on.
     #[inline(always)]
     fn whole_number(&mut self, bytes: &[u8], at: usize) -> ValueProgress {
         let end = skip_digits(bytes, at);
         let is_zero_first = bytes.get(at) == Some(&b'0');
+        // An integer ends here. A fraction, an exponent, a wrong leading zero and a cut number are left to `number`.
         match bytes.get(end) {
             None | Some(b'.' | b'e' | b'E') => {}
             Some(_) if is_zero_first && end > at + 1 => {}

@@ -1,19 +1,19 @@
-//! What the relay says, and what it has to know of what others say.
+//! Messages that the relay writes, and the reasons why it closes a WebSocket.
 //!
 //! | a client's fault | answer | then |
 //! | --- | --- | --- |
-//! | no peer to take a message | error `peer_not_connected` | stays open |
-//! | text that is not JSON | error `invalid_json` | stays open |
+//! | a message without a peer | error `peer_not_connected` | stays open |
+//! | a text that is not JSON | error `invalid_json` | stays open |
 //! | a message over the limit | error `message_too_large` | close 1009 |
-//! | a header or close frame against RFC 6455 | | close 1002 |
-//! | text or close reason that is not UTF-8 | | close 1007 |
-//! | silent, takes nothing, or a message does not arrive in time | | close 1001 |
+//! | a frame header or close frame that breaks RFC 6455 | | close 1002 |
+//! | a text or close reason that is not UTF-8 | | close 1007 |
+//! | sends nothing, accepts no bytes, or its message stands still or is late | | close 1001 |
 //! | leaves too many notices unread | | close 1013 |
 //!
-//! That memory for a message cannot be had is the relay's own trouble: close 1013. A receiver that has a part of a
-//! message which will never be whole is closed with 1011.
+//! No memory for a message is the relay's fault: close 1013. A receiver that has received a part of a message which
+//! will never be whole is closed with 1011.
 //!
-//! A fault in the request head is answered in HTTP, by the table in `http::refusal`.
+//! Faults in the request head are answered in HTTP: see the table in `http::refusal`.
 
 use std::fmt::{self, Write as _};
 
@@ -22,48 +22,48 @@ use super::json::InvalidJson;
 use crate::relay::ids::{ClientType, SessionId};
 use crate::relay::limits::{CLOSE_REASON_BYTES_MAX, LOGGED_CHARS_MAX};
 
-/// A message that the relay itself writes (section 2 of the contract).
+/// A system message: one that the relay writes (section 2 of the contract).
 #[derive(Clone, Copy, Debug)]
 pub enum SystemMessage<'a> {
-    /// The newcomer is in.
+    /// The client that gets it has joined.
     Connected(ClientType, &'a SessionId),
-    /// The other side of the session has joined, or was there already.
+    /// The peer has joined, or was connected before.
     PeerConnected(ClientType),
-    /// The other side of the session is gone.
+    /// The peer is gone.
     PeerDisconnected(ClientType),
-    /// The answer to an application's own `ping`.
+    /// The answer to a message of the type `ping`.
     Pong,
-    /// Something went wrong with what the client sent.
+    /// An error about what the client sent.
     Error(&'a ClientError),
 }
 
-/// What went wrong with something that a client sent, each variant with the contract's `code`.
+/// What went wrong with what a client sent. Each variant has a `code` of the contract.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Nobody of this client type is there to take the message.
+    /// No client of this type is connected, so the message has no receiver.
     PeerNotConnected(ClientType),
     /// The text is not JSON.
     InvalidJson(InvalidJson),
-    /// The message is larger than the relay takes.
+    /// The message is over the size limit.
     MessageTooLarge {
-        /// Its length in bytes, as far as it is known.
+        /// Its length in bytes, or the part of it that is known.
         bytes: u64,
-        /// Whether more was still to come.
+        /// Whether the message is longer than `bytes`.
         at_least: bool,
         /// The limit in bytes.
         limit: usize,
     },
-    /// So many accepted messages were still queued when their receiver's connection ended.
+    /// This many accepted messages were not written when their receiver's connection ended.
     Undelivered(u64),
 }
 
 impl ClientError {
-    /// The contract's codes.
+    /// All codes of the contract.
     pub const CODES: [&'static str; 4] =
         ["peer_not_connected", "invalid_json", "message_too_large", "undelivered"];
 
-    /// The place of its code among all.
+    /// The index of its code in [`CODES`](Self::CODES).
     #[must_use]
     pub const fn code_index(&self) -> usize {
         match self {
@@ -74,7 +74,7 @@ impl ClientError {
         }
     }
 
-    /// The contract's code.
+    /// Its code in the contract.
     #[must_use]
     pub fn code(&self) -> &'static str {
         Self::CODES.get(self.code_index()).copied().unwrap_or_default()
@@ -121,7 +121,7 @@ impl SystemMessage<'_> {
             Self::PeerDisconnected(peer) => write!(text, r#"{{"type":"{}_disconnected""#, peer.as_str())?,
             Self::Pong => text.write_str(r#"{"type":"pong""#)?,
             Self::Error(error) => {
-                // A string can always be written.
+                // Serialising a string never fails.
                 let sentence = serde_json::to_string(&error.to_string()).unwrap_or_default();
                 write!(text, r#"{{"type":"error","error":{sentence},"code":"{}""#, error.code())?;
                 if let ClientError::Undelivered(count) = error {
@@ -133,36 +133,36 @@ impl SystemMessage<'_> {
     }
 }
 
-/// Why the relay closes a WebSocket, or with what it answers a client's close.
+/// Why the relay closes a WebSocket, or how it answers a client's close.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The client closed; it gets its own code and reason back.
+    /// The client has closed. It gets this code and reason back.
     Echo(u16, Vec<u8>),
     /// Another client of the same type has joined.
     Replaced(ClientType),
-    /// The session saw neither a message nor a join for too long.
+    /// The session had no application message and no join for the session timeout.
     SessionTimeout,
     /// The relay is shutting down.
     ShuttingDown,
-    /// Nothing at all came from the client for two ping intervals.
+    /// Nothing came from the client for two ping intervals.
     Silent,
-    /// The client took no byte for the stall timeout.
+    /// The client accepted no byte for the stall timeout.
     TakesNothing,
-    /// A message did not arrive in time.
+    /// A message stood still, or was not whole in time.
     MessageTimeout,
-    /// The client broke RFC 6455; how.
+    /// The client broke RFC 6455. The text says how.
     Protocol(&'static str),
-    /// Text or a close reason was not UTF-8.
+    /// A text or a close reason was not UTF-8.
     NotUtf8,
     /// A message was over the size limit.
     TooLarge,
-    /// The relay has no room for the message now.
+    /// The relay has no memory for the message now.
     NoRoom,
-    /// Somebody has claimed the session with a secret, which this client did not bring.
+    /// The session was claimed with a secret that this client has not sent.
     Claimed,
     /// Too many notices waited for the client.
     NoticesUnread,
-    /// A message of which the client has a part will never be whole.
+    /// The client has received a part of a message that will never be whole.
     CutShort,
 }
 
@@ -203,17 +203,17 @@ impl CloseReason {
         }
     }
 
-    /// The reason as the log shows it.
+    /// The reason, for the log.
     pub(crate) fn shown(&self) -> &str {
         str::from_utf8(self.reason()).unwrap_or_default()
     }
 
-    /// Appends the close frame: always a code, and a reason of at most 123 bytes.
+    /// Appends the close frame. It always has a code, and a reason of at most 123 bytes.
     pub fn write_frame(&self, out: &mut Vec<u8>) {
         let reason = self.reason();
         debug_assert!(
             reason.len() <= CLOSE_REASON_BYTES_MAX,
-            "ours are short, a client's came in a control frame"
+            "the relay's reasons are short; a client's reason came in a control frame"
         );
         out.extend_from_slice(ServerHeader::new(Opcode::Close, true, 2 + reason.len()).as_bytes());
         out.extend_from_slice(&self.code().to_be_bytes());
@@ -221,13 +221,17 @@ impl CloseReason {
     }
 }
 
-/// Stands for the code of a close frame that carried none; never sent (RFC 6455, section 7.1.5).
+/// The code of a close frame without a code. Never sent (RFC 6455, section 7.1.5).
 const NO_STATUS_RECEIVED: u16 = 1005;
 
-/// Reads the payload of a client's close frame: its code, and what it is answered with, or why it
-/// is refused (RFC 6455, sections 5.5.1 and 7.4).
+/// Parses the payload of a client's close frame. Returns its code, for the log, and the close that answers it (RFC
+/// 6455, sections 5.5.1 and 7.4).
+///
+/// # Errors
+/// Why the close frame is wrong.
 pub fn answer_to_close(payload: &[u8]) -> Result<(u16, CloseReason), CloseReason> {
     match payload {
+        // A close without a code is answered with 1000, because every close of the relay has a code.
         [] => Ok((NO_STATUS_RECEIVED, CloseReason::Echo(1000, Vec::new()))),
         [_] => Err(CloseReason::Protocol("Close frame with half a code")),
         [high, low, reason @ ..] => {
@@ -243,13 +247,13 @@ pub fn answer_to_close(payload: &[u8]) -> Result<(u16, CloseReason), CloseReason
     }
 }
 
-/// Shows what a client sent in a log line: escaped, so that no line can be forged, and cut short.
+/// Formats a client's text for the log: escaped, so that it cannot forge a line, and cut to [`LOGGED_CHARS_MAX`].
 #[derive(Clone, Copy, Debug)]
 pub struct Logged<'a>(pub &'a str);
 
 impl fmt::Display for Logged<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // No escape is longer than the text may be, so the bound on the input bounds the work.
+        // `take` also bounds the work: each character of the text gives at least one of the output.
         self.0.chars().flat_map(char::escape_default).take(LOGGED_CHARS_MAX).try_for_each(|c| f.write_char(c))
     }
 }

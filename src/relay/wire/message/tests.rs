@@ -11,7 +11,7 @@ fn text_of(message: SystemMessage<'_>) -> String {
 }
 
 #[test]
-fn system_messages_read_as_the_contract_gives_them() {
+fn system_messages_are_those_of_the_contract() {
     let id = SessionId::parse(b"abc123").expect("valid");
     let Err(TextError::InvalidJson(json)) = check_text(b"{\"a\" \"b\"}") else { panic!("no colon") };
     let rows = [
@@ -98,7 +98,7 @@ fn every_close_frame_has_a_code_and_a_short_reason() {
 }
 
 #[test]
-fn a_close_is_answered_with_its_own_code_or_refused() {
+fn a_close_is_answered_with_its_own_code_or_is_a_fault() {
     let with = |code: u16, reason: &[u8]| [&code.to_be_bytes()[..], reason].concat();
     let echo = |code, reason: &[u8]| CloseReason::Echo(code, reason.to_vec());
     let protocol = CloseReason::Protocol("Close code is not allowed");
@@ -119,7 +119,7 @@ fn a_close_is_answered_with_its_own_code_or_refused() {
 }
 
 #[test]
-fn nothing_a_client_sent_can_forge_or_flood_a_log_line() {
+fn text_of_a_client_cannot_forge_or_flood_a_log_line() {
     assert_eq!(Logged("bundle_update").to_string(), "bundle_update");
     assert_eq!(Logged("a\nINFO b\u{1b}[0m\"é").to_string(), r#"a\nINFO b\u{1b}[0m\"\u{e9}"#);
     assert_eq!(Logged(&"x".repeat(1000)).to_string(), "x".repeat(64));
