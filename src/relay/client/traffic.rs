@@ -6,15 +6,15 @@ use crate::relay::settings::Settings;
 
 /// Kept for a client with its first message, or from its join on where rates are limited.
 #[derive(Debug, Default)]
-pub(crate) struct Usage {
+pub(crate) struct ClientMeters {
     /// Apart, for rates are seldom limited.
     pub(crate) pace: Option<Box<Pace>>,
-    pub(crate) tally: Tally,
+    pub(crate) counts: ClientCounts,
 }
 
 /// Application messages, and their payload bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tally {
+pub(crate) struct ClientCounts {
     pub(crate) messages_in: u64,
     pub(crate) bytes_in: u64,
     pub(crate) messages_out: u64,
@@ -23,7 +23,7 @@ pub(crate) struct Tally {
     pub(crate) errors: u64,
 }
 
-impl Tally {
+impl ClientCounts {
     pub(crate) const fn add_in(&mut self, messages: u64, bytes: u64) {
         self.messages_in += messages;
         self.bytes_in += bytes;
@@ -53,7 +53,7 @@ impl Carried {
     }
 }
 
-impl Usage {
+impl ClientMeters {
     /// `None` where there is nothing to keep yet.
     pub(crate) fn new(settings: &Settings) -> Option<Box<Self>> {
         let pace = Pace::new(settings)?;

@@ -15,10 +15,10 @@ impl<S: Read + Write> Connection<S> {
             // A head for which there is no memory is not read, and not late.
             Phase::Head(_) if self.is_held => self.starved_due(settings),
             Phase::Head(_) => Some((self.pinged_at.after(settings.handshake_timeout), Due::Head)),
-            Phase::Ending(ending) => Some((ending.patience.deadline, Due::End)),
-            Phase::Closing(patience) => {
+            Phase::Ending(ending) => Some((ending.linger.deadline, Due::End)),
+            Phase::Closing(linger) => {
                 let due = if self.is_drained() { Due::CloseAnswer } else { Due::End };
-                Some(earlier((patience.deadline, due), self.stall_due(settings)))
+                Some(earlier((linger.deadline, due), self.stall_due(settings)))
             }
             Phase::Open => {
                 // Once its rate allows it to be read, only others hold it back.
@@ -36,10 +36,10 @@ impl<S: Read + Write> Connection<S> {
 
     /// Whether something is to be read that may put off what is due. What is held back is not waited for, nor is what
     /// cannot move the last deadline of a client that the relay has done with.
-    pub fn is_to_be_read(&self, due: Due) -> bool {
+    pub fn may_input_postpone(&self, due: Due) -> bool {
         let may_help = match (&self.phase, due) {
-            (Phase::Closing(patience), Due::CloseAnswer | Due::End) => patience.may_move(),
-            (Phase::Ending(ending), _) => ending.patience.may_move(),
+            (Phase::Closing(linger), Due::CloseAnswer | Due::End) => linger.may_move(),
+            (Phase::Ending(ending), _) => ending.linger.may_move(),
             (_, _) => !self.is_held,
         };
         self.is_readable && may_help
@@ -47,11 +47,11 @@ impl<S: Read + Write> Connection<S> {
 
     fn stall_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
         let is_blocked = self.is_unflushed || self.outbox().is_some_and(Outbox::is_blocked);
-        is_blocked.then(|| (self.taken_at.after(settings.stall_timeout), Due::Stall))
+        is_blocked.then(|| (self.progress_at.after(settings.stall_timeout), Due::Stall))
     }
 
     fn silence_due(&self, settings: &Settings) -> (Tick, Due) {
-        let silent_since = self.heard_at.max(self.taken_at);
+        let silent_since = self.received_at.max(self.progress_at);
         let interval = settings.ping_interval;
         if self.is_held {
             // Its pong would not be read: it is pinged, for a proxy between may need to see a sign

@@ -55,7 +55,7 @@ impl<S: Read + Write> Connection<S> {
     /// (RFC 6455, section 5.5.1). What came behind the close is still in `receiver`.
     pub fn answer_close(&mut self, answer: &CloseReason, receiver: &Receiver, pool: &mut Pool, now: Tick) {
         if matches!(self.phase, Phase::Open) {
-            self.outbox_mut(pool).push_own(|out| answer.write_frame(out));
+            self.outbox_mut(pool).push_relay_frame(|out| answer.write_frame(out));
         }
         if receiver.bytes().is_empty() && !self.is_readable {
             self.end_after_input(pool, now);

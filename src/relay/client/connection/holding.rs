@@ -39,7 +39,7 @@ impl<S: Read + Write> Connection<S> {
 
     /// Whether too much waits for the client or its peer, or its rate does not allow it to be read.
     fn is_congested(&self, peer: Option<&Outbox>, memory: &Memory, now: Tick) -> bool {
-        if self.outbox.is_none() && peer.is_none() && self.usage.is_none() {
+        if self.outbox.is_none() && peer.is_none() && self.meters.is_none() {
             return false;
         }
         let small_bytes_max = memory.small_queue_bytes_max();
@@ -92,7 +92,7 @@ impl<S: Read + Write> Connection<S> {
     pub fn set_held(&mut self, hold: Hold, now: Tick) -> bool {
         let (is_held, is_starved) = (hold != Hold::Free, hold == Hold::Starved);
         if is_starved && self.is_held && !self.is_starved {
-            self.inbound.excuse(now.since(self.held_since));
+            self.inbound.exclude_held_time(now.since(self.held_since));
             self.held_since = now;
         }
         self.is_starved = is_starved;
@@ -103,8 +103,8 @@ impl<S: Read + Write> Connection<S> {
         if is_held {
             self.held_since = now;
         } else {
-            self.inbound.excuse(now.since(self.held_since));
-            self.heard_at = now;
+            self.inbound.exclude_held_time(now.since(self.held_since));
+            self.received_at = now;
         }
         true
     }

@@ -24,9 +24,9 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use super::inbound::{Inbound, Receiver};
-use super::outbox::{Cut, Outbox, Pool, Waiting, WriteEnd};
+use super::outbox::{Outbox, Pool, RemovedMessage, Undelivered, WriteEnd};
 use super::pace::Pace;
-use super::traffic::{Tally, Usage};
+use super::traffic::{ClientCounts, ClientMeters};
 use crate::relay::access::remote::Remote;
 use crate::relay::http::HeadReader;
 use crate::relay::limits::{
@@ -39,8 +39,8 @@ use crate::relay::time::Tick;
 use crate::relay::transit::{TransitKey, Transits};
 use crate::relay::wire::message::CloseReason;
 pub use holding::Hold;
-use phase::Beyond;
-pub use phase::{Due, Ending, FlushEnd, Patience, Phase, ReadEnd};
+use phase::AfterShortRead;
+pub use phase::{Due, Ending, FlushEnd, Linger, Phase, ReadEnd};
 
 /// One client's stream and all that is known about it but its session.
 ///
@@ -69,25 +69,25 @@ pub struct Connection<S> {
     /// Where it comes from. Here it takes the least memory.
     pub(crate) remote: Remote,
     outbox: Option<Box<Outbox>>,
-    usage: Option<Box<Usage>>,
+    meters: Option<Box<ClientMeters>>,
     /// There may be something to read.
     is_readable: bool,
     is_writable: bool,
     /// The stream keeps something that its socket has not taken.
     is_unflushed: bool,
-    beyond: Beyond,
+    after_short_read: AfterShortRead,
     is_failed: bool,
     is_held: bool,
     /// It is held because memory is short; means nothing unless `is_held`.
     is_starved: bool,
     is_pong_awaited: bool,
     /// When something last came from the client.
-    heard_at: Tick,
+    received_at: Tick,
     /// When it was last pinged, or was accepted.
     pinged_at: Tick,
     /// When the socket last took bytes while more waited than it took, or began to refuse. That it
     /// took all there was proves nothing: the kernel takes bytes for a client long gone.
-    taken_at: Tick,
+    progress_at: Tick,
     /// When it was accepted, in tenths of a second, for which there is no room in milliseconds.
     accepted_at: u32,
     /// Since when the relay has not read although it might have; means nothing unless `is_held`.
@@ -103,18 +103,18 @@ impl<S: Read + Write> Connection<S> {
             inbound: Inbound::default(),
             remote: Remote::default(),
             outbox: None,
-            usage: None,
+            meters: None,
             is_readable: false,
             is_writable: true,
             is_unflushed: false,
-            beyond: Beyond::Nothing,
+            after_short_read: AfterShortRead::Nothing,
             is_failed: false,
             is_held: false,
             is_starved: false,
             is_pong_awaited: false,
-            heard_at: now,
+            received_at: now,
             pinged_at: now,
-            taken_at: now,
+            progress_at: now,
             accepted_at: tenths(now),
             held_since: now,
         }
@@ -126,16 +126,16 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// What it has sent and been sent.
-    pub(crate) fn tally(&self) -> Tally {
-        self.usage.as_ref().map_or(Tally::default(), |usage| usage.tally)
+    pub(crate) fn counts(&self) -> ClientCounts {
+        self.meters.as_ref().map_or(ClientCounts::default(), |meters| meters.counts)
     }
 
-    pub(crate) fn tally_mut(&mut self) -> &mut Tally {
-        &mut self.usage.get_or_insert_default().tally
+    pub(crate) fn counts_mut(&mut self) -> &mut ClientCounts {
+        &mut self.meters.get_or_insert_default().counts
     }
 
     fn pace(&self) -> Option<&Pace> {
-        self.usage.as_ref()?.pace.as_deref()
+        self.meters.as_ref()?.pace.as_deref()
     }
 
     /// Notes what the host saw of the stream.
@@ -143,9 +143,9 @@ impl<S: Read + Write> Connection<S> {
         self.is_readable |= readiness.is_readable || readiness.is_read_closed || readiness.is_failed;
         self.is_writable |= readiness.is_writable;
         if readiness.is_read_closed {
-            self.beyond = Beyond::End;
-        } else if readiness.is_urgent && self.beyond == Beyond::Nothing {
-            self.beyond = Beyond::More;
+            self.after_short_read = AfterShortRead::End;
+        } else if readiness.is_urgent && self.after_short_read == AfterShortRead::Nothing {
+            self.after_short_read = AfterShortRead::More;
         }
         self.is_failed |= readiness.is_failed;
     }
@@ -157,7 +157,7 @@ impl<S: Read + Write> Connection<S> {
 
     /// Whether the end of the stream lies behind what can still be read.
     pub(crate) const fn is_read_closed(&self) -> bool {
-        matches!(self.beyond, Beyond::End)
+        matches!(self.after_short_read, AfterShortRead::End)
     }
 
     /// Bytes of memory that it holds beyond its own, those of messages in transit left out.
@@ -198,12 +198,16 @@ impl<S: Read + Write> Connection<S> {
     }
 
     /// Takes a message that will never be whole from those that wait.
-    pub(crate) fn cut_message(&mut self, key: TransitKey, pool: &mut Pool) -> Option<Cut> {
-        self.outbox.as_mut()?.cut(key, pool)
+    pub(crate) fn remove_incomplete_message(
+        &mut self,
+        key: TransitKey,
+        pool: &mut Pool,
+    ) -> Option<RemovedMessage> {
+        self.outbox.as_mut()?.remove_incomplete(key, pool)
     }
 
     /// Takes the messages that the client did not get.
-    pub(crate) fn take_messages(&mut self, pool: &mut Pool) -> Waiting {
+    pub(crate) fn take_messages(&mut self, pool: &mut Pool) -> Undelivered {
         let outbox = self.outbox.as_mut();
         outbox.map(|outbox| outbox.take_messages(&mut pool.transits)).unwrap_or_default()
     }
@@ -211,7 +215,7 @@ impl<S: Read + Write> Connection<S> {
     /// The request head asked for an upgrade: from here on these are frames.
     pub fn open(&mut self, settings: &Settings) {
         self.phase = Phase::Open;
-        self.usage = Usage::new(settings);
+        self.meters = ClientMeters::new(settings);
     }
 
     /// Reads once, into `receiver`, at most `bytes_max`, or into the memory of a message in transit.
@@ -237,14 +241,15 @@ impl<S: Read + Write> Connection<S> {
             Ok((count, may_have_more)) => {
                 // A short read empties the socket, unless the end of the stream lies behind it, or it
                 // ended where urgent data was: for what is behind that no further event comes.
-                self.is_readable = may_have_more || self.beyond != Beyond::Nothing || self.is_failed;
-                self.heard_at = now;
+                self.is_readable =
+                    may_have_more || self.after_short_read != AfterShortRead::Nothing || self.is_failed;
+                self.received_at = now;
                 ReadEnd::Bytes(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.is_readable = false;
-                if self.beyond == Beyond::More {
-                    self.beyond = Beyond::Nothing;
+                if self.after_short_read == AfterShortRead::More {
+                    self.after_short_read = AfterShortRead::Nothing;
                 }
                 if self.is_failed { ReadEnd::Failed } else { ReadEnd::Blocked }
             }
@@ -254,7 +259,7 @@ impl<S: Read + Write> Connection<S> {
 
     /// Reckons what was read against the rate limits.
     pub(crate) fn spend(&mut self, messages: u64, bytes: usize, now: Tick) {
-        if let Some(pace) = self.usage.as_mut().and_then(|usage| usage.pace.as_mut()) {
+        if let Some(pace) = self.meters.as_mut().and_then(|meters| meters.pace.as_mut()) {
             pace.spend(messages, bytes as u64, now);
         }
     }
@@ -270,17 +275,17 @@ impl<S: Read + Write> Connection<S> {
                 return FlushEnd::Idle;
             };
             let is_progress = match end {
-                WriteEnd::Drained | WriteEnd::Waiting => was_blocked,
+                WriteEnd::Drained | WriteEnd::MessageIncomplete => was_blocked,
                 WriteEnd::Blocked => taken > 0 || !was_blocked,
                 WriteEnd::Allowance => was_blocked || taken >= WRITE_BYTES_PER_TURN,
             };
             if is_progress {
-                self.taken_at = now;
+                self.progress_at = now;
             }
             match end {
                 WriteEnd::Allowance => return FlushEnd::More,
                 WriteEnd::Blocked => self.is_writable = false,
-                WriteEnd::Waiting => {}
+                WriteEnd::MessageIncomplete => {}
                 WriteEnd::Drained => {
                     if let Some(outbox) = self.outbox.take() {
                         pool.give_outbox(outbox);
@@ -299,12 +304,12 @@ impl<S: Read + Write> Connection<S> {
         match self.stream.flush() {
             Ok(()) => {
                 if std::mem::take(&mut self.is_unflushed) {
-                    self.taken_at = now;
+                    self.progress_at = now;
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if !self.is_unflushed {
-                    self.taken_at = now;
+                    self.progress_at = now;
                 }
                 self.note_unflushed();
             }
@@ -321,8 +326,8 @@ impl<S: Read + Write> Connection<S> {
     fn after_flush(&mut self, now: Tick) -> FlushEnd {
         let is_drained = self.is_drained();
         match &mut self.phase {
-            Phase::Closing(patience) if is_drained => {
-                patience.deadline = patience.deadline.min(now.after(CLOSE_ANSWER_TIMEOUT));
+            Phase::Closing(linger) if is_drained => {
+                linger.deadline = linger.deadline.min(now.after(CLOSE_ANSWER_TIMEOUT));
                 FlushEnd::Idle
             }
             Phase::Ending(ending) if ending.is_cut || (is_drained && ending.is_input_over) => FlushEnd::Gone,
@@ -339,13 +344,13 @@ impl<S: Read + Write> Connection<S> {
     /// Closes from the relay's side: the close frame goes behind everything that waits, and the
     /// client has until `deadline` to answer it (RFC 6455, section 7.1.2).
     pub(crate) fn close(&mut self, reason: &CloseReason, pool: &mut Pool, deadline: Tick, now: Tick) {
-        self.outbox_mut(pool).push_own(|out| reason.write_frame(out));
+        self.outbox_mut(pool).push_relay_frame(|out| reason.write_frame(out));
         let linger_max = if matches!(reason, CloseReason::MessageTimeout) {
             LATE_LINGER_TIME_MAX
         } else {
             LINGER_TIME_MAX
         };
-        self.phase = Phase::Closing(Box::new(Patience::until(deadline, now, linger_max)));
+        self.phase = Phase::Closing(Box::new(Linger::until(deadline, now, linger_max)));
         self.inbound.abandon(&mut pool.transits);
         self.is_held = false;
     }
@@ -371,35 +376,35 @@ impl<S: Read + Write> Connection<S> {
     fn end_with(&mut self, pool: &mut Pool, now: Tick, is_input_over: bool, is_cut: bool) {
         self.inbound.abandon(&mut pool.transits);
         self.inbound = Inbound::default();
-        if let Some(usage) = &mut self.usage {
-            usage.pace = None;
+        if let Some(meters) = &mut self.meters {
+            meters.pace = None;
         }
         self.is_held = false;
-        let mut patience = Patience::until(now.after(CLOSE_TIMEOUT), now, LINGER_TIME_MAX);
+        let mut linger = Linger::until(now.after(CLOSE_TIMEOUT), now, LINGER_TIME_MAX);
         match &self.phase {
             Phase::Closing(earlier) => {
-                patience.latest = earlier.latest;
-                patience.deadline = patience.deadline.min(earlier.latest);
-                patience.discarded_bytes = earlier.discarded_bytes;
+                linger.latest_deadline = earlier.latest_deadline;
+                linger.deadline = linger.deadline.min(earlier.latest_deadline);
+                linger.discarded_bytes = earlier.discarded_bytes;
             }
             // Whoever never was a client gets no more than the time to read its answer.
-            Phase::Head(_) => patience.latest = patience.deadline,
+            Phase::Head(_) => linger.latest_deadline = linger.deadline,
             Phase::Open | Phase::Ending(_) => {}
         }
-        self.phase = Phase::Ending(Box::new(Ending { patience, is_input_over, is_shut: false, is_cut }));
+        self.phase = Phase::Ending(Box::new(Ending { linger, is_input_over, is_shut: false, is_cut }));
     }
 
     /// Reckons bytes that came from a client that the relay has done with: they move its deadline.
     /// Returns whether it has sent too much.
     pub fn is_discarding_too_much(&mut self, count: usize, now: Tick) -> bool {
-        let (patience, timeout) = match &mut self.phase {
-            Phase::Closing(patience) => (patience.as_mut(), CLOSE_ANSWER_TIMEOUT),
-            Phase::Ending(ending) => (&mut ending.patience, CLOSE_TIMEOUT),
+        let (linger, timeout) = match &mut self.phase {
+            Phase::Closing(linger) => (linger.as_mut(), CLOSE_ANSWER_TIMEOUT),
+            Phase::Ending(ending) => (&mut ending.linger, CLOSE_TIMEOUT),
             Phase::Head(_) | Phase::Open => return false,
         };
-        patience.deadline = patience.deadline.max(now.after(timeout).min(patience.latest));
-        patience.discarded_bytes = patience.discarded_bytes.saturating_add(count);
-        patience.discarded_bytes > LINGER_BYTES_MAX
+        linger.deadline = linger.deadline.max(now.after(timeout).min(linger.latest_deadline));
+        linger.discarded_bytes = linger.discarded_bytes.saturating_add(count);
+        linger.discarded_bytes > LINGER_BYTES_MAX
     }
 
     /// Lets the next flush try a socket that is not known to take anything: a slow client makes

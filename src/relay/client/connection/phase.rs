@@ -14,35 +14,35 @@ pub enum Phase {
     /// A WebSocket in both directions.
     Open,
     /// The relay's close frame is on its way, the client's is awaited.
-    Closing(Box<Patience>),
+    Closing(Box<Linger>),
     /// Only what waits is still written; nothing that comes is looked at.
     Ending(Box<Ending>),
 }
 
 /// How long the relay still waits for a client that it has done with.
 #[derive(Debug)]
-pub struct Patience {
+pub struct Linger {
     pub(super) deadline: Tick,
     /// The deadline never moves beyond this.
-    pub(super) latest: Tick,
+    pub(super) latest_deadline: Tick,
     pub(super) discarded_bytes: usize,
 }
 
-impl Patience {
+impl Linger {
     pub(super) fn until(deadline: Tick, now: Tick, linger_max: Duration) -> Self {
-        Self { deadline, latest: deadline.max(now.after(linger_max)), discarded_bytes: 0 }
+        Self { deadline, latest_deadline: deadline.max(now.after(linger_max)), discarded_bytes: 0 }
     }
 
     /// Whether bytes that come may still move the deadline.
     pub(super) fn may_move(&self) -> bool {
-        self.deadline < self.latest
+        self.deadline < self.latest_deadline
     }
 }
 
 /// How far a connection has ended.
 #[derive(Debug)]
 pub struct Ending {
-    pub(super) patience: Patience,
+    pub(super) linger: Linger,
     /// The client has said that it will send nothing more.
     pub(super) is_input_over: bool,
     /// The relay has ended its side of the stream.
@@ -106,7 +106,7 @@ pub enum ReadEnd {
 
 /// What may lie behind a read that did not fill its buffer, without an event that tells of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beyond {
+pub(super) enum AfterShortRead {
     Nothing,
     /// More to read, behind urgent data, until a read finds nothing.
     More,

@@ -35,7 +35,7 @@ fn client_that_does_not_take_what_its_stream_keeps_is_stalled() {
     let mut connection = keeping(&mut pool, now.after(settings.stall_timeout));
     let stalled = now.after(settings.stall_timeout).after(settings.stall_timeout);
     // It goes on sending, so that it is not silent.
-    connection.heard_at = stalled;
+    connection.received_at = stalled;
     assert_eq!(connection.due(&settings, stalled), Some((stalled, Due::Stall)));
 }
 

@@ -70,7 +70,7 @@ impl Inbound {
     }
 
     /// Reckons the time in which the relay did not read out of the age of an unfinished message.
-    pub fn excuse(&mut self, held: std::time::Duration) {
+    pub fn exclude_held_time(&mut self, held: std::time::Duration) {
         if let Some(unfinished) = &mut self.unfinished {
             unfinished.since = unfinished.since.map(|since| since.after(held));
             unfinished.moved_at = unfinished.moved_at.after(held);
@@ -143,16 +143,16 @@ impl Inbound {
             return receiver.read_behind(&[], stream, bytes_max);
         };
         if let Some(message) = &mut unfinished.message
-            && let Some((place, is_for_all)) = message.place_mut(transits)
+            && let Some((place, is_for_all)) = message.direct_read_memory(transits)
         {
             let place_bytes = place.len();
             let bytes_behind = if is_for_all { bytes_max } else { 0 };
             let result = receiver.read_past(place, stream, bytes_behind);
             let Ok((count @ 1.., may_have_more)) = result else {
-                message.give_back_place(transits);
+                message.return_direct_read_memory(transits);
                 return result;
             };
-            message.absorb_in_place(count.min(place_bytes), transits);
+            message.accept_direct_read(count.min(place_bytes), transits);
             unfinished.has_moved = true;
             return Ok((count, may_have_more));
         }
@@ -171,7 +171,7 @@ impl Inbound {
         rules: Rules,
     ) -> Result<Option<Incoming>, Violation> {
         loop {
-            if let Some(incoming) = self.go_on(receiver, transits, rules)? {
+            if let Some(incoming) = self.continue_message(receiver, transits, rules)? {
                 return Ok(Some(incoming));
             }
             let header = match parse_header(receiver.bytes(), self.is_in_message()) {
@@ -203,7 +203,7 @@ impl Inbound {
     }
 
     /// Goes on with what was begun: bytes to be thrown away, or those of a frame under way.
-    fn go_on(
+    fn continue_message(
         &mut self,
         receiver: &mut Receiver,
         transits: &mut Transits,
@@ -219,7 +219,7 @@ impl Inbound {
             return Ok(None);
         }
         unfinished.has_moved |= !receiver.bytes().is_empty();
-        message.absorb(receiver, transits, rules)?;
+        message.accept_payload(receiver, transits, rules)?;
         if !message.end_frame() {
             return Ok(None);
         }

@@ -20,7 +20,7 @@ pub(super) struct Partial {
     len: usize,
     store: PartialMemory,
     /// The frame whose payload is on its way.
-    frame: Option<Rest>,
+    frame: Option<FrameRest>,
 }
 
 /// Where the bytes are.
@@ -38,7 +38,7 @@ enum PartialMemory {
 
 /// What is still to come of a frame.
 #[derive(Debug)]
-struct Rest {
+struct FrameRest {
     bytes: usize,
     /// Turned so that its first byte is for the next byte of the payload.
     mask: [u8; 4],
@@ -95,7 +95,7 @@ impl Partial {
 
     /// Begins a frame.
     pub(super) fn begin_frame(&mut self, header: FrameHeader, payload_bytes: usize) {
-        self.frame = Some(Rest { bytes: payload_bytes, mask: header.mask, is_final: header.is_final });
+        self.frame = Some(FrameRest { bytes: payload_bytes, mask: header.mask, is_final: header.is_final });
     }
 
     /// How many bytes the frame under way still lacks, and whether the message ends with it.
@@ -104,7 +104,7 @@ impl Partial {
     }
 
     /// Takes what `receiver` has of the frame under way.
-    pub(super) fn absorb(
+    pub(super) fn accept_payload(
         &mut self,
         receiver: &mut Receiver,
         transits: &mut Transits,
@@ -163,7 +163,7 @@ impl Partial {
 
     /// The memory that the next bytes may be read into at once, and whether it is for all that the frame lacks;
     /// `None` where they are too few to pay for it, or memory is short.
-    pub(super) fn place_mut<'a>(&self, transits: &'a mut Transits) -> Option<(&'a mut [u8], bool)> {
+    pub(super) fn direct_read_memory<'a>(&self, transits: &'a mut Transits) -> Option<(&'a mut [u8], bool)> {
         let missing =
             self.frame.as_ref().map(|frame| frame.bytes).filter(|&bytes| bytes > DIRECT_READ_BYTES_MIN)?;
         let place = transits.free_mut(self.transit()?, missing.min(CHUNK_BYTES))?;
@@ -171,15 +171,15 @@ impl Partial {
         Some((place, is_for_all))
     }
 
-    /// Gives memory of [`place_mut`](Self::place_mut) back that nothing was read into.
-    pub(super) fn give_back_place(&self, transits: &mut Transits) {
+    /// Gives memory of [`direct_read_memory`](Self::direct_read_memory) back that nothing was read into.
+    pub(super) fn return_direct_read_memory(&self, transits: &mut Transits) {
         if let Some(key) = self.transit() {
             transits.give_back_free(key);
         }
     }
 
-    /// Takes the first `count` bytes of [`place_mut`](Self::place_mut), which have been read.
-    pub(super) fn absorb_in_place(&mut self, count: usize, transits: &mut Transits) {
+    /// Takes the first `count` bytes of [`direct_read_memory`](Self::direct_read_memory), which have been read.
+    pub(super) fn accept_direct_read(&mut self, count: usize, transits: &mut Transits) {
         if let (PartialMemory::InTransit(key), Some(frame)) = (&self.store, &mut self.frame) {
             let bytes = transits.read_mut(*key, count);
             unmask(bytes, frame.mask);
@@ -225,7 +225,7 @@ impl Partial {
     }
 }
 
-impl Rest {
+impl FrameRest {
     /// Takes note of `count` bytes of the payload.
     fn pass(&mut self, count: usize) {
         self.mask.rotate_left(count % 4);

@@ -320,7 +320,7 @@ fn a_messages_age_is_counted_from_its_first_byte_and_not_beyond_its_last() {
 
     let (_, _, mut inbound) = feed(&frame(TEXT_BEGINS, b"x"), 99);
     assert_eq!(inbound.unfinished_since(), Some((Tick(7), Tick(7))));
-    inbound.excuse(std::time::Duration::from_millis(5));
+    inbound.exclude_held_time(std::time::Duration::from_millis(5));
     assert_eq!(inbound.unfinished_since(), Some((Tick(12), Tick(12))));
 }
 

@@ -12,7 +12,7 @@ pub(super) enum Item {
     /// A message in transit.
     InTransit(Cursor),
     /// One frame of the relay's own: a notice about the peer, or the close.
-    Own(Own),
+    RelayFrame(RelayFrame),
 }
 
 /// Small application messages, one whole frame each.
@@ -28,8 +28,8 @@ pub(super) struct Run {
 }
 
 #[derive(Debug)]
-pub(super) struct Own {
-    pub(super) frame: Vec<u8>,
+pub(super) struct RelayFrame {
+    pub(super) bytes: Vec<u8>,
     pub(super) taken: usize,
 }
 
@@ -39,14 +39,14 @@ impl Item {
         match self {
             Self::Run(run) => run.bytes.len() - run.taken,
             Self::InTransit(cursor) => cursor.planned_bytes(),
-            Self::Own(own) => own.frame.len() - own.taken,
+            Self::RelayFrame(frame) => frame.bytes.len() - frame.taken,
         }
     }
 
     /// Whether what comes behind it in the queue may follow what [can be written](Self::writable_bytes) of it.
     pub(super) fn is_ending(&self) -> bool {
         match self {
-            Self::Run(_) | Self::Own(_) => true,
+            Self::Run(_) | Self::RelayFrame(_) => true,
             Self::InTransit(cursor) => cursor.is_ending(),
         }
     }
@@ -58,8 +58,8 @@ impl Item {
                 let frame = run.bytes.get(run.frame_start..).unwrap_or_default();
                 run.frame_start + server_frame_len(frame) - run.taken
             }
-            Self::Own(own) if own.taken > 0 => own.frame.len() - own.taken,
-            Self::Run(_) | Self::Own(_) => 0,
+            Self::RelayFrame(frame) if frame.taken > 0 => frame.bytes.len() - frame.taken,
+            Self::Run(_) | Self::RelayFrame(_) => 0,
             Self::InTransit(cursor) => cursor.begun_bytes(),
         }
     }
@@ -68,7 +68,7 @@ impl Item {
     pub(super) fn small_bytes(&self) -> usize {
         match self {
             Self::Run(run) => run.bytes.capacity(),
-            Self::Own(own) => own.frame.capacity(),
+            Self::RelayFrame(frame) => frame.bytes.capacity(),
             Self::InTransit(_) => 0,
         }
     }
@@ -87,7 +87,7 @@ impl Item {
         };
         match self {
             Self::Run(run) => slices.push(part(&run.bytes, run.taken)),
-            Self::Own(own) => slices.push(part(&own.frame, own.taken)),
+            Self::RelayFrame(frame) => slices.push(part(&frame.bytes, frame.taken)),
             Self::InTransit(cursor) => {
                 let mut left = bytes_max;
                 cursor.gather(transits.get(cursor.key()), skip, |bytes| {

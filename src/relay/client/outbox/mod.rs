@@ -16,7 +16,7 @@ mod lane;
 mod pool;
 #[cfg(test)]
 mod tests;
-mod waiting;
+mod undelivered;
 mod write;
 
 use std::collections::VecDeque;
@@ -24,13 +24,13 @@ use std::collections::VecDeque;
 use crate::relay::limits::{HIGH_WATER_BYTES, LOW_WATER_BYTES, NOTICES_WAITING_MAX, RUN_BYTES_MAX};
 use crate::relay::transit::{Cursor, TransitKey, Transits};
 use crate::relay::wire::frame::{Opcode, ServerHeader};
-use arrivals::Arrivals;
-pub use arrivals::Arrived;
-use item::{Item, Own, Run, Slices};
+pub use arrivals::ArrivalGroup;
+use arrivals::ArrivalTimes;
+use item::{Item, RelayFrame, Run, Slices};
 use lane::Lane;
 
 pub use pool::Pool;
-pub use waiting::{Cut, Waiting};
+pub use undelivered::{RemovedMessage, Undelivered};
 
 /// How far a call of [`Outbox::write_to`] came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub enum WriteEnd {
     /// Nothing waits any more.
     Drained,
     /// All that has arrived is written; the rest of a message is still to come.
-    Waiting,
+    MessageIncomplete,
     /// The socket takes no more until it says so.
     Blocked,
     /// The allowance is used up; the socket may take more.
@@ -74,14 +74,14 @@ pub struct Outbox {
     replies: Lane,
     queue: VecDeque<Item>,
     /// When its small messages came, as far as it was noted.
-    arrivals: Arrivals,
+    arrivals: ArrivalTimes,
     unflushed: Unflushed,
     queued_bytes: usize,
     queued_messages: u64,
     /// Memory of the queue, that of messages in transit left out.
     queue_small_bytes: usize,
     /// Notices in the queue, and the close if there is one.
-    queued_own: usize,
+    queued_relay_frames: usize,
     are_replies_congested: bool,
     /// Since the socket last took everything, it has refused some.
     is_blocked: bool,
@@ -114,7 +114,7 @@ impl Outbox {
     /// Whether more notices wait than a client may leave unread.
     #[must_use]
     pub const fn is_queue_full_of_notices(&self) -> bool {
-        self.queued_own > NOTICES_WAITING_MAX
+        self.queued_relay_frames > NOTICES_WAITING_MAX
     }
 
     /// Whether the client's own reading must pause, because it does not take the replies to what
@@ -212,7 +212,7 @@ impl Outbox {
 
     /// Takes a message that will never be whole out of the queue; `None` if it is not in it. If the client has a part
     /// of it, nothing in the queue can follow: its messages are yet to be [taken](Self::take_messages).
-    pub fn cut(&mut self, key: TransitKey, pool: &mut Pool) -> Option<Cut> {
+    pub fn remove_incomplete(&mut self, key: TransitKey, pool: &mut Pool) -> Option<RemovedMessage> {
         let is_it = |item: &Item| matches!(item, Item::InTransit(cursor) if cursor.key() == key);
         let index = self.queue.iter().rposition(is_it)?;
         let is_begun = index == self.unflushed.items && self.is_in_message();
@@ -224,7 +224,7 @@ impl Outbox {
         self.queued_bytes -= cursor.unwritten_bytes(pool.transits.get(key));
         self.unflushed.bytes -= cursor.unflushed_bytes();
         pool.transits.give_up(cursor);
-        Some(if is_begun { Cut::Begun } else { Cut::Unseen })
+        Some(if is_begun { RemovedMessage::Begun } else { RemovedMessage::Unseen })
     }
 
     /// Lets the client have the rest of a frame that its socket has begun to take, so that whatever comes next is
@@ -254,57 +254,58 @@ impl Outbox {
 
     /// Queues a frame of the relay's own behind everything that waits: a notice keeps its place
     /// among the messages, a close comes last.
-    pub fn push_own(&mut self, write_frame: impl FnOnce(&mut Vec<u8>)) {
-        let mut frame = Vec::new();
-        write_frame(&mut frame);
-        self.queued_bytes += frame.len();
-        self.queue_small_bytes += frame.capacity();
-        self.queued_own += 1;
-        self.queue.push_back(Item::Own(Own { frame, taken: 0 }));
+    pub fn push_relay_frame(&mut self, write_frame: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = Vec::new();
+        write_frame(&mut bytes);
+        self.queued_bytes += bytes.len();
+        self.queue_small_bytes += bytes.capacity();
+        self.queued_relay_frames += 1;
+        self.queue.push_back(Item::RelayFrame(RelayFrame { bytes, taken: 0 }));
     }
 
     /// Takes the messages that are not written in full, each from its start, and drops the notices among
     /// them. A frame that the stream has begun on stays, so that whatever comes next is still a frame to
     /// the client.
-    pub fn take_messages(&mut self, transits: &mut Transits) -> Waiting {
+    pub fn take_messages(&mut self, transits: &mut Transits) -> Undelivered {
         self.cut_short(transits);
-        let mut waiting = Waiting { arrivals: std::mem::take(&mut self.arrivals), ..Waiting::default() };
+        let mut undelivered =
+            Undelivered { arrivals: std::mem::take(&mut self.arrivals), ..Undelivered::default() };
         for mut item in std::mem::take(&mut self.queue) {
             match &mut item {
-                Item::Own(_) => continue,
+                Item::RelayFrame(_) => continue,
                 Item::Run(run) => {
                     run.rewind();
-                    waiting.bytes += run.bytes.len();
+                    undelivered.bytes += run.bytes.len();
                 }
                 Item::InTransit(_) => {}
             }
             if let Item::InTransit(cursor) = item {
                 let Some(cursor) = transits.rewind(cursor) else {
-                    waiting.lost += 1;
+                    undelivered.lost += 1;
                     continue;
                 };
-                waiting.bytes += cursor.waiting_bytes(transits.get(cursor.key()));
+                undelivered.bytes += cursor.waiting_bytes(transits.get(cursor.key()));
                 item = Item::InTransit(cursor);
             }
-            waiting.small_bytes += item.small_bytes();
-            waiting.items.push_back(item);
+            undelivered.small_bytes += item.small_bytes();
+            undelivered.items.push_back(item);
         }
-        waiting.messages = self.queued_messages - waiting.lost;
+        undelivered.messages = self.queued_messages - undelivered.lost;
         self.unflushed = Unflushed::default();
         self.queued_bytes = 0;
         self.queue_small_bytes = 0;
         self.queued_messages = 0;
-        self.queued_own = 0;
-        waiting
+        self.queued_relay_frames = 0;
+        undelivered
     }
 
-    /// Queues messages that another connection did not get; those it [lost](Waiting::lost) are the caller's to report.
-    pub fn append(&mut self, mut waiting: Waiting) {
-        self.queue.append(&mut waiting.items);
-        self.arrivals.append(&waiting.arrivals);
-        self.queued_bytes += waiting.bytes;
-        self.queue_small_bytes += waiting.small_bytes;
-        self.queued_messages += waiting.messages;
+    /// Queues messages that another connection did not get; those it [lost](Undelivered::lost) are the caller's to report.
+    pub fn append(&mut self, mut undelivered: Undelivered) {
+        self.queue.append(&mut undelivered.items);
+        self.arrivals.append(&undelivered.arrivals);
+        self.queued_bytes += undelivered.bytes;
+        self.queue_small_bytes += undelivered.small_bytes;
+        self.queued_messages += undelivered.messages;
     }
 
     /// The cursors in its queue. For checks.
@@ -312,7 +313,7 @@ impl Outbox {
     pub fn cursors(&self) -> impl Iterator<Item = &Cursor> {
         self.queue.iter().filter_map(|item| match item {
             Item::InTransit(cursor) => Some(cursor),
-            Item::Run(_) | Item::Own(_) => None,
+            Item::Run(_) | Item::RelayFrame(_) => None,
         })
     }
 

@@ -1,6 +1,6 @@
 //! What outboxes are made of, between two uses.
 
-use super::{Arrived, Outbox};
+use super::{ArrivalGroup, Outbox};
 use crate::relay::limits::{QUEUE_CAPACITY_KEPT, SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX};
 use crate::relay::transit::Transits;
 
@@ -15,7 +15,7 @@ pub struct Pool {
     pub transits: Transits,
     /// Messages that streams have taken in full since this was last emptied, as far as it was
     /// [noted](Outbox::note_arrivals) when they came.
-    pub delivered: Vec<Arrived>,
+    pub delivered: Vec<ArrivalGroup>,
 }
 
 impl Pool {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::item::{Item, Slices};
-use super::{Arrived, Outbox, Pool, Unflushed, WriteEnd, arrivals, compact};
+use super::{ArrivalGroup, Outbox, Pool, Unflushed, WriteEnd, arrivals, compact};
 use crate::relay::limits::WRITE_SLICES_MAX;
 use crate::relay::transit::Transits;
 
@@ -41,7 +41,7 @@ impl Outbox {
                 Ok(WriteStep::Ended(end)) => return Ok((total, end)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.give_back_spare_room(pool);
+                    self.release_spare_capacity(pool);
                     return Ok((total, WriteEnd::Blocked));
                 }
                 Err(error) => return Err(error),
@@ -68,7 +68,7 @@ impl Outbox {
         match self.write_once(socket, &pool.transits, allowance)? {
             None => {
                 self.is_blocked = false;
-                Ok(WriteStep::Ended(WriteEnd::Waiting))
+                Ok(WriteStep::Ended(WriteEnd::MessageIncomplete))
             }
             Some(0) => Err(io::ErrorKind::WriteZero.into()),
             Some(taken) => {
@@ -137,7 +137,7 @@ impl Outbox {
         let is_one = self.queue.len() == self.unflushed.items + 1;
         match self.front()? {
             Item::Run(run) if is_one && self.are_lanes_empty() => run.bytes.get(run.taken..),
-            Item::Run(_) | Item::Own(_) | Item::InTransit(_) => None,
+            Item::Run(_) | Item::RelayFrame(_) | Item::InTransit(_) => None,
         }
     }
 
@@ -157,7 +157,7 @@ impl Outbox {
                 message: cursor.planned_bytes() - frame,
                 is_reply_next: cursor.is_ending(),
             },
-            Item::InTransit(_) | Item::Run(_) | Item::Own(_) => {
+            Item::InTransit(_) | Item::Run(_) | Item::RelayFrame(_) => {
                 LaneTurns { frame, message: 0, is_reply_next: true }
             }
         }
@@ -198,10 +198,10 @@ impl Outbox {
                     self.unflushed.bytes += of_item;
                     run.taken == run.bytes.len()
                 }
-                Item::Own(own) => {
-                    own.taken += of_item;
+                Item::RelayFrame(frame) => {
+                    frame.taken += of_item;
                     self.unflushed.bytes += of_item;
-                    own.taken == own.frame.len()
+                    frame.taken == frame.bytes.len()
                 }
                 Item::InTransit(cursor) => {
                     self.unflushed.bytes += cursor.advance(transits.get(cursor.key()), of_item).1;
@@ -227,23 +227,23 @@ impl Outbox {
             self.queue_small_bytes -= done.small_bytes();
             match done {
                 Item::Run(run) => pool.give_buffer(run.bytes),
-                Item::Own(_) => self.queued_own -= 1,
+                Item::RelayFrame(_) => self.queued_relay_frames -= 1,
                 Item::InTransit(cursor) => {
                     self.queued_messages -= 1;
                     let micros = pool.transits.finish(&cursor);
-                    arrivals::note(&mut pool.delivered, Arrived { micros, messages: 1 });
+                    arrivals::note(&mut pool.delivered, ArrivalGroup { micros, messages: 1 });
                 }
             }
         }
         match self.queue.front_mut() {
             Some(Item::Run(run)) => run.unwritten_start = run.frame_start,
             Some(Item::InTransit(cursor)) => cursor.release(&mut pool.transits),
-            Some(Item::Own(_)) | None => {}
+            Some(Item::RelayFrame(_)) | None => {}
         }
     }
 
     /// Once the socket blocks, what waits may wait long: it keeps no more room than it fills.
-    fn give_back_spare_room(&mut self, pool: &mut Pool) {
+    fn release_spare_capacity(&mut self, pool: &mut Pool) {
         if self.is_blocked {
             return;
         }

@@ -78,7 +78,7 @@ fn drain(outbox: &mut Outbox, pool: &mut Pool) -> Vec<u8> {
     let mut socket = Wire::with_room(usize::MAX);
     let (_, end) = outbox.write_to(&mut socket, pool, usize::MAX).unwrap();
     assert_eq!(end, WriteEnd::Drained);
-    assert_eq!((outbox.queued_messages, outbox.queued_bytes, outbox.queued_own), (0, 0, 0));
+    assert_eq!((outbox.queued_messages, outbox.queued_bytes, outbox.queued_relay_frames), (0, 0, 0));
     socket.from_relay
 }
 
@@ -157,10 +157,11 @@ fn behind_a_message_cut_short_only_control_frames_follow() {
     push_sized(&mut outbox, &mut pool, 3 * FRAGMENT_BYTES_MAX);
     outbox.write_to(&mut Wire::with_room(5), &mut pool, usize::MAX).unwrap();
     outbox.reply(&mut pool, notice("reply"));
-    outbox.take_messages(&mut pool.transits).give_up(&mut pool);
+    outbox.take_messages(&mut pool.transits).discard(&mut pool);
     outbox.reply(&mut pool, notice("another"));
     outbox.control(&mut pool, |out| out.extend_from_slice(&[PONG, 0]));
-    outbox.push_own(|out| out.extend_from_slice(&[&[CLOSE, 2], &close_payload(1000, "")[..]].concat()));
+    outbox
+        .push_relay_frame(|out| out.extend_from_slice(&[&[CLOSE, 2], &close_payload(1000, "")[..]].concat()));
     let rest = drain(&mut outbox, &mut pool).split_off(FRAGMENT_BYTES_MAX + 10 - 5);
     assert_eq!(rest, [&[PONG, 0, CLOSE, 2], &close_payload(1000, "")[..]].concat());
     pool.give_outbox(Box::new(outbox));
@@ -187,7 +188,7 @@ fn a_reply_never_splits_another_reply() {
 fn notices_keep_their_place_among_the_messages() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push(&mut outbox, &mut pool, "before");
-    outbox.push_own(notice("gone"));
+    outbox.push_relay_frame(notice("gone"));
     push(&mut outbox, &mut pool, "after");
     assert_eq!(outbox.backlog().messages, 2);
     let texts = messages(&drain(&mut outbox, &mut pool));
@@ -215,19 +216,19 @@ fn messages_not_taken_in_full_move_from_their_start_and_leave_a_whole_frame_behi
         push(&mut old, &mut pool, "one");
         push(&mut old, &mut pool, "two!");
         push_sized(&mut old, &mut pool, large);
-        old.push_own(notice("notice"));
+        old.push_relay_frame(notice("notice"));
         push(&mut old, &mut pool, "last");
         let mut socket = Wire::with_room(room);
         old.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
-        let waiting = old.take_messages(&mut pool.transits);
-        assert_eq!(waiting.messages, moved, "room {room}");
+        let undelivered = old.take_messages(&mut pool.transits);
+        assert_eq!(undelivered.messages, moved, "room {room}");
         assert_eq!(old.backlog().messages, 0);
         let on_old = [socket.from_relay, drain(&mut old, &mut pool)].concat();
         let lengths: Vec<usize> = frames(&on_old).iter().map(|(_, payload)| payload.len()).collect();
         assert_eq!(lengths, frames_left, "room {room}");
 
         new.reply(&mut pool, notice("connected"));
-        new.append(waiting);
+        new.append(undelivered);
         assert_eq!(new.backlog().messages, moved);
         let on_new = messages(&drain(&mut new, &mut pool));
         let all = [b"one".to_vec(), b"two!".to_vec(), vec![0xAB; large], b"last".to_vec()];
@@ -250,11 +251,11 @@ fn what_the_stream_keeps_is_not_written() {
     let (taken, end) = old.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
     assert_eq!((taken, end, old.backlog()), (all.bytes - 1, WriteEnd::Blocked, all));
     assert!(pool.delivered.is_empty() && old.is_blocked());
-    let waiting = old.take_messages(&mut pool.transits);
-    assert_eq!(waiting.messages, 4);
+    let undelivered = old.take_messages(&mut pool.transits);
+    assert_eq!(undelivered.messages, 4);
     let on_old = [socket.from_relay, drain(&mut old, &mut pool)].concat();
     assert_eq!(messages(&on_old).len(), 4, "the frame begun is finished on the old connection");
-    new.append(waiting);
+    new.append(undelivered);
     assert!(messages(&on_old) == messages(&drain(&mut new, &mut pool)), "and all go to the new one");
 }
 
@@ -269,8 +270,8 @@ fn what_the_stream_has_flushed_is_written() {
     outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
     assert_eq!(outbox.backlog(), Backlog { messages: 1, bytes: 5 });
     push(&mut outbox, &mut pool, "three");
-    let waiting = outbox.take_messages(&mut pool.transits);
-    assert_eq!((waiting.messages, waiting.bytes), (2, 6 + 7));
+    let undelivered = outbox.take_messages(&mut pool.transits);
+    assert_eq!((undelivered.messages, undelivered.bytes), (2, 6 + 7));
 }
 
 #[test]
@@ -286,7 +287,7 @@ fn queue_is_over_a_limit_of_bytes_or_with_several_messages_over_one_of_memory() 
     assert!(
         outbox.is_queue_over(usize::MAX, small_bytes - 1) && !outbox.is_queue_over(usize::MAX, small_bytes)
     );
-    outbox.take_messages(&mut pool.transits).give_up(&mut pool);
+    outbox.take_messages(&mut pool.transits).discard(&mut pool);
     assert!(!outbox.is_queue_over(0, 0));
     push_sized(&mut outbox, &mut pool, 1_000);
     assert!(!outbox.is_queue_over(usize::MAX, 0), "one small message may always wait");

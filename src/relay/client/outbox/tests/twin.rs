@@ -166,12 +166,12 @@ struct Pair {
 }
 
 impl Pair {
-    fn own_frame(chance: &mut Random) -> Vec<u8> {
+    fn relay_frame(chance: &mut Random) -> Vec<u8> {
         frame(Opcode::Text, true, &vec![b'o'; chance.below(130)])
     }
 
     fn reply(&mut self, pool: &mut Pool, chance: &mut Random) {
-        let frame = Self::own_frame(chance);
+        let frame = Self::relay_frame(chance);
         self.outbox.reply(pool, |out| out.extend_from_slice(&frame));
         self.twin.reply(frame);
     }
@@ -182,9 +182,9 @@ impl Pair {
         self.twin.control(frame);
     }
 
-    fn push_own(&mut self, chance: &mut Random) {
-        let frame = Self::own_frame(chance);
-        self.outbox.push_own(|out| out.extend_from_slice(&frame));
+    fn push_relay_frame(&mut self, chance: &mut Random) {
+        let frame = Self::relay_frame(chance);
+        self.outbox.push_relay_frame(|out| out.extend_from_slice(&frame));
         self.twin.queue.push_back(Entry { frames: vec![frame], is_message: false, is_large: false });
     }
 
@@ -215,7 +215,7 @@ impl Pair {
         self.wire.append(&mut socket.from_relay);
         match end {
             WriteEnd::Drained => assert!(!self.twin.has_waiting()),
-            WriteEnd::Waiting => panic!("every message is whole"),
+            WriteEnd::MessageIncomplete => panic!("every message is whole"),
             WriteEnd::Blocked => assert!(taken == if is_unflushed { 0 } else { room } || is_never_flushed),
             WriteEnd::Allowance => assert!(taken >= allowance && self.twin.has_waiting()),
         }
@@ -231,13 +231,13 @@ impl Pair {
 
     /// The client is replaced: its messages go to another outbox, and it gets no more than its close.
     fn replace(&mut self, pool: &mut Pool, chance: &mut Random) {
-        let waiting = self.outbox.take_messages(&mut pool.transits);
+        let undelivered = self.outbox.take_messages(&mut pool.transits);
         let moved = self.twin.take_messages();
-        assert_eq!(waiting.messages, moved.len() as u64);
+        assert_eq!(undelivered.messages, moved.len() as u64);
         self.compare();
         let mut next = Self { outbox: pool.take_outbox(), ..Self::default() };
         next.reply(pool, chance);
-        next.outbox.append(waiting);
+        next.outbox.append(undelivered);
         next.twin.queue = moved;
         next.compare();
         let mut old = std::mem::replace(self, next);
@@ -245,7 +245,7 @@ impl Pair {
             old.reply(pool, chance);
             old.control(pool, chance);
         }
-        old.push_own(chance);
+        old.push_relay_frame(chance);
         old.finish(pool);
     }
 
@@ -269,7 +269,7 @@ fn socket_gets_the_bytes_that_a_simple_model_of_the_outbox_gives() {
         for _ in 0..60 {
             match chance.below(12) {
                 0..=3 => pair.push_message(&mut pool, &mut chance),
-                4 => pair.push_own(&mut chance),
+                4 => pair.push_relay_frame(&mut chance),
                 5 => pair.reply(&mut pool, &mut chance),
                 6 => pair.control(&mut pool, &mut chance),
                 7 if chance.below(4) == 0 => pair.replace(&mut pool, &mut chance),
