@@ -1,4 +1,4 @@
-//! What becomes of messages whose receiver goes.
+//! Messages whose receiver has left or was replaced.
 
 use std::collections::VecDeque;
 
@@ -6,8 +6,8 @@ use super::Pool;
 use super::arrivals::ArrivalTimes;
 use super::item::Item;
 
-/// The application messages that waited for a connection which will not get them. They go into
-/// [another outbox](super::Outbox::append) or are [given up](Undelivered::discard).
+/// The application messages that a connection will not receive. They go into [another outbox](super::Outbox::append) or
+/// are [discarded](Undelivered::discard).
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Undelivered {
@@ -15,14 +15,14 @@ pub struct Undelivered {
     pub(super) arrivals: ArrivalTimes,
     pub(super) bytes: usize,
     pub(super) small_bytes: usize,
-    /// How many messages these are.
+    /// How many messages these are, without the lost ones.
     pub messages: u64,
-    /// Messages that the client has got a part of, and whose start is not in memory any more.
+    /// How many messages cannot be sent again: the client has received a part, and their start is no longer in memory.
     pub lost: u64,
 }
 
 impl Undelivered {
-    /// Frees the memory of the messages. Returns how many there were, those lost included.
+    /// Frees the memory of the messages. Returns how many they were, including the lost ones.
     pub fn discard(self, pool: &mut Pool) -> u64 {
         for item in self.items {
             match item {
@@ -35,11 +35,12 @@ impl Undelivered {
     }
 }
 
-/// What became of a message that will never be whole; see [`Outbox::remove_incomplete`](super::Outbox::remove_incomplete).
+/// How much the client had of a message that was removed because it will never be complete; see
+/// [`Outbox::remove_incomplete`](super::Outbox::remove_incomplete). The log shows these names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RemovedMessage {
-    /// The client had nothing of it, and will see nothing of it.
+    /// Nothing. The client does not notice.
     Unseen,
-    /// It has a part, to which nothing can be added but control frames.
+    /// A part. Only control frames can follow.
     Begun,
 }
