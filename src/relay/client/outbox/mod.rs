@@ -40,7 +40,7 @@ pub use undelivered::{RemovedMessage, Undelivered};
 pub enum WriteEnd {
     /// Everything is written and flushed.
     Drained,
-    /// All that has arrived is written. The rest of a message in transit is still to come, and the queue behind it waits.
+    /// All that has arrived is written. The rest of a message in transit is still to come; the queue behind it waits.
     MessageIncomplete,
     /// The socket refuses bytes until it reports that it is writable.
     Blocked,
@@ -102,8 +102,8 @@ impl Outbox {
         self.queue.is_empty() && self.replies.is_empty() && self.controls.is_empty()
     }
 
-    /// Whether the queue holds more than `bytes_max` bytes, or its small messages take more than `small_bytes_max` bytes
-    /// of memory. A single message never exceeds the second limit, so that the smallest budget can still forward it.
+    /// Whether the queue holds more than `bytes_max` bytes, or its small messages take more than `small_bytes_max`
+    /// bytes of memory. The second limit does not apply to a single message, because one must always be possible.
     #[must_use]
     pub const fn is_queue_over(&self, bytes_max: usize, small_bytes_max: usize) -> bool {
         self.queued_bytes > bytes_max
@@ -280,8 +280,8 @@ impl Outbox {
     }
 
     /// Takes the messages that are not completely written out of the queue, each from its start, and drops the relay's
-    /// own frames between them: they are about another connection. The rest of a frame that the socket has begun to take
-    /// stays, so that the client still finds the start of the next frame.
+    /// own frames between them, which are for this connection only. The rest of a frame that the socket has begun to
+    /// take stays, so that the client still finds the start of the next frame.
     pub fn take_messages(&mut self, transits: &mut Transits) -> Undelivered {
         self.cut_short(transits);
         let mut undelivered =

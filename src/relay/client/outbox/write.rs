@@ -1,4 +1,4 @@
-//! How a stream is handed what waits, and what it has taken is accounted for.
+//! Writing an outbox to its stream, and accounting for what the stream has taken and flushed.
 
 use std::io::{self, Write};
 
@@ -7,27 +7,28 @@ use super::{ArrivalGroup, Outbox, Pool, Unflushed, WriteEnd, arrivals, compact};
 use crate::relay::limits::WRITE_SLICES_MAX;
 use crate::relay::transit::Transits;
 
-/// What one step of a write came to.
+/// The result of one system call.
 enum WriteStep {
-    /// The stream has taken so many bytes.
+    /// The stream has taken this many bytes.
     Taken(usize),
+    /// No more can be written now.
     Ended(WriteEnd),
 }
 
-/// How many bytes are written before control frames have their turn, and between them and replies; and whether replies
-/// have theirs then, and the rest of the queue behind them.
+/// Where the lanes may overtake the queue. The order of one write is: `frame_bytes` of the queue's front, the control
+/// frames, `message_bytes` of the queue's front, and, if `is_reply_next`, the replies and the rest of the queue.
 struct LaneTurns {
-    /// The rest of the frame that the socket has begun to take.
-    frame: usize,
-    /// The rest of what is planned of the message begun.
-    message: usize,
-    /// Otherwise more of that message has to come first.
+    /// The rest of the frame of which the stream has taken a part.
+    frame_bytes: usize,
+    /// The rest of the planned fragment of a message in transit that has begun; 0 if none has.
+    message_bytes: usize,
+    /// The message that has begun ends with `message_bytes`, or none has begun.
     is_reply_next: bool,
 }
 
 impl Outbox {
-    /// Hands the socket as much as it takes, up to about `allowance` bytes, once it has flushed what it took
-    /// before; returns how many it took and why it ended there.
+    /// Writes to the socket until it refuses bytes, nothing is left, or about `allowance` bytes are written. Each write
+    /// waits until the stream has flushed what it took before. Returns how many bytes were taken, and why it ended.
     pub fn write_to<W: Write>(
         &mut self,
         socket: &mut W,
@@ -55,6 +56,7 @@ impl Outbox {
         pool: &mut Pool,
         allowance: usize,
     ) -> io::Result<WriteStep> {
+        // A stream that cannot flush returns `WouldBlock` here, so it never holds bytes of two writes.
         socket.flush()?;
         self.release_flushed(pool);
         if self.is_empty() {
@@ -78,7 +80,7 @@ impl Outbox {
         }
     }
 
-    /// Plans a fragment of each message in transit that the next write may come to.
+    /// Plans the next fragment of each message in transit that the next write may reach.
     fn plan(&mut self, transits: &Transits, allowance: usize) {
         let mut bytes = 0;
         for item in self.queue.iter_mut().skip(self.unflushed.items).take(WRITE_SLICES_MAX) {
@@ -92,7 +94,7 @@ impl Outbox {
         }
     }
 
-    /// Writes once; `None` if nothing can be written.
+    /// Writes once. `None` if nothing can be written: the rest of the first message has not arrived.
     fn write_once<W: Write>(
         &self,
         socket: &mut W,
@@ -103,17 +105,18 @@ impl Outbox {
             return socket.write(bytes).map(Some);
         }
         let mut slices = Slices::within(allowance);
-        let LaneTurns { frame, message, is_reply_next } = self.turns();
+        let LaneTurns { frame_bytes, message_bytes, is_reply_next } = self.turns();
         if let Some(front) = self.front() {
-            front.gather(transits, 0, frame, &mut slices);
+            front.gather(transits, 0, frame_bytes, &mut slices);
             self.controls.waiting().for_each(|frames| slices.push(frames));
-            front.gather(transits, frame, message, &mut slices);
+            front.gather(transits, frame_bytes, message_bytes, &mut slices);
         } else {
             self.controls.waiting().for_each(|frames| slices.push(frames));
         }
         if is_reply_next {
             self.replies.waiting().for_each(|frames| slices.push(frames));
-            let mut skip = frame + message;
+            // The start of the front was added above.
+            let mut skip = frame_bytes + message_bytes;
             for item in self.queue.iter().skip(self.unflushed.items) {
                 if slices.is_full() {
                     break;
@@ -131,8 +134,8 @@ impl Outbox {
         }
     }
 
-    /// What waits, if it is small messages in one buffer and nothing else, as it is most of the time: one slice, for
-    /// which no list of slices needs to be made.
+    /// The bytes that wait, if they are small messages in one buffer and nothing else. This is the usual case, and it
+    /// needs no list of slices.
     fn only_small_messages(&self) -> Option<&[u8]> {
         let is_one = self.queue.len() == self.unflushed.items + 1;
         match self.front()? {
@@ -145,37 +148,37 @@ impl Outbox {
         self.controls.is_empty() && self.replies.is_empty()
     }
 
-    /// What may be written before the lanes have their turns.
+    /// How much of the queue is written before each lane.
     fn turns(&self) -> LaneTurns {
         let Some(front) = self.front() else {
-            return LaneTurns { frame: 0, message: 0, is_reply_next: true };
+            return LaneTurns { frame_bytes: 0, message_bytes: 0, is_reply_next: true };
         };
-        let frame = front.begun_bytes();
+        let frame_bytes = front.begun_bytes();
         match front {
             Item::InTransit(cursor) if cursor.is_begun() => LaneTurns {
-                frame,
-                message: cursor.planned_bytes() - frame,
+                frame_bytes,
+                message_bytes: cursor.planned_bytes() - frame_bytes,
                 is_reply_next: cursor.is_ending(),
             },
             Item::InTransit(_) | Item::Run(_) | Item::RelayFrame(_) => {
-                LaneTurns { frame, message: 0, is_reply_next: true }
+                LaneTurns { frame_bytes, message_bytes: 0, is_reply_next: true }
             }
         }
     }
 
-    /// Accounts for bytes that the socket took, in the order in which [`Self::write_once`] gave them.
+    /// Accounts for bytes that the stream took, in the order in which [`Self::write_once`] passed them.
     fn advance(&mut self, taken: usize, pool: &mut Pool) {
         if self.are_lanes_empty() {
             self.advance_queue(taken, &mut pool.transits);
             return self.mark();
         }
-        let LaneTurns { frame, message, .. } = self.turns();
+        let LaneTurns { frame_bytes, message_bytes, .. } = self.turns();
         let mut left = taken;
-        let of_frame = left.min(frame);
+        let of_frame = left.min(frame_bytes);
         self.advance_queue(of_frame, &mut pool.transits);
         left -= of_frame;
         left -= self.controls.advance(left, pool);
-        let of_message = left.min(message);
+        let of_message = left.min(message_bytes);
         self.advance_queue(of_message, &mut pool.transits);
         left -= of_message;
         left -= self.replies.advance(left, pool);
@@ -183,14 +186,15 @@ impl Outbox {
         self.mark();
     }
 
+    /// Accounts for bytes that the stream took of the queue. They stay in the queue until they are flushed.
     fn advance_queue(&mut self, mut taken: usize, transits: &mut Transits) {
         while taken > 0 {
             let Some(front) = self.queue.get_mut(self.unflushed.items) else {
-                debug_assert!(false, "what the stream took was there");
+                debug_assert!(false, "the stream took no more than it was given");
                 return;
             };
             let of_item = taken.min(front.writable_bytes());
-            debug_assert!(of_item > 0, "what the stream took was there");
+            debug_assert!(of_item > 0, "the stream took no more than it was given");
             taken -= of_item;
             let is_done = match front {
                 Item::Run(run) => {
@@ -211,19 +215,23 @@ impl Outbox {
             if is_done {
                 self.unflushed.items += 1;
             } else if of_item == 0 {
+                // Only if the assertion above fails: do not loop forever in a release build.
                 return;
             }
         }
     }
 
-    /// Accounts for what the stream has flushed, which is all that it had taken: that is written.
+    /// Accounts for a flush: everything that the stream had taken is written, and leaves the queue.
     fn release_flushed(&mut self, pool: &mut Pool) {
         let Unflushed { items, bytes, messages } = std::mem::take(&mut self.unflushed);
         self.queued_bytes -= bytes;
         self.queued_messages -= messages;
         self.arrivals.take(messages, &mut pool.delivered);
         for _ in 0..items {
-            let Some(done) = self.queue.pop_front() else { break };
+            let Some(done) = self.queue.pop_front() else {
+                debug_assert!(false, "the items that the stream took are at the front of the queue");
+                break;
+            };
             self.queue_small_bytes -= done.small_bytes();
             match done {
                 Item::Run(run) => pool.give_buffer(run.bytes),
@@ -235,6 +243,7 @@ impl Outbox {
                 }
             }
         }
+        // The new front may be partly written.
         match self.queue.front_mut() {
             Some(Item::Run(run)) => run.unwritten_start = run.frame_start,
             Some(Item::InTransit(cursor)) => cursor.release(&mut pool.transits),
@@ -242,7 +251,8 @@ impl Outbox {
         }
     }
 
-    /// Once the socket blocks, what waits may wait long: it keeps no more room than it fills.
+    /// Called when the socket refuses bytes. What waits may now wait for long, so it moves to memory of its size, and
+    /// the large buffers return to the pool.
     fn release_spare_capacity(&mut self, pool: &mut Pool) {
         if self.is_blocked {
             return;

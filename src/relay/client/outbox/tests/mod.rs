@@ -9,12 +9,12 @@ use crate::relay::limits::{
 use crate::relay::tests::frame::{CLOSE, FINAL, PONG, TEXT, close_payload};
 use crate::relay::tests::stream::Wire;
 
-/// A stream that takes `room` bytes, keeps them, and cannot flush them.
-fn that_keeps(room: usize) -> Wire {
+/// A stream that takes `room` bytes, holds them, and cannot flush them.
+fn without_flush(room: usize) -> Wire {
     Wire { is_never_flushed: true, ..Wire::with_room(room) }
 }
 
-/// The frames in a byte stream: first byte and payload; the stream must end with a frame.
+/// The frames in a byte stream: first byte and payload of each. The stream must end with a complete frame.
 fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
     while let [first, second, rest @ ..] = bytes {
@@ -83,7 +83,7 @@ fn drain(outbox: &mut Outbox, pool: &mut Pool) -> Vec<u8> {
 }
 
 #[test]
-fn messages_of_every_size_leave_in_order_and_byte_for_byte() {
+fn messages_of_every_size_are_written_in_order_and_byte_for_byte() {
     let sizes = [
         0,
         1,
@@ -123,7 +123,7 @@ fn messages_of_every_size_leave_in_order_and_byte_for_byte() {
 fn a_control_frame_overtakes_at_the_next_fragment_and_a_reply_at_the_next_message() {
     let fragments = 3 * FRAGMENT_BYTES_MAX;
     let second_fragment = FRAGMENT_BYTES_MAX + 10 + 5;
-    // Length of the first message; bytes taken of it; where among the frames the two then stand.
+    // Length of the first message; bytes taken of it; positions of the control frame and the reply among the frames.
     let rows = [
         (10, 0, 0, 1),
         (10, 5, 1, 2),
@@ -152,7 +152,7 @@ fn a_control_frame_overtakes_at_the_next_fragment_and_a_reply_at_the_next_messag
 }
 
 #[test]
-fn behind_a_message_cut_short_only_control_frames_follow() {
+fn only_control_frames_follow_a_message_that_was_cut_short() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push_sized(&mut outbox, &mut pool, 3 * FRAGMENT_BYTES_MAX);
     outbox.write_to(&mut Wire::with_room(5), &mut pool, usize::MAX).unwrap();
@@ -167,7 +167,7 @@ fn behind_a_message_cut_short_only_control_frames_follow() {
     pool.give_outbox(Box::new(outbox));
     let mut reused = pool.take_outbox();
     reused.reply(&mut pool, notice("reply"));
-    assert!(!reused.is_empty(), "what an outbox went through is forgotten with it");
+    assert!(!reused.is_empty(), "an outbox from the pool has no old state");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_reply_never_splits_another_reply() {
 }
 
 #[test]
-fn notices_keep_their_place_among_the_messages() {
+fn notices_keep_their_position_among_the_messages() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push(&mut outbox, &mut pool, "before");
     outbox.push_relay_frame(notice("gone"));
@@ -196,10 +196,10 @@ fn notices_keep_their_place_among_the_messages() {
 }
 
 #[test]
-fn messages_not_taken_in_full_move_from_their_start_and_leave_a_whole_frame_behind() {
+fn incomplete_messages_move_from_their_start_and_the_old_client_gets_whole_frames() {
     let large = 2 * FRAGMENT_BYTES_MAX + 5;
     let first_small = 2 + 3;
-    // Bytes that the old socket takes; messages that move; frames that the old client gets to see.
+    // Bytes that the old socket takes; messages that move; payload lengths of the frames that the old client gets.
     let rows = [
         (0, 4, vec![]),
         (1, 4, vec![3]),
@@ -238,7 +238,7 @@ fn messages_not_taken_in_full_move_from_their_start_and_leave_a_whole_frame_behi
 }
 
 #[test]
-fn what_the_stream_keeps_is_not_written() {
+fn bytes_that_the_stream_holds_do_not_count_as_written() {
     let (mut old, mut new, mut pool) = (Outbox::default(), Outbox::default(), Pool::default());
     for text in ["one", "two!"] {
         push(&mut old, &mut pool, text);
@@ -247,24 +247,24 @@ fn what_the_stream_keeps_is_not_written() {
     push(&mut old, &mut pool, "last");
     let all = old.backlog();
     // The stream takes three messages and a part of the last one.
-    let mut socket = that_keeps(all.bytes - 1);
+    let mut socket = without_flush(all.bytes - 1);
     let (taken, end) = old.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
     assert_eq!((taken, end, old.backlog()), (all.bytes - 1, WriteEnd::Blocked, all));
     assert!(pool.delivered.is_empty() && old.is_blocked());
     let undelivered = old.take_messages(&mut pool.transits);
     assert_eq!(undelivered.messages, 4);
     let on_old = [socket.from_relay, drain(&mut old, &mut pool)].concat();
-    assert_eq!(messages(&on_old).len(), 4, "the frame begun is finished on the old connection");
+    assert_eq!(messages(&on_old).len(), 4, "the frame that had begun is completed on the old connection");
     new.append(undelivered);
     assert!(messages(&on_old) == messages(&drain(&mut new, &mut pool)), "and all go to the new one");
 }
 
 #[test]
-fn what_the_stream_has_flushed_is_written() {
+fn bytes_that_the_stream_has_flushed_count_as_written() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push(&mut outbox, &mut pool, "one");
     push(&mut outbox, &mut pool, "two!");
-    outbox.write_to(&mut that_keeps(6), &mut pool, usize::MAX).unwrap();
+    outbox.write_to(&mut without_flush(6), &mut pool, usize::MAX).unwrap();
     assert_eq!(outbox.backlog().messages, 2);
     let mut socket = Wire::with_room(0);
     outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
@@ -275,7 +275,7 @@ fn what_the_stream_has_flushed_is_written() {
 }
 
 #[test]
-fn queue_is_over_a_limit_of_bytes_or_with_several_messages_over_one_of_memory() {
+fn queue_has_a_limit_of_bytes_and_with_several_messages_one_of_memory() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push_sized(&mut outbox, &mut pool, 100_000);
     assert!(outbox.is_queue_over(99_999, usize::MAX) && !outbox.is_queue_over(100_000, usize::MAX));
@@ -294,7 +294,7 @@ fn queue_is_over_a_limit_of_bytes_or_with_several_messages_over_one_of_memory() 
 }
 
 #[test]
-fn replies_are_congested_above_their_high_mark_until_below_their_low_mark() {
+fn replies_are_congested_from_above_the_high_mark_down_to_the_low_mark() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     outbox.reply(&mut pool, |out| out.resize(HIGH_WATER_BYTES, 0));
     assert!(!outbox.are_replies_congested());
@@ -321,14 +321,14 @@ fn queue_of_a_blocked_socket_has_no_spare_capacity() {
 }
 
 #[test]
-fn replies_to_a_blocked_client_take_no_spare_buffer_and_little_more_than_they_need() {
+fn replies_to_a_blocked_client_take_no_spare_buffer_and_little_spare_capacity() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push(&mut outbox, &mut pool, "small");
     outbox.write_to(&mut Wire::with_room(0), &mut pool, usize::MAX).unwrap();
     let before = outbox.small_bytes();
     pool.give_buffer(Vec::with_capacity(RUN_BYTES_MAX));
     outbox.reply(&mut pool, notice("reply"));
-    assert!(outbox.small_bytes() - before < 64, "a buffer that others have left");
+    assert!(outbox.small_bytes() - before < 64, "it takes none of the pool's buffers");
     for _ in 0..20_000 {
         outbox.reply(&mut pool, notice("an error message, about as long as they are"));
         let waiting = outbox.replies.len();
@@ -337,7 +337,7 @@ fn replies_to_a_blocked_client_take_no_spare_buffer_and_little_more_than_they_ne
 }
 
 #[test]
-fn what_the_pool_keeps_is_bounded_however_long_it_serves() {
+fn memory_of_the_pool_is_bounded() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     for round in 0..10_000 {
         push_sized(&mut outbox, &mut pool, round % 100);
@@ -356,7 +356,7 @@ fn what_the_pool_keeps_is_bounded_however_long_it_serves() {
 }
 
 #[test]
-fn a_turn_ends_at_its_allowance_and_an_error_ends_the_connection() {
+fn a_write_ends_at_its_allowance_and_an_error_is_returned() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push_sized(&mut outbox, &mut pool, 20 * FRAGMENT_BYTES_MAX);
     let mut socket = Wire::with_room(usize::MAX);
@@ -369,5 +369,5 @@ fn a_turn_ends_at_its_allowance_and_an_error_ends_the_connection() {
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     let nothing: &mut [u8] = &mut [];
     let error = outbox.write_to(&mut io::Cursor::new(nothing), &mut pool, usize::MAX).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::WriteZero, "a socket that takes nothing and does not say why");
+    assert_eq!(error.kind(), io::ErrorKind::WriteZero, "a socket that takes nothing and reports no error");
 }

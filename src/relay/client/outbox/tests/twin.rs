@@ -1,9 +1,9 @@
-//! The outbox against an obvious twin that holds whole frames and picks the next one by rule.
+//! Compares the outbox with a simple twin, which holds whole frames and chooses the next one by rule.
 
 use super::*;
 use crate::relay::tests::random::Random;
 
-/// What stands in the twin's queue.
+/// One message or frame in the twin's queue.
 #[derive(Clone)]
 struct Entry {
     frames: Vec<Vec<u8>>,
@@ -23,8 +23,8 @@ impl Entry {
         Self { frames: frames.collect(), is_message: true, is_large }
     }
 
-    /// Bytes that count as waiting of one of its frames, of which `left` bytes are left: of a large message,
-    /// its payload.
+    /// The bytes that count as waiting if `left` bytes of one of its frames are left. Of a large message only the payload
+    /// counts.
     fn waiting_bytes(&self, frame: &[u8], left: usize) -> usize {
         if self.is_large { left.min(payload_of(frame)) } else { left }
     }
@@ -50,13 +50,15 @@ struct Twin {
     controls: VecDeque<Vec<u8>>,
     replies: VecDeque<Vec<u8>>,
     queue: VecDeque<Entry>,
-    /// What the stream has taken in full and keeps, and how many bytes of the queue that are in all.
+    /// Entries that the stream has completely taken and not flushed.
     kept: Vec<Entry>,
+    /// Bytes of the queue that the stream has taken and not flushed.
     kept_bytes: usize,
-    /// Frames of the queue's front that were taken whole.
+    /// Completely taken frames of the queue's front.
     front_frames: usize,
-    /// What is left of the frame under way, and whether it is the front's.
+    /// The rest of the current frame.
     begun: Vec<u8>,
+    /// The current frame is one of the queue's front.
     is_front_begun: bool,
     is_cut_short: bool,
 }
@@ -78,8 +80,8 @@ impl Twin {
         lane.push_back(frame);
     }
 
-    /// The next frame, once the last one is through: control frames, the rest of the message begun,
-    /// replies, the queue.
+    /// Chooses the next frame after the last one is complete, in this order: control frames, the rest of a message that
+    /// has begun, replies, the queue.
     fn begin_frame(&mut self) {
         let overtaking = self.controls.pop_front().or_else(|| {
             let is_reply_next = !self.is_in_message() || self.queue.is_empty();
@@ -157,7 +159,7 @@ impl Twin {
     }
 }
 
-/// One client's outbox, its twin, and all that its socket took.
+/// An outbox, its twin, and the bytes that the socket took.
 #[derive(Default)]
 struct Pair {
     outbox: Box<Outbox>,
@@ -208,7 +210,10 @@ impl Pair {
         if !is_unflushed {
             self.twin.flush();
         }
-        assert!(self.twin.take(taken) == socket.from_relay, "the next frames are those of the rule");
+        assert!(
+            self.twin.take(taken) == socket.from_relay,
+            "the next frames are those that the twin chooses"
+        );
         if !is_unflushed && !is_never_flushed {
             self.twin.flush();
         }
@@ -221,7 +226,7 @@ impl Pair {
         }
     }
 
-    /// What the outbox says of itself is what the twin counts.
+    /// Checks the counts of the outbox against those of the twin.
     fn compare(&mut self) {
         let twin = &mut self.twin;
         let backlog = twin.backlog();
@@ -229,7 +234,7 @@ impl Pair {
         assert_eq!(self.outbox.is_empty(), !twin.has_waiting());
     }
 
-    /// The client is replaced: its messages go to another outbox, and it gets no more than its close.
+    /// Replaces the client: its messages move to another outbox, and it gets only its close frame.
     fn replace(&mut self, pool: &mut Pool, chance: &mut Random) {
         let undelivered = self.outbox.take_messages(&mut pool.transits);
         let moved = self.twin.take_messages();
@@ -261,7 +266,7 @@ impl Pair {
 }
 
 #[test]
-fn socket_gets_the_bytes_that_a_simple_model_of_the_outbox_gives() {
+fn outbox_writes_the_same_bytes_as_its_simple_twin() {
     for seed in 0..400 {
         let mut chance = Random(seed);
         let (mut pair, mut pool) = (Pair::default(), Pool::default());
@@ -279,7 +284,7 @@ fn socket_gets_the_bytes_that_a_simple_model_of_the_outbox_gives() {
                         let below = sizes[chance.below(sizes.len())];
                         1 + chance.below(below)
                     });
-                    // So many calls would take so long.
+                    // At most 50 calls, to keep the test fast.
                     let step = step.max(room / 50);
                     let (is_never_flushed, is_unflushed) = (chance.below(3) == 0, chance.below(8) == 0);
                     let socket =
