@@ -23,8 +23,8 @@ impl Entry {
         Self { frames: frames.collect(), is_message: true, is_large }
     }
 
-    /// The bytes that count as waiting if `left` bytes of one of its frames are left. Of a large message only the payload
-    /// counts.
+    /// The bytes that count as waiting if `left` bytes of one of its frames are left: of a large message, only the
+    /// payload.
     fn waiting_bytes(&self, frame: &[u8], left: usize) -> usize {
         if self.is_large { left.min(payload_of(frame)) } else { left }
     }
