@@ -21,6 +21,7 @@ impl Pace {
     /// `None` if no rate is limited.
     #[must_use]
     pub(crate) fn new(settings: &Settings) -> Option<Self> {
+        // The meter of a rate without a limit never delays.
         let messages = settings.max_message_rate.map(u64::from);
         (messages.is_some() || settings.max_byte_rate.is_some()).then(|| Self {
             messages: Meter::new(messages, SECOND),

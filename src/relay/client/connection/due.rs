@@ -24,7 +24,7 @@ impl<S: Read + Write> Connection<S> {
                 Some(earlier((linger.deadline, due), self.stall_due(settings)))
             }
             Phase::Open => {
-                // No timer once the rate allows reading again: from then on it pauses nothing.
+                // Once the rate allows reading again, it needs no timer.
                 let pace = self.pace().map(Pace::resumes_at).filter(|&at| now < at);
                 let pace = pace.map(|at| (at, Due::Pace));
                 // An unfinished message may hold memory that other clients need, so its wait is bounded. A client
@@ -52,11 +52,13 @@ impl<S: Read + Write> Connection<S> {
     }
 
     fn stall_due(&self, settings: &Settings) -> Option<(Tick, Due)> {
+        // Bytes that the stream cannot flush wait in the same way as bytes that the outbox cannot write.
         let is_blocked = self.is_unflushed || self.outbox().is_some_and(Outbox::is_blocked);
         is_blocked.then(|| (self.progress_at.after(settings.stall_timeout), Due::Stall))
     }
 
     fn silence_due(&self, settings: &Settings) -> (Tick, Due) {
+        // A client that takes bytes after a stall is alive, even if it sends none.
         let silent_since = self.received_at.max(self.progress_at);
         let interval = settings.ping_interval;
         if self.is_held {

@@ -13,8 +13,8 @@ use crate::relay::wire::frame::{Opcode, ServerHeader};
 use crate::relay::wire::message::CloseReason;
 
 impl<S: Read + Write> Connection<S> {
-    /// Takes the next whole message or control frame out of what was read. At `None` nothing whole is left: the rest
-    /// is stored for the next read, or dropped if the connection is ending.
+    /// Takes the next complete message or control frame out of what was read. At `None` none is left: the rest is
+    /// stored for the next read, or dropped if the connection is ending.
     ///
     /// At a violation the caller calls [`fail`](Self::fail). After that it may call this again: frames that came
     /// behind the violation may follow.

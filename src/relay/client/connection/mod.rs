@@ -242,6 +242,7 @@ impl<S: Read + Write> Connection<S> {
             }
         };
         match result {
+            // After a failure the kernel may report the end of the stream instead of the error.
             Ok((0, _)) if self.is_failed => ReadEnd::Failed,
             Ok((0, _)) => {
                 self.is_readable = false;
@@ -257,6 +258,7 @@ impl<S: Read + Write> Connection<S> {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.is_readable = false;
+                // The socket is empty, so no bytes are left behind the urgent data. The end of the stream stays known.
                 if self.after_short_read == AfterShortRead::More {
                     self.after_short_read = AfterShortRead::Nothing;
                 }
@@ -364,6 +366,7 @@ impl<S: Read + Write> Connection<S> {
         } else {
             LINGER_TIME_MAX
         };
+        // Input of a closing client is discarded, so reading it never has to pause.
         self.phase = Phase::Closing(Box::new(Linger::until(deadline, now, linger_max)));
         self.inbound.abandon(&mut pool.transits);
         self.is_held = false;

@@ -90,6 +90,7 @@ impl Due {
             | Self::Starved
             | Self::CloseAnswer
             | Self::End => true,
+            // Both keep the client, so they need no proof that nothing is unread.
             Self::Ping | Self::Pace => false,
         }
     }

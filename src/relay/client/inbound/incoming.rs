@@ -127,6 +127,7 @@ pub struct Violation {
 
 impl From<CloseReason> for Violation {
     fn from(reason: CloseReason) -> Self {
+        // After a protocol error the relay cannot know where the next frame begins.
         let is_framing_intact = !matches!(reason, CloseReason::Protocol(_));
         Self { reason, error: None, is_framing_intact }
     }

@@ -196,6 +196,7 @@ impl Inbound {
                 continue;
             }
             let payload_bytes = self.check_size(header, rules.size_max)?;
+            // From here on memory may be taken: the announced size is within the limit.
             if header.is_whole_message() && payload_bytes <= SMALL_MESSAGE_BYTES_MAX {
                 if header.frame_bytes() <= receiver.bytes().len() {
                     receiver.consume(header.header_bytes);
@@ -247,7 +248,7 @@ impl Inbound {
         let rest = receiver.bytes();
         if let [first, ..] = rest {
             let is_data = first & CONTROL_BIT == 0;
-            // An error is no news here: `next` has refused this header, or the connection discards its input.
+            // An error needs no handling here: `next` has refused this header, or the connection discards its input.
             let header = parse_header(rest, self.is_in_message()).ok().flatten();
             let frame_bytes = header.map_or(0, FrameHeader::frame_bytes);
             let unfinished = self.begin_unfinished();
@@ -401,6 +402,7 @@ impl Unfinished {
         if let Some(key) = message.transit() {
             transits.detach_sender(key);
         }
+        // Without a current frame `in_message` is right already: the next fragments are discarded frame by frame.
         if let Some((missing, is_final)) = message.frame_rest() {
             self.skip = missing as u64;
             self.in_message = !is_final;

@@ -126,6 +126,7 @@ impl Partial {
         }
         frame.pass(bytes.len());
         self.len += bytes.len();
+        // Checked before it is stored, so that no receiver gets bytes that are not valid.
         let is_utf8 = self.check.as_mut().is_none_or(|check| check.push(bytes).is_ok());
         if self.is_not_utf8 || !is_utf8 {
             return Err(CloseReason::NotUtf8);
@@ -145,6 +146,7 @@ impl Partial {
                 before.extend_from_slice(receiver.taken(taken));
             }
             PartialMemory::Small(before) => {
+                // The bytes so far move to the message in transit, which from now on holds all of them.
                 let key = transits.begin(self.opcode);
                 if !before.is_empty() {
                     transits.append(key, before);
@@ -161,6 +163,7 @@ impl Partial {
     /// their queues first, and then calls [`skip`](Self::skip).
     fn reject(&mut self, transits: &mut Transits) {
         match self.store {
+            // The routing sees `invalid_json`, informs the sender and removes the message from the receiver's queue.
             PartialMemory::InTransit(key) if transits.get(key).is_released() => {}
             PartialMemory::InTransit(key) => {
                 transits.detach_sender(key);
@@ -248,6 +251,7 @@ impl Partial {
 impl FrameRest {
     /// Moves on by `count` bytes of the payload.
     fn pass(&mut self, count: usize) {
+        // The mask repeats every four bytes of the payload (RFC 6455, section 5.3).
         self.mask.rotate_left(count % 4);
         self.bytes -= count;
     }

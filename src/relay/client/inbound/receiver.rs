@@ -176,6 +176,7 @@ impl Receiver {
             *first = 0x82;
         }
         let result = self.context.read(&mut FrameSource(frame));
+        // A context that returned an error may be closed, which would affect all connections.
         if result.is_err() {
             self.context = new_context();
         }
@@ -191,6 +192,7 @@ struct FrameSource<'a>(&'a [u8]);
 
 impl Read for FrameSource<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // An empty read would be the end of the stream, and close the context.
         if self.0.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
         }

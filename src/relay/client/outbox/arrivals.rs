@@ -46,6 +46,7 @@ impl ArrivalTimes {
 
     /// Adds a group, or adds its messages to the last one if that is within one step. Returns false if all are in use.
     fn try_push(&mut self, arrived: ArrivalGroup) -> bool {
+        // The subtraction wraps as the clock does, so it is right for messages that wait less than 71 minutes.
         let last = self.len.checked_sub(1).and_then(|last| self.groups.get_mut(last));
         if let Some(last) = last.filter(|last| arrived.micros.wrapping_sub(last.micros) <= self.step_micros) {
             last.messages = last.messages.saturating_add(arrived.messages);
@@ -66,6 +67,7 @@ impl ArrivalTimes {
             note(taken, ArrivalGroup { messages: from_group, ..*first });
             messages -= u64::from(from_group);
             first.messages -= from_group;
+            // At most 15 groups move, and only when one is used up.
             if first.messages == 0 {
                 self.groups.copy_within(1..self.len, 0);
                 self.len -= 1;

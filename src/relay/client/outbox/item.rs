@@ -95,6 +95,7 @@ impl Item {
             Self::Run(run) => slices.push(part(&run.bytes, run.taken)),
             Self::RelayFrame(frame) => slices.push(part(&frame.bytes, frame.taken)),
             Self::InTransit(cursor) => {
+                // A fragment is a header and parts of several chunks, each in a slice of its own.
                 let mut left = bytes_max;
                 cursor.gather(transits.get(cursor.key()), skip, |bytes| {
                     let bytes = bytes.get(..left).unwrap_or(bytes);
@@ -119,6 +120,7 @@ impl Run {
         while self.frame_start < self.taken {
             let frame = self.bytes.get(self.frame_start..).unwrap_or_default();
             let frame_end = self.frame_start + server_frame_len(frame);
+            // A frame of which only a part is taken counts later, when its last byte is.
             if frame_end > self.taken {
                 break;
             }

@@ -37,6 +37,7 @@ impl Lane {
 
     /// What the stream has not taken, in order.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &[u8]> {
+        // Applies to the first run only.
         let mut skip = self.front_taken;
         self.runs.iter().map(move |run| run.get(std::mem::take(&mut skip)..).unwrap_or_default())
     }
@@ -63,6 +64,7 @@ impl Lane {
             self.len += run.len() - len;
             self.capacity += run.capacity() - capacity;
         } else {
+            // Written to a spare buffer first: only then is the length known to size the memory.
             let mut frames = pool.take_buffer();
             write_frames(&mut frames);
             self.append_kept(&frames);

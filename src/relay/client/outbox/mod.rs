@@ -200,6 +200,7 @@ impl Outbox {
                 run
             }
         };
+        // The vector may grow below; the difference keeps the account of memory exact.
         let bytes_before = run.bytes.capacity();
         if self.is_blocked {
             reserve_kept(&mut run.bytes, frame_bytes);
@@ -225,6 +226,7 @@ impl Outbox {
     /// received a part of it, nothing in the queue can follow: the caller then [takes](Self::take_messages) the rest.
     pub fn remove_incomplete(&mut self, key: TransitKey, pool: &mut Pool) -> Option<RemovedMessage> {
         let is_it = |item: &Item| matches!(item, Item::InTransit(cursor) if cursor.key() == key);
+        // From the back: its sender sends one message at a time, so it is near the end of the queue.
         let index = self.queue.iter().rposition(is_it)?;
         let is_begun = index == self.unflushed.items && self.is_in_message();
         if is_begun {
@@ -234,6 +236,7 @@ impl Outbox {
             debug_assert!(false, "the item at this index was found above");
             return None;
         };
+        // What the stream took of it without a flush must not be subtracted again at the next flush.
         self.queued_messages -= 1;
         self.queued_bytes -= cursor.unwritten_bytes(pool.transits.get(key));
         self.unflushed.bytes -= cursor.unflushed_bytes();
@@ -296,6 +299,7 @@ impl Outbox {
                 Item::InTransit(_) => {}
             }
             if let Item::InTransit(cursor) = item {
+                // The message starts again for the next connection, if its first bytes are still in memory.
                 let Some(cursor) = transits.rewind(cursor) else {
                     undelivered.lost += 1;
                     continue;

@@ -33,7 +33,7 @@ impl Pool {
     }
 
     pub(super) fn give_buffer(&mut self, mut buffer: Vec<u8>) {
-        // A buffer without memory is worth nothing, and any number of them would pass the limit on bytes.
+        // A buffer without memory saves no allocation, and any number of them would pass the limit on bytes.
         let is_kept =
             buffer.capacity() > 0 && self.buffers_bytes + buffer.capacity() <= SPARE_BUFFERS_BYTES_MAX;
         if is_kept {

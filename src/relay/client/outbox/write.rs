@@ -72,6 +72,7 @@ impl Outbox {
                 self.is_blocked = false;
                 Ok(WriteStep::Ended(WriteEnd::MessageIncomplete))
             }
+            // Every slice has bytes, so a stream that takes none is broken. To go on would loop forever.
             Some(0) => Err(io::ErrorKind::WriteZero.into()),
             Some(taken) => {
                 self.advance(taken, pool);
@@ -88,6 +89,7 @@ impl Outbox {
                 cursor.plan(transits.get(cursor.key()));
             }
             bytes += item.writable_bytes();
+            // The write goes no further: the allowance is used up, or the message is to continue first.
             if bytes >= allowance || !item.is_ending() {
                 return;
             }
@@ -168,6 +170,7 @@ impl Outbox {
 
     /// Accounts for bytes that the stream took, in the order in which [`Self::write_once`] passed them.
     fn advance(&mut self, taken: usize, pool: &mut Pool) {
+        // Without frames in the lanes, everything came from the queue.
         if self.are_lanes_empty() {
             self.advance_queue(taken, &mut pool.transits);
             return self.mark();
@@ -236,6 +239,7 @@ impl Outbox {
             match done {
                 Item::Run(run) => pool.give_buffer(run.bytes),
                 Item::RelayFrame(_) => self.queued_relay_frames -= 1,
+                // Small messages were subtracted above, together. This one brings its own time of arrival.
                 Item::InTransit(cursor) => {
                     self.queued_messages -= 1;
                     let micros = pool.transits.finish(&cursor);
@@ -254,6 +258,7 @@ impl Outbox {
     /// Called when the socket refuses bytes. What waits may now wait for long, so it moves to memory of its size, and
     /// the large buffers return to the pool.
     fn release_spare_capacity(&mut self, pool: &mut Pool) {
+        // While the socket stays blocked, whatever is added is already in memory of its size.
         if self.is_blocked {
             return;
         }
