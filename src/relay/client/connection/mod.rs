@@ -5,7 +5,7 @@
 //! | `Head` | the request head | the head asks for an upgrade, and the relay accepts it | `Open` |
 //! | | | the head asks for anything else or is late, or the stream ends | `Ending` |
 //! | `Open` | frames | the client is replaced, the session times out, the relay shuts down | `Closing` |
-//! | | | a message is too large, late or not UTF-8 | `Closing` |
+//! | | | a message is too large, late or not UTF-8; too many notices are unread | `Closing` |
 //! | | | the client sends a close frame, breaks the framing or ends its stream | `Ending` |
 //! | | | the client is silent, or its socket takes nothing | `Ending`, cut off |
 //! | `Closing` | frames; data frames are skipped | the client answers the close frame, or does not in time | `Ending` |
@@ -285,7 +285,8 @@ impl<S: Read + Write> Connection<S> {
                 self.note_write_failed();
                 return FlushEnd::Idle;
             };
-            // Only a write that met a full socket buffer shows whether the client reads; see `progress_at`.
+            // A write that the socket takes in full does not show that the client reads, unless it is as long as the
+            // allowance of a whole turn; see `progress_at`.
             let is_progress = match end {
                 WriteEnd::Drained | WriteEnd::MessageIncomplete => was_blocked,
                 WriteEnd::Blocked => taken > 0 || !was_blocked,

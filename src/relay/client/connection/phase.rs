@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::relay::http::HeadReader;
 use crate::relay::time::Tick;
 
-/// The phase of a connection; see the table of the [module](super). Most connections are open, so the state of the
+/// The phase of a connection; see the table of the module. Most connections are open, so the state of the
 /// other phases is boxed.
 #[derive(Debug)]
 pub enum Phase {

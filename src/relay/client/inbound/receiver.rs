@@ -157,7 +157,7 @@ impl Receiver {
         }
     }
 
-    /// Returns the buffer to `memory`, from which [`move_to`](Self::move_to) may have taken it, and allocates another.
+    /// Returns the buffer to `memory`, from which `move_to` may have taken it, and allocates another.
     pub fn renew(&mut self, memory: &mut Memory) {
         self.clear();
         memory.exchange_unused(std::mem::replace(&mut self.buffer, Chunk::standalone()));
