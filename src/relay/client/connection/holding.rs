@@ -29,11 +29,9 @@ impl<S: Read + Write> Connection<S> {
     /// reading as before, because they may be many times larger than what it sends.
     pub fn hold(&self, peer: Option<&Outbox>, memory: &Memory, now: Tick) -> Hold {
         match self.phase {
-            Phase::Head(_) if self.is_starved(memory) => Hold::Starved,
-            Phase::Head(_) | Phase::Closing(_) | Phase::Ending(_) => Hold::Free,
-            Phase::Open if self.is_starved(memory) => Hold::Starved,
+            Phase::Head(_) | Phase::Open if self.is_starved(memory) => Hold::Starved,
             Phase::Open if self.is_congested(peer, memory, now) => Hold::Congested,
-            Phase::Open => Hold::Free,
+            Phase::Head(_) | Phase::Open | Phase::Closing(_) | Phase::Ending(_) => Hold::Free,
         }
     }
 
