@@ -1,4 +1,4 @@
-//! Rate limits that delay: a client over its rate is read later, never cut short.
+//! Rate limits that delay: a client over its rate is read later. No message is refused for it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// What one client has used of its message rate and its byte rate.
 ///
-/// Each rate allows a burst of one second's worth; what was read beyond it delays the next read.
+/// Each rate allows a burst of what it permits in one second. What was read beyond that delays the next read.
 #[derive(Debug)]
 pub(crate) struct Pace {
     messages: Meter,
@@ -18,9 +18,10 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// `None` where no rate is limited.
+    /// `None` if no rate is limited.
     #[must_use]
     pub(crate) fn new(settings: &Settings) -> Option<Self> {
+        // The meter of a rate without a limit never delays.
         let messages = settings.max_message_rate.map(u64::from);
         (messages.is_some() || settings.max_byte_rate.is_some()).then(|| Self {
             messages: Meter::new(messages, SECOND),
@@ -28,13 +29,13 @@ impl Pace {
         })
     }
 
-    /// Notes what was read.
+    /// Counts what was read. A read is counted in full even if it exceeds the rate; the delay grows with the excess.
     pub(crate) fn spend(&mut self, messages: u64, bytes: u64, now: Tick) {
         self.messages.spend(messages, now);
         self.bytes.spend(bytes, now);
     }
 
-    /// From when on the client may be read again.
+    /// The time from which the client may be read again. The stricter of the two rates decides.
     #[must_use]
     pub(crate) fn resumes_at(&self) -> Tick {
         self.messages.resumes_at().max(self.bytes.resumes_at())
@@ -52,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_of_one_second_is_free_and_the_rest_is_waited_for() {
+    fn a_burst_of_one_second_is_not_delayed_and_the_excess_is() {
         let settings = Settings { max_message_rate: Some(10), ..Settings::default() };
         let mut pace = Pace::new(&settings).unwrap();
         let start = Tick(5_000);
@@ -78,8 +79,9 @@ mod tests {
         slowest.spend(0, u64::MAX, Tick(0));
         assert!(slowest.resumes_at() > Tick(1 << 40), "saturates");
     }
-    /// The slow twin of a meter: a client may be read again once, of all windows that end then, none
-    /// holds more than its length and the burst allow. Every read so far is its time and its units.
+
+    /// The slow twin of a meter. A client may be read again once every window that ends then holds at most what its
+    /// length and the burst allow. Each read is given as its time in milliseconds and its units.
     fn resumes_at_slowly(reads: &[(u64, u64)], units_per_second: u64) -> u64 {
         let windows = (0..reads.len()).map(|first| {
             let units: u64 = reads[first..].iter().map(|(_, units)| units).sum();
@@ -90,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_spent_no_window_holds_more_than_its_rate_and_burst_nor_is_any_read_later_than_that() {
+    fn no_window_exceeds_its_rate_and_burst_and_no_read_is_delayed_longer_than_needed() {
         for seed in 0..500 {
             let mut chance = Random(seed);
             let rate = [1, 3, 10, 999, 1_000, 1_000_000, 123_456_789][chance.below(7)];
@@ -102,7 +104,7 @@ mod tests {
                 reads.push((now, units));
                 pace.spend(1, units, Tick(now));
                 let (resumes_at, twin) = (pace.resumes_at().0, resumes_at_slowly(&reads, rate));
-                // Each price is rounded down to the nanosecond.
+                // The meter rounds the time of each read down to a nanosecond, so it may be one tick earlier.
                 assert!((twin.saturating_sub(1)..=twin).contains(&resumes_at), "seed {seed}: {reads:?}");
                 now = match chance.below(4) {
                     0 => now,

@@ -11,7 +11,7 @@ use crate::relay::access::credentials::Credentials;
 use crate::relay::access::gate::{Pass, SessionAccess};
 use crate::relay::access::secret::{Secret, SecretHash};
 use crate::relay::address::{ClientAddress, Host};
-use crate::relay::client::outbox::Waiting;
+use crate::relay::client::outbox::Undelivered;
 use crate::relay::counts::end_reason::EndReason;
 use crate::relay::hook::Member;
 use crate::relay::http::{AnswerForm, Refusal, Upgrade, write_issued, write_switching_protocols};
@@ -133,7 +133,7 @@ impl<S: Read + Write> Relay<S> {
                 self.note_replacement(id, old, joined.session, client_type);
                 self.replace(old, client_type)
             }
-            None => Waiting::default(),
+            None => Undelivered::default(),
         };
         let lost = waiting.lost;
         if let Some(slot) = self.slots.get_mut(id) {
@@ -178,11 +178,11 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Closes a connection that was replaced. Returns the messages that it did not get.
-    pub(super) fn replace(&mut self, old: ConnectionId, client_type: ClientType) -> Waiting {
-        let Some(slot) = self.slots.get_mut(old) else { return Waiting::default() };
+    pub(super) fn replace(&mut self, old: ConnectionId, client_type: ClientType) -> Undelivered {
+        let Some(slot) = self.slots.get_mut(old) else { return Undelivered::default() };
         let Some(membership) = slot.leave() else {
             debug_assert!(false, "{old}: a client in a session is its member");
-            return Waiting::default();
+            return Undelivered::default();
         };
         let waiting = slot.connection.take_messages(&mut self.pool);
         debug!(target: SESSIONS, "conn={old} messages={} Replaced", waiting.messages);

@@ -9,7 +9,7 @@ use super::relay::Relay;
 use super::slots::{Membership, Slot};
 use crate::relay::client::connection::Phase;
 use crate::relay::client::inbound::Violation;
-use crate::relay::client::outbox::{Cut, Outbox};
+use crate::relay::client::outbox::{Outbox, RemovedMessage};
 use crate::relay::counts::end_reason::EndReason;
 use crate::relay::effect::Effect;
 use crate::relay::ids::{ClientType, ConnectionId};
@@ -109,7 +109,7 @@ impl<S: Read + Write> Relay<S> {
         let Some(membership) = self.slots.get_mut(id).and_then(Slot::leave) else { return };
         self.cut_unfinished(id, membership);
         let Some(slot) = self.slots.get_mut(id) else { return };
-        let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
+        let undelivered = slot.connection.take_messages(&mut self.pool).discard(&mut self.pool);
         let host = slot.connection.remote.address.host();
         self.note_end(id, membership, End { reason, code, undelivered });
         let client_type = membership.client_type;
@@ -137,7 +137,7 @@ impl<S: Read + Write> Relay<S> {
     /// unread.
     pub(super) fn notify(&mut self, id: ConnectionId, message: SystemMessage<'_>) {
         let now = self.now.unix_millis;
-        self.queue(id, |outbox, _| outbox.push_own(|out| message.write_frame(now, out)));
+        self.queue(id, |outbox, _| outbox.push_relay_frame(|out| message.write_frame(now, out)));
         let outbox = self.slots.get(id).and_then(|slot| slot.connection.outbox());
         if outbox.is_some_and(Outbox::is_queue_full_of_notices) {
             self.fail(id, CloseReason::NoticesUnread);
@@ -163,7 +163,7 @@ impl<S: Read + Write> Relay<S> {
         let undelivered = sides.map(|(_, client, peer)| {
             let slot = client.and_then(|client| self.slots.get_mut(client));
             let undelivered =
-                slot.map_or(0, |slot| slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool));
+                slot.map_or(0, |slot| slot.connection.take_messages(&mut self.pool).discard(&mut self.pool));
             if let Some(peer) = peer {
                 self.tell_undelivered(peer, undelivered);
             }
@@ -235,17 +235,17 @@ impl<S: Read + Write> Relay<S> {
         // Counts the message as accepted before it is counted as cut short.
         self.credit();
         let Some(slot) = self.slots.get_mut(receiver) else { return false };
-        let Some(cut) = slot.connection.cut_message(key, &mut self.pool) else { return false };
+        let Some(cut) = slot.connection.remove_incomplete_message(key, &mut self.pool) else { return false };
         debug!(target: SESSIONS, "conn={receiver} cut={cut:?} Message cut short");
         self.counters.messages_cut_short.add(&sender, 1);
         self.touch(receiver);
-        cut == Cut::Begun
+        cut == RemovedMessage::Begun
     }
 
     /// Drops what waits for a client that has a part of a message: nothing can follow that part.
     fn drop_messages(&mut self, id: ConnectionId, sender: ClientType) {
         let Some(slot) = self.slots.get_mut(id) else { return };
-        let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
+        let undelivered = slot.connection.take_messages(&mut self.pool).discard(&mut self.pool);
         self.counters.messages_undelivered.add(&sender, undelivered);
     }
 
@@ -274,7 +274,7 @@ impl<S: Read + Write> Relay<S> {
         let Some(mut slot) = self.slots.remove(id) else { return };
         self.starved_clients -= usize::from(slot.is_starved);
         // Messages can be left if it has left its session with a queue, as in a shutdown.
-        let undelivered = slot.connection.take_messages(&mut self.pool).give_up(&mut self.pool);
+        let undelivered = slot.connection.take_messages(&mut self.pool).discard(&mut self.pool);
         let sender = slot.client_type().peer();
         self.counters.messages_undelivered.add(&sender, undelivered);
         slot.connection.inbound.abandon(&mut self.pool.transits);

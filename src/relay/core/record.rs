@@ -6,8 +6,8 @@ use log::{debug, info};
 
 use super::relay::Relay;
 use super::slots::{Membership, Slot};
-use crate::relay::client::outbox::Arrived;
-use crate::relay::client::traffic::{Carried, Tally};
+use crate::relay::client::outbox::ArrivalGroup;
+use crate::relay::client::traffic::{Carried, ClientCounts};
 use crate::relay::counts::end_reason::EndReason;
 use crate::relay::hook::{Hooked, Member};
 use crate::relay::ids::{ClientType, ConnectionId};
@@ -51,9 +51,9 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn note_end(&mut self, id: ConnectionId, membership: Membership, end: End) {
         let Membership { client_type, session: key } = membership;
         self.count_end(client_type, end);
-        let tally = self.slots.get(id).map_or(Tally::default(), |slot| slot.connection.tally());
+        let counts = self.slots.get(id).map_or(ClientCounts::default(), |slot| slot.connection.counts());
         if let Some(session) = self.sessions.get_mut(key) {
-            session.keep_traffic(Traffic { messages: tally.messages_in, bytes: tally.bytes_in });
+            session.keep_traffic(Traffic { messages: counts.messages_in, bytes: counts.bytes_in });
         }
         let session = self.sessions.get(key).map_or("-", |session| session.id.as_str());
         self.log_end(id, client_type.as_str(), session, end);
@@ -90,7 +90,7 @@ impl<S: Read + Write> Relay<S> {
 
     fn log_end(&self, id: ConnectionId, client_type: &str, session: &str, end: End) {
         let Some(slot) = self.slots.get(id) else { return };
-        let tally = slot.connection.tally();
+        let counts = slot.connection.counts();
         let tenths = slot.connection.age(self.now.tick).as_millis() / 100;
         info!(
             target: ACCESS,
@@ -100,12 +100,12 @@ impl<S: Read + Write> Relay<S> {
             Logged(session),
             tenths / 10,
             tenths % 10,
-            tally.messages_in,
-            tally.bytes_in,
-            tally.messages_out,
-            tally.bytes_out,
+            counts.messages_in,
+            counts.bytes_in,
+            counts.messages_out,
+            counts.bytes_out,
             end.undelivered,
-            tally.errors,
+            counts.errors,
             end.reason.as_str(),
             end.code,
         );
@@ -115,7 +115,7 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn note_error(&mut self, id: ConnectionId, error: &ClientError) {
         self.counters.errors_sent.add(error, 1);
         let Some(slot) = self.slots.get_mut(id) else { return };
-        slot.connection.tally_mut().errors += 1;
+        slot.connection.counts_mut().errors += 1;
         // A session that has just ended has no entry any more, but its clients are still told.
         let key = slot.membership().map(|membership| membership.session);
         let session = key.filter(|&key| self.sessions.contains(key)).and_then(|key| self.sessions.get(key));
@@ -163,10 +163,10 @@ impl<S: Read + Write> Relay<S> {
         self.counters.bytes_accepted.add(&sender, bytes);
         let now = self.now.wrapped_micros();
         if let Some(slot) = self.slots.get_mut(from) {
-            slot.connection.tally_mut().add_in(messages, bytes);
+            slot.connection.counts_mut().add_in(messages, bytes);
         }
         if let Some(slot) = self.slots.get_mut(to) {
-            slot.connection.tally_mut().add_out(messages, bytes);
+            slot.connection.counts_mut().add_out(messages, bytes);
             if small_messages > 0 {
                 slot.connection.outbox_mut(&mut self.pool).note_arrivals(small_messages, now);
             }
@@ -181,7 +181,7 @@ impl<S: Read + Write> Relay<S> {
     }
 
     pub(super) fn measure_delivered(&mut self, at: Now) {
-        for Arrived { micros, messages } in self.pool.delivered.drain(..) {
+        for ArrivalGroup { micros, messages } in self.pool.delivered.drain(..) {
             let in_relay = at.wrapped_micros().wrapping_sub(micros);
             self.counters.relay_micros.observe(u64::from(in_relay), u64::from(messages));
         }

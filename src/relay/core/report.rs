@@ -112,9 +112,9 @@ impl<S: Read + Write> Relay<S> {
         let mut traffic = session.kept_traffic();
         let mut waiting_bytes = 0;
         for slot in [desktop, mobile].into_iter().flatten().filter_map(|id| self.slots.get(id)) {
-            let tally = slot.connection.tally();
-            traffic.messages += tally.messages_in;
-            traffic.bytes += tally.bytes_in;
+            let counts = slot.connection.counts();
+            traffic.messages += counts.messages_in;
+            traffic.bytes += counts.bytes_in;
             waiting_bytes += slot.connection.outbox().map_or(0, |outbox| outbox.backlog().bytes);
         }
         SessionReport {

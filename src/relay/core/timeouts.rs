@@ -37,7 +37,7 @@ impl<S: Read + Write> Relay<S> {
         let Some((deadline, due)) = slot.connection.due(&self.settings, self.now.tick) else { return };
         // If it is too early for a verdict, the flush that follows sets the timer anew; it fires in the next turn.
         let is_due = if due.is_verdict() {
-            deadline <= self.catch_up.read_until() && !slot.connection.is_to_be_read(due)
+            deadline <= self.catch_up.read_until() && !slot.connection.may_input_postpone(due)
         } else {
             deadline <= self.now.tick
         };

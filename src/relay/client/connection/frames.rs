@@ -1,5 +1,5 @@
-//! What a client's frames do to its connection: all that RFC 6455 asks of an endpoint, whatever the
-//! messages are for.
+//! What a client's frames do to its connection: the duties of an RFC 6455 endpoint, apart from what the messages
+//! mean.
 
 use std::io::{Read, Write};
 
@@ -13,10 +13,11 @@ use crate::relay::wire::frame::{Opcode, ServerHeader};
 use crate::relay::wire::message::CloseReason;
 
 impl<S: Read + Write> Connection<S> {
-    /// Takes the next whole thing out of what was read; at `None` the rest of it is kept for the
-    /// next read, or thrown away if nothing that comes is looked at any more.
+    /// Takes the next complete message or control frame out of what was read. At `None` none is left: the rest is
+    /// stored for the next read, or dropped if the connection is ending.
     ///
-    /// A refusal is the caller's to act on, with [`fail`](Self::fail); there may be more to take even then.
+    /// At a violation the caller calls [`fail`](Self::fail). After that it may call this again: frames that came
+    /// behind the violation may follow.
     pub fn next_incoming(
         &mut self,
         receiver: &mut Receiver,
@@ -39,9 +40,9 @@ impl<S: Read + Write> Connection<S> {
         Ok(incoming)
     }
 
-    /// Answers a ping, ahead of what waits (RFC 6455, section 5.5.2).
+    /// Answers a ping, ahead of the messages that wait (RFC 6455, section 5.5.2).
     pub fn pong(&mut self, payload: &[u8], pool: &mut Pool) {
-        // Behind the relay's own close frame nothing more is said.
+        // The relay sends nothing behind its own close frame.
         if matches!(self.phase, Phase::Open) {
             let header = ServerHeader::new(Opcode::Pong, true, payload.len());
             self.outbox_mut(pool).control(pool, |out| {
@@ -51,12 +52,15 @@ impl<S: Read + Write> Connection<S> {
         }
     }
 
-    /// Answers the client's close, unless that is itself an answer, and lets the stream end
-    /// (RFC 6455, section 5.5.1). What came behind the close is still in `receiver`.
+    /// Handles the client's close frame: answers it, unless it is itself the answer to the relay's close, and ends the
+    /// stream (RFC 6455, section 5.5.1). Bytes that came behind the close frame are still in `receiver`.
     pub fn answer_close(&mut self, answer: &CloseReason, receiver: &Receiver, pool: &mut Pool, now: Tick) {
         if matches!(self.phase, Phase::Open) {
-            self.outbox_mut(pool).push_own(|out| answer.write_frame(out));
+            self.outbox_mut(pool).push_relay_frame(|out| answer.write_frame(out));
         }
+        // If the close frame was the last thing to read, the relay closes the stream as soon as the answer is written.
+        // With unread bytes in the socket, closing it would reset the connection, and the client could lose the
+        // answer.
         if receiver.bytes().is_empty() && !self.is_readable {
             self.end_after_input(pool, now);
         } else {
@@ -64,12 +68,12 @@ impl<S: Read + Write> Connection<S> {
         }
     }
 
-    /// Closes because of what the client did, or did not do in time (RFC 6455, section 7.1.7).
+    /// Closes because the client broke a rule or missed a timeout (RFC 6455, section 7.1.7).
     ///
-    /// As long as frames can be told apart, it is given the chance to answer the close: behind a
-    /// proxy, it would not get to read it otherwise.
+    /// If `is_framing_intact`, the relay goes on reading until the client answers the close. If it did not, a client
+    /// behind a proxy might not receive the close frame: some proxies drop what is left once one side has ended.
     pub fn fail(&mut self, reason: &CloseReason, is_framing_intact: bool, pool: &mut Pool, now: Tick) {
-        // Behind the relay's own close frame nothing more is said.
+        // The relay sends at most one close frame, and it may have sent it already.
         if matches!(self.phase, Phase::Open) {
             self.close(reason, pool, now.after(CLOSE_TIMEOUT), now);
         }

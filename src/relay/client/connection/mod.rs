@@ -1,17 +1,20 @@
 //! One client, from the first byte of its request head to the end of its stream.
 //!
-//! | phase | what its bytes are | leaves when | to |
+//! | phase | its input | it ends when | next phase |
 //! | --- | --- | --- | --- |
-//! | `Head` | the request head | it asks for an upgrade, and there is room | `Open` |
-//! | | | it asks for anything else, takes too long, or the stream ends | `Ending` |
-//! | `Open` | frames | replaced, session timeout, shutdown; message too large, late, not UTF-8 | `Closing` |
-//! | | | the client closes, breaks the framing, ends its stream, is silent or takes nothing | `Ending` |
-//! | `Closing` | frames; data is skipped | the close is answered, or was not in time; as from `Open` | `Ending` |
-//! | `Ending` | read, not looked at | what waits is written and the client has ended its stream | gone |
+//! | `Head` | the request head | the head asks for an upgrade, and the relay accepts it | `Open` |
+//! | | | the head asks for anything else or is late, or the stream ends | `Ending` |
+//! | `Open` | frames | the client is replaced, the session times out, the relay shuts down | `Closing` |
+//! | | | a message is too large, late or not UTF-8; too many notices are unread | `Closing` |
+//! | | | the client sends a close frame, breaks the framing or ends its stream | `Ending` |
+//! | | | the client is silent, or its socket takes nothing | `Ending`, cut off |
+//! | `Closing` | frames; data frames are skipped | the client answers the close frame, or does not in time | `Ending` |
+//! | | | any reason for which `Open` goes to `Ending` | `Ending` |
+//! | `Ending` | bytes that are discarded | all is written and the client has ended its stream | removed |
 //!
-//! `Closing` and `Ending` have a deadline, which moves while bytes come, within bounds; whoever is
-//! still there then, or has sent too much, is gone all the same. A client that was cut off for its
-//! silence or for taking nothing is gone with the next write, and a failed stream at once.
+//! `Closing` and `Ending` have a deadline. Input postpones it, up to a fixed limit. At the deadline, or once the client
+//! has sent more than [`LINGER_BYTES_MAX`], the connection is removed whatever is left. A client that is cut off is
+//! removed after one more write, and a client whose stream failed is removed at once.
 
 mod due;
 mod frames;
@@ -24,9 +27,9 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use super::inbound::{Inbound, Receiver};
-use super::outbox::{Cut, Outbox, Pool, Waiting, WriteEnd};
+use super::outbox::{Outbox, Pool, RemovedMessage, Undelivered, WriteEnd};
 use super::pace::Pace;
-use super::traffic::{Tally, Usage};
+use super::traffic::{ClientCounts, ClientMeters};
 use crate::relay::access::remote::Remote;
 use crate::relay::http::HeadReader;
 use crate::relay::limits::{
@@ -39,58 +42,61 @@ use crate::relay::time::Tick;
 use crate::relay::transit::{TransitKey, Transits};
 use crate::relay::wire::message::CloseReason;
 pub use holding::Hold;
-use phase::Beyond;
-pub use phase::{Due, Ending, FlushEnd, Patience, Phase, ReadEnd};
+use phase::AfterShortRead;
+pub use phase::{Due, Ending, FlushEnd, Linger, Phase, ReadEnd};
 
-/// One client's stream and all that is known about it but its session.
+/// One client's stream, and all that the relay knows about it except its session.
 ///
-/// [`Relay`](crate::relay::Relay) drives it, or whoever speaks the protocol for another purpose:
+/// [`Relay`](crate::relay::Relay) drives it; so does the operator's listener. The calls, in order:
 ///
-/// 1. [`note`](Self::note) what the host saw of the stream;
-/// 2. while it [`is_readable`](Self::is_readable), [`read`](Self::read); as long as the phase is
-///    `Head`, give what came to its reader, and [`open`](Self::open) behind the answer to an
-///    upgrade;
-/// 3. take [`next_incoming`](Self::next_incoming) until `None`, and answer it: with
-///    [`pong`](Self::pong), with [`answer_close`](Self::answer_close), with
-///    [`fail`](Self::fail) where it is refused, or through the [outbox](Self::outbox_mut);
-/// 4. [`flush`](Self::flush), and do what that asks for.
+/// 1. [`note`](Self::note) the readiness that the host reported.
+/// 2. While it [`is_readable`](Self::is_readable), [`read`](Self::read). In the phase `Head`, give the bytes to the
+///    phase's reader; after queueing the answer to an upgrade, [`open`](Self::open).
+/// 3. Take [`next_incoming`](Self::next_incoming) until `None`. Answer a ping with [`pong`](Self::pong), a close frame
+///    with [`answer_close`](Self::answer_close), a violation with [`fail`](Self::fail), and anything else through the
+///    [outbox](Self::outbox_mut).
+/// 4. [`flush`](Self::flush), and do what the result asks for.
 ///
-/// At rest it has no buffer of its own: neither inbound bytes nor an outbox nor, once the upgrade
-/// is through, a request head.
+/// An idle connection owns no buffer: it has no inbound bytes, no outbox and, after the upgrade, no request head.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about a stream")]
 pub struct Connection<S> {
     /// The stream, as it was accepted.
     pub stream: S,
-    /// Where the connection is in its life.
+    /// The current phase.
     pub phase: Phase,
-    /// What has arrived of something whose end has not.
+    /// The part of a message or frame that has arrived so far.
     pub inbound: Inbound,
-    /// Where it comes from. Here it takes the least memory.
+    /// The client's address. It takes the least memory here.
     pub(crate) remote: Remote,
     outbox: Option<Box<Outbox>>,
-    usage: Option<Box<Usage>>,
-    /// There may be something to read.
+    meters: Option<Box<ClientMeters>>,
+    /// A read may return bytes or the end of the stream. Events are edge-triggered: this stays set until a read proves
+    /// that the socket is empty.
     is_readable: bool,
+    /// A write may succeed. Stays set until the socket refuses bytes.
     is_writable: bool,
-    /// The stream keeps something that its socket has not taken.
+    /// The stream holds bytes that its socket has not taken, as a TLS stream does.
     is_unflushed: bool,
-    beyond: Beyond,
+    after_short_read: AfterShortRead,
+    /// The stream failed. What the kernel received before can still be read.
     is_failed: bool,
+    /// Reading is paused; see [`Hold`].
     is_held: bool,
-    /// It is held because memory is short; means nothing unless `is_held`.
+    /// Reading is paused because memory is short. Valid only while `is_held`.
     is_starved: bool,
+    /// A ping was sent and its pong has not come.
     is_pong_awaited: bool,
-    /// When something last came from the client.
-    heard_at: Tick,
-    /// When it was last pinged, or was accepted.
+    /// When bytes last came from the client, or reading was last resumed.
+    received_at: Tick,
+    /// When the last ping was due, or the connection was accepted.
     pinged_at: Tick,
-    /// When the socket last took bytes while more waited than it took, or began to refuse. That it
-    /// took all there was proves nothing: the kernel takes bytes for a client long gone.
-    taken_at: Tick,
-    /// When it was accepted, in tenths of a second, for which there is no room in milliseconds.
+    /// When the socket last took a part of what waited, or began to refuse bytes. A write that the socket takes in full
+    /// does not count: the kernel buffers bytes even for a client that has vanished.
+    progress_at: Tick,
+    /// When it was accepted, in tenths of a second modulo 2³²: a `Tick` would take twice the memory.
     accepted_at: u32,
-    /// Since when the relay has not read although it might have; means nothing unless `is_held`.
+    /// When the current hold began. Valid only while `is_held`.
     held_since: Tick,
 }
 
@@ -103,118 +109,125 @@ impl<S: Read + Write> Connection<S> {
             inbound: Inbound::default(),
             remote: Remote::default(),
             outbox: None,
-            usage: None,
+            meters: None,
             is_readable: false,
             is_writable: true,
             is_unflushed: false,
-            beyond: Beyond::Nothing,
+            after_short_read: AfterShortRead::Nothing,
             is_failed: false,
             is_held: false,
             is_starved: false,
             is_pong_awaited: false,
-            heard_at: now,
+            received_at: now,
             pinged_at: now,
-            taken_at: now,
+            progress_at: now,
             accepted_at: tenths(now),
             held_since: now,
         }
     }
 
-    /// How long ago it was accepted, to the tenth of a second.
+    /// The time since it was accepted, in steps of a tenth of a second.
     pub(crate) fn age(&self, now: Tick) -> Duration {
         Duration::from_millis(u64::from(tenths(now).wrapping_sub(self.accepted_at)) * 100)
     }
 
-    /// What it has sent and been sent.
-    pub(crate) fn tally(&self) -> Tally {
-        self.usage.as_ref().map_or(Tally::default(), |usage| usage.tally)
+    /// What the client has sent and received.
+    pub(crate) fn counts(&self) -> ClientCounts {
+        self.meters.as_ref().map_or(ClientCounts::default(), |meters| meters.counts)
     }
 
-    pub(crate) fn tally_mut(&mut self) -> &mut Tally {
-        &mut self.usage.get_or_insert_default().tally
+    /// The same, to add to. Allocates the counters on the first call.
+    pub(crate) fn counts_mut(&mut self) -> &mut ClientCounts {
+        &mut self.meters.get_or_insert_default().counts
     }
 
     fn pace(&self) -> Option<&Pace> {
-        self.usage.as_ref()?.pace.as_deref()
+        self.meters.as_ref()?.pace.as_deref()
     }
 
-    /// Notes what the host saw of the stream.
+    /// Records the readiness that the host reported. It is added to what is known already; only reads and writes clear
+    /// it.
     pub fn note(&mut self, readiness: Readiness) {
         self.is_readable |= readiness.is_readable || readiness.is_read_closed || readiness.is_failed;
         self.is_writable |= readiness.is_writable;
+        // The end of the stream is final. Urgent data is a weaker reason to read on, and must not replace it.
         if readiness.is_read_closed {
-            self.beyond = Beyond::End;
-        } else if readiness.is_urgent && self.beyond == Beyond::Nothing {
-            self.beyond = Beyond::More;
+            self.after_short_read = AfterShortRead::End;
+        } else if readiness.is_urgent && self.after_short_read == AfterShortRead::Nothing {
+            self.after_short_read = AfterShortRead::More;
         }
         self.is_failed |= readiness.is_failed;
     }
 
-    /// Whether a read may bring something.
+    /// Whether a read may return bytes or the end of the stream.
     pub const fn is_readable(&self) -> bool {
         self.is_readable
     }
 
-    /// Whether the end of the stream lies behind what can still be read.
+    /// Whether the client has ended its stream; bytes before that end may still be unread.
     pub(crate) const fn is_read_closed(&self) -> bool {
-        matches!(self.beyond, Beyond::End)
+        matches!(self.after_short_read, AfterShortRead::End)
     }
 
-    /// Bytes of memory that it holds beyond its own, those of messages in transit left out.
+    /// Heap memory in bytes, without messages in transit.
     pub(crate) fn small_bytes(&self) -> usize {
         let head = if let Phase::Head(reader) = &self.phase { reader.kept_bytes() } else { 0 };
         head + self.inbound.small_bytes() + self.outbox().map_or(0, Outbox::small_bytes)
     }
 
-    /// Whether the stream has failed; what can still be read of it may be.
+    /// Whether the stream has failed. Bytes that came before may still be read.
     pub(crate) const fn is_failed(&self) -> bool {
         self.is_failed
     }
 
-    /// Whether a write may do something: something waits, and the socket takes it.
+    /// Whether a write may make progress: bytes wait, and the socket is not known to refuse them.
     pub(crate) const fn wants_write(&self) -> bool {
         self.is_writable && !self.is_drained()
     }
 
-    /// Whether everything is with the socket.
+    /// Whether the socket has taken everything.
     const fn is_drained(&self) -> bool {
         self.outbox.is_none() && !self.is_unflushed
     }
 
-    /// Notes that the stream keeps something that its socket does not take for now.
+    /// Records that the stream holds bytes which its socket refuses for now.
     pub(crate) const fn note_unflushed(&mut self) {
         self.is_unflushed = true;
         self.is_writable = false;
     }
 
-    /// What waits for the client, made if nothing did.
+    /// What waits for the client. Takes an outbox from the pool if there is none.
     pub fn outbox_mut(&mut self, pool: &mut Pool) -> &mut Outbox {
         self.outbox.get_or_insert_with(|| pool.take_outbox())
     }
 
-    /// What waits for the client.
+    /// What waits for the client; `None` if nothing does.
     pub(crate) fn outbox(&self) -> Option<&Outbox> {
         self.outbox.as_deref()
     }
 
-    /// Takes a message that will never be whole from those that wait.
-    pub(crate) fn cut_message(&mut self, key: TransitKey, pool: &mut Pool) -> Option<Cut> {
-        self.outbox.as_mut()?.cut(key, pool)
+    /// Removes a message that will never be complete from the queue; see [`Outbox::remove_incomplete`].
+    pub(crate) fn remove_incomplete_message(
+        &mut self,
+        key: TransitKey,
+        pool: &mut Pool,
+    ) -> Option<RemovedMessage> {
+        self.outbox.as_mut()?.remove_incomplete(key, pool)
     }
 
-    /// Takes the messages that the client did not get.
-    pub(crate) fn take_messages(&mut self, pool: &mut Pool) -> Waiting {
+    /// Takes the messages that the client has not received in full; see [`Outbox::take_messages`].
+    pub(crate) fn take_messages(&mut self, pool: &mut Pool) -> Undelivered {
         let outbox = self.outbox.as_mut();
         outbox.map(|outbox| outbox.take_messages(&mut pool.transits)).unwrap_or_default()
     }
 
-    /// The request head asked for an upgrade: from here on these are frames.
+    /// Enters the phase `Open`, after the answer to the upgrade was queued. All later bytes are frames.
     pub fn open(&mut self, settings: &Settings) {
         self.phase = Phase::Open;
-        self.usage = Usage::new(settings);
+        self.meters = ClientMeters::new(settings);
     }
 
-    /// Reads once, into `receiver`, at most `bytes_max`, or into the memory of a message in transit.
+    /// Reads once: at most `bytes_max` bytes into `receiver`, or into the memory of a message in transit.
     pub fn read(
         &mut self,
         receiver: &mut Receiver,
@@ -229,22 +242,25 @@ impl<S: Read + Write> Connection<S> {
             }
         };
         match result {
+            // After a failure the kernel may report the end of the stream instead of the error.
             Ok((0, _)) if self.is_failed => ReadEnd::Failed,
             Ok((0, _)) => {
                 self.is_readable = false;
                 ReadEnd::Ended
             }
             Ok((count, may_have_more)) => {
-                // A short read empties the socket, unless the end of the stream lies behind it, or it
-                // ended where urgent data was: for what is behind that no further event comes.
-                self.is_readable = may_have_more || self.beyond != Beyond::Nothing || self.is_failed;
-                self.heard_at = now;
+                // After a short read the socket is empty, and an event tells of more. There are two exceptions without
+                // a further event: the end of the stream, and bytes behind urgent data, at which a read stops.
+                self.is_readable =
+                    may_have_more || self.after_short_read != AfterShortRead::Nothing || self.is_failed;
+                self.received_at = now;
                 ReadEnd::Bytes(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.is_readable = false;
-                if self.beyond == Beyond::More {
-                    self.beyond = Beyond::Nothing;
+                // The socket is empty, so no bytes are left behind the urgent data. The end of the stream stays known.
+                if self.after_short_read == AfterShortRead::More {
+                    self.after_short_read = AfterShortRead::Nothing;
                 }
                 if self.is_failed { ReadEnd::Failed } else { ReadEnd::Blocked }
             }
@@ -252,14 +268,14 @@ impl<S: Read + Write> Connection<S> {
         }
     }
 
-    /// Reckons what was read against the rate limits.
+    /// Counts what was read against the rate limits.
     pub(crate) fn spend(&mut self, messages: u64, bytes: usize, now: Tick) {
-        if let Some(pace) = self.usage.as_mut().and_then(|usage| usage.pace.as_mut()) {
+        if let Some(pace) = self.meters.as_mut().and_then(|meters| meters.pace.as_mut()) {
             pace.spend(messages, bytes as u64, now);
         }
     }
 
-    /// Hands the socket what waits, about `bytes_max` of it, as far as it takes it.
+    /// Writes what waits, up to about `bytes_max` bytes or until the socket refuses more.
     pub fn flush(&mut self, pool: &mut Pool, bytes_max: usize, now: Tick) -> FlushEnd {
         if self.wants_write()
             && let Some(outbox) = &mut self.outbox
@@ -269,18 +285,20 @@ impl<S: Read + Write> Connection<S> {
                 self.note_write_failed();
                 return FlushEnd::Idle;
             };
+            // A write that the socket takes in full does not show that the client reads, unless it is as long as the
+            // allowance of a whole turn; see `progress_at`.
             let is_progress = match end {
-                WriteEnd::Drained | WriteEnd::Waiting => was_blocked,
+                WriteEnd::Drained | WriteEnd::MessageIncomplete => was_blocked,
                 WriteEnd::Blocked => taken > 0 || !was_blocked,
                 WriteEnd::Allowance => was_blocked || taken >= WRITE_BYTES_PER_TURN,
             };
             if is_progress {
-                self.taken_at = now;
+                self.progress_at = now;
             }
             match end {
                 WriteEnd::Allowance => return FlushEnd::More,
                 WriteEnd::Blocked => self.is_writable = false,
-                WriteEnd::Waiting => {}
+                WriteEnd::MessageIncomplete => {}
                 WriteEnd::Drained => {
                     if let Some(outbox) = self.outbox.take() {
                         pool.give_outbox(outbox);
@@ -294,17 +312,18 @@ impl<S: Read + Write> Connection<S> {
         self.after_flush(now)
     }
 
-    /// Lets the stream hand on what it keeps, as one does that encrypts; another makes nothing of it.
+    /// Flushes the stream. A TLS stream passes the bytes that it holds to its socket; a plain stream does nothing.
     fn flush_stream(&mut self, now: Tick) {
         match self.stream.flush() {
             Ok(()) => {
                 if std::mem::take(&mut self.is_unflushed) {
-                    self.taken_at = now;
+                    self.progress_at = now;
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // The stall timeout starts when the socket begins to refuse, and not again with each attempt.
                 if !self.is_unflushed {
-                    self.taken_at = now;
+                    self.progress_at = now;
                 }
                 self.note_unflushed();
             }
@@ -312,22 +331,25 @@ impl<S: Read + Write> Connection<S> {
         }
     }
 
-    /// What came before the failure can still be read.
+    /// Records that a write failed. The stream is read once more: bytes that came before the failure are still valid,
+    /// and the read reports the failure.
     const fn note_write_failed(&mut self) {
         self.is_failed = true;
         self.is_readable = true;
     }
 
+    /// Moves the closing or ending connection on, now that a flush has ended.
     fn after_flush(&mut self, now: Tick) -> FlushEnd {
         let is_drained = self.is_drained();
         match &mut self.phase {
-            Phase::Closing(patience) if is_drained => {
-                patience.deadline = patience.deadline.min(now.after(CLOSE_ANSWER_TIMEOUT));
+            Phase::Closing(linger) if is_drained => {
+                // The close frame is written: from now on the client has less time to answer it.
+                linger.deadline = linger.deadline.min(now.after(CLOSE_ANSWER_TIMEOUT));
                 FlushEnd::Idle
             }
             Phase::Ending(ending) if ending.is_cut || (is_drained && ending.is_input_over) => FlushEnd::Gone,
-            // A client in the middle of sending may take our end of the stream for its own, and
-            // not get to read what stands before it.
+            // Not while input is unread. A client that is still sending may close at the end of our stream and lose
+            // what it has not read, such as the close frame.
             Phase::Ending(ending) if is_drained && !ending.is_shut && !self.is_readable => {
                 ending.is_shut = true;
                 FlushEnd::Shut
@@ -336,26 +358,28 @@ impl<S: Read + Write> Connection<S> {
         }
     }
 
-    /// Closes from the relay's side: the close frame goes behind everything that waits, and the
-    /// client has until `deadline` to answer it (RFC 6455, section 7.1.2).
+    /// Starts the closing handshake: queues the close frame behind everything that waits, and gives the client until
+    /// `deadline` to answer it (RFC 6455, section 7.1.2).
     pub(crate) fn close(&mut self, reason: &CloseReason, pool: &mut Pool, deadline: Tick, now: Tick) {
-        self.outbox_mut(pool).push_own(|out| reason.write_frame(out));
+        self.outbox_mut(pool).push_relay_frame(|out| reason.write_frame(out));
         let linger_max = if matches!(reason, CloseReason::MessageTimeout) {
             LATE_LINGER_TIME_MAX
         } else {
             LINGER_TIME_MAX
         };
-        self.phase = Phase::Closing(Box::new(Patience::until(deadline, now, linger_max)));
+        // Input of a closing client is discarded, so reading it never has to pause.
+        self.phase = Phase::Closing(Box::new(Linger::until(deadline, now, linger_max)));
         self.inbound.abandon(&mut pool.transits);
         self.is_held = false;
     }
 
-    /// Ends the connection once what waits is written; nothing the client says matters any more.
+    /// Ends the connection once what waits is written. Input is discarded from now on.
     pub fn end(&mut self, pool: &mut Pool, now: Tick) {
         self.end_with(pool, now, false, false);
     }
 
-    /// Ends it like [`end`](Self::end), knowing that the client will send nothing more.
+    /// Like [`end`](Self::end), for a client that will send nothing more: the relay does not wait for the client to end
+    /// its stream.
     pub fn end_after_input(&mut self, pool: &mut Pool, now: Tick) {
         match &mut self.phase {
             Phase::Ending(ending) => ending.is_input_over = true,
@@ -363,7 +387,7 @@ impl<S: Read + Write> Connection<S> {
         }
     }
 
-    /// Ends it with the next write, however far that goes.
+    /// Ends the connection after one more write, whether or not that write sends everything.
     pub(crate) fn cut(&mut self, pool: &mut Pool, now: Tick) {
         self.end_with(pool, now, false, true);
     }
@@ -371,57 +395,59 @@ impl<S: Read + Write> Connection<S> {
     fn end_with(&mut self, pool: &mut Pool, now: Tick, is_input_over: bool, is_cut: bool) {
         self.inbound.abandon(&mut pool.transits);
         self.inbound = Inbound::default();
-        if let Some(usage) = &mut self.usage {
-            usage.pace = None;
+        if let Some(meters) = &mut self.meters {
+            meters.pace = None;
         }
         self.is_held = false;
-        let mut patience = Patience::until(now.after(CLOSE_TIMEOUT), now, LINGER_TIME_MAX);
+        let mut linger = Linger::until(now.after(CLOSE_TIMEOUT), now, LINGER_TIME_MAX);
         match &self.phase {
+            // Both phases together stay within the limits that began with `Closing`.
             Phase::Closing(earlier) => {
-                patience.latest = earlier.latest;
-                patience.deadline = patience.deadline.min(earlier.latest);
-                patience.discarded_bytes = earlier.discarded_bytes;
+                linger.latest_deadline = earlier.latest_deadline;
+                linger.deadline = linger.deadline.min(earlier.latest_deadline);
+                linger.discarded_bytes = earlier.discarded_bytes;
             }
-            // Whoever never was a client gets no more than the time to read its answer.
-            Phase::Head(_) => patience.latest = patience.deadline,
+            // The request was answered in HTTP. Its sender gets only the time to read the answer; input does not extend
+            // it.
+            Phase::Head(_) => linger.latest_deadline = linger.deadline,
             Phase::Open | Phase::Ending(_) => {}
         }
-        self.phase = Phase::Ending(Box::new(Ending { patience, is_input_over, is_shut: false, is_cut }));
+        self.phase = Phase::Ending(Box::new(Ending { linger, is_input_over, is_shut: false, is_cut }));
     }
 
-    /// Reckons bytes that came from a client that the relay has done with: they move its deadline.
-    /// Returns whether it has sent too much.
+    /// Counts bytes that were discarded from a closing or ending client, and postpones its deadline because it is
+    /// active. Returns whether it has sent more than [`LINGER_BYTES_MAX`]. Does nothing in other phases.
     pub fn is_discarding_too_much(&mut self, count: usize, now: Tick) -> bool {
-        let (patience, timeout) = match &mut self.phase {
-            Phase::Closing(patience) => (patience.as_mut(), CLOSE_ANSWER_TIMEOUT),
-            Phase::Ending(ending) => (&mut ending.patience, CLOSE_TIMEOUT),
+        let (linger, timeout) = match &mut self.phase {
+            Phase::Closing(linger) => (linger.as_mut(), CLOSE_ANSWER_TIMEOUT),
+            Phase::Ending(ending) => (&mut ending.linger, CLOSE_TIMEOUT),
             Phase::Head(_) | Phase::Open => return false,
         };
-        patience.deadline = patience.deadline.max(now.after(timeout).min(patience.latest));
-        patience.discarded_bytes = patience.discarded_bytes.saturating_add(count);
-        patience.discarded_bytes > LINGER_BYTES_MAX
+        linger.deadline = linger.deadline.max(now.after(timeout).min(linger.latest_deadline));
+        linger.discarded_bytes = linger.discarded_bytes.saturating_add(count);
+        linger.discarded_bytes > LINGER_BYTES_MAX
     }
 
-    /// Lets the next flush try a socket that is not known to take anything: a slow client makes
-    /// room long before its socket counts as writable again.
+    /// Lets the next flush try a socket that refused bytes before. The kernel reports a socket as writable only when
+    /// much of its buffer is free, so a slow client may have taken some bytes without an event.
     pub(crate) const fn probe(&mut self) {
         self.is_writable = true;
     }
 
-    /// Notes that a ping was due; whether it `was_sent`.
+    /// Records that a ping was due, and whether it `was_sent`.
     pub(crate) fn note_pinged(&mut self, was_sent: bool, now: Tick) {
         self.pinged_at = now;
         self.is_pong_awaited = was_sent;
     }
 
-    /// Notes a pong; how long it took if it is the answer to the last ping.
+    /// Records a pong. Returns the time since the last ping if this is the first pong after it.
     pub(crate) fn note_pong(&mut self, now: Tick) -> Option<Duration> {
         std::mem::take(&mut self.is_pong_awaited).then(|| now.since(self.pinged_at))
     }
 }
 
-/// Enough for 13 years.
-#[expect(clippy::cast_possible_truncation, reason = "differences are right all the same")]
+/// A time in tenths of a second modulo 2³², which is 13 years.
+#[expect(clippy::cast_possible_truncation, reason = "wrapping subtraction gives the right difference")]
 const fn tenths(tick: Tick) -> u32 {
     (tick.0 / 100) as u32
 }

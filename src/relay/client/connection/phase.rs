@@ -1,81 +1,85 @@
-//! Where a connection is in its life, and what there is to do for it.
+//! The phases of a connection, and what its calls return: what is due, what was read, what to do after a write.
 
 use std::time::Duration;
 
 use crate::relay::http::HeadReader;
 use crate::relay::time::Tick;
 
-/// Where a connection is in its life; see the module's table. What an open one does not need is kept apart, for
-/// most are open.
+/// The phase of a connection; see the table of the module. Most connections are open, so the state of the
+/// other phases is boxed.
 #[derive(Debug)]
 pub enum Phase {
-    /// Reading the request head; what has come of it.
+    /// Reading the request head. The reader holds what has come of it.
     Head(HeadReader),
-    /// A WebSocket in both directions.
+    /// An open WebSocket, in both directions.
     Open,
-    /// The relay's close frame is on its way, the client's is awaited.
-    Closing(Box<Patience>),
-    /// Only what waits is still written; nothing that comes is looked at.
+    /// The relay has queued its close frame and waits for the client's.
+    Closing(Box<Linger>),
+    /// What waits is still written. Input is discarded.
     Ending(Box<Ending>),
 }
 
-/// How long the relay still waits for a client that it has done with.
+/// How long a closing or ending connection is kept, and how much it has sent meanwhile.
 #[derive(Debug)]
-pub struct Patience {
+pub struct Linger {
+    /// When it is removed. Input moves this, because the client is still active.
     pub(super) deadline: Tick,
-    /// The deadline never moves beyond this.
-    pub(super) latest: Tick,
+    /// `deadline` never moves beyond this.
+    pub(super) latest_deadline: Tick,
+    /// Bytes that came since the close and were discarded.
     pub(super) discarded_bytes: usize,
 }
 
-impl Patience {
+impl Linger {
     pub(super) fn until(deadline: Tick, now: Tick, linger_max: Duration) -> Self {
-        Self { deadline, latest: deadline.max(now.after(linger_max)), discarded_bytes: 0 }
+        Self { deadline, latest_deadline: deadline.max(now.after(linger_max)), discarded_bytes: 0 }
     }
 
-    /// Whether bytes that come may still move the deadline.
+    /// Whether input may still move the deadline.
     pub(super) fn may_move(&self) -> bool {
-        self.deadline < self.latest
+        self.deadline < self.latest_deadline
     }
 }
 
-/// How far a connection has ended.
+/// The state of an ending connection.
 #[derive(Debug)]
 pub struct Ending {
-    pub(super) patience: Patience,
-    /// The client has said that it will send nothing more.
+    pub(super) linger: Linger,
+    /// The client will send nothing more: it ended its stream, or its close frame was the last thing to read.
     pub(super) is_input_over: bool,
-    /// The relay has ended its side of the stream.
+    /// The relay has shut down its side of the stream, as TCP allows for one direction.
     pub(super) is_shut: bool,
-    /// It is gone after the next write, whether or not everything was taken.
+    /// It is removed after the next write, even if that write does not send everything.
     pub(super) is_cut: bool,
 }
 
-/// What became due.
+/// Which timeout of a connection has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// The request head is not complete in time.
+    /// The request head was not complete within the handshake timeout.
     Head,
-    /// Nothing came for a ping interval: the client is asked for a sign of life.
+    /// Nothing came for a ping interval: the client is sent a ping.
     Ping,
-    /// Nothing at all came for two ping intervals.
+    /// Nothing came for two ping intervals, not even a pong.
     Silence,
-    /// The client took no byte for the stall timeout while something waited for it.
+    /// The client took no byte for the stall timeout, although bytes waited for it.
     Stall,
-    /// A message stood still for the stall timeout, or was not whole within the message timeout.
+    /// No byte of an unfinished message came for the stall timeout, or the message was not complete within the message
+    /// timeout.
     Message,
-    /// For the stall timeout there was no memory for what the client sends.
+    /// For the stall timeout there was no memory to read what the client sends.
     Starved,
     /// The rate limits allow reading again.
     Pace,
-    /// The client, closed, does not answer.
+    /// The client received the close frame and did not answer it in time.
     CloseAnswer,
-    /// The client, closed, does not take what waits for it, or does not end its stream.
+    /// The closing or ending client did not take what waits for it, or did not end its stream, in time.
     End,
 }
 
 impl Due {
-    /// Whether it ends the client, or what the client still has to say.
+    /// Whether the relay ends the connection, or stops reading it, because of this. Input that the kernel holds already
+    /// could postpone such a timeout, so the relay reads before it acts.
     #[must_use]
     pub const fn is_verdict(self) -> bool {
         match self {
@@ -86,43 +90,44 @@ impl Due {
             | Self::Starved
             | Self::CloseAnswer
             | Self::End => true,
+            // Both keep the client, so they need no proof that nothing is unread.
             Self::Ping | Self::Pace => false,
         }
     }
 }
 
-/// What one read brought.
+/// The result of one read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadEnd {
-    /// So many bytes.
+    /// This many bytes came, at least one.
     Bytes(usize),
-    /// Nothing for now.
+    /// No bytes are there for now.
     Blocked,
-    /// The client will send nothing more.
+    /// The client has ended its stream.
     Ended,
     /// The stream has failed.
     Failed,
 }
 
-/// What may lie behind a read that did not fill its buffer, without an event that tells of it.
+/// What may still be unread after a read that did not fill its buffer, without a further event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Beyond {
+pub(super) enum AfterShortRead {
     Nothing,
-    /// More to read, behind urgent data, until a read finds nothing.
+    /// Bytes behind urgent data, at which a read stops. Stays until a read finds nothing.
     More,
     /// The end of the stream.
     End,
 }
 
-/// What is left to do after a write.
+/// What the caller has to do after a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlushEnd {
-    /// Nothing, until something else happens.
+    /// Nothing, until the next event.
     Idle,
-    /// The rest of what waits, next turn.
+    /// Flush again in the next turn: the allowance of this one is used up.
     More,
-    /// Tell the client that nothing more comes, and wait for its end of the stream.
+    /// Shut down the sending side of the stream. The connection then waits until the client ends its side.
     Shut,
-    /// Give the stream back.
+    /// Remove the connection: nothing is left to write or read.
     Gone,
 }

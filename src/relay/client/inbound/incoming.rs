@@ -1,4 +1,4 @@
-//! What comes out of reading a client's bytes.
+//! What reading a client's bytes yields: messages, control frames, violations.
 
 use std::ops::Range;
 
@@ -13,35 +13,39 @@ use super::Receiver;
 /// The top-level `type` of a text message.
 pub type MessageType = Box<str>;
 
-/// Something whole that a client sent, or something that it is about to send.
+/// A complete message or control frame from a client.
 #[derive(Debug)]
 pub enum Incoming {
-    /// A text message, which is UTF-8: its `type`, if that was asked for and it has one, or why it is not JSON.
+    /// A text message, which is valid UTF-8, and the result of its check: its `type` if the rules ask for it and the
+    /// message has one, or why the text is not JSON.
     Text(Content, Result<Option<MessageType>, InvalidJson>),
     /// A binary message.
     Binary(Content),
-    /// A ping, to be answered with the same payload.
+    /// A ping with its payload. The pong must carry the same payload.
     Ping(Bytes),
-    /// A pong; all it tells is that the client lives.
+    /// A pong. Its payload is dropped, because the relay's pings have none.
     Pong,
     /// A close frame. Nothing may follow it.
     Close {
-        /// Its code; 1005 if it carried none (RFC 6455, section 7.1.5).
+        /// Its code, or 1005 if it has none (RFC 6455, section 7.1.5).
         code: u16,
-        /// What it is answered with.
+        /// The close frame that answers it.
         answer: CloseReason,
     },
-    /// The end of a message that nobody was to get any more; why it is not JSON, if its sender is yet to be told.
+    /// The end of a message that was discarded while it arrived. The error says why it is not JSON; it is there only if
+    /// its sender has not been sent an error yet.
     Skipped(Option<InvalidJson>),
 }
 
 impl Incoming {
-    /// Whether it is a message, to be forwarded or not.
+    /// Whether it is a message, forwarded or not, as opposed to a control frame.
     #[must_use]
     pub const fn is_message(&self) -> bool {
         matches!(self, Self::Text(..) | Self::Binary(_) | Self::Skipped(_))
     }
 
+    /// A text message with the result of its check. Text that is not UTF-8 is a violation (RFC 6455, section 8.1); text
+    /// that is not JSON is not.
     pub(super) fn text(
         content: Content,
         checked: Result<Option<MessageType>, TextError>,
@@ -59,10 +63,10 @@ impl Incoming {
 pub enum Content {
     /// In the receive buffer: [`Receiver::range`](super::Receiver::range).
     Received(Range<usize>),
-    /// Small, and joined from fragments.
+    /// In a buffer of its own: small, and joined from parts.
     Joined(Vec<u8>),
-    /// A message in transit, and how long it is in bytes. Whoever is given it has to see that it is
-    /// [detached](Transits::detach_sender) from its sender.
+    /// A message in transit, and its length in bytes. The receiver of this value must
+    /// [detach](Transits::detach_sender) the message from its sender.
     InTransit(TransitKey, usize),
 }
 
@@ -77,14 +81,14 @@ impl Content {
         }
     }
 
-    /// Whether the message has no byte.
+    /// Whether the message is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A copy of the payload, as far as it is in memory, wherever that is; `receiver` and `transits` are those that it
-    /// came through.
+    /// A copy of the payload, as far as it is still in memory. `receiver` and `transits` must be those that it was read
+    /// with.
     #[must_use]
     pub fn to_vec(&self, receiver: &Receiver, transits: &Transits) -> Vec<u8> {
         match self {
@@ -95,34 +99,35 @@ impl Content {
     }
 }
 
-/// What is asked of a client's messages.
+/// The rules for a client's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// The longest message, in bytes.
     pub size_max: usize,
-    /// Whether anybody will look at the `type` of a text.
+    /// Whether to find the `type` of a text.
     pub wants_type: bool,
-    /// Whether a text that is not JSON is of no use: what comes of it is not kept.
+    /// Whether a text must be JSON. If so, a text is discarded as soon as it is known not to be.
     pub requires_json: bool,
-    /// Up to this many bytes a message is kept until it is whole; a longer one becomes a message in transit.
+    /// A message of up to this many bytes is collected in one buffer; a longer one becomes a message in transit.
     pub small_bytes_max: usize,
-    /// Data frames are thrown away as they come, whatever their size; only control frames are handed out.
+    /// Whether to discard data frames of any size. Control frames are still returned.
     pub discard: bool,
 }
 
-/// What a client sent is refused: the connection ends.
+/// A rule that a client broke; the connection ends because of it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// What goes into the close frame.
+    /// The code and reason of the close frame.
     pub reason: CloseReason,
-    /// What the client is told before it.
+    /// The error message that the client is sent before the close frame.
     pub error: Option<ClientError>,
-    /// Whether frames can still be told apart in what follows, and the client's close be heard.
+    /// Whether the relay can still find the frames in what follows, and so the client's close frame.
     pub is_framing_intact: bool,
 }
 
 impl From<CloseReason> for Violation {
     fn from(reason: CloseReason) -> Self {
+        // After a protocol error the relay cannot know where the next frame begins.
         let is_framing_intact = !matches!(reason, CloseReason::Protocol(_));
         Self { reason, error: None, is_framing_intact }
     }

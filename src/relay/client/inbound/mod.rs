@@ -1,15 +1,17 @@
-//! Reads messages out of the bytes that a client sends.
+//! Turns the bytes that a client sends into checked messages and control frames.
 //!
-//! One [`Receiver`] serves all connections: what arrives lands in its buffer.
+//! One [`Receiver`] serves all connections. Its buffer takes what a read returns, with one exception: the rest of a
+//! large frame is read directly into the memory of its message.
 //!
-//! - A message in one small frame, as nearly all are, is unmasked and checked where it stands in the buffer.
-//! - Any other is unmasked and checked piece by piece, while its bytes are still in the cache, and collected in
-//!   memory of its own: up to 16 KiB in a buffer, and beyond that as a [message in transit](crate::relay::transit).
+//! - A message in one small frame, the usual case, is unmasked and checked inside the receive buffer.
+//! - Any other message is unmasked and checked in parts as they arrive, while the bytes are still in the cache. The
+//!   parts are collected in memory of their own: up to 16 KiB in a buffer, above that as a
+//!   [message in transit](crate::relay::transit).
 //! - Control frames go through tungstenite.
 //!
-//! What is kept per connection is plain: the raw start of a frame, and the message that is not whole. A
-//! connection between two messages keeps nothing. Headers are checked first, so that a frame is refused at its
-//! header.
+//! A connection stores only the raw start of an incomplete frame and the state of an incomplete message; between two
+//! messages it stores nothing. A header is checked before its payload has arrived, so a frame that breaks a rule is
+//! refused at its header.
 
 mod incoming;
 mod partial;
@@ -34,67 +36,68 @@ pub use receiver::Receiver;
 /// Set in the first byte of a control frame (RFC 6455, section 5.5).
 const CONTROL_BIT: u8 = 0x08;
 
-/// One connection's side of reading: at rest it is a null pointer.
+/// The state of reading one connection. Between two messages it is a null pointer.
 #[derive(Debug, Default)]
 pub struct Inbound {
     unfinished: Option<Box<Unfinished>>,
 }
 
-/// What has arrived of a frame or message whose end has not.
+/// What has arrived of a frame or message that is not complete.
 #[derive(Debug, Default)]
 struct Unfinished {
-    /// When the first byte of it came; `None` until this is known to be the start of something.
+    /// When its first byte came. `None` until [`Inbound::keep_rest`] knows that something is incomplete.
     since: Option<Tick>,
-    /// When the last byte of it came. Control frames between its fragments are none of it.
+    /// When its last byte came. Control frames between its fragments do not count.
     moved_at: Tick,
-    /// Some of it came in the current read.
+    /// The current read brought bytes of it.
     has_moved: bool,
-    /// The raw start of a frame.
+    /// The raw start of a frame, still masked: at most a header, a control frame or a small message.
     kept: Vec<u8>,
-    /// A fragmented message is open: a continuation must come next.
+    /// A fragmented message is open: the next data frame must be a continuation.
     in_message: bool,
+    /// The message whose frame, or whose next fragment, is still to come. `None` while its data is discarded.
     message: Option<Partial>,
-    /// Length of the frame that is kept, its header included; 0 while that is not known.
+    /// Length of the frame in `kept`, its header included; 0 while that is not known.
     kept_frame_bytes: usize,
-    /// Bytes of a frame's payload still to be thrown away.
+    /// Bytes of the current frame that are still to be discarded.
     skip: u64,
 }
 
 impl Inbound {
-    /// When the first byte came of a message that has not arrived whole, and when the last one so
-    /// far; `None` between messages.
+    /// When the first byte of an incomplete message came, and when its last byte so far. `None` between messages.
     #[must_use]
     pub fn unfinished_since(&self) -> Option<(Tick, Tick)> {
         let unfinished = self.unfinished.as_ref()?;
         Some((unfinished.since?, unfinished.moved_at))
     }
 
-    /// Reckons the time in which the relay did not read out of the age of an unfinished message.
-    pub fn excuse(&mut self, held: std::time::Duration) {
+    /// Moves the times of an incomplete message by `held`, the time in which the relay did not read, so that this time
+    /// does not count towards the message's timeouts.
+    pub fn exclude_held_time(&mut self, held: std::time::Duration) {
         if let Some(unfinished) = &mut self.unfinished {
             unfinished.since = unfinished.since.map(|since| since.after(held));
             unfinished.moved_at = unfinished.moved_at.after(held);
         }
     }
 
-    /// The message in transit that is on its way from this client, and why it is not JSON, if that is known.
+    /// The message in transit that this client is sending, and why it is not JSON if that is known already.
     #[must_use]
     pub fn transit(&self) -> Option<(TransitKey, Option<InvalidJson>)> {
         let message = self.unfinished.as_ref()?.message.as_ref()?;
         Some((message.transit()?, message.invalid_json()))
     }
 
-    /// Throws away the rest of the message in transit as it comes. What has come of it is for the caller to give up;
-    /// `is_told` if its sender knows why.
+    /// Discards the rest of the message in transit as it arrives. The caller detaches the sender from what has arrived.
+    /// `is_told` says that the sender has been sent an error for this message: it gets no second one at its end.
     pub fn skip_transit(&mut self, is_told: bool) {
         let message = self.unfinished.as_mut().and_then(|unfinished| unfinished.message.as_mut());
-        debug_assert!(message.is_some(), "only a message under way is skipped");
+        debug_assert!(message.is_some(), "only an incomplete message is skipped");
         if let Some(message) = message {
             message.skip(is_told);
         }
     }
 
-    /// Bytes of memory held, those of a message in transit left out.
+    /// Memory in bytes, without that of a message in transit.
     #[must_use]
     pub fn small_bytes(&self) -> usize {
         let Some(unfinished) = &self.unfinished else { return 0 };
@@ -103,34 +106,36 @@ impl Inbound {
             + unfinished.message.as_ref().map_or(0, Partial::small_bytes)
     }
 
-    /// Bytes of these that the check of a text takes.
+    /// The part of [`small_bytes`](Self::small_bytes) that the check of a text takes.
     #[must_use]
     pub fn check_bytes(&self) -> usize {
         let message = self.unfinished.as_ref().and_then(|unfinished| unfinished.message.as_ref());
         message.map_or(0, Partial::check_bytes)
     }
 
-    /// How many bytes to read for what has begun, and no further: to the end of the frame, or of its header.
-    /// `None` if nothing has begun.
+    /// How many bytes are missing until the current frame ends. An incomplete header counts as the longest header.
+    /// `None` between messages.
     #[must_use]
     pub fn missing_bytes(&self) -> Option<usize> {
         let unfinished = self.unfinished.as_ref()?;
         let of_message = unfinished.message.as_ref().and_then(Partial::frame_rest);
         let of_frame = unfinished.kept_frame_bytes.max(FRAME_HEADER_BYTES_MAX);
         let missing = of_message.map_or(of_frame.saturating_sub(unfinished.kept.len()), |(bytes, _)| bytes);
+        // A read of no bytes would look like the end of the stream.
         Some(missing.max(1))
     }
 
-    /// Forgets the message that is not whole: what comes is to be discarded.
+    /// Drops the incomplete message. The rest of its current frame is discarded as it arrives.
     pub fn abandon(&mut self, transits: &mut Transits) {
         if let Some(unfinished) = &mut self.unfinished {
             unfinished.discard(transits);
         }
     }
 
-    /// Reads once. The bytes land in `receiver`, at most `bytes_max` of them, or in the memory of a message in transit.
+    /// Reads once: at most `bytes_max` bytes into `receiver`, or the rest of a large frame directly into the memory of
+    /// its message in transit.
     ///
-    /// Returns how many came, zero at the end of the stream, and whether the stream may have more.
+    /// Returns how many bytes came, zero at the end of the stream, and whether the stream may have more.
     pub fn read_from<R: Read>(
         &mut self,
         stream: &mut R,
@@ -143,27 +148,31 @@ impl Inbound {
             return receiver.read_behind(&[], stream, bytes_max);
         };
         if let Some(message) = &mut unfinished.message
-            && let Some((place, is_for_all)) = message.place_mut(transits)
+            && let Some((target, is_whole_rest)) = message.direct_read_memory(transits)
         {
-            let place_bytes = place.len();
-            let bytes_behind = if is_for_all { bytes_max } else { 0 };
-            let result = receiver.read_past(place, stream, bytes_behind);
+            let target_bytes = target.len();
+            // If the frame does not end with the target, bytes behind it stay in the socket: the next read puts them
+            // directly into the message, without a copy.
+            let bytes_behind = if is_whole_rest { bytes_max } else { 0 };
+            let result = receiver.read_past(target, stream, bytes_behind);
             let Ok((count @ 1.., may_have_more)) = result else {
-                message.give_back_place(transits);
+                message.return_direct_read_memory(transits);
                 return result;
             };
-            message.absorb_in_place(count.min(place_bytes), transits);
+            message.accept_direct_read(count.min(target_bytes), transits);
             unfinished.has_moved = true;
             return Ok((count, may_have_more));
         }
         let result = receiver.read_behind(&unfinished.kept, stream, bytes_max);
+        // After an error, such as `WouldBlock`, the receiver is empty, and the bytes are needed for the next read.
         if result.is_ok() {
             unfinished.kept.clear();
         }
         result
     }
 
-    /// Takes the next whole thing out of what was read; `None` once only part of one is left.
+    /// Takes the next complete message or control frame out of what was read. `None` once only an incomplete one is
+    /// left; the caller then calls [`keep_rest`](Self::keep_rest).
     pub fn next(
         &mut self,
         receiver: &mut Receiver,
@@ -171,7 +180,7 @@ impl Inbound {
         rules: Rules,
     ) -> Result<Option<Incoming>, Violation> {
         loop {
-            if let Some(incoming) = self.go_on(receiver, transits, rules)? {
+            if let Some(incoming) = self.continue_message(receiver, transits, rules)? {
                 return Ok(Some(incoming));
             }
             let header = match parse_header(receiver.bytes(), self.is_in_message()) {
@@ -187,6 +196,7 @@ impl Inbound {
                 continue;
             }
             let payload_bytes = self.check_size(header, rules.size_max)?;
+            // From here on memory may be taken: the announced size is within the limit.
             if header.is_whole_message() && payload_bytes <= SMALL_MESSAGE_BYTES_MAX {
                 if header.frame_bytes() <= receiver.bytes().len() {
                     receiver.consume(header.header_bytes);
@@ -194,6 +204,7 @@ impl Inbound {
                     self.end_message();
                     return take_small(header.opcode, range, receiver, rules).map(Some);
                 }
+                // A small message waits for its rest in the raw start of its frame, to be checked in one pass.
                 if payload_bytes <= rules.small_bytes_max {
                     return Ok(None);
                 }
@@ -202,8 +213,9 @@ impl Inbound {
         }
     }
 
-    /// Goes on with what was begun: bytes to be thrown away, or those of a frame under way.
-    fn go_on(
+    /// Continues with what earlier reads have begun: discards bytes, or adds bytes to the current frame's message.
+    /// Returns the message if that completes it.
+    fn continue_message(
         &mut self,
         receiver: &mut Receiver,
         transits: &mut Transits,
@@ -219,30 +231,30 @@ impl Inbound {
             return Ok(None);
         }
         unfinished.has_moved |= !receiver.bytes().is_empty();
-        message.absorb(receiver, transits, rules)?;
+        message.accept_payload(receiver, transits, rules)?;
         if !message.end_frame() {
             return Ok(None);
         }
-        // One that is refused stays, for what has come of it is to be given up.
+        // A refused message stays here until `abandon`, which detaches it from its message in transit.
         message.check_end()?;
         let message = unfinished.message.take();
         self.end_message();
         Ok(message.map(Partial::finish))
     }
 
-    /// Keeps what is left in `receiver` for the next read, and nothing if nothing is. To be called
-    /// once after every read that brought something.
+    /// Stores what is left in `receiver` for the next read. Call once after every read that returned bytes: it also
+    /// updates the times of the incomplete message.
     pub fn keep_rest(&mut self, receiver: &mut Receiver, now: Tick) {
         let rest = receiver.bytes();
         if let [first, ..] = rest {
             let is_data = first & CONTROL_BIT == 0;
-            // A header that is wrong has been refused, or what follows is not looked at.
+            // An error needs no handling here: `next` has refused this header, or the connection discards its input.
             let header = parse_header(rest, self.is_in_message()).ok().flatten();
             let frame_bytes = header.map_or(0, FrameHeader::frame_bytes);
             let unfinished = self.begin_unfinished();
             unfinished.has_moved |= is_data;
             unfinished.kept.clear();
-            // The start of one frame does not keep the memory that more of the frame before it took.
+            // A short start of this frame must not hold the larger memory that the frame before needed.
             if unfinished.kept.capacity() > 2 * rest.len().max(FRAME_HEADER_BYTES_MAX) {
                 unfinished.kept = Vec::new();
             }
@@ -264,7 +276,7 @@ impl Inbound {
         }
     }
 
-    /// Whether a continuation must come next.
+    /// Whether the next data frame must be a continuation.
     fn is_in_message(&self) -> bool {
         self.unfinished.as_ref().is_some_and(|unfinished| unfinished.in_message)
     }
@@ -273,14 +285,14 @@ impl Inbound {
         self.unfinished.get_or_insert_default()
     }
 
-    /// The next message's time begins with its own first byte.
+    /// Ends the time of a message, so that the time of the next one begins with its own first byte.
     fn end_message(&mut self) {
         if let Some(unfinished) = &mut self.unfinished {
             unfinished.since = None;
         }
     }
 
-    /// The length of a data frame's payload, if its message may become that long.
+    /// The length of a data frame's payload, or the violation if its message would exceed `size_max` bytes.
     fn check_size(&self, header: FrameHeader, size_max: usize) -> Result<usize, Violation> {
         let message = self.unfinished.as_ref().and_then(|unfinished| unfinished.message.as_ref());
         let before = message.map_or(0, Partial::len);
@@ -299,7 +311,7 @@ impl Inbound {
         }
     }
 
-    /// Begins a data frame that is not a small message by itself.
+    /// Begins a data frame that is a fragment, or whose message is large.
     fn begin_frame(
         &mut self,
         header: FrameHeader,
@@ -315,12 +327,14 @@ impl Inbound {
         unfinished.in_message = !header.is_final;
     }
 
+    /// Begins to discard a data frame, its header included.
     fn begin_skipping(&mut self, header: FrameHeader) {
         let unfinished = self.begin_unfinished();
         unfinished.in_message = !header.is_final;
         unfinished.skip = header.payload_bytes.saturating_add(header.header_bytes as u64);
     }
 
+    /// Takes a control frame; `None` until all of it has arrived. It may come between two fragments of a message.
     fn take_control(
         &mut self,
         header: FrameHeader,
@@ -330,13 +344,15 @@ impl Inbound {
             return Ok(None);
         }
         let payload = receiver.take_control(header)?;
+        // The start of this control frame may have been stored, and timed like a message. Between the fragments of a
+        // message that time belongs to the message.
         if self.unfinished.as_ref().is_some_and(|unfinished| !unfinished.in_message) {
             self.end_message();
         }
         match header.opcode {
             Opcode::Ping => Ok(Some(Incoming::Ping(payload))),
             Opcode::Close => {
-                // Nothing follows a close, not even another one.
+                // After a close frame that is not valid there is nothing to wait for: no second one may follow.
                 let over = |reason| Violation { reason, error: None, is_framing_intact: false };
                 let (code, answer) = answer_to_close(&payload).map_err(over)?;
                 Ok(Some(Incoming::Close { code, answer }))
@@ -346,7 +362,7 @@ impl Inbound {
     }
 }
 
-/// Checks a message that stands whole in the receive buffer, unmasked.
+/// Checks an unmasked message that is complete in the receive buffer.
 fn take_small(
     opcode: Opcode,
     range: Range<usize>,
@@ -370,6 +386,7 @@ impl Unfinished {
         !self.in_message && self.skip == 0 && self.kept.is_empty() && self.message.is_none()
     }
 
+    /// Discards bytes of the current frame.
     fn skip(&mut self, receiver: &mut Receiver) {
         if self.skip > 0 {
             let available = receiver.bytes().len();
@@ -379,12 +396,13 @@ impl Unfinished {
         }
     }
 
-    /// Forgets the message and throws away the rest of its frame as it comes.
+    /// Drops the message and discards the rest of its current frame as it arrives.
     fn discard(&mut self, transits: &mut Transits) {
         let Some(message) = self.message.take() else { return };
         if let Some(key) = message.transit() {
             transits.detach_sender(key);
         }
+        // Without a current frame `in_message` is right already: the next fragments are discarded frame by frame.
         if let Some((missing, is_final)) = message.frame_rest() {
             self.skip = missing as u64;
             self.in_message = !is_final;

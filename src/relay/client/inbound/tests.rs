@@ -25,12 +25,12 @@ impl Shared {
     }
 }
 
-/// What came in, its bytes taken out of wherever they are.
+/// One [`Incoming`], with a copy of its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Event {
     Text(String),
     Binary(Vec<u8>),
-    /// What nobody was to get, and where it stops being JSON.
+    /// A discarded message, and the offset at which it stops being JSON.
     Skipped(Option<usize>),
     Ping(Vec<u8>),
     Pong,
@@ -41,7 +41,7 @@ fn text(text: &str) -> Event {
     Event::Text(text.to_owned())
 }
 
-/// Feeds bytes in pieces; what came out, and what state is left.
+/// Feeds bytes in reads of at most `step`. Returns what came out, the violation, and the remaining state.
 fn feed(bytes: &[u8], step: usize) -> (Vec<Event>, Option<Violation>, Inbound) {
     feed_with(&mut Shared::default(), Inbound::default(), bytes, step, RULES)
 }
@@ -66,7 +66,7 @@ fn feed_with(
     (all, None, inbound)
 }
 
-/// Takes whatever is whole.
+/// Takes all complete messages and control frames.
 fn take_all(
     inbound: &mut Inbound,
     shared: &mut Shared,
@@ -97,10 +97,11 @@ fn take_all(
     Ok(())
 }
 
+/// Sizes of the reads in which each row arrives.
 const STEPS: [usize; 5] = [usize::MAX, 1, 2, 7, 4096];
 
 #[test]
-fn messages_come_out_whole_however_their_bytes_are_cut() {
+fn messages_are_the_same_whatever_the_sizes_of_the_reads() {
     let large = format!("\"{}\"", "ä€𝄞x".repeat(SMALL / 4));
     let huge = vec![0xA5; 300_000];
     let rows: Vec<(&str, Vec<u8>, Vec<Event>)> = vec![
@@ -159,7 +160,7 @@ fn messages_come_out_whole_however_their_bytes_are_cut() {
             let (incoming, refused, inbound) = feed(bytes, step);
             assert_eq!(refused, None, "{name}, step {step}");
             assert!(incoming == *expected, "{name}, step {step}");
-            assert!(inbound.unfinished.is_none(), "{name}: nothing is kept between messages");
+            assert!(inbound.unfinished.is_none(), "{name}: nothing is stored between messages");
             let behind = [&bytes[..], &[TEXT]].concat();
             let (incoming, refused, inbound) = feed(&behind, step);
             assert!(incoming == *expected && refused.is_none(), "{name} and a byte, step {step}");
@@ -173,7 +174,7 @@ fn messages_come_out_whole_however_their_bytes_are_cut() {
 }
 
 #[test]
-fn what_breaks_the_protocol_is_refused_and_what_came_before_it_is_not_lost() {
+fn violation_is_refused_and_the_message_before_it_is_delivered() {
     let too_large = |bytes, at_least| Violation {
         reason: CloseReason::TooLarge,
         error: Some(ClientError::MessageTooLarge { bytes, at_least, limit: LIMIT }),
@@ -242,7 +243,7 @@ fn message_of_exactly_the_limit_passes() {
 }
 
 #[test]
-fn a_refused_text_leaves_nothing_behind_for_the_next_connection() {
+fn refused_text_does_not_affect_the_next_connection() {
     let mut shared = Shared::default();
     let (_, refused, _) = feed_with(&mut shared, Inbound::default(), &frame(TEXT, b"\xFF"), 99, RULES);
     assert!(refused.is_some());
@@ -263,14 +264,14 @@ fn a_million_empty_fragments_cost_no_memory() {
         inbound = next;
     }
     let kept = inbound.unfinished.as_ref().map(|unfinished| unfinished.message.as_ref().map(Partial::len));
-    assert_eq!(kept, Some(Some(3)), "as much as it has text");
+    assert_eq!(kept, Some(Some(3)), "the length of its text");
     let (incoming, _, inbound) = feed_with(&mut shared, inbound, &frame(ENDS, b"2]"), 1, RULES);
     assert_eq!(incoming, [text("[1,2]")]);
     assert!(inbound.unfinished.is_none());
 }
 
 #[test]
-fn discarding_skips_data_of_any_size_and_still_hears_control_frames() {
+fn discarding_skips_data_of_any_size_and_still_returns_control_frames() {
     let close = Event::Close(1000, CloseReason::Echo(1000, vec![]));
     let discard = Rules { discard: true, ..RULES };
     let huge = vec![7; 300_000];
@@ -302,7 +303,7 @@ fn discarding_skips_data_of_any_size_and_still_hears_control_frames() {
 }
 
 #[test]
-fn a_messages_age_is_counted_from_its_first_byte_and_not_beyond_its_last() {
+fn age_of_a_message_counts_from_its_first_byte_and_ends_with_its_last() {
     let mut shared = Shared::default();
     let mut inbound = Inbound::default();
     let message = frame(TEXT, b"x");
@@ -315,17 +316,17 @@ fn a_messages_age_is_counted_from_its_first_byte_and_not_beyond_its_last() {
         inbound.keep_rest(&mut shared.receiver, Tick(at));
         ages.push(inbound.unfinished_since());
     }
-    // The second read ends one message and begins the next, whose age begins there.
+    // The second read completes one message and begins the next, so the age of the next one begins there.
     assert_eq!(ages, [Some((Tick(1), Tick(1))), Some((Tick(2), Tick(2))), None]);
 
     let (_, _, mut inbound) = feed(&frame(TEXT_BEGINS, b"x"), 99);
     assert_eq!(inbound.unfinished_since(), Some((Tick(7), Tick(7))));
-    inbound.excuse(std::time::Duration::from_millis(5));
+    inbound.exclude_held_time(std::time::Duration::from_millis(5));
     assert_eq!(inbound.unfinished_since(), Some((Tick(12), Tick(12))));
 }
 
 #[test]
-fn a_message_moves_with_its_own_bytes_and_not_with_pings_between_them() {
+fn only_bytes_of_a_message_count_as_its_progress_and_not_pings_between_them() {
     let mut shared = Shared::default();
     let mut inbound = Inbound::default();
     let ping = frame(PING, b"still here");
@@ -348,7 +349,7 @@ fn a_message_moves_with_its_own_bytes_and_not_with_pings_between_them() {
     }
 }
 
-/// Feeds bytes in reads as large as may be, and drops what comes out.
+/// Feeds bytes in reads of any size. No message may come out.
 fn push(inbound: &mut Inbound, shared: &mut Shared, bytes: &[u8], rules: Rules) {
     let (all, refused, rest) = feed_with(shared, std::mem::take(inbound), bytes, usize::MAX, rules);
     assert!(all.is_empty() && refused.is_none(), "{all:?}, {refused:?}");
@@ -356,7 +357,7 @@ fn push(inbound: &mut Inbound, shared: &mut Shared, bytes: &[u8], rules: Rules) 
 }
 
 #[test]
-fn memory_is_taken_for_bytes_that_arrived_and_not_for_bytes_announced() {
+fn memory_is_taken_for_bytes_that_arrived_and_not_for_announced_bytes() {
     let announced = frame_header(BINARY, LIMIT as u64);
     let chunks = |count: usize| count * CHUNK_BYTES;
     let rows =
@@ -375,7 +376,7 @@ fn memory_is_taken_for_bytes_that_arrived_and_not_for_bytes_announced() {
 }
 
 #[test]
-fn fragments_become_a_message_in_transit_once_they_are_more_than_a_small_message() {
+fn fragments_become_a_message_in_transit_once_they_exceed_a_small_message() {
     let (mut inbound, mut shared) = (Inbound::default(), Shared::default());
     for index in 0..60 {
         let first = if index == 0 { BINARY_BEGINS } else { CONTINUES };
@@ -390,7 +391,7 @@ fn fragments_become_a_message_in_transit_once_they_are_more_than_a_small_message
 }
 
 #[test]
-fn where_memory_is_short_a_small_frame_that_is_not_whole_becomes_a_message_in_transit() {
+fn incomplete_small_frame_becomes_a_message_in_transit_if_memory_is_short() {
     let rules = Rules { small_bytes_max: 256, ..RULES };
     let (mut inbound, mut shared) = (Inbound::default(), Shared::default());
     shared.transits = Transits::new(Memory::new(0));
@@ -398,14 +399,14 @@ fn where_memory_is_short_a_small_frame_that_is_not_whole_becomes_a_message_in_tr
     push(&mut inbound, &mut shared, &bytes[..200], rules);
     assert!(inbound.transit().is_none());
     push(&mut inbound, &mut shared, &bytes[200..500], rules);
-    assert_eq!(shared.transits.memory.used_bytes(), 500 - 8, "no chunk, but what has come");
+    assert_eq!(shared.transits.memory.used_bytes(), 500 - 8, "no chunk, but the bytes that arrived");
     let (all, ..) = feed_with(&mut shared, inbound, &bytes[500..], 99, rules);
     assert_eq!(all, [Event::Binary(vec![7; 1_000])]);
     assert_eq!(shared.transits.memory.used_bytes(), 0);
 }
 
 #[test]
-fn text_takes_no_more_memory_once_it_is_known_not_to_be_json() {
+fn text_that_is_found_not_to_be_json_takes_no_more_memory() {
     let mut text = vec![b' '; 200_000];
     text[100_000] = b'}';
     let bytes = frame(TEXT, &text);
@@ -418,14 +419,14 @@ fn text_takes_no_more_memory_once_it_is_known_not_to_be_json() {
         let (all, ..) = feed_with(&mut shared, inbound, &bytes[150_000..], step, RULES);
         assert_eq!(all, [Event::Skipped(Some(100_000))]);
     }
-    // It is still held to be UTF-8.
+    // It must still be UTF-8.
     text[150_000] = 0xFF;
     let (all, refused, _) = feed(&frame(TEXT, &text), 999);
     assert_eq!((all, refused), (vec![], Some(CloseReason::NotUtf8.into())));
 }
 
 #[test]
-fn rest_of_a_message_that_is_skipped_is_checked_and_not_kept() {
+fn rest_of_a_skipped_message_is_checked_and_not_stored() {
     let huge = vec![b'1'; 300_000];
     for (is_told, expected) in [(true, None), (false, Some(299_999))] {
         let (mut inbound, mut shared) = (Inbound::default(), Shared::default());

@@ -1,80 +1,88 @@
-//! When the messages that wait had come, to measure how long they are in the relay.
+//! When the queued messages arrived, to measure how long each is in the relay.
 
-/// Most runs kept apart: enough to tell times from each other that differ by an eighth of the longest.
-const RUNS_MAX: usize = 16;
+/// Most groups. Enough for times to be exact to an eighth of the longest time that a message waits.
+const GROUPS_MAX: usize = 16;
 
-/// Messages that came at one time.
+/// Messages next to each other in the queue that are taken to have arrived at the same time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Arrived {
-    /// When, in microseconds modulo 2³²: 71 minutes.
+pub struct ArrivalGroup {
+    /// The time in microseconds modulo 2³², which is 71 minutes.
     pub micros: u32,
-    /// How many.
+    /// How many messages. Stays at the largest value if there are more.
     pub messages: u32,
 }
 
-/// Runs of messages in the order of the queue. Takes the same memory however many there are: those that came within
-/// one step count from the first of them, and where the runs are too many, the step doubles.
+/// The arrival times of queued messages, in the order of the queue. The memory is constant: messages that arrived
+/// within one step form a group with the time of the first, and the step doubles when there would be too many groups.
+///
+/// A message may seem older than it is, but never younger.
 #[derive(Debug, Default)]
-pub(super) struct Arrivals {
-    runs: [Arrived; RUNS_MAX],
+pub(super) struct ArrivalTimes {
+    /// Only the first `len` are valid.
+    groups: [ArrivalGroup; GROUPS_MAX],
     len: usize,
+    /// Starts again at 0, which is exact, whenever the queue is empty.
     step_micros: u32,
 }
 
-impl Arrivals {
-    /// Notes more messages at the end of the queue.
+impl ArrivalTimes {
+    /// Records messages at the end of the queue.
     pub(super) fn push(&mut self, messages: u64, micros: u32) {
-        self.push_run(Arrived { micros, messages: u32::try_from(messages).unwrap_or(u32::MAX) });
+        self.push_group(ArrivalGroup { micros, messages: u32::try_from(messages).unwrap_or(u32::MAX) });
     }
 
-    fn push_run(&mut self, arrived: Arrived) {
+    fn push_group(&mut self, arrived: ArrivalGroup) {
         if self.len == 0 {
             self.step_micros = 0;
         }
         while !self.try_push(arrived) {
             self.step_micros = self.step_micros.saturating_mul(2).max(1);
-            let (runs, len) = (self.runs, self.len);
+            let (groups, len) = (self.groups, self.len);
             self.len = 0;
-            // No more than there were.
-            runs.iter().take(len).for_each(|&run| _ = self.try_push(run));
+            // A wider step never needs more groups than before, so each of these is stored.
+            groups.iter().take(len).for_each(|&group| _ = self.try_push(group));
         }
     }
 
-    fn try_push(&mut self, arrived: Arrived) -> bool {
-        let last = self.len.checked_sub(1).and_then(|last| self.runs.get_mut(last));
+    /// Adds a group, or adds its messages to the last one if that is within one step. Returns false if all are in use.
+    fn try_push(&mut self, arrived: ArrivalGroup) -> bool {
+        // The subtraction wraps as the clock does, so it is right for messages that wait less than 71 minutes.
+        let last = self.len.checked_sub(1).and_then(|last| self.groups.get_mut(last));
         if let Some(last) = last.filter(|last| arrived.micros.wrapping_sub(last.micros) <= self.step_micros) {
             last.messages = last.messages.saturating_add(arrived.messages);
             return true;
         }
-        let Some(place) = self.runs.get_mut(self.len) else { return false };
-        *place = arrived;
+        let Some(free) = self.groups.get_mut(self.len) else { return false };
+        *free = arrived;
         self.len += 1;
         true
     }
 
-    /// Takes so many messages from the front of the queue, and adds what is known of them to `taken`.
-    pub(super) fn take(&mut self, mut messages: u64, taken: &mut Vec<Arrived>) {
+    /// Takes `messages` messages from the front of the queue, and adds their times to `taken`. Messages whose arrival
+    /// was not recorded are left out.
+    pub(super) fn take(&mut self, mut messages: u64, taken: &mut Vec<ArrivalGroup>) {
         while messages > 0 && self.len > 0 {
-            let [first, ..] = &mut self.runs;
-            let of_run = u32::try_from(messages).unwrap_or(u32::MAX).min(first.messages);
-            note(taken, Arrived { messages: of_run, ..*first });
-            messages -= u64::from(of_run);
-            first.messages -= of_run;
+            let [first, ..] = &mut self.groups;
+            let from_group = u32::try_from(messages).unwrap_or(u32::MAX).min(first.messages);
+            note(taken, ArrivalGroup { messages: from_group, ..*first });
+            messages -= u64::from(from_group);
+            first.messages -= from_group;
+            // At most 15 groups move, and only when one is used up.
             if first.messages == 0 {
-                self.runs.copy_within(1..self.len, 0);
+                self.groups.copy_within(1..self.len, 0);
                 self.len -= 1;
             }
         }
     }
 
-    /// Puts those of another queue behind these.
+    /// Adds the times of another queue behind these.
     pub(super) fn append(&mut self, other: &Self) {
-        other.runs.iter().take(other.len).for_each(|&run| self.push_run(run));
+        other.groups.iter().take(other.len).for_each(|&group| self.push_group(group));
     }
 }
 
-/// Adds messages to those that were taken.
-pub(super) fn note(taken: &mut Vec<Arrived>, arrived: Arrived) {
+/// Adds messages to `taken`, to its last group if they have the same time.
+pub(super) fn note(taken: &mut Vec<ArrivalGroup>, arrived: ArrivalGroup) {
     match taken.last_mut().filter(|last| last.micros == arrived.micros) {
         Some(last) => last.messages = last.messages.saturating_add(arrived.messages),
         None => taken.push(arrived),
@@ -85,15 +93,15 @@ pub(super) fn note(taken: &mut Vec<Arrived>, arrived: Arrived) {
 mod tests {
     use super::*;
 
-    fn taken(arrivals: &mut Arrivals, messages: u64) -> Vec<(u32, u32)> {
+    fn taken(arrivals: &mut ArrivalTimes, messages: u64) -> Vec<(u32, u32)> {
         let mut taken = Vec::new();
         arrivals.take(messages, &mut taken);
-        taken.into_iter().map(|Arrived { micros, messages }| (micros, messages)).collect()
+        taken.into_iter().map(|ArrivalGroup { micros, messages }| (micros, messages)).collect()
     }
 
     #[test]
-    fn messages_leave_in_the_order_in_which_they_came() {
-        let mut arrivals = Arrivals::default();
+    fn messages_leave_in_the_order_of_their_arrival() {
+        let mut arrivals = ArrivalTimes::default();
         for micros in [5, 5, 7, 9] {
             arrivals.push(1, micros);
         }
@@ -104,23 +112,23 @@ mod tests {
     }
 
     #[test]
-    fn however_many_wait_none_is_lost_and_none_seems_younger_than_it_is() {
-        let mut arrivals = Arrivals::default();
+    fn many_messages_are_all_counted_and_none_seems_younger_than_it_is() {
+        let mut arrivals = ArrivalTimes::default();
         for micros in 0..1000 {
             arrivals.push(1, micros);
         }
-        let runs = taken(&mut arrivals, 1000);
-        assert_eq!(runs.iter().map(|(_, messages)| messages).sum::<u32>(), 1000);
+        let groups = taken(&mut arrivals, 1000);
+        assert_eq!(groups.iter().map(|(_, messages)| messages).sum::<u32>(), 1000);
         let mut came_at = 0;
-        for (micros, messages) in runs {
+        for (micros, messages) in groups {
             assert!(micros <= came_at && came_at - micros <= 1000 / 8, "{micros} for {came_at}");
             came_at += messages;
         }
     }
 
     #[test]
-    fn those_of_a_replaced_connection_stand_before_newer_ones() {
-        let (mut old, mut new) = (Arrivals::default(), Arrivals::default());
+    fn times_of_a_replaced_connection_come_before_newer_ones() {
+        let (mut old, mut new) = (ArrivalTimes::default(), ArrivalTimes::default());
         old.push(1, 1);
         new.append(&old);
         new.push(1, 2);

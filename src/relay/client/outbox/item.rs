@@ -1,4 +1,4 @@
-//! What the queue of an outbox is made of, and how it is given to a vectored write.
+//! The items in the queue of an outbox, and the slices that a vectored write is given.
 
 use std::io::IoSlice;
 
@@ -6,74 +6,80 @@ use crate::relay::limits::WRITE_SLICES_MAX;
 use crate::relay::transit::{Cursor, Transits};
 use crate::relay::wire::frame::server_frame_len;
 
+/// One item of the queue.
 #[derive(Debug)]
 pub(super) enum Item {
+    /// Small messages.
     Run(Run),
     /// A message in transit.
     InTransit(Cursor),
-    /// One frame of the relay's own: a notice about the peer, or the close.
-    Own(Own),
+    /// One frame of the relay itself: a notice about the peer, or the close frame.
+    RelayFrame(RelayFrame),
 }
 
-/// Small application messages, one whole frame each.
+/// Small application messages in one buffer, a whole frame each.
+///
+/// `unwritten_start` ≤ `frame_start` ≤ `taken` ≤ length of `bytes`.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) bytes: Vec<u8>,
-    /// Bytes that the socket has taken.
+    /// Bytes that the stream has taken.
     pub(super) taken: usize,
-    /// Where the first frame begins that it has not taken in full.
+    /// Where the first frame begins that the stream has not completely taken.
     pub(super) frame_start: usize,
-    /// Where the first one begins that is not written in full.
+    /// Where the first frame begins that the stream has not flushed.
     pub(super) unwritten_start: usize,
 }
 
+/// One frame of the relay itself.
 #[derive(Debug)]
-pub(super) struct Own {
-    pub(super) frame: Vec<u8>,
+pub(super) struct RelayFrame {
+    pub(super) bytes: Vec<u8>,
+    /// Bytes that the stream has taken.
     pub(super) taken: usize,
 }
 
 impl Item {
-    /// Bytes that wait and can be written: of a message in transit, what is left of its planned fragment.
+    /// Bytes that can be written now. Of a message in transit, this is what is left of the planned fragment.
     pub(super) fn writable_bytes(&self) -> usize {
         match self {
             Self::Run(run) => run.bytes.len() - run.taken,
             Self::InTransit(cursor) => cursor.planned_bytes(),
-            Self::Own(own) => own.frame.len() - own.taken,
+            Self::RelayFrame(frame) => frame.bytes.len() - frame.taken,
         }
     }
 
-    /// Whether what comes behind it in the queue may follow what [can be written](Self::writable_bytes) of it.
+    /// Whether the item ends with what [can be written](Self::writable_bytes), so that the next item may follow.
     pub(super) fn is_ending(&self) -> bool {
         match self {
-            Self::Run(_) | Self::Own(_) => true,
+            Self::Run(_) | Self::RelayFrame(_) => true,
             Self::InTransit(cursor) => cursor.is_ending(),
         }
     }
 
-    /// Bytes left of the frame that the socket has begun to take; 0 if it has begun none.
+    /// Bytes left of the frame of which the stream has taken a part; 0 if there is none.
     pub(super) fn begun_bytes(&self) -> usize {
         match self {
             Self::Run(run) if run.taken > run.frame_start => {
                 let frame = run.bytes.get(run.frame_start..).unwrap_or_default();
                 run.frame_start + server_frame_len(frame) - run.taken
             }
-            Self::Own(own) if own.taken > 0 => own.frame.len() - own.taken,
-            Self::Run(_) | Self::Own(_) => 0,
+            Self::RelayFrame(frame) if frame.taken > 0 => frame.bytes.len() - frame.taken,
+            Self::Run(_) | Self::RelayFrame(_) => 0,
             Self::InTransit(cursor) => cursor.begun_bytes(),
         }
     }
 
-    /// Bytes of memory, those of a message in transit left out.
+    /// Memory in bytes, without that of a message in transit.
     pub(super) fn small_bytes(&self) -> usize {
         match self {
             Self::Run(run) => run.bytes.capacity(),
-            Self::Own(own) => own.frame.capacity(),
+            Self::RelayFrame(frame) => frame.bytes.capacity(),
             Self::InTransit(_) => 0,
         }
     }
 
-    /// Adds what can be written, but its first `skip` bytes, and at most `bytes_max`.
+    /// Adds what can be written to `slices`, without the first `skip` bytes, and at most `bytes_max` bytes.
     pub(super) fn gather<'a>(
         &'a self,
         transits: &'a Transits,
@@ -87,8 +93,9 @@ impl Item {
         };
         match self {
             Self::Run(run) => slices.push(part(&run.bytes, run.taken)),
-            Self::Own(own) => slices.push(part(&own.frame, own.taken)),
+            Self::RelayFrame(frame) => slices.push(part(&frame.bytes, frame.taken)),
             Self::InTransit(cursor) => {
+                // A fragment is a header and parts of several chunks, each in a slice of its own.
                 let mut left = bytes_max;
                 cursor.gather(transits.get(cursor.key()), skip, |bytes| {
                     let bytes = bytes.get(..left).unwrap_or(bytes);
@@ -106,13 +113,14 @@ impl Run {
         Self { bytes, taken: 0, frame_start: 0, unwritten_start: 0 }
     }
 
-    /// Moves on by `taken` bytes; returns how many messages that completes.
+    /// Moves on by `taken` bytes. Returns how many messages are completely taken with them.
     pub(super) fn advance(&mut self, taken: usize) -> u64 {
         self.taken += taken;
         let mut completed = 0;
         while self.frame_start < self.taken {
             let frame = self.bytes.get(self.frame_start..).unwrap_or_default();
             let frame_end = self.frame_start + server_frame_len(frame);
+            // A frame of which only a part is taken counts later, when its last byte is.
             if frame_end > self.taken {
                 break;
             }
@@ -122,23 +130,23 @@ impl Run {
         completed
     }
 
-    /// Drops what is written; the rest is as if no stream had begun on it.
+    /// Drops the flushed messages. The rest starts again, as if no stream had taken any of it.
     pub(super) fn rewind(&mut self) {
         self.bytes.drain(..self.unwritten_start);
         (self.taken, self.frame_start, self.unwritten_start) = (0, 0, 0);
     }
 }
 
-/// What one system call is given.
+/// The slices for one vectored write.
 pub(super) struct Slices<'a> {
     parts: [IoSlice<'a>; WRITE_SLICES_MAX],
     len: usize,
-    /// No more is added once this is used up; the last slice may exceed it.
+    /// Once this is 0, nothing more is added. The last slice may exceed it.
     bytes_left: usize,
 }
 
 impl<'a> Slices<'a> {
-    /// Room for `bytes`, the last slice excepted.
+    /// Takes slices until they have `bytes` bytes; the last one may exceed that.
     pub(super) fn within(bytes: usize) -> Self {
         Self { parts: [IoSlice::new(&[]); WRITE_SLICES_MAX], len: 0, bytes_left: bytes }
     }

@@ -1,20 +1,22 @@
-//! Frames that overtake the queue.
+//! A lane: frames that overtake the queue.
 
 use std::collections::VecDeque;
 
 use super::{Pool, append_kept, compact};
 use crate::relay::limits::{RUN_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 
-/// Whole frames, the first of which may be under way, in runs of at most [`RUN_BYTES_MAX`] or one call's frames:
-/// in one piece they would stand twice in memory whenever it grows.
+/// Whole frames, except that the stream may have taken a part of the first one.
+///
+/// They are in several runs. Each has at most [`RUN_BYTES_MAX`] bytes, unless the frames of one call are longer. A
+/// single buffer would be copied as a whole each time it grows, and need twice its memory meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     runs: VecDeque<Vec<u8>>,
-    /// Bytes of the first run that the socket has taken.
+    /// Bytes of the first run that the stream has taken.
     front_taken: usize,
-    /// Bytes that it has not taken.
+    /// Bytes that the stream has not taken.
     len: usize,
-    /// Bytes of memory.
+    /// Memory of all runs in bytes.
     capacity: usize,
 }
 
@@ -23,24 +25,27 @@ impl Lane {
         self.len == 0
     }
 
-    /// Bytes that the socket has not taken.
+    /// Bytes that the stream has not taken.
     pub(super) const fn len(&self) -> usize {
         self.len
     }
 
-    /// Bytes of memory.
+    /// Memory in bytes.
     pub(super) const fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// What the socket has not taken, in order.
+    /// What the stream has not taken, in order.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &[u8]> {
+        // Applies to the first run only.
         let mut skip = self.front_taken;
         self.runs.iter().map(move |run| run.get(std::mem::take(&mut skip)..).unwrap_or_default())
     }
 
-    /// Adds frames. What a blocked client leaves waiting may wait long, and so may what is more than a few: it
-    /// takes no spare buffer, however large.
+    /// Adds frames.
+    ///
+    /// If the client is blocked or many frames wait already, these may wait for long. They are then copied into tightly
+    /// sized memory, and do not hold one of the pool's large buffers.
     pub(super) fn append(
         &mut self,
         pool: &mut Pool,
@@ -59,6 +64,7 @@ impl Lane {
             self.len += run.len() - len;
             self.capacity += run.capacity() - capacity;
         } else {
+            // Written to a spare buffer first: only then is the length known to size the memory.
             let mut frames = pool.take_buffer();
             write_frames(&mut frames);
             self.append_kept(&frames);
@@ -80,13 +86,16 @@ impl Lane {
         }
     }
 
-    /// Forgets what the socket took of at most `taken` bytes; returns how many of them these were.
+    /// Removes the first `taken` bytes, or all if there are fewer. Returns how many were removed.
     pub(super) fn advance(&mut self, taken: usize, pool: &mut Pool) -> usize {
         let taken = taken.min(self.len);
         self.len -= taken;
         self.front_taken += taken;
         while self.runs.front().is_some_and(|run| run.len() <= self.front_taken) {
-            let Some(run) = self.runs.pop_front() else { break };
+            let Some(run) = self.runs.pop_front() else {
+                debug_assert!(false, "the first run was found above");
+                break;
+            };
             self.front_taken -= run.len();
             self.capacity -= run.capacity();
             pool.give_buffer(run);
@@ -94,7 +103,7 @@ impl Lane {
         taken
     }
 
-    /// Moves what waits into memory that it little more than fills.
+    /// Moves what waits into memory of its size.
     pub(super) fn compact(&mut self, pool: &mut Pool) {
         for run in &mut self.runs {
             self.capacity -= run.capacity();

@@ -1,14 +1,17 @@
-//! What waits for one client, in the order in which its socket gets it.
+//! What waits to be sent to one client, and in which order its socket gets it.
 //!
-//! The *queue* holds application messages and, in their place between them, notices and the close
-//! frame. Two lanes overtake it: a *reply* (the answer to the upgrade, an error message) goes out
-//! as soon as the message begun is through; a *control* frame, which may stand between two
-//! fragments (RFC 6455, section 5.4), as soon as the fragment is. Small messages stand as ready
-//! frames in runs; a longer one is a [message in transit](crate::relay::transit), of which the queue has a
-//! cursor: it leaves in fragments of what has arrived.
+//! | part | what is in it | when it is sent |
+//! | --- | --- | --- |
+//! | queue | messages from the peer, notices about the peer, the close frame | in order, after the lanes |
+//! | lane of replies | the answer in HTTP, error messages | after the message that has begun |
+//! | lane of control frames | pings and pongs during a large message | after the fragment that has begun |
 //!
-//! A stream may keep what it takes, as one does that encrypts. A message is written once the stream has
-//! *flushed* its last byte; until then it stays in the queue, for it may have to go to another connection.
+//! A control frame may be sent between two fragments of a message (RFC 6455, section 5.4). Small messages are queued
+//! as complete frames, many in one buffer, a *run*. A larger one is a [message in transit](crate::relay::transit): the
+//! queue holds a cursor, and each fragment carries what has arrived since the last one.
+//!
+//! A stream may hold bytes that it has taken, as a TLS stream does. A message counts as written once the stream has
+//! *flushed* its last byte. Until then it stays in the queue, because it may have to move to another connection.
 
 mod arrivals;
 mod item;
@@ -16,7 +19,7 @@ mod lane;
 mod pool;
 #[cfg(test)]
 mod tests;
-mod waiting;
+mod undelivered;
 mod write;
 
 use std::collections::VecDeque;
@@ -24,24 +27,24 @@ use std::collections::VecDeque;
 use crate::relay::limits::{HIGH_WATER_BYTES, LOW_WATER_BYTES, NOTICES_WAITING_MAX, RUN_BYTES_MAX};
 use crate::relay::transit::{Cursor, TransitKey, Transits};
 use crate::relay::wire::frame::{Opcode, ServerHeader};
-use arrivals::Arrivals;
-pub use arrivals::Arrived;
-use item::{Item, Own, Run, Slices};
+pub use arrivals::ArrivalGroup;
+use arrivals::ArrivalTimes;
+use item::{Item, RelayFrame, Run, Slices};
 use lane::Lane;
 
 pub use pool::Pool;
-pub use waiting::{Cut, Waiting};
+pub use undelivered::{RemovedMessage, Undelivered};
 
-/// How far a call of [`Outbox::write_to`] came.
+/// Why [`Outbox::write_to`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteEnd {
-    /// Nothing waits any more.
+    /// Everything is written and flushed.
     Drained,
-    /// All that has arrived is written; the rest of a message is still to come.
-    Waiting,
-    /// The socket takes no more until it says so.
+    /// All that has arrived is written. The rest of a message in transit is still to come; the queue behind it waits.
+    MessageIncomplete,
+    /// The socket refuses bytes until it reports that it is writable.
     Blocked,
-    /// The allowance is used up; the socket may take more.
+    /// The allowance is used up. The socket may take more.
     Allowance,
 }
 
@@ -49,94 +52,97 @@ pub enum WriteEnd {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Backlog {
-    /// Application messages that are not written in full.
+    /// Application messages that are not completely written.
     pub messages: u64,
-    /// Bytes that are not written: payload of messages in transit, as far as it has arrived; of all else, frames.
+    /// Bytes that are not written. For messages in transit this is the payload that has arrived; for everything else,
+    /// whole frames with their headers.
     pub bytes: usize,
 }
 
-/// What the stream has taken of the queue since it last flushed all.
+/// What the stream has taken of the queue and has not flushed.
 #[derive(Clone, Copy, Debug, Default)]
 struct Unflushed {
-    /// Items taken in full, at the front of the queue.
+    /// Completely taken items, at the front of the queue.
     items: usize,
-    /// Bytes, as they are counted in the queue.
+    /// Bytes, counted as in `queued_bytes`.
     bytes: usize,
-    /// Small messages of which it has taken the last byte.
+    /// Completely taken small messages.
     messages: u64,
 }
 
-/// The two lanes of one client. Nothing in it but bytes, counts and cursors.
+/// The queue and the two lanes of one client. Holds bytes, counts and cursors, and no stream.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// Control frames that overtake the rest of a message in transit; otherwise they are replies.
+    /// Control frames that overtake the rest of a message in transit. At other times control frames go to `replies`.
     controls: Lane,
     replies: Lane,
     queue: VecDeque<Item>,
-    /// When its small messages came, as far as it was noted.
-    arrivals: Arrivals,
+    /// When its small messages arrived, as far as this was recorded.
+    arrivals: ArrivalTimes,
     unflushed: Unflushed,
+    /// Bytes of the queue that are not flushed; see [`Backlog::bytes`]. This includes the frames of the relay.
     queued_bytes: usize,
+    /// Messages of the queue that are not flushed.
     queued_messages: u64,
-    /// Memory of the queue, that of messages in transit left out.
+    /// Memory of the queue in bytes, without that of messages in transit.
     queue_small_bytes: usize,
     /// Notices in the queue, and the close if there is one.
-    queued_own: usize,
+    queued_relay_frames: usize,
     are_replies_congested: bool,
-    /// Since the socket last took everything, it has refused some.
+    /// The socket has refused bytes since it last took everything.
     is_blocked: bool,
-    /// The client has part of a message whose rest it will not get: nothing but control frames may
-    /// follow.
+    /// The client has a part of a message and will not get the rest. From now on it can receive only control frames.
     is_cut_short: bool,
 }
 
 impl Outbox {
-    /// Whether nothing waits.
+    /// Whether nothing waits, in the queue or in a lane.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.replies.is_empty() && self.controls.is_empty()
     }
 
-    /// Whether more than `bytes_max` wait in the queue, or small messages among it take more than `small_bytes_max` of
-    /// memory, which one of them alone may.
+    /// Whether the queue holds more than `bytes_max` bytes, or its small messages take more than `small_bytes_max`
+    /// bytes of memory. The second limit does not apply to a single message, because one must always be possible.
     #[must_use]
     pub const fn is_queue_over(&self, bytes_max: usize, small_bytes_max: usize) -> bool {
         self.queued_bytes > bytes_max
             || (self.queued_messages > 1 && self.queue_small_bytes > small_bytes_max)
     }
 
-    /// Whether replies take more than `small_bytes_max`.
+    /// Whether the lanes hold more than `small_bytes_max` bytes.
     #[must_use]
     pub const fn are_replies_over(&self, small_bytes_max: usize) -> bool {
         self.controls.len() + self.replies.len() > small_bytes_max
     }
 
-    /// Whether more notices wait than a client may leave unread.
+    /// Whether more notices wait than a client may leave unread. If so, the caller closes the client.
     #[must_use]
     pub const fn is_queue_full_of_notices(&self) -> bool {
-        self.queued_own > NOTICES_WAITING_MAX
+        self.queued_relay_frames > NOTICES_WAITING_MAX
     }
 
-    /// Whether the client's own reading must pause, because it does not take the replies to what
-    /// it sent; same marks.
+    /// Whether reading the client must pause, because it does not take the replies to what it sent. Starts above
+    /// [`HIGH_WATER_BYTES`] and ends at [`LOW_WATER_BYTES`].
     #[must_use]
     pub const fn are_replies_congested(&self) -> bool {
         self.are_replies_congested
     }
 
-    /// Whether the socket, since it last took everything, has refused some.
+    /// Whether the socket has refused bytes since it last took everything.
     #[must_use]
     pub const fn is_blocked(&self) -> bool {
         self.is_blocked
     }
 
-    /// What waits in the queue.
+    /// How much waits in the queue.
     #[must_use]
     pub const fn backlog(&self) -> Backlog {
         Backlog { messages: self.queued_messages, bytes: self.queued_bytes }
     }
 
-    /// Lets text frames, or the answer in HTTP, overtake the messages that wait.
+    /// Adds text frames, or the answer in HTTP, to the lane of replies. After a message that was cut short it does
+    /// nothing.
     pub fn reply(&mut self, pool: &mut Pool, write_frames: impl FnOnce(&mut Vec<u8>)) {
         if !self.is_cut_short {
             self.replies.append(pool, self.is_blocked, write_frames);
@@ -144,40 +150,42 @@ impl Outbox {
         }
     }
 
-    /// Lets a control frame overtake them, and the rest of a large message begun as well.
+    /// Adds a control frame. It overtakes the queue, and also the rest of a large message that has begun.
     pub fn control(&mut self, pool: &mut Pool, write_frame: impl FnOnce(&mut Vec<u8>)) {
-        // Elsewhere the replies are next in any case, and the first of them may be the 101.
+        // Outside a large message the replies are sent next anyway. The control frame must not overtake them: the first
+        // may be the answer to the upgrade (status 101).
         let lane = if self.is_in_message() { &mut self.controls } else { &mut self.replies };
         lane.append(pool, self.is_blocked, write_frame);
         self.mark();
     }
 
-    /// Whether the client has some of a message in transit, and not all.
+    /// Whether the client has received a part of a message in transit, but not all of it.
     fn is_in_message(&self) -> bool {
         self.is_cut_short || matches!(self.front(), Some(Item::InTransit(cursor)) if cursor.is_begun())
     }
 
-    /// The first item that the stream has not taken in full.
+    /// The first item that the stream has not completely taken.
     fn front(&self) -> Option<&Item> {
         self.queue.get(self.unflushed.items)
     }
 
-    /// Bytes of memory that what waits takes, those of messages in transit left out.
+    /// Memory in bytes, without that of messages in transit.
     #[must_use]
     pub fn small_bytes(&self) -> usize {
         self.queue_small_bytes + self.controls.capacity() + self.replies.capacity()
     }
 
-    /// Queues a small application message; a copy of it.
+    /// Queues a copy of a small application message.
     ///
-    /// While the socket takes what it is given, buffers come from the pool and soon return; when
-    /// it does not, they grow little further than what waits in them asks for.
+    /// While the socket takes bytes, buffers come from the pool and soon return to it, so their size does not matter.
+    /// While it refuses them, a buffer may stay for long and is grown only as far as its content needs.
     pub fn push_small(&mut self, pool: &mut Pool, opcode: Opcode, payload: &[u8]) {
         let header = ServerHeader::new(opcode, true, payload.len());
         let header = header.as_bytes();
         let frame_bytes = header.len() + payload.len();
         self.queued_messages += 1;
         self.queued_bytes += frame_bytes;
+        // A run that the stream has completely taken is counted in `unflushed.items`: nothing may be added to it.
         let is_all_taken = self.queue.len() == self.unflushed.items;
         let run = match self.queue.back_mut() {
             Some(Item::Run(run)) if !is_all_taken && run.bytes.len() + frame_bytes <= RUN_BYTES_MAX => run,
@@ -185,10 +193,14 @@ impl Outbox {
                 let bytes = if self.is_blocked { Vec::new() } else { pool.take_buffer() };
                 self.queue_small_bytes += bytes.capacity();
                 self.queue.push_back(Item::Run(Run::new(bytes)));
-                let Some(Item::Run(run)) = self.queue.back_mut() else { return };
+                let Some(Item::Run(run)) = self.queue.back_mut() else {
+                    debug_assert!(false, "a run was just pushed");
+                    return;
+                };
                 run
             }
         };
+        // The vector may grow below; the difference keeps the account of memory exact.
         let bytes_before = run.bytes.capacity();
         if self.is_blocked {
             reserve_kept(&mut run.bytes, frame_bytes);
@@ -198,37 +210,43 @@ impl Outbox {
         self.queue_small_bytes += run.bytes.capacity() - bytes_before;
     }
 
-    /// Queues a message in transit, of which `bytes` have arrived.
+    /// Queues a message in transit, of which `bytes` bytes have arrived.
     pub fn push_transit(&mut self, cursor: Cursor, bytes: usize) {
         self.queued_messages += 1;
         self.queued_bytes += bytes;
         self.queue.push_back(Item::InTransit(cursor));
     }
 
-    /// Notes that more of a message in its queue has arrived.
+    /// Records that `bytes` more bytes of a message in its queue have arrived.
     pub const fn note_more(&mut self, bytes: usize) {
         self.queued_bytes += bytes;
     }
 
-    /// Takes a message that will never be whole out of the queue; `None` if it is not in it. If the client has a part
-    /// of it, nothing in the queue can follow: its messages are yet to be [taken](Self::take_messages).
-    pub fn cut(&mut self, key: TransitKey, pool: &mut Pool) -> Option<Cut> {
+    /// Removes a message that will never be complete from the queue; `None` if it is not there. If the client has
+    /// received a part of it, nothing in the queue can follow: the caller then [takes](Self::take_messages) the rest.
+    pub fn remove_incomplete(&mut self, key: TransitKey, pool: &mut Pool) -> Option<RemovedMessage> {
         let is_it = |item: &Item| matches!(item, Item::InTransit(cursor) if cursor.key() == key);
+        // From the back: its sender sends one message at a time, so it is near the end of the queue.
         let index = self.queue.iter().rposition(is_it)?;
         let is_begun = index == self.unflushed.items && self.is_in_message();
         if is_begun {
             self.cut_short(&pool.transits);
         }
-        let Some(Item::InTransit(cursor)) = self.queue.remove(index) else { return None };
+        let Some(Item::InTransit(cursor)) = self.queue.remove(index) else {
+            debug_assert!(false, "the item at this index was found above");
+            return None;
+        };
+        // What the stream took of it without a flush must not be subtracted again at the next flush.
         self.queued_messages -= 1;
         self.queued_bytes -= cursor.unwritten_bytes(pool.transits.get(key));
         self.unflushed.bytes -= cursor.unflushed_bytes();
         pool.transits.give_up(cursor);
-        Some(if is_begun { Cut::Begun } else { Cut::Unseen })
+        Some(if is_begun { RemovedMessage::Begun } else { RemovedMessage::Unseen })
     }
 
-    /// Lets the client have the rest of a frame that its socket has begun to take, so that whatever comes next is
-    /// still a frame to it; and nothing else but control frames, if that frame is a part of a message.
+    /// Prepares for the loss of the queue's front: keeps the rest of a frame that the socket has begun to take, so that
+    /// the client still finds the start of the next frame. If it has a part of a large message, only control frames may
+    /// follow, and the replies are dropped.
     fn cut_short(&mut self, transits: &Transits) {
         let begun_bytes = self.front().map_or(0, Item::begun_bytes);
         if self.is_in_message() {
@@ -240,6 +258,7 @@ impl Outbox {
             if let Some(front) = self.front() {
                 front.gather(transits, 0, begun_bytes, &mut slices);
             }
+            // The rest of the frame goes to the front of the lane of control frames, which is sent first.
             let mut controls = Lane::default();
             slices.as_slice().iter().for_each(|slice| controls.append_kept(slice));
             self.controls.waiting().for_each(|frames| controls.append_kept(frames));
@@ -247,95 +266,100 @@ impl Outbox {
         }
     }
 
-    /// Notes when the `messages` queued last had come, in microseconds modulo 2³².
+    /// Records when the last `messages` queued messages arrived, in microseconds modulo 2³².
     pub fn note_arrivals(&mut self, messages: u64, micros: u32) {
         self.arrivals.push(messages, micros);
     }
 
-    /// Queues a frame of the relay's own behind everything that waits: a notice keeps its place
-    /// among the messages, a close comes last.
-    pub fn push_own(&mut self, write_frame: impl FnOnce(&mut Vec<u8>)) {
-        let mut frame = Vec::new();
-        write_frame(&mut frame);
-        self.queued_bytes += frame.len();
-        self.queue_small_bytes += frame.capacity();
-        self.queued_own += 1;
-        self.queue.push_back(Item::Own(Own { frame, taken: 0 }));
+    /// Queues a frame of the relay itself behind everything that waits: a notice keeps its position among the messages,
+    /// and the close frame comes last.
+    pub fn push_relay_frame(&mut self, write_frame: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = Vec::new();
+        write_frame(&mut bytes);
+        self.queued_bytes += bytes.len();
+        self.queue_small_bytes += bytes.capacity();
+        self.queued_relay_frames += 1;
+        self.queue.push_back(Item::RelayFrame(RelayFrame { bytes, taken: 0 }));
     }
 
-    /// Takes the messages that are not written in full, each from its start, and drops the notices among
-    /// them. A frame that the stream has begun on stays, so that whatever comes next is still a frame to
-    /// the client.
-    pub fn take_messages(&mut self, transits: &mut Transits) -> Waiting {
+    /// Takes the messages that are not completely written out of the queue, each from its start, and drops the relay's
+    /// own frames between them, which are for this connection only. The rest of a frame that the socket has begun to
+    /// take stays, so that the client still finds the start of the next frame.
+    pub fn take_messages(&mut self, transits: &mut Transits) -> Undelivered {
         self.cut_short(transits);
-        let mut waiting = Waiting { arrivals: std::mem::take(&mut self.arrivals), ..Waiting::default() };
+        let mut undelivered =
+            Undelivered { arrivals: std::mem::take(&mut self.arrivals), ..Undelivered::default() };
         for mut item in std::mem::take(&mut self.queue) {
             match &mut item {
-                Item::Own(_) => continue,
+                Item::RelayFrame(_) => continue,
                 Item::Run(run) => {
                     run.rewind();
-                    waiting.bytes += run.bytes.len();
+                    undelivered.bytes += run.bytes.len();
                 }
                 Item::InTransit(_) => {}
             }
             if let Item::InTransit(cursor) = item {
+                // The message starts again for the next connection, if its first bytes are still in memory.
                 let Some(cursor) = transits.rewind(cursor) else {
-                    waiting.lost += 1;
+                    undelivered.lost += 1;
                     continue;
                 };
-                waiting.bytes += cursor.waiting_bytes(transits.get(cursor.key()));
+                undelivered.bytes += cursor.waiting_bytes(transits.get(cursor.key()));
                 item = Item::InTransit(cursor);
             }
-            waiting.small_bytes += item.small_bytes();
-            waiting.items.push_back(item);
+            undelivered.small_bytes += item.small_bytes();
+            undelivered.items.push_back(item);
         }
-        waiting.messages = self.queued_messages - waiting.lost;
+        undelivered.messages = self.queued_messages - undelivered.lost;
         self.unflushed = Unflushed::default();
         self.queued_bytes = 0;
         self.queue_small_bytes = 0;
         self.queued_messages = 0;
-        self.queued_own = 0;
-        waiting
+        self.queued_relay_frames = 0;
+        undelivered
     }
 
-    /// Queues messages that another connection did not get; those it [lost](Waiting::lost) are the caller's to report.
-    pub fn append(&mut self, mut waiting: Waiting) {
-        self.queue.append(&mut waiting.items);
-        self.arrivals.append(&waiting.arrivals);
-        self.queued_bytes += waiting.bytes;
-        self.queue_small_bytes += waiting.small_bytes;
-        self.queued_messages += waiting.messages;
+    /// Queues messages that another connection did not receive. The caller reports those that were
+    /// [lost](Undelivered::lost).
+    pub fn append(&mut self, mut undelivered: Undelivered) {
+        self.queue.append(&mut undelivered.items);
+        self.arrivals.append(&undelivered.arrivals);
+        self.queued_bytes += undelivered.bytes;
+        self.queue_small_bytes += undelivered.small_bytes;
+        self.queued_messages += undelivered.messages;
     }
 
-    /// The cursors in its queue. For checks.
+    /// The cursors in its queue, for the check of invariants.
     #[cfg(any(test, debug_assertions))]
     pub fn cursors(&self) -> impl Iterator<Item = &Cursor> {
         self.queue.iter().filter_map(|item| match item {
             Item::InTransit(cursor) => Some(cursor),
-            Item::Run(_) | Item::Own(_) => None,
+            Item::Run(_) | Item::RelayFrame(_) => None,
         })
     }
 
+    /// Updates whether the replies are congested. Call after each change of a lane.
     fn mark(&mut self) {
         let mark = if self.are_replies_congested { LOW_WATER_BYTES } else { HIGH_WATER_BYTES };
         self.are_replies_congested = self.controls.len() + self.replies.len() > mark;
     }
 }
 
-/// Makes room for `more` bytes that may stay for long: a buffer of them is little larger than what it holds.
+/// Makes room for `more` bytes that may stay for long, with little spare capacity.
 fn reserve_kept(buffer: &mut Vec<u8>, more: usize) {
     if buffer.capacity() - buffer.len() < more {
-        // A quarter more than there is, so that each byte is moved a few times at most.
+        // Growing by a quarter bounds the spare capacity and still moves each byte only a few times.
         buffer.reserve_exact(more.max(buffer.len() / 4));
     }
 }
 
+/// Adds bytes that may stay for long.
 fn append_kept(buffer: &mut Vec<u8>, bytes: &[u8]) {
     reserve_kept(buffer, bytes.len());
     buffer.extend_from_slice(bytes);
 }
 
-/// Moves bytes to memory that they fill, and gives that in which they stood back.
+/// Moves the content to memory of exactly its size, and returns the old buffer to the pool.
 fn compact(buffer: &mut Vec<u8>, pool: &mut Pool) {
     let compact = buffer.as_slice().to_vec();
     pool.give_buffer(std::mem::replace(buffer, compact));

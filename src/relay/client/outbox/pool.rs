@@ -1,25 +1,26 @@
-//! What outboxes are made of, between two uses.
+//! Buffers and outboxes that are used again.
 
-use super::{Arrived, Outbox};
+use super::{ArrivalGroup, Outbox};
 use crate::relay::limits::{QUEUE_CAPACITY_KEPT, SPARE_BUFFERS_BYTES_MAX, SPARE_OUTBOXES_MAX};
 use crate::relay::transit::Transits;
 
-/// Buffers and outboxes between two uses, so that small messages need no allocation each.
+/// Spare buffers and outboxes, so that a small message needs no allocation.
 #[derive(Debug, Default)]
 pub struct Pool {
     pub(super) buffers: Vec<Vec<u8>>,
+    /// Capacity of all spare buffers, at most [`SPARE_BUFFERS_BYTES_MAX`].
     pub(super) buffers_bytes: usize,
     #[expect(clippy::vec_box, reason = "connections hold boxes, and get them back as they are")]
     pub(super) outboxes: Vec<Box<Outbox>>,
     /// Messages in transit, and the account of all memory.
     pub transits: Transits,
-    /// Messages that streams have taken in full since this was last emptied, as far as it was
-    /// [noted](Outbox::note_arrivals) when they came.
-    pub delivered: Vec<Arrived>,
+    /// Messages that were written since the caller last emptied this, if their arrival was
+    /// [recorded](Outbox::note_arrivals).
+    pub delivered: Vec<ArrivalGroup>,
 }
 
 impl Pool {
-    /// Nothing to use again, and this for messages in transit.
+    /// A pool without spare buffers, with these messages in transit.
     #[must_use]
     pub fn new(transits: Transits) -> Self {
         Self { transits, ..Self::default() }
@@ -32,7 +33,7 @@ impl Pool {
     }
 
     pub(super) fn give_buffer(&mut self, mut buffer: Vec<u8>) {
-        // A buffer without room is none, and would not count.
+        // A buffer without memory saves no allocation, and any number of them would pass the limit on bytes.
         let is_kept =
             buffer.capacity() > 0 && self.buffers_bytes + buffer.capacity() <= SPARE_BUFFERS_BYTES_MAX;
         if is_kept {
@@ -48,7 +49,7 @@ impl Pool {
         self.outboxes.pop().unwrap_or_default()
     }
 
-    /// Takes back an outbox that has run empty.
+    /// Takes back an empty outbox, and resets the state that an empty one can still have.
     pub fn give_outbox(&mut self, mut outbox: Box<Outbox>) {
         debug_assert!(outbox.is_empty());
         if self.outboxes.len() < SPARE_OUTBOXES_MAX {

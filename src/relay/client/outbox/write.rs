@@ -1,33 +1,34 @@
-//! How a stream is handed what waits, and what it has taken is accounted for.
+//! Writing an outbox to its stream, and accounting for what the stream has taken and flushed.
 
 use std::io::{self, Write};
 
 use super::item::{Item, Slices};
-use super::{Arrived, Outbox, Pool, Unflushed, WriteEnd, arrivals, compact};
+use super::{ArrivalGroup, Outbox, Pool, Unflushed, WriteEnd, arrivals, compact};
 use crate::relay::limits::WRITE_SLICES_MAX;
 use crate::relay::transit::Transits;
 
-/// What one step of a write came to.
+/// The result of one system call.
 enum WriteStep {
-    /// The stream has taken so many bytes.
+    /// The stream has taken this many bytes.
     Taken(usize),
+    /// No more can be written now.
     Ended(WriteEnd),
 }
 
-/// How many bytes are written before control frames have their turn, and between them and replies; and whether replies
-/// have theirs then, and the rest of the queue behind them.
+/// Where the lanes may overtake the queue. The order of one write is: `frame_bytes` of the queue's front, the control
+/// frames, `message_bytes` of the queue's front, and, if `is_reply_next`, the replies and the rest of the queue.
 struct LaneTurns {
-    /// The rest of the frame that the socket has begun to take.
-    frame: usize,
-    /// The rest of what is planned of the message begun.
-    message: usize,
-    /// Otherwise more of that message has to come first.
+    /// The rest of the frame of which the stream has taken a part.
+    frame_bytes: usize,
+    /// The rest of the planned fragment of a message in transit that has begun; 0 if none has.
+    message_bytes: usize,
+    /// The message that has begun ends with `message_bytes`, or none has begun.
     is_reply_next: bool,
 }
 
 impl Outbox {
-    /// Hands the socket as much as it takes, up to about `allowance` bytes, once it has flushed what it took
-    /// before; returns how many it took and why it ended there.
+    /// Writes to the socket until it refuses bytes, nothing is left, or about `allowance` bytes are written. Each write
+    /// waits until the stream has flushed what it took before. Returns how many bytes were taken, and why it ended.
     pub fn write_to<W: Write>(
         &mut self,
         socket: &mut W,
@@ -41,7 +42,7 @@ impl Outbox {
                 Ok(WriteStep::Ended(end)) => return Ok((total, end)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.give_back_spare_room(pool);
+                    self.release_spare_capacity(pool);
                     return Ok((total, WriteEnd::Blocked));
                 }
                 Err(error) => return Err(error),
@@ -55,6 +56,7 @@ impl Outbox {
         pool: &mut Pool,
         allowance: usize,
     ) -> io::Result<WriteStep> {
+        // A stream that cannot flush returns `WouldBlock` here, so it never holds bytes of two writes.
         socket.flush()?;
         self.release_flushed(pool);
         if self.is_empty() {
@@ -68,8 +70,9 @@ impl Outbox {
         match self.write_once(socket, &pool.transits, allowance)? {
             None => {
                 self.is_blocked = false;
-                Ok(WriteStep::Ended(WriteEnd::Waiting))
+                Ok(WriteStep::Ended(WriteEnd::MessageIncomplete))
             }
+            // Every slice has bytes, so a stream that takes none is broken. To go on would loop forever.
             Some(0) => Err(io::ErrorKind::WriteZero.into()),
             Some(taken) => {
                 self.advance(taken, pool);
@@ -78,7 +81,7 @@ impl Outbox {
         }
     }
 
-    /// Plans a fragment of each message in transit that the next write may come to.
+    /// Plans the next fragment of each message in transit that the next write may reach.
     fn plan(&mut self, transits: &Transits, allowance: usize) {
         let mut bytes = 0;
         for item in self.queue.iter_mut().skip(self.unflushed.items).take(WRITE_SLICES_MAX) {
@@ -86,13 +89,14 @@ impl Outbox {
                 cursor.plan(transits.get(cursor.key()));
             }
             bytes += item.writable_bytes();
+            // The write goes no further: the allowance is used up, or the message is to continue first.
             if bytes >= allowance || !item.is_ending() {
                 return;
             }
         }
     }
 
-    /// Writes once; `None` if nothing can be written.
+    /// Writes once. `None` if nothing can be written: the rest of the first message has not arrived.
     fn write_once<W: Write>(
         &self,
         socket: &mut W,
@@ -103,17 +107,18 @@ impl Outbox {
             return socket.write(bytes).map(Some);
         }
         let mut slices = Slices::within(allowance);
-        let LaneTurns { frame, message, is_reply_next } = self.turns();
+        let LaneTurns { frame_bytes, message_bytes, is_reply_next } = self.turns();
         if let Some(front) = self.front() {
-            front.gather(transits, 0, frame, &mut slices);
+            front.gather(transits, 0, frame_bytes, &mut slices);
             self.controls.waiting().for_each(|frames| slices.push(frames));
-            front.gather(transits, frame, message, &mut slices);
+            front.gather(transits, frame_bytes, message_bytes, &mut slices);
         } else {
             self.controls.waiting().for_each(|frames| slices.push(frames));
         }
         if is_reply_next {
             self.replies.waiting().for_each(|frames| slices.push(frames));
-            let mut skip = frame + message;
+            // The start of the front was added above.
+            let mut skip = frame_bytes + message_bytes;
             for item in self.queue.iter().skip(self.unflushed.items) {
                 if slices.is_full() {
                     break;
@@ -131,13 +136,13 @@ impl Outbox {
         }
     }
 
-    /// What waits, if it is small messages in one buffer and nothing else, as it is most of the time: one slice, for
-    /// which no list of slices needs to be made.
+    /// The bytes that wait, if they are small messages in one buffer and nothing else. This is the usual case, and it
+    /// needs no list of slices.
     fn only_small_messages(&self) -> Option<&[u8]> {
         let is_one = self.queue.len() == self.unflushed.items + 1;
         match self.front()? {
             Item::Run(run) if is_one && self.are_lanes_empty() => run.bytes.get(run.taken..),
-            Item::Run(_) | Item::Own(_) | Item::InTransit(_) => None,
+            Item::Run(_) | Item::RelayFrame(_) | Item::InTransit(_) => None,
         }
     }
 
@@ -145,37 +150,38 @@ impl Outbox {
         self.controls.is_empty() && self.replies.is_empty()
     }
 
-    /// What may be written before the lanes have their turns.
+    /// How much of the queue is written before each lane.
     fn turns(&self) -> LaneTurns {
         let Some(front) = self.front() else {
-            return LaneTurns { frame: 0, message: 0, is_reply_next: true };
+            return LaneTurns { frame_bytes: 0, message_bytes: 0, is_reply_next: true };
         };
-        let frame = front.begun_bytes();
+        let frame_bytes = front.begun_bytes();
         match front {
             Item::InTransit(cursor) if cursor.is_begun() => LaneTurns {
-                frame,
-                message: cursor.planned_bytes() - frame,
+                frame_bytes,
+                message_bytes: cursor.planned_bytes() - frame_bytes,
                 is_reply_next: cursor.is_ending(),
             },
-            Item::InTransit(_) | Item::Run(_) | Item::Own(_) => {
-                LaneTurns { frame, message: 0, is_reply_next: true }
+            Item::InTransit(_) | Item::Run(_) | Item::RelayFrame(_) => {
+                LaneTurns { frame_bytes, message_bytes: 0, is_reply_next: true }
             }
         }
     }
 
-    /// Accounts for bytes that the socket took, in the order in which [`Self::write_once`] gave them.
+    /// Accounts for bytes that the stream took, in the order in which [`Self::write_once`] passed them.
     fn advance(&mut self, taken: usize, pool: &mut Pool) {
+        // Without frames in the lanes, everything came from the queue.
         if self.are_lanes_empty() {
             self.advance_queue(taken, &mut pool.transits);
             return self.mark();
         }
-        let LaneTurns { frame, message, .. } = self.turns();
+        let LaneTurns { frame_bytes, message_bytes, .. } = self.turns();
         let mut left = taken;
-        let of_frame = left.min(frame);
+        let of_frame = left.min(frame_bytes);
         self.advance_queue(of_frame, &mut pool.transits);
         left -= of_frame;
         left -= self.controls.advance(left, pool);
-        let of_message = left.min(message);
+        let of_message = left.min(message_bytes);
         self.advance_queue(of_message, &mut pool.transits);
         left -= of_message;
         left -= self.replies.advance(left, pool);
@@ -183,14 +189,15 @@ impl Outbox {
         self.mark();
     }
 
+    /// Accounts for bytes that the stream took of the queue. They stay in the queue until they are flushed.
     fn advance_queue(&mut self, mut taken: usize, transits: &mut Transits) {
         while taken > 0 {
             let Some(front) = self.queue.get_mut(self.unflushed.items) else {
-                debug_assert!(false, "what the stream took was there");
+                debug_assert!(false, "the stream took no more than it was given");
                 return;
             };
             let of_item = taken.min(front.writable_bytes());
-            debug_assert!(of_item > 0, "what the stream took was there");
+            debug_assert!(of_item > 0, "the stream took no more than it was given");
             taken -= of_item;
             let is_done = match front {
                 Item::Run(run) => {
@@ -198,10 +205,10 @@ impl Outbox {
                     self.unflushed.bytes += of_item;
                     run.taken == run.bytes.len()
                 }
-                Item::Own(own) => {
-                    own.taken += of_item;
+                Item::RelayFrame(frame) => {
+                    frame.taken += of_item;
                     self.unflushed.bytes += of_item;
-                    own.taken == own.frame.len()
+                    frame.taken == frame.bytes.len()
                 }
                 Item::InTransit(cursor) => {
                     self.unflushed.bytes += cursor.advance(transits.get(cursor.key()), of_item).1;
@@ -211,39 +218,47 @@ impl Outbox {
             if is_done {
                 self.unflushed.items += 1;
             } else if of_item == 0 {
+                // Only if the assertion above fails: do not loop forever in a release build.
                 return;
             }
         }
     }
 
-    /// Accounts for what the stream has flushed, which is all that it had taken: that is written.
+    /// Accounts for a flush: everything that the stream had taken is written, and leaves the queue.
     fn release_flushed(&mut self, pool: &mut Pool) {
         let Unflushed { items, bytes, messages } = std::mem::take(&mut self.unflushed);
         self.queued_bytes -= bytes;
         self.queued_messages -= messages;
         self.arrivals.take(messages, &mut pool.delivered);
         for _ in 0..items {
-            let Some(done) = self.queue.pop_front() else { break };
+            let Some(done) = self.queue.pop_front() else {
+                debug_assert!(false, "the items that the stream took are at the front of the queue");
+                break;
+            };
             self.queue_small_bytes -= done.small_bytes();
             match done {
                 Item::Run(run) => pool.give_buffer(run.bytes),
-                Item::Own(_) => self.queued_own -= 1,
+                Item::RelayFrame(_) => self.queued_relay_frames -= 1,
+                // Small messages were subtracted above, together. This one brings its own time of arrival.
                 Item::InTransit(cursor) => {
                     self.queued_messages -= 1;
                     let micros = pool.transits.finish(&cursor);
-                    arrivals::note(&mut pool.delivered, Arrived { micros, messages: 1 });
+                    arrivals::note(&mut pool.delivered, ArrivalGroup { micros, messages: 1 });
                 }
             }
         }
+        // The new front may be partly written.
         match self.queue.front_mut() {
             Some(Item::Run(run)) => run.unwritten_start = run.frame_start,
             Some(Item::InTransit(cursor)) => cursor.release(&mut pool.transits),
-            Some(Item::Own(_)) | None => {}
+            Some(Item::RelayFrame(_)) | None => {}
         }
     }
 
-    /// Once the socket blocks, what waits may wait long: it keeps no more room than it fills.
-    fn give_back_spare_room(&mut self, pool: &mut Pool) {
+    /// Called when the socket refuses bytes. What waits may now wait for long, so it moves to memory of its size, and
+    /// the large buffers return to the pool.
+    fn release_spare_capacity(&mut self, pool: &mut Pool) {
+        // While the socket stays blocked, whatever is added is already in memory of its size.
         if self.is_blocked {
             return;
         }

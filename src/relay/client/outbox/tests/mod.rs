@@ -9,12 +9,12 @@ use crate::relay::limits::{
 use crate::relay::tests::frame::{CLOSE, FINAL, PONG, TEXT, close_payload};
 use crate::relay::tests::stream::Wire;
 
-/// A stream that takes `room` bytes, keeps them, and cannot flush them.
-fn that_keeps(room: usize) -> Wire {
+/// A stream that takes `room` bytes, holds them, and cannot flush them.
+fn without_flush(room: usize) -> Wire {
     Wire { is_never_flushed: true, ..Wire::with_room(room) }
 }
 
-/// The frames in a byte stream: first byte and payload; the stream must end with a frame.
+/// The frames in a byte stream: first byte and payload of each. The stream must end with a complete frame.
 fn frames(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut frames = Vec::new();
     while let [first, second, rest @ ..] = bytes {
@@ -78,12 +78,12 @@ fn drain(outbox: &mut Outbox, pool: &mut Pool) -> Vec<u8> {
     let mut socket = Wire::with_room(usize::MAX);
     let (_, end) = outbox.write_to(&mut socket, pool, usize::MAX).unwrap();
     assert_eq!(end, WriteEnd::Drained);
-    assert_eq!((outbox.queued_messages, outbox.queued_bytes, outbox.queued_own), (0, 0, 0));
+    assert_eq!((outbox.queued_messages, outbox.queued_bytes, outbox.queued_relay_frames), (0, 0, 0));
     socket.from_relay
 }
 
 #[test]
-fn messages_of_every_size_leave_in_order_and_byte_for_byte() {
+fn messages_of_every_size_are_written_in_order_and_byte_for_byte() {
     let sizes = [
         0,
         1,
@@ -123,7 +123,7 @@ fn messages_of_every_size_leave_in_order_and_byte_for_byte() {
 fn a_control_frame_overtakes_at_the_next_fragment_and_a_reply_at_the_next_message() {
     let fragments = 3 * FRAGMENT_BYTES_MAX;
     let second_fragment = FRAGMENT_BYTES_MAX + 10 + 5;
-    // Length of the first message; bytes taken of it; where among the frames the two then stand.
+    // Length of the first message; bytes taken of it; positions of the control frame and the reply among the frames.
     let rows = [
         (10, 0, 0, 1),
         (10, 5, 1, 2),
@@ -152,21 +152,22 @@ fn a_control_frame_overtakes_at_the_next_fragment_and_a_reply_at_the_next_messag
 }
 
 #[test]
-fn behind_a_message_cut_short_only_control_frames_follow() {
+fn only_control_frames_follow_a_message_that_was_cut_short() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push_sized(&mut outbox, &mut pool, 3 * FRAGMENT_BYTES_MAX);
     outbox.write_to(&mut Wire::with_room(5), &mut pool, usize::MAX).unwrap();
     outbox.reply(&mut pool, notice("reply"));
-    outbox.take_messages(&mut pool.transits).give_up(&mut pool);
+    outbox.take_messages(&mut pool.transits).discard(&mut pool);
     outbox.reply(&mut pool, notice("another"));
     outbox.control(&mut pool, |out| out.extend_from_slice(&[PONG, 0]));
-    outbox.push_own(|out| out.extend_from_slice(&[&[CLOSE, 2], &close_payload(1000, "")[..]].concat()));
+    outbox
+        .push_relay_frame(|out| out.extend_from_slice(&[&[CLOSE, 2], &close_payload(1000, "")[..]].concat()));
     let rest = drain(&mut outbox, &mut pool).split_off(FRAGMENT_BYTES_MAX + 10 - 5);
     assert_eq!(rest, [&[PONG, 0, CLOSE, 2], &close_payload(1000, "")[..]].concat());
     pool.give_outbox(Box::new(outbox));
     let mut reused = pool.take_outbox();
     reused.reply(&mut pool, notice("reply"));
-    assert!(!reused.is_empty(), "what an outbox went through is forgotten with it");
+    assert!(!reused.is_empty(), "an outbox from the pool has no old state");
 }
 
 #[test]
@@ -184,10 +185,10 @@ fn a_reply_never_splits_another_reply() {
 }
 
 #[test]
-fn notices_keep_their_place_among_the_messages() {
+fn notices_keep_their_position_among_the_messages() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push(&mut outbox, &mut pool, "before");
-    outbox.push_own(notice("gone"));
+    outbox.push_relay_frame(notice("gone"));
     push(&mut outbox, &mut pool, "after");
     assert_eq!(outbox.backlog().messages, 2);
     let texts = messages(&drain(&mut outbox, &mut pool));
@@ -195,10 +196,10 @@ fn notices_keep_their_place_among_the_messages() {
 }
 
 #[test]
-fn messages_not_taken_in_full_move_from_their_start_and_leave_a_whole_frame_behind() {
+fn incomplete_messages_move_from_their_start_and_the_old_client_gets_whole_frames() {
     let large = 2 * FRAGMENT_BYTES_MAX + 5;
     let first_small = 2 + 3;
-    // Bytes that the old socket takes; messages that move; frames that the old client gets to see.
+    // Bytes that the old socket takes; messages that move; payload lengths of the frames that the old client gets.
     let rows = [
         (0, 4, vec![]),
         (1, 4, vec![3]),
@@ -215,19 +216,19 @@ fn messages_not_taken_in_full_move_from_their_start_and_leave_a_whole_frame_behi
         push(&mut old, &mut pool, "one");
         push(&mut old, &mut pool, "two!");
         push_sized(&mut old, &mut pool, large);
-        old.push_own(notice("notice"));
+        old.push_relay_frame(notice("notice"));
         push(&mut old, &mut pool, "last");
         let mut socket = Wire::with_room(room);
         old.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
-        let waiting = old.take_messages(&mut pool.transits);
-        assert_eq!(waiting.messages, moved, "room {room}");
+        let undelivered = old.take_messages(&mut pool.transits);
+        assert_eq!(undelivered.messages, moved, "room {room}");
         assert_eq!(old.backlog().messages, 0);
         let on_old = [socket.from_relay, drain(&mut old, &mut pool)].concat();
         let lengths: Vec<usize> = frames(&on_old).iter().map(|(_, payload)| payload.len()).collect();
         assert_eq!(lengths, frames_left, "room {room}");
 
         new.reply(&mut pool, notice("connected"));
-        new.append(waiting);
+        new.append(undelivered);
         assert_eq!(new.backlog().messages, moved);
         let on_new = messages(&drain(&mut new, &mut pool));
         let all = [b"one".to_vec(), b"two!".to_vec(), vec![0xAB; large], b"last".to_vec()];
@@ -237,7 +238,7 @@ fn messages_not_taken_in_full_move_from_their_start_and_leave_a_whole_frame_behi
 }
 
 #[test]
-fn what_the_stream_keeps_is_not_written() {
+fn bytes_that_the_stream_holds_do_not_count_as_written() {
     let (mut old, mut new, mut pool) = (Outbox::default(), Outbox::default(), Pool::default());
     for text in ["one", "two!"] {
         push(&mut old, &mut pool, text);
@@ -246,35 +247,35 @@ fn what_the_stream_keeps_is_not_written() {
     push(&mut old, &mut pool, "last");
     let all = old.backlog();
     // The stream takes three messages and a part of the last one.
-    let mut socket = that_keeps(all.bytes - 1);
+    let mut socket = without_flush(all.bytes - 1);
     let (taken, end) = old.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
     assert_eq!((taken, end, old.backlog()), (all.bytes - 1, WriteEnd::Blocked, all));
     assert!(pool.delivered.is_empty() && old.is_blocked());
-    let waiting = old.take_messages(&mut pool.transits);
-    assert_eq!(waiting.messages, 4);
+    let undelivered = old.take_messages(&mut pool.transits);
+    assert_eq!(undelivered.messages, 4);
     let on_old = [socket.from_relay, drain(&mut old, &mut pool)].concat();
-    assert_eq!(messages(&on_old).len(), 4, "the frame begun is finished on the old connection");
-    new.append(waiting);
+    assert_eq!(messages(&on_old).len(), 4, "the frame that had begun is completed on the old connection");
+    new.append(undelivered);
     assert!(messages(&on_old) == messages(&drain(&mut new, &mut pool)), "and all go to the new one");
 }
 
 #[test]
-fn what_the_stream_has_flushed_is_written() {
+fn bytes_that_the_stream_has_flushed_count_as_written() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push(&mut outbox, &mut pool, "one");
     push(&mut outbox, &mut pool, "two!");
-    outbox.write_to(&mut that_keeps(6), &mut pool, usize::MAX).unwrap();
+    outbox.write_to(&mut without_flush(6), &mut pool, usize::MAX).unwrap();
     assert_eq!(outbox.backlog().messages, 2);
     let mut socket = Wire::with_room(0);
     outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
     assert_eq!(outbox.backlog(), Backlog { messages: 1, bytes: 5 });
     push(&mut outbox, &mut pool, "three");
-    let waiting = outbox.take_messages(&mut pool.transits);
-    assert_eq!((waiting.messages, waiting.bytes), (2, 6 + 7));
+    let undelivered = outbox.take_messages(&mut pool.transits);
+    assert_eq!((undelivered.messages, undelivered.bytes), (2, 6 + 7));
 }
 
 #[test]
-fn queue_is_over_a_limit_of_bytes_or_with_several_messages_over_one_of_memory() {
+fn queue_has_a_limit_of_bytes_and_with_several_messages_one_of_memory() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push_sized(&mut outbox, &mut pool, 100_000);
     assert!(outbox.is_queue_over(99_999, usize::MAX) && !outbox.is_queue_over(100_000, usize::MAX));
@@ -286,14 +287,14 @@ fn queue_is_over_a_limit_of_bytes_or_with_several_messages_over_one_of_memory() 
     assert!(
         outbox.is_queue_over(usize::MAX, small_bytes - 1) && !outbox.is_queue_over(usize::MAX, small_bytes)
     );
-    outbox.take_messages(&mut pool.transits).give_up(&mut pool);
+    outbox.take_messages(&mut pool.transits).discard(&mut pool);
     assert!(!outbox.is_queue_over(0, 0));
     push_sized(&mut outbox, &mut pool, 1_000);
     assert!(!outbox.is_queue_over(usize::MAX, 0), "one small message may always wait");
 }
 
 #[test]
-fn replies_are_congested_above_their_high_mark_until_below_their_low_mark() {
+fn replies_are_congested_from_above_the_high_mark_down_to_the_low_mark() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     outbox.reply(&mut pool, |out| out.resize(HIGH_WATER_BYTES, 0));
     assert!(!outbox.are_replies_congested());
@@ -320,14 +321,14 @@ fn queue_of_a_blocked_socket_has_no_spare_capacity() {
 }
 
 #[test]
-fn replies_to_a_blocked_client_take_no_spare_buffer_and_little_more_than_they_need() {
+fn replies_to_a_blocked_client_take_no_spare_buffer_and_little_spare_capacity() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push(&mut outbox, &mut pool, "small");
     outbox.write_to(&mut Wire::with_room(0), &mut pool, usize::MAX).unwrap();
     let before = outbox.small_bytes();
     pool.give_buffer(Vec::with_capacity(RUN_BYTES_MAX));
     outbox.reply(&mut pool, notice("reply"));
-    assert!(outbox.small_bytes() - before < 64, "a buffer that others have left");
+    assert!(outbox.small_bytes() - before < 64, "it takes none of the pool's buffers");
     for _ in 0..20_000 {
         outbox.reply(&mut pool, notice("an error message, about as long as they are"));
         let waiting = outbox.replies.len();
@@ -336,7 +337,7 @@ fn replies_to_a_blocked_client_take_no_spare_buffer_and_little_more_than_they_ne
 }
 
 #[test]
-fn what_the_pool_keeps_is_bounded_however_long_it_serves() {
+fn memory_of_the_pool_is_bounded() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     for round in 0..10_000 {
         push_sized(&mut outbox, &mut pool, round % 100);
@@ -355,7 +356,7 @@ fn what_the_pool_keeps_is_bounded_however_long_it_serves() {
 }
 
 #[test]
-fn a_turn_ends_at_its_allowance_and_an_error_ends_the_connection() {
+fn a_write_ends_at_its_allowance_and_an_error_is_returned() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push_sized(&mut outbox, &mut pool, 20 * FRAGMENT_BYTES_MAX);
     let mut socket = Wire::with_room(usize::MAX);
@@ -368,5 +369,5 @@ fn a_turn_ends_at_its_allowance_and_an_error_ends_the_connection() {
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     let nothing: &mut [u8] = &mut [];
     let error = outbox.write_to(&mut io::Cursor::new(nothing), &mut pool, usize::MAX).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::WriteZero, "a socket that takes nothing and does not say why");
+    assert_eq!(error.kind(), io::ErrorKind::WriteZero, "a socket that takes nothing and reports no error");
 }

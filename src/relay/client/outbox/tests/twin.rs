@@ -1,9 +1,9 @@
-//! The outbox against an obvious twin that holds whole frames and picks the next one by rule.
+//! Compares the outbox with a simple twin, which holds whole frames and chooses the next one by rule.
 
 use super::*;
 use crate::relay::tests::random::Random;
 
-/// What stands in the twin's queue.
+/// One message or frame in the twin's queue.
 #[derive(Clone)]
 struct Entry {
     frames: Vec<Vec<u8>>,
@@ -23,8 +23,8 @@ impl Entry {
         Self { frames: frames.collect(), is_message: true, is_large }
     }
 
-    /// Bytes that count as waiting of one of its frames, of which `left` bytes are left: of a large message,
-    /// its payload.
+    /// The bytes that count as waiting if `left` bytes of one of its frames are left: of a large message, only the
+    /// payload.
     fn waiting_bytes(&self, frame: &[u8], left: usize) -> usize {
         if self.is_large { left.min(payload_of(frame)) } else { left }
     }
@@ -50,13 +50,15 @@ struct Twin {
     controls: VecDeque<Vec<u8>>,
     replies: VecDeque<Vec<u8>>,
     queue: VecDeque<Entry>,
-    /// What the stream has taken in full and keeps, and how many bytes of the queue that are in all.
+    /// Entries that the stream has completely taken and not flushed.
     kept: Vec<Entry>,
+    /// Bytes of the queue that the stream has taken and not flushed.
     kept_bytes: usize,
-    /// Frames of the queue's front that were taken whole.
+    /// Completely taken frames of the queue's front.
     front_frames: usize,
-    /// What is left of the frame under way, and whether it is the front's.
+    /// The rest of the current frame.
     begun: Vec<u8>,
+    /// The current frame is one of the queue's front.
     is_front_begun: bool,
     is_cut_short: bool,
 }
@@ -78,8 +80,8 @@ impl Twin {
         lane.push_back(frame);
     }
 
-    /// The next frame, once the last one is through: control frames, the rest of the message begun,
-    /// replies, the queue.
+    /// Chooses the next frame after the last one is complete, in this order: control frames, the rest of a message that
+    /// has begun, replies, the queue.
     fn begin_frame(&mut self) {
         let overtaking = self.controls.pop_front().or_else(|| {
             let is_reply_next = !self.is_in_message() || self.queue.is_empty();
@@ -157,7 +159,7 @@ impl Twin {
     }
 }
 
-/// One client's outbox, its twin, and all that its socket took.
+/// An outbox, its twin, and the bytes that the socket took.
 #[derive(Default)]
 struct Pair {
     outbox: Box<Outbox>,
@@ -166,12 +168,12 @@ struct Pair {
 }
 
 impl Pair {
-    fn own_frame(chance: &mut Random) -> Vec<u8> {
+    fn relay_frame(chance: &mut Random) -> Vec<u8> {
         frame(Opcode::Text, true, &vec![b'o'; chance.below(130)])
     }
 
     fn reply(&mut self, pool: &mut Pool, chance: &mut Random) {
-        let frame = Self::own_frame(chance);
+        let frame = Self::relay_frame(chance);
         self.outbox.reply(pool, |out| out.extend_from_slice(&frame));
         self.twin.reply(frame);
     }
@@ -182,9 +184,9 @@ impl Pair {
         self.twin.control(frame);
     }
 
-    fn push_own(&mut self, chance: &mut Random) {
-        let frame = Self::own_frame(chance);
-        self.outbox.push_own(|out| out.extend_from_slice(&frame));
+    fn push_relay_frame(&mut self, chance: &mut Random) {
+        let frame = Self::relay_frame(chance);
+        self.outbox.push_relay_frame(|out| out.extend_from_slice(&frame));
         self.twin.queue.push_back(Entry { frames: vec![frame], is_message: false, is_large: false });
     }
 
@@ -208,20 +210,23 @@ impl Pair {
         if !is_unflushed {
             self.twin.flush();
         }
-        assert!(self.twin.take(taken) == socket.from_relay, "the next frames are those of the rule");
+        assert!(
+            self.twin.take(taken) == socket.from_relay,
+            "the next frames are those that the twin chooses"
+        );
         if !is_unflushed && !is_never_flushed {
             self.twin.flush();
         }
         self.wire.append(&mut socket.from_relay);
         match end {
             WriteEnd::Drained => assert!(!self.twin.has_waiting()),
-            WriteEnd::Waiting => panic!("every message is whole"),
+            WriteEnd::MessageIncomplete => panic!("every message is whole"),
             WriteEnd::Blocked => assert!(taken == if is_unflushed { 0 } else { room } || is_never_flushed),
             WriteEnd::Allowance => assert!(taken >= allowance && self.twin.has_waiting()),
         }
     }
 
-    /// What the outbox says of itself is what the twin counts.
+    /// Checks the counts of the outbox against those of the twin.
     fn compare(&mut self) {
         let twin = &mut self.twin;
         let backlog = twin.backlog();
@@ -229,15 +234,15 @@ impl Pair {
         assert_eq!(self.outbox.is_empty(), !twin.has_waiting());
     }
 
-    /// The client is replaced: its messages go to another outbox, and it gets no more than its close.
+    /// Replaces the client: its messages move to another outbox, and it gets only its close frame.
     fn replace(&mut self, pool: &mut Pool, chance: &mut Random) {
-        let waiting = self.outbox.take_messages(&mut pool.transits);
+        let undelivered = self.outbox.take_messages(&mut pool.transits);
         let moved = self.twin.take_messages();
-        assert_eq!(waiting.messages, moved.len() as u64);
+        assert_eq!(undelivered.messages, moved.len() as u64);
         self.compare();
         let mut next = Self { outbox: pool.take_outbox(), ..Self::default() };
         next.reply(pool, chance);
-        next.outbox.append(waiting);
+        next.outbox.append(undelivered);
         next.twin.queue = moved;
         next.compare();
         let mut old = std::mem::replace(self, next);
@@ -245,7 +250,7 @@ impl Pair {
             old.reply(pool, chance);
             old.control(pool, chance);
         }
-        old.push_own(chance);
+        old.push_relay_frame(chance);
         old.finish(pool);
     }
 
@@ -261,7 +266,7 @@ impl Pair {
 }
 
 #[test]
-fn socket_gets_the_bytes_that_a_simple_model_of_the_outbox_gives() {
+fn outbox_writes_the_same_bytes_as_its_simple_twin() {
     for seed in 0..400 {
         let mut chance = Random(seed);
         let (mut pair, mut pool) = (Pair::default(), Pool::default());
@@ -269,7 +274,7 @@ fn socket_gets_the_bytes_that_a_simple_model_of_the_outbox_gives() {
         for _ in 0..60 {
             match chance.below(12) {
                 0..=3 => pair.push_message(&mut pool, &mut chance),
-                4 => pair.push_own(&mut chance),
+                4 => pair.push_relay_frame(&mut chance),
                 5 => pair.reply(&mut pool, &mut chance),
                 6 => pair.control(&mut pool, &mut chance),
                 7 if chance.below(4) == 0 => pair.replace(&mut pool, &mut chance),
@@ -279,7 +284,7 @@ fn socket_gets_the_bytes_that_a_simple_model_of_the_outbox_gives() {
                         let below = sizes[chance.below(sizes.len())];
                         1 + chance.below(below)
                     });
-                    // So many calls would take so long.
+                    // At most 50 calls, to keep the test fast.
                     let step = step.max(room / 50);
                     let (is_never_flushed, is_unflushed) = (chance.below(3) == 0, chance.below(8) == 0);
                     let socket =
