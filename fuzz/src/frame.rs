@@ -5,10 +5,10 @@
 mod reference;
 
 use apptuner_relay::relay::Tick;
+use apptuner_relay::relay::internals::close_reason::CloseReason;
 use apptuner_relay::relay::internals::inbound::{Content, Inbound, Incoming, Receiver, Rules};
 use apptuner_relay::relay::internals::limits::{LEAST_READ_BYTES, SMALL_MESSAGE_BYTES_MAX};
 use apptuner_relay::relay::internals::memory::Memory;
-use apptuner_relay::relay::internals::message::CloseReason;
 use apptuner_relay::relay::internals::transit::Transits;
 use serde_json::Value;
 

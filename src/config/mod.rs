@@ -14,11 +14,13 @@
 //! | `error` | what is wrong with a setting, in one line |
 //! | `format`, `units` | sizes as they are written; sizes, durations and numbers as they are read |
 //! | `socket_address`, `listen_address` | where to listen |
-//! | `settings` | [`Config`], and the default of each setting |
+//! | `settings` | [`Config`] and its defaults; the defaults of the engine are in `relay::settings` |
 //! | `table`, `options` | what an option is; the table of all options |
 //! | `validate` | the checks that every configuration must pass |
 //! | `values` | the text of an option to its value |
-//! | `health_url`, `habits`, `help`, `parse` | the command line: health check, likely mistakes, help, all of it |
+//! | `health_url` | the argument of the health check |
+//! | `habits` | options of other programs, to suggest ours for them |
+//! | `help`, `parse` | the help; the whole command line |
 
 mod bounds;
 mod error;

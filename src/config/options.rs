@@ -1,4 +1,5 @@
-//! The table of options: one row each. Its order is the order of the help.
+//! The table of options: one row each, in the order of the help. Defaults are not here: they are in `settings`, and in
+//! `relay::settings` for the engine.
 
 use super::bounds::{BUFFERED_MAX, BYTE_RATE_MAX, CONNECTIONS_MAX, MESSAGE_SIZE_MAX};
 use super::table::{Field, Row};

@@ -10,11 +10,17 @@
 //! 5. carry out the [`Effect`]s that [`poll_effect`](Relay::poll_effect) returns, until it returns `None`;
 //! 6. wait for events until [`next_deadline`](Relay::next_deadline), or not at all if it [`has_work`](Relay::has_work).
 //!
+//! A host that could not accept or shut down a stream, or did not report everything, says so:
+//! [`handle_accept_exhausted`](Relay::handle_accept_exhausted), [`handle_unflushed`](Relay::handle_unflushed),
+//! [`handle_told_in_part`](Relay::handle_told_in_part). [`handle_shutdown`](Relay::handle_shutdown) begins the end. What
+//! the relay expects of a stream is in the documentation of [`Relay`].
+//!
 //! # Words
 //!
 //! | word | meaning in this code |
 //! | --- | --- |
-//! | host | the program around the relay; in `access` and `sessions`: the IPv4 address or IPv6 /64 of a client |
+//! | contract | `src/guide/protocol.md`: what clients, operators and tests may rely on |
+//! | host | the program around the relay. Of a client (`Host`): the IPv4 address or IPv6 /64 that it comes from |
 //! | connection | one accepted stream, from its first byte to its end, whatever it asks for |
 //! | client | a connection that has joined a session |
 //! | client type | the side of a session that a client takes: desktop or mobile |
@@ -25,9 +31,9 @@
 //! | turn | one call of [`handle_turn`](Relay::handle_turn); the time does not change during it |
 //! | touched | of a connection: it is flushed, and its timers are set, at the end of the turn |
 //! | alarm | a scheduled timer: its deadline, and the key that cancels it |
-//! | held | of a client: not read for now, because of its peer, its rate or the memory |
+//! | held | of a client (`Hold`): not read for now, because of its peer, its rate or the memory |
 //! | message in transit | a message too long to be copied to its receiver at once; it is kept once for all receivers |
-//! | hold, release | a message in transit is held until enough of it has been checked; then receivers may get it |
+//! | released | of a message in transit: enough of it has been checked, so its receivers may get it |
 //! | cursor | how far one receiver has got in a message in transit |
 //! | chunk, piece | a unit of memory of 64 KiB; a part of a message in transit, in a chunk or in memory of its size |
 //! | budget | all memory for messages: `--max-buffered` |
@@ -41,13 +47,13 @@
 //! | `ids`, `time`, `readiness`, `effect`, `address`, `origin` | types that the relay shares with its host |
 //! | `limits`, `settings` | every bound, and what an operator can set |
 //! | `tables` | the timing wheel, keyed hashes, linked lists in a slab, rate meters |
-//! | `access` | who may connect |
-//! | `wire` | frames, system messages, the check of JSON: bytes to values |
+//! | `access` | who may connect, and how often: limits per address |
+//! | `wire` | frames, close codes, system messages, the check of UTF-8 and JSON: bytes to values |
 //! | `http` | from the request head to a verdict; all answers in HTTP |
 //! | `memory` | the budget of all memory for messages, and its chunks |
 //! | `transit` | messages in transit: chunks, and a cursor for each receiver |
 //! | `client` | one connection: phases, what is due, inbound, outbox, pace |
-//! | `sessions` | which clients are peers; when a session ends |
+//! | `sessions` | which clients are peers; when a session is due to end |
 //! | `counts` | counters, histograms, and why connections end |
 //! | `hook` | what a host may decide and hear about clients |
 //! | `core` | [`Relay`] and its parts |
@@ -105,10 +111,11 @@ pub mod internals {
     publish! {
         address = address;
         address_rules = access::address_rules;
+        close_reason = wire::close_reason;
         connection = client::connection;
         credentials = access::credentials;
         frame = wire::frame;
-        hosts = access::hosts;
+        hosts = access::host_limits;
         http = http;
         inbound = client::inbound;
         json = wire::json;

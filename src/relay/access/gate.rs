@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::address_rules::{AddressRules, ServedAddresses};
 use super::api_keys::{ApiKeys, KeyNames};
 use super::credentials::Credentials;
-use super::hosts::{Denied, Hosts};
+use super::host_limits::{Denied, Hosts};
 use super::remote::{Remote, Standing};
 use super::secret::{Secret, SecretHash, SecretKey};
 use crate::relay::address::{ClientAddress, Networks, is_loopback};

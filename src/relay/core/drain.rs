@@ -24,7 +24,7 @@ use crate::relay::http::{AnswerForm, Refusal};
 use crate::relay::ids::ClientType;
 use crate::relay::sessions::{Session, SessionKey};
 use crate::relay::time::Tick;
-use crate::relay::wire::message::CloseReason;
+use crate::relay::wire::close_reason::CloseReason;
 
 impl<S: Read + Write> Relay<S> {
     /// Begins a shutdown: requests are refused, empty sessions end, and the times of the others are fixed.

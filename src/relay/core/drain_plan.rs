@@ -1,4 +1,4 @@
-//! The order in which a shutdown closes the sessions, and the time of each.
+//! When a shutdown closes each session. `drain` gives the sessions in their order.
 
 use std::time::Duration;
 

@@ -77,7 +77,8 @@ impl<S: Read + Write> Relay<S> {
         if hold == Hold::Free || slot.connection.is_failed() {
             self.make_ready(id);
         } else if hold == Hold::Starved {
-            // It may be held for another reason than before: now only free memory has it served.
+            // The reason for the hold may have changed to a lack of memory. Then it is served again only when memory
+            // is free.
             self.starve(id);
         }
         self.arm(id);

@@ -18,7 +18,8 @@ use crate::relay::http::{AnswerForm, Refusal, Upgrade, write_issued, write_switc
 use crate::relay::ids::{ClientType, ConnectionId, SessionId};
 use crate::relay::limits::CLOSE_TIMEOUT;
 use crate::relay::sessions::{Joined, Session, SessionKey, SessionsFull};
-use crate::relay::wire::message::{CloseReason, Logged, SystemMessage};
+use crate::relay::wire::close_reason::CloseReason;
+use crate::relay::wire::message::{Logged, SystemMessage};
 
 /// The path where sessions are issued, for the log.
 const SESSIONS_PATH: &str = "/sessions";

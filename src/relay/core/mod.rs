@@ -5,17 +5,17 @@
 //! | --- | --- |
 //! | `slots` | the slab of connections |
 //! | `catch_up` | up to which time everything has been read |
-//! | `drain_plan` | which session a shutdown closes when |
+//! | `drain_plan` | when a shutdown closes each session |
 //! | `relay` | the fields of `Relay`, and what a host can ask |
 //! | `schedule` | what is looked at next: connections to serve and to flush, timers |
 //! | `record` | counters and log lines |
 //! | `answers` | what the relay itself sends to a client |
 //! | `admission` | connections that are let in or turned away, before their request |
 //! | `parting` | ends: closes, cuts, losses, and who is told |
-//! | `pressure` | when a client is not read, and the memory account |
-//! | `joining` | joins, replacements, issued sessions |
+//! | `pressure` | notes which clients `client::connection::backpressure` holds, and keeps the memory account |
+//! | `joining` | joins, replacements and their limit (429), issued sessions |
 //! | `routing` | application messages |
-//! | `drain` | the shutdown |
+//! | `drain` | the shutdown: which session is closed in which order |
 //! | `intake` | what a read brought: heads and frames |
 //! | `flushing` | writes |
 //! | `timeouts` | timers that fire: pings, silence, idle sessions |

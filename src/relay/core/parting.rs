@@ -17,7 +17,8 @@ use crate::relay::limits::CLOSE_TIMEOUT;
 use crate::relay::sessions::{Left, Session, SessionKey};
 use crate::relay::time::Tick;
 use crate::relay::transit::TransitKey;
-use crate::relay::wire::message::{CloseReason, Logged, SystemMessage};
+use crate::relay::wire::close_reason::CloseReason;
+use crate::relay::wire::message::{Logged, SystemMessage};
 
 /// The code in the log when no close frame ended a connection (RFC 6455, section 7.4.1).
 const ABNORMAL_CLOSURE: u16 = 1006;

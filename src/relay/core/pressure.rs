@@ -1,4 +1,5 @@
-//! When a client is not read because something waits, or because [memory](crate::relay::memory) is short.
+//! Acts on what `client::connection::backpressure` decides: notes which clients are held, and keeps the
+//! [memory](crate::relay::memory) account.
 
 use std::io::{Read, Write};
 
@@ -9,7 +10,7 @@ use crate::relay::client::connection::{Hold, Phase};
 use crate::relay::http::{AnswerForm, Refusal};
 use crate::relay::ids::ConnectionId;
 use crate::relay::limits::CONNECTIONS_PER_TURN;
-use crate::relay::wire::message::CloseReason;
+use crate::relay::wire::close_reason::CloseReason;
 
 impl<S: Read + Write> Relay<S> {
     /// Whether a read from a connection may bring something and is allowed. Removes a connection that has failed

@@ -8,7 +8,7 @@ use super::catch_up::CatchUp;
 use super::drain_plan::DrainPlan;
 use super::slots::Slots;
 use crate::relay::access::gate::Gate;
-use crate::relay::access::hosts::HostKey;
+use crate::relay::access::host_limits::HostKey;
 use crate::relay::address::ClientAddress;
 use crate::relay::client::inbound::Receiver;
 use crate::relay::client::outbox::{Backlog, Outbox, Pool};
@@ -137,8 +137,8 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// When to call [`handle_turn`](Self::handle_turn) if nothing becomes ready before. Nothing may be due then.
-    /// Constant time.
+    /// When to call [`handle_turn`](Self::handle_turn) if nothing becomes ready before. It is possible that nothing
+    /// is due at that time. Constant time.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Tick> {
         self.wheel.next_deadline()

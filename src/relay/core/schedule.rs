@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use super::relay::{Relay, Timer};
-use crate::relay::access::hosts::HostKey;
+use crate::relay::access::host_limits::HostKey;
 use crate::relay::ids::ConnectionId;
 use crate::relay::sessions::SessionKey;
 use crate::relay::tables::wheel::{Alarm, TimerKey};
@@ -82,8 +82,8 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Sets a timer, unless one is set that fires no later. If a deadline moves to a later time, its timer stays,
-    /// fires, finds nothing due and is set anew: messages need not move timers.
+    /// Sets a timer. Keeps a timer that fires at or before `deadline`: if it fires too early, it is set again. So a
+    /// message does not have to move the timers that it puts off.
     pub(super) fn rearm(&mut self, armed: Option<Alarm>, deadline: Tick, timer: Timer) -> Option<Alarm> {
         if let Some(alarm) = armed {
             if alarm.at <= deadline {

@@ -6,7 +6,7 @@ use log::info;
 
 use super::record::SESSIONS;
 use super::relay::{Relay, Timer};
-use crate::relay::access::hosts::HostKey;
+use crate::relay::access::host_limits::HostKey;
 use crate::relay::client::connection::Due;
 use crate::relay::client::outbox::Outbox;
 use crate::relay::http::{AnswerForm, Refusal};
@@ -14,8 +14,9 @@ use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::limits::UNREAD_RETRY;
 use crate::relay::sessions::{Expiry, SessionKey};
 use crate::relay::time::format_duration;
+use crate::relay::wire::close_reason::CloseReason;
 use crate::relay::wire::frame::{Opcode, ServerHeader};
-use crate::relay::wire::message::{CloseReason, Logged};
+use crate::relay::wire::message::Logged;
 
 impl<S: Read + Write> Relay<S> {
     pub(super) fn fire(&mut self, timer: Timer) {

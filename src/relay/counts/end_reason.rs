@@ -1,6 +1,6 @@
 //! Why a connection ended.
 
-use crate::relay::wire::message::CloseReason;
+use crate::relay::wire::close_reason::CloseReason;
 
 /// Why a connection ended, as the log and the metrics name it (section 9 of the contract).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

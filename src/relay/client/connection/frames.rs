@@ -9,8 +9,8 @@ use crate::relay::client::outbox::Pool;
 use crate::relay::limits::CLOSE_TIMEOUT;
 use crate::relay::time::Tick;
 use crate::relay::transit::Transits;
+use crate::relay::wire::close_reason::CloseReason;
 use crate::relay::wire::frame::{Opcode, ServerHeader};
-use crate::relay::wire::message::CloseReason;
 
 impl<S: Read + Write> Connection<S> {
     /// Takes the next complete message or control frame out of what was read. At `None` none is left: the rest is

@@ -16,9 +16,9 @@
 //! has sent more than [`LINGER_BYTES_MAX`], the connection is removed whatever is left. A client that is cut off is
 //! removed after one more write, and a client whose stream failed is removed at once.
 
+mod backpressure;
 mod due;
 mod frames;
-mod holding;
 mod phase;
 #[cfg(test)]
 mod tests;
@@ -40,8 +40,8 @@ use crate::relay::readiness::Readiness;
 use crate::relay::settings::Settings;
 use crate::relay::time::Tick;
 use crate::relay::transit::{TransitKey, Transits};
-use crate::relay::wire::message::CloseReason;
-pub use holding::Hold;
+use crate::relay::wire::close_reason::CloseReason;
+pub use backpressure::Hold;
 use phase::AfterShortRead;
 pub use phase::{Due, Ending, FlushEnd, Linger, Phase, ReadEnd};
 

@@ -5,8 +5,9 @@ use std::ops::Range;
 use tungstenite::Bytes;
 
 use crate::relay::transit::{TransitKey, Transits};
+use crate::relay::wire::close_reason::CloseReason;
 use crate::relay::wire::json::{InvalidJson, TextError};
-use crate::relay::wire::message::{ClientError, CloseReason};
+use crate::relay::wire::message::ClientError;
 
 use super::Receiver;
 

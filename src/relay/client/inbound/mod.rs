@@ -25,9 +25,10 @@ use std::ops::Range;
 use crate::relay::limits::{FRAME_HEADER_BYTES_MAX, SMALL_MESSAGE_BYTES_MAX};
 use crate::relay::time::Tick;
 use crate::relay::transit::{TransitKey, Transits};
+use crate::relay::wire::close_reason::{CloseReason, answer_to_close};
 use crate::relay::wire::frame::{FrameHeader, Opcode, parse_header};
 use crate::relay::wire::json::{InvalidJson, check_text, check_text_and_type};
-use crate::relay::wire::message::{ClientError, CloseReason, answer_to_close};
+use crate::relay::wire::message::ClientError;
 
 pub use incoming::{Content, Incoming, MessageType, Rules, Violation};
 use partial::Partial;

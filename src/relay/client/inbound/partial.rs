@@ -4,9 +4,9 @@ use super::receiver::Received;
 use super::{Content, Incoming, MessageType, Receiver, Rules};
 use crate::relay::limits::{CHUNK_BYTES, DIRECT_READ_BYTES_MIN};
 use crate::relay::transit::{TransitKey, Transits};
+use crate::relay::wire::close_reason::CloseReason;
 use crate::relay::wire::frame::{FrameHeader, Opcode, unmask};
 use crate::relay::wire::json::{InvalidJson, TextCheck, TextError};
-use crate::relay::wire::message::CloseReason;
 
 /// An incomplete message. It exists from its first frame header to the last byte of its last frame.
 #[derive(Debug)]

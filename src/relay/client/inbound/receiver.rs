@@ -10,8 +10,8 @@ use super::Violation;
 use crate::relay::limits::{RECEIVE_BUFFER_BYTES, SWAP_BYTES_MIN, TUNGSTENITE_READ_BUFFER_BYTES};
 use crate::relay::memory::{Chunk, Memory};
 use crate::relay::transit::{TransitKey, Transits};
+use crate::relay::wire::close_reason::CloseReason;
 use crate::relay::wire::frame::{FrameHeader, unmask};
-use crate::relay::wire::message::CloseReason;
 
 /// The receive buffer and the tungstenite context, which all connections use one after the other. Between the reads of
 /// two connections neither holds anything.

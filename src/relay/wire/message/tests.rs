@@ -72,53 +72,6 @@ fn system_messages_are_those_of_the_contract() {
 }
 
 #[test]
-fn every_close_frame_has_a_code_and_a_short_reason() {
-    let reasons = [
-        (CloseReason::Echo(4000, b"bye".to_vec()), 4000, "bye"),
-        (CloseReason::Replaced(ClientType::Desktop), 1000, "New desktop connection"),
-        (CloseReason::Replaced(ClientType::Mobile), 1000, "New mobile connection"),
-        (CloseReason::SessionTimeout, 1000, "Session timeout"),
-        (CloseReason::ShuttingDown, 1001, "Relay shutting down"),
-        (CloseReason::Silent, 1001, "Nothing received for two ping intervals"),
-        (CloseReason::TakesNothing, 1001, "Nothing taken for the stall timeout"),
-        (CloseReason::MessageTimeout, 1001, "Message did not arrive in time"),
-        (CloseReason::Protocol("Reserved opcode"), 1002, "Reserved opcode"),
-        (CloseReason::NotUtf8, 1007, "Text must be UTF-8"),
-        (CloseReason::TooLarge, 1009, "Message too large"),
-        (CloseReason::NoRoom, 1013, "No room for this message now"),
-        (CloseReason::NoticesUnread, 1013, "Too many notices left unread"),
-    ];
-    for (reason, code, text) in reasons {
-        let mut frame = Vec::new();
-        reason.write_frame(&mut frame);
-        let [high, low] = u16::to_be_bytes(code);
-        let length = u8::try_from(2 + text.len()).expect("short");
-        assert_eq!(frame, [&[0x88, length, high, low], text.as_bytes()].concat());
-    }
-}
-
-#[test]
-fn a_close_is_answered_with_its_own_code_or_is_a_fault() {
-    let with = |code: u16, reason: &[u8]| [&code.to_be_bytes()[..], reason].concat();
-    let echo = |code, reason: &[u8]| CloseReason::Echo(code, reason.to_vec());
-    let protocol = CloseReason::Protocol("Close code is not allowed");
-    let rows = [
-        (vec![], Ok((1005, echo(1000, b"")))),
-        (vec![3], Err(CloseReason::Protocol("Close frame with half a code"))),
-        (with(1000, b""), Ok((1000, echo(1000, b"")))),
-        (with(1001, b"away"), Ok((1001, echo(1001, b"away")))),
-        (with(4999, b""), Ok((4999, echo(4999, b"")))),
-        (with(1000, &[0xFF]), Err(CloseReason::NotUtf8)),
-        (with(1005, b""), Err(protocol.clone())),
-        (with(0, b""), Err(protocol.clone())),
-        (with(5000, b""), Err(protocol)),
-    ];
-    for (payload, expected) in rows {
-        assert_eq!(answer_to_close(&payload), expected, "{payload:x?}");
-    }
-}
-
-#[test]
 fn text_of_a_client_cannot_forge_or_flood_a_log_line() {
     assert_eq!(Logged("bundle_update").to_string(), "bundle_update");
     assert_eq!(Logged("a\nINFO b\u{1b}[0m\"é").to_string(), r#"a\nINFO b\u{1b}[0m\"\u{e9}"#);
