@@ -105,7 +105,7 @@ fn write_record(
         LogFormat::Text => write_text,
         LogFormat::Json => write_json,
     };
-    let lines = dropped.untold();
+    let lines = dropped.unreported();
     if lines > 0 {
         let told = format_args!("lines_dropped={lines} Log lines were dropped: standard error took no more");
         write_line(formatter, Level::Warn, PROCESS, told)?;
