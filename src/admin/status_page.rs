@@ -1,4 +1,4 @@
-//! The page that draws what an operator would rather see than read.
+//! The status page: charts of the last 15 minutes.
 
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
@@ -7,7 +7,7 @@ use crate::relay::http::write_page;
 
 const HTML: &str = include_str!("status.html");
 
-/// The page, and the policy under which a browser shows it: nothing runs or is loaded but what stands in it.
+/// The page's header fields. Their policy lets the browser run and load only what the page itself contains.
 #[derive(Debug)]
 pub(super) struct StatusPage {
     headers: String,

@@ -371,7 +371,7 @@ await checking("a relay that cannot be reached is said to be so, and the charts 
 await checking("answers that refuse are told apart", async () => {
   const view = await open(history(rows(9, 0)), { status: 401 });
   for (const [status, text] of [[401, "The relay wants credentials; reload this page to give them."],
-    [403, "The relay does not serve this browser."], [502, "This is no answer of a relay's."]]) {
+    [403, "The relay does not serve this browser."], [502, "The answer is not from a relay."]]) {
     relay.status = status;
     await view.tick(5_000);
     await eventually(async () => equal((await view.read()).state, String(status), "state"));
