@@ -29,6 +29,7 @@ const TEXT_FIELDS: [&str; 9] =
 pub(crate) fn start(format: LogFormat) -> Arc<AtomicU64> {
     let dropped = Arc::new(Dropped::default());
     let total = Arc::clone(&dropped.total);
+    // Not read by env_logger itself, which would write its own error for a bad value.
     let value = std::env::var_os("RUST_LOG");
     let Filter { directives, ignored } = Filter::of_variable(value.as_deref());
     let output = LogOutput::new(Arc::clone(&dropped));
@@ -69,6 +70,7 @@ impl<'v> Filter<'v> {
         let (list, text) = value.split_once('/').map_or((&*value, None), |(list, text)| (list, Some(text)));
         let list = list.split(',').map(str::trim).filter(|directive| !directive.is_empty());
         let (good, bad): (Vec<_>, Vec<_>) = list.partition(|directive| is_directive(directive));
+        // env_logger ignores the whole variable if it has two slashes.
         let is_text_bad = text.is_some_and(|text| text.contains('/'));
         if bad.is_empty() && !is_text_bad && good.iter().any(|directive| affects_us(directive)) {
             return Self { directives: value, ignored: None };
@@ -118,7 +120,8 @@ fn write_text(out: &mut Formatter, level: Level, target: &str, text: Arguments<'
     writeln!(out, "[{time} {level:<5} {target}] {text}")
 }
 
-/// Writes one JSON object. The fields at the beginning of a record, `conn=1.2 session=abc`, become fields of the object.
+/// Writes one JSON object. The fields at the beginning of a record, `conn=1.2 session=abc`, become fields of the
+/// object.
 fn write_json(out: &mut Formatter, level: Level, target: &str, text: Arguments<'_>) -> io::Result<()> {
     let time = out.timestamp_millis();
     let level = level.as_str().to_ascii_lowercase();

@@ -79,6 +79,7 @@ impl History {
         if self.samples.len() == SAMPLES_MAX {
             self.samples.pop_front();
         }
+        // Counters only grow; a sample holds the differences.
         let counters = *relay.counters();
         self.samples.push_back(sample(now, now.tick.since(self.sampled_at), relay, &self.before));
         self.before = counters;
@@ -136,6 +137,7 @@ fn sample<S: Read + Write>(now: Now, interval: Duration, relay: &Relay<S>, befor
         difference(counters.messages_accepted.counts(), before.messages_accepted.counts());
     let [bytes_to_mobile, bytes_to_desktop] =
         difference(counters.bytes_accepted.counts(), before.bytes_accepted.counts());
+    // Histograms of only this interval.
     let latency = counters.relay_micros.since(&before.relay_micros);
     let lag = counters.turn_micros.since(&before.turn_micros);
     let percentile = |micros: &Micros, percent| micros.percentile(percent).unwrap_or(0);
@@ -145,6 +147,7 @@ fn sample<S: Read + Write>(now: Now, interval: Duration, relay: &Relay<S>, befor
         u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
         desktops,
         mobiles,
+        // Connections outside sessions: requests, refusals, and clients that are closing.
         relay.connections() as u64 - desktops - mobiles,
         paired,
         waiting,

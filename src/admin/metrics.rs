@@ -148,6 +148,7 @@ fn write_process(out: &mut Exposition, process: &Process, started: u64) {
         let help = "Lines of the log dropped because standard error took no more.";
         out.counter("log_lines_dropped_total", help, lines);
     }
+    // Names that Prometheus recommends for every program, so they lack the prefix.
     for (name, kind, help, value, per_unit) in [
         ("cpu_seconds_total", "counter", "Processor time used.", process.cpu_micros, MICROS),
         ("start_time_seconds", "gauge", "When the process began, in Unix time.", Some(started), MILLIS),
@@ -206,6 +207,7 @@ impl Exposition {
     fn histogram<const N: usize>(&mut self, name: &str, help: &str, values: &Histogram<N>, per_unit: u64) {
         let buckets: Vec<_> = values.cumulative().collect();
         self.buckets(name, help, &buckets, per_unit);
+        // Prometheus requires a last bucket without a bound; it holds all values.
         let (sum, count) = (Decimal { value: values.sum(), per_unit }, values.count());
         self.sample(&format!("{name}_bucket"), r#"le="+Inf""#, count);
         let _ = write!(self.text, "{PREFIX}{name}_sum {sum}\n{PREFIX}{name}_count {count}\n");

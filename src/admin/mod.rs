@@ -1,8 +1,8 @@
 //! The operator's listener: metrics, state and sessions of a running relay, and a status page that draws them.
 //!
 //! Like the relay it uses no socket and no clock: bytes, readiness and the time come in, effects go out. It must not
-//! delay clients: it makes at most one page per turn and one per [`ANSWER_INTERVAL`], and reads few bytes of a connection
-//! per turn. Answers of one sentence are sent without waiting. Each connection gets one request answered.
+//! delay clients: it makes at most one page per turn and one per 10 ms, and reads few bytes of a
+//! connection per turn. Answers of one sentence are sent without waiting. Each connection gets one request answered.
 //!
 //! | path | answer |
 //! | --- | --- |
@@ -121,8 +121,8 @@ impl<S: Read + Write> AdminConnection<S> {
 }
 
 impl<S: Read + Write> Admin<S> {
-    /// An engine without connections. With a `token`, most pages need it. `seed` is the key of the token's hash and must
-    /// be hard to guess. Of the relay's `settings` only the time for a request head is used.
+    /// An engine without connections. With a `token`, most pages need it. `seed` is the key of the token's hash and
+    /// must be hard to guess. Of the relay's `settings` only the time for a request head is used.
     #[must_use]
     pub fn new(token: Option<&Secret>, settings: Settings, seed: [u64; 2], now: Now) -> Self {
         let secret_key = SecretKey::new(seed);
@@ -192,12 +192,14 @@ impl<S: Read + Write> Admin<S> {
         relay: &Relay<R>,
         process: impl Fn() -> Process,
     ) {
+        // Most turns of the loop have nothing for the operator.
         if !std::mem::take(&mut self.is_touched) && now.tick < self.next_deadline() {
             return;
         }
         // From now on the host may accept again.
         self.accept_retry = self.accept_retry.filter(|&retry| retry > now.tick);
         self.history.note(self.steady(now), relay);
+        // Keys are below the capacity, and connections may be removed inside the loop.
         for key in 0..self.connections.capacity() {
             self.probe_due(key, now.tick);
             self.read(key, now.tick);
@@ -264,6 +266,7 @@ impl<S: Read + Write> Admin<S> {
     fn take_in(&mut self, key: usize, count: usize, now: Tick) {
         let Some(entry) = self.connections.get_mut(key) else { return };
         if let Phase::Head(reader) = &mut entry.connection.phase {
+            // Without a token, the host name is checked instead.
             let is_open = self.token.is_none();
             let parsed = reader
                 .push_for(self.receiver.bytes(), |head, outcome| AdminRequest::parse(head, outcome, is_open));
@@ -286,6 +289,7 @@ impl<S: Read + Write> Admin<S> {
             let Some(key) = self.waiting.pop_front() else { return };
             let Some(entry) = self.connections.get_mut(key) else { continue };
             let is_page = entry.request.as_ref().is_some_and(|request| request.page.is_page());
+            // Back to the end. The loop passes each request once, so pages keep their order.
             if is_page && now.tick < self.next_answer {
                 self.waiting.push_back(key);
                 continue;
@@ -345,8 +349,8 @@ impl<S: Read + Write> Admin<S> {
         }
     }
 
-    /// Marks a connection as readable if its deadline has passed, so that it is read before the deadline acts. The process
-    /// may have been stopped, and its request may wait in the socket without an event.
+    /// Marks a connection as readable if its deadline has passed, so that it is read before the deadline acts. The
+    /// process may have been stopped, and its request may wait in the socket without an event.
     fn probe_due(&mut self, key: usize, now: Tick) {
         if let Some(entry) = self.connections.get_mut(key)
             && entry.connection.due(&self.settings, now).is_some_and(|(deadline, _)| deadline <= now)
@@ -392,5 +396,6 @@ impl<S: Read + Write> Admin<S> {
 fn is_allowed(request: &AdminRequest, token: Option<&SecretHash>, key: &SecretKey) -> bool {
     let Some(token) = token else { return true };
     let brought = request.token.as_ref().map(|brought| key.hash(brought));
+    // Hashes are compared in constant time.
     request.page.is_public() || brought.is_some_and(|brought| brought.is(token))
 }

@@ -96,6 +96,7 @@ fn page_of(request: &Request<'_>, is_open: bool) -> AdminPage {
     if !matches!(request.method, "GET" | "HEAD") {
         return AdminPage::Refused(Refusal::MethodNotAllowed);
     }
+    // The probes are answered under any host name, because load balancers may use one.
     match request.path {
         "/livez" => return AdminPage::Live,
         "/readyz" => return AdminPage::Ready,
@@ -123,6 +124,7 @@ fn page_of(request: &Request<'_>, is_open: bool) -> AdminPage {
 
 /// The number that the query gives for `name`, or the default without one. `None` if it is not a number.
 fn parameter(query: &str, name: &str, default: Option<u64>) -> Option<u64> {
+    // The first of several values counts. No escapes are decoded: numbers need none.
     let mut values = query.split('&').filter_map(|pair| pair.split_once('=')).filter(|(key, _)| *key == name);
     values.next().map_or(default, |(_, value)| {
         value.bytes().all(|byte| byte.is_ascii_digit()).then(|| value.parse().ok()).flatten()
@@ -131,6 +133,7 @@ fn parameter(query: &str, name: &str, default: Option<u64>) -> Option<u64> {
 
 /// Whether `host` is an IP address or `localhost`, which always means this machine (RFC 6761, section 6.3).
 fn is_local(host: &str) -> bool {
+    // Without the port, and without the brackets of an IPv6 address.
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, _)) => address,
         None => host.split_once(':').map_or(host, |(name, _)| name),
@@ -148,6 +151,7 @@ fn token(request: &Request<'_>) -> Option<Secret> {
         return None;
     }
     let decoded = BASE64.decode(value.trim_ascii().as_bytes()).ok()?;
+    // The user name before the colon is ignored. The password may contain colons.
     let colon = decoded.iter().position(|&byte| byte == b':')?;
     Secret::new(decoded.get(colon + 1..)?)
 }

@@ -11,8 +11,8 @@ pub(super) type Problem = Cow<'static, str>;
 
 /// A setting with which the relay cannot start.
 ///
-/// Its text is one line: the setting, the value, what is wrong, and the remedy. There is only one kind of error, because
-/// every caller does the same with it: show it and stop.
+/// Its text is one line: the setting, the value, what is wrong, and the remedy. There is only one kind of error,
+/// because every caller does the same with it: show it and stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The name of the field, option or variable, escaped.
@@ -76,6 +76,7 @@ fn shown(text: &OsStr) -> String {
 /// One piece for each character, and one for each byte that is not UTF-8.
 fn escaped(text: &OsStr) -> impl Iterator<Item = String> {
     text.as_encoded_bytes().utf8_chunks().flat_map(|chunk| {
+        // Quotes are common in values and do no harm in a line.
         let valid = chunk.valid().chars().map(|char| match char {
             '\'' | '"' => char.to_string(),
             _ => char.escape_debug().to_string(),

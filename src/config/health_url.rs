@@ -25,6 +25,7 @@ impl HealthCheck {
         let mut url = url.unwrap_or_else(|| HealthUrl::of_listener(config));
         // The operator's listener uses neither TLS nor the PROXY protocol.
         let is_operators = config.admin.as_ref() == Some(&url.address);
+        // `unix:/PATH` does not say whether the relay speaks TLS; the settings do.
         if matches!(url.address, ListenAddress::Unix(_)) {
             url.is_tls = config.tls != TlsFiles::default() && !is_operators;
         }
@@ -39,8 +40,8 @@ impl HealthCheck {
     }
 }
 
-/// `http://ADDR:PORT/path` or `https://ADDR:PORT/path`, where the path may be left out, or `unix:/PATH` for a Unix-domain
-/// socket.
+/// `http://ADDR:PORT/path` or `https://ADDR:PORT/path`, where the path may be left out, or `unix:/PATH` for a
+/// Unix-domain socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthUrl {
     /// The relay's address.

@@ -60,6 +60,7 @@ pub fn help() -> String {
     let mut text = format!("{VERSION}\n{OPENING}");
     let mut heading = "";
     for row in &TABLE {
+        // Rows of one heading stand together in the table.
         if row.heading != heading {
             heading = row.heading;
             text.extend(["\n", heading, ":\n"]);

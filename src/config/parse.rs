@@ -85,6 +85,7 @@ fn command(
     let port = read_variables(&mut given, env)?;
 
     let mut config = Config::default();
+    // `PORT` counts only without an address to listen on.
     if let Some(port) =
         port.filter(|_| !given.iter().any(|given| matches!(given.row.field, Field::Addresses(_))))
     {
@@ -95,6 +96,7 @@ fn command(
     }
     if is_health_check {
         let check = HealthCheck::new(url, &config);
+        // Other settings may be incomplete: the check uses only those of the listener.
         if check.url.is_tls {
             validate::check_tls(&config.tls, Naming::Option)?;
         }
@@ -107,6 +109,7 @@ fn command(
 
 /// The URL of a health check, if one is given.
 fn read_url(parser: &mut Parser) -> Result<Option<HealthUrl>, ConfigError> {
+    // Read raw: the parser would take the URL for an unexpected argument.
     let Some(mut arguments) = parser.try_raw_args() else { return Ok(None) };
     let Some(url) = arguments.next_if(|argument| !argument.as_encoded_bytes().starts_with(b"-")) else {
         return Ok(None);
@@ -130,6 +133,7 @@ fn read_flags(mut parser: Parser) -> Result<Flags, ConfigError> {
         let value = match row.field {
             Field::Help => return Ok(Flags::Command(Command::Help)),
             Field::Version => return Ok(Flags::Command(Command::Version)),
+            // A switch takes a value only behind `=`.
             Field::Switch(_) => parser.optional_value().unwrap_or_else(|| "true".into()),
             Field::Addresses(_)
             | Field::Ranges { .. }
@@ -169,6 +173,7 @@ fn next_row(parser: &mut Parser, given: &[Given]) -> Result<Option<&'static Row>
             let Some(row) = TABLE.iter().find(|row| row.name == name) else {
                 return Err(unknown(OsStr::new(&format!("--{name}")), "unknown option"));
             };
+            // `--help=x` is a mistake, although `--help` wins over other mistakes.
             if matches!(row.field, Field::Help | Field::Version)
                 && let Some(value) = parser.optional_value()
             {
@@ -180,7 +185,8 @@ fn next_row(parser: &mut Parser, given: &[Given]) -> Result<Option<&'static Row>
             if let Some(row) = TABLE.iter().find(|row| row.short == Some(short)) {
                 return Ok(Some(row));
             }
-            // The parser reads `-listen` as `-l` with the value `isten`, but it is a mistyped `--listen`. `-p80` is not.
+            // The parser reads `-listen` as `-l` with the value `isten`, but it is a mistyped `--listen`. `-p80` is
+            // not.
             let rest = parser.optional_value().unwrap_or_default();
             let rest = rest.to_string_lossy();
             let is_value = rest.starts_with(|char: char| !char.is_ascii_alphabetic());
@@ -201,6 +207,7 @@ fn unexpected_argument(argument: &OsStr, before: Option<&Given>) -> ConfigError 
     const SETTINGS_FILES: [&str; 6] = [".toml", ".yaml", ".yml", ".json", ".conf", ".ini"];
     let text = argument.to_string_lossy();
     let problem = |remedy: &str| ConfigError::setting(argument, format!("unexpected argument; {remedy}"));
+    // `--answer-pings false`: a value of the switch before it, unless the word is a known mistake by itself.
     if let Some(Given { row, .. }) = before
         && matches!(row.field, Field::Switch(_))
         && habits::remedy(&text).is_none()
@@ -211,6 +218,7 @@ fn unexpected_argument(argument: &OsStr, before: Option<&Given>) -> ConfigError 
             None => problem(&format!("a switch is written {flag}=true or {flag}=false")),
         };
     }
+    // `--listen 127.0.0.1 80`: the port of the address before it.
     if let Some(Given { row, values, .. }) = before
         && matches!(row.field, Field::Addresses(_) | Field::Address { .. })
         && let (Ok(port), Some(host)) = (units::parse_port(&text), values.last())
@@ -218,6 +226,7 @@ fn unexpected_argument(argument: &OsStr, before: Option<&Given>) -> ConfigError 
     {
         return problem(&format!("write {} {address}", row.flag()));
     }
+    // An address or port without an option.
     if ListenAddress::parse(&text).is_ok() || units::parse_port(&text).is_ok() {
         return problem("write --listen before an address");
     }
@@ -256,6 +265,7 @@ fn read_variables(
             port.get_or_insert(value);
             continue;
         }
+        // Variables of other programs may have any value.
         if !name.starts_with(VARIABLE_PREFIX) || is_service_link(&name, &value) {
             continue;
         }
@@ -297,6 +307,7 @@ fn unknown_variable(name: &str) -> ConfigError {
     let Some((nearest, is_near)) = nearest(tail, candidates.chain(FOREIGN_VARIABLES)) else {
         return ConfigError::setting(name, "unknown variable; see --help");
     };
+    // A small mistake in a known name is more likely than an option of another program.
     let habit = habits::remedy(&tail.to_ascii_lowercase().replace('_', "-"));
     if let Some(remedy) = habit.filter(|_| !is_near) {
         return ConfigError::setting(name, format!("unknown variable; {remedy}. See --help"));
@@ -357,8 +368,8 @@ fn around(text: &str) -> Option<Problem> {
     }
 }
 
-/// The candidate that begins with `name`, or else the one with the fewest edits from it. Also whether it is probably the
-/// one that was meant: it begins with `name`, or at most a third of the letters differ.
+/// The candidate that begins with `name`, or else the one with the fewest edits from it. Also whether it is probably
+/// the one that was meant: it begins with `name`, or at most a third of the letters differ.
 fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<(&'a str, bool)> {
     /// Longer than any name. Comparing more of a longer text would only cost time.
     const CHARS_MAX: usize = 64;
@@ -377,6 +388,7 @@ fn edits_between(a: &str, b: &str) -> usize {
     // The row above the current one in the table of distances; only two rows are kept.
     let mut above: Vec<usize> = (0..=b.chars().count()).collect();
     for (row, letter) in a.chars().enumerate() {
+        // The neighbours of the current cell: above left, and to the left.
         let mut diagonal = row;
         let mut left = row + 1;
         let mut current = vec![left];

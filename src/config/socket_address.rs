@@ -56,6 +56,7 @@ fn parse_brackets(inside: &str, behind: &str) -> Result<SocketAddr, Problem> {
     match (is_ipv6(inside), port) {
         (true, Some(Ok(port))) => parse_scoped(inside, port),
         (true, Some(Err(_))) => Err(PORT_IS_WRONG.into()),
+        // `[::1]` without a port, and below `[::1]8080`.
         (true, None) if behind.is_empty() => Err(format!("no port; write [{inside}]:{DEFAULT_PORT}").into()),
         (true, None) => {
             let port = parse_port(behind).unwrap_or(DEFAULT_PORT);
@@ -123,6 +124,7 @@ fn without_brackets(text: &str, parts: Option<(&str, &str)>) -> Problem {
     {
         return format!("an IPv6 address needs brackets before its port; write [{host}]:{port}").into();
     }
+    // Only after the form above: `::1:8787` is also a valid IPv6 address, but a port was probably meant.
     if is_ipv6(text) {
         return format!("no port; write [{text}]:{DEFAULT_PORT}").into();
     }
@@ -133,6 +135,7 @@ fn without_brackets(text: &str, parts: Option<(&str, &str)>) -> Problem {
     }
     let Some((host, port)) = parts else { return NOT_AN_ADDRESS.into() };
     let Ok(port) = parse_port(port) else { return PORT_IS_WRONG.into() };
+    // `256.0.0.1` is meant as an address, `web` as a host name.
     let is_number = |char: char| char.is_ascii_digit() || char == '.';
     if matches!(host, "" | "*") {
         no_address(port)

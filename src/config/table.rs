@@ -115,6 +115,7 @@ impl Row {
                 or(place(config).as_ref().map(|path| path.display().to_string()), unset)
             }
             Field::Address { place, unset } => or(place(config).as_ref().map(ToString::to_string), unset),
+            // Empty, so that no error can show the secret.
             Field::Token { place, unset } => or(place(config).as_ref().map(|_| String::new()), unset),
             Field::LogFormat(place) => Some(place(config).as_str().to_owned()),
             Field::Switch(place) => Some(place(config).to_string()),

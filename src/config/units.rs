@@ -24,6 +24,7 @@ pub(super) fn parse_millis(text: &str) -> Result<u64, Problem> {
             return Err("not a duration; write a number and a unit, such as 30s".into());
         }
         let (unit, after) = split_letters(after);
+        // The whole text is zeros. Its unit would make no difference.
         if saturating(text) == Some(0) {
             return Ok(0);
         }
@@ -33,6 +34,7 @@ pub(super) fn parse_millis(text: &str) -> Result<u64, Problem> {
         let Some((_, size)) = DURATION_UNITS.into_iter().find(|(name, _)| *name == unit) else {
             return Err("unknown unit; use ms, s, m, h or d, as in 30s".into());
         };
+        // `30s1m` or `1s1s` is probably a mistake.
         if size >= previous {
             return Err("each unit once and the largest first, as in 1m30s".into());
         }
@@ -79,6 +81,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, Problem> {
     } else if let Some((_, size)) = DECIMAL_UNITS.into_iter().find(is_unit) {
         size
     } else {
+        // `64K` may mean 64,000 or 65,536 bytes, so it is refused with a remedy.
         let is_abbreviation =
             |(name, _): &&(&str, u64)| name.trim_end_matches("iB").eq_ignore_ascii_case(unit);
         return Err(match BINARY_UNITS.iter().find(is_abbreviation) {

@@ -77,6 +77,7 @@ fn check(row: &Row, config: &mut Config) -> Result<(), Problem> {
 
 /// Returns `number` as a `T` if it is within the bounds of `row`.
 pub(super) fn bounded<T: TryFrom<u64>>(row: &Row, number: u64) -> Result<T, Problem> {
+    // Kinds without numbers never come here; their bounds have no meaning.
     let min = if let Field::Size { min, .. } = row.field { min as u64 } else { 1 };
     let (max, format): (u64, fn(u64) -> String) = match row.field {
         Field::Duration(_) => (millis(TIMEOUT_MAX), |millis| format_duration(Duration::from_millis(millis))),

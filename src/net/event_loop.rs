@@ -226,11 +226,13 @@ impl Server {
         let now = self.clock.now();
         self.supervisor.note_turn(now.tick);
         self.note_events();
+        // Signals are counted as requests to stop, so they come before `note_stops`.
         self.note_signals();
         self.note_stops(now);
         self.relay.handle_turn(now);
         self.accept(now);
         self.perform_effects();
+        // Last, so that answers show the state at the end of the turn.
         if let Some(operator) = &mut self.operator {
             let process = || read_process(&self.relay, self.log_lines_dropped.as_deref());
             operator.turn(now, &self.relay, process, self.poll.registry());
@@ -289,6 +291,7 @@ impl Server {
         if std::mem::take(&mut self.are_signals_ready) {
             let Some(signals) = &mut self.signals else { return };
             let has_terminal = signals.has_terminal();
+            // `grace_max` is only set on Windows, which ends the process after a fixed time.
             let SignalsTaken { stops, is_hangup, grace_max } = signals.take(self.poll.registry());
             self.shutdown_grace = grace_max.unwrap_or(Duration::MAX).min(self.shutdown_grace);
             let stops_before = self.stop.stops.fetch_add(stops, Ordering::AcqRel);
@@ -313,6 +316,7 @@ impl Server {
             self.stopped = Some(Stopped::AtOnce);
         } else {
             self.supervisor.stopping();
+            // Balancers then see refused connections and send new clients elsewhere.
             self.listeners.clear();
             if let Some(Shutdown { sessions, spread }) = self.relay.handle_shutdown(self.shutdown_grace, now)
             {
@@ -353,6 +357,7 @@ impl Server {
         if !self.relay.can_accept() {
             return false;
         }
+        // Checked before accept(2) fails: files that are reloaded and the operator need descriptors, too.
         if self.relay.connections() >= self.connections_open_max {
             self.pause_accepting(&"the other descriptors are reserved", now);
             return false;
@@ -373,6 +378,7 @@ impl Server {
                 self.pause_accepting(&error, now);
                 false
             }
+            // A stranger can cause this, so it is not a warning.
             Accepted::Lost(error) => {
                 debug!("Accepting failed: {error}");
                 true
@@ -381,6 +387,7 @@ impl Server {
     }
 
     fn pause_accepting(&mut self, reason: &dyn fmt::Display, now: Now) {
+        // The relay returns true once per shortage, so that the log is not flooded.
         if self.relay.handle_accept_exhausted(now) {
             warn!("file_limit={} Accepting paused: {reason}", platform::file_limit());
         }
@@ -391,6 +398,7 @@ impl Server {
     fn register(&mut self, id: ConnectionId) {
         let Some(stream) = self.relay.stream(id) else { return };
         if let Err(error) = self.poll.registry().register(stream, token::of_connection(id), INTEREST) {
+            // Without registration no event would ever come, so the connection must end now.
             warn!("conn={id} Cannot be watched: {error}");
             self.relay.handle_readiness(id, Readiness { is_failed: true, ..Readiness::default() });
         }
@@ -402,6 +410,7 @@ impl Server {
                 Effect::ShutdownWrite(id) => {
                     // Other errors mean that the stream has failed, and an event reports that.
                     let result = self.relay.stream(id).map(Stream::shutdown_write);
+                    // TLS may have to send its alert first.
                     if let Some(Err(error)) = result
                         && error.kind() == io::ErrorKind::WouldBlock
                     {
@@ -417,6 +426,7 @@ impl Server {
 
 /// The current figures of the process.
 fn read_process(relay: &Relay<Stream>, log_lines_dropped: Option<&AtomicU64>) -> Process {
+    // An estimate for systems that cannot count open descriptors quickly.
     let open_fds = (relay.connections() + DESCRIPTORS_RESERVED) as u64;
     let log_lines_dropped = log_lines_dropped.map(|lines| lines.load(Ordering::Relaxed));
     Process { log_lines_dropped, ..platform::read_process(open_fds) }

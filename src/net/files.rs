@@ -47,6 +47,7 @@ const UTF_16_MARKS: [&[u8]; 2] = [b"\xFF\xFE", b"\xFE\xFF"];
 pub(super) fn read(setting: SettingName, path: &Path) -> Result<Vec<u8>, FileError> {
     let failed = |problem: String| FileError::new(setting, path, problem);
     let file = platform::open_at_once(path).map_err(|error| failed(remedy(&error)))?;
+    // Checked on the open file, not on the path, which could change in between.
     let metadata = file.metadata().map_err(|error| failed(remedy(&error)))?;
     if !metadata.is_file() {
         return Err(failed("not a file; give the path of a regular file".to_owned()));

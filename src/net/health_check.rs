@@ -47,6 +47,7 @@ fn ask(check: &HealthCheck) -> io::Result<Start> {
     };
     // A client of a Unix-domain socket counts as 127.0.0.1.
     let source = socket.local_addr()?.as_socket().map_or(Ipv4Addr::LOCALHOST.into(), |source| source.ip());
+    // LOCAL marks a connection of the proxy's own, such as a health check.
     if check.needs_proxy_header(source) {
         socket.write_all(LOCAL_HEADER)?;
     }

@@ -27,8 +27,8 @@ static ARE_TAKEN: AtomicBool = AtomicBool::new(false);
 /// The name of sockets for the operator.
 pub(super) const ADMIN: &str = "admin";
 
-/// Listening sockets that a supervisor passed to this process. [`Server::bind_inherited`](crate::Server::bind_inherited)
-/// uses them instead of the configuration's addresses.
+/// Listening sockets that a supervisor passed to this process.
+/// [`Server::bind_inherited`](crate::Server::bind_inherited) uses them instead of the configuration's addresses.
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<InheritedSocket>,
@@ -83,6 +83,7 @@ impl Inherited {
         }
         let sockets =
             platform::inherited_sockets().map_err(|error| InheritedError(format!("{FDS}: {error}")))?;
+        // The supervisor lists names in the order of the descriptors.
         let handed: Vec<_> = names.into_iter().zip(sockets).collect();
         let addresses = match handed.iter().map(address_of).collect::<Result<Vec<_>, _>>() {
             Ok(addresses) => addresses,

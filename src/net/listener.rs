@@ -94,6 +94,7 @@ impl ListeningSocket {
     /// closed.
     #[cfg(any(test, feature = "cli"))]
     pub(super) fn adopt(socket: Socket, address: ListenAddress) -> io::Result<Self> {
+        // A supervisor may pass on a blocking socket.
         socket.set_nonblocking(true)?;
         let kind = match address {
             ListenAddress::Tcp(_) => {
@@ -154,6 +155,7 @@ fn bind_tcp_exactly(addr: SocketAddr) -> io::Result<ListeningSocket> {
 
 /// `0.0.0.0` instead of `[::]`, if the error says that the system has no IPv6.
 fn without_ipv6(addr: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
+    // With IPv6 compiled in but turned off, the family exists but `::` does not.
     let is_missing = platform::is_family_missing(error) || error.kind() == io::ErrorKind::AddrNotAvailable;
     (is_missing && addr.ip() == Ipv6Addr::UNSPECIFIED).then(|| (Ipv4Addr::UNSPECIFIED, addr.port()).into())
 }

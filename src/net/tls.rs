@@ -9,6 +9,7 @@ mod client;
 mod encode;
 mod engine;
 mod interrupted;
+mod phase;
 mod scratch;
 mod stream;
 

@@ -70,6 +70,7 @@ impl BindError {
             Self::Config(_) | Self::File(_) => true,
             #[cfg(feature = "cli")]
             Self::Inherited(_) => true,
+            // These errors come from the path itself. A port may be free again later.
             Self::Listen { address: ListenAddress::Unix(_), error, .. } => {
                 matches!(error.kind(), AlreadyExists | NotADirectory | NotFound | Unsupported | InvalidInput)
             }
@@ -191,6 +192,7 @@ impl Server {
         let operator = if admin_sockets.is_empty() {
             None
         } else {
+            // A seed of its own, so that the hash of the token has another key than the relay's.
             let (token, seed) = (config.admin_token.as_ref(), entropy::seed()?);
             Some(Operator::new(
                 admin_sockets,
@@ -289,6 +291,7 @@ fn settings_within(limits: &descriptors::ConnectionLimits, settings: &Settings, 
         let (limit, setting) = (platform::file_limit(), SettingName::new("max-connections", naming));
         warn!("file_limit={limit} {setting} {wanted}: the limit on open files leaves room for {derived}");
     }
+    // A warning is enough for a limit that is too high: the relay works with a lower one.
     let max_connections =
         settings.max_connections.unwrap_or(derived).min(derived).min(token::CONNECTIONS_MAX);
     Settings { max_connections: Some(max_connections), ..settings.clone() }

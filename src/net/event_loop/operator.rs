@@ -94,6 +94,7 @@ impl Operator {
         let Some(listener) = listener.filter(|_| self.admin.can_accept()) else { return };
         match listener.accept() {
             Accepted::Stream(socket, _) => {
+                // The operator's listener has no TLS, even if the clients' listeners do.
                 let key = self.admin.handle_accept(Stream::Plain(socket), now);
                 let Some(stream) = self.admin.stream(key) else { return };
                 if let Err(error) = registry.register(stream, token::of_operator(key), INTEREST) {

@@ -16,6 +16,7 @@ impl Server {
     pub fn bind_inherited(config: &Config, mut inherited: Inherited) -> Result<Self, BindError> {
         let admin = inherited.take_admin();
         let is_open = |address: &ListenAddress| !address.is_of_this_machine() && config.admin_token.is_none();
+        // `Config::validate` checks this for the configuration's own address.
         if admin.iter().any(|socket| is_open(&socket.address)) {
             let problem =
                 "others than this machine reach it; set --admin-token, or listen on a loopback address";

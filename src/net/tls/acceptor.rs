@@ -99,6 +99,7 @@ fn read_chain(cert: &NamedFile) -> Result<Vec<CertificateDer<'static>>, FileErro
     let pem = cert.read()?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match chain {
+        // A PEM file of another kind, such as a key, parses without errors.
         Ok(chain) if chain.is_empty() => {
             Err(cert.error("no certificate in it; give a PEM file, the server's own first"))
         }
@@ -110,6 +111,7 @@ fn read_chain(cert: &NamedFile) -> Result<Vec<CertificateDer<'static>>, FileErro
 fn read_key(key: &NamedFile) -> Result<PrivateKeyDer<'static>, FileError> {
     let pem = key.read()?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
+        // An encrypted key is another kind of PEM item, and counts as none.
         let problem = if matches!(error, PemError::NoItemsFound) {
             "no private key in it that is not encrypted; give a PEM file with BEGIN PRIVATE KEY"
         } else {

@@ -9,6 +9,7 @@ use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
 use super::encode::{append_encoded, encoded, encoded_handshake};
 use super::interrupted::{read_uninterrupted, write_uninterrupted};
+use super::phase::TlsPhase;
 use super::scratch::{Destination, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Scratch};
 use crate::relay::http::proxy_header::{self, ProxyHeader};
 
@@ -42,27 +43,6 @@ pub(super) struct Engine {
     is_input_over: bool,
     /// The writing direction of the socket is shut down once `unsent` is sent.
     is_shutdown_due: bool,
-}
-
-/// What the bytes on the socket are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TlsPhase {
-    /// A PROXY protocol header. It is passed to the core as it is.
-    ProxyHeader,
-    /// A PROXY protocol header was due and did not come. All bytes are passed to the core, which refuses them.
-    PassThrough,
-    /// No byte of TLS was received yet.
-    Start,
-    /// The handshake is not complete.
-    Handshake,
-    /// TLS records.
-    Open,
-    /// Not TLS, or a failed handshake. The answer to the client is in `unsent`. The core is given one byte that it must
-    /// refuse; as after any refusal it then waits until the client has read the answer. What the core writes is
-    /// dropped.
-    Refused { is_byte_given: bool },
-    /// The client broke the protocol after the handshake. Nothing more is read or written.
-    Failed,
 }
 
 /// The result of one step through the received records.
@@ -120,7 +100,7 @@ impl Engine {
             let filled_before = destination.filled_bytes();
             match self.phase {
                 TlsPhase::ProxyHeader | TlsPhase::Start | TlsPhase::Handshake | TlsPhase::Open => {}
-                TlsPhase::PassThrough => return self.read_plain(socket, destination),
+                TlsPhase::PassThrough => return self.read_raw(socket, destination),
                 TlsPhase::Refused { .. } => return self.read_refused(socket, destination),
                 TlsPhase::Failed => return Err(broken()),
             }
@@ -134,6 +114,7 @@ impl Engine {
             }
             let Some((count, is_full)) = self.receive(socket, scratch, destination)? else { return Ok(()) };
             is_drained = !is_full;
+            // Alerts, empty records and the like make rustls work without giving the core anything.
             fruitless_bytes += count;
             if destination.filled_bytes() > filled_before {
                 fruitless_bytes = 0;
@@ -176,6 +157,7 @@ impl Engine {
             Err(error) => return Err(error),
         };
         let is_full = count == place.len();
+        // The kept bytes are in `incoming` now. What is left of it after decryption is copied back.
         self.received = Vec::new();
         let mut filled = incoming.get_mut(..kept + count).unwrap_or_default();
         if self.phase == TlsPhase::ProxyHeader {
@@ -189,7 +171,7 @@ impl Engine {
             self.check_first_byte(filled);
         }
         if !matches!(self.phase, TlsPhase::Refused { .. }) {
-            let rest = self.process_received(filled, destination);
+            let rest = self.process(filled, destination);
             self.received = rest.to_vec();
         }
         // Send the handshake's answer now. What the socket does not take goes out with the next flush.
@@ -217,6 +199,7 @@ impl Engine {
                 bytes
             }
             ProxyHeader::Malformed => {
+                // The core writes its refusal in plain text; nothing held may come before it.
                 self.phase = TlsPhase::PassThrough;
                 self.held = Vec::new();
                 received.len()
@@ -252,15 +235,11 @@ impl Engine {
             self.phase = TlsPhase::Refused { is_byte_given: true };
             destination.fill(&[NO_REQUEST]);
         }
-        self.read_plain(socket, destination)
+        self.read_raw(socket, destination)
     }
 
     /// Reads from the socket without decrypting.
-    fn read_plain(
-        &mut self,
-        socket: &mut TcpStream,
-        destination: &mut Destination<'_, '_>,
-    ) -> io::Result<()> {
+    fn read_raw(&mut self, socket: &mut TcpStream, destination: &mut Destination<'_, '_>) -> io::Result<()> {
         let mut buffer = [0; 4096];
         while destination.room_bytes() > 0 && !self.is_input_over {
             let bytes = destination.room_bytes().min(buffer.len());
@@ -289,11 +268,7 @@ impl Engine {
     }
 
     /// Processes `received` while `destination` has room. Returns the bytes that are left.
-    fn process_received<'a>(
-        &mut self,
-        received: &'a mut [u8],
-        destination: &mut Destination<'_, '_>,
-    ) -> &'a [u8] {
+    fn process<'a>(&mut self, received: &'a mut [u8], destination: &mut Destination<'_, '_>) -> &'a [u8] {
         let mut start = 0;
         while destination.room_bytes() > 0 {
             let rest = received.get_mut(start..).unwrap_or_default();
@@ -329,6 +304,7 @@ impl Engine {
         let step = match state {
             ConnectionState::ReadTraffic(mut traffic) => {
                 let mut destination = destination;
+                // Take all of them. What does not fit into `destination` is kept decrypted.
                 while let Some(Ok(record)) = traffic.next_record() {
                     discard += record.discard;
                     let rest = match &mut destination {
@@ -354,6 +330,7 @@ impl Engine {
             }
             ConnectionState::WriteTraffic(mut traffic) => {
                 if self.phase == TlsPhase::Handshake {
+                    // The first time that rustls can encrypt: the handshake is complete.
                     self.phase = TlsPhase::Open;
                     let held = std::mem::take(&mut self.held);
                     if !held.is_empty() {
@@ -381,6 +358,7 @@ impl Engine {
         if self.phase == TlsPhase::Open {
             self.phase = TlsPhase::Failed;
         } else {
+            // Before the handshake is complete the client gets time to read the alert.
             self.refuse(false);
         }
     }
@@ -400,6 +378,7 @@ impl Engine {
                 let bare = slices.iter().find(|slice| !slice.is_empty());
                 return bare.map_or(Ok(0), |slice| write_uninterrupted(socket, slice));
             }
+            // The answer is in `unsent` already. The core must believe that its own was written.
             TlsPhase::Refused { .. } => return Ok(slices.iter().map(|slice| slice.len()).sum()),
             TlsPhase::Failed => return Err(broken()),
         }
@@ -421,6 +400,7 @@ impl Engine {
         };
         let taken = match write_uninterrupted(socket, encrypted) {
             Ok(taken) => taken,
+            // The bytes are encrypted under the next record number, so they count as written and wait in `unsent`.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error),
         };

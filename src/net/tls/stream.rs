@@ -77,6 +77,7 @@ impl Read for TlsStream {
         let scratch = &mut *lock(&self.scratch);
         let result = self.engine.read(&mut self.socket, scratch, &mut destination);
         let count = destination.filled_bytes();
+        // The caller takes a read that does not fill its buffers for the last one, and waits for an event.
         if count > 0 && (self.engine.is_input_over() || result.is_err()) && destination.room_bytes() > 0 {
             // An error means that the socket has failed, and an event reports that, too.
             let _ = self.socket.shutdown(Shutdown::Read);

@@ -22,6 +22,7 @@ pub fn raise_file_limit() -> io::Result<()> {
     let set = |current| setrlimit(Resource::Nofile, Rlimit { current, ..limit });
     let is_higher = |wanted: u64| limit.current.is_some_and(|current| current < wanted);
     let result = set(limit.maximum);
+    // With a hard limit, no other value can help.
     if limit.maximum.is_some() || result.is_ok() {
         return Ok(result?);
     }

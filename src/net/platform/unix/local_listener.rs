@@ -42,7 +42,8 @@ impl LocalListener {
                 Ok(TcpStream::from_std(socket.into()))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && !IS_EDGE_TRIGGERED => {
-                // mio reports the next client only after one of its own calls would block. A client may have come since.
+                // mio reports the next client only after one of its own calls would block. A client may have come
+                // since.
                 let (stream, _) = self.listener.accept()?;
                 Ok(TcpStream::from_std(Socket::from(std::os::fd::OwnedFd::from(stream)).into()))
             }

@@ -28,6 +28,7 @@ impl fmt::Debug for ProcessSignals {
 
 impl ProcessSignals {
     pub(in crate::net) fn catch(registry: &Registry, _: &Arc<Waker>) -> io::Result<Self> {
+        // Before the signals are caught: afterwards SIGHUP is not ignored any more.
         let has_terminal = has_terminal();
         let mut signals = Signals::new([Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw))?;
         registry.register(&mut signals, token::SIGNALS, Interest::READABLE)?;

@@ -40,6 +40,7 @@ impl SocketFile {
             remove_stale(path, &address)?;
             socket.bind(&address)?;
         }
+        // From here on the file is removed if listening fails.
         let (id, _) = identify(path)?;
         let file = Self { path: path.to_owned(), id };
         socket.listen(backlog)?;
@@ -98,8 +99,8 @@ fn remove_stale(path: &Path, address: &SockAddr) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-/// The file's identity, and whether it is a socket. A symbolic link is not followed: it is not a socket itself, and must
-/// not be removed.
+/// The file's identity, and whether it is a socket. A symbolic link is not followed: it is not a socket itself, and
+/// must not be removed.
 fn identify(path: &Path) -> io::Result<(FileId, bool)> {
     let metadata = fs::symlink_metadata(path)?;
     Ok(((metadata.dev(), metadata.ino()), metadata.file_type().is_socket()))

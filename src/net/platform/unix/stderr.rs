@@ -80,6 +80,7 @@ impl<F: AsFd> Write for LogOutput<F> {
     /// Takes a whole record. After dropped lines it begins with the line that reports their number.
     fn write(&mut self, record: &[u8]) -> io::Result<usize> {
         let taken = if self.finish_rest() { self.output.write_some(record) } else { 0 };
+        // A line that was begun must be completed, so it does not count as dropped.
         if taken == 0 {
             self.dropped.total.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -118,6 +119,7 @@ enum WriteMethod {
 
 impl<F: AsFd> Output<F> {
     fn new(fd: F) -> Self {
+        // The kind does not change while the process runs.
         let kind = fstat(&fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
         let method = match kind {
             Ok(FileType::Socket) => WriteMethod::Socket,

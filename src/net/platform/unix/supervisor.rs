@@ -50,6 +50,7 @@ impl Supervisor {
 
     /// Reports that files are being read again. [`ready`](Self::ready) must follow.
     pub(in crate::net) fn reloading(&self) {
+        // systemd's `Type=notify-reload` needs the time.
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.tell(&[NotifyState::Reloading, now]),
             Err(_) => self.tell(&[NotifyState::Reloading]),
@@ -63,6 +64,7 @@ impl Supervisor {
 
     /// Sends a watchdog notice if one is due. Called in every turn of the loop, so a loop that hangs sends none.
     pub(in crate::net) fn note_turn(&mut self, now: Tick) {
+        // Twice as often as required, as sd_watchdog_enabled(3) recommends.
         if self.watchdog.is_some_and(|interval| now >= self.alive_at.after(interval / 2)) {
             self.alive_at = now;
             self.tell(&[NotifyState::Watchdog]);
@@ -71,6 +73,7 @@ impl Supervisor {
 
     /// How long the loop may wait, so that the next watchdog notice is in time. `None` means no limit.
     pub(in crate::net) fn wait_max(&self) -> Option<Duration> {
+        // A turn within each quarter of the interval sends the notice at three quarters at the latest.
         self.watchdog.map(|interval| interval / 4)
     }
 
@@ -92,6 +95,7 @@ fn address(path: &OsStr) -> io::Result<SockAddr> {
 }
 
 fn send(address: &SockAddr, states: &[NotifyState<'_>], timeout: Option<Duration>) -> io::Result<()> {
+    // A new socket for each notice: they are rare, and a supervisor that restarts needs no reconnect.
     let socket = Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     match timeout {
         Some(timeout) => socket.set_write_timeout(Some(timeout))?,
