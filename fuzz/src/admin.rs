@@ -1,7 +1,7 @@
 //! Operators and strangers send anything, in any pieces, and may not read. Each is answered in HTTP as its request
-//! demands, or is replaced if all connections are used. There are never too many connections, few bytes of each are read
-//! per turn, at most one page is made per turn, each stream is given back exactly once, no secret is shown, and an idle
-//! listener does nothing.
+//! demands, or is replaced if all connections are used. There are never too many connections, few bytes of each are
+//! read per turn, at most one page is made per turn, each stream is given back exactly once, no secret is shown, and an
+//! idle listener does nothing.
 
 mod request;
 

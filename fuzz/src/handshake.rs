@@ -367,8 +367,8 @@ fn check_answer(verdict: &Verdict, origin: Option<&str>, reading: &Reading) {
     }
 }
 
-/// The debug output of a verdict, made only from the public parts of the request. If they are equal, no secret can be in
-/// it. A refusal contains no part of the request.
+/// The debug output of a verdict, made only from the public parts of the request. If they are equal, no secret can be
+/// in it. A refusal contains no part of the request.
 fn open_debug(verdict: &Verdict, reading: &Reading) -> String {
     let credentials = |Brought { secret, key, bearer }: &Brought| {
         let [secret, key, bearer] =

@@ -1,5 +1,5 @@
-//! Hosts act in any order and at any time. Each is accepted, refused, locked out, remembered and forgotten as the list of
-//! its actions says. Hosts without a connection are ordered by their last action.
+//! Hosts act in any order and at any time. Each is accepted, refused, locked out, remembered and forgotten as the list
+//! of its actions says. Hosts without a connection are ordered by their last action.
 
 mod model;
 

@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use grammar::Member;
 
-/// Errors of a `Value` that are not errors of the grammar: too deep nesting, and numbers and escapes that it cannot hold.
+/// Errors of a `Value` that are not errors of the grammar: too deep nesting, and numbers and escapes that it cannot
+/// hold.
 const VALUE_MINDS: [&str; 4] = [
     "recursion limit exceeded",
     "number out of range",

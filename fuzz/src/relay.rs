@@ -1,7 +1,7 @@
 //! Clients send anything, in any pieces, with any readiness, errors and steps of time. The relay does not panic, its
-//! invariants hold after every step, each client receives only HTTP and frames that RFC 6455 allows, and every stream is
-//! given back exactly once. When all clients have left and all timeouts have passed, the relay is empty. Its memory stays
-//! within the budget and is freed. No host has more clients than allowed, and no secret is logged.
+//! invariants hold after every step, each client receives only HTTP and frames that RFC 6455 allows, and every stream
+//! is given back exactly once. When all clients have left and all timeouts have passed, the relay is empty. Its memory
+//! stays within the budget and is freed. No host has more clients than allowed, and no secret is logged.
 
 mod access;
 mod log_reader;
@@ -28,9 +28,9 @@ use super::choices::Choices;
 use super::frames::{LengthForm, TEXT, UNCHANGED, frame_under, monotonous_frame};
 use super::wire::{Stream, Wire};
 
-/// Memory that may be used beyond the budget: error messages of at most 160 bytes for each frame of 6 bytes in one short
-/// read; the rest of a fragment that is still sent to a replaced client; an eighth more than replies need, of which 1 MiB
-/// may wait; and a little for each client.
+/// Memory that may be used beyond the budget: error messages of at most 160 bytes for each frame of 6 bytes in one
+/// short read; the rest of a fragment that is still sent to a replaced client; an eighth more than replies need, of
+/// which 1 MiB may wait; and a little for each client.
 const ONE_READ_BYTES: usize =
     SHORT_READ_BYTES / 6 * 160 + FRAGMENT_BYTES_MAX + HIGH_WATER_BYTES / 8 + CLIENTS_MAX * 1_024;
 /// Connections of one input.

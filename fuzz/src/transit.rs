@@ -1,6 +1,6 @@
-//! Messages arrive, leave for several receivers, are cut short and begin again, in any order and with little memory. Each
-//! receiver is sent exactly the bytes that a plain list of them holds, in frames that RFC 6455 allows. Memory use stays
-//! within its limit, and is zero at the end.
+//! Messages arrive, leave for several receivers, are cut short and begin again, in any order and with little memory.
+//! Each receiver is sent exactly the bytes that a plain list of them holds, in frames that RFC 6455 allows. Memory use
+//! stays within its limit, and is zero at the end.
 
 mod receiver;
 

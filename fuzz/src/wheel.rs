@@ -1,6 +1,6 @@
-//! Timers are scheduled, cancelled and waited for in any order. The timing wheel returns exactly the timers that a sorted
-//! map returns, at the same times and in the same order, never early, and never reports nothing to do while a timer is
-//! pending.
+//! Timers are scheduled, cancelled and waited for in any order. The timing wheel returns exactly the timers that a
+//! sorted map returns, at the same times and in the same order, never early, and never reports nothing to do while a
+//! timer is pending.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -54,8 +54,8 @@ struct Server {
     start: Instant,
     echo: Echo,
     connections: Slab<Connection<TcpStream>>,
-    /// Connections that have not answered a close, and since when. The answer may be missing because the client was inside
-    /// a frame when it sent it.
+    /// Connections that have not answered a close, and since when. The answer may be missing because the client was
+    /// inside a frame when it sent it.
     closing: Vec<(usize, Tick)>,
 }
 

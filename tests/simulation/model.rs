@@ -1,9 +1,9 @@
 //! What each client must see, derived only from the contract. The model is a simple twin of the relay. It is told what
 //! the relay read and when, and checks what the relay writes.
 //!
-//! From the relay it uses only the order of its actions, and when it released a message or cut one short. What the relay
-//! reads means what its sender says. When the relay logs that a client joined or left, that must be due. What it writes
-//! must be what the model expects next for that client. When the relay rests, nothing may be owed to a client.
+//! From the relay it uses only the order of its actions, and when it released a message or cut one short. What the
+//! relay reads means what its sender says. When the relay logs that a client joined or left, that must be due. What it
+//! writes must be what the model expects next for that client. When the relay rests, nothing may be owed to a client.
 
 mod access;
 mod conn;
@@ -59,7 +59,8 @@ pub struct Model {
     releasing: Option<usize>,
     /// A client whose messages are checked again after the awaited events.
     interrupted: Option<usize>,
-    /// Clients that leave, so that their message was cut short in this turn; and whether they may have been held until then.
+    /// Clients that leave, so that their message was cut short in this turn; and whether they may have been held until
+    /// then.
     leaving: Vec<(usize, bool)>,
     /// The client that was replaced last, and its replacement.
     replacing: Option<(usize, usize)>,
@@ -74,8 +75,8 @@ pub struct Model {
     /// The latest time at which accepting is tried again.
     accept_retry: Option<Tick>,
     pub totals: Totals,
-    /// Messages released before they were whole, those of them released before 1 MiB had arrived, and those lost when their
-    /// receiver was replaced.
+    /// Messages released before they were whole, those of them released before 1 MiB had arrived, and those lost when
+    /// their receiver was replaced.
     pub cut_through: u64,
     pub released_early: u64,
     pub lost: u64,
@@ -272,8 +273,8 @@ impl Model {
         self.progress(wire)
     }
 
-    /// Bytes that are discarded take no memory, so reads of them must not be shorter than necessary. A part of a small frame
-    /// may be kept.
+    /// Bytes that are discarded take no memory, so reads of them must not be shorter than necessary. A part of a small
+    /// frame may be kept.
     fn expect_large_read(&self, wire: usize, bytes: usize, is_full: bool) -> Check {
         let is_thrown_away = matches!(self.conns[wire].phase, Phase::Closing | Phase::Ending);
         let kept_bytes_max = FRAME_HEADER_BYTES_MAX + SMALL_MESSAGE_BYTES_MAX;
@@ -472,8 +473,8 @@ impl Model {
         })
     }
 
-    /// Whether the relay may leave this client's bytes unread: a lot is queued for its peer, it does not read its replies,
-    /// its rate is used up, or there is no memory.
+    /// Whether the relay may leave this client's bytes unread: a lot is queued for its peer, it does not read its
+    /// replies, its rate is used up, or there is no memory.
     pub fn may_be_held(&self, wire: usize) -> bool {
         let is_looked_at = matches!(self.conns[wire].phase, Phase::Head | Phase::Open);
         is_looked_at && (self.lacks_room() || self.may_be_paused(wire))

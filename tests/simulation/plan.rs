@@ -94,8 +94,8 @@ pub enum Step {
     Wait {
         millis: u64,
     },
-    /// The relay's process is stopped while everything else goes on. It stays stopped until the next step is done. A signal
-    /// interrupts its first poll afterwards.
+    /// The relay's process is stopped while everything else goes on. It stays stopped until the next step is done. A
+    /// signal interrupts its first poll afterwards.
     Freeze {
         millis: u64,
     },
@@ -321,8 +321,8 @@ impl Plan {
         plan
     }
 
-    /// The same plan without strangers. No member may notice the difference. `None` if members may notice it because they
-    /// share places, memory or addresses with strangers.
+    /// The same plan without strangers. No member may notice the difference. `None` if members may notice it because
+    /// they share places, memory or addresses with strangers.
     pub fn without_strangers(&self) -> Option<Self> {
         let is_short = self.settings.max_connections.is_some()
             || self.settings.max_buffered < Settings::default().max_buffered
@@ -357,8 +357,8 @@ struct Scope {
 /// Small budgets, in quarters of the smallest one allowed.
 const QUARTERS_OF_LEAST_BUDGET: [usize; 6] = [4, 4, 5, 8, 12, 16];
 
-/// The contract's defaults with small message limits, and sometimes what an operator may have set. The times of sessions
-/// are not multiples of the others, so that two things are rarely due at once.
+/// The contract's defaults with small message limits, and sometimes what an operator may have set. The times of
+/// sessions are not multiples of the others, so that two things are rarely due at once.
 fn settings(random: &mut Random, theme: &Theme) -> Settings {
     let default = Settings::default();
     let max_buffered = if random.per_mille(theme.tight_per_mille) {

@@ -63,8 +63,8 @@ pub struct Report {
     pub runs_with_lock_outs: u64,
     /// Clients refused because their place changes hands too often.
     pub contested: u64,
-    /// Runs that end in a shutdown of several sessions, sessions that were not closed at once, and messages accepted during
-    /// the shutdown.
+    /// Runs that end in a shutdown of several sessions, sessions that were not closed at once, and messages accepted
+    /// during the shutdown.
     pub shutdowns: u64,
     pub closed_later: u64,
     pub accepted_meanwhile: u64,
@@ -123,8 +123,8 @@ pub struct World {
     strangers_joined: u64,
     has_claims: bool,
     may_strangers_join: bool,
-    /// Members must not notice strangers. Their events are then reported at once, because an unreported event may keep a
-    /// session for the rest of a turn.
+    /// Members must not notice strangers. Their events are then reported at once, because an unreported event may keep
+    /// a session for the rest of a turn.
     are_strangers_unnoticed: bool,
     /// The sessions issued to members, and how many were issued in all.
     issued: Vec<Issued>,

@@ -40,8 +40,8 @@ impl Log for LogReader {
     fn flush(&self) {}
 }
 
-/// Checks all lines from now on, and the lines for messages only if `is_reading_messages`. Only those may contain one of
-/// the secrets.
+/// Checks all lines from now on, and the lines for messages only if `is_reading_messages`. Only those may contain one
+/// of the secrets.
 pub fn start(is_reading_messages: bool, secrets: &[&'static str]) {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {

@@ -218,8 +218,8 @@ impl Net {
         Ok(net)
     }
 
-    /// Adds `pairs` sessions, and waits until all their clients have joined. With a small `receive_buffer`, mobiles leave
-    /// few bytes in the kernel when they read slowly.
+    /// Adds `pairs` sessions, and waits until all their clients have joined. With a small `receive_buffer`, mobiles
+    /// leave few bytes in the kernel when they read slowly.
     pub(crate) fn open_pairs(&mut self, pairs: usize, receive_buffer: Option<usize>) -> Result<()> {
         let deadline = Instant::now() + JOIN_TIMEOUT;
         let end = self.clients.len() + 2 * pairs;
@@ -327,8 +327,8 @@ impl Net {
         Ok(())
     }
 
-    /// Reads all available bytes. A read that does not fill its buffer has emptied the socket, except for the end of the
-    /// stream.
+    /// Reads all available bytes. A read that does not fill its buffer has emptied the socket, except for the end of
+    /// the stream.
     fn read_all(&mut self, id: usize, is_to_end: bool, receiver: &mut impl Receive) -> Result<()> {
         loop {
             let count = self.read(id, READ_BYTES, receiver)?;

@@ -132,8 +132,8 @@ impl Model {
         self.conns.iter().filter(is_counted).count()
     }
 
-    /// Notes the address of a new connection. A refused one is answered, and a few of them are waited for. If the relay is
-    /// full, or does not serve this machine's own addresses, the request is read first.
+    /// Notes the address of a new connection. A refused one is answered, and a few of them are waited for. If the relay
+    /// is full, or does not serve this machine's own addresses, the request is read first.
     pub(super) fn receive(&mut self, wire: usize, address: IpAddr, is_over_limit: bool) {
         let name = host_name(address.to_canonical());
         let admission = self.admit(address);

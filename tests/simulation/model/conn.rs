@@ -272,8 +272,8 @@ impl Conn {
         end > said || read.into_iter().any(|(unit, _)| !matches!(unit.what, What::Pong))
     }
 
-    /// The relay has read `bytes` more. A control frame between two fragments is no progress of the message. An incomplete
-    /// one must be completed in time like a message.
+    /// The relay has read `bytes` more. A control frame between two fragments is no progress of the message. An
+    /// incomplete one must be completed in time like a message.
     pub(super) fn heard(&mut self, bytes: u64, now: Tick) {
         let end = self.read + bytes;
         let mut start = self.unit_start;
@@ -343,7 +343,8 @@ impl Conn {
         true
     }
 
-    /// Removes a message that will never be whole. Returns whether the client has a part of it, or `None` if it is not queued.
+    /// Removes a message that will never be whole. Returns whether the client has a part of it, or `None` if it is not
+    /// queued.
     pub(super) fn cut(&mut self, id: u64) -> Option<bool> {
         let is_it = |item: &Expected| item.message().is_some_and(|of| of.id == id && !of.is_whole);
         let index = self.queue.iter().rposition(is_it)?;
@@ -475,8 +476,8 @@ impl Conn {
         replies.saturating_sub(self.reader.len())
     }
 
-    /// Whether something queued can be written. The rest of a message that has not arrived cannot, nor what must wait for
-    /// it.
+    /// Whether something queued can be written. The rest of a message that has not arrived cannot, nor what must wait
+    /// for it.
     pub(super) fn is_writable(&self) -> bool {
         let is_expecting = self.reader.len() == 0
             && self.is_front_begun()

@@ -62,8 +62,8 @@ impl Conn {
         small + self.transit_bytes().0 + self.held_bytes()
     }
 
-    /// The most memory of its small items. A buffer is at most twice as large as its content since it was last empty, and is
-    /// freed when it is empty.
+    /// The most memory of its small items. A buffer is at most twice as large as its content since it was last empty,
+    /// and is freed when it is empty.
     fn small_bytes_max(&self) -> usize {
         if self.phase == Phase::Gone {
             return 0;
@@ -180,8 +180,8 @@ impl Model {
         self.lacked_room |= self.lacks_room();
     }
 
-    /// Notes how much may be queued for one client. Small messages: between eight times the high-water mark and their whole
-    /// share, by the cube of the free part of it. In all: the high-water mark, or what chunks have left.
+    /// Notes how much may be queued for one client. Small messages: between eight times the high-water mark and their
+    /// whole share, by the cube of the free part of it. In all: the high-water mark, or what chunks have left.
     fn note_limits(&mut self) {
         let share = self.settings.max_buffered / 2;
         let left = (self.free_small_bytes() * 256 / share).pow(3);

@@ -372,8 +372,8 @@ impl Model {
         }
     }
 
-    /// A client has replaced another, and this many messages have moved to it: all, or all but one that was begun and is
-    /// not kept whole.
+    /// A client has replaced another, and this many messages have moved to it: all, or all but one that was begun and
+    /// is not kept whole.
     pub(super) fn replaced(&mut self, old: usize, moved: u64) -> Check {
         let new = self.replacing.take().filter(|(of, _)| *of == old).map(|(_, new)| new);
         let new = new.ok_or_else(|| format!("wire {old} is replaced by nobody"))?;

@@ -146,7 +146,8 @@ pub(super) fn guard(plan: &mut Plan, random: &mut Random) {
         strangers: if plan.are_strangers_apart { &STRANGERS } else { &MEMBERS },
     };
     if plan.are_strangers_apart && random.per_mille(IS_NEVER_EXHAUSTED_IF_APART) {
-        // A stranger that leaves frees a descriptor, which members may notice. Without this step both runs can be compared.
+        // A stranger that leaves frees a descriptor, which members may notice. Without this step both runs can be
+        // compared.
         plan.steps.retain(|step| !matches!(step, Step::Exhaust));
     }
     for step in &mut plan.steps {
@@ -266,7 +267,8 @@ fn besiege(plan: &mut Plan, random: &mut Random, scope: &Scope) {
         let early = random.between(1, 999);
         let millis = (60_000 << round) - early;
         let again = Step::Wait { millis: early + late };
-        // A locked-out stranger is refused for any request. Half of them try to join, the others request something else.
+        // A locked-out stranger is refused for any request. Half of them try to join, the others request something
+        // else.
         let request = if early.is_multiple_of(2) { Request::Upgrade } else { Request::Other(0) };
         let one = Step::Intrude { count: 1, visit, request, behaviour };
         let siege = [step, Step::Wait { millis }, one, again];

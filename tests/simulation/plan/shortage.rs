@@ -130,8 +130,8 @@ fn plan(random: &mut Random, settings: Settings, steps: Vec<Step>) -> Plan {
     }
 }
 
-/// A small message that it does not read is queued for every client. Then each client sends most of another, bit by bit:
-/// together more than the memory for small messages. At the end some leave or begin to read, and others join.
+/// A small message that it does not read is queued for every client. Then each client sends most of another, bit by
+/// bit: together more than the memory for small messages. At the end some leave or begin to read, and others join.
 fn crowd(random: &mut Random) -> Plan {
     let settings =
         Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: 100_000, ..Settings::default() };
