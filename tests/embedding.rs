@@ -187,7 +187,7 @@ fn host_reads_counts_sessions_and_metrics_without_http() {
     let metrics = server.metrics();
     assert!(metrics.contains("\napptuner_relay_sessions{state=\"paired\"} 1\n"), "{metrics}");
     assert!(metrics.contains("\nprocess_start_time_seconds 1"), "{metrics}");
-    assert_eq!(turns(&metrics), 0, "nobody had asked before");
+    assert_eq!(turns(&metrics), 0, "not measured before the first call");
     assert_eq!(server.turn(Some(TICK)).unwrap(), Turn::Running);
     assert_eq!(turns(&server.metrics()), 1, "from then on it is measured");
 

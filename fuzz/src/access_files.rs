@@ -196,7 +196,7 @@ fn check_ranges(text: &str, tail: u128) {
     let networks = Networks::new(&given);
     assert_eq!(networks.is_empty(), expected.is_empty());
     let reversed: Vec<_> = given.iter().rev().copied().collect();
-    assert_eq!(networks, Networks::new(&reversed), "in whatever order");
+    assert_eq!(networks, Networks::new(&reversed), "in any order");
     for address in addresses(&expected, tail) {
         let is_in = ranges::contain(&expected, address);
         assert_eq!(networks.contains(ClientAddress::new(address)), is_in, "{address} is in {given:?}");

@@ -75,7 +75,7 @@ impl Both {
         if let Err(denied) = admitted {
             let seconds = denied.retry_after();
             let again = Tick(self.now.0 + seconds * 1_000);
-            assert!(seconds > 0, "nobody is told to come back at once");
+            assert!(seconds > 0, "the wait is never zero");
             assert!(!self.model.is_locked_out(host, again), "{host:?} is not told to wait long enough");
         }
     }

@@ -50,7 +50,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// `text`, escaped and cut to 64 characters. The last is `…` if the text was longer. Quotes are not escaped, and an empty
+/// `text`, escaped and cut to 64 characters. The last is `…` if the text was longer. Quotes are not escaped. An empty
 /// text is shown as `''`.
 fn shown(text: &OsStr) -> String {
     if text.is_empty() {

@@ -63,7 +63,7 @@ pub struct Server {
     clock: Clock,
     /// When the server was bound.
     started_unix_millis: u64,
-    /// Measuring a turn reads the clock a second time, so it is done only if somebody can read the metrics.
+    /// Measuring a turn reads the clock a second time, so it is done only if the metrics can be read.
     are_turns_measured: bool,
     signals: Option<ProcessSignals>,
     are_signals_ready: bool,

@@ -111,7 +111,7 @@ fn without_free_descriptors_the_relay_rests_serves_its_clients_and_recovers() {
         let upgrade = upgrade_request("/desktop/newcomer");
         let deadline = Instant::now() + WAIT_MAX;
         while Client::handshake(relay.tcp(), upgrade.as_bytes()).0.status != 101 {
-            assert!(Instant::now() < deadline, "nobody gets in");
+            assert!(Instant::now() < deadline, "no new client is accepted");
         }
         connections.wait_for(2);
     }

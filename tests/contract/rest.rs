@@ -1,4 +1,4 @@
-//! Sections 5 and 6: work is bounded, so a relay without events rests, whatever its clients have done.
+//! Sections 5 and 6: work is bounded, so a relay without events rests, after any actions of clients.
 
 use std::io::Write;
 

@@ -138,7 +138,7 @@ fn contested_place_keeps_its_client_and_the_operator_is_told_once() {
     last.expect_text("1");
     last.leave();
     desktop.expect_notice("mobile_disconnected");
-    assert_eq!(join("192.0.2.2").0.status, 101, "nobody is there any more");
+    assert_eq!(join("192.0.2.2").0.status, 101, "the place is empty");
     let warnings = relay.log_lines().iter().filter(|line| line.contains(" WARN ")).count();
     assert_eq!(warnings, 1, "at most once a minute");
 }

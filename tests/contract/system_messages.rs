@@ -31,9 +31,9 @@ fn new_client_is_told_at_once_about_its_peer() {
     let relay = Relay::start(&[]);
     for (first, second) in [("desktop", "mobile"), ("mobile", "desktop")] {
         let _first = relay.join(first, first);
-        let mut newcomer = relay.join(second, first);
-        newcomer.expect_notice(&format!("{first}_connected"));
-        newcomer.expect_quiet();
+        let mut new_client = relay.join(second, first);
+        new_client.expect_notice(&format!("{first}_connected"));
+        new_client.expect_quiet();
     }
 }
 

@@ -103,7 +103,7 @@ pub fn take() -> Vec<Event> {
 pub fn begin(logs_messages: bool) {
     static LOGGER: Once = Once::new();
     LOGGER.call_once(|| {
-        log::set_logger(&Lines).expect("nobody else logs in this process");
+        log::set_logger(&Lines).expect("this is the only logger of the process");
         log::set_max_level(LevelFilter::Debug);
     });
     LOGS_MESSAGES.set(logs_messages);

@@ -14,7 +14,7 @@
     clippy::wildcard_enum_match_arm,
     reason = "a test that meets the unexpected fails by panicking"
 )]
-#![expect(unreachable_pub, reason = "modules of a test are nobody else's")]
+#![expect(unreachable_pub, reason = "modules of a test have no other users")]
 
 mod cases;
 mod client;

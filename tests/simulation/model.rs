@@ -238,7 +238,7 @@ impl Model {
                 self.join(self.by_id[conn], *client_type, session)
             }
             Event::Left { conn, code, .. } => {
-                let wire = *self.by_id.get(conn).ok_or("somebody unknown left")?;
+                let wire = *self.by_id.get(conn).ok_or("an unknown connection left")?;
                 match self.awaited.pop_front() {
                     Some(awaited) => {
                         expect(&awaited == event, || format!("{event:?} instead of {awaited:?}"))?;

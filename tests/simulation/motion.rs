@@ -44,6 +44,6 @@ impl Motion {
         if next <= since.after(stall_timeout) {
             return Ok(());
         }
-        Err(format!("somebody has sent, somebody would read, and nothing moves from {since:?} to {next:?}"))
+        Err(format!("a client has sent, a client reads, and nothing moves from {since:?} to {next:?}"))
     }
 }

@@ -423,8 +423,8 @@ impl World {
             self.model.note_readiness(index, everything);
             self.relay.handle_readiness(*id, everything);
         }
-        let nobody = ConnectionId { slot: 77, generation: 7 };
-        self.relay.handle_readiness(nobody, Readiness { is_failed: true, ..everything });
+        let unknown = ConnectionId { slot: 77, generation: 7 };
+        self.relay.handle_readiness(unknown, Readiness { is_failed: true, ..everything });
     }
 
     /// Lets time pass. Stops whenever the relay wants to be called or a client does something.

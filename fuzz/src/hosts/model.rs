@@ -101,7 +101,7 @@ impl Model {
         if self.is_locked_out(host, now) {
             return None;
         }
-        let known = self.known.get_mut(&host).expect("it was just heard of");
+        let known = self.known.get_mut(&host).expect("its action was just noted");
         if wait_of(&known.failures, units, MINUTE, now) == 0 {
             known.failures.push(now.0);
             return None;

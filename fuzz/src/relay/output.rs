@@ -80,7 +80,7 @@ fn check_frames(mut bytes: &[u8], is_whole: bool, has_spoken: bool) -> bool {
         }
     }
     assert!(!is_whole || bytes.is_empty(), "the stream ends in a frame");
-    assert!(!is_whole || !is_first, "nobody is let in without a greeting");
+    assert!(!is_whole || !is_first, "every client gets `connected` first");
     is_closed
 }
 

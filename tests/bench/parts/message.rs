@@ -237,7 +237,7 @@ fn relay(per_turn: usize) -> Operations {
             relay.handle_readiness(desktop, Readiness::READABLE);
             relay.handle_turn(now);
             relay.handle_turn_end(now.micros + 10);
-            assert!(!matches!(relay.poll_effect(), Some(Effect::Close { .. })), "nobody goes");
+            assert!(!matches!(relay.poll_effect(), Some(Effect::Close { .. })), "no connection ends");
         }
         assert!(count == 0 || relay.counters().bytes_accepted.iter().sum::<u64>() > 0, "they are carried");
     })

@@ -83,27 +83,19 @@ const TESTS: &[Test] = &[
     Test::new("flood/64KiB", "4 sessions, 16 at a time", |trial| cost::flood(trial, 4, 65_536, 16)).quick(),
     Test::new("bulk", "one message of 50 MB", bundles::bulk).quick(),
     Test::new("idle", "connections that do nothing", crowd::idle).quick(),
-    Test::new("memory/0", "0 connections, and a bundle that nobody reads", |trial| crowd::memory(trial, 0))
+    Test::new("memory/0", "0 connections, and an unread bundle", |trial| crowd::memory(trial, 0))
         .relay_only(),
-    Test::new("memory/100", "100 connections, and a bundle that nobody reads", |trial| {
-        crowd::memory(trial, 100)
-    })
-    .relay_only(),
-    Test::new("memory/1000", "1,000 connections, and a bundle that nobody reads", |trial| {
-        crowd::memory(trial, 1000)
-    })
-    .relay_only(),
-    Test::new("memory/5000", "5,000 connections, and a bundle that nobody reads", |trial| {
-        crowd::memory(trial, 5000)
-    })
-    .relay_only(),
-    Test::new("memory/8000", "8,000 connections, and a bundle that nobody reads", |trial| {
-        crowd::memory(trial, 8000)
-    })
-    .relay_only(),
+    Test::new("memory/100", "100 connections, and an unread bundle", |trial| crowd::memory(trial, 100))
+        .relay_only(),
+    Test::new("memory/1000", "1,000 connections, and an unread bundle", |trial| crowd::memory(trial, 1000))
+        .relay_only(),
+    Test::new("memory/5000", "5,000 connections, and an unread bundle", |trial| crowd::memory(trial, 5000))
+        .relay_only(),
+    Test::new("memory/8000", "8,000 connections, and an unread bundle", |trial| crowd::memory(trial, 8000))
+        .relay_only(),
     Test::new("churn", "32 sessions that come and go", |trial| crowd::churn(trial, 32)).quick(),
     Test::new("growth", "64 sessions beside up to 9,000 idle connections", crowd::growth),
-    Test::new("slow-peer", "a flood of 16 KiB messages that nobody reads", pressure::slow_peer),
+    Test::new("slow-peer", "a flood of unread messages of 16 KiB", pressure::slow_peer),
     Test::new("fairness", "a pair beside a flood and 50 MB to a slow phone", fairness::fairness),
     Test::new("operator", "a pair beside operators who ask without a pause", fairness::operator).relay_only(),
     Test::new("reply-latency", "pings at 10 Mbit/s", fairness::reply_latency).relay_only(),

@@ -201,7 +201,7 @@ impl Model {
         let session = self.sessions.get_mut(&caller.session);
         session.is_some_and(|session| {
             session.client(client_type).is_some()
-                && session.contests[client_type as usize].refuses_newcomer(now)
+                && session.contests[client_type as usize].refuses_new_client(now)
         })
     }
 

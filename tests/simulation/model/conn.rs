@@ -697,7 +697,7 @@ impl Conn {
     /// Whether the relay may remove it now, sessions aside.
     pub(super) fn may_be_gone(&self, now: Tick) -> bool {
         let is_over = self.waiting() == 0 && (self.is_input_over || self.has_said_close);
-        // It ends after a time, whatever it still sends and takes.
+        // It ends after a time, even if it still sends and takes bytes.
         let is_overdue = matches!(self.phase, Phase::Ending | Phase::Closing)
             && (now >= self.done_at.max(self.accepted_at).after(CLOSE_TIMEOUT)
                 || self.closed_at.is_some_and(|at| now >= at.after(LINGER_TIME_MAX)));

@@ -71,7 +71,7 @@ impl Model {
         let (closed, due) = (drain.closed, drain.due(now));
         expect(closed <= due, || format!("{closed} sessions closed when {due} are due"))?;
         self.closed_later += u64::from(now > drain.began_at);
-        let wire = *self.by_id.get(conn).ok_or("somebody unknown is closed")?;
+        let wire = *self.by_id.get(conn).ok_or("an unknown connection is closed")?;
         let session = self.sessions.remove(id).ok_or_else(|| format!("session {id} closed twice"))?;
         let clients = [(ClientType::Desktop, session.desktop), (ClientType::Mobile, session.mobile)];
         let mut is_member = false;

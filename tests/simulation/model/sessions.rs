@@ -39,7 +39,7 @@ impl Contest {
     }
 
     /// Whether a new client is refused. If so, the refusal extends the contest.
-    pub fn refuses_newcomer(&mut self, now: Tick) -> bool {
+    pub fn refuses_new_client(&mut self, now: Tick) -> bool {
         let is_closed = now < self.closed_until;
         if is_closed {
             self.closed_until = now.after(CONTEST_WINDOW);
@@ -184,8 +184,8 @@ impl Model {
         })?;
         for (wire, conn) in self.conns.iter().enumerate().filter(|(_, conn)| conn.is_unread(due)) {
             let is_member = [session.desktop, session.mobile].contains(&Some(wire));
-            let is_newcomer = conn.phase == Phase::Head && conn.asks_for(id);
-            expect(!(is_member || is_newcomer) || !is_listened_to[wire], || {
+            let is_joining = conn.phase == Phase::Head && conn.asks_for(id);
+            expect(!(is_member || is_joining) || !is_listened_to[wire], || {
                 format!("session {id} deleted at {now:?}, due at {due:?}, and wire {wire} is unread")
             })?;
         }

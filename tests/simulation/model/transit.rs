@@ -176,7 +176,7 @@ impl Model {
 
     /// More of a released message has arrived.
     fn note_more(&mut self, wire: usize, id: u64, noted: usize, is_whole: bool) -> Check {
-        let peer = self.peer(wire).ok_or("released to nobody")?;
+        let peer = self.peer(wire).ok_or("released without a peer")?;
         let mut news = 0;
         let is_there = self.conns[peer].change(id, |message| {
             news = noted - message.noted;
@@ -204,7 +204,7 @@ impl Model {
 
     /// Takes the incomplete message of a sender from its receiver. Returns what the relay must log about it.
     fn cut_message(&mut self, sender: usize, is_leaving: bool) -> Result<Vec<Event>, String> {
-        let receiver = self.peer(sender).ok_or("cut short for nobody")?;
+        let receiver = self.peer(sender).ok_or("cut short without a receiver")?;
         let is_begun = self.cut_for(receiver, sender)?;
         let left = |conn: &Conn| {
             let (session, client_type) = conn.session.clone().expect("open");
@@ -243,7 +243,7 @@ impl Model {
             self.awaited.pop_front();
             return self.go_on();
         }
-        let sender = self.peer(receiver).ok_or("cut short by nobody")?;
+        let sender = self.peer(receiver).ok_or("cut short without a sender")?;
         // A sender that is replaced has not left by then.
         let is_leaving = !matches!(self.awaited.front(), Some(Event::Joined { .. }));
         let may_be_held = self.may_be_held(sender);
@@ -281,7 +281,7 @@ impl Model {
     /// From now on the relay gives a message to its sender's peer.
     pub(super) fn released(&mut self, wire: usize, bytes: usize) -> Check {
         expect(self.releasing == Some(wire), || format!("wire {wire} has a message released unread"))?;
-        let peer = self.peer(wire).ok_or("released to nobody")?;
+        let peer = self.peer(wire).ok_or("released without a peer")?;
         while let Some((id, length)) = self.conns[wire].release_due.pop_front() {
             if length == bytes {
                 let is_there = self.conns[peer].change(id, |message| message.is_in_transit = true);
@@ -376,7 +376,7 @@ impl Model {
     /// is not kept whole.
     pub(super) fn replaced(&mut self, old: usize, moved: u64) -> Check {
         let new = self.replacing.take().filter(|(of, _)| *of == old).map(|(_, new)| new);
-        let new = new.ok_or_else(|| format!("wire {old} is replaced by nobody"))?;
+        let new = new.ok_or_else(|| format!("wire {old} is replaced, but there is no new client"))?;
         let waiting = self.conns[new].messages();
         if moved == waiting {
             return Ok(());
