@@ -21,7 +21,7 @@ impl Clock {
     /// The time of both clocks. Milliseconds are rounded down.
     #[must_use]
     pub(crate) fn now(&self) -> Now {
-        // A wall clock set before 1970 gives 0. It is used only for logs, metrics and message times.
+        // A wall clock before 1970 gives 0.
         let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let micros = self.micros();
         Now { tick: Tick(micros / 1000), unix_millis: millis(unix), micros }

@@ -76,6 +76,7 @@ impl History {
         if now.tick < self.next_sample() {
             return;
         }
+        // Keeps the memory fixed: the deque never grows beyond its first allocation.
         if self.samples.len() == SAMPLES_MAX {
             self.samples.pop_front();
         }

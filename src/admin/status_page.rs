@@ -15,6 +15,7 @@ pub(super) struct StatusPage {
 
 impl StatusPage {
     pub(super) fn new() -> Self {
+        // Hashes instead of nonces: the page is the same for every request.
         let [style, script] = ["style", "script"].map(|element| hash_of(HTML, element));
         let policy = format!(
             "default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src data:; \

@@ -109,7 +109,7 @@ fn command(
 
 /// The URL of a health check, if one is given.
 fn read_url(parser: &mut Parser) -> Result<Option<HealthUrl>, ConfigError> {
-    // Read raw: the parser would take the URL for an unexpected argument.
+    // Read raw: `read_flags` refuses every argument without a dash.
     let Some(mut arguments) = parser.try_raw_args() else { return Ok(None) };
     let Some(url) = arguments.next_if(|argument| !argument.as_encoded_bytes().starts_with(b"-")) else {
         return Ok(None);

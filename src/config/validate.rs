@@ -123,12 +123,14 @@ fn check_admin(config: &Config, naming: Naming) -> Result<(), ConfigError> {
 /// Checks that both files for TLS are given or none, and that the build has TLS.
 pub(super) fn check_tls(files: &TlsFiles, naming: Naming) -> Result<(), ConfigError> {
     let [cert, key] = ["tls-cert", "tls-key"].map(|option| SettingName::new(option, naming).to_string());
+    // The setting to blame, its value, and the one that is missing.
     let (given, path, missing) = match (&files.cert, &files.key) {
         (None, None) => return Ok(()),
         (Some(path), None) => (cert, path, Some(format!("{key}, the file of its private key"))),
         (None, Some(path)) => (key, path, Some(format!("{cert}, the file of its certificate"))),
         (Some(path), Some(_)) => (cert, path, None),
     };
+    // First, because a second file would not help.
     if !cfg!(feature = "tls") {
         let remedy = match naming {
             Naming::Field => "build it with the feature tls",

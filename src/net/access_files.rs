@@ -42,6 +42,7 @@ fn read<T, E: Into<String>>(
     path: &Path,
     parse: impl Fn(&str) -> Result<T, E>,
 ) -> Result<T, FileError> {
+    // `files::read` has removed a byte-order mark.
     let text = String::from_utf8(files::read(setting, path)?)
         .map_err(|_| FileError::new(setting, path, "not UTF-8; write plain text"))?;
     parse(&text).map_err(|problem| FileError::new(setting, path, problem))

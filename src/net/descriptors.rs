@@ -29,6 +29,7 @@ impl ConnectionLimits {
         let reserved = DESCRIPTORS_RESERVED + listeners + admin_listeners + operators;
         // At least two: one connection to serve and one to refuse.
         let open = file_limit.saturating_sub(reserved).max(file_limit / 4).max(2);
+        // With few descriptors, at most half of them are for connections that are only refused.
         Self { open, served: open - REFUSALS_MAX.min(open / 2) }
     }
 }

@@ -103,7 +103,7 @@ impl StopHandle {
 pub enum Stopped {
     /// Every client was sent a close frame, after its queued messages as far as the grace period allowed.
     Cleanly,
-    /// It was asked twice. Connections were cut without a close frame.
+    /// It was asked twice. The remaining connections were cut.
     AtOnce,
 }
 
@@ -253,6 +253,7 @@ impl Server {
         if self.relay.has_work() || self.is_accept_due() {
             return Some(Duration::ZERO);
         }
+        // The operator has deadlines of its own: the next sample, a pause, a request that is late.
         let of_operator = self.operator.as_ref().map(Operator::next_deadline);
         let next = [self.relay.next_deadline(), of_operator].into_iter().flatten().min();
         let wait = next.map(|deadline| self.clock.until(deadline));
@@ -266,6 +267,7 @@ impl Server {
                     self.relay
                         .handle_readiness(ConnectionId { slot, generation }, platform::readiness_of(event));
                 }
+                // An index belongs either to a listener for clients or to one for the operator.
                 Source::Listener(index) => {
                     // In a shutdown the public listeners are closed before the operator's.
                     if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.index == index)
@@ -404,6 +406,7 @@ impl Server {
         }
     }
 
+    /// Performs what the relay has asked for in this turn.
     fn perform_effects(&mut self) {
         while let Some(effect) = self.relay.poll_effect() {
             match effect {

@@ -58,6 +58,7 @@ fn ask(check: &HealthCheck) -> io::Result<Start> {
 /// the relay denies loopback.
 fn connect(address: SocketAddr) -> io::Result<Socket> {
     let (domain, target) = (Domain::for_address(address), SockAddr::from(address));
+    // To a loopback address the system connects from loopback by itself.
     if !address.ip().to_canonical().is_loopback() {
         let loopback: IpAddr =
             if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };

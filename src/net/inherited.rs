@@ -134,6 +134,7 @@ fn announced(variable: &dyn Fn(&str) -> Option<OsString>, id: u32) -> Result<Vec
         let problem = format!("not a number of sockets from 1 to {LISTENERS_MAX}; systemd sets it to theirs");
         return Err(InheritedError::value(FDS, &count, &problem));
     };
+    // Older versions of systemd set no names.
     let Some(names) = variable(NAMES) else { return Ok(vec![NAMELESS.to_owned(); sockets]) };
     let listed: Vec<_> = names.split(':').map(str::to_owned).collect();
     if listed.len() != sockets {
@@ -152,6 +153,7 @@ fn listening_at(socket: &Socket) -> Result<ListenAddress, String> {
     if socket.r#type().map_err(|error| unusable(&error))? != Type::STREAM {
         return Err("not a stream; use ListenStream= for it".to_owned());
     }
+    // With `Accept=yes` systemd passes on a connection instead of a listener.
     if !platform::is_listening(socket).map_err(|error| unusable(&error))? {
         return Err("it does not listen; use Accept=no for it".to_owned());
     }

@@ -46,6 +46,7 @@ pub(super) fn source_of(token: Token) -> Source {
     match token {
         WAKER => Source::Waker,
         SIGNALS => Source::Signals,
+        // Highest ranges first: each check includes all ranges above it.
         Token(bits) if bits & SLOT_MASK >= LISTENERS => Source::Listener((bits & SLOT_MASK) - LISTENERS),
         Token(bits) if bits & SLOT_MASK >= RESERVED => Source::Operator((bits & SLOT_MASK) - RESERVED),
         Token(bits) => {

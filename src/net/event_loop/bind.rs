@@ -93,6 +93,7 @@ impl fmt::Display for BindError {
                 };
                 match known {
                     Some((what, remedy)) => write!(f, "{setting} {address}: {what}; {remedy}"),
+                    // The system's own text, which depends on its C library.
                     None => write!(f, "{setting} {address}: {error}; choose another address"),
                 }
             }
@@ -216,6 +217,7 @@ impl Server {
             events: Events::with_capacity(EVENTS_PER_TURN),
             streams,
             listeners,
+            // `Server::metrics` may turn it on later.
             are_turns_measured: operator.is_some(),
             operator,
             clock,
@@ -275,6 +277,7 @@ fn listen(
         let setting = SettingName::new("listen", naming);
         sockets = config.listen.iter().map(|address| bind(setting, address)).collect::<Result<_, _>>()?;
     }
+    // The index is also the listener's token; see `token`.
     let watch = |(index, socket)| Listener::new(socket, index, registry).map_err(BindError::System);
     sockets.into_iter().enumerate().map(watch).collect()
 }

@@ -85,6 +85,7 @@ fn read_until_blocked(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<u
             Ok(count) => filled += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if filled == 0 => return Err(error),
+            // The bytes come first. The next read returns the error again, if it lasts.
             Err(_) => break,
         }
     }

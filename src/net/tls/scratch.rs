@@ -27,8 +27,10 @@ pub(super) struct Scratch {
 impl Default for Scratch {
     fn default() -> Self {
         Self {
+            // As much as the core reads at once, and the kept beginning of a record before it.
             incoming: vec![0; RECEIVE_BUFFER_BYTES + RECORD_BYTES_MAX].into_boxed_slice(),
             plain: Vec::with_capacity(OUTGOING_PLAIN_BYTES_MAX),
+            // Room for the headers and tags of the records as well.
             outgoing: vec![0; OUTGOING_PLAIN_BYTES_MAX + RECORD_BYTES_MAX],
         }
     }

@@ -12,6 +12,7 @@ use crate::config::ListenAddress;
 /// Takes the sockets that the environment announces. Works once per process.
 #[cfg(target_os = "linux")]
 pub(in crate::net) fn inherited_sockets() -> io::Result<Vec<Socket>> {
+    // The caller has checked the variables, more strictly than this crate does.
     let taken = sd_listen_fds::get().map_err(io::Error::other)?;
     Ok(taken.into_iter().map(|(_, descriptor)| Socket::from(descriptor.into_std())).collect())
 }

@@ -11,6 +11,7 @@ use crate::admin::Process;
 /// Reads the current figures. Takes a few microseconds, for any number of open descriptors: where the system cannot
 /// count them at once, the caller's `open_fds` is used.
 pub(in crate::net) fn read(open_fds: u64) -> Process {
+    // User and system time of all threads.
     let used = clock_gettime(ClockId::ProcessCPUTime);
     let cpu_micros = u64::try_from(used.tv_sec * 1_000_000 + used.tv_nsec / 1000).ok();
     let [virtual_bytes, resident_bytes] = memory_bytes();
@@ -26,6 +27,7 @@ pub(in crate::net) fn read(open_fds: u64) -> Process {
 
 /// Bytes of virtual and of resident memory; see proc(5).
 fn memory_bytes() -> [Option<u64>; 2] {
+    // The first two fields are virtual and resident pages. Only Linux has this file.
     let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let mut pages = pages.split(' ').map(|pages| pages.parse::<u64>().ok());
     [(); 2].map(|()| Some(pages.next()?? * page_size() as u64))

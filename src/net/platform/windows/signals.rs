@@ -76,6 +76,7 @@ impl ProcessSignals {
         while let Poll::Ready(Some(())) = self.pause.poll_recv(&mut context) {
             asked.stops += 1;
         }
+        // All three are polled each time, so that each has a waker.
         let ends = [
             self.close.poll_recv(&mut context),
             self.logoff.poll_recv(&mut context),
