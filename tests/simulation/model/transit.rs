@@ -117,7 +117,7 @@ impl Model {
         self.tell(wire, &start, r#"","code":"invalid_json""#);
     }
 
-    fn tell_nobody_there(&mut self, wire: usize) {
+    fn tell_missing_peer(&mut self, wire: usize) {
         let (session, client_type) = self.conns[wire].session.clone().expect("open");
         self.session(&session).last_activity = self.now.tick;
         let peer = if client_type == ClientType::Desktop { "Mobile device" } else { "Desktop" };
@@ -128,7 +128,7 @@ impl Model {
 
     /// A message has arrived whole, and no receiver was given any of it.
     fn forward(&mut self, wire: usize, id: u64, content: Rc<Content>) {
-        let Some(peer) = self.peer(wire) else { return self.tell_nobody_there(wire) };
+        let Some(peer) = self.peer(wire) else { return self.tell_missing_peer(wire) };
         let bytes = content.payload.len();
         self.conns[wire].release_due.push_back((id, bytes));
         self.accept_message(
@@ -165,7 +165,7 @@ impl Model {
         match state {
             SessionState::Held if is_valid && arrived >= HIGH_WATER_BYTES && !has_peer => {
                 *state = SessionState::Skipped;
-                self.tell_nobody_there(wire);
+                self.tell_missing_peer(wire);
             }
             SessionState::Released if is_valid => return self.note_more(wire, id, arrived, false),
             SessionState::Released if is_bad_json => return self.spoil(wire),
@@ -360,7 +360,7 @@ impl Model {
         let is_valid = arrived <= content.valid_bytes;
         let may_be_told = before == SessionState::Held && is_short && !has_peer && is_valid && arrived > 0;
         expect(may_be_told, || format!("wire {wire} is told {code} after {arrived} bytes, {before:?}"))?;
-        self.tell_nobody_there(wire);
+        self.tell_missing_peer(wire);
         Ok(())
     }
 
