@@ -1,8 +1,7 @@
 //! A relay that pairs a desktop app with a mobile app over WebSocket connections and carries JSON
 //! messages between them.
 //!
-//! The program `apptuner-relay` is a thin layer over [`Server`], which any other program can run
-//! as well:
+//! The program `apptuner-relay` is a thin layer over [`Server`], which other programs can run, too:
 //!
 #![cfg_attr(feature = "net", doc = "```")]
 #![cfg_attr(not(feature = "net"), doc = "```ignore")]
@@ -13,16 +12,16 @@
 //! let mut server = Server::bind(&config)?;
 //! println!("ws://{}/desktop/my-session", server.local_addrs()[0]);
 //! let stop = server.stop_handle();
-//! // Wherever the host decides to stop, in another thread perhaps:
+//! // Where the host decides to stop, perhaps in another thread:
 //! stop.stop()?;
 //! assert_eq!(server.run()?, Stopped::Cleanly);
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! A host that has a loop of its own calls [`Server::turn`] from it instead of [`Server::run`]. On Unix a `Server` is
-//! an [`AsFd`](Server#impl-AsFd-for-Server) for the descriptor that such a loop waits for; the example stands there.
-//! Between two turns the host can ask the server how it is:
+//! A host with its own event loop calls [`Server::turn`] instead of [`Server::run`]. On Unix a `Server` implements
+//! [`AsFd`](Server#impl-AsFd-for-Server) for the descriptor that such a loop waits for; see the example there.
+//! Between two turns the host can ask the server for its state:
 //!
 #![cfg_attr(feature = "net", doc = "```")]
 #![cfg_attr(not(feature = "net"), doc = "```ignore")]
@@ -43,14 +42,14 @@
 //! # }
 //! ```
 //!
-//! Below the server lies [`relay::Relay`], which knows neither sockets nor clocks. It works over
+//! The server is built on [`relay::Relay`], which uses neither sockets nor clocks. It works over
 //! any streams that can be read and written without blocking:
 //!
 //! ```
 //! use std::io::{self, Read, Write};
 //! use apptuner_relay::relay::{Relay, Settings, Readiness, Now};
 //!
-//! /// A client in memory: what it sends, and what it has received.
+//! /// A client in memory: the bytes that it sends, and those that it has received.
 //! #[derive(Default)]
 //! struct Memory(io::Cursor<Vec<u8>>, Vec<u8>);
 //!
@@ -79,10 +78,10 @@
 //! let id = relay.handle_accept(client, ([127, 0, 0, 1], 4000).into(), now);
 //! relay.handle_readiness(id, Readiness::READABLE);
 //! relay.handle_turn(now);
-//! let received = &relay.stream(id).expect("it waits for the client's end of the stream").1;
+//! let received = &relay.stream(id).expect("the relay waits for the client to end the stream").1;
 //! assert!(received.starts_with(b"HTTP/1.1 200 OK\r\n"));
 //! while let Some(effect) = relay.poll_effect() {
-//!     println!("a host would now perform {effect:?}");
+//!     println!("a real host would perform {effect:?} here");
 //! }
 //! # impl std::fmt::Debug for Memory {
 //! #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("Memory") }
@@ -91,15 +90,15 @@
 //!
 //! # Features
 //!
-//! | feature | what it brings |
+//! | feature | what it adds |
 //! | --- | --- |
-//! | `cli`, the default | the program: command line, log, signals, systemd; implies `net` |
+//! | `cli` (default) | the program: command line, log, signals, systemd; implies `net` |
 //! | `net` | [`Server`] and [`Config`]: sockets, the poll that waits for them, clocks, randomness |
 //! | `tls` | TLS for the server's clients; implies `net` |
 //!
-//! Without any of them the crate is the engine alone: [`relay`], and [`metrics`] of it. It builds for
-//! `wasm32-unknown-unknown`, where a host has to name a backend for the crate `getrandom`: tungstenite links it, and a
-//! relay never asks it.
+//! Without features the crate is only the engine: [`relay`] and its [`metrics`]. It builds for
+//! `wasm32-unknown-unknown`. There the host must choose a backend for the crate `getrandom`, because tungstenite links
+//! it. A relay never calls it.
 #![cfg_attr(any(doc, doctest), doc = "\nHow to use, deploy and operate the program is in the [`guide`].")]
 #![forbid(unsafe_code)]
 
@@ -128,7 +127,7 @@ pub use net::{Inherited, InheritedError};
 pub use relay::access::secret::Secret;
 pub use relay::{Census, Counters, Hook, IpNet, Member, Origin, Service, SessionReport, Settings};
 
-/// What the program needs besides. Nothing here is stable.
+/// More items that the program needs. Nothing here is stable.
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod program {

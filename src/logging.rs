@@ -1,4 +1,4 @@
-//! How log records are written: one per line, as text or as JSON.
+//! Writes log records, one per line, as text or as JSON.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -13,22 +13,23 @@ use env_logger::Target;
 use env_logger::fmt::Formatter;
 use log::{Level, LevelFilter, Record, warn};
 
-/// Target of the lines that this file writes itself.
+/// Target of the lines that this file itself writes.
 const PROCESS: &str = "apptuner_relay::process";
-/// Without `RUST_LOG`: what an operator can mend, and the start and stop of the process.
+/// The filter without `RUST_LOG`: warnings and errors, and the start and stop of the process.
 const DEFAULT_FILTER: &str = "warn,apptuner_relay::process=info";
-/// Begins the targets of all records of this program.
+/// The prefix of the targets of all records of this program.
 const PROGRAM: &str = "apptuner_relay";
 
-/// The fields whose values are text in the JSON log even where they look like a number. Others are numbers if they
-/// read like one; a field is always of one kind.
+/// Fields that are strings in the JSON log, even if the value looks like a number. Every other field is a number or a
+/// truth value if it looks like one. So each field always has the same JSON type.
 const TEXT_FIELDS: [&str; 9] =
     ["address", "client", "conn", "error", "key", "path", "peer", "reason", "session"];
 
-/// From here on what is logged goes to standard error. Returns the count of the lines that are dropped.
+/// Starts logging to standard error. Returns the counter of dropped lines. Call once per process.
 pub(crate) fn start(format: LogFormat) -> Arc<AtomicU64> {
     let dropped = Arc::new(Dropped::default());
     let total = Arc::clone(&dropped.total);
+    // Not read by env_logger itself, which would write its own error for a bad value.
     let value = std::env::var_os("RUST_LOG");
     let Filter { directives, ignored } = Filter::of_variable(value.as_deref());
     let output = LogOutput::new(Arc::clone(&dropped));
@@ -48,39 +49,40 @@ pub(crate) fn start(format: LogFormat) -> Arc<AtomicU64> {
     total
 }
 
-/// What `RUST_LOG` asks for.
+/// The filter that `RUST_LOG` sets.
 ///
-/// A part of it that means nothing is ignored with a warning, and does not stop the relay: the variable belongs to
-/// every program that is written in Rust, and is often set for all of them at once.
+/// Parts that make no sense are ignored with a warning. They do not stop the relay, because the variable is often set
+/// for several programs at once.
 #[derive(Debug, PartialEq, Eq)]
 struct Filter<'v> {
     directives: Cow<'v, str>,
-    /// What was not understood.
+    /// The parts that are ignored.
     ignored: Option<Cow<'v, str>>,
 }
 
 impl<'v> Filter<'v> {
     fn of_variable(value: Option<&'v OsStr>) -> Self {
-        // An empty variable is an unset one.
+        // An empty variable counts as unset.
         let Some(value) = value.map(OsStr::to_string_lossy).filter(|value| !value.trim().is_empty()) else {
             return Self { directives: DEFAULT_FILTER.into(), ignored: None };
         };
-        // Behind a slash is a text that lines must contain.
+        // After a slash comes a regular expression that lines must match.
         let (list, text) = value.split_once('/').map_or((&*value, None), |(list, text)| (list, Some(text)));
         let list = list.split(',').map(str::trim).filter(|directive| !directive.is_empty());
         let (good, bad): (Vec<_>, Vec<_>) = list.partition(|directive| is_directive(directive));
+        // env_logger ignores the whole variable if it has two slashes.
         let is_text_bad = text.is_some_and(|text| text.contains('/'));
-        if bad.is_empty() && !is_text_bad && good.iter().any(|directive| speaks_of_us(directive)) {
+        if bad.is_empty() && !is_text_bad && good.iter().any(|directive| affects_us(directive)) {
             return Self { directives: value, ignored: None };
         }
-        // The same directive given twice counts as given last.
+        // The default comes first: if two directives have the same target, the last one counts.
         let directives = [&[DEFAULT_FILTER][..], &good].concat().join(",");
         let ignored = if bad.is_empty() || text.is_some() { value.into_owned() } else { bad.join(",") };
         Self { directives: directives.into(), ignored: Some(ignored.into()) }
     }
 }
 
-/// Whether it is a level, the beginning of a target, or both with `=` between.
+/// Whether `directive` is a level, the beginning of a target, or both, joined by `=`.
 fn is_directive(directive: &str) -> bool {
     let is_name_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':' | b'-');
     let (name, level) = directive.split_once('=').unwrap_or((directive, ""));
@@ -88,13 +90,13 @@ fn is_directive(directive: &str) -> bool {
     is_level && name.bytes().all(is_name_byte)
 }
 
-/// Whether it has an effect on the records of this program.
-fn speaks_of_us(directive: &str) -> bool {
+/// Whether `directive` affects records of this program.
+fn affects_us(directive: &str) -> bool {
     let name = directive.split_once('=').map_or(directive, |(name, _)| name);
     directive.parse::<LevelFilter>().is_ok() || name.starts_with(PROGRAM) || PROGRAM.starts_with(name)
 }
 
-/// Writes one record, and before it how many lines were dropped since the log was last told.
+/// Writes one record. If lines were dropped since the last report, writes their number first.
 fn write_record(
     formatter: &mut Formatter,
     record: &Record<'_>,
@@ -105,7 +107,7 @@ fn write_record(
         LogFormat::Text => write_text,
         LogFormat::Json => write_json,
     };
-    let lines = dropped.untold();
+    let lines = dropped.unreported();
     if lines > 0 {
         let told = format_args!("lines_dropped={lines} Log lines were dropped: standard error took no more");
         write_line(formatter, Level::Warn, PROCESS, told)?;
@@ -118,7 +120,8 @@ fn write_text(out: &mut Formatter, level: Level, target: &str, text: Arguments<'
     writeln!(out, "[{time} {level:<5} {target}] {text}")
 }
 
-/// One JSON object. The fields that a record begins with, `conn=1.2 session=abc`, become its own.
+/// Writes one JSON object. The fields at the beginning of a record, `conn=1.2 session=abc`, become fields of the
+/// object.
 fn write_json(out: &mut Formatter, level: Level, target: &str, text: Arguments<'_>) -> io::Result<()> {
     let time = out.timestamp_millis();
     let level = level.as_str().to_ascii_lowercase();
@@ -134,7 +137,7 @@ fn write_json(out: &mut Formatter, level: Level, target: &str, text: Arguments<'
     writeln!(out, r#","message":{}}}"#, json(rest))
 }
 
-/// The field that `text` begins with, and what follows. No value has a blank in it.
+/// The name and value of the field at the beginning of `text`, and the text after it. Values never contain blanks.
 fn split_field(text: &str) -> Option<(&str, &str, &str)> {
     let (word, rest) = text.split_once(' ')?;
     let (name, value) = word.split_once('=')?;
@@ -142,7 +145,7 @@ fn split_field(text: &str) -> Option<(&str, &str, &str)> {
     is_name.then_some((name, value, rest))
 }
 
-/// Whether it is a truth value or a number as the relay writes them: `12`, `0.3`.
+/// Whether `value` is a truth value or a number in the relay's format: `12`, `0.3`.
 fn is_bare_in_json(value: &str) -> bool {
     let (whole, part) = value.split_once('.').unwrap_or((value, "0"));
     let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -159,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filter_is_as_the_variable_says_or_the_default_and_what_of_it_counts() {
+    fn filter_is_the_variable_or_the_default_with_its_valid_parts() {
         for (value, directives, ignored) in [
             (None, DEFAULT_FILTER, None),
             (Some(" "), DEFAULT_FILTER, None),

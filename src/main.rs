@@ -1,4 +1,4 @@
-//! The `apptuner-relay` program: reads its configuration, serves, and says how it ended.
+//! The `apptuner-relay` program: reads its configuration, serves, and exits with a code that tells how it ended.
 #![forbid(unsafe_code)]
 
 mod logging;
@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use apptuner_relay::program::{Command, HELP_NOTE, VERSION, check_health, help, write_last};
 use apptuner_relay::{Config, Inherited, Server, Stopped, raise_file_limit};
 
-/// Bad usage or configuration.
+/// Exit code for bad usage or configuration.
 const EXIT_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         Ok(Command::Version) => return print(VERSION),
         Err(error) => return fail(&error, EXIT_USAGE),
     };
-    // Before any other descriptor is opened.
+    // Must come before the process opens a descriptor of its own: see `Inherited::of_process`.
     let inherited = match Inherited::of_process() {
         Ok(inherited) => inherited,
         Err(error) => return fail(&error, EXIT_USAGE),
@@ -43,6 +43,7 @@ fn main() -> ExitCode {
     };
     server.count_log_lines_dropped(log_lines_dropped);
     server.notify_supervisor();
+    // Signals are caught only now: until the server can stop cleanly, they end the process.
     match server.stop_on_signals().and_then(|()| server.run()) {
         Ok(Stopped::Cleanly) => ExitCode::SUCCESS,
         Ok(Stopped::AtOnce) => ExitCode::FAILURE,
@@ -62,7 +63,7 @@ fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// As the standard library does, which would wait for whoever reads standard error.
+/// Writes what the standard library's panic hook writes, but does not block on standard error as that hook would.
 fn show_panic(panic: &PanicHookInfo<'_>) {
     let backtrace = Backtrace::capture();
     let backtrace = Some(backtrace).filter(|backtrace| backtrace.status() == BacktraceStatus::Captured);

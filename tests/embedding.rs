@@ -1,4 +1,4 @@
-//! The relay inside another program: a host that turns it from a loop of its own.
+//! The relay inside another program, with an event loop of its own.
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
@@ -26,7 +26,7 @@ fn server() -> Server {
     Server::bind(&Config { listen, ..Config::default() }).unwrap()
 }
 
-/// Turns the server until the client has received something that `is_enough`.
+/// Makes turns until the client has received something that `is_enough`.
 fn turn_until(server: &mut Server, client: &mut TcpStream, is_enough: impl Fn(&str) -> bool) -> String {
     client.set_nonblocking(true).unwrap();
     let mut received = Vec::new();
@@ -64,7 +64,7 @@ fn join(server: &mut Server, addr: SocketAddr, path: &str) -> TcpStream {
 }
 
 #[test]
-fn a_host_turns_the_relay_itself_and_stops_it_when_it_likes() {
+fn host_makes_turns_itself_and_stops_the_server() {
     let mut server = server();
     assert!(server.as_raw_fd() >= 0);
     for addr in server.local_addrs() {
@@ -81,7 +81,7 @@ fn a_host_turns_the_relay_itself_and_stops_it_when_it_likes() {
 }
 
 #[test]
-fn a_host_may_have_an_operators_listener_as_well() {
+fn host_can_have_an_operators_listener() {
     let listen = vec![([127, 0, 0, 1], 0).into()];
     let admin = Some(([127, 0, 0, 1], 0).into());
     let mut server = Server::bind(&Config { listen, admin, ..Config::default() }).unwrap();
@@ -94,7 +94,7 @@ fn a_host_may_have_an_operators_listener_as_well() {
 }
 
 #[test]
-fn a_second_request_to_stop_is_obeyed_at_once() {
+fn second_request_stops_the_server_at_once() {
     let mut server = server();
     let addr = server.local_addrs()[0];
     let _client = join(&mut server, addr, "/desktop/a");
@@ -106,7 +106,7 @@ fn a_second_request_to_stop_is_obeyed_at_once() {
 }
 
 #[test]
-fn the_handle_may_go_to_another_thread() {
+fn stop_handle_works_from_another_thread() {
     fn is_send_and_sync<T: Send + Sync>() {}
     is_send_and_sync::<StopHandle>();
     let mut server = server();
@@ -117,7 +117,7 @@ fn the_handle_may_go_to_another_thread() {
 }
 
 #[test]
-fn the_server_may_have_a_thread_of_its_own() {
+fn server_runs_in_its_own_thread() {
     let mut server = server();
     let stop = server.stop_handle();
     let thread = std::thread::spawn(move || server.run());
@@ -126,7 +126,7 @@ fn the_server_may_have_a_thread_of_its_own() {
 }
 
 #[test]
-fn what_cannot_be_bound_is_said_in_one_line_with_the_remedy() {
+fn bind_error_is_one_line_with_the_remedy() {
     let taken = server();
     let config = Config { listen: vec![taken.local_addrs()[0].into()], ..Config::default() };
     let error = Server::bind(&config).unwrap_err();
@@ -157,7 +157,7 @@ fn errors_name_the_field_that_holds_the_setting() {
 }
 
 #[test]
-fn a_host_asks_for_counts_sessions_and_metrics_without_http() {
+fn host_reads_counts_sessions_and_metrics_without_http() {
     let mut server = server();
     let addr = server.local_addrs()[0];
     assert_eq!((server.connections(), server.sessions(), server.buffered_bytes()), (0, 0, 0));
@@ -171,7 +171,7 @@ fn a_host_asks_for_counts_sessions_and_metrics_without_http() {
     assert_eq!((server.census().sessions, server.census().clients), ([0, 1, 1], [1, 2]));
     assert_eq!(server.counters().joins[ClientType::Mobile as usize], 2);
 
-    // A text of `[1]` in one frame, masked with zeros.
+    // The text `[1]` in one frame with a mask of zeros.
     mobile.write_all(b"\x81\x83\0\0\0\0[1]").unwrap();
     while server.counters().messages_accepted.iter().sum::<u64>() == 0 {
         assert_eq!(server.turn(Some(TICK)).unwrap(), Turn::Running);
@@ -195,7 +195,7 @@ fn a_host_asks_for_counts_sessions_and_metrics_without_http() {
     let metrics = server.metrics();
     assert!(metrics.contains("\napptuner_relay_sessions{state=\"paired\"} 1\n"), "{metrics}");
     assert!(metrics.contains("\nprocess_start_time_seconds 1"), "{metrics}");
-    assert_eq!(turns(&metrics), 0, "nobody had asked before");
+    assert_eq!(turns(&metrics), 0, "not measured before the first call");
     assert_eq!(server.turn(Some(TICK)).unwrap(), Turn::Running);
     assert_eq!(turns(&server.metrics()), 1, "from then on it is measured");
 
@@ -209,7 +209,7 @@ fn a_host_asks_for_counts_sessions_and_metrics_without_http() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_host_waits_for_the_server_in_its_own_poll() {
+fn host_waits_for_the_server_in_its_own_poll() {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     let is_ready = |server: &Server, wait: Duration| {

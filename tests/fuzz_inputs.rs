@@ -1,5 +1,5 @@
-//! Every named input in `fuzz/seeds` on any machine, without nightly or a fuzzer: what the targets
-//! begin with, and what they once found.
+//! Runs every named input in `fuzz/seeds` without a nightly toolchain or a fuzzer: inputs to begin with, and inputs
+//! that once found a bug.
 #![expect(
     clippy::cast_possible_truncation,
     clippy::indexing_slicing,
@@ -16,57 +16,57 @@ use std::path::Path;
 mod targets;
 
 #[test]
-fn frames_bring_the_messages_and_refusals_that_tungstenite_finds() {
+fn frames_agree_with_tungstenite() {
     replay("frame", targets::frame::check);
 }
 
 #[test]
-fn heads_are_read_as_a_slow_and_strict_reader_reads_them() {
+fn heads_agree_with_a_slow_strict_parser() {
     replay("handshake", targets::handshake::check);
 }
 
 #[test]
-fn proxy_headers_are_read_as_slow_readers_of_both_versions_read_them() {
+fn proxy_headers_agree_with_slow_parsers_of_both_versions() {
     replay("proxy_header", targets::proxy_header::check);
 }
 
 #[test]
-fn keys_rules_ranges_and_origins_are_what_slow_readers_find() {
+fn keys_rules_ranges_and_origins_agree_with_slow_parsers() {
     replay("access_files", targets::access_files::check);
 }
 
 #[test]
-fn hosts_are_admitted_locked_out_and_forgotten_as_their_history_says() {
+fn hosts_agree_with_a_model_of_their_history() {
     replay("hosts", targets::hosts::check);
 }
 
 #[test]
-fn texts_are_json_and_have_the_type_that_a_value_has() {
+fn json_verdicts_and_types_agree_with_a_full_parser() {
     replay("message", targets::message::check);
 }
 
 #[test]
-fn timers_fire_as_from_a_sorted_map() {
+fn timers_agree_with_a_sorted_map() {
     replay("wheel", targets::wheel::check);
 }
 
 #[test]
-fn receivers_of_messages_in_transit_are_sent_what_a_list_of_bytes_holds() {
+fn messages_in_transit_agree_with_a_list_of_bytes() {
     replay("transit", targets::transit::check);
 }
 
 #[test]
-fn sessions_pair_and_end_as_their_history_says() {
+fn sessions_agree_with_a_model_of_their_history() {
     replay("session", targets::session::check);
 }
 
 #[test]
-fn relay_survives_whatever_its_clients_and_their_streams_do() {
+fn relay_survives_all_actions_of_clients_and_streams() {
     replay("relay", targets::relay::check);
 }
 
 #[test]
-fn operators_are_answered_whatever_they_and_strangers_do() {
+fn operators_are_answered_after_all_actions_of_strangers() {
     replay("admin", targets::admin::check);
 }
 

@@ -1,13 +1,14 @@
-//! The style of the house as a test: who may import what, how large things may grow, what may not stay.
+//! The style rules of this repository as tests: which imports are allowed, how large files and functions may be, and
+//! what must not be left in the code.
 //!
-//! The rules see tokens, with comments and literals left out, and rely on what rustfmt does to a file.
-//! They are meant for slips, not for tricks. The tables come first: a new file needs its row there.
+//! The rules see tokens without comments and literals, and rely on rustfmt's format. They catch mistakes, not
+//! deliberate tricks. The tables come first: a new file needs a row there.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// The layers of `src/relay`, files and folders: each may import only those before it, and itself. `mod` stands for
+/// The layers of `src/relay`, files and folders. Each may import only the layers before it, and itself. `mod` means
 /// `mod.rs`, which may import all of them.
 const RELAY_ORDER: &[&str] = &[
     "ids",
@@ -33,8 +34,8 @@ const RELAY_ORDER: &[&str] = &[
     "tests",
 ];
 
-/// The files of `src/relay/core`: each may import and call only those before it, so that the parts of `Relay` are a
-/// line and not a circle. `self.method(…)` counts as a call of the file that holds the method.
+/// The files of `src/relay/core`. Each may import and call only those before it, so that the parts of `Relay` have no
+/// cycles. `self.method(…)` counts as a call of the file that has the method.
 const CORE_ORDER: &[&str] = &[
     "slots",
     "catch_up",
@@ -60,8 +61,7 @@ const CORE_ORDER: &[&str] = &[
     "tests",
 ];
 
-/// The files of `src/config`, held to the same rule; beside each other they may import what their row of `OUTER_FILES`
-/// allows.
+/// The files of `src/config`, with the same rule. They may also import what their row of `OUTER_FILES` allows.
 const CONFIG_ORDER: &[&str] = &[
     "bounds",
     "naming",
@@ -83,7 +83,7 @@ const CONFIG_ORDER: &[&str] = &[
     "tests",
 ];
 
-/// Where the files of the core are.
+/// The folder of the core's files.
 const CORE: &str = "src/relay/core/";
 
 /// Folders whose files have an order: the folder, its module, and the name of the table above.
@@ -92,8 +92,8 @@ const ORDERED: &[(&str, &str, &[&str], &str)] = &[
     ("src/config/", "config", CONFIG_ORDER, "CONFIG_ORDER"),
 ];
 
-/// What the files outside `src/relay` may import of the crate. The first row that fits a file counts; one
-/// that ends in `/` is for a folder.
+/// What the files outside `src/relay` may import of the crate. The first row that fits a file counts. A row that ends
+/// in `/` is for a folder.
 const OUTER_FILES: &[(&str, &[&str])] = &[
     ("src/lib.rs", &["crate"]),
     ("src/main.rs", &["crate"]),
@@ -124,7 +124,7 @@ const OUTER_FILES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The doors to the outside world, and the files that may open them.
+/// Modules that give access to the outside world, and the files that may use them.
 const DOORS: &[(&str, &[&str])] = &[
     ("Instant", &["src/clock.rs"]),
     ("SystemTime", &["src/clock.rs"]),
@@ -145,19 +145,19 @@ const DOORS: &[(&str, &[&str])] = &[
     ("std::thread", &[]),
 ];
 
-/// The one folder whose files may ask which system they are built for.
+/// The one folder whose files may depend on the operating system.
 const PLATFORM: &str = "src/net/platform/";
 
-/// The crate's name, under which the binary imports the library.
+/// The name of the crate, under which the binary imports the library.
 const CRATE: &str = "apptuner_relay";
 
 const COLUMNS_MAX: usize = 120;
-/// Lines of a file, its tests left out.
+/// Lines of a file, without its tests.
 const FILE_LINES_MAX: usize = 500;
 /// Lines of a function, from its signature to its last brace.
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// Words that mark unfinished work, in code and comments alike.
+/// Words that mark unfinished work, in code and comments.
 const MARKERS: &[&str] = &["FIXME", "XXX"];
 /// Macros that mark unfinished work.
 const UNFINISHED_MACROS: &[&str] = &["todo", "unimplemented", "dbg"];
@@ -173,7 +173,7 @@ fn parts_of_the_relay_import_and_call_only_those_before_them() {
 }
 
 #[test]
-fn the_rule_for_the_core_finds_what_runs_back_and_nothing_else() {
+fn rule_for_the_core_finds_exactly_the_calls_and_imports_that_go_back() {
     let record = "use super::relay::Relay;\nimpl Relay { fn note(&self) { self.own(); } fn own(&self) {} }";
     let parting = "impl Relay { fn leave(&self) { self.note(); self.slots.leave(); } }";
     for (answers, expected) in [
@@ -193,12 +193,12 @@ fn the_rule_for_the_core_finds_what_runs_back_and_nothing_else() {
 }
 
 #[test]
-fn clocks_entropy_and_sockets_stay_behind_their_doors() {
+fn clocks_entropy_and_sockets_are_used_only_in_allowed_files() {
     hold_everywhere(doors_opened_elsewhere);
 }
 
 #[test]
-fn systems_are_told_apart_in_one_folder() {
+fn only_one_folder_depends_on_the_system() {
     hold_everywhere(systems_asked_for_elsewhere);
 }
 
@@ -214,12 +214,12 @@ fn files_stay_under_500_lines_and_functions_under_70() {
 }
 
 #[test]
-fn nothing_unfinished_is_left_behind() {
+fn no_unfinished_work_is_left() {
     hold_everywhere(unfinished_work);
 }
 
 #[test]
-fn nothing_is_unwrapped_outside_tests() {
+fn no_unwrap_outside_tests() {
     hold_everywhere(unwraps);
 }
 
@@ -229,7 +229,7 @@ fn every_file_is_a_module_of_the_crate() {
 }
 
 #[test]
-fn the_rule_for_systems_finds_what_it_forbids_and_nothing_else() {
+fn rule_for_systems_finds_exactly_what_it_forbids() {
     for (path, text, expected) in [
         ("src/main.rs", "#[cfg(unix)]\nuse a;\n#[cfg(not(windows))]\nuse b;", &[1, 3][..]),
         ("src/net/mod.rs", "if cfg!(target_os = \"linux\") {}", &[1]),
@@ -243,7 +243,7 @@ fn the_rule_for_systems_finds_what_it_forbids_and_nothing_else() {
 }
 
 #[test]
-fn files_of_the_configuration_have_an_order_and_may_import_what_their_row_allows_besides() {
+fn configuration_files_may_import_earlier_ones_and_what_their_row_allows() {
     for (path, text, expected) in [
         (
             "src/config/options.rs",
@@ -265,7 +265,7 @@ fn files_of_the_configuration_have_an_order_and_may_import_what_their_row_allows
 }
 
 #[test]
-fn the_rule_for_imports_finds_what_it_forbids_and_nothing_else() {
+fn rule_for_imports_finds_exactly_what_it_forbids() {
     let wheel = "src/relay/tables/wheel.rs";
     assert_finds(&[
         (imports_beyond_the_row, "src/relay/tables/wheel.rs", "use crate::relay::time::Tick;", &[]),
@@ -303,7 +303,7 @@ fn the_rule_for_imports_finds_what_it_forbids_and_nothing_else() {
 }
 
 #[test]
-fn rules_find_what_they_forbid_and_nothing_else() {
+fn rules_find_exactly_what_they_forbid() {
     let lines = |count: usize| "    { step(); }\n".repeat(count);
     let function =
         |count: usize| format!("impl Turn {{\nfn run(bytes: [u8; 4]) {{\n{}}}\n}}\n", lines(count - 2));
@@ -361,7 +361,7 @@ fn rules_find_what_they_forbid_and_nothing_else() {
     assert_eq!(undeclared_files(&sources), ["src/relay/time.rs:1: no `mod` declares this file"]);
 }
 
-/// A rule, the path and text of a file, and the lines where it finds something.
+/// A rule, the path and text of a file, and the lines where the rule must find something.
 type Case<'a> = (Rule, &'a str, &'a str, &'a [usize]);
 
 fn assert_finds(cases: &[Case<'_>]) {
@@ -407,7 +407,7 @@ fn imports_beyond_the_row(source: &Source) -> Vec<Breach> {
     import_paths(&source.code).iter().filter_map(beyond).collect()
 }
 
-/// The paths that the row of the file at `path` allows, and the row in words; `None` if it has no row.
+/// The paths that the row of the file at `path` allows, and the rule as a text. `None` if it has no row.
 fn row_of(path: &str) -> Option<(Vec<Vec<&str>>, String)> {
     let split = |path: &'static str| path.split("::").collect();
     let outer = OUTER_FILES.iter().find(|(row, _)| fits(path, row)).map(|(_, allowed)| *allowed);
@@ -425,7 +425,7 @@ fn row_of(path: &str) -> Option<(Vec<Vec<&str>>, String)> {
     Some((allowed, format!("{parent}/{name} may import only what comes before it in {table}")))
 }
 
-/// Imports and calls in the core that lead to a file behind the one that they stand in.
+/// Imports and calls in the core that lead to a later file.
 fn core_runs_back(sources: &[Source]) -> Vec<String> {
     let place_of = |name: &str| CORE_ORDER.iter().position(|file| *file == name);
     let in_core = |source: &Source| {
@@ -489,7 +489,7 @@ fn systems_asked_for_elsewhere(source: &Source) -> Vec<Breach> {
     }
     let is_asked = |at: usize, token: &Token| match token.text.as_str() {
         "target_os" | "target_family" | "target_vendor" => true,
-        // Other things have these names, too.
+        // These names have other meanings, too.
         "unix" | "windows" => {
             let before = source.code.get(at.saturating_sub(8)..at).unwrap_or_default();
             before.iter().any(|token| matches!(token.text.as_str(), "cfg" | "cfg_attr"))
@@ -548,7 +548,7 @@ fn unwraps(source: &Source) -> Vec<Breach> {
     calls.map(|(_, name)| (name.line, "unwrap() outside tests".to_owned())).collect()
 }
 
-/// Files that no `mod` leads to: the compiler never sees them.
+/// Files that no `mod` declares. The compiler never sees them.
 fn undeclared_files(sources: &[Source]) -> Vec<String> {
     let mut declared = vec![vec!["crate".to_owned()]];
     for source in sources {
@@ -562,12 +562,12 @@ fn undeclared_files(sources: &[Source]) -> Vec<String> {
     dead.map(|source| format!("{}:1: no `mod` declares this file", source.path)).collect()
 }
 
-/// Whether the file at `path` is meant by `row`: its own path, or that of a folder with `/` at the end.
+/// Whether `row` is for the file at `path`: it is its path, or a folder that ends in `/`.
 fn fits(path: &str, row: &str) -> bool {
     path == row || (row.ends_with('/') && path.starts_with(row))
 }
 
-/// Whether `target` names `module` or something in it.
+/// Whether `target` is `module` or something in it.
 fn is_within(target: &[String], module: &[impl AsRef<str>]) -> bool {
     target.len() >= module.len()
         && target.iter().zip(module).all(|(target, module)| target == module.as_ref())
@@ -575,12 +575,12 @@ fn is_within(target: &[String], module: &[impl AsRef<str>]) -> bool {
 
 /// A file of `src`.
 struct Source {
-    /// From the root of the crate, with `/` between folders.
+    /// Relative to the root of the crate, with `/` between folders.
     path: String,
     text: String,
-    /// Its tokens without those of tests.
+    /// Its tokens, without those of tests.
     code: Vec<Token>,
-    /// Lines that hold tests.
+    /// The number of lines of tests.
     test_lines: usize,
 }
 
@@ -599,7 +599,7 @@ impl Source {
         self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
     }
 
-    /// The module that the file makes up, from `crate` on.
+    /// The path of the file's module, beginning with `crate`.
     fn module_path(&self) -> Vec<String> {
         let names = self.path.trim_start_matches("src/").trim_end_matches(".rs").split('/');
         let names = names.filter(|name| !matches!(*name, "lib" | "main" | "mod"));
@@ -607,7 +607,7 @@ impl Source {
     }
 }
 
-/// All Rust files of `src`, in order of path.
+/// All Rust files of `src`, sorted by path.
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join("src")];
@@ -628,7 +628,7 @@ fn sources() -> Vec<Source> {
     sources
 }
 
-/// A word, `::`, or any other character that is neither white space nor in a comment or a literal.
+/// A word, `::`, or any other character outside white space, comments and literals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Token {
     line: usize,
@@ -671,7 +671,7 @@ fn visible_length(rest: &str) -> usize {
     }
 }
 
-/// The bytes of the comment or literal that `rest` begins with; 0 if it begins with neither.
+/// The length in bytes of the comment or literal at the start of `rest`, or 0 if there is none.
 fn hidden_length(rest: &str) -> usize {
     if rest.starts_with("//") {
         return rest.find('\n').unwrap_or(rest.len());
@@ -715,7 +715,7 @@ fn is_lifetime(quoted: &str) -> bool {
     characters.next() != Some('\\') && characters.next() != Some('\'')
 }
 
-/// The tokens outside `#[cfg(test)]` items, and the number of lines that those items take.
+/// The tokens outside `#[cfg(test)]` items, and the number of lines of those items.
 fn without_tests(tokens: &[Token]) -> (Vec<Token>, usize) {
     const ATTRIBUTE: [&str; 7] = ["#", "[", "cfg", "(", "test", ")", "]"];
     let mut code = Vec::new();
@@ -734,7 +734,7 @@ fn without_tests(tokens: &[Token]) -> (Vec<Token>, usize) {
     (code, test_lines)
 }
 
-/// The index of the token that ends the item begun at `at`: its `;`, or the brace that closes its body.
+/// The index of the last token of the item that begins at `at`: its `;` or its closing brace.
 fn item_end(tokens: &[Token], at: usize) -> usize {
     let mut depth = 0_usize;
     for (index, token) in tokens.iter().enumerate().skip(at) {
@@ -758,14 +758,14 @@ fn pairs(tokens: &[Token]) -> impl Iterator<Item = (&Token, &Token)> {
     tokens.iter().zip(tokens.iter().skip(1))
 }
 
-/// A path as it stands in the code, in a `use` or elsewhere; a `use` with braces makes several.
+/// A path in the code, in a `use` or elsewhere. A `use` with braces gives several.
 struct ImportPath<'a> {
     line: usize,
     segments: Vec<&'a str>,
 }
 
 impl ImportPath<'_> {
-    /// The path from `crate` on, if it leads through the crate's modules; `own_module` is where it stands.
+    /// The path from `crate` on, if it leads to a module of the crate. `own_module` is the module of the file.
     fn resolve(&self, own_module: &[String]) -> Option<Vec<String>> {
         let (first, rest) = self.segments.split_first().filter(|(_, rest)| !rest.is_empty())?;
         let supers = self.segments.iter().take_while(|segment| **segment == "super").count();
@@ -791,7 +791,7 @@ fn import_paths(tokens: &[Token]) -> Vec<ImportPath<'_>> {
     paths
 }
 
-/// Adds the paths that begin with `prefix` and go on at `at`, and returns the index behind them.
+/// Adds the paths that begin with `prefix` and continue at `at`. Returns the index after them.
 fn take_paths<'a>(
     tokens: &'a [Token],
     at: usize,
@@ -805,7 +805,7 @@ fn take_paths<'a>(
         if token.text == "{" {
             return take_branches(tokens, at + 1, &segments, paths);
         }
-        // What follows `::` may also be the `<` of a turbofish.
+        // `::` may also be followed by the `<` of a turbofish.
         if token.is_word() || token.text == "*" {
             segments.push(&token.text);
         }
@@ -818,7 +818,7 @@ fn take_paths<'a>(
     at
 }
 
-/// As `take_paths`, for all that stands between braces; `at` is behind the opening one.
+/// As `take_paths`, for the content of braces. `at` is after the opening brace.
 fn take_branches<'a>(
     tokens: &'a [Token],
     at: usize,

@@ -1,5 +1,5 @@
-//! Files of keys and of rules, ranges and origins say what slow readers find in them, or are refused where those
-//! refuse them; a range holds an address if all its bits agree; and whatever is wrong, no key is shown.
+//! Files of keys and of rules, ranges and origins are parsed as slow parsers parse them, or refused where those refuse
+//! them. A range contains an address if all its bits agree. No error shows a key.
 
 mod reference;
 
@@ -12,7 +12,7 @@ use apptuner_relay::relay::{AddressRules, ApiKeys, Now, Origin, Relay, Settings}
 use super::choices::Choices;
 use super::{origins, ranges};
 
-/// What such files are made of.
+/// Pieces of such files.
 const PIECES: [&str; 64] = [
     "allow ",
     "deny ",
@@ -79,13 +79,13 @@ const PIECES: [&str; 64] = [
     "65536",
     "null",
 ];
-/// How often a piece may stand, around the bounds of names and keys.
+/// How often a piece is repeated: around the bounds of names and keys.
 const REPEATS: [usize; 8] = [1, 2, 15, 16, 64, 65, 256, 257];
-/// Addresses that are asked for beside those that the ranges suggest.
+/// Addresses that are looked up in addition to those that the ranges suggest.
 const ADDRESSES: [&str; 8] =
     ["0.0.0.0", "10.1.2.3", "192.0.2.7", "::", "::ffff:192.0.2.7", "::192.0.2.7", "2001:db8::7", "ffff::"];
 
-/// Reads `data` as each of them.
+/// Parses `data` as each of them.
 pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
     let kind = choices.byte();
@@ -128,7 +128,7 @@ fn check_keys(text: &str) {
             other[0].1.replace_range(0..1, if expected[0].1.starts_with('x') { "y" } else { "x" });
             assert_ne!(Ok(&keys), plain(&other).as_ref(), "each key counts");
             let shown = format!("{keys:?}");
-            // A key may be part of a name, which is no secret.
+            // A key may be part of a name, which is not secret.
             let is_in_a_name = |key: &str| expected.iter().any(|(name, _)| name.contains(key));
             for (_, key) in expected.iter().filter(|(_, key)| !is_in_a_name(key)) {
                 assert!(!shown.contains(key), "{key} is shown");
@@ -156,7 +156,7 @@ fn check_rules(text: &str, tail: u128) {
     relay.set_address_rules(&rules);
     let all = [&allow[..], &deny].concat();
     let mut refused = 0;
-    // A client on loopback that is not let in may still ask for the relay's health, so it is not refused at once.
+    // A denied client on loopback may still request the relay's health, so it is not refused at once.
     let is_remote = |address: &IpAddr| !address.to_canonical().is_loopback();
     for address in addresses(&all, tail).into_iter().filter(is_remote) {
         let is_in =
@@ -191,14 +191,14 @@ fn check_ranges(text: &str, tail: u128) {
     let networks = Networks::new(&given);
     assert_eq!(networks.is_empty(), expected.is_empty());
     let reversed: Vec<_> = given.iter().rev().copied().collect();
-    assert_eq!(networks, Networks::new(&reversed), "in whatever order");
+    assert_eq!(networks, Networks::new(&reversed), "in any order");
     for address in addresses(&expected, tail) {
         let is_in = ranges::contain(&expected, address);
         assert_eq!(networks.contains(ClientAddress::new(address)), is_in, "{address} is in {given:?}");
     }
 }
 
-/// Addresses at the ends of the ranges, in them and beside them, plain and mapped.
+/// Addresses at the ends of the ranges, in them and next to them, plain and mapped.
 fn addresses(ranges: &[ranges::Range], tail: u128) -> Vec<IpAddr> {
     let suggested = ranges.iter().take(20).flat_map(|range| {
         let ends = [0, 1, u128::MAX, tail].map(|tail| Some(range.member(tail)));
@@ -228,7 +228,7 @@ fn check_origins(text: &str) {
     }
 }
 
-/// Reads one in both ways, and what it is shown as.
+/// Parses one in both ways, and then its text form.
 fn check_origin(text: &str) -> Option<origins::NaiveOrigin> {
     let expected = origins::read(text);
     let parsed = Origin::parse(text);

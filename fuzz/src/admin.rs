@@ -1,7 +1,7 @@
-//! Whatever operators and strangers send, in whatever pieces, and whatever they leave unread: each is answered in
-//! HTTP with what its request calls for, or makes way for another where all places are taken; no more are kept than
-//! there are places, little is read of each in a turn, one page is made in it, no stream is given back twice or not
-//! at all, nothing secret is told, and when nothing is left to do nothing is done.
+//! Operators and strangers send anything, in any pieces, and may not read. Each is answered in HTTP as its request
+//! demands, or is replaced if all connections are used. There are never too many connections, few bytes of each are
+//! read per turn, at most one page is made per turn, each stream is given back exactly once, no secret is shown, and an
+//! idle listener does nothing.
 
 mod request;
 
@@ -20,14 +20,14 @@ use request::{Request, SESSION, TOKEN};
 
 /// Connections of one input.
 const VISITORS_MAX: usize = 64;
-/// Of one connection in one turn.
+/// Bytes read of one connection per turn.
 const READ_BYTES_MAX: usize = 4096;
-/// More turns than any input has work for.
+/// More turns than any input needs.
 const TURNS_MAX: usize = 10_000;
-/// Steps of the clock, in milliseconds: around the timeouts, and the time between two pages.
+/// Steps of the clock, in milliseconds: around the timeouts and the time between two pages.
 const LEAPS: [u64; 10] = [0, 1, 9, 10, 100, 160, 4_999, 5_000, 10_000, 1_000_000];
 
-/// Runs the plan that `data` is.
+/// Runs the plan in `data`.
 pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
     let mut world = World::new(choices.flag());
@@ -38,29 +38,29 @@ pub fn check(data: &[u8]) {
     world.end();
 }
 
-/// Whoever connects, seen from outside.
+/// A client of the operator's listener, seen from outside.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about a visitor")]
 struct Visitor {
     key: usize,
     wire: Rc<RefCell<Wire>>,
     since: Tick,
-    /// What it asks for before anything else, if that is without a flaw.
+    /// Its first request, if that is correct.
     request: Option<Request>,
-    /// Of which so much is sent.
+    /// The part of the request that is not sent yet.
     unsent: Vec<u8>,
     sent_bytes: usize,
     is_reset: bool,
     is_shut: bool,
     is_gone: bool,
     has_made_way: bool,
-    /// Its answer may have been made long before it begins to be taken.
+    /// Its answer may have been made long before it began to read it.
     was_narrow: bool,
 }
 
 struct World {
     admin: Admin<Stream>,
     relay: Relay<Stream>,
-    /// The relay's clients, who do nothing but be there.
+    /// The relay's clients. They only stay connected.
     clients: Vec<Rc<RefCell<Wire>>>,
     has_token: bool,
     now: Now,
@@ -123,7 +123,7 @@ impl World {
         }
     }
 
-    /// What must hold after every step.
+    /// Checks what must hold after every step.
     fn check(&self) {
         assert!(self.kept() <= CONNECTIONS_MAX, "no more are kept than there are places");
     }
@@ -174,7 +174,7 @@ impl World {
         }
     }
 
-    /// Sends something else; before the end of a request it is part of it, and anything may be answered.
+    /// Sends other bytes. Before the end of a request they are part of it, and any answer is allowed.
     fn send(&mut self, visitor: u8, bytes: &[u8]) {
         if let Some(visitor) = self.visitor(visitor) {
             if !visitor.unsent.is_empty() {
@@ -229,7 +229,7 @@ impl World {
         self.perform_effects();
     }
 
-    /// Tells all news and turns until nothing is left to do at this point in time.
+    /// Reports all readiness, and makes turns until nothing is left to do at this time.
     fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
             for index in 0..self.visitors.len() {
@@ -249,7 +249,7 @@ impl World {
         panic!("the operator's side never comes to rest");
     }
 
-    /// Moves the clock, stopping wherever the operator's side wants to be called.
+    /// Moves the clock, with a turn at each deadline.
     fn pass(&mut self, time: Duration) {
         let end = self.now.tick.after(time);
         self.settle();
@@ -270,7 +270,7 @@ impl World {
         self.now.micros = tick.0 * 1000;
     }
 
-    /// Returns whose streams were given back.
+    /// Returns the indices of the streams that were given back.
     fn perform_effects(&mut self) -> Vec<usize> {
         let mut given_back = Vec::new();
         while let Some(effect) = self.admin.poll_effect() {
@@ -333,7 +333,7 @@ impl World {
         }
     }
 
-    /// Nobody holds anything back any more, and all timeouts pass.
+    /// All clients read everything, and all timeouts pass.
     fn end(&mut self) {
         for visitor in &self.visitors {
             let mut wire = visitor.wire.borrow_mut();
@@ -359,37 +359,37 @@ impl Visitor {
         wire.send(bytes);
     }
 
-    /// It has its answer, and said that it sends nothing more.
+    /// It has its answer, and has ended its stream.
     fn is_kept_for_nothing(&self) -> bool {
         let wire = self.wire.borrow();
         let is_over = wire.is_client_done && wire.to_relay.is_empty() && wire.read_steps.is_empty();
         !self.is_gone && is_over && wire.room == usize::MAX && !wire.received().is_empty()
     }
 
-    /// Its request for a page was read, it may have the page, and has nothing of it yet.
+    /// Its request for a page was read, it may have the page, and has received nothing of it yet.
     fn waits_for_page(&self, has_token: bool) -> bool {
         let wire = self.wire.borrow();
         let Some(request) = self.request.as_ref().filter(|request| request.is_for_page(has_token)) else {
             return false;
         };
         let is_read = self.sent_bytes - wire.to_relay.len() >= request.to_bytes().len();
-        // Where there was no room, it may have been answered for all that one sees.
+        // If there was no room, it may have been answered although nothing was received.
         !self.is_gone && is_read && !self.was_narrow && wire.received().is_empty() && !self.is_reset
     }
 
-    /// It was answered, or its request cannot be whole yet.
+    /// It was answered, or its request cannot be complete yet.
     fn waits_for_nothing(&self) -> bool {
         let is_in_head = self.sent_bytes == 0 || (self.request.is_some() && !self.unsent.is_empty());
         is_in_head || !self.wire.borrow().received().is_empty()
     }
 
-    /// Reads the answer, of which no more comes.
+    /// Checks the whole answer.
     fn check_answer(&self, has_token: bool, now: Tick) {
         let wire = self.wire.borrow();
         let text = String::from_utf8_lossy(wire.received());
         assert!(!text.contains(SESSION) && !text.contains(TOKEN), "{text}");
         let is_late = now >= self.since.after(Duration::from_secs(10));
-        // Whoever reads nothing for so long gets no more.
+        // A client that does not read for so long gets nothing more.
         let is_slow = now >= self.since.after(Duration::from_secs(5));
         let is_whole = self.is_shut;
         let status = match answer::read(wire.received(), is_whole) {

@@ -1,20 +1,20 @@
-//! What the relay may answer in HTTP.
+//! The HTTP answers that the relay may give.
 
-/// The statuses that the relay knows.
+/// The statuses that the relay uses.
 const STATUSES: [&str; 15] =
     ["101", "200", "201", "204", "400", "401", "403", "404", "405", "408", "421", "426", "429", "431", "503"];
 
-/// An answer, or as much of it as there is.
+/// An answer, perhaps incomplete.
 pub enum Answer<'a> {
     /// Its head is not complete.
     InHead,
-    /// A 101, and what stands behind it.
+    /// A 101, and the bytes after it.
     SwitchingProtocols(&'a [u8]),
-    /// Anything else, of this status.
+    /// Any other answer, with its status.
     Other(&'a str),
 }
 
-/// Reads all that the relay has written; with `is_whole` nothing may be missing at its end.
+/// Parses all that the relay has written. With `is_whole` nothing may be missing at the end.
 pub fn read(bytes: &[u8], is_whole: bool) -> Answer<'_> {
     let Some(head_end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
         assert!(!is_whole || bytes.is_empty(), "the answer ends in its head: {}", bytes.escape_ascii());

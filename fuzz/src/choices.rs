@@ -1,7 +1,6 @@
-//! Reads operations and their arguments out of an input.
+//! Reads operations and their arguments from an input.
 
-/// What is left of an input. Once it has run out, every value is zero and every slice empty, so
-/// that any input is a plan.
+/// The rest of an input. When it is used up, every value is zero and every slice empty, so that any input is a plan.
 #[derive(Debug)]
 pub struct Choices<'a>(&'a [u8]);
 
@@ -21,7 +20,7 @@ impl<'a> Choices<'a> {
         self.bytes(1).first().copied().unwrap_or(0)
     }
 
-    /// The next bit; it takes a byte.
+    /// The next bit. Uses a whole byte.
     pub fn flag(&mut self) -> bool {
         self.byte() & 1 != 0
     }
@@ -31,7 +30,7 @@ impl<'a> Choices<'a> {
         u16::from_be_bytes([self.byte(), self.byte()])
     }
 
-    /// A number below `bound`, from one byte; zero if `bound` is.
+    /// A number below `bound`, from one byte. Zero if `bound` is zero.
     pub fn below(&mut self, bound: usize) -> usize {
         usize::from(self.byte()).checked_rem(bound).unwrap_or(0)
     }
@@ -41,20 +40,20 @@ impl<'a> Choices<'a> {
         values[self.below(N)]
     }
 
-    /// The next `count` bytes, or as many as there are.
+    /// The next `count` bytes, or fewer if there are not so many.
     pub fn bytes(&mut self, count: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;
         taken
     }
 
-    /// A length from one byte, and so many bytes.
+    /// A length from one byte, and that many bytes.
     pub fn string(&mut self) -> &'a [u8] {
         let count = self.byte().into();
         self.bytes(count)
     }
 
-    /// All that is left.
+    /// All bytes that are left.
     pub fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.0)
     }

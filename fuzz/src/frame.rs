@@ -1,6 +1,5 @@
-//! A client's bytes, however they are cut, bring exactly the messages and the refusal that
-//! tungstenite finds in them when it reads them whole, but for the places where the relay is meant
-//! to be stricter or sooner; those are all listed in `reference`.
+//! A client's bytes, cut in any way, give exactly the messages and the refusal that tungstenite finds when it reads
+//! them whole. The exceptions, where the relay is stricter or refuses earlier on purpose, are listed in `reference`.
 
 mod reference;
 
@@ -17,16 +16,16 @@ use super::frames::{CLOSE, LengthForm, frame_with, monotonous_frame};
 use super::wire::Wire;
 use reference::Reference;
 
-/// Largest messages allowed: within a control frame's length, within a small frame's, and beyond.
+/// Largest messages allowed: below a control frame's length, below a small frame's, and above.
 const SIZES_MAX: [usize; 6] = [100, 1_000, 16_384, 20_000, 70_000, 1 << 20];
 /// Lengths around the bounds of the length's forms and of the relay's buffers.
 const LENGTHS: [usize; 16] = [
     0, 1, 124, 125, 126, 127, 1_000, 16_384, 16_385, 16_399, 20_000, 65_535, 65_536, 70_001, 131_072, 270_000,
 ];
-/// Bytes of all the long payloads of one input.
+/// Bytes of all long payloads of one input.
 const LONG_BYTES_MAX: usize = 1 << 20;
 
-/// What a client's bytes amounted to, in order.
+/// One result of a client's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Event {
     Text(String),
@@ -35,7 +34,7 @@ enum Event {
     Pong,
     /// The code, 1005 if there was none, and the reason.
     Close(u16, Vec<u8>),
-    /// A message of which nothing is kept: a text that is not JSON, or one that nobody was to get any more.
+    /// A message that is not kept: a text that is not JSON, or one without a receiver.
     Skipped {
         is_invalid_json: bool,
     },
@@ -43,23 +42,23 @@ enum Event {
     Refused(u16),
 }
 
-/// How the bytes come.
+/// How the bytes arrive.
 #[derive(Debug)]
 struct Plan {
     size_max: usize,
-    /// Up to this many bytes an incomplete message is no message in transit.
+    /// Up to this many bytes an incomplete message is not a message in transit.
     small_bytes_max: usize,
-    /// Bytes of memory for messages: without a limit, for a few chunks, and for none.
+    /// Bytes of memory for messages: unlimited, a few chunks, or none.
     memory_bytes: usize,
     /// The longest read, in bytes.
     read_bytes_max: usize,
-    /// After so many reads in the middle of messages in transit, nobody is to get the one under way.
+    /// After this many reads inside messages in transit, the current message loses its receiver.
     reads_until_skip: Option<usize>,
-    /// Nothing is kept of a text that is not JSON.
+    /// A text that is not JSON is not kept.
     requires_json: bool,
-    /// Bytes of each read, over and over; at 0 it blocks.
+    /// Bytes of each read, in a cycle. At 0 the read blocks.
     steps: Vec<usize>,
-    /// Data is thrown away once so many bytes have been read, as it is behind the relay's own close.
+    /// Data is discarded after this many bytes, as after the relay's own close.
     discard_from: Option<usize>,
     bytes: Vec<u8>,
 }
@@ -82,7 +81,7 @@ pub fn check(data: &[u8]) {
     }
 }
 
-/// What a reader finds that keeps nothing of a message that it skips, if it may skip this one.
+/// The expected event of a reader that keeps nothing of a skipped message, if it may skip this one.
 fn as_seen(expected: &Event, found: Option<&Event>, plan: &Plan) -> Event {
     let Some(Event::Skipped { is_invalid_json }) = found else { return expected.clone() };
     let is_text_of_no_json = plan.requires_json
@@ -136,7 +135,7 @@ fn step(byte: u8) -> usize {
     }
 }
 
-/// Frames from a list of operations: most of them correct, some with a byte changed.
+/// Frames from a list of operations: most are correct, some have a changed byte.
 fn frames(choices: &mut Choices<'_>) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut long_bytes = LONG_BYTES_MAX;
@@ -178,8 +177,8 @@ fn frames(choices: &mut Choices<'_>) -> Vec<u8> {
     bytes
 }
 
-/// Reads as a connection does. Returns what came out, after how many bytes data began to be thrown
-/// away because the plan says so, and whether a part of something is kept in the end.
+/// Reads like a connection. Returns the events, the number of bytes after which data was discarded because of the plan,
+/// and whether a part of something is kept at the end.
 fn read_in_pieces(plan: &Plan) -> (Vec<Event>, Option<usize>, bool) {
     let mut reader = Reader {
         inbound: Inbound::default(),
@@ -243,7 +242,7 @@ impl Reader {
         }
     }
 
-    /// Takes everything that is whole; whether nothing more is to be read.
+    /// Takes everything that is complete. Returns whether reading is over.
     fn take_all(&mut self) -> bool {
         loop {
             match self.inbound.next(&mut self.receiver, &mut self.transits, self.rules) {
@@ -272,7 +271,7 @@ impl Reader {
         self.transits.check_invariants(&[], self.inbound.transit().iter().count(), 0);
     }
 
-    /// Nobody is to get the message under way, if the plan says so.
+    /// Makes the current message lose its receiver, if the plan says so.
     fn maybe_skip(&mut self) {
         let Some((key, _)) = self.inbound.transit() else { return };
         let Some(reads) = &mut self.reads_until_skip else { return };
@@ -305,7 +304,7 @@ impl Reader {
         }
     }
 
-    /// The bytes of a message, which is done with.
+    /// The bytes of a message, which is then freed.
     fn bytes(&mut self, content: &Content) -> Vec<u8> {
         let bytes = content.to_vec(&self.receiver, &self.transits);
         assert_eq!(bytes.len(), content.len(), "all of it is there");

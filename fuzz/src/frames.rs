@@ -1,11 +1,11 @@
-//! Makes the frames that a client sends.
+//! Makes a client's frames.
 
 pub(crate) use written::*;
 
 #[path = "../../src/relay/tests/frame.rs"]
 mod written;
 
-/// A frame with `byte` for each of the `length` bytes of its payload.
+/// A frame whose payload is `byte`, `length` times.
 pub(crate) fn monotonous_frame(
     first: u8,
     mask: [u8; 4],

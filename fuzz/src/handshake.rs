@@ -1,7 +1,7 @@
-//! A request head, however it is cut, is read like a slow and strict reader of the whole reads it:
-//! accepted with the same session, key and secrets, or refused for a fault that it has; it ends at the same
-//! byte, and what stands behind is left to the WebSocket. Behind a proxy it is the same client's. Whatever
-//! secrets it brings, neither the answer nor what is shown for debugging has one of them.
+//! A request head, cut in any way, is parsed as a slow and strict parser of the whole head parses it: accepted with the
+//! same session, key and secrets, or refused for a fault that it has. It ends at the same byte, and bytes after it are
+//! left to the WebSocket. Behind a proxy it belongs to the same client. Neither the answer nor the debug output
+//! contains a secret of the request.
 
 mod brought;
 mod forwarded;
@@ -24,7 +24,7 @@ use super::ranges::{self, Range};
 use brought::Brought;
 use strict::{Found, Reading};
 
-/// What heads are made of, so that most inputs come near to a good one.
+/// Pieces of heads, so that most inputs are close to a valid one.
 const PIECES: [&str; 48] = [
     "GET ",
     "HEAD ",
@@ -75,7 +75,7 @@ const PIECES: [&str; 48] = [
     "\0",
     "\x7F",
 ];
-/// What secrets, origins and proxies add to them.
+/// Pieces for secrets, origins and proxies.
 const ACCESS_PIECES: [&str; 50] = [
     "GET /desktop/abc?secret=0123456789abcdef HTTP/1.1\r\nHost: relay\r\n",
     "POST /sessions HTTP/1.1\r\nHost: relay\r\n",
@@ -135,32 +135,32 @@ const ORIGINS: [&[&str]; 4] = [
     &["null", "http://localhost:3000"],
     &["HTTPS://App.Example.com:443", "tauri://localhost"],
 ];
-/// Proxies that are believed; the first set stands for a client that is none of them.
+/// Trusted proxies. With the first set the client is not behind any of them.
 const PROXIES: [&[&str]; 4] = [
     &[],
     &["10.0.0.0/8", "2001:db8::/32"],
     &["192.0.2.1", "::1", "::ffff:10.0.0.0/104"],
     &["0.0.0.0/0", "::/0"],
 ];
-/// How often a piece may stand, around the bounds of heads and session IDs.
+/// How often a piece is repeated: around the bounds of heads and session IDs.
 const REPEATS: [usize; 12] = [1, 1, 1, 1, 2, 98, 99, 100, 101, 128, 129, 16_300];
 
-/// What a head is judged by.
+/// The rules for a head.
 #[derive(Debug)]
 pub struct Rules {
     origins: &'static [&'static str],
     proxies: Option<Vec<Range>>,
 }
 
-/// What was read of a connection.
+/// The result of reading a connection.
 #[derive(Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Outcome {
     NeedMore,
-    /// No proxy's header, where there should be one.
+    /// No PROXY protocol header where one must be.
     NotProxied,
     Done {
-        /// Bytes of a proxy's header, and its client.
+        /// Bytes of a PROXY protocol header, and its client.
         proxied: Option<(usize, Option<ClientAddress>)>,
         /// Bytes of the head.
         consumed: usize,
@@ -221,7 +221,7 @@ pub fn check(data: &[u8]) {
     );
 }
 
-/// What stands behind a proxy's header; `None` if there is none to skip, and nothing is said of it.
+/// The bytes after a PROXY protocol header. `None` if it is incomplete or malformed.
 fn skip_proxy_header<'a>(bytes: &'a [u8], read: &Outcome) -> Option<&'a [u8]> {
     match (proxy_header::read(bytes), read) {
         (proxy_header::Reading::NeedMore, Outcome::NeedMore)
@@ -333,7 +333,7 @@ fn credentials(brought: &Brought) -> Credentials {
     Credentials { secret: secret(pairing), key: secret(key), bearer: secret(bearer) }
 }
 
-/// What goes out is HTTP, whatever the client put into its request, and nothing secret.
+/// The answer is HTTP with any request, and contains no secret.
 fn check_answer(verdict: &Verdict, origin: Option<&str>, reading: &Reading) {
     let mut answer = Vec::new();
     let form = AnswerForm { head_only: verdict.is_head_only(), origin, path: None };
@@ -366,8 +366,8 @@ fn check_answer(verdict: &Verdict, origin: Option<&str>, reading: &Reading) {
     }
 }
 
-/// What a verdict is shown as, made of what the request asks for in the open: whatever secrets are like, nothing
-/// else can be in it. A refusal has no word of the request.
+/// The debug output of a verdict, made only from the public parts of the request. If they are equal, no secret can be
+/// in it. A refusal contains no part of the request.
 fn open_debug(verdict: &Verdict, reading: &Reading) -> String {
     let credentials = |Brought { secret, key, bearer }: &Brought| {
         let [secret, key, bearer] =

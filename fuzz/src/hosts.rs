@@ -1,5 +1,5 @@
-//! Whatever hosts do, and whenever: each is let in, refused, locked out, remembered and forgotten as the list of
-//! all that it ever did says; and those without a connection stand in the order in which they were heard of.
+//! Hosts act in any order and at any time. Each is accepted, refused, locked out, remembered and forgotten as the list
+//! of its actions says. Hosts without a connection are ordered by their last action.
 
 mod model;
 
@@ -11,16 +11,16 @@ use apptuner_relay::relay::{Settings, Tick};
 use super::choices::Choices;
 use model::Model;
 
-/// Hosts that do something; those that only fill the line come behind them.
+/// Hosts that act. Further ones only fill the table.
 const HOSTS: [Host; 6] =
     [Host::V4(0), Host::V4(1), Host::V4(u32::MAX), Host::V6(0), Host::V6(1), Host::V6(u64::MAX)];
-/// Steps of one input: the model goes through all that a host has done whenever it is asked.
+/// Steps of one input. Few, because the model reads all of a host's actions each time.
 const STEPS_MAX: usize = 300;
 /// Steps of the clock, in milliseconds: around the windows of the meters and the lengths of lock-outs.
 const LEAPS: [u64; 16] =
     [1, 2, 33, 249, 250, 333, 334, 999, 1_000, 2_000, 30_000, 59_999, 60_000, 120_000, 3_599_999, 3_600_000];
 
-/// Runs the plan that `data` is.
+/// Runs the plan in `data`.
 pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
     let settings = Settings {
@@ -48,7 +48,7 @@ struct Both {
     hosts: Hosts,
     model: Model,
     now: Tick,
-    /// The line may be filled once. Few inputs do: it takes time.
+    /// The table may be filled once. Few inputs do it, because it takes time.
     is_flood_to_come: bool,
 }
 
@@ -74,12 +74,12 @@ impl Both {
         if let Err(denied) = admitted {
             let seconds = denied.retry_after();
             let again = Tick(self.now.0 + seconds * 1_000);
-            assert!(seconds > 0, "nobody is told to come back at once");
+            assert!(seconds > 0, "the wait is never zero");
             assert!(!self.model.is_locked_out(host, again), "{host:?} is not told to wait long enough");
         }
     }
 
-    /// Each connection that counts is released once.
+    /// Each counted connection is released once.
     fn release(&mut self, host: Host) {
         if self.model.release(host) {
             self.hosts.release(host);
@@ -95,7 +95,7 @@ impl Both {
         self.now = Tick(self.now.0 + millis);
     }
 
-    /// To the moment at which a host can be forgotten, or one beside it.
+    /// Moves to the time at which a host can be forgotten, or next to it.
     fn pass_to_due(&mut self, host: Host, beside: usize) {
         let due = self.model.key(host).and_then(|key| self.hosts.due(key));
         if let Some(due) = due {
@@ -103,7 +103,7 @@ impl Both {
         }
     }
 
-    /// What the timers do, for those that do something.
+    /// Does what the timers do, for hosts that act.
     fn forget_due(&mut self) {
         for host in HOSTS {
             let due = self.model.key(host).and_then(|key| self.hosts.due(key));
@@ -114,7 +114,7 @@ impl Both {
         }
     }
 
-    /// Whoever has a connection stays known.
+    /// A host with a connection stays known.
     fn forget(&mut self, host: Host) {
         if let Some(key) = self.model.key(host) {
             assert!(self.hosts.forget(key).is_none(), "no timer was set");
@@ -131,7 +131,7 @@ impl Both {
         }
     }
 
-    /// What follows whatever a host does: the last one's key is known, and one too many is forgotten.
+    /// What follows each action: the key of the last host is noted, and a surplus host is forgotten.
     fn settle(&mut self) {
         assert_eq!(self.hosts.last_idle().is_some(), self.model.last_idle().is_some());
         if let (Some(key), Some(host)) = (self.hosts.last_idle(), self.model.last_idle()) {

@@ -1,6 +1,5 @@
-//! What the fuzz targets check, as plain functions: nightly's fuzzer calls them with inputs that it
-//! makes, and `cargo test` with those in `seeds`. Each begins with the sentence that it tries to
-//! refute.
+//! The checks of the fuzz targets as plain functions. The nightly fuzzer calls them with its own inputs, and `cargo
+//! test` with the inputs in `seeds`. Each begins with the statement that it tries to refute.
 
 pub mod access_files;
 pub mod admin;

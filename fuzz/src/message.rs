@@ -1,7 +1,6 @@
-//! A text is UTF-8 to the relay exactly if it is to std. It is JSON exactly if it is to RFC 8259's
-//! grammar, and so to `serde_json::Value` as far as a `Value` can hold it; the byte it blames is the first
-//! behind which no text could be JSON any more; and the `type` it reads is the one that a `Value` has. All
-//! that is so in whatever pieces the text comes.
+//! A text is UTF-8 for the relay exactly if it is for std. It is JSON exactly if RFC 8259's grammar accepts it, and
+//! `serde_json::Value` agrees as far as a `Value` can hold it. The offset of an error is the first byte after which no
+//! text could be JSON. The `type` is the one that a `Value` has. All this holds for a text in any pieces.
 
 mod grammar;
 
@@ -12,7 +11,8 @@ use serde_json::Value;
 
 use grammar::Member;
 
-/// What a `Value` minds and the grammar does not: nesting, numbers and escapes beyond what it holds.
+/// Errors of a `Value` that are not errors of the grammar: too deep nesting, and numbers and escapes that it cannot
+/// hold.
 const VALUE_MINDS: [&str; 4] = [
     "recursion limit exceeded",
     "number out of range",
@@ -20,7 +20,7 @@ const VALUE_MINDS: [&str; 4] = [
     "unexpected end of hex escape",
 ];
 
-/// Compares all readings of `data`, and of as much of it as is UTF-8.
+/// Compares all readings of `data`, and of the part of it that is UTF-8.
 pub fn check(data: &[u8]) {
     check_whole_and_in_pieces(data);
     let text = data.utf8_chunks().next().map_or("", |chunk| chunk.valid());
@@ -36,7 +36,7 @@ fn check_whole_and_in_pieces(data: &[u8]) {
     let is_utf8 = std::str::from_utf8(data).is_ok();
     assert_eq!(checked != Err(TextError::NotUtf8), is_utf8, "UTF-8 or not: {data:x?}");
     assert_eq!(typed.as_ref().err(), checked.as_ref().err(), "with and without the type: {data:x?}");
-    // The data read backwards say how long the pieces are.
+    // The bytes of the data, from the end, give the lengths of the pieces.
     let lengths = data.iter().rev().map(|&byte| usize::from(byte) % 96);
     for lengths in
         [&mut lengths.chain([data.len()]) as &mut dyn Iterator<Item = usize>, &mut data.iter().map(|_| 1)]
@@ -47,7 +47,7 @@ fn check_whole_and_in_pieces(data: &[u8]) {
     }
 }
 
-/// What the check says of data in pieces of these lengths.
+/// The result of the check for data in pieces of these lengths.
 fn check_pieces(
     mut data: &[u8],
     lengths: &mut dyn Iterator<Item = usize>,
@@ -102,7 +102,7 @@ fn check_utf8(text: &str) {
     }
 }
 
-/// The value of the last key that spells `type`, if it is a string that stands for characters.
+/// The value of the last key `type`, if it is a string of valid characters.
 fn type_of_members(text: &str, members: &[Member]) -> Option<String> {
     let read = |range: &std::ops::Range<usize>| serde_json::from_str::<String>(&text[range.clone()]).ok();
     let member = members.iter().rev().find(|member| read(&member.key).as_deref() == Some("type"))?;

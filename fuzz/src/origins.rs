@@ -1,15 +1,15 @@
-//! Origins read slowly: a state for each part, one character after the other.
+//! A slow parser of origins: a state for each part, one character after the other.
 
-/// Scheme, host and port in lower case; all empty for `null`.
+/// Scheme, host and port in lower case. All are empty for `null`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NaiveOrigin {
     pub scheme: String,
     pub host: String,
-    /// As a number; `None` if it is neither written nor known.
+    /// `None` if it is neither written nor known from the scheme.
     pub port: Option<u64>,
 }
 
-/// Reads an origin; `None` if it is none.
+/// Parses an origin. `None` if it is not valid.
 pub fn read(text: &str) -> Option<NaiveOrigin> {
     if text == "null" {
         return Some(NaiveOrigin::default());
@@ -48,7 +48,7 @@ pub fn is_at(origin: &NaiveOrigin, host: &str) -> bool {
         && origin.port == port.or_else(|| port_of(&origin.scheme))
 }
 
-/// The port stands behind the first colon that follows the first closing bracket, if there is one.
+/// The port follows the first colon after the first closing bracket, if there is a bracket.
 fn host_and_port(authority: &str) -> Option<(String, Option<u64>)> {
     let bracket = authority.chars().position(|c| c == ']');
     let characters: Vec<char> = authority.chars().collect();
@@ -67,7 +67,7 @@ fn host_and_port(authority: &str) -> Option<(String, Option<u64>)> {
     Some((host, port))
 }
 
-/// The port that a scheme has if none is written.
+/// The default port of a scheme.
 pub fn port_of(scheme: &str) -> Option<u64> {
     [("http", 80), ("ws", 80), ("https", 443), ("wss", 443)]
         .into_iter()

@@ -1,5 +1,5 @@
-//! The header of a proxy is the one that slow readers of both versions find, of the same length and for the same
-//! client. Every part of one needs more, what stands behind it changes nothing, and what is malformed stays so.
+//! A PROXY protocol header is parsed as slow parsers of both versions parse it, with the same length and client. Every
+//! prefix needs more bytes, bytes after it change nothing, and a malformed one stays malformed.
 
 pub mod reference;
 
@@ -10,7 +10,7 @@ use apptuner_relay::relay::internals::proxy_header::{ProxyHeader, parse};
 use super::choices::Choices;
 use reference::Reading;
 
-/// What headers of version 1 are made of.
+/// Pieces of headers of version 1.
 const PIECES: [&str; 32] = [
     "PROXY ",
     "PROXY TCP4 ",
@@ -46,10 +46,10 @@ const PIECES: [&str; 32] = [
     "x",
 ];
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-/// The second half of the length, before and behind what addresses need, and what a header may have in all.
+/// The second byte of the length: around what addresses need, and around the maximum.
 const LENGTHS: [u16; 14] = [0, 11, 12, 13, 35, 36, 37, 216, 255, 256, 4_079, 4_080, 4_081, 65_535];
 
-/// Reads the header in `data`, and what is almost it.
+/// Parses the header in `data`, and variations of it.
 pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
     let bytes = match choices.byte() % 4 {
@@ -72,13 +72,13 @@ pub fn check(data: &[u8]) {
     check_parts(&bytes, header);
 }
 
-/// What all but the last bytes amount to, and what more of them do.
+/// Checks all prefixes, and bytes after the header.
 fn check_parts(bytes: &[u8], header: ProxyHeader) {
     let length = match header {
         ProxyHeader::Whole { bytes, .. } => bytes,
         ProxyHeader::NeedMore | ProxyHeader::Malformed => bytes.len(),
     };
-    // However long it gets, what matters stands at its ends.
+    // In a long header only both ends matter.
     let lengths = (0..=length).filter(|&end| end < 300 || end + 3 > length);
     let mut is_malformed = false;
     for end in lengths {

@@ -1,15 +1,15 @@
-//! Ranges of addresses as a list that is walked bit by bit.
+//! Ranges of addresses as a list, compared bit by bit.
 
 use std::net::IpAddr;
 
-/// An address and how many of its first bits count.
+/// An address and the number of its first bits that count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
     bits: Vec<bool>,
     prefix: usize,
 }
 
-/// Reads ADDRESS/BITS or ADDRESS; `None` if it is neither, or has a bit set that does not count.
+/// Parses ADDRESS/BITS or ADDRESS. `None` if it is neither, or has a bit set after its prefix.
 pub fn read(text: &str) -> Option<Range> {
     let Some((address, prefix)) = text.split_once('/') else {
         let bits = bits_as_written(text.parse().ok()?);
@@ -30,7 +30,7 @@ fn number(digits: &str) -> Option<usize> {
     number
 }
 
-/// Whether one of the ranges holds the address.
+/// Whether one of the ranges contains the address.
 pub fn contain(ranges: &[Range], address: IpAddr) -> bool {
     let address = Range { bits: bits_as_written(address), prefix: 128 }.plain();
     ranges.iter().any(|range| {
@@ -40,7 +40,7 @@ pub fn contain(ranges: &[Range], address: IpAddr) -> bool {
 }
 
 impl Range {
-    /// As IPv4, if all that it holds are mapped addresses.
+    /// As IPv4, if it contains only mapped addresses.
     fn plain(self) -> Self {
         let is_mapped = self.bits.len() == 128
             && self.prefix >= 96
@@ -48,7 +48,7 @@ impl Range {
         if is_mapped { Self { bits: self.bits[96..].to_vec(), prefix: self.prefix - 96 } } else { self }
     }
 
-    /// An address that is in the range, with the bits behind its prefix taken from `tail`.
+    /// An address in the range, with the bits after its prefix taken from `tail`.
     pub fn member(&self, tail: u128) -> IpAddr {
         let mut bits = self.bits.clone();
         for index in self.prefix..bits.len() {
@@ -57,7 +57,7 @@ impl Range {
         address(&bits)
     }
 
-    /// An address that differs from those in the range in the last bit that counts; `None` if none does.
+    /// An address that differs from those in the range in the last bit of the prefix. `None` for an empty prefix.
     pub fn neighbour(&self) -> Option<IpAddr> {
         let mut bits = self.bits.clone();
         let last = self.prefix.checked_sub(1)?;

@@ -1,8 +1,7 @@
-//! Whatever clients send, in whatever pieces, with whatever readiness, errors and leaps of time:
-//! the relay does not panic, its books agree after every step, each client receives nothing but
-//! HTTP and frames that RFC 6455 allows, every stream is given back exactly once, and when all
-//! clients have left and the windows have passed the relay is empty. What it holds for them stays within
-//! the budget, and comes back. No host has more clients than it may, and no secret is logged.
+//! Clients send anything, in any pieces, with any readiness, errors and steps of time. The relay does not panic, its
+//! invariants hold after every step, each client receives only HTTP and frames that RFC 6455 allows, and every stream
+//! is given back exactly once. When all clients have left and all timeouts have passed, the relay is empty. Its memory
+//! stays within the budget and is freed. No host has more clients than allowed, and no secret is logged.
 
 mod access;
 mod log_reader;
@@ -25,27 +24,27 @@ use super::choices::Choices;
 use super::frames::{LengthForm, TEXT, UNCHANGED, frame_under, monotonous_frame};
 use super::wire::{Stream, Wire};
 
-/// What may be on the account beyond the budget: what one short read brings in error messages of at most 160
-/// bytes, each for a frame of 6; the rest of a fragment that one client is left when it is replaced; an eighth more
-/// memory than its replies need, of which a mebibyte may wait; and a little for everybody.
+/// Memory that may be used beyond the budget: error messages of at most 160 bytes for each frame of 6 bytes in one
+/// short read; the rest of a fragment that is still sent to a replaced client; an eighth more than replies need, of
+/// which 1 MiB may wait; and a little for each client.
 const ONE_READ_BYTES: usize =
     SHORT_READ_BYTES / 6 * 160 + FRAGMENT_BYTES_MAX + HIGH_WATER_BYTES / 8 + CLIENTS_MAX * 1_024;
 /// Connections of one input.
 const CLIENTS_MAX: usize = 16;
-/// Bytes that all clients send, but for small change.
+/// Bytes that all clients send, except for small ones.
 const SENT_BYTES_MAX: usize = 4 << 20;
-/// More turns than any input has work for.
+/// More turns than any input needs.
 const TURNS_MAX: usize = 100_000;
 /// Steps of the clock, in milliseconds: around the timeouts of the default settings.
 const LEAPS: [u64; 12] =
     [0, 1, 999, 1_000, 5_000, 9_999, 10_000, 30_000, 60_000, 299_999, 300_000, 31 * 60_000];
-/// Lengths around the bounds of the relay's buffers, fragments and marks.
+/// Lengths around the bounds of the relay's buffers, fragments and water marks.
 const LENGTHS: [usize; 16] = [
     0, 1, 2, 125, 126, 1_000, 16_383, 16_384, 16_385, 65_535, 65_536, 131_072, 131_073, 262_200, 400_000,
     1_100_000,
 ];
 
-/// Runs the plan that `data` is.
+/// Runs the plan in `data`.
 pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
     let settings = settings(&mut choices);
@@ -82,12 +81,12 @@ fn settings(choices: &mut Choices<'_>) -> Settings {
 /// A client, seen from outside.
 struct Client {
     id: ConnectionId,
-    /// Where it connects from.
+    /// Its address.
     address: IpAddr,
     wire: Rc<RefCell<Wire>>,
-    /// It has sent anything but the request that it began with.
+    /// It has sent more than its first request.
     has_spoken: bool,
-    /// The relay has asked for the end of its side of the stream.
+    /// The relay has ended its direction of the stream.
     is_shut: bool,
     /// The relay has given the stream back.
     is_gone: bool,
@@ -96,18 +95,18 @@ struct Client {
 struct World {
     relay: Relay<Stream>,
     max_buffered: usize,
-    /// Clients come from many places, and bring secrets.
+    /// Clients have different addresses and send secrets.
     has_demands: bool,
-    /// Clients of one host, where nobody can speak for another.
+    /// The limit of clients per host, if no proxy can name other addresses.
     clients_of_host_max: Option<usize>,
     exempt: Networks,
     now: Now,
     clients: Vec<Client>,
     /// Bytes that clients may still send in large pieces.
     sendable_bytes: usize,
-    /// There were no descriptors at some time: a timer may be set to accept again.
+    /// At some time there were no descriptors, so a timer may be set for accepting again.
     is_exhausted: bool,
-    /// Timers are set for the next session to be closed and for the end of the grace.
+    /// Timers are set for closing the next session and for the end of the grace period.
     is_shutting_down: bool,
 }
 
@@ -161,13 +160,13 @@ impl World {
         }
     }
 
-    /// What must hold after every step.
+    /// Checks what must hold after every step.
     fn check(&self) {
         #[cfg(debug_assertions)]
         self.relay.check_invariants();
         let timers_max = self.relay.connections()
             + self.relay.sessions()
-            // At most one host is remembered for each client there ever was.
+            // At most one host is remembered per client that ever connected.
             + if self.has_demands { self.clients.len() } else { 0 }
             + usize::from(self.is_exhausted)
             + 2 * usize::from(self.is_shutting_down);
@@ -227,7 +226,7 @@ impl World {
         self.send(client, &frame);
     }
 
-    /// A frame of any opcode and length whose payload is one byte over and over, maybe cut short.
+    /// A frame of any opcode and length with one repeated byte as payload, perhaps cut short.
     fn send_frame(&mut self, choices: &mut Choices<'_>) {
         let (client, first, content) = (choices.byte(), choices.byte(), choices.byte());
         let length = self.grant(choices.pick(LENGTHS));
@@ -251,7 +250,7 @@ impl World {
         self.send(client, &frame_under(UNCHANGED, TEXT, text.as_bytes()));
     }
 
-    /// `length`, or little if all clients together have sent enough.
+    /// `length`, or less if all clients together have sent enough.
     fn grant(&mut self, length: usize) -> usize {
         let granted = if length <= self.sendable_bytes { length } else { length % 100 };
         self.sendable_bytes -= granted.min(self.sendable_bytes);
@@ -287,13 +286,13 @@ impl World {
         }
     }
 
-    /// One of all clients, those gone included: their identifiers are stale.
+    /// One of all clients, including those that have left: their identifiers are stale.
     fn client(&mut self, choice: u8) -> Option<&mut Client> {
         let index = usize::from(choice).checked_rem(self.clients.len())?;
         self.clients.get_mut(index)
     }
 
-    /// Tells the relay what it has not been told of one client.
+    /// Reports one client's readiness to the relay.
     fn tell_news(&mut self, client: u8) {
         if let Some(Client { id, wire, .. }) = self.client(client) {
             let (id, news) = (*id, std::mem::take(&mut wire.borrow_mut().news));
@@ -301,7 +300,7 @@ impl World {
         }
     }
 
-    /// Tells the relay what may not be so.
+    /// Reports readiness that may not be true.
     fn tell_anything(&mut self, choices: &mut Choices<'_>) {
         let (client, bits) = (choices.byte(), choices.byte());
         let readiness = Readiness {
@@ -316,7 +315,7 @@ impl World {
         }
     }
 
-    /// Tells all news and turns until nothing is left to do at this point in time.
+    /// Reports all readiness, and makes turns until nothing is left to do at this time.
     fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
             for client in 0..self.clients.len() {
@@ -336,7 +335,7 @@ impl World {
         panic!("the relay never comes to rest");
     }
 
-    /// No host has more clients than it may.
+    /// Checks that no host has more clients than allowed.
     fn check_clients_of_hosts(&self) {
         let Some(max) = self.clients_of_host_max else { return };
         let mut counts = BTreeMap::new();
@@ -354,7 +353,7 @@ impl World {
     fn pass_time(&mut self, choices: &mut Choices<'_>) {
         let leap = choices.byte();
         if leap >= 128 {
-            // To the moment that the relay waits for, and not before it.
+            // To the relay's next deadline, but not before.
             if let Some(deadline) = self.relay.next_deadline() {
                 self.set_tick(deadline.max(self.now.tick));
             }
@@ -364,7 +363,7 @@ impl World {
         self.settle();
     }
 
-    /// Moves the clock, stopping wherever the relay wants to be called.
+    /// Moves the clock, with a turn at each deadline.
     fn pass(&mut self, time: Duration) {
         let end = self.now.tick.after(time);
         let mut turns = 0;
@@ -424,7 +423,7 @@ impl World {
         }
     }
 
-    /// All clients leave at once, and all windows pass.
+    /// All clients leave at once, and all timeouts pass.
     fn end(&mut self) {
         for client in &self.clients {
             let mut wire = client.wire.borrow_mut();
@@ -433,7 +432,7 @@ impl World {
             wire.read_steps.clear();
         }
         self.settle();
-        // A host may be locked out for an hour, and that is remembered for another.
+        // A host may be locked out for an hour, and is remembered for another hour.
         self.pass(Duration::from_secs(3 * 60 * 60));
         let left = (self.relay.connections(), self.relay.sessions(), self.relay.timers());
         assert_eq!(left, (0, 0, 0), "connections, sessions and timers left");
@@ -445,7 +444,7 @@ impl World {
 }
 
 impl Client {
-    /// Reads what the client received, of which no more comes.
+    /// Checks all that the client has received.
     fn check_output(&self) {
         let wire = self.wire.borrow();
         let has_end = output::check(wire.received(), self.is_shut, self.has_spoken);
@@ -454,7 +453,7 @@ impl Client {
     }
 }
 
-/// The head that opens one of six places in a session.
+/// The head that joins one of six places in sessions.
 fn upgrade(choice: u8) -> Vec<u8> {
     let client_type = if choice & 1 == 0 { "desktop" } else { "mobile" };
     let session = ["a", "b", "c"][usize::from(choice >> 1) % 3];

@@ -1,5 +1,5 @@
-//! Whoever joins, is replaced, leaves late or twice, writes or stays away: the sessions pair the
-//! same clients, and end at the same times for the same reasons, as a list of all that happened does.
+//! Clients join, are replaced, leave late or twice, send or stay away. The sessions pair the same clients, and end at
+//! the same times for the same reasons, as a list of all events says.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use apptuner_relay::relay::{ClientType, ConnectionId, SessionId};
 
 use super::choices::Choices;
 
-/// Session IDs in use: some differ in case only, or in length.
+/// Session IDs in use. Some differ only in case or in length.
 const IDS: [&str; 6] = ["a", "A", "aa", "-", "_", "0"];
 /// Steps of the clock, in milliseconds: around the timeouts.
 const LEAPS: [u64; 8] = [0, 1, 99, 100, 101, 299, 300, 10_000];
-/// Timeouts, in milliseconds: each may be the shorter one.
+/// Timeouts, in milliseconds. Each may be the shorter one.
 const TIMEOUTS: [u64; 4] = [0, 100, 300, u64::MAX];
 
-/// Runs the plan that `data` is.
+/// Runs the plan in `data`.
 pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
     let timeout = Duration::from_millis(choices.pick(TIMEOUTS));
@@ -41,14 +41,14 @@ pub fn check(data: &[u8]) {
     both.end_all();
 }
 
-/// What has happened in one session so far.
+/// The events of one session so far.
 struct History {
     key: SessionKey,
-    /// Who came and went: `None` is a client that left.
+    /// Joins and leaves; `None` is a client that left.
     clients: BTreeMap<ClientType, Vec<Option<ConnectionId>>>,
     last_activity: Tick,
     last_left: Tick,
-    /// Where the client came from that left last.
+    /// The host of the client that left last.
     holder: Host,
 }
 
@@ -81,12 +81,12 @@ impl Model {
     }
 }
 
-/// Two hosts take turns.
+/// Two hosts in turn.
 fn host_of(connection: ConnectionId) -> Host {
     Host::V4(connection.generation % 2)
 }
 
-/// A connection that was let in, maybe gone since.
+/// A connection that has joined, and may have left.
 #[derive(Clone, Copy)]
 struct Member {
     id: &'static str,
@@ -95,7 +95,7 @@ struct Member {
     connection: ConnectionId,
 }
 
-/// The sessions and the model, told the same.
+/// The sessions and the model, with the same inputs.
 struct Both {
     sessions: Sessions,
     model: Model,
@@ -118,7 +118,7 @@ impl Both {
     fn join(&mut self, choices: &mut Choices<'_>) {
         let id = choices.pick(IDS);
         let client_type = choices.pick([ClientType::Desktop, ClientType::Mobile]);
-        // Slots are used again, generations are not.
+        // Slots are reused, generations are not.
         let connection =
             ConnectionId { slot: choices.below(4) as u32, generation: self.members.len() as u32 };
         let session_id = SessionId::parse(id.as_bytes()).expect("a session ID");
@@ -143,7 +143,7 @@ impl Both {
         self.members.push(Member { id, session, client_type, connection });
     }
 
-    /// Lets anybody go who ever joined a session that still is.
+    /// Lets any client leave that has ever joined a session that still exists.
     fn leave(&mut self, choice: u8) {
         let Some(member) = self.member(choice) else { return };
         let host = host_of(member.connection);
@@ -187,8 +187,8 @@ impl Both {
         }
     }
 
-    /// Ends the session that has been empty for longest, if there is one: of those of a host that holds more than its
-    /// share, if one does.
+    /// Ends the session that has been empty for longest, if there is one. If a host has more than its share, only its
+    /// sessions count.
     fn make_room(&mut self) {
         let ended = self.sessions.remove_longest_empty();
         let empty = || self.model.open.values().filter(|history| history.is_empty());
@@ -206,14 +206,14 @@ impl Both {
         self.forget(id, &session);
     }
 
-    /// The session that has `id` has ended.
+    /// Notes that the session with `id` has ended.
     fn forget(&mut self, id: &'static str, session: &Session) {
         let history = self.model.open.remove(id).expect("an open session");
         assert_eq!(session.id.as_str(), id);
         for client_type in [ClientType::Desktop, ClientType::Mobile] {
             assert_eq!(session.client(client_type), history.client(client_type));
         }
-        // Its key may soon name another session: its client gives it up.
+        // Its key may soon belong to another session, so its clients drop it.
         self.members.retain(|member| member.id != id);
     }
 
@@ -242,7 +242,7 @@ impl Both {
         }
     }
 
-    /// As a shutdown does: each once, in the order of their keys, which is the same for as long as none begins.
+    /// As in a shutdown: ends each session once, in the order of keys, which stays the same while none begins.
     fn end_all(mut self) {
         let keys: Vec<SessionKey> = self.sessions.keys().collect();
         assert!(keys.is_sorted(), "in order: {keys:?}");

@@ -1,6 +1,6 @@
-//! Messages that arrive, leave for several receivers, are cut short and begin again, in whatever order and
-//! however short memory is: each receiver is sent exactly the bytes that a plain list of them holds, in frames that
-//! RFC 6455 allows, the account stays within its limit, and nothing is on it in the end.
+//! Messages arrive, leave for several receivers, are cut short and begin again, in any order and with little memory.
+//! Each receiver is sent exactly the bytes that a plain list of them holds, in frames that RFC 6455 allows. Memory use
+//! stays within its limit, and is zero at the end.
 
 mod receiver;
 
@@ -15,8 +15,8 @@ use apptuner_relay::relay::internals::transit::{Cursor, TransitKey, Transits};
 use super::choices::Choices;
 use receiver::Receiver;
 
-/// Limits of the account, in bytes: for a chunk or two, the smallest that there may be, one that no chunk divides, and
-/// one that the plan does not reach.
+/// Limits of memory, in bytes: one or two chunks, the smallest allowed, one that is not a multiple of a chunk, and one
+/// that the plan does not reach.
 const LIMITS: [usize; 5] = [160_000, BUFFERED_BYTES_MIN, 2 << 20, (1 << 20) + 12_345, 64 << 20];
 /// Lengths around the bounds of chunks, pieces and fragments.
 const LENGTHS: [usize; 12] = [
@@ -40,7 +40,7 @@ const RECEIVERS_MAX: usize = 4;
 /// Bytes of all messages of one input.
 const SENT_BYTES_MAX: usize = 8 << 20;
 
-/// Runs the plan that `data` is.
+/// Runs the plan in `data`.
 pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
     let bytes_max = choices.pick(LIMITS);
@@ -59,13 +59,13 @@ pub fn check(data: &[u8]) {
     world.finish();
 }
 
-/// A message as a list has it.
+/// A message as a list of bytes.
 struct Message {
     key: TransitKey,
     opcode: Opcode,
     /// All of its bytes so far.
     bytes: Vec<u8>,
-    /// Tells its bytes from those of others.
+    /// Makes its bytes different from those of others.
     number: u8,
     noted_bytes: usize,
     is_released: bool,
@@ -78,7 +78,7 @@ impl Message {
     /// Its next `count` bytes.
     fn next_bytes(&self, count: usize) -> Vec<u8> {
         let start = self.bytes.len();
-        // No chunk is a multiple of 251 bytes: one in the place of another shows.
+        // A chunk is not a multiple of 251 bytes, so a wrong chunk is noticed.
         (start..start + count).map(|at| ((at % 251) as u8).wrapping_add(self.number)).collect()
     }
 }
@@ -86,7 +86,7 @@ impl Message {
 struct World {
     transits: Transits,
     bytes_max: usize,
-    /// What all the rest takes.
+    /// Memory used by everything else.
     small_bytes: usize,
     messages: Vec<Message>,
     next_number: u8,
@@ -140,7 +140,7 @@ impl World {
         }
     }
 
-    /// Everything else takes up to 64 times so many bytes, as far as there is room.
+    /// Everything else uses up to 64 times this many bytes, as far as there is room.
     fn charge(&mut self, units: u16) {
         let others = self.transits.memory.used_bytes() - self.small_bytes;
         let room = self.bytes_max.saturating_sub(others).min(self.bytes_max / 2);
@@ -153,7 +153,7 @@ impl World {
         self.small_bytes = bytes;
     }
 
-    /// More of a message arrives, unless its sender is held: then it is not read.
+    /// More of a message arrives, unless its sender is held and not read.
     fn send(&mut self, index: usize, length: usize, way: u8) {
         let message = &self.messages[index];
         let memory = &self.transits.memory;
@@ -177,11 +177,11 @@ impl World {
         }
     }
 
-    /// Adds bytes in one of the ways in which they come; how many they were.
+    /// Adds bytes in one of the ways in which they arrive. Returns how many.
     fn add(&mut self, index: usize, bytes: &[u8], way: u8) -> usize {
         let key = self.messages[index].key;
         match way % 4 {
-            // In the receive buffer, that is passed on as it is.
+            // In the receive buffer, which is passed on as it is.
             0 => {
                 let start = usize::from(way) * 16 % (CHUNK_BYTES - bytes.len() + 1);
                 if let Some(mut chunk) = self.transits.memory.try_take_chunk() {
@@ -190,12 +190,12 @@ impl World {
                     return bytes.len();
                 }
             }
-            // Read in place, where there is memory for it.
+            // Read in place, if there is memory for it.
             1 | 2 => {
                 if let Some(place) = self.transits.free_mut(key, bytes.len()) {
                     let count = place.len();
                     assert!(count > 0 && count <= bytes.len(), "memory for {count} of {} bytes", bytes.len());
-                    // The stream blocks now and then.
+                    // The stream blocks from time to time.
                     if way % 16 >= 12 {
                         self.transits.give_back_free(key);
                         return 0;
@@ -213,7 +213,7 @@ impl World {
         bytes.len()
     }
 
-    /// What has arrived of a released message is counted; one that nobody is left for is forgotten.
+    /// Counts what has arrived of a released message. Forgets a message without receivers.
     fn note_news(&mut self, index: usize) {
         let message = &mut self.messages[index];
         if !message.is_released {
@@ -228,12 +228,12 @@ impl World {
         }
     }
 
-    /// How much of a message is in memory.
+    /// The bytes of a message that are in memory.
     fn memory_bytes(&self, key: TransitKey) -> usize {
         self.transits.get(key).bytes().map(<[u8]>::len).sum()
     }
 
-    /// Gives a message to one more receiver, if all of it is there.
+    /// Gives a message to one more receiver, if all of it is in memory.
     fn release(&mut self, index: usize) {
         let memory_bytes = self.memory_bytes(self.messages[index].key);
         let message = &mut self.messages[index];
@@ -244,7 +244,7 @@ impl World {
         }
     }
 
-    /// A receiver's stream takes some of a message; it may keep that instead of handing it on.
+    /// A receiver's stream takes some of a message. It may keep the bytes instead of sending them.
     fn write(&mut self, index: usize, choices: &mut Choices<'_>) {
         let (room, keeps) = (choices.pick(LENGTHS), choices.flag());
         let message = &mut self.messages[index];
@@ -275,7 +275,7 @@ impl World {
         }
     }
 
-    /// The last byte of a message has come; nobody may have been there to be given it.
+    /// The last byte of a message has arrived. There may be no receiver.
     fn end(&mut self, index: usize, is_peer_there: bool) {
         if !self.messages[index].has_sender {
             return;
@@ -289,7 +289,7 @@ impl World {
         (message.is_whole, message.has_sender) = (true, false);
     }
 
-    /// There will be no more of a message that is not whole: none of its receivers gets more, either.
+    /// An incomplete message ends: none of its receivers gets more.
     fn cut_short(&mut self, index: usize, is_sender_first: bool) {
         let message = &mut self.messages[index];
         if !message.has_sender {
@@ -307,7 +307,7 @@ impl World {
         message.has_sender = false;
     }
 
-    /// A receiver connects again, and gets the message from its start if all of it is there.
+    /// A receiver connects again, and gets the message from its start if all of it is in memory.
     fn rewind(&mut self, index: usize, choices: &mut Choices<'_>) {
         let is_all_there = self.memory_bytes(self.messages[index].key) == self.messages[index].bytes.len();
         let message = &mut self.messages[index];
@@ -328,14 +328,14 @@ impl World {
         }
     }
 
-    /// What is in memory of a message is its end.
+    /// The bytes in memory are the end of the message.
     fn compare_memory(&self, index: usize) {
         let message = &self.messages[index];
         let in_memory = self.transits.get(message.key).bytes().collect::<Vec<_>>().concat();
         assert!(message.bytes.ends_with(&in_memory), "other bytes than were sent");
     }
 
-    /// What must hold after every step.
+    /// Checks what must hold after every step.
     fn check(&self) {
         let receivers = || self.messages.iter().flat_map(|message| &message.receivers);
         let cursors: Vec<&Cursor> = receivers().map(|receiver| &receiver.cursor).collect();

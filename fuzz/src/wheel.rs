@@ -1,6 +1,6 @@
-//! Whatever is scheduled, cancelled and waited for, in whatever order: the timing wheel hands out
-//! exactly the timers that a sorted map hands out, at the same times and in the same order, never
-//! early, and never says that there is nothing to do while there is.
+//! Timers are scheduled, cancelled and waited for in any order. The timing wheel returns exactly the timers that a
+//! sorted map returns, at the same times and in the same order, never early, and never reports nothing to do while a
+//! timer is pending.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,12 +9,12 @@ use apptuner_relay::relay::internals::wheel::{TimerKey, Wheel};
 
 use super::choices::Choices;
 
-/// Cascades that may come before a timer is due: one for each level but the lowest.
+/// Cascades that may come before a timer is due: one for each level except the lowest.
 const CASCADES_MAX: usize = 10;
-/// When wheels begin: at the origin, at the edge of slots on several levels, and near the end.
+/// The start times of wheels: at the origin, at the edge of slots on several levels, and near the end.
 const STARTS: [u64; 6] = [0, 63, 4_095, (1 << 36) - 1, (1 << 60) - 1, u64::MAX - 70];
 
-/// Runs the plan that `data` is.
+/// Runs the plan in `data`.
 pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
     let start = Tick(choices.pick(STARTS));
@@ -32,10 +32,10 @@ pub fn check(data: &[u8]) {
     both.finish();
 }
 
-/// A timer is told by how many were scheduled before it.
+/// A timer is the number of timers that were scheduled before it.
 type Timer = usize;
 
-/// The obvious way: every timer under its deadline and the order of scheduling.
+/// The simple way: every timer by its deadline and the order of scheduling.
 #[derive(Default)]
 struct SortedMap {
     now: Tick,
@@ -68,12 +68,12 @@ impl SortedMap {
     }
 }
 
-/// The wheel and the map, told the same.
+/// The wheel and the map, with the same inputs.
 struct Both {
     wheel: Wheel<Timer>,
     map: SortedMap,
     capacity: usize,
-    /// Of all timers ever scheduled.
+    /// The keys of all timers ever scheduled.
     keys: Vec<TimerKey>,
 }
 
@@ -108,7 +108,7 @@ impl Both {
         }
     }
 
-    /// Cancels any timer that ever was.
+    /// Cancels any timer that was ever scheduled.
     fn cancel(&mut self, choice: u8) {
         let index = usize::from(choice).checked_rem(self.keys.len());
         if let Some(&key) = index.and_then(|index| self.keys.get(index)) {
@@ -122,7 +122,7 @@ impl Both {
         assert_eq!(self.wheel.poll_expired(), expected, "the next expired timer");
     }
 
-    /// Sleeps as the wheel asks for until a timer expires.
+    /// Sleeps as long as the wheel says, until a timer expires.
     fn wait(&mut self) {
         for _ in 0..=CASCADES_MAX {
             let Some(now) = self.wheel.next_deadline() else { return };
@@ -157,7 +157,7 @@ impl Both {
         }
     }
 
-    /// Everything left comes out in the end.
+    /// All remaining timers expire.
     fn finish(mut self) {
         while !self.wheel.is_empty() {
             self.wait();
@@ -170,7 +170,7 @@ impl Both {
     }
 }
 
-/// A point in time: near or far, in the future or the past, at the edge of a slot or beside it.
+/// A time: near or far, in the future or the past, at the edge of a slot or next to it.
 fn deadline(choices: &mut Choices<'_>, now: Tick) -> Tick {
     let (kind, shift, count) = (choices.byte(), choices.byte() % 64, choices.byte());
     let distance = u64::from(count).checked_shl(shift.into()).unwrap_or(u64::MAX);

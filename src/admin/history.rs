@@ -1,4 +1,4 @@
-//! The last quarter of an hour, in samples of a few seconds.
+//! Samples of the last 15 minutes, one every 5 seconds, for the status page.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -13,8 +13,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// Samples kept: 15 minutes.
 const SAMPLES_MAX: usize = 180;
 
-/// What each number of a [`Sample`] is. Those of latency and lag are bounds that so many of a hundred did not
-/// exceed, in microseconds, or 0 where nothing was measured.
+/// The names of a [`Sample`]'s numbers. `latency_` and `lag_` are percentiles in microseconds: upper bounds, or 0 if
+/// nothing was measured.
 const COLUMNS: [&str; 22] = [
     "time",
     "interval_ms",
@@ -40,21 +40,22 @@ const COLUMNS: [&str; 22] = [
     "refused",
 ];
 
-/// Columns whose 0 says that nothing was measured.
+/// The columns in which 0 means that nothing was measured.
 const MEASURED: std::ops::Range<usize> = 13..19;
 
-// As the columns have them.
+// `sample` relies on this order.
 const _: () =
     assert!(matches!(SessionState::ALL, [SessionState::Empty, SessionState::Waiting, SessionState::Paired]));
 
 type Sample = [u64; COLUMNS.len()];
 
-/// Samples, the oldest first. The same memory, some 34 KB, however long it goes on.
+/// Samples, the oldest first. Uses a fixed amount of memory, about 34 KB.
 #[derive(Debug)]
 pub(super) struct History {
     samples: VecDeque<Sample>,
-    /// When the last one was taken, and the counters then.
+    /// When the last sample was taken.
     sampled_at: Tick,
+    /// The counters at that time.
     before: Counters,
 }
 
@@ -67,21 +68,24 @@ impl History {
         self.sampled_at.after(INTERVAL)
     }
 
-    /// Takes a sample if it is time. One that is late stands for all the time since the one before.
+    /// Takes a sample if one is due. A late sample covers all the time since the previous one.
     pub(super) fn note<S: Read + Write>(&mut self, now: Now, relay: &Relay<S>) {
         if now.tick < self.next_sample() {
             return;
         }
+        // Keeps the memory fixed: the deque never grows beyond its first allocation.
         if self.samples.len() == SAMPLES_MAX {
             self.samples.pop_front();
         }
+        // Counters only grow; a sample holds the differences.
         let counters = *relay.counters();
         self.samples.push_back(sample(now, now.tick.since(self.sampled_at), relay, &self.before));
         self.before = counters;
         self.sampled_at = now.tick;
     }
 
-    /// The samples taken later than `since`, as JSON, with what a page has to know besides.
+    /// The samples taken after `since`, in Unix time in milliseconds, as JSON, with the other values that the status
+    /// page shows.
     pub(super) fn since<S: Read + Write>(
         &self,
         since: u64,
@@ -131,6 +135,7 @@ fn sample<S: Read + Write>(now: Now, interval: Duration, relay: &Relay<S>, befor
         difference(counters.messages_accepted.counts(), before.messages_accepted.counts());
     let [bytes_to_mobile, bytes_to_desktop] =
         difference(counters.bytes_accepted.counts(), before.bytes_accepted.counts());
+    // Histograms of only this interval.
     let latency = counters.relay_micros.since(&before.relay_micros);
     let lag = counters.turn_micros.since(&before.turn_micros);
     let percentile = |micros: &Micros, percent| micros.percentile(percent).unwrap_or(0);
@@ -140,6 +145,7 @@ fn sample<S: Read + Write>(now: Now, interval: Duration, relay: &Relay<S>, befor
         u64::try_from(interval.as_millis()).unwrap_or(u64::MAX),
         desktops,
         mobiles,
+        // Connections outside sessions: requests, refusals, and clients that are closing.
         relay.connections() as u64 - desktops - mobiles,
         paired,
         waiting,

@@ -8,17 +8,17 @@ use crate::relay::{
     ClientError, ClientType, EndReason, Histogram, RefusalReason, Relay, Service, SessionState,
 };
 
-/// What is counted whole, in milliseconds or in microseconds, in units of the metric.
+/// How many units of the counter make one unit of the metric.
 const WHOLE: u64 = 1;
 const MILLIS: u64 = 1_000;
 const MICROS: u64 = 1_000_000;
-/// Begins the name of every metric that is not about the process.
+/// The prefix of every metric that is not about the process.
 const PREFIX: &str = "apptuner_relay_";
-/// Where the messages of each client type go.
+/// The direction of the messages of each client type, in the order of [`ClientType::ALL`].
 const DIRECTIONS: [&str; 2] = ["to_mobile", "to_desktop"];
 
-/// Everything that a relay counts, as text in the format 0.0.4 of Prometheus. For hosts that bring their own sockets;
-/// a server's own [`metrics`](crate::Server::metrics) tell of the process, too.
+/// All metrics of a relay, in Prometheus's text format 0.0.4. For hosts with their own sockets;
+/// [`Server::metrics`](crate::Server::metrics) adds those of the process.
 ///
 /// ```
 /// use apptuner_relay::relay::{Now, Relay, Settings};
@@ -34,7 +34,7 @@ pub fn metrics<S: Read + Write>(relay: &Relay<S>) -> String {
     out.text
 }
 
-/// As [`metrics`], and what the system knows of the process, which began at `started`, in Unix time in milliseconds.
+/// As [`metrics`], with the metrics of the process. `started` is when it began, in Unix time in milliseconds.
 pub(crate) fn exposition<S: Read + Write>(relay: &Relay<S>, process: &Process, started: u64) -> String {
     let mut out = Exposition::default();
     write_relay(&mut out, relay);
@@ -143,6 +143,7 @@ fn write_process(out: &mut Exposition, process: &Process, started: u64) {
         let help = "Lines of the log dropped because standard error took no more.";
         out.counter("log_lines_dropped_total", help, lines);
     }
+    // Names that Prometheus recommends for every program, so they lack the prefix.
     for (name, kind, help, value, per_unit) in [
         ("cpu_seconds_total", "counter", "Processor time used.", process.cpu_micros, MICROS),
         ("start_time_seconds", "gauge", "When the process began, in Unix time.", Some(started), MILLIS),
@@ -158,14 +159,14 @@ fn write_process(out: &mut Exposition, process: &Process, started: u64) {
     }
 }
 
-/// What is written so far. Writing to a string cannot fail.
+/// The text written so far. Results of writing are ignored: writing to a string cannot fail.
 #[derive(Default)]
 struct Exposition {
     text: String,
 }
 
 impl Exposition {
-    // One copy of each of these is enough: inlined, they would take ten times the room.
+    // These functions are not inlined: that would make the code ten times as large, and they are called rarely.
     #[inline(never)]
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = write!(self.text, "# HELP {PREFIX}{name} {help}\n# TYPE {PREFIX}{name} {kind}\n");
@@ -188,7 +189,7 @@ impl Exposition {
         let _ = writeln!(self.text, "{PREFIX}{name} {value}");
     }
 
-    /// One counter for each of several kinds, told apart by a label.
+    /// One counter with a value for each of several kinds. A label names the kind.
     #[inline(never)]
     fn counters(&mut self, name: &str, help: &str, label: &str, kinds: &[&str], counts: &[u64]) {
         self.family(name, "counter", help);
@@ -197,10 +198,11 @@ impl Exposition {
         }
     }
 
-    /// `per_unit` of what the histogram counts make one of the metric's.
+    /// A histogram whose values are in units of which `per_unit` make one unit of the metric.
     fn histogram<const N: usize>(&mut self, name: &str, help: &str, values: &Histogram<N>, per_unit: u64) {
         let buckets: Vec<_> = values.cumulative().collect();
         self.buckets(name, help, &buckets, per_unit);
+        // Prometheus requires a last bucket without a bound; it holds all values.
         let (sum, count) = (Decimal { value: values.sum(), per_unit }, values.count());
         self.sample(&format!("{name}_bucket"), r#"le="+Inf""#, count);
         let _ = write!(self.text, "{PREFIX}{name}_sum {sum}\n{PREFIX}{name}_count {count}\n");
@@ -216,7 +218,7 @@ impl Exposition {
     }
 }
 
-/// A number of parts, of which so many, a power of ten, make a whole: written exactly, without zeros at the end.
+/// `value / per_unit` as an exact decimal without zeros at the end. `per_unit` must be a power of ten.
 struct Decimal {
     value: u64,
     per_unit: u64,
@@ -244,7 +246,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_written_as_the_decimal_that_they_are() {
+    fn decimals_are_exact_and_have_no_zeros_at_the_end() {
         for (value, per_unit, text) in [
             (0, MICROS, "0"),
             (25, MICROS, "0.000025"),

@@ -1,23 +1,23 @@
-//! What an operator asks of a running relay: its metrics, its state, its sessions, and a page that draws them.
+//! The operator's listener: metrics, state and sessions of a running relay, and a status page that draws them.
 //!
-//! Like the relay it knows no socket and no clock: bytes, readiness and the time come in, effects go out. It works
-//! beside the relay and never for long: one page is made in a turn, and few in a second, however many are asked for,
-//! and little is read of each connection. Answers of a sentence wait for nothing. One request per connection.
+//! Like the relay it uses no socket and no clock: bytes, readiness and the time come in, effects go out. It must not
+//! delay clients: it makes at most one page per turn and one per 10 ms, and reads few bytes of a
+//! connection per turn. Answers of one sentence are sent without waiting. Each connection gets one request answered.
 //!
 //! | path | answer |
 //! | --- | --- |
 //! | `/` | the status page |
-//! | `/metrics` | everything that is counted, in the text format 0.0.4 of Prometheus |
-//! | `/livez` | 200: the loop turns |
-//! | `/readyz` | 200, or 503 while newcomers are refused |
-//! | `/sessions` | how many there are, and a page of them, in JSON |
-//! | `/history` | the last quarter of an hour, in JSON, for the status page |
+//! | `/metrics` | all metrics, in Prometheus's text format 0.0.4 |
+//! | `/livez` | 200: the event loop runs |
+//! | `/readyz` | 200, or 503 while new connections are refused |
+//! | `/sessions` | the number of sessions, and a list of some, in JSON |
+//! | `/history` | samples of the last 15 minutes, in JSON, for the status page |
 
 mod answer;
 mod history;
 mod metrics;
 mod process;
-mod question;
+mod request;
 mod sessions;
 mod status_page;
 #[cfg(test)]
@@ -40,31 +40,31 @@ use history::History;
 pub(crate) use metrics::exposition;
 pub use metrics::metrics;
 pub use process::Process;
-use question::{AdminPage, Question};
+use request::{AdminPage, AdminRequest};
 use status_page::StatusPage;
 
-/// Connections at once. One more takes the place of another: whoever holds them all keeps nobody out.
+/// Connections at once. One more replaces another, so a client that opens all of them cannot lock the operator out.
 pub const CONNECTIONS_MAX: usize = 16;
-/// No page is made sooner after the one before: making one takes a tenth of a millisecond.
+/// The shortest time between two pages. Making one takes about 0.1 ms, so this limits the cost to 1 % of the time.
 const ANSWER_INTERVAL: Duration = Duration::from_millis(10);
-/// Bytes read of a connection in a turn; most requests are shorter.
+/// Bytes read of a connection per turn. Most requests are shorter.
 const READ_BYTES: usize = 4096;
 
-/// What the host is to do for a connection; keys are those of [`Admin::handle_accept`].
+/// What the host must do for a connection. A key is the one that [`Admin::handle_accept`] returned.
 #[derive(Debug)]
 pub enum AdminEffect<S> {
-    /// Send the end of the stream and keep reading.
+    /// End the writing direction of the stream. Reading goes on.
     ShutdownWrite(usize),
-    /// Stop watching the stream, and drop it.
+    /// Deregister the stream and close it.
     Close(S),
 }
 
 /// Answers operators, over any streams that can be read and written without blocking.
 ///
-/// A host drives it as it drives the [`Relay`], whose readiness and streams are of the same kind.
+/// A host drives it like the [`Relay`], with the same kinds of streams and readiness.
 #[derive(Debug)]
 pub struct Admin<S> {
-    connections: Slab<Visitor<S>>,
+    connections: Slab<AdminConnection<S>>,
     settings: Settings,
     token: Option<SecretHash>,
     secret_key: SecretKey,
@@ -72,52 +72,54 @@ pub struct Admin<S> {
     history: History,
     receiver: Receiver,
     pool: Pool,
-    /// Whose request is whole, in the order in which they are answered; after a turn, those who wait for a page.
-    asking: VecDeque<usize>,
+    /// Connections with a complete request, the next to answer first. After a turn only requests for pages are left.
+    waiting: VecDeque<usize>,
     effects: VecDeque<AdminEffect<S>>,
+    /// Connections accepted since the start.
     accepted: u64,
     /// Something has happened since the last turn.
     is_touched: bool,
+    /// When the next page may be made.
     next_answer: Tick,
-    /// The host has no descriptors left for newcomers until then.
+    /// While set, accepting is paused: the host was out of descriptors or memory.
     accept_retry: Option<Tick>,
     start: Now,
 }
 
 #[derive(Debug)]
-struct Visitor<S> {
+struct AdminConnection<S> {
     connection: Connection<S>,
-    /// How many came before it.
+    /// Its place in the order of accepting.
     number: u64,
-    question: Option<Question>,
+    request: Option<AdminRequest>,
 }
 
-/// Who is kept before whom when there is no place left, the least worth first.
+/// Which connection to drop when a new one needs its place: the lowest first, and among equals the oldest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum VisitorWorth {
+enum KeepPriority {
     Answered,
     Silent,
-    Asking,
+    Waiting,
 }
 
-impl<S: Read + Write> Visitor<S> {
-    /// Whether a read may bring something that is looked at: behind a request nothing is until it is answered.
-    fn is_to_be_read(&self) -> bool {
-        self.question.is_none() && self.connection.is_readable()
+impl<S: Read + Write> AdminConnection<S> {
+    /// Whether to read it now. After a complete request nothing is read until the request is answered.
+    fn wants_read(&self) -> bool {
+        self.request.is_none() && self.connection.is_readable()
     }
 
-    fn worth(&self) -> VisitorWorth {
+    fn priority(&self) -> KeepPriority {
         match self.connection.phase {
-            Phase::Head(_) if self.question.is_some() => VisitorWorth::Asking,
-            Phase::Head(_) => VisitorWorth::Silent,
-            Phase::Open | Phase::Closing(_) | Phase::Ending(_) => VisitorWorth::Answered,
+            Phase::Head(_) if self.request.is_some() => KeepPriority::Waiting,
+            Phase::Head(_) => KeepPriority::Silent,
+            Phase::Open | Phase::Closing(_) | Phase::Ending(_) => KeepPriority::Answered,
         }
     }
 }
 
 impl<S: Read + Write> Admin<S> {
-    /// Nobody is connected. With a `token` most pages take it; `seed` must be hard to guess, and keys its hash.
-    /// Of the relay's `settings` only the time for a request head matters.
+    /// An engine without connections. With a `token`, most pages need it. `seed` is the key of the token's hash and
+    /// must be hard to guess. Of the relay's `settings` only the time for a request head is used.
     #[must_use]
     pub fn new(token: Option<&Secret>, settings: Settings, seed: [u64; 2], now: Now) -> Self {
         let secret_key = SecretKey::new(seed);
@@ -130,7 +132,7 @@ impl<S: Read + Write> Admin<S> {
             history: History::new(now.tick),
             receiver: Receiver::default(),
             pool: Pool::default(),
-            asking: VecDeque::new(),
+            waiting: VecDeque::new(),
             effects: VecDeque::new(),
             accepted: 0,
             is_touched: false,
@@ -140,12 +142,12 @@ impl<S: Read + Write> Admin<S> {
         }
     }
 
-    /// Takes on a connection, in place of the one worth least if there are too many, and returns its key, which is not
-    /// used again before its stream is given back.
+    /// Adds a connection and returns its key. If there are too many, it replaces one that is answered or silent, if
+    /// possible. The key is not used again until the stream was returned by [`AdminEffect::Close`].
     pub fn handle_accept(&mut self, stream: S, now: Now) -> usize {
         self.accept_retry = None;
         if self.connections.len() >= CONNECTIONS_MAX {
-            let least = self.connections.iter().min_by_key(|(_, visitor)| (visitor.worth(), visitor.number));
+            let least = self.connections.iter().min_by_key(|(_, entry)| (entry.priority(), entry.number));
             if let Some(least) = least.map(|(key, _)| key) {
                 self.remove(least);
             }
@@ -153,45 +155,48 @@ impl<S: Read + Write> Admin<S> {
         self.accepted += 1;
         self.is_touched = true;
         let connection = Connection::new(stream, now.tick);
-        self.connections.insert(Visitor { connection, number: self.accepted, question: None })
+        self.connections.insert(AdminConnection { connection, number: self.accepted, request: None })
     }
 
-    /// Whether to try to accept somebody: not for a moment after it [failed](Self::handle_accept_exhausted), until a
-    /// turn after that moment.
+    /// Whether the host may accept connections. False for a short time after accepting has
+    /// [failed](Self::handle_accept_exhausted), up to the first turn after that time.
     #[must_use]
     pub const fn can_accept(&self) -> bool {
         self.accept_retry.is_none()
     }
 
-    /// Notes that the host could not accept, for want of descriptors or memory.
+    /// Notes that the host could not accept a connection because descriptors or memory are used up.
     pub fn handle_accept_exhausted(&mut self, now: Tick) {
         self.accept_retry = Some(now.after(ACCEPT_RETRY));
     }
 
-    /// Notes what a stream is ready for. What was meant for the one before it is only a hint.
+    /// Notes the readiness of a stream. It is only a hint: an event meant for an earlier connection with the same key
+    /// does no harm.
     pub fn handle_readiness(&mut self, key: usize, readiness: Readiness) {
-        if let Some(visitor) = self.connections.get_mut(key) {
-            visitor.connection.note(readiness);
+        if let Some(entry) = self.connections.get_mut(key) {
+            entry.connection.note(readiness);
             self.is_touched = true;
         }
     }
 
-    /// Reads requests, answers them, of those for a page at most one, and writes. Bounded by the number of connections,
-    /// which are few.
+    /// Reads requests, answers them, and writes. Makes at most one page. The work is bounded by
+    /// [`CONNECTIONS_MAX`].
     ///
-    /// `process` is asked only where the answer tells of it.
+    /// `process` is called only if an answer needs it.
     pub fn handle_turn<R: Read + Write>(
         &mut self,
         now: Now,
         relay: &Relay<R>,
         process: impl Fn() -> Process,
     ) {
+        // Most turns of the loop have nothing for the operator.
         if !std::mem::take(&mut self.is_touched) && now.tick < self.next_deadline() {
             return;
         }
-        // The host has tried again, or does once somebody waits.
+        // From now on the host may accept again.
         self.accept_retry = self.accept_retry.filter(|&retry| retry > now.tick);
         self.history.note(self.steady(now), relay);
+        // Keys are below the capacity, and connections may be removed inside the loop.
         for key in 0..self.connections.capacity() {
             self.probe_due(key, now.tick);
             self.read(key, now.tick);
@@ -203,91 +208,95 @@ impl<S: Read + Write> Admin<S> {
         }
     }
 
-    /// The same time by a wall clock that was set once, at the start, and never jumps.
+    /// `now` with a wall-clock time that is derived from the start and the ticks since, so that it never jumps.
     const fn steady(&self, now: Now) -> Now {
         let since_start = now.tick.0.saturating_sub(self.start.tick.0);
         Now { unix_millis: self.start.unix_millis.saturating_add(since_start), ..now }
     }
 
-    /// The next thing for the host to do, in order; `None` when there is nothing left.
+    /// The next effect for the host to perform, in order. `None` if there are no more.
     pub fn poll_effect(&mut self) -> Option<AdminEffect<S>> {
         self.effects.pop_front()
     }
 
-    /// When to call [`handle_turn`](Self::handle_turn) if nothing becomes ready before: at once if the last one left
-    /// something to read.
+    /// When to call [`handle_turn`](Self::handle_turn) if nothing becomes ready before. At once, `Tick(0)`, if the last
+    /// turn left something to read.
     #[must_use]
     pub fn next_deadline(&self) -> Tick {
-        if self.connections.iter().any(|(_, visitor)| visitor.is_to_be_read()) {
+        if self.connections.iter().any(|(_, entry)| entry.wants_read()) {
             return Tick(0);
         }
-        let asked = self.asking.front().map(|_| self.next_answer);
-        let unasked = self.connections.iter().filter(|(_, visitor)| visitor.question.is_none());
-        let due = |(_, visitor): (usize, &Visitor<S>)| {
-            // The time matters to the rates of an open connection alone, and none is.
-            visitor.connection.due(&self.settings, Tick::default()).map(|(deadline, _)| deadline)
+        let next_page = self.waiting.front().map(|_| self.next_answer);
+        let without_request = self.connections.iter().filter(|(_, entry)| entry.request.is_none());
+        let due = |(_, entry): (usize, &AdminConnection<S>)| {
+            // Only the rate limits of open WebSocket connections use the time, and there are none here.
+            entry.connection.due(&self.settings, Tick::default()).map(|(deadline, _)| deadline)
         };
-        unasked
+        without_request
             .filter_map(due)
-            .chain(asked)
+            .chain(next_page)
             .chain(self.accept_retry)
             .fold(self.history.next_sample(), Tick::min)
     }
 
-    /// The stream of a connection, to register it or to end its writing side.
+    /// The stream of a connection, to register it or to end its writing direction.
     pub fn stream(&mut self, key: usize) -> Option<&mut S> {
-        self.connections.get_mut(key).map(|visitor| &mut visitor.connection.stream)
+        self.connections.get_mut(key).map(|entry| &mut entry.connection.stream)
     }
 
-    /// Reads once: whoever sends faster than it is read holds nobody up.
+    /// Reads once, so that a connection that sends fast does not delay others.
     fn read(&mut self, key: usize, now: Tick) {
-        let Some(visitor) = self.connections.get_mut(key).filter(|visitor| visitor.is_to_be_read()) else {
+        let Some(entry) = self.connections.get_mut(key).filter(|entry| entry.wants_read()) else {
             return;
         };
-        match visitor.connection.read(&mut self.receiver, &mut self.pool.transits, READ_BYTES, now) {
+        match entry.connection.read(&mut self.receiver, &mut self.pool.transits, READ_BYTES, now) {
             ReadEnd::Bytes(count) => self.take_in(key, count, now),
             ReadEnd::Blocked => {}
-            ReadEnd::Ended if matches!(visitor.connection.phase, Phase::Head(_)) => self.remove(key),
-            ReadEnd::Ended => visitor.connection.end_after_input(&mut self.pool, now),
+            // Without a complete request there is nothing to answer.
+            ReadEnd::Ended if matches!(entry.connection.phase, Phase::Head(_)) => self.remove(key),
+            ReadEnd::Ended => entry.connection.end_after_input(&mut self.pool, now),
             ReadEnd::Failed => self.remove(key),
         }
     }
 
+    /// Processes the bytes that a read has brought. After a request they are discarded.
     fn take_in(&mut self, key: usize, count: usize, now: Tick) {
-        let Some(visitor) = self.connections.get_mut(key) else { return };
-        if let Phase::Head(reader) = &mut visitor.connection.phase {
+        let Some(entry) = self.connections.get_mut(key) else { return };
+        if let Phase::Head(reader) = &mut entry.connection.phase {
+            // Without a token, the host name is checked instead.
             let is_open = self.token.is_none();
-            let asked = reader
-                .push_for(self.receiver.bytes(), |head, outcome| Question::parse(head, outcome, is_open));
-            if let Some((_, mut question)) = asked {
-                if !is_allowed(&question, self.token.as_ref(), &self.secret_key) {
-                    question.asked = AdminPage::Unauthorized;
+            let parsed = reader
+                .push_for(self.receiver.bytes(), |head, outcome| AdminRequest::parse(head, outcome, is_open));
+            if let Some((_, mut request)) = parsed {
+                if !is_allowed(&request, self.token.as_ref(), &self.secret_key) {
+                    request.page = AdminPage::Unauthorized;
                 }
-                visitor.question = Some(question);
-                self.asking.push_back(key);
+                entry.request = Some(request);
+                self.waiting.push_back(key);
             }
-        } else if visitor.connection.is_discarding_too_much(count, now) {
+        } else if entry.connection.is_discarding_too_much(count, now) {
             self.remove(key);
         }
         self.receiver.clear();
     }
 
-    /// Answers whom a sentence answers, and who has waited longest for a page, if it is time for one.
+    /// Answers every request that needs only a sentence, and the oldest request for a page if one may be made.
     fn answer<R: Read + Write>(&mut self, now: Now, relay: &Relay<R>, process: impl Fn() -> Process) {
-        for _ in 0..self.asking.len() {
-            let Some(key) = self.asking.pop_front() else { return };
-            let Some(visitor) = self.connections.get_mut(key) else { continue };
-            let is_page = visitor.question.as_ref().is_some_and(|question| question.asked.is_page());
+        for _ in 0..self.waiting.len() {
+            let Some(key) = self.waiting.pop_front() else { return };
+            let Some(entry) = self.connections.get_mut(key) else { continue };
+            let is_page = entry.request.as_ref().is_some_and(|request| request.page.is_page());
+            // Back to the end. The loop passes each request once, so pages keep their order.
             if is_page && now.tick < self.next_answer {
-                self.asking.push_back(key);
+                self.waiting.push_back(key);
                 continue;
             }
             if is_page {
                 self.next_answer = now.tick.after(ANSWER_INTERVAL);
             }
-            if let Some(question) = visitor.question.take() {
+            if let Some(request) = entry.request.take() {
                 let mut answer = Vec::new();
-                self.write(&question, now, relay, &process, &mut answer);
+                self.write(&request, now, relay, &process, &mut answer);
                 self.send(key, &answer, now.tick);
             }
         }
@@ -295,14 +304,14 @@ impl<S: Read + Write> Admin<S> {
 
     fn write<R: Read + Write>(
         &self,
-        question: &Question,
+        request: &AdminRequest,
         now: Now,
         relay: &Relay<R>,
         process: impl Fn() -> Process,
         out: &mut Vec<u8>,
     ) {
-        let head_only = question.head_only;
-        match question.asked {
+        let head_only = request.head_only;
+        match request.page {
             AdminPage::StatusPage => self.status_page.write(head_only, out),
             AdminPage::Metrics => {
                 let text = exposition(relay, &process(), self.start.unix_millis);
@@ -320,7 +329,7 @@ impl<S: Read + Write> Admin<S> {
                     out,
                 );
             }
-            AdminPage::Nothing(refusal) => write_answer(&refusal.answer(), head_only, out),
+            AdminPage::Refused(refusal) => write_answer(&refusal.answer(), head_only, out),
             AdminPage::Unauthorized => write_answer(&answer::unauthorized(), head_only, out),
             AdminPage::NotFound => write_answer(&answer::not_found(), head_only, out),
             AdminPage::OtherHost => write_answer(&answer::other_host(), head_only, out),
@@ -328,30 +337,31 @@ impl<S: Read + Write> Admin<S> {
         }
     }
 
+    /// Queues an answer and ends the connection behind it.
     fn send(&mut self, key: usize, answer: &[u8], now: Tick) {
-        if let Some(visitor) = self.connections.get_mut(key) {
-            let outbox = visitor.connection.outbox_mut(&mut self.pool);
+        if let Some(entry) = self.connections.get_mut(key) {
+            let outbox = entry.connection.outbox_mut(&mut self.pool);
             outbox.reply(&mut self.pool, |out| out.extend_from_slice(answer));
-            visitor.connection.end(&mut self.pool, now);
+            entry.connection.end(&mut self.pool, now);
         }
     }
 
-    /// Has a visitor whose time is up read before that is held against it: the process may have been stopped, and what
-    /// came meanwhile not been told.
+    /// Marks a connection as readable if its deadline has passed, so that it is read before the deadline acts. The
+    /// process may have been stopped, and its request may wait in the socket without an event.
     fn probe_due(&mut self, key: usize, now: Tick) {
-        if let Some(visitor) = self.connections.get_mut(key)
-            && visitor.connection.due(&self.settings, now).is_some_and(|(deadline, _)| deadline <= now)
+        if let Some(entry) = self.connections.get_mut(key)
+            && entry.connection.due(&self.settings, now).is_some_and(|(deadline, _)| deadline <= now)
         {
-            visitor.connection.note(Readiness::READABLE);
+            entry.connection.note(Readiness::READABLE);
         }
     }
 
     fn fire_due(&mut self, key: usize, now: Tick) {
-        let Some(visitor) = self.connections.get(key) else { return };
-        match visitor.connection.due(&self.settings, now) {
-            // What was asked is answered soon.
+        let Some(entry) = self.connections.get(key) else { return };
+        match entry.connection.due(&self.settings, now) {
+            // A complete request is answered soon, so its deadline no longer counts.
             Some((deadline, Due::Head))
-                if deadline <= now && visitor.question.is_none() && !visitor.connection.is_readable() =>
+                if deadline <= now && entry.request.is_none() && !entry.connection.is_readable() =>
             {
                 let mut answer = Vec::new();
                 write_answer(&Refusal::HeadTimeout.answer(), false, &mut answer);
@@ -363,9 +373,9 @@ impl<S: Read + Write> Admin<S> {
     }
 
     fn flush(&mut self, key: usize, now: Tick) {
-        let Some(visitor) = self.connections.get_mut(key) else { return };
-        // An answer is short enough to be written at once.
-        match visitor.connection.flush(&mut self.pool, usize::MAX, now) {
+        let Some(entry) = self.connections.get_mut(key) else { return };
+        // Answers are short, so one flush may write all of it.
+        match entry.connection.flush(&mut self.pool, usize::MAX, now) {
             FlushEnd::Idle | FlushEnd::More => {}
             FlushEnd::Shut => self.effects.push_back(AdminEffect::ShutdownWrite(key)),
             FlushEnd::Gone => self.remove(key),
@@ -373,15 +383,16 @@ impl<S: Read + Write> Admin<S> {
     }
 
     fn remove(&mut self, key: usize) {
-        if let Some(visitor) = self.connections.try_remove(key) {
-            self.asking.retain(|&asking| asking != key);
-            self.effects.push_back(AdminEffect::Close(visitor.connection.stream));
+        if let Some(entry) = self.connections.try_remove(key) {
+            self.waiting.retain(|&waiting| waiting != key);
+            self.effects.push_back(AdminEffect::Close(entry.connection.stream));
         }
     }
 }
 
-fn is_allowed(question: &Question, token: Option<&SecretHash>, key: &SecretKey) -> bool {
+fn is_allowed(request: &AdminRequest, token: Option<&SecretHash>, key: &SecretKey) -> bool {
     let Some(token) = token else { return true };
-    let brought = question.token.as_ref().map(|brought| key.hash(brought));
-    question.asked.is_public() || brought.is_some_and(|brought| brought.is(token))
+    let brought = request.token.as_ref().map(|brought| key.hash(brought));
+    // Hashes are compared in constant time.
+    request.page.is_public() || brought.is_some_and(|brought| brought.is(token))
 }

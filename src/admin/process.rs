@@ -1,18 +1,19 @@
-//! What the system knows of the process.
+//! The figures of the process in the metrics.
 
-/// Read by the host when somebody asks for metrics; what it cannot tell is left out.
+/// The figures of the process. The host reads them for each request of metrics. `None` means that the system does not
+/// provide the figure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Process {
     /// Processor time used, in microseconds.
     pub cpu_micros: Option<u64>,
-    /// Memory that is in use, in bytes.
+    /// Resident memory, in bytes.
     pub resident_bytes: Option<u64>,
-    /// Memory that is mapped, in bytes.
+    /// Virtual memory, in bytes.
     pub virtual_bytes: Option<u64>,
     /// Open descriptors.
     pub open_fds: Option<u64>,
-    /// As many as may be open.
+    /// The limit on open descriptors.
     pub max_fds: Option<u64>,
-    /// Lines of the log that could not be written.
+    /// Log lines that could not be written.
     pub log_lines_dropped: Option<u64>,
 }

@@ -1,12 +1,12 @@
-//! Sessions as a page of JSON.
+//! The answer to `/sessions`, in JSON.
 
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 
 use crate::relay::{ClientType, Relay, SessionReport, SessionState};
 
-/// At most `limit` sessions from the place `from` on, and how many there are of each kind. `next` is the place to go
-/// on from.
+/// At most `limit` sessions beginning at the place `from` in the table, and the number of sessions of each kind. `next`
+/// in the answer is the `from` of the next page, or null at the end.
 pub(super) fn page<S: Read + Write>(relay: &Relay<S>, from: usize, limit: usize) -> String {
     let census = relay.census();
     let (reports, next) = relay.report_sessions(from, limit);

@@ -1,4 +1,4 @@
-//! The page that draws what an operator would rather see than read.
+//! The status page: charts of the last 15 minutes.
 
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
@@ -7,7 +7,7 @@ use crate::relay::http::write_page;
 
 const HTML: &str = include_str!("status.html");
 
-/// The page, and the policy under which a browser shows it: nothing runs or is loaded but what stands in it.
+/// The page's header fields. Their policy lets the browser run and load only what the page itself contains.
 #[derive(Debug)]
 pub(super) struct StatusPage {
     headers: String,
@@ -15,6 +15,7 @@ pub(super) struct StatusPage {
 
 impl StatusPage {
     pub(super) fn new() -> Self {
+        // Hashes instead of nonces: the page is the same for every request.
         let [style, script] = ["style", "script"].map(|element| hash_of(HTML, element));
         let policy = format!(
             "default-src 'none'; script-src {script}; style-src {style}; connect-src 'self'; img-src data:; \

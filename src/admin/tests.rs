@@ -47,7 +47,7 @@ impl World {
         }
     }
 
-    /// Moves the clock, with a turn of the relay wherever it or the engine wants one.
+    /// Moves the clock. The relay and the engine get a turn at each of their deadlines.
     fn pass(&mut self, time: Duration) {
         let end = self.now.tick.after(time);
         loop {
@@ -66,7 +66,7 @@ impl World {
         self.now = Now { tick, unix_millis, micros: tick.0 * 1000 };
     }
 
-    /// What somebody gets who asks now.
+    /// The body of the answer to a request that is sent now.
     fn body(&mut self, target: &str) -> String {
         let asker = self.ask(target);
         self.pass(ANSWER_INTERVAL);
@@ -116,7 +116,7 @@ fn only_one_page_is_made_per_answer_interval() {
     assert_eq!(answered(&askers), 1);
     let probe = world.ask("/livez");
     world.turn();
-    assert!(answer(&probe).ends_with("ok\n"), "a sentence waits for nothing");
+    assert!(answer(&probe).ends_with("ok\n"), "an answer of one sentence does not wait");
     assert_eq!(world.admin.next_deadline(), world.now.tick.after(ANSWER_INTERVAL));
     world.pass(ANSWER_INTERVAL * 9);
     assert_eq!(answered(&askers), 10);
@@ -128,12 +128,12 @@ fn full_listener_drops_answered_then_silent_connections_and_none_that_waits_for_
     let asking: Vec<_> = (0..CONNECTIONS_MAX - 1).map(|_| world.ask("/sessions")).collect();
     let silent = world.connect();
     world.turn();
-    // One of them is answered by now, and waits for nothing but the end of its stream.
+    // The first one is answered, and waits only for the end of its stream.
     let late = world.ask("/sessions");
     assert_eq!(world.admin.connections.len(), CONNECTIONS_MAX);
-    assert_eq!(late.0, asking[0].0, "its place is that of the one answered");
+    assert_eq!(late.0, asking[0].0, "the answered connection is replaced first");
     let later = world.ask("/sessions");
-    assert_eq!(later.0, silent.0, "then that of who says nothing");
+    assert_eq!(later.0, silent.0, "then the silent one");
     world.pass(ANSWER_INTERVAL * 20);
     assert!(asking.iter().chain([&late, &later]).all(|asker| answer(asker).starts_with("HTTP/1.1 200 OK")));
 }
@@ -148,7 +148,7 @@ fn client_that_reads_nothing_is_closed_within_a_minute() {
 }
 
 #[test]
-fn answered_client_is_gone_when_it_ends_its_stream() {
+fn answered_connection_is_removed_when_it_ends_its_stream() {
     let mut world = World::new();
     let asker = world.ask("/livez");
     world.turn();
@@ -168,16 +168,20 @@ fn without_connections_only_the_next_sample_is_due() {
     assert_eq!(world.admin.next_deadline(), START.tick.after(ACCEPT_RETRY));
     world.pass(ACCEPT_RETRY);
     assert!(world.admin.can_accept());
-    assert_eq!(world.admin.next_deadline(), START.tick.after(Duration::from_secs(5)), "no reason to spin");
+    assert_eq!(
+        world.admin.next_deadline(),
+        START.tick.after(Duration::from_secs(5)),
+        "the loop must not spin"
+    );
 }
 
 #[test]
-fn sample_counts_what_happened_since_the_one_before() {
+fn sample_counts_events_since_the_previous_sample() {
     let mut world = World::new();
     let (desktop, wire) = world.join("/desktop/abc");
     world.join("/mobile/abc");
     world.pass(Duration::from_secs(5));
-    // Its mask is zero.
+    // The frame's mask is zero, so the payload is as written.
     wire.0.borrow_mut().send(&frame(TEXT, b"[1]"));
     world.relay.handle_readiness(desktop, Readiness::READABLE);
     world.relay.handle_turn(world.now);
@@ -195,7 +199,7 @@ fn sample_counts_what_happened_since_the_one_before() {
     );
     assert_eq!((of(0, "time"), of(0, "interval_ms")), ((START.unix_millis + 5_000).into(), 5_000.into()));
     let since = format!("/history?since={}", START.unix_millis + 5_000);
-    assert_eq!(self::samples(&world.body(&since)).len(), 1, "later ones alone");
+    assert_eq!(self::samples(&world.body(&since)).len(), 1, "only later samples");
 }
 
 #[test]
@@ -209,7 +213,7 @@ fn history_covers_at_most_fifteen_minutes() {
 }
 
 #[test]
-fn time_does_not_jump_with_the_wall_clock() {
+fn time_in_samples_does_not_jump_with_the_wall_clock() {
     let mut world = World::new();
     world.pass(Duration::from_secs(5));
     world.now.unix_millis += 3_600_000;

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, in one line.
+//! Errors in a configuration. Each is one line.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -6,29 +6,29 @@ use std::fmt;
 
 use crate::relay::limits::LOGGED_CHARS_MAX;
 
-/// What is wrong with a value, and the remedy. Never quotes more than a few characters of it.
+/// What is wrong with a value, and the remedy. Quotes at most a few characters of the value.
 pub(super) type Problem = Cow<'static, str>;
 
-/// A setting that the relay cannot start with.
+/// A setting with which the relay cannot start.
 ///
-/// Its one line names the setting, the value, what is wrong with it and the remedy. There is one
-/// kind only, as there is one thing to do with it: show it, and do not start.
+/// Its text is one line: the setting, the value, what is wrong, and the remedy. There is only one kind of error,
+/// because every caller does the same with it: show it and stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The field, the option or the variable, escaped.
+    /// The name of the field, option or variable, escaped.
     setting: String,
-    /// The value as it was given, escaped; `None` where the value is not what is wrong.
+    /// The value as given, escaped. `None` if the value is a secret or not the problem.
     value: Option<String>,
     problem: Problem,
 }
 
 impl ConfigError {
-    /// `problem` with `setting` itself, whatever its value.
+    /// An error that does not show a value.
     pub(super) fn setting(setting: impl AsRef<OsStr>, problem: impl Into<Problem>) -> Self {
         Self { setting: shown(setting.as_ref()), value: None, problem: problem.into() }
     }
 
-    /// `problem` with the `value` of `setting`.
+    /// An error that shows the value.
     pub(super) fn value(
         setting: impl AsRef<OsStr>,
         value: impl AsRef<OsStr>,
@@ -50,8 +50,8 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// `text` escaped and cut to 64 characters, the last of which is `…` if something was left out.
-/// Quotes stay as they are, and nothing at all is shown as `''`.
+/// `text`, escaped and cut to 64 characters. The last is `…` if the text was longer. Quotes are not escaped. An empty
+/// text is shown as `''`.
 fn shown(text: &OsStr) -> String {
     if text.is_empty() {
         return "''".to_owned();
@@ -61,6 +61,7 @@ fn shown(text: &OsStr) -> String {
     let mut pieces = escaped(text).peekable();
     while let Some(piece) = pieces.next() {
         let chars = piece.chars().count();
+        // Keep room for the `…` unless this is the last piece.
         let reserve = usize::from(pieces.peek().is_some());
         if chars + reserve > chars_left {
             shown.push('…');
@@ -72,9 +73,10 @@ fn shown(text: &OsStr) -> String {
     shown
 }
 
-/// One piece for every character, and for every byte that belongs to none.
+/// One piece for each character, and one for each byte that is not UTF-8.
 fn escaped(text: &OsStr) -> impl Iterator<Item = String> {
     text.as_encoded_bytes().utf8_chunks().flat_map(|chunk| {
+        // Quotes are common in values and do no harm in a line.
         let valid = chunk.valid().chars().map(|char| match char {
             '\'' | '"' => char.to_string(),
             _ => char.escape_debug().to_string(),

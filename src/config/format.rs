@@ -1,6 +1,6 @@
-//! How sizes are written.
+//! The text form of sizes.
 
-/// Largest first; these are understood in any case.
+/// Largest first. Upper and lower case are both accepted.
 pub(super) const BINARY_UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
 /// Writes a number of bytes in the largest binary unit that divides it: `64MiB`, `1536KiB`, `500B`.

@@ -1,11 +1,11 @@
-//! What other programs call their options, and what to write here instead.
+//! Options of other programs that users may try, and what to write here instead.
 
 const LISTEN: &str = "write --listen 127.0.0.1:8787, or set PORT=8787 for every interface";
 const LOG: &str = "set what is logged by a variable, as in RUST_LOG=info";
 const TLS: &str = "write --tls-cert FILE and --tls-key FILE";
 const SETTINGS: &str = "there is no file of settings; write options, or set variables";
 
-/// Names without their dashes, and what is meant by them. None is an option of ours.
+/// Names without dashes, and the remedy for each. The relay has no option of these names.
 pub(super) const HABITS: [(&str, &str); 45] = [
     ("a", LISTEN),
     ("addr", LISTEN),
@@ -54,7 +54,7 @@ pub(super) const HABITS: [(&str, &str); 45] = [
     ("start", "leave it out: the relay runs without it"),
 ];
 
-/// What to write instead of `name`, if it is a habit from elsewhere.
+/// What to write instead of `name`, if other programs have such an option.
 pub(super) fn remedy(name: &str) -> Option<&'static str> {
     HABITS.into_iter().find(|(habit, _)| *habit == name).map(|(_, remedy)| remedy)
 }

@@ -1,4 +1,4 @@
-//! Where a health check asks, and how.
+//! The target of a health check.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -10,21 +10,22 @@ use super::settings::{Config, TlsFiles};
 use super::socket_address::parse_address;
 use crate::relay::address::{ClientAddress, Networks};
 
-/// A question to a relay that has the settings of this call.
+/// A health check of a relay that runs with the settings of this command line and environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
-    /// Where to ask.
+    /// The relay to ask.
     pub url: HealthUrl,
-    /// Those whose connections begin with a PROXY protocol header.
+    /// Addresses whose connections must begin with a PROXY protocol header.
     proxies: Networks,
 }
 
 impl HealthCheck {
-    /// Asks `url`, or else the first listener of the configuration. The operator's listener speaks neither TLS nor
-    /// the PROXY protocol.
+    /// A check of `url`, or without one of the configuration's first listener.
     pub(super) fn new(url: Option<HealthUrl>, config: &Config) -> Self {
         let mut url = url.unwrap_or_else(|| HealthUrl::of_listener(config));
+        // The operator's listener uses neither TLS nor the PROXY protocol.
         let is_operators = config.admin.as_ref() == Some(&url.address);
+        // `unix:/PATH` does not say whether the relay speaks TLS; the settings do.
         if matches!(url.address, ListenAddress::Unix(_)) {
             url.is_tls = config.tls != TlsFiles::default() && !is_operators;
         }
@@ -32,27 +33,27 @@ impl HealthCheck {
         Self { url, proxies: if has_header { config.relay.proxies() } else { Networks::default() } }
     }
 
-    /// Whether a connection from there begins with a header of the PROXY protocol.
+    /// Whether a connection from `source` must begin with a PROXY protocol header.
     #[must_use]
     pub fn needs_proxy_header(&self, source: IpAddr) -> bool {
         self.proxies.contains(ClientAddress::new(source))
     }
 }
 
-/// `http://ADDR:PORT/path` or `https://`, of which only the scheme and the address are needed, or `unix:/PATH` of
-/// a Unix-domain socket.
+/// `http://ADDR:PORT/path` or `https://ADDR:PORT/path`, where the path may be left out, or `unix:/PATH` for a
+/// Unix-domain socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthUrl {
-    /// The relay.
+    /// The relay's address.
     pub address: ListenAddress,
-    /// It speaks TLS.
+    /// Whether the relay speaks TLS.
     pub is_tls: bool,
-    /// What to ask it for.
+    /// The path to request.
     pub path: String,
 }
 
 impl HealthUrl {
-    /// The public health check.
+    /// The default path: the public health check.
     const PATH: &str = "/health";
 
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
@@ -71,20 +72,20 @@ impl HealthUrl {
         }
         let (address, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if !path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("the path is not of printable ASCII characters; write them as %20".into());
+            return Err("the path has a character that is not printable ASCII; write a blank as %20".into());
         }
         let path = if path.is_empty() { Self::PATH } else { path };
         Ok(Self { address: parse_address(address)?.into(), is_tls, path: path.to_owned() })
     }
 
-    /// The first listener of a configuration, asked from the machine that it runs on.
+    /// The first listener of a configuration, as this machine reaches it.
     fn of_listener(config: &Config) -> Self {
         let default = || ([127, 0, 0, 1], DEFAULT_PORT).into();
         let mut address = config.listen.first().cloned().unwrap_or_else(default);
         if let ListenAddress::Tcp(address) = &mut address
             && address.ip().is_unspecified()
         {
-            // `[::]` takes IPv4, too, and where there is no IPv6 nothing else.
+            // `[::]` accepts IPv4 as well, and only IPv4 if the system has no IPv6.
             address.set_ip(Ipv4Addr::LOCALHOST.into());
         }
         Self { address, is_tls: config.tls != TlsFiles::default(), path: Self::PATH.to_owned() }
@@ -107,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_is_an_address_and_a_path_that_may_be_left_out() {
+    fn url_is_an_address_and_an_optional_path() {
         for (text, shown) in [
             ("http://127.0.0.1:8787", "http://127.0.0.1:8787/health"),
             ("http://127.0.0.1:8787/", "http://127.0.0.1:8787/"),
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_put_as_the_listener_takes_it() {
+    fn check_uses_tls_and_the_proxy_protocol_as_the_listener_does() {
         let check = |url: Option<&str>, edit: fn(&mut Config)| {
             let mut config = Config::default();
             edit(&mut config);
@@ -140,8 +141,8 @@ mod tests {
         let with_tls = |config: &mut Config| config.tls.cert = Some("x".into());
         assert!(!check(None, |_| {}).url.is_tls);
         assert!(check(None, with_tls).url.is_tls);
-        assert!(check(Some("unix:/relay"), with_tls).url.is_tls, "a socket's URL says nothing of TLS");
-        assert!(!check(Some("http://127.0.0.1:80"), with_tls).url.is_tls, "others do");
+        assert!(check(Some("unix:/relay"), with_tls).url.is_tls, "a unix: URL takes it from the settings");
+        assert!(!check(Some("http://127.0.0.1:80"), with_tls).url.is_tls, "other URLs have a scheme");
         if cfg!(feature = "tls") {
             let check = check(Some("https://127.0.0.1:80"), |_| {});
             assert_eq!(check.url.to_string(), "https://127.0.0.1:80/health");
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_on_all_interfaces_is_asked_on_loopback() {
+    fn listener_on_all_interfaces_is_checked_on_loopback() {
         for (listen, shown) in [
             ("0.0.0.0:3000", "http://127.0.0.1:3000/health"),
             ("[::]:3000", "http://127.0.0.1:3000/health"),

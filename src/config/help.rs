@@ -14,32 +14,32 @@ carries messages between the two.
 Usage: apptuner-relay [OPTION]...
        apptuner-relay health [URL] [OPTION]...
 
-The second asks a running relay whether it is healthy and exits with 0 or 1, for
-containers without a shell. Without a URL it asks for /health where the options
-and variables of this call would listen, and as they say: within TLS, and behind
-a header of the PROXY protocol.
+The second form asks a running relay whether it is healthy and exits with 0 or
+1, for containers without a shell. Without a URL it asks for /health at the
+address that the same options and variables would listen on. It uses TLS and
+the PROXY protocol if they say so.
 
-A DURATION is a number with a unit (500ms, 90s, 30m, 2h, 1d) or several of them
-(1m30s). A SIZE is a number of bytes (500, 500B), of binary units (64KiB, 64MiB,
-1GiB) or of decimal ones (64KB, 64MB, 1GB).
+A DURATION is a number with a unit (500ms, 90s, 30m, 2h, 1d), or several of them
+(1m30s). A SIZE is a number of bytes (500, 500B), binary units (64KiB, 64MiB,
+1GiB) or decimal units (64KB, 64MB, 1GB).
 ";
 
 const CLOSING: &str = "
 Environment:
   APPTUNER_RELAY_<OPTION>
-      Every option above that sets something can be a variable instead: its
-      name in capitals, with underscores for dashes, as in
-      APPTUNER_RELAY_SESSION_TIMEOUT=1h. The option wins over the variable. An
-      empty variable is an unset one, and an unknown APPTUNER_RELAY_ one is an
-      error. Switches take true, false, 1 or 0; APPTUNER_RELAY_LISTEN takes
-      several addresses with commas between them.
+      Every option above except --help and --version can be a variable
+      instead: its name in capitals, with underscores for dashes, such as
+      APPTUNER_RELAY_SESSION_TIMEOUT=1h. If both are given, the option is
+      used. An empty variable counts as unset. An unknown variable that
+      begins with APPTUNER_RELAY_ is an error. Switches take true, false, 1
+      or 0. Repeatable options take several values, separated by commas.
   PORT
-      Set by hosting platforms: listen on all interfaces at this port ([::],
-      IPv4 included), unless --listen or its variable is given.
+      Set by hosting platforms: listen at this port on all interfaces ([::],
+      IPv4 included). Ignored if --listen or its variable is given.
   RUST_LOG
-      What is logged, to standard error. Unset or empty: warnings, and the
-      relay's own start and stop. RUST_LOG=info adds sessions and one line per
-      message; no message's content and no secret is ever logged.
+      What to log to standard error. Unset or empty: warnings, and the start
+      and stop of the relay. RUST_LOG=info adds sessions and one line per
+      message. Message contents and secrets are never logged.
 
 Exit codes:
   0  a clean stop, after SIGTERM or SIGINT
@@ -53,13 +53,14 @@ Clients connect to ws://ADDR:PORT/desktop/ID and ws://ADDR:PORT/mobile/ID;
 GET /health tells whether the relay is up.
 ";
 
-/// The text that `--help` prints, its last newline included.
+/// The text that `--help` prints, including the last newline.
 #[must_use]
 pub fn help() -> String {
     let defaults = Config::default();
     let mut text = format!("{VERSION}\n{OPENING}");
     let mut heading = "";
     for row in &TABLE {
+        // Rows of one heading stand together in the table.
         if row.heading != heading {
             heading = row.heading;
             text.extend(["\n", heading, ":\n"]);
@@ -77,7 +78,7 @@ pub fn help() -> String {
     text
 }
 
-/// The option as it is written: `  --max-connections N`.
+/// The option as it is written on the command line: `  --max-connections N`.
 fn signature(row: &Row) -> String {
     let short = row.short.map(|short| format!("-{short}, ")).unwrap_or_default();
     let value = match (row.field, row.placeholder()) {

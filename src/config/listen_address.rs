@@ -1,4 +1,4 @@
-//! Where the relay accepts connections.
+//! An address to listen on: TCP or Unix-domain.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -9,8 +9,8 @@ use super::error::Problem;
 #[cfg(feature = "cli")]
 use super::socket_address::parse_address;
 
-/// Longest path of a Unix-domain socket: what its address has room for on Linux, with a zero behind it. Where there is
-/// less, the system refuses it.
+/// Longest path of a Unix-domain socket on Linux: 108 bytes with the zero at the end. Systems with a lower limit refuse
+/// the path themselves.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// An address to accept connections on.
@@ -23,17 +23,17 @@ const SOCKET_PATH_BYTES_MAX: usize = 107;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ListenAddress {
-    /// TCP. Port 0 takes any free port; `[::]` means every interface, IPv4 included.
+    /// TCP. Port 0 takes any free port. `[::]` means every interface, IPv4 included.
     Tcp(SocketAddr),
-    /// A Unix-domain socket at this path, which is absolute. Its clients count as 127.0.0.1.
+    /// A Unix-domain socket at this absolute path. Its clients count as 127.0.0.1.
     Unix(PathBuf),
 }
 
 impl ListenAddress {
-    /// What the path of a Unix-domain socket is written behind.
+    /// Begins the text form of a Unix-domain socket.
     pub(super) const UNIX: &str = "unix:";
 
-    /// `ADDR:PORT`, `[ADDR6]:PORT`, `[ADDR6%INTERFACE]:PORT`, `localhost:PORT` or `unix:/PATH`.
+    /// Parses `ADDR:PORT`, `[ADDR6]:PORT`, `[ADDR6%INTERFACE]:PORT`, `localhost:PORT` or `unix:/PATH`.
     #[cfg(feature = "cli")]
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
         if let Some(path) = text.strip_prefix(Self::UNIX) {
@@ -46,7 +46,7 @@ impl ListenAddress {
         parse_address(text).map(Self::Tcp)
     }
 
-    /// Checks what a configuration built in code may have got wrong.
+    /// Checks the path of a Unix-domain socket, which a configuration built in code may have wrong.
     pub(super) fn check(&self) -> Result<(), Problem> {
         match self {
             Self::Tcp(_) => Ok(()),
@@ -54,7 +54,7 @@ impl ListenAddress {
         }
     }
 
-    /// Whether nobody can reach it but from this machine.
+    /// Whether only this machine can reach the address.
     #[must_use]
     pub const fn is_of_this_machine(&self) -> bool {
         match self {
@@ -63,16 +63,16 @@ impl ListenAddress {
         }
     }
 
-    /// Whether two listeners may have this address: the port of each is then another.
+    /// Whether several listeners may have this address: with port 0 each gets another port.
     pub(super) fn is_repeatable(&self) -> bool {
         matches!(self, Self::Tcp(address) if address.port() == 0)
     }
 }
 
-/// A relative path would mean another file once somebody changes the directory.
+/// Checks that `path` can be a socket's. It must be absolute: a relative one depends on the working directory.
 fn check_socket_path(path: &Path) -> Result<(), Problem> {
     let bytes = path.as_os_str().as_encoded_bytes();
-    // Where paths have drives as well, a socket is refused for what it is, not for how it is written.
+    // Not `is_absolute`, which wants a drive on Windows: there the socket itself is refused later, with a better error.
     if !path.has_root() || bytes.contains(&0) || bytes.ends_with(b"/") {
         return Err(
             "not the path of a socket; write it from / on, as in unix:/run/apptuner-relay.sock".into()
@@ -100,7 +100,7 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// Writes a path in one line. It is escaped and not cut: whoever gave it has to find the file by it.
+/// Writes a path in one line, escaped but not cut: the operator must be able to find the file by it.
 pub(crate) fn write_path(f: &mut fmt::Formatter<'_>, path: &Path) -> fmt::Result {
     for chunk in OsStr::as_encoded_bytes(path.as_os_str()).utf8_chunks() {
         write!(f, "{}", chunk.valid().escape_debug())?;
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_that_of_tcp_or_a_path_behind_unix() {
+    fn address_is_tcp_or_a_path_behind_unix() {
         for (text, address) in [
             ("127.0.0.1:80", ([127, 0, 0, 1], 80).into()),
             ("localhost:80", ([127, 0, 0, 1], 80).into()),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_no_socket_can_have_is_refused() {
+    fn path_that_no_socket_can_have_is_refused() {
         const NOT_A_PATH: &str =
             "not the path of a socket; write it from / on, as in unix:/run/apptuner-relay.sock";
         for text in ["unix:", "unix:relay.sock", "unix:@relay", "unix:/", "unix:/run/", "unix:/a\0b"] {

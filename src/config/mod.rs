@@ -1,23 +1,23 @@
 //! What an operator can set: a checked [`Config`], built in code or read from flags and environment.
 //!
-//! Nothing here reads the process, prints or exits: arguments and variables are handed to
-//! [`Config::from_args_and_env`], and what comes back is a value. The system is asked for one thing, the number
-//! of a network interface that an address names. One table, in `options`, names every
-//! option once; parsing, variables, bounds and help all follow from it.
+//! Nothing here reads the arguments and variables of the process, prints or exits: [`Config::from_args_and_env`] takes
+//! them as arguments and returns a value. The one thing read from the system is the number of a network interface that
+//! an address names. One table, in `options`, lists every option once; parsing, variables, bounds and help are derived
+//! from it.
 //!
 //! Each row may use only the rows above it. `tests/house.rs` checks it.
 //!
 //! | module | its one job |
 //! | --- | --- |
 //! | `bounds` | every bound, with its unit and its reason |
-//! | `naming` | how settings are called in errors and log lines |
-//! | `error` | what is wrong with a setting, in one line |
-//! | `format`, `units` | sizes as they are written; sizes, durations and numbers as they are read |
-//! | `socket_address`, `listen_address` | where to listen |
+//! | `naming` | the names of settings in errors and log lines |
+//! | `error` | the error for a setting, in one line |
+//! | `format`, `units` | writing sizes; reading sizes, durations and numbers |
+//! | `socket_address`, `listen_address` | addresses to listen on |
 //! | `settings` | [`Config`] and its defaults; the defaults of the engine are in `relay::settings` |
 //! | `table`, `options` | what an option is; the table of all options |
 //! | `validate` | the checks that every configuration must pass |
-//! | `values` | the text of an option to its value |
+//! | `values` | from the text of an option to its value |
 //! | `health_url` | the argument of the health check |
 //! | `habits` | options of other programs, to suggest ours for them |
 //! | `help`, `parse` | the help; the whole command line |

@@ -1,18 +1,18 @@
-//! How settings are called in errors and log lines.
+//! The names of settings in errors and log lines.
 
 use std::fmt;
 
-/// Who reads them.
+/// How to name settings. It depends on the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Naming {
-    /// Whoever builds a configuration in code: a setting has the name of its field, `max_buffered`.
+    /// By field, `max_buffered`, for programmers who build a configuration in code.
     Field,
-    /// Whoever runs the program: a setting has the name of its option, `--max-buffered`.
+    /// By option, `--max-buffered`, for operators who run the program.
     #[cfg(feature = "cli")]
     Option,
 }
 
-/// A setting, as an error names it: by its field, `max_buffered`. The errors of the program name its option instead,
+/// The name of a setting in an error: its field, `max_buffered`, or in errors of the program its option,
 /// `--max-buffered`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SettingName {
@@ -33,7 +33,7 @@ impl fmt::Display for SettingName {
         match self.naming {
             #[cfg(feature = "cli")]
             Naming::Option => write!(f, "--{}", self.option),
-            // Both files are fields of one that is called so.
+            // `Config::tls` is a struct that holds both paths.
             Naming::Field => match self.option.strip_prefix("tls-") {
                 Some(file) => write!(f, "tls.{file}"),
                 None => f.write_str(&self.option.replace('-', "_")),
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_setting_is_called_as_its_reader_writes_it() {
+    fn setting_has_the_name_of_its_field_or_of_its_option() {
         for (option, field) in
             [("listen", "listen"), ("max-buffered", "max_buffered"), ("tls-cert", "tls.cert")]
         {

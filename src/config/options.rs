@@ -24,24 +24,24 @@ pub(super) const TABLE: [Row; 32] = [
         LISTENING,
         "listen",
         Field::Addresses(|config| &mut config.listen),
-        "Accept connections here: ADDR:PORT, [ADDR6]:PORT, localhost:PORT or\n\
-         unix:/PATH. Repeat it for further addresses. Port 0 takes any free port.\n\
-         A link-local address takes its interface: [fe80::1%eth0]:PORT.\n\
-         A Unix-domain socket's permissions follow the umask, and its clients\n\
-         count as 127.0.0.1.",
+        "Accept connections at this address: ADDR:PORT, [ADDR6]:PORT,\n\
+         localhost:PORT or unix:/PATH. Repeatable. Port 0 takes any free port.\n\
+         A link-local address needs its interface: [fe80::1%eth0]:PORT.\n\
+         The umask sets a Unix-domain socket's permissions; its clients count as\n\
+         127.0.0.1.",
     ),
     row(
         LISTENING,
         "tls-cert",
         Field::Path { place: |config| &mut config.tls.cert, unset: "no TLS", example: "fullchain.pem" },
-        "Speak TLS at every address, with the certificate in this PEM file, and\n\
-         read it again on SIGHUP. Takes a build with --features tls.",
+        "Speak TLS at every address, with the certificate in this PEM file.\n\
+         Read again on SIGHUP. Needs a build with --features tls.",
     ),
     row(
         LISTENING,
         "tls-key",
         Field::Path { place: |config| &mut config.tls.key, unset: "no TLS", example: "privkey.pem" },
-        "The certificate's private key, a PEM file as well.",
+        "PEM file of the certificate's private key. Read again on SIGHUP.",
     ),
     row(
         SESSIONS,
@@ -53,13 +53,13 @@ pub(super) const TABLE: [Row; 32] = [
         SESSIONS,
         "reconnect-window",
         Field::Duration(|config| &mut config.relay.reconnect_window),
-        "Keep a session for this long after both of its clients are gone.",
+        "Keep a session for this long after both of its clients have left.",
     ),
     row(
         SESSIONS,
         "ping-interval",
         Field::Duration(|config| &mut config.relay.ping_interval),
-        "Ping a client that is silent for this long; end it after twice as long.",
+        "Ping a client that is silent for this long; close it after twice as long.",
     ),
     row(
         SESSIONS,
@@ -72,7 +72,7 @@ pub(super) const TABLE: [Row; 32] = [
         "stall-timeout",
         Field::Duration(|config| &mut config.relay.stall_timeout),
         "Cut off a client that takes no byte for this long while messages wait\n\
-         for it, or that stands still for this long inside a message of its own.",
+         for it, or that sends no byte for this long inside a message.",
     ),
     row(
         SESSIONS,
@@ -110,8 +110,8 @@ pub(super) const TABLE: [Row; 32] = [
             min: BUFFERED_BYTES_MIN,
             max: BUFFERED_MAX,
         },
-        "Memory for all messages that wait or are half received; one may be longer.\n\
-         An eighth of it is kept for those of at most 16KiB.",
+        "Memory for all messages that wait or are half received. One message may\n\
+         be longer. An eighth is reserved for messages of at most 16KiB.",
     ),
     row(
         LIMITS,
@@ -138,7 +138,8 @@ pub(super) const TABLE: [Row; 32] = [
             unset: "no limit",
         },
         "Connections at once from one IPv4 address or one IPv6 /64; one more is\n\
-         answered with 429. Loopback and proxies are exempt here and below.",
+         answered with 429. Loopback and trusted proxies are exempt from this\n\
+         limit and the next two.",
     ),
     row(
         LIMITS,
@@ -150,90 +151,91 @@ pub(super) const TABLE: [Row; 32] = [
         LIMITS,
         "max-failed-joins",
         Field::Rate { place: |config| &mut config.relay.max_failed_joins, unset: "no limit" },
-        "Joins per minute that one address may fail at for want of a secret or\n\
-         key; more lock it out, for a minute at first and an hour at last.",
+        "Joins per minute that one address may fail because a secret or key is\n\
+         missing or wrong. More lock the address out: for one minute at first,\n\
+         for up to one hour if it goes on.",
     ),
     row(
         ACCESS,
         "require-secret",
         Field::Switch(|config| &mut config.relay.require_secret),
-        "Let nobody join a session without a pairing secret.",
+        "Refuse clients that join without a pairing secret.",
     ),
     row(
         ACCESS,
         "api-keys",
         Field::Path { place: |config| &mut config.api_keys, unset: "none needed", example: "keys" },
-        "Names and keys, one pair per line, of which one is needed to begin a\n\
-         session. Read again on SIGHUP.",
+        "File of names and keys, one pair per line. Only a client with one of the\n\
+         keys can begin a session. Read again on SIGHUP.",
     ),
     row(
         ACCESS,
         "allow",
         Field::Ranges { place: |config| &mut config.relay.allow, unset: "all addresses" },
-        "Serve these addresses and no others. Repeat it for further ones.",
+        "Serve only these addresses. Repeatable.",
     ),
     row(
         ACCESS,
         "deny",
         Field::Ranges { place: |config| &mut config.relay.deny, unset: "no address" },
-        "Answer these addresses with 403, even if allowed. Repeatable.",
+        "Answer these addresses with 403, even if --allow names them. Repeatable.",
     ),
     row(
         ACCESS,
         "address-rules",
         Field::Path { place: |config| &mut config.address_rules, unset: "no file", example: "rules" },
-        "Further rules, one per line: allow RANGE, or deny RANGE. Read again on\n\
-         SIGHUP.",
+        "File of further rules, one per line: allow RANGE or deny RANGE. Read\n\
+         again on SIGHUP.",
     ),
     row(
         ACCESS,
         "trust-proxy",
         Field::Ranges { place: |config| &mut config.relay.trust_proxy, unset: "no address" },
-        "Believe these proxies, and no one else, when they say where a client\n\
-         comes from (X-Forwarded-For, Forwarded). Repeatable.",
+        "Take a client's address from X-Forwarded-For or Forwarded if it connects\n\
+         through one of these proxies. Repeatable.",
     ),
     row(
         ACCESS,
         "proxy-protocol",
         Field::Switch(|config| &mut config.relay.proxy_protocol),
-        "Expect the PROXY protocol, version 1 or 2, on connections from the trusted\n\
-         proxies; if there are none, on those from this machine.",
+        "Expect the PROXY protocol, version 1 or 2, on connections from trusted\n\
+         proxies; without --trust-proxy, on connections from this machine.",
     ),
     row(
         ACCESS,
         "allow-origin",
         Field::Origins { place: |config| &mut config.relay.allow_origin, unset: "any origin" },
-        "Let pages of this origin connect, beside those of the relay's own host\n\
-         and clients that are no browsers. Repeatable.",
+        "Accept web pages of this origin. Pages of the relay's own host and\n\
+         clients that are not browsers are always accepted. Repeatable.",
     ),
     row(
         OPERATOR,
         "admin",
         Field::Address { place: |config| &mut config.admin, unset: "no listener" },
-        "Answer the operator here: /metrics, /livez, /readyz, /sessions and, at /,\n\
-         a status page. An address that others than this machine can reach\n\
-         takes --admin-token as well.",
+        "Serve the operator at this address: /metrics, /livez, /readyz, /sessions\n\
+         and, at /, a status page. An address that other machines can reach\n\
+         needs --admin-token as well.",
     ),
     row(
         OPERATOR,
         "admin-token",
         Field::Token { place: |config| &mut config.admin_token, unset: "none needed" },
-        "What the operator's listener asks for, as a Bearer token or as a password,\n\
-         but for the two probes. Better given as a variable: a command line can\n\
-         be read by everybody on the machine.",
+        "Token for the operator's listener, sent as a Bearer token or as a\n\
+         password. The two probes need none. Set it by a variable: other users\n\
+         of the machine can read a command line.",
     ),
     row(
         PROCESS,
         "shutdown-grace",
         Field::Duration(|config| &mut config.shutdown_grace),
-        "On SIGTERM or SIGINT, time to deliver what is queued and close every\n\
+        "Time after SIGTERM or SIGINT to deliver queued messages and close every\n\
          client. A second signal ends the relay at once.",
     ),
     row(
         PROCESS,
         "log-format",
         Field::LogFormat(|config| &mut config.log_format),
-        "Write log records as lines for people, or as JSON objects, one per line.",
+        "Write log records as plain text or as JSON objects, one per line.",
     ),
     Row { short: Some('h'), ..row(PROCESS, "help", Field::Help, "Print this help and exit.") },
     Row { short: Some('V'), ..row(PROCESS, "version", Field::Version, "Print the version and exit.") },

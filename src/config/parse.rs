@@ -16,12 +16,12 @@ use super::table::{Field, Row};
 use super::values::VARIABLE_PREFIX;
 use super::{habits, units, validate};
 
-/// The variable by which hosting platforms say where to listen.
+/// The variable that hosting platforms set to the port to listen on.
 const PORT: &str = "PORT";
-/// Variables that count although they do not bear our prefix.
+/// Variables that the relay reads although they lack its prefix.
 const FOREIGN_VARIABLES: [&str; 2] = [PORT, "RUST_LOG"];
 
-/// The word for a health check, the first on the command line.
+/// The first argument of a health check.
 const HEALTH: &str = "health";
 
 const NOT_UTF8: &str = "not UTF-8; write plain text";
@@ -30,9 +30,9 @@ const NOT_UTF8: &str = "not UTF-8; write plain text";
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "there is one of them, at the start")]
 pub enum Command {
-    /// Run the relay with this configuration, which is valid.
+    /// Run the relay with this valid configuration.
     Run(Config),
-    /// Ask a relay whether it is healthy, and tell by the exit code.
+    /// Ask a relay whether it is healthy, and exit with the result.
     Health(HealthCheck),
     /// Print [`help()`](crate::program::help) and stop.
     Help,
@@ -43,8 +43,11 @@ pub enum Command {
 impl Config {
     /// Reads the arguments, without the program's name, and the environment.
     ///
-    /// A flag wins over its variable, whose value is then not looked at. `--help` and `--version`
-    /// win over every wrong value, and over whatever stands behind them.
+    /// If a flag is given, the value of its variable is ignored. After `--help` or `--version` nothing more is read,
+    /// and values before them are not checked.
+    ///
+    /// # Errors
+    /// The first option, variable or value that is wrong.
     #[doc(hidden)]
     pub fn from_args_and_env(
         args: impl IntoIterator<Item = OsString>,
@@ -54,12 +57,12 @@ impl Config {
     }
 }
 
-/// What somebody said about one row.
+/// The values given for one row.
 struct Given {
     row: &'static Row,
-    /// The flag, or the variable.
+    /// The name of the flag or the variable.
     source: String,
-    /// One value, or for a list any number.
+    /// One value, or several if the row is a list.
     values: Vec<OsString>,
 }
 
@@ -82,6 +85,7 @@ fn command(
     let port = read_variables(&mut given, env)?;
 
     let mut config = Config::default();
+    // `PORT` counts only without an address to listen on.
     if let Some(port) =
         port.filter(|_| !given.iter().any(|given| matches!(given.row.field, Field::Addresses(_))))
     {
@@ -92,6 +96,7 @@ fn command(
     }
     if is_health_check {
         let check = HealthCheck::new(url, &config);
+        // Other settings may be incomplete: the check uses only those of the listener.
         if check.url.is_tls {
             validate::check_tls(&config.tls, Naming::Option)?;
         }
@@ -102,8 +107,9 @@ fn command(
     Ok(Command::Run(config))
 }
 
-/// The URL that a health check is told to ask, if it is told one.
+/// The URL of a health check, if one is given.
 fn read_url(parser: &mut Parser) -> Result<Option<HealthUrl>, ConfigError> {
+    // Read raw: `read_flags` refuses every argument without a dash.
     let Some(mut arguments) = parser.try_raw_args() else { return Ok(None) };
     let Some(url) = arguments.next_if(|argument| !argument.as_encoded_bytes().starts_with(b"-")) else {
         return Ok(None);
@@ -112,7 +118,7 @@ fn read_url(parser: &mut Parser) -> Result<Option<HealthUrl>, ConfigError> {
     parsed.map(Some).map_err(|problem| ConfigError::value(HEALTH, &url, problem))
 }
 
-/// What the command line holds.
+/// The result of reading the command line.
 #[expect(clippy::large_enum_variant, reason = "there is one of them, at the start")]
 enum Flags {
     Given(Vec<Given>),
@@ -120,13 +126,14 @@ enum Flags {
     Command(Command),
 }
 
-/// Reads the command line up to its end, or to `--help` or `--version`; looks at no value yet.
+/// Reads the command line up to its end, or to `--help` or `--version`. Does not check values.
 fn read_flags(mut parser: Parser) -> Result<Flags, ConfigError> {
     let mut given: Vec<Given> = Vec::new();
     while let Some(row) = next_row(&mut parser, &given)? {
         let value = match row.field {
             Field::Help => return Ok(Flags::Command(Command::Help)),
             Field::Version => return Ok(Flags::Command(Command::Version)),
+            // A switch takes a value only behind `=`.
             Field::Switch(_) => parser.optional_value().unwrap_or_else(|| "true".into()),
             Field::Addresses(_)
             | Field::Ranges { .. }
@@ -157,7 +164,8 @@ fn next_row(parser: &mut Parser, given: &[Given]) -> Result<Option<&'static Row>
     let arg = match parser.next() {
         Ok(Some(arg)) => arg,
         Ok(None) => return Ok(None),
-        // Of the two kinds of error, one is a value that nobody took, and every value is taken below.
+        // A value that an option does not take. lexopt's other kind of error cannot occur here: `--help` and
+        // `--version` take their values out, and all other options have values.
         Err(error) => return Err(ConfigError::setting(error.to_string(), "see --help")),
     };
     match arg {
@@ -165,6 +173,7 @@ fn next_row(parser: &mut Parser, given: &[Given]) -> Result<Option<&'static Row>
             let Some(row) = TABLE.iter().find(|row| row.name == name) else {
                 return Err(unknown(OsStr::new(&format!("--{name}")), "unknown option"));
             };
+            // `--help=x` is a mistake, although `--help` wins over other mistakes.
             if matches!(row.field, Field::Help | Field::Version)
                 && let Some(value) = parser.optional_value()
             {
@@ -176,7 +185,8 @@ fn next_row(parser: &mut Parser, given: &[Given]) -> Result<Option<&'static Row>
             if let Some(row) = TABLE.iter().find(|row| row.short == Some(short)) {
                 return Ok(Some(row));
             }
-            // `-listen` is `-l` with the value `isten` to the parser, and a typo to us; `-p80` is no typo.
+            // The parser reads `-listen` as `-l` with the value `isten`, but it is a mistyped `--listen`. `-p80` is
+            // not.
             let rest = parser.optional_value().unwrap_or_default();
             let rest = rest.to_string_lossy();
             let is_value = rest.starts_with(|char: char| !char.is_ascii_alphabetic());
@@ -197,6 +207,7 @@ fn unexpected_argument(argument: &OsStr, before: Option<&Given>) -> ConfigError 
     const SETTINGS_FILES: [&str; 6] = [".toml", ".yaml", ".yml", ".json", ".conf", ".ini"];
     let text = argument.to_string_lossy();
     let problem = |remedy: &str| ConfigError::setting(argument, format!("unexpected argument; {remedy}"));
+    // `--answer-pings false`: a value of the switch before it, unless the word is a known mistake by itself.
     if let Some(Given { row, .. }) = before
         && matches!(row.field, Field::Switch(_))
         && habits::remedy(&text).is_none()
@@ -207,6 +218,7 @@ fn unexpected_argument(argument: &OsStr, before: Option<&Given>) -> ConfigError 
             None => problem(&format!("a switch is written {flag}=true or {flag}=false")),
         };
     }
+    // `--listen 127.0.0.1 80`: the port of the address before it.
     if let Some(Given { row, values, .. }) = before
         && matches!(row.field, Field::Addresses(_) | Field::Address { .. })
         && let (Ok(port), Some(host)) = (units::parse_port(&text), values.last())
@@ -214,6 +226,7 @@ fn unexpected_argument(argument: &OsStr, before: Option<&Given>) -> ConfigError 
     {
         return problem(&format!("write {} {address}", row.flag()));
     }
+    // An address or port without an option.
     if ListenAddress::parse(&text).is_ok() || units::parse_port(&text).is_ok() {
         return problem("write --listen before an address");
     }
@@ -235,9 +248,9 @@ fn unknown(argument: &OsStr, what: &str) -> ConfigError {
     ConfigError::setting(argument, problem)
 }
 
-/// Adds what the variables say about rows that no flag spoke of; returns the value of `PORT`.
+/// Adds the variables' values for rows without a flag. Returns the value of `PORT`.
 ///
-/// An empty variable is an unset one, and of two with the same name the first counts, as for `getenv`.
+/// An empty variable counts as unset. Of two with the same name the first counts, as with `getenv`.
 fn read_variables(
     given: &mut Vec<Given>,
     env: impl IntoIterator<Item = (OsString, OsString)>,
@@ -252,6 +265,7 @@ fn read_variables(
             port.get_or_insert(value);
             continue;
         }
+        // Variables of other programs may have any value.
         if !name.starts_with(VARIABLE_PREFIX) || is_service_link(&name, &value) {
             continue;
         }
@@ -266,7 +280,7 @@ fn read_variables(
     Ok(port)
 }
 
-/// What stands between the commas, if `row` takes a list.
+/// The items between the commas, if `row` is a list.
 fn split_list(row: &Row, value: OsString) -> Vec<OsString> {
     match value.to_str() {
         Some(text) if row.is_list() => text.split(',').map(|item| item.trim_matches(' ').into()).collect(),
@@ -274,8 +288,8 @@ fn split_list(row: &Row, value: OsString) -> Vec<OsString> {
     }
 }
 
-/// Whether this is one of the variables in which Kubernetes and Docker tell every container where a
-/// service is. One that is itself called `apptuner-relay` must not keep the relay from starting.
+/// Whether Kubernetes or Docker has set this variable to tell containers the address of a service. The relay must start
+/// although a service is called `apptuner-relay`.
 fn is_service_link(name: &str, value: &OsStr) -> bool {
     let is_url = value.to_str().is_some_and(|value| value.contains("://"));
     let names_a_port = |rest: &str| rest.starts_with(|char: char| char.is_ascii_digit());
@@ -285,7 +299,7 @@ fn is_service_link(name: &str, value: &OsStr) -> bool {
         || name.split("_PORT_").skip(1).any(names_a_port)
 }
 
-/// The value is not shown: it may be a secret meant for somebody else.
+/// The error for an unknown variable. It does not show the value, which may be a secret of another program.
 fn unknown_variable(name: &str) -> ConfigError {
     let tail = name.strip_prefix(VARIABLE_PREFIX).unwrap_or(name);
     let known: Vec<String> = TABLE.iter().filter_map(Row::variable).collect();
@@ -293,6 +307,7 @@ fn unknown_variable(name: &str) -> ConfigError {
     let Some((nearest, is_near)) = nearest(tail, candidates.chain(FOREIGN_VARIABLES)) else {
         return ConfigError::setting(name, "unknown variable; see --help");
     };
+    // A small mistake in a known name is more likely than an option of another program.
     let habit = habits::remedy(&tail.to_ascii_lowercase().replace('_', "-"));
     if let Some(remedy) = habit.filter(|_| !is_near) {
         return ConfigError::setting(name, format!("unknown variable; {remedy}. See --help"));
@@ -317,8 +332,9 @@ fn parse_platform_port(value: &OsStr) -> Result<u16, ConfigError> {
 }
 
 impl Given {
-    /// Puts the values in the place of what `config` holds.
+    /// Replaces the value in `config` by the given ones.
     fn apply(&self, config: &mut Config) -> Result<(), ConfigError> {
+        // Of all lists, only this one is not empty by default.
         if let Field::Addresses(place) = self.row.field {
             place(config).clear();
         }
@@ -332,7 +348,7 @@ impl Given {
         Ok(())
     }
 
-    /// The problem with a list in one value where each item has an option of its own.
+    /// The problem if one value holds several items with commas, where each item needs an option of its own.
     fn several(&self, text: &str) -> Option<Problem> {
         let flag = self.row.flag();
         let is_several = self.row.is_list() && self.source == flag && text.contains(',');
@@ -340,7 +356,7 @@ impl Given {
     }
 }
 
-/// The problem with a value that was refused, if it has something around it that a shell would have taken away.
+/// The problem with a refused value, if quotes or blanks surround it that a shell would have removed.
 fn around(text: &str) -> Option<Problem> {
     let is_quoted = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
     if is_quoted('"') || is_quoted('\'') {
@@ -352,12 +368,12 @@ fn around(text: &str) -> Option<Problem> {
     }
 }
 
-/// The candidate that `name` is the beginning of, or else the one that takes the fewest edits to get
-/// to; and whether it is near enough to be what was meant: a third of the letters differ at most.
+/// The candidate that begins with `name`, or else the one with the fewest edits from it. Also whether it is probably
+/// the one that was meant: it begins with `name`, or at most a third of the letters differ.
 fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<(&'a str, bool)> {
-    /// More than any name has; the rest of a longer one would only cost time.
+    /// Longer than any name. Comparing more of a longer text would only cost time.
     const CHARS_MAX: usize = 64;
-    /// A beginning shorter than this says nothing.
+    /// Shorter beginnings match too many names.
     const BEGINNING_MIN: usize = 3;
     let name: String = name.chars().take(CHARS_MAX).collect();
     let is_beginning = |candidate: &str| name.len() >= BEGINNING_MIN && candidate.starts_with(&name);
@@ -367,10 +383,12 @@ fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<
     Some((nearest, !is_other || edits * 3 <= name.len().max(nearest.len())))
 }
 
-/// Letters to insert, delete or replace to make one of the other (Levenshtein's distance).
+/// The number of letters to insert, delete or replace to turn one text into the other (Levenshtein distance).
 fn edits_between(a: &str, b: &str) -> usize {
+    // The row above the current one in the table of distances; only two rows are kept.
     let mut above: Vec<usize> = (0..=b.chars().count()).collect();
     for (row, letter) in a.chars().enumerate() {
+        // The neighbours of the current cell: above left, and to the left.
         let mut diagonal = row;
         let mut left = row + 1;
         let mut current = vec![left];

@@ -1,4 +1,4 @@
-//! What an operator can set of the server, with the contract's defaults.
+//! The server's settings, with the contract's defaults.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use super::listen_address::ListenAddress;
 use crate::relay::Settings;
 use crate::relay::access::secret::Secret;
 
-/// Everything an operator may set. [`Default`] gives the contract's defaults; name what differs, and take the rest from
-/// there, for there will be more.
+/// All settings. [`Default`] gives the contract's defaults. Set only the fields that differ and take the rest from
+/// `Config::default()`, because later versions add fields.
 ///
-/// [`Server::bind`](crate::Server::bind) checks it, and [`validate`](Self::validate) does only that.
+/// [`Server::bind`](crate::Server::bind) checks a configuration; [`validate`](Self::validate) only checks it.
 ///
 /// ```
 /// # use apptuner_relay::Config;
@@ -23,26 +23,26 @@ use crate::relay::access::secret::Secret;
 pub struct Config {
     /// Addresses to accept connections on, at least one. Default: `127.0.0.1:8787`.
     pub listen: Vec<ListenAddress>,
-    /// The files for TLS, both or none. Default: none, and so no TLS.
+    /// The files for TLS, both or none. Default: none, so no TLS.
     pub tls: TlsFiles,
-    /// Where the operator's listener is: metrics, probes, a status page. Default: nowhere. What others than this
-    /// machine can reach needs [`admin_token`](Self::admin_token).
+    /// The address of the operator's listener, which serves metrics, probes and a status page. Default: none. An
+    /// address that other machines can reach needs an [`admin_token`](Self::admin_token).
     pub admin: Option<ListenAddress>,
-    /// What the operator's listener takes for most of its pages. Default: nothing.
+    /// The token that most pages of the operator's listener need. Default: none.
     pub admin_token: Option<Secret>,
-    /// How the program writes its log. Default: as text. A host has its own way: the server hands records to the crate
-    /// `log` in any case.
+    /// The format of the program's log. Default: text. It has no effect in other hosts: the server passes records to
+    /// the crate `log`, and the host decides how to write them.
     pub log_format: LogFormat,
-    /// How long a clean stop may take, from the signal to the exit. Default: 10 s.
+    /// How long a clean stop may take, from the request to the end of the last connection. Default: 10 s.
     pub shutdown_grace: Duration,
-    /// Names and API keys of those who may begin sessions; see [`ApiKeys`](crate::relay::ApiKeys).
-    /// Without it anybody may.
+    /// A file of names and API keys. Only a client with one of the keys can begin a session; see
+    /// [`ApiKeys`](crate::relay::ApiKeys). Default: none, so no key is needed.
     pub api_keys: Option<PathBuf>,
-    /// Rules beside those of [`Settings::allow`] and [`Settings::deny`]; see
-    /// [`AddressRules`](crate::relay::AddressRules).
+    /// A file of rules in addition to [`Settings::allow`] and [`Settings::deny`]; see
+    /// [`AddressRules`](crate::relay::AddressRules). Default: none.
     pub address_rules: Option<PathBuf>,
-    /// What the engine is told. Without `max_connections` it is derived from the limit on open files
-    /// when the listeners are bound.
+    /// The settings of the relay itself. If `max_connections` is `None`, [`Server::bind`](crate::Server::bind) derives
+    /// it from the limit on open files.
     pub relay: Settings,
 }
 
@@ -62,27 +62,26 @@ impl Default for Config {
     }
 }
 
-/// Where the certificate is that the relay proves itself with, and the key to it. Of use only in a
-/// build with the feature `tls`.
+/// The paths of the relay's certificate and its key. They need a build with the feature `tls`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// A PEM file of the certificate, the server's own first, then those that lead up to its authority.
+    /// A PEM file of the certificate chain: the server's own certificate first, then the intermediate ones.
     pub cert: Option<PathBuf>,
-    /// A PEM file of its private key.
+    /// A PEM file of the certificate's private key.
     pub key: Option<PathBuf>,
 }
 
-/// How log records are written.
+/// The format of log records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// A line for people.
+    /// One line of plain text per record.
     Text,
-    /// A line that is a JSON object.
+    /// One JSON object per line.
     Json,
 }
 
 impl LogFormat {
-    /// The word for it.
+    /// The value of `--log-format`.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Text => "text",

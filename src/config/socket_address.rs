@@ -1,4 +1,4 @@
-//! Addresses of TCP as an operator writes them, and what to write instead of what is none.
+//! Parses TCP addresses as operators write them, with a remedy for each likely mistake.
 
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -11,11 +11,11 @@ use super::units::parse_port;
 const NOT_AN_ADDRESS: &str = "not an address; write ADDR:PORT, such as 127.0.0.1:8787";
 const PORT_IS_WRONG: &str = "the port must be a number from 0 to 65535, as in 127.0.0.1:8787";
 
-/// Longest name of an interface, as Linux and BSD have them.
+/// Longest name of an interface on Linux and BSD.
 const INTERFACE_BYTES_MAX: usize = 15;
 
-/// `ADDR:PORT`, `[ADDR6]:PORT`, `[ADDR6%INTERFACE]:PORT` or `localhost:PORT`, which is 127.0.0.1. Host names are
-/// not looked up.
+/// Parses `ADDR:PORT`, `[ADDR6]:PORT`, `[ADDR6%INTERFACE]:PORT` or `localhost:PORT`, which means 127.0.0.1. Host names
+/// are not looked up.
 pub(super) fn parse_address(text: &str) -> Result<SocketAddr, Problem> {
     let address = match text.parse() {
         Ok(address) => address,
@@ -31,7 +31,7 @@ pub(super) fn parse_address(text: &str) -> Result<SocketAddr, Problem> {
     }
 }
 
-/// A form that the standard library does not know, or what is wrong with it.
+/// Parses the forms that the standard library does not parse.
 fn parse_other_form(text: &str) -> Result<SocketAddr, Problem> {
     if let Some(rest) = text.strip_prefix('[')
         && let Some((inside, behind)) = rest.split_once(']')
@@ -50,16 +50,17 @@ fn parse_other_form(text: &str) -> Result<SocketAddr, Problem> {
     }
 }
 
-/// What stands between brackets, and behind them.
+/// Parses the texts between the brackets and behind them.
 fn parse_brackets(inside: &str, behind: &str) -> Result<SocketAddr, Problem> {
     let port = behind.strip_prefix(':').map(parse_port);
     match (is_ipv6(inside), port) {
         (true, Some(Ok(port))) => parse_scoped(inside, port),
         (true, Some(Err(_))) => Err(PORT_IS_WRONG.into()),
+        // `[::1]` without a port, and below `[::1]8080`.
         (true, None) if behind.is_empty() => Err(format!("no port; write [{inside}]:{DEFAULT_PORT}").into()),
         (true, None) => {
             let port = parse_port(behind).unwrap_or(DEFAULT_PORT);
-            Err(format!("the port stands behind a colon; write [{inside}]:{port}").into())
+            Err(format!("the port needs a colon before it; write [{inside}]:{port}").into())
         }
         (false, port) if inside.parse::<Ipv4Addr>().is_ok() => {
             let port = port.and_then(Result::ok).unwrap_or(DEFAULT_PORT);
@@ -69,7 +70,7 @@ fn parse_brackets(inside: &str, behind: &str) -> Result<SocketAddr, Problem> {
     }
 }
 
-/// An IPv6 address with the name of its interface behind it.
+/// Parses an IPv6 address that is followed by the name of its interface.
 fn parse_scoped(inside: &str, port: u16) -> Result<SocketAddr, Problem> {
     let (ip, interface) = inside.split_once('%').ok_or(NOT_AN_ADDRESS)?;
     let ip: Ipv6Addr = ip.parse().map_err(|_| NOT_AN_ADDRESS)?;
@@ -77,12 +78,13 @@ fn parse_scoped(inside: &str, port: u16) -> Result<SocketAddr, Problem> {
     Ok(SocketAddrV6::new(ip, port, 0, scope_id).into())
 }
 
-/// The number by which the system knows the interface called `name`. Only Linux has files that tell.
+/// The system's number of the interface called `name`. Only Linux has files for this.
 fn interface_number(name: &str, ip: Ipv6Addr, port: u16) -> Result<u32, Problem> {
     let interfaces = Path::new("/sys/class/net");
     if !interfaces.exists() {
-        let problem =
-            format!("interfaces go by their numbers here; write that behind the %, as in [{ip}%2]:{port}");
+        let problem = format!(
+            "this system takes the number of an interface; write it behind the %, as in [{ip}%2]:{port}"
+        );
         return Err(problem.into());
     }
     let number = fs::read_to_string(interfaces.join(name).join("ifindex"));
@@ -92,8 +94,8 @@ fn interface_number(name: &str, ip: Ipv6Addr, port: u16) -> Result<u32, Problem>
         .ok_or_else(|| "no such interface; write one that is in the output of: ip link".into())
 }
 
-/// Whether `text` is an IPv6 address, with or without what may be an interface. Either is short and plain enough to
-/// be repeated in a remedy.
+/// Whether `text` is an IPv6 address, with or without an interface. Such a text is short and printable, so a remedy may
+/// repeat it.
 fn is_ipv6(text: &str) -> bool {
     let (ip, interface) = text.split_once('%').unwrap_or((text, "0"));
     let is_interface = (1..=INTERFACE_BYTES_MAX).contains(&interface.len())
@@ -101,7 +103,7 @@ fn is_ipv6(text: &str) -> bool {
     is_interface && ip.parse::<Ipv6Addr>().is_ok()
 }
 
-/// What is wrong with `text`, in which there is a slash.
+/// The problem with a `text` that has a slash.
 fn scheme_or_path(text: &str) -> Problem {
     let (what, rest) = text.split_once("://").map_or(("path", text), |(_, rest)| ("scheme", rest));
     let address = rest.split('/').next().unwrap_or(rest);
@@ -111,7 +113,7 @@ fn scheme_or_path(text: &str) -> Problem {
     }
 }
 
-/// What is wrong with `text`, whose `parts` stand before and behind its last colon.
+/// The problem with a `text` without brackets. `parts` are the texts before and after its last colon.
 fn without_brackets(text: &str, parts: Option<(&str, &str)>) -> Problem {
     if text.parse::<Ipv4Addr>().is_ok() || text.eq_ignore_ascii_case("localhost") {
         return format!("no port; write {text}:{DEFAULT_PORT}").into();
@@ -120,9 +122,9 @@ fn without_brackets(text: &str, parts: Option<(&str, &str)>) -> Problem {
         && is_ipv6(host)
         && parse_port(port).is_ok()
     {
-        return format!("an IPv6 address stands in brackets, its port behind them; write [{host}]:{port}")
-            .into();
+        return format!("an IPv6 address needs brackets before its port; write [{host}]:{port}").into();
     }
+    // Only after the form above: `::1:8787` is also a valid IPv6 address, but a port was probably meant.
     if is_ipv6(text) {
         return format!("no port; write [{text}]:{DEFAULT_PORT}").into();
     }
@@ -133,6 +135,7 @@ fn without_brackets(text: &str, parts: Option<(&str, &str)>) -> Problem {
     }
     let Some((host, port)) = parts else { return NOT_AN_ADDRESS.into() };
     let Ok(port) = parse_port(port) else { return PORT_IS_WRONG.into() };
+    // `256.0.0.1` is meant as an address, `web` as a host name.
     let is_number = |char: char| char.is_ascii_digit() || char == '.';
     if matches!(host, "" | "*") {
         no_address(port)
@@ -148,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_an_ip_address_or_localhost_and_a_port() {
+    fn address_is_an_ip_address_or_localhost_and_a_port() {
         for (text, expected) in [
             ("127.0.0.1:8787", "127.0.0.1:8787"),
             ("0.0.0.0:0", "0.0.0.0:0"),
@@ -164,8 +167,8 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn an_interface_is_known_by_its_name() {
-        // Every machine has it, and it is the first.
+    fn interface_is_found_by_its_name() {
+        // Every Linux machine has it as its first interface.
         assert_eq!(parse_address("[fe80::1%lo]:80").unwrap().to_string(), "[fe80::1%1]:80");
         for name in ["none-such", "99999999999"] {
             let problem = "no such interface; write one that is in the output of: ip link";
@@ -180,9 +183,8 @@ mod tests {
     #[test]
     fn each_mistake_names_its_remedy() {
         let no_port = |address: &str| format!("no port; write {address}:8787");
-        let brackets = |address: &str| {
-            format!("an IPv6 address stands in brackets, its port behind them; write {address}")
-        };
+        let brackets =
+            |address: &str| format!("an IPv6 address needs brackets before its port; write {address}");
         let no_address =
             |port| format!("no address; write 127.0.0.1:{port}, or 0.0.0.0:{port} for every interface");
         let no_host = || "host names are not looked up; write an IP address, such as 127.0.0.1:80".to_owned();
@@ -212,7 +214,7 @@ mod tests {
             ("127.0.0.1:80 ", PORT_IS_WRONG.to_owned()),
             ("localhost:+1", PORT_IS_WRONG.to_owned()),
             ("[::1]:http", PORT_IS_WRONG.to_owned()),
-            ("[::1]8080", "the port stands behind a colon; write [::1]:8080".to_owned()),
+            ("[::1]8080", "the port needs a colon before it; write [::1]:8080".to_owned()),
             ("[127.0.0.1]:80", "brackets are for IPv6; write 127.0.0.1:80".to_owned()),
             ("[web]:80", "no IPv6 address between the brackets; write one, as in [::1]:8787".to_owned()),
             ("ws://127.0.0.1:9000", scheme("127.0.0.1:9000")),

@@ -1,4 +1,4 @@
-//! What an option is: a row of the table in `options`, how it is called, and how its value is written.
+//! What an option is: a row of the table in `options`, its name, and the text form of its value.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use crate::relay::Origin;
 use crate::relay::access::secret::Secret;
 use crate::relay::time::format_duration;
 
-/// Where in the configuration a value lives.
+/// Gives access to a value in the configuration.
 type Place<T> = fn(&mut Config) -> &mut T;
 
-/// What kind of value an option takes, and where it goes.
+/// The kind of an option's value, and its place in the configuration.
 ///
-/// The smallest number allowed is `min`, or 1 in the unit of the kind, and `max` the largest. `unset` says
-/// what happens without a value.
+/// `min` is the smallest number allowed, or else 1 in the unit of the kind; `max` is the largest. `unset` is the text
+/// that the help shows if there is no value.
 #[derive(Clone, Copy)]
-#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "what only the command line shows"))]
+#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the command line uses some of them"))]
 pub(super) enum Field {
     Addresses(Place<Vec<ListenAddress>>),
     Ranges {
@@ -56,18 +56,18 @@ pub(super) enum Field {
         max: u64,
         unset: &'static str,
     },
-    /// A file's; `example` is one such.
+    /// The path of a file. `example` is shown in an error.
     Path {
         place: Place<Option<PathBuf>>,
         unset: &'static str,
         example: &'static str,
     },
-    /// Where one may listen besides.
+    /// An optional address to listen on.
     Address {
         place: Place<Option<ListenAddress>>,
         unset: &'static str,
     },
-    /// A secret, which is never shown.
+    /// A secret. Its value is never shown.
     Token {
         place: Place<Option<Secret>>,
         unset: &'static str,
@@ -79,12 +79,12 @@ pub(super) enum Field {
 }
 
 /// One option.
-#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "what only the command line shows"))]
+#[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "only the command line uses some of them"))]
 pub(super) struct Row {
     /// The flag without its dashes, and the variable in lower case.
     pub(super) name: &'static str,
     pub(super) short: Option<char>,
-    /// The group of the help that it stands in.
+    /// Its group in the help.
     pub(super) heading: &'static str,
     pub(super) field: Field,
     /// What it does, in lines of at most 74 characters.
@@ -92,13 +92,14 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// How the setting is called.
+    /// The name of the setting.
     pub(super) const fn setting(&self, naming: Naming) -> SettingName {
         SettingName::new(self.name, naming)
     }
 
-    /// The value as one would write it, or what happens without one; `None` if the option has no value.
+    /// The value as an operator would write it, or the text for an unset one. `None` if the option has no value.
     pub(super) fn text(&self, config: &Config) -> Option<String> {
+        // A `Place` needs a mutable configuration, even to read.
         let config = &mut config.clone();
         let or = |text: Option<String>, unset: &str| Some(text.unwrap_or_else(|| unset.to_owned()));
         match self.field {
@@ -114,6 +115,7 @@ impl Row {
                 or(place(config).as_ref().map(|path| path.display().to_string()), unset)
             }
             Field::Address { place, unset } => or(place(config).as_ref().map(ToString::to_string), unset),
+            // Empty, so that no error can show the secret.
             Field::Token { place, unset } => or(place(config).as_ref().map(|_| String::new()), unset),
             Field::LogFormat(place) => Some(place(config).as_str().to_owned()),
             Field::Switch(place) => Some(place(config).to_string()),
@@ -122,7 +124,7 @@ impl Row {
     }
 }
 
-/// The items of a list, with commas between them; `None` if there are none.
+/// The items of a list, separated by commas. `None` if the list is empty.
 fn joined<T: ToString>(items: &[T]) -> Option<String> {
     let texts: Vec<String> = items.iter().map(ToString::to_string).collect();
     (!texts.is_empty()).then(|| texts.join(","))

@@ -1,4 +1,4 @@
-//! The configuration as an operator meets it: flags and variables in, a `Config` or one line out.
+//! Tests of the configuration as an operator uses it: flags and variables in, a `Config` or one line out.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -16,10 +16,10 @@ use crate::relay::access::secret::Secret;
 use crate::relay::limits::BUFFERED_BYTES_MIN;
 use crate::relay::{Origin, Settings};
 
-/// Names and values.
+/// Names and values of variables.
 type Variables<'a> = &'a [(&'a str, &'a str)];
 
-/// What becomes of `args`, parted by spaces, and of `env`.
+/// The result of `args`, separated by spaces, and `env`.
 fn read(args: &str, env: Variables<'_>) -> Result<Command, ConfigError> {
     let args = args.split_whitespace().map(OsString::from);
     Config::from_args_and_env(args, env.iter().map(|(name, value)| (name.into(), value.into())))
@@ -45,12 +45,12 @@ fn variable(row: &Row) -> String {
     format!("APPTUNER_RELAY_{}", row.name.to_uppercase().replace('-', "_"))
 }
 
-/// The rows that set something.
+/// The rows that are settings.
 fn settings() -> impl Iterator<Item = &'static Row> {
     TABLE.iter().filter(|row| !matches!(row.field, Field::Help | Field::Version))
 }
 
-/// Those of them that set something by themselves; the files for TLS are given together.
+/// The settings that can be given alone. The files for TLS must be given together.
 fn lone_settings() -> impl Iterator<Item = &'static Row> {
     settings().filter(|row| !row.name.starts_with("tls-"))
 }
@@ -63,10 +63,10 @@ fn addresses(texts: &[&str]) -> Vec<ListenAddress> {
     texts.iter().map(|text| ListenAddress::parse(text).expect("the test's own address")).collect()
 }
 
-/// Sets one field, as the option under test should.
+/// Sets one field, as the option under test must do.
 type Change = fn(&mut Config);
 
-/// Option, value, and what it changes; every option, and no value its default.
+/// Option, value, and the change to the configuration. Has every option, and no value is the default.
 const CHANGES: [(&str, &str, Change); 28] = [
     ("listen", "[::1]:9000", |config| config.listen = addresses(&["[::1]:9000"])),
     ("max-connections", "123", |config| config.relay.max_connections = Some(123)),
@@ -168,7 +168,7 @@ fn all_options_together_set_all_fields() {
 }
 
 #[test]
-fn a_flag_wins_over_its_variable_even_over_a_wrong_one() {
+fn flag_replaces_its_variable_even_a_wrong_one() {
     for (name, value, change) in CHANGES {
         let mut expected = Config::default();
         change(&mut expected);
@@ -185,7 +185,7 @@ fn a_flag_wins_over_its_variable_even_over_a_wrong_one() {
 }
 
 #[test]
-fn switches_take_four_words_after_an_equals_sign_and_in_the_environment() {
+fn switches_take_four_words_behind_an_equals_sign_or_in_a_variable() {
     assert!(run("--answer-pings", &[]).relay.answer_pings);
     for (word, is_on) in [("true", true), ("1", true), ("false", false), ("0", false)] {
         assert_eq!(run(&format!("--answer-pings={word}"), &[]).relay.answer_pings, is_on, "{word}");
@@ -194,7 +194,7 @@ fn switches_take_four_words_after_an_equals_sign_and_in_the_environment() {
         assert!(run("--answer-pings", &env).relay.answer_pings, "{word}");
         assert!(!run("--answer-pings=false", &env).relay.answer_pings, "{word}");
     }
-    // What follows a switch is not its value.
+    // The word after a switch is not its value.
     let config = run("--answer-pings --max-connections 5", &[]);
     assert_eq!((config.relay.answer_pings, config.relay.max_connections), (true, Some(5)));
 }
@@ -211,7 +211,7 @@ fn listen_is_repeatable_as_a_flag_and_takes_commas_as_a_variable() {
         ("--listen unix:/a --listen 1.2.3.4:5", &[], &["unix:/a", "1.2.3.4:5"]),
         ("", &[(LISTEN, "unix:/a,unix:/b"), ("PORT", "3000")], &["unix:/a", "unix:/b"]),
         ("--listen 9.9.9.9:9", &[(LISTEN, "1.2.3.4:5,[::1]:6")], &["9.9.9.9:9"]),
-        // PORT only stands in for both of them.
+        // PORT counts only if neither of them is given.
         ("", &[("PORT", "3000")], &["[::]:3000"]),
         ("", &[("PORT", "3000"), ("PORT", "4000")], &["[::]:3000"]),
         ("", &[("PORT", "0")], &["[::]:0"]),
@@ -243,7 +243,7 @@ fn help_and_version_win_over_wrong_values_and_what_follows() {
 }
 
 #[test]
-fn variables_of_others_are_left_alone() {
+fn variables_of_other_programs_are_ignored() {
     for (name, value) in [
         ("PATH", "/bin"),
         ("RUST_LOG", "info"),
@@ -251,9 +251,9 @@ fn variables_of_others_are_left_alone() {
         ("APPTUNER_RELAY", "x"),
         ("XAPPTUNER_RELAY_LISTEN", "x"),
         ("apptuner_relay_listen", "x"),
-        // What is empty is not set, so it cannot be a mistake either.
+        // An empty variable counts as unset, so it is not a mistake.
         ("APPTUNER_RELAY_BOGUS", ""),
-        // Where Kubernetes and Docker say that a service called apptuner-relay is.
+        // The variables that Kubernetes and Docker set for a service called apptuner-relay.
         ("APPTUNER_RELAY_SERVICE_HOST", "10.0.0.1"),
         ("APPTUNER_RELAY_SERVICE_PORT", "8787"),
         ("APPTUNER_RELAY_SERVICE_PORT_HTTP", "8787"),
@@ -367,7 +367,7 @@ fn failures_of_the_command_line_are_one_line_with_the_remedy() {
 }
 
 #[test]
-fn habits_from_other_programs_are_answered_with_what_to_write_here() {
+fn options_of_other_programs_get_a_remedy() {
     let table = [
         (
             "-p 80",
@@ -419,7 +419,7 @@ fn habits_from_other_programs_are_answered_with_what_to_write_here() {
 }
 
 #[test]
-fn habits_from_elsewhere_are_no_options_and_speak_only_of_options_that_there_are() {
+fn remedies_for_foreign_options_name_only_existing_options() {
     let mut names: BTreeSet<&str> = BTreeSet::new();
     for (name, remedy) in HABITS {
         assert!(names.insert(name), "{name} is there twice");
@@ -510,7 +510,7 @@ fn failures_in_the_environment_name_the_variable() {
     for (pair, expected) in table {
         assert_eq!(error("", &[pair]), expected);
     }
-    // A flag settles the value of its variable, not the names of the others.
+    // A flag replaces the value of its own variable, but unknown variables are still errors.
     let error = error("--listen 1.2.3.4:5", &[("APPTUNER_RELAY_LISTN", "x")]);
     assert_eq!(
         error,
@@ -537,20 +537,20 @@ const BOUNDS: [(&str, &str, &str); 15] = [
     ("shutdown-grace", "1ms to 365d", "10s"),
 ];
 
-/// The whole line for a `value` that lies beyond its bounds.
-/// An error of the command line as one who builds a configuration in code reads it.
+/// An error of the command line, as a programmer reads it who builds a configuration in code.
 fn in_code(line: &str) -> String {
     let (option, rest) = line.split_once(' ').expect("an option, and what is wrong with it");
     format!("{} {rest}", option.trim_start_matches('-').replace('-', "_"))
 }
 
+/// The whole error for a `value` that is out of its bounds.
 fn out_of_bounds(name: &str, value: &str) -> String {
     let (_, bounds, default) = BOUNDS.iter().find(|row| row.0 == name).expect("in BOUNDS");
     format!("--{name} {value}: must be {bounds}; leave it out for the default, {default}")
 }
 
 #[test]
-fn values_out_of_bounds_are_refused_and_those_on_the_bounds_are_not() {
+fn values_out_of_bounds_are_refused_and_values_on_the_bounds_are_accepted() {
     const OVERFLOWING: &str = "99999999999999999999999999";
     let table = [
         ("max-connections", ["1", "10000000"], ["0", "10000001", OVERFLOWING]),
@@ -586,7 +586,7 @@ fn values_out_of_bounds_are_refused_and_those_on_the_bounds_are_not() {
 
 #[cfg(feature = "tls")]
 #[test]
-fn tls_takes_a_certificate_and_its_key_by_flag_or_by_variable() {
+fn tls_files_are_given_by_flag_or_by_variable() {
     let expected = Config {
         tls: TlsFiles { cert: Some("a.pem".into()), key: Some("b.pem".into()) },
         ..Config::default()
@@ -607,7 +607,7 @@ fn tls_takes_a_certificate_and_its_key_by_flag_or_by_variable() {
 
 #[cfg(not(feature = "tls"))]
 #[test]
-fn build_without_tls_says_how_to_get_one_with_it() {
+fn build_without_tls_says_how_to_build_with_it() {
     for (args, given) in [
         ("--tls-cert a.pem --tls-key b.pem", "--tls-cert a.pem"),
         ("--tls-cert a.pem", "--tls-cert a.pem"),
@@ -626,7 +626,7 @@ fn file_without_a_name_is_refused() {
 }
 
 #[test]
-fn the_longest_message_may_be_longer_than_the_memory_for_all_of_them() {
+fn longest_message_may_be_longer_than_the_memory_for_all_messages() {
     let Ok(Command::Run(config)) = read("--max-buffered 1MiB --max-message-size 1GiB", &[]) else {
         panic!("is accepted");
     };
@@ -634,8 +634,8 @@ fn the_longest_message_may_be_longer_than_the_memory_for_all_of_them() {
 }
 
 #[test]
-fn a_configuration_built_in_code_is_held_to_the_same_bounds() {
-    /// Option, value as it is shown, and the change that sets it.
+fn configuration_built_in_code_has_the_same_bounds() {
+    /// Option, the value as shown, and the change that sets it.
     const TABLE: [(&str, &str, Change); 19] = [
         ("max-connections", "0", |config| config.relay.max_connections = Some(0)),
         ("max-connections", "10000001", |config| config.relay.max_connections = Some(CONNECTIONS_MAX + 1)),
@@ -666,7 +666,7 @@ fn a_configuration_built_in_code_is_held_to_the_same_bounds() {
 }
 
 #[test]
-fn a_configuration_built_in_code_listens_somewhere_and_nowhere_twice() {
+fn configuration_built_in_code_needs_an_address_and_no_address_twice() {
     for (listen, expected) in [
         (addresses(&["127.0.0.1:0", "127.0.0.1:0", "[::]:80", "0.0.0.0:80"]), Ok(())),
         (vec![], Err("listen: no address to listen on; give at least one")),
@@ -692,7 +692,7 @@ fn a_configuration_built_in_code_listens_somewhere_and_nowhere_twice() {
 }
 
 #[test]
-fn what_settings_must_agree_on_is_said_in_the_words_of_whoever_set_them() {
+fn conflicts_between_settings_name_fields_or_options() {
     let open: ListenAddress = ([0, 0, 0, 0], 9787).into();
     let admin = |address: &ListenAddress| Config { admin: Some(address.clone()), ..Config::default() };
     let [cert, key] = [Some("a.pem".into()), None].map(|cert: Option<PathBuf>| {
@@ -727,7 +727,7 @@ fn what_settings_must_agree_on_is_said_in_the_words_of_whoever_set_them() {
 }
 
 #[test]
-fn at_most_64_addresses_are_listened_on() {
+fn at_most_64_addresses_are_accepted() {
     let listen = |count| vec![([127, 0, 0, 1], 0).into(); count];
     assert_eq!(Config { listen: listen(64), ..Config::default() }.validate(), Ok(()));
     let error = Config { listen: listen(65), ..Config::default() }.validate().unwrap_err();
@@ -735,7 +735,7 @@ fn at_most_64_addresses_are_listened_on() {
 }
 
 #[test]
-fn each_timeout_may_be_set_alone_to_its_least_and_its_most() {
+fn each_timeout_may_be_set_alone_to_its_minimum_and_its_maximum() {
     for row in settings().filter(|row| matches!(row.field, Field::Duration(_))) {
         for value in ["1ms", "365d"] {
             assert_eq!(run(&format!("--{} {value}", row.name), &[]).validate(), Ok(()), "{}", row.name);
@@ -744,7 +744,7 @@ fn each_timeout_may_be_set_alone_to_its_least_and_its_most() {
 }
 
 #[test]
-fn no_input_makes_more_than_one_short_line() {
+fn every_error_is_one_short_line() {
     let long = "9\n\u{1b}\u{202e}x".repeat(100_000);
     let mut lines = Vec::new();
     for row in settings() {
@@ -776,7 +776,7 @@ fn error_of(args: &[&str], env: Variables<'_>) -> String {
 
 #[cfg(unix)]
 #[test]
-fn what_is_not_utf8_is_refused_and_shown_as_numbers() {
+fn arguments_that_are_not_utf8_are_refused_and_shown_in_hexadecimal() {
     use std::os::unix::ffi::OsStringExt;
     let os = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
     let table = [
@@ -893,7 +893,7 @@ fn help_shows_each_heading_once_and_an_example_that_works() {
 }
 
 #[test]
-fn table_rows_are_distinct_and_no_variable_looks_like_somebody_elses() {
+fn table_rows_are_distinct_and_no_variable_looks_like_a_service_link() {
     let names: BTreeSet<&str> = TABLE.iter().map(|row| row.name).collect();
     assert_eq!(names.len(), TABLE.len());
     for row in &TABLE {

@@ -1,6 +1,6 @@
-//! The words that values are written in: durations, sizes, counts, switches, addresses.
+//! Parses durations, sizes, counts, switches, paths and ports.
 //!
-//! Numbers too large for their type saturate; the bounds of the setting, all far below, refuse them.
+//! Numbers too large for their type saturate. The bounds of the settings are far lower, so they refuse such numbers.
 
 use std::path::PathBuf;
 
@@ -10,10 +10,10 @@ use super::format::BINARY_UNITS;
 const DURATION_UNITS: [(&str, u64); 5] =
     [("d", 24 * 60 * 60 * 1000), ("h", 60 * 60 * 1000), ("m", 60 * 1000), ("s", 1000), ("ms", 1)];
 
-/// Understood in this case only, unlike those of [`BINARY_UNITS`].
+/// Case-sensitive, unlike [`BINARY_UNITS`].
 const DECIMAL_UNITS: [(&str, u64); 4] = [("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1000), ("B", 1)];
 
-/// `500ms`, `90s`, `1m30s`: milliseconds. A bare `0` will do, as its unit would make no difference.
+/// Parses `500ms`, `90s` or `1m30s` to milliseconds. A `0` needs no unit.
 pub(super) fn parse_millis(text: &str) -> Result<u64, Problem> {
     let mut millis = 0_u64;
     let mut previous = u64::MAX;
@@ -24,6 +24,7 @@ pub(super) fn parse_millis(text: &str) -> Result<u64, Problem> {
             return Err("not a duration; write a number and a unit, such as 30s".into());
         }
         let (unit, after) = split_letters(after);
+        // The whole text is zeros. Its unit would make no difference.
         if saturating(text) == Some(0) {
             return Ok(0);
         }
@@ -33,6 +34,7 @@ pub(super) fn parse_millis(text: &str) -> Result<u64, Problem> {
         let Some((_, size)) = DURATION_UNITS.into_iter().find(|(name, _)| *name == unit) else {
             return Err("unknown unit; use ms, s, m, h or d, as in 30s".into());
         };
+        // `30s1m` or `1s1s` is probably a mistake.
         if size >= previous {
             return Err("each unit once and the largest first, as in 1m30s".into());
         }
@@ -45,9 +47,9 @@ pub(super) fn parse_millis(text: &str) -> Result<u64, Problem> {
     }
 }
 
-/// The problem with a `text` one of whose numbers is followed by `after`, which is no unit.
+/// The problem with a `text` in which a number has no unit. `after` follows the number.
 fn duration_without_unit(text: &str, after: &str) -> Problem {
-    /// Digits of a number that is worth repeating in the remedy.
+    /// Digits of a number that the remedy repeats. Longer ones are not plausible.
     const DIGITS_MAX: usize = 9;
     if after.starts_with('.') {
         "fractions are not understood; use a smaller unit, as in 1m30s".into()
@@ -60,7 +62,7 @@ fn duration_without_unit(text: &str, after: &str) -> Problem {
     }
 }
 
-/// `65536`, `500B`, `64KiB`, `64KB`: bytes.
+/// Parses `65536`, `500B`, `64KiB` or `64KB` to bytes.
 pub(super) fn parse_size(text: &str) -> Result<u64, Problem> {
     let (digits, after) = split_digits(text);
     let (unit, after) = split_letters(after);
@@ -79,6 +81,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, Problem> {
     } else if let Some((_, size)) = DECIMAL_UNITS.into_iter().find(is_unit) {
         size
     } else {
+        // `64K` may mean 64,000 or 65,536 bytes, so it is refused with a remedy.
         let is_abbreviation =
             |(name, _): &&(&str, u64)| name.trim_end_matches("iB").eq_ignore_ascii_case(unit);
         return Err(match BINARY_UNITS.iter().find(is_abbreviation) {
@@ -89,12 +92,12 @@ pub(super) fn parse_size(text: &str) -> Result<u64, Problem> {
     Ok(number.saturating_mul(size))
 }
 
-/// `1000`, and nothing but digits.
+/// Parses a number that has only digits.
 pub(super) fn parse_count(text: &str) -> Result<u64, Problem> {
     saturating(text).ok_or("not a number; write digits only, such as 1000".into())
 }
 
-/// `true`, `false`, `1` or `0`.
+/// Parses `true`, `false`, `1` or `0`.
 pub(super) fn parse_switch(text: &str) -> Result<bool, Problem> {
     match text {
         "true" | "1" => Ok(true),
@@ -106,7 +109,7 @@ pub(super) fn parse_switch(text: &str) -> Result<bool, Problem> {
     }
 }
 
-/// What somebody means who writes it as other programs have it.
+/// What a word means as a switch in other programs. Used only in remedies.
 pub(super) fn meant_switch(text: &str) -> Option<bool> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "y" | "on" | "t" | "enable" | "enabled" => Some(true),
@@ -115,9 +118,9 @@ pub(super) fn meant_switch(text: &str) -> Option<bool> {
     }
 }
 
-/// The path of a file.
+/// Parses the path of a file.
 pub(super) fn parse_path(text: &str) -> Result<PathBuf, Problem> {
-    /// More than systems understand.
+    /// Linux's `PATH_MAX`; other systems have lower limits.
     const BYTES_MAX: usize = 4096;
     if text.is_empty() || text.len() > BYTES_MAX || text.contains('\0') {
         return Err("not a path; write that of a file".into());
@@ -125,14 +128,14 @@ pub(super) fn parse_path(text: &str) -> Result<PathBuf, Problem> {
     Ok(text.into())
 }
 
-/// `8787`: a port, 0 for any that is free.
+/// Parses a port. 0 means any free port.
 pub(super) fn parse_port(text: &str) -> Result<u16, Problem> {
     saturating(text)
         .and_then(|number| u16::try_from(number).ok())
         .ok_or("not a port; write a number from 0 to 65535, such as 8787".into())
 }
 
-/// The number that `digits` spell, at most [`u64::MAX`]; `None` if there is anything else, or nothing.
+/// The number in `digits`, at most [`u64::MAX`]. `None` if the text is empty or has another character.
 fn saturating(digits: &str) -> Option<u64> {
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| digits.parse().unwrap_or(u64::MAX))

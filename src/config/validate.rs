@@ -1,4 +1,4 @@
-//! Whether a configuration can be served with, however it was made.
+//! Checks a configuration, built in code or read from the command line.
 
 use std::time::Duration;
 
@@ -13,30 +13,33 @@ use super::table::{Field, Row};
 use crate::relay::time::format_duration;
 
 impl Config {
-    /// Checks every setting against its bounds; the first that is out of them is the error.
+    /// Checks every setting against its bounds.
     ///
     /// | setting | bounds |
     /// | --- | --- |
     /// | every duration | 1 ms to 365 days |
-    /// | `listen` | 1 to 64 addresses, none twice unless its port is 0 |
+    /// | `listen` | 1 to 64 addresses; only one with port 0 may be repeated |
     /// | `max_connections`, `max_connections_per_ip` | 1 to 10,000,000 |
     /// | `max_message_size` | 1 byte to 1 GiB |
-    /// | `max_buffered` | 1 MiB to 1 TiB, or 1 GiB where addresses have 32 bits |
+    /// | `max_buffered` | 1 MiB to 1 TiB, or to 1 GiB on systems of 32 bits |
     /// | `max_byte_rate` | 1 byte to 1 GiB, per second |
     /// | other limits | at least 1 |
     ///
-    /// Others than this machine reach an `admin` address only with an `admin_token`; both files for TLS are given or
-    /// none.
+    /// An `admin` address that other machines can reach needs an `admin_token`. The two files for TLS must be given
+    /// together.
     ///
-    /// No relation between two timeouts is refused. Whichever ends first acts, and a timeout made
-    /// short must not force the operator to shorten the others.
+    /// Timeouts are not compared with each other: the shorter one acts first, and an operator who shortens one need not
+    /// change the others.
+    ///
+    /// # Errors
+    /// The first setting that is out of its bounds.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_for(Naming::Field)
     }
 
-    /// As [`validate`](Self::validate), with settings called so.
+    /// As [`validate`](Self::validate), with settings named by `naming`.
     pub(crate) fn validate_for(&self, naming: Naming) -> Result<(), ConfigError> {
-        // A row's place is given out for writing only.
+        // A `Place` needs a mutable configuration, even to read.
         let scratch = &mut self.clone();
         for row in &TABLE {
             check(row, scratch).map_err(|problem| match row.text(self) {
@@ -50,7 +53,7 @@ impl Config {
     }
 }
 
-/// Checks the value of one row. Every value that the command line lets in passes.
+/// Checks the value of one row. Every value that the command line accepts passes.
 fn check(row: &Row, config: &mut Config) -> Result<(), Problem> {
     let number = match row.field {
         Field::Addresses(place) => return check_addresses(place(config)),
@@ -72,8 +75,9 @@ fn check(row: &Row, config: &mut Config) -> Result<(), Problem> {
     number.map_or(Ok(()), |number| bounded::<u64>(row, number).map(drop))
 }
 
-/// `number`, if it lies within the bounds.
+/// Returns `number` as a `T` if it is within the bounds of `row`.
 pub(super) fn bounded<T: TryFrom<u64>>(row: &Row, number: u64) -> Result<T, Problem> {
+    // Kinds without numbers never come here; their bounds have no meaning.
     let min = if let Field::Size { min, .. } = row.field { min as u64 } else { 1 };
     let (max, format): (u64, fn(u64) -> String) = match row.field {
         Field::Duration(_) => (millis(TIMEOUT_MAX), |millis| format_duration(Duration::from_millis(millis))),
@@ -96,13 +100,13 @@ pub(super) fn bounded<T: TryFrom<u64>>(row: &Row, number: u64) -> Result<T, Prob
     })
 }
 
-/// Checks what settings must agree on.
+/// Checks settings that depend on each other.
 pub(super) fn check_together(config: &Config, naming: Naming) -> Result<(), ConfigError> {
     check_admin(config, naming)?;
     check_tls(&config.tls, naming)
 }
 
-/// Whoever reaches the operator's listener sees how much goes through the relay.
+/// Checks that the operator's pages, which show the relay's traffic, are not open to other machines.
 fn check_admin(config: &Config, naming: Naming) -> Result<(), ConfigError> {
     let Some(admin) = &config.admin else { return Ok(()) };
     let setting = |option| SettingName::new(option, naming).to_string();
@@ -116,14 +120,17 @@ fn check_admin(config: &Config, naming: Naming) -> Result<(), ConfigError> {
     Err(ConfigError::value(setting("admin"), admin.to_string(), problem))
 }
 
+/// Checks that both files for TLS are given or none, and that the build has TLS.
 pub(super) fn check_tls(files: &TlsFiles, naming: Naming) -> Result<(), ConfigError> {
     let [cert, key] = ["tls-cert", "tls-key"].map(|option| SettingName::new(option, naming).to_string());
+    // The setting to blame, its value, and the one that is missing.
     let (given, path, missing) = match (&files.cert, &files.key) {
         (None, None) => return Ok(()),
         (Some(path), None) => (cert, path, Some(format!("{key}, the file of its private key"))),
         (None, Some(path)) => (key, path, Some(format!("{cert}, the file of its certificate"))),
         (Some(path), Some(_)) => (cert, path, None),
     };
+    // First, because a second file would not help.
     if !cfg!(feature = "tls") {
         let remedy = match naming {
             Naming::Field => "build it with the feature tls",
@@ -152,6 +159,7 @@ fn check_addresses(addresses: &[ListenAddress]) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Checks that `address` may follow the addresses `before` it.
 pub(super) fn check_new_address(before: &[ListenAddress], address: &ListenAddress) -> Result<(), Problem> {
     if !address.is_repeatable() && before.contains(address) {
         return Err("the same address twice; keep one".into());
@@ -159,7 +167,7 @@ pub(super) fn check_new_address(before: &[ListenAddress], address: &ListenAddres
     Ok(())
 }
 
-/// Whole milliseconds: what is left of the shortest durations is 0, which is out of bounds.
+/// Whole milliseconds, rounded down. Shorter durations become 0, which is out of bounds.
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

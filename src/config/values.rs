@@ -1,4 +1,4 @@
-//! Values as an operator writes them, and where in the configuration they go.
+//! Parses the text of a value and sets it in the configuration.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::relay::access::secret::Secret;
 use crate::relay::address::parse_range;
 use crate::relay::limits::{SECRET_BYTES_MAX, SECRET_BYTES_MIN};
 
-/// What every variable's name begins with.
+/// The prefix of every variable.
 pub(super) const VARIABLE_PREFIX: &str = "APPTUNER_RELAY_";
 
 impl Row {
@@ -24,7 +24,7 @@ impl Row {
         self.setting(Naming::Option).to_string()
     }
 
-    /// The variable: `APPTUNER_RELAY_SESSION_TIMEOUT`. `None` for what only a flag can ask for.
+    /// The variable: `APPTUNER_RELAY_SESSION_TIMEOUT`. `None` for options that are only flags.
     pub(super) fn variable(&self) -> Option<String> {
         if matches!(self.field, Field::Help | Field::Version) {
             return None;
@@ -32,12 +32,12 @@ impl Row {
         Some(format!("{VARIABLE_PREFIX}{}", self.name.replace('-', "_").to_ascii_uppercase()))
     }
 
-    /// Whether the option may be given more than once, its values adding up.
+    /// Whether the option may be given several times, each with one item of a list.
     pub(super) fn is_list(&self) -> bool {
         matches!(self.field, Field::Addresses(_) | Field::Ranges { .. } | Field::Origins { .. })
     }
 
-    /// What is wrong with a value, which is not shown if it is a secret.
+    /// The error for a value. The value is not shown if it is a secret.
     pub(super) fn error(
         &self,
         setting: impl AsRef<OsStr>,
@@ -51,7 +51,7 @@ impl Row {
         }
     }
 
-    /// What stands for the value in the help, and a value to serve as an example.
+    /// The word for the value in the help, and an example of a value.
     pub(super) fn placeholder(&self) -> Option<(&'static str, &'static str)> {
         match self.field {
             Field::Addresses(_) => Some(("ADDRESS", "127.0.0.1:8787")),
@@ -68,7 +68,7 @@ impl Row {
         }
     }
 
-    /// Sets the value that `text` spells, if it is within its bounds. Those of a list add up: the caller empties it
+    /// Parses `text` and sets the value if it is within its bounds. In a list, adds it: the caller empties the list
     /// first.
     pub(super) fn set(&self, config: &mut Config, text: &str) -> Result<(), Problem> {
         match self.field {
@@ -107,7 +107,7 @@ fn parse_log_format(text: &str) -> Result<LogFormat, Problem> {
 
 fn parse_token(text: &str) -> Result<Secret, Problem> {
     const _: () = assert!(SECRET_BYTES_MIN == 16 && SECRET_BYTES_MAX == 256);
-    // A header field cannot carry others as they are.
+    // The token is sent in a header field, which cannot carry other characters unescaped.
     let is_graphic = text.bytes().all(|byte| byte.is_ascii_graphic());
     let token = Secret::new(text.as_bytes()).filter(|_| is_graphic);
     token.ok_or_else(|| {

@@ -1,4 +1,4 @@
-//! The files that say who may come in: API keys and address rules.
+//! The files that say who may connect: API keys and address rules.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use super::files::{self, FileError};
 use crate::config::{Config, Naming, SettingName};
 use crate::relay::{AddressRules, ApiKeys};
 
-/// Where they are.
+/// The paths of both files.
 #[derive(Debug)]
 pub(super) struct AccessFiles {
     api_keys: Option<PathBuf>,
@@ -19,12 +19,12 @@ impl AccessFiles {
         Self { api_keys: config.api_keys.clone(), address_rules: config.address_rules.clone(), naming }
     }
 
-    /// The keys as the file has them now; `None` without a file.
+    /// Reads the keys. `None` if the configuration names no file.
     pub(super) fn read_api_keys(&self) -> Option<Result<ApiKeys, FileError>> {
         self.api_keys.as_deref().map(|path| read(self.setting("api-keys"), path, ApiKeys::parse))
     }
 
-    /// The rules as the file has them now; `None` without a file.
+    /// Reads the rules. `None` if the configuration names no file.
     pub(super) fn read_address_rules(&self) -> Option<Result<AddressRules, FileError>> {
         self.address_rules
             .as_deref()
@@ -41,6 +41,7 @@ fn read<T, E: Into<String>>(
     path: &Path,
     parse: impl Fn(&str) -> Result<T, E>,
 ) -> Result<T, FileError> {
+    // `files::read` has removed a byte-order mark.
     let text = String::from_utf8(files::read(setting, path)?)
         .map_err(|_| FileError::new(setting, path, "not UTF-8; write plain text"))?;
     parse(&text).map_err(|problem| FileError::new(setting, path, problem))

@@ -1,33 +1,35 @@
-//! How many files, and so how many connections, the process may have open.
+//! How many connections the limit on open files allows.
 
 use super::platform::file_limit;
 use crate::admin;
 use crate::relay::limits::REFUSALS_MAX;
 
 /// Descriptors that are neither connections nor listeners: the standard streams, the poll and its waker, the signals'
-/// pipe, a file that is being read, and what else the process may have open.
+/// pipe, a file that is being read, and a few spare ones.
 pub(super) const DESCRIPTORS_RESERVED: usize = 16;
 
-/// How many connections of clients there are descriptors for.
+/// How many connections of clients the limit on open files allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ConnectionLimits {
-    /// At once, those included that are only told to come back.
+    /// Open at once, including refused connections that wait for their answer to be read.
     pub(super) open: usize,
-    /// Of these, those that are served.
+    /// Served at once.
     pub(super) served: usize,
 }
 
 impl ConnectionLimits {
-    /// What the limit on open files leaves beside so many listeners for clients and for the operator.
+    /// The limits of a process with this many listeners for clients and for the operator.
     pub(super) fn beside(listeners: usize, admin_listeners: usize) -> Self {
         Self::within(file_limit(), listeners, admin_listeners)
     }
 
-    /// Where the limit is so low that next to nothing would be left, clients get a quarter of it.
+    /// As [`beside`](Self::beside), for a given limit on open files. Clients get at least a quarter of it.
     fn within(file_limit: usize, listeners: usize, admin_listeners: usize) -> Self {
         let operators = if admin_listeners == 0 { 0 } else { admin::CONNECTIONS_MAX };
         let reserved = DESCRIPTORS_RESERVED + listeners + admin_listeners + operators;
+        // At least two: one connection to serve and one to refuse.
         let open = file_limit.saturating_sub(reserved).max(file_limit / 4).max(2);
+        // With few descriptors, at most half of them are for connections that are only refused.
         Self { open, served: open - REFUSALS_MAX.min(open / 2) }
     }
 }
@@ -37,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_configured_has_its_descriptors_beside_those_of_clients() {
+    fn listeners_and_operators_have_descriptors_beside_those_of_clients() {
         for (file_limit, listeners, admin_listeners, open, served) in [
             (1024, 1, 0, 1007, 943),
             (1024, 1, 1, 990, 926),

@@ -1,8 +1,8 @@
-//! Waits for events, feeds them to the [`Relay`] and does what it asks.
+//! Waits for events, passes them to the [`Relay`] and performs its effects.
 //!
 //! One turn: wait until the next deadline, or not at all if work is left over; read the clock
-//! once; tell the relay what is ready; let it work; accept last, so that newcomers cannot starve
-//! clients; perform its effects.
+//! once; tell the relay what is ready; let it work; accept last, so that new connections cannot
+//! starve clients; perform the relay's effects.
 
 mod bind;
 mod operator;
@@ -34,14 +34,14 @@ use crate::relay::{ConnectionId, Effect, Now, Readiness, Relay, Shutdown};
 pub use bind::BindError;
 use operator::Operator;
 
-/// Events taken from the kernel at once.
+/// Events that one turn takes from the kernel.
 const EVENTS_PER_TURN: usize = 256;
-/// Connections accepted per turn and listener, so that a rush of newcomers waits for clients.
+/// Connections accepted per turn and listener. Many new connections at once must not delay clients.
 const ACCEPTS_PER_TURN: usize = 64;
-/// Log target of the process's own start and stop, shown even where sessions are not.
+/// Log target for the start and stop of the process. The default filter shows it at `info`, unlike sessions.
 const PROCESS: &str = "apptuner_relay::process";
 
-/// A relay on sockets, of TCP or Unix-domain.
+/// A relay on sockets: TCP or Unix-domain.
 ///
 /// [`run`](Self::run) serves until it is stopped. A host with a loop of its own calls
 /// [`turn`](Self::turn) instead: whenever the server's descriptor is readable, and at the latest when
@@ -59,23 +59,23 @@ pub struct Server {
     clock: Clock,
     /// When the server was bound.
     started_unix_millis: u64,
-    /// Somebody may ask how long turns take: without that, the clock is read once a turn.
+    /// Measuring a turn reads the clock a second time, so it is done only if the metrics can be read.
     are_turns_measured: bool,
     signals: Option<ProcessSignals>,
     are_signals_ready: bool,
     supervisor: Supervisor,
-    /// Counted by whoever writes the log.
+    /// Counted by the log's writer.
     log_lines_dropped: Option<Arc<AtomicU64>>,
     stop: StopHandle,
     shutdown_grace: Duration,
-    /// Connections of clients that there are descriptors for.
+    /// How many connections of clients the limit on open files allows.
     connections_open_max: usize,
-    /// How often the server was asked to stop, and has taken notice.
+    /// How many of the requests in `stop` the loop has acted on.
     stops_seen: usize,
     stopped: Option<Stopped>,
 }
 
-/// Stops a [`Server`] from elsewhere, another thread included.
+/// Stops a [`Server`] from other code, also from another thread.
 #[derive(Clone, Debug)]
 pub struct StopHandle {
     stops: Arc<AtomicUsize>,
@@ -84,22 +84,26 @@ pub struct StopHandle {
 
 impl StopHandle {
     /// Asks the server to stop: cleanly the first time, at once the second time.
+    ///
+    /// # Errors
+    /// The loop could not be woken. The request still counts, and the next turn acts on it.
     pub fn stop(&self) -> io::Result<()> {
+        // Count first: the turn that the waker starts must see the request.
         self.stops.fetch_add(1, Ordering::Release);
         self.waker.wake()
     }
 }
 
-/// How a server came to its end. A host tells these two apart, so no others will follow.
+/// How a server stopped. Hosts match on both variants, so a new one would be a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// Every client was told, and got what waited for it as far as the grace allowed.
+    /// Every client was sent a close frame, after its queued messages as far as the grace period allowed.
     Cleanly,
-    /// It was asked twice.
+    /// It was asked twice. The remaining connections were cut.
     AtOnce,
 }
 
-/// What a turn led to. A host acts on each of these, so no others will follow unseen.
+/// The result of a turn. Hosts match on every variant, so a new one would be a breaking change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// The server goes on.
@@ -109,19 +113,19 @@ pub enum Turn {
 }
 
 impl Server {
-    /// A handle that stops the server from elsewhere.
+    /// A handle that stops the server from other code, also from another thread.
     #[must_use]
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
     }
 
-    /// Reads the files again that the configuration names; the log says what came of it. Whoever is
-    /// connected stays so, and of a file that is of no use now, what was read before stays in force.
+    /// Reads the files again that the configuration names, and logs the result for each. Connected clients stay
+    /// connected. If a file cannot be used, its last good content stays in force.
     pub fn reload(&mut self) {
         self.reload_files();
     }
 
-    /// Whether there are any.
+    /// As [`reload`](Self::reload). Returns whether the configuration names any file.
     fn reload_files(&mut self) -> bool {
         self.supervisor.reloading();
         let has_certificate = self.reload_certificate();
@@ -135,7 +139,7 @@ impl Server {
         has_files
     }
 
-    /// The certificate and its key, for newcomers; whether there are any; so below.
+    /// Reads the certificate and its key for new connections. Returns whether the configuration names them.
     fn reload_certificate(&mut self) -> bool {
         match self.streams.reload() {
             Ok(false) => return false,
@@ -145,6 +149,7 @@ impl Server {
         true
     }
 
+    /// Returns whether the configuration names a file of API keys.
     fn reload_api_keys(&mut self) -> bool {
         let Some(read) = self.access_files.read_api_keys() else { return false };
         match read {
@@ -157,6 +162,7 @@ impl Server {
         true
     }
 
+    /// Returns whether the configuration names a file of address rules.
     fn reload_address_rules(&mut self) -> bool {
         let Some(read) = self.access_files.read_address_rules() else { return false };
         match read {
@@ -170,6 +176,9 @@ impl Server {
     }
 
     /// Serves until the server is stopped.
+    ///
+    /// # Errors
+    /// The system's wait for events failed. The server cannot go on.
     pub fn run(&mut self) -> io::Result<Stopped> {
         let scheme = self.streams.scheme();
         for Listener { socket: ListeningSocket { address, .. }, .. } in &self.listeners {
@@ -188,16 +197,19 @@ impl Server {
         }
     }
 
-    /// Waits for events, `timeout` at the longest, and serves those that came. Never blocks while
-    /// there is work, and does a bounded amount of it.
+    /// Waits for events for at most `timeout`, then serves them. Returns without waiting if work is left over.
+    /// One call does a bounded amount of work.
+    ///
+    /// # Errors
+    /// The system's wait for events failed. The server cannot go on.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         if self.stopped.is_none() {
             let wait = [self.next_wait(), timeout].into_iter().flatten().min();
             match self.poll.poll(&mut self.events, wait) {
-                // Where the buffer is full there may be more.
                 Ok(()) if self.events.iter().count() < EVENTS_PER_TURN => {}
+                // The buffer is full, so the kernel may hold more events.
                 Ok(()) => self.relay.handle_told_in_part(),
-                // It may have taken long, as where the process was stopped, and tells nothing.
+                // A signal ended the wait, perhaps long after its deadline (SIGSTOP), and no event was reported.
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => self.relay.handle_told_in_part(),
                 Err(error) => return Err(error),
             }
@@ -210,11 +222,13 @@ impl Server {
         let now = self.clock.now();
         self.supervisor.note_turn(now.tick);
         self.note_events();
+        // Signals are counted as requests to stop, so they come before `note_stops`.
         self.note_signals();
         self.note_stops(now);
         self.relay.handle_turn(now);
         self.accept(now);
         self.perform_effects();
+        // Last, so that answers show the state at the end of the turn.
         if let Some(operator) = &mut self.operator {
             let process = || read_process(&self.relay, self.log_lines_dropped.as_deref());
             operator.turn(now, &self.relay, process, self.poll.registry());
@@ -228,13 +242,14 @@ impl Server {
         }
     }
 
-    /// How long the next turn may wait for events: not at all if this one left something over, and
-    /// without an end, `None`, if nothing is due.
+    /// How long the next turn may wait for events: zero if work is left over, `None` (no limit) if no
+    /// deadline is set.
     #[must_use]
     pub fn next_wait(&self) -> Option<Duration> {
         if self.relay.has_work() || self.is_accept_due() {
             return Some(Duration::ZERO);
         }
+        // The operator has deadlines of its own: the next sample, a pause, a request that is late.
         let of_operator = self.operator.as_ref().map(Operator::next_deadline);
         let next = [self.relay.next_deadline(), of_operator].into_iter().flatten().min();
         let wait = next.map(|deadline| self.clock.until(deadline));
@@ -248,8 +263,9 @@ impl Server {
                     self.relay
                         .handle_readiness(ConnectionId { slot, generation }, platform::readiness_of(event));
                 }
+                // An index belongs either to a listener for clients or to one for the operator.
                 Source::Listener(index) => {
-                    // Some may be gone while others still listen.
+                    // In a shutdown the public listeners are closed before the operator's.
                     if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.index == index)
                     {
                         listener.is_ready = true;
@@ -262,8 +278,8 @@ impl Server {
                         operator.handle_readiness(key, platform::readiness_of(event));
                     }
                 }
-                // Where there are no signals, what stands for them wakes the loop. Requests of a [`StopHandle`] are
-                // looked at in every turn.
+                // Windows has no signals: a handler wakes the loop instead. `note_stops` checks for requests of a
+                // [`StopHandle`] in every turn.
                 Source::Signals | Source::Waker => self.are_signals_ready = true,
             }
         }
@@ -273,10 +289,11 @@ impl Server {
         if std::mem::take(&mut self.are_signals_ready) {
             let Some(signals) = &mut self.signals else { return };
             let has_terminal = signals.has_terminal();
+            // `grace_max` is only set on Windows, which ends the process after a fixed time.
             let SignalsTaken { stops, is_hangup, grace_max } = signals.take(self.poll.registry());
             self.shutdown_grace = grace_max.unwrap_or(Duration::MAX).min(self.shutdown_grace);
             let stops_before = self.stop.stops.fetch_add(stops, Ordering::AcqRel);
-            // Who has asked for a stop already, and then closes the terminal, does not ask again.
+            // Closing the terminal after a first request to stop must not count as the second.
             if is_hangup && !self.reload_files() && has_terminal && stops_before + stops == 0 {
                 info!(target: PROCESS, "The terminal is gone");
                 self.stop.stops.fetch_add(1, Ordering::Release);
@@ -284,7 +301,7 @@ impl Server {
         }
     }
 
-    /// Takes notice of requests to stop.
+    /// Acts on requests to stop that came since the last turn.
     fn note_stops(&mut self, now: Now) {
         let stops = self.stop.stops.load(Ordering::Acquire);
         if stops == self.stops_seen {
@@ -297,6 +314,7 @@ impl Server {
             self.stopped = Some(Stopped::AtOnce);
         } else {
             self.supervisor.stopping();
+            // Balancers then see refused connections and send new clients elsewhere.
             self.listeners.clear();
             if let Some(Shutdown { sessions, spread }) = self.relay.handle_shutdown(self.shutdown_grace, now)
             {
@@ -310,7 +328,7 @@ impl Server {
         }
     }
 
-    /// Whether newcomers may wait that can be accepted at once.
+    /// Whether connections may be waiting that the relay can accept now.
     fn is_accept_due(&self) -> bool {
         self.relay.can_accept() && self.listeners.iter().any(|listener| listener.is_ready)
     }
@@ -323,12 +341,13 @@ impl Server {
                 }
             }
         }
+        // The turn's share is used up, and more connections wait.
         if self.is_accept_due() {
             self.relay.handle_told_in_part();
         }
     }
 
-    /// Accepts one connection; whether to go on with this listener.
+    /// Accepts one connection. Returns whether to go on with this listener.
     fn accept_one(&mut self, index: usize, now: Now) -> bool {
         let Some(listener) = self.listeners.get_mut(index).filter(|listener| listener.is_ready) else {
             return false;
@@ -336,6 +355,7 @@ impl Server {
         if !self.relay.can_accept() {
             return false;
         }
+        // Checked before accept(2) fails: files that are reloaded and the operator need descriptors, too.
         if self.relay.connections() >= self.connections_open_max {
             self.pause_accepting(&"the other descriptors are reserved", now);
             return false;
@@ -351,11 +371,12 @@ impl Server {
                 }
                 true
             }
-            Accepted::Nobody => false,
+            Accepted::NoneWaiting => false,
             Accepted::Exhausted(error) => {
                 self.pause_accepting(&error, now);
                 false
             }
+            // A stranger can cause this, so it is not a warning.
             Accepted::Lost(error) => {
                 debug!("Accepting failed: {error}");
                 true
@@ -364,48 +385,54 @@ impl Server {
     }
 
     fn pause_accepting(&mut self, reason: &dyn fmt::Display, now: Now) {
+        // The relay returns true once per shortage, so that the log is not flooded.
         if self.relay.handle_accept_exhausted(now) {
             warn!("file_limit={} Accepting paused: {reason}", platform::file_limit());
         }
     }
 
-    /// Watches a connection for both directions, once and for all.
+    /// Registers a connection for both directions, once. Interest never changes later; the relay keeps track of what
+    /// it wants.
     fn register(&mut self, id: ConnectionId) {
         let Some(stream) = self.relay.stream(id) else { return };
         if let Err(error) = self.poll.registry().register(stream, token::of_connection(id), INTEREST) {
+            // Without registration no event would ever come, so the connection must end now.
             warn!("conn={id} Cannot be watched: {error}");
             self.relay.handle_readiness(id, Readiness { is_failed: true, ..Readiness::default() });
         }
     }
 
+    /// Performs what the relay has asked for in this turn.
     fn perform_effects(&mut self) {
         while let Some(effect) = self.relay.poll_effect() {
             match effect {
                 Effect::ShutdownWrite(id) => {
-                    // A stream that cannot be shut down has failed, which an event will tell.
+                    // Other errors mean that the stream has failed, and an event reports that.
                     let result = self.relay.stream(id).map(Stream::shutdown_write);
+                    // TLS may have to send its alert first.
                     if let Some(Err(error)) = result
                         && error.kind() == io::ErrorKind::WouldBlock
                     {
                         self.relay.handle_unflushed(id);
                     }
                 }
-                // Closing a descriptor, of which there are no duplicates, also ends the watch.
+                // Closing the only descriptor also deregisters it.
                 Effect::Close { stream, .. } => stream.finish(),
             }
         }
     }
 }
 
-/// What the system tells of the process now.
+/// The current figures of the process.
 fn read_process(relay: &Relay<Stream>, log_lines_dropped: Option<&AtomicU64>) -> Process {
+    // An estimate for systems that cannot count open descriptors quickly.
     let open_fds = (relay.connections() + DESCRIPTORS_RESERVED) as u64;
     let log_lines_dropped = log_lines_dropped.map(|lines| lines.load(Ordering::Relaxed));
     Process { log_lines_dropped, ..platform::read_process(open_fds) }
 }
 
-/// What stands between a URL's scheme and the address: `ws://ADDRESS`, and as the client `ws` for Node writes it,
-/// `ws+unix:/PATH`.
+/// The text between a URL's scheme and the address: `ws://ADDRESS`, or `ws+unix:/PATH` as the Node package `ws`
+/// writes it.
 const fn delimiter(address: &ListenAddress) -> &'static str {
     match address {
         ListenAddress::Tcp(_) => "://",

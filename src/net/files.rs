@@ -1,4 +1,4 @@
-//! The files that the relay reads at its start, and again when it is told to.
+//! Reads the files that settings name, at the start and at each reload.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::{error, fmt};
 use super::platform;
 use crate::config::{SettingName, write_path};
 
-/// More than any certificate, key or list has; what is larger was given by mistake.
+/// Longer than any certificate, key or list. A larger file was given by mistake.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// What is wrong with a file: one line that names the setting, the file and the remedy.
@@ -34,21 +34,26 @@ impl fmt::Display for FileError {
     }
 }
 
-/// What editors on Windows may put in front of a text in UTF-8.
+/// Editors on Windows may begin a UTF-8 text with it.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-/// What stands in front of a text in UTF-16, in either order of bytes.
+/// Byte-order marks of UTF-16, little-endian and big-endian.
 const UTF_16_MARKS: [&[u8]; 2] = [b"\xFF\xFE", b"\xFE\xFF"];
 
-/// Reads a whole text file that `setting` names, without its byte-order mark. Never waits for anybody: of
-/// what is no file but, say, a pipe nothing is read.
+/// Reads a whole text file that `setting` names, without its byte-order mark. Never waits: a pipe or device is refused
+/// unread.
+///
+/// # Errors
+/// The file cannot be read, is no regular file, is over 1 MiB, or is in UTF-16.
 pub(super) fn read(setting: SettingName, path: &Path) -> Result<Vec<u8>, FileError> {
     let failed = |problem: String| FileError::new(setting, path, problem);
     let file = platform::open_at_once(path).map_err(|error| failed(remedy(&error)))?;
+    // Checked on the open file, not on the path, which could change in between.
     let metadata = file.metadata().map_err(|error| failed(remedy(&error)))?;
     if !metadata.is_file() {
         return Err(failed("not a file; give the path of a regular file".to_owned()));
     }
     let mut bytes = Vec::new();
+    // One byte more than allowed tells a file that is too long.
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| failed(remedy(&error)))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(failed("over 1MiB; check that it is the right file".to_owned()));

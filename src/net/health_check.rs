@@ -1,4 +1,4 @@
-//! A health check for where there is no other: asks a relay, waits for the answer, and judges it.
+//! The program's own health check (`--health`), for images without curl: asks a relay and judges the answer.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -11,18 +11,21 @@ use super::tls;
 use crate::config::{HealthCheck, HealthUrl, ListenAddress};
 use crate::relay::http::proxy_header::LOCAL_HEADER;
 
-/// How long each step may take. This is the one place that waits: no relay runs in the process.
+/// How long each step may take. Only this module blocks: no relay runs in a process that checks another's health.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of the answer that tell all that is asked for.
+/// The first bytes of a healthy relay's answer. No more is read.
 const STATUS_LINE_START: &[u8; 13] = b"HTTP/1.1 200 ";
 
-/// The beginning of the answer.
+/// The first bytes of an answer.
 type Start = [u8; STATUS_LINE_START.len()];
 
-/// Asks whether a relay is healthy: whether it answers with 200 (RFC 9110, section 15.3.1).
+/// Checks that a relay answers with 200 (RFC 9110, section 15.3.1).
 ///
-/// Within TLS any certificate will do: it is made out to the relay's name, not to the address asked here, and
-/// nothing secret is said.
+/// Within TLS any certificate is accepted: it names the relay's host, not the address used here, and nothing secret is
+/// sent.
+///
+/// # Errors
+/// The relay cannot be reached, does not answer within the timeout, or gives another answer.
 pub fn check_health(check: &HealthCheck) -> io::Result<()> {
     let url = &check.url;
     let context = |error: io::Error| io::Error::new(error.kind(), format!("{url}: {error}"));
@@ -44,20 +47,23 @@ fn ask(check: &HealthCheck) -> io::Result<Start> {
     };
     // A client of a Unix-domain socket counts as 127.0.0.1.
     let source = socket.local_addr()?.as_socket().map_or(Ipv4Addr::LOCALHOST.into(), |source| source.ip());
+    // LOCAL marks a connection of the proxy's own, such as a health check.
     if check.needs_proxy_header(source) {
         socket.write_all(LOCAL_HEADER)?;
     }
     if *is_tls { ask_within_tls(socket, host, &check.url) } else { ask_on(socket, &check.url) }
 }
 
-/// Connects from loopback where the relay is on this machine under another address: no rule for addresses keeps
-/// it from being asked from there.
+/// Connects from a loopback address if the relay is on this machine, even under another address. No address rule of
+/// the relay denies loopback.
 fn connect(address: SocketAddr) -> io::Result<Socket> {
     let (domain, target) = (Domain::for_address(address), SockAddr::from(address));
+    // To a loopback address the system connects from loopback by itself.
     if !address.ip().to_canonical().is_loopback() {
         let loopback: IpAddr =
             if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
         let from = SockAddr::from(SocketAddr::new(loopback, 0));
+        // This fails if the relay is on another machine.
         if let Ok(socket) = connect_from(Some(&from), domain, &target) {
             return Ok(socket);
         }
@@ -78,7 +84,7 @@ fn connect_from(source: Option<&SockAddr>, domain: Domain, target: &SockAddr) ->
 
 #[cfg(feature = "tls")]
 fn ask_within_tls(socket: Socket, host: IpAddr, url: &HealthUrl) -> io::Result<Start> {
-    ask_on(tls::connect_to_anybody(socket, host)?, url)
+    ask_on(tls::connect_unverified(socket, host)?, url)
 }
 
 #[cfg(not(feature = "tls"))]
@@ -89,7 +95,7 @@ fn ask_within_tls(_: Socket, _: IpAddr, _: &HealthUrl) -> io::Result<Start> {
 fn ask_on(mut stream: impl Read + Write, url: &HealthUrl) -> io::Result<Start> {
     let HealthUrl { address, path, .. } = url;
     let host = match address {
-        // The interface means something on this machine alone (RFC 6874, section 4).
+        // Without the zone of an IPv6 address: it has a meaning on this machine only (RFC 6874, section 4).
         ListenAddress::Tcp(address) => SocketAddr::new(address.ip(), address.port()).to_string(),
         ListenAddress::Unix(_) => "localhost".to_owned(),
     };

@@ -1,4 +1,4 @@
-//! Sockets that a supervisor has opened for this process: systemd's protocol, `sd_listen_fds(3)`.
+//! Sockets that a supervisor opened for this process: systemd's protocol, `sd_listen_fds(3)`.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -12,29 +12,28 @@ use super::platform;
 use crate::config::{LISTENERS_MAX, ListenAddress};
 use crate::relay::limits::LOGGED_CHARS_MAX;
 
-/// How many sockets there are.
+/// Environment variable: the number of sockets.
 const FDS: &str = "LISTEN_FDS";
-/// The process that they are meant for.
+/// Environment variable: the ID of the process that the sockets are for.
 const PID: &str = "LISTEN_PID";
-/// Their names, with colons between them (`FileDescriptorName=`).
+/// Environment variable: the names of the sockets, separated by colons (`FileDescriptorName=`).
 const NAMES: &str = "LISTEN_FDNAMES";
-/// What systemd calls a socket without a name.
+/// systemd's name for a socket without a name.
 const NAMELESS: &str = "unknown";
 
-/// Whether the sockets were taken: there is one owner of each.
+/// Whether the sockets were taken. Each descriptor must have one owner.
 static ARE_TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// The name of the sockets that are for the operator.
+/// The name of sockets for the operator.
 pub(super) const ADMIN: &str = "admin";
 
-/// Listening sockets that were open when the process began, to be [used](crate::Server::bind_inherited)
-/// instead of those of the configuration.
+/// Listening sockets that a supervisor passed to this process.
+/// [`Server::bind_inherited`](crate::Server::bind_inherited) uses them instead of the configuration's addresses.
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<InheritedSocket>,
 }
 
-/// One of them.
 #[derive(Debug)]
 struct InheritedSocket {
     name: String,
@@ -63,17 +62,20 @@ impl InheritedError {
     }
 }
 
-/// `text` in one line, and not much of it.
+/// The start of `text`, escaped so that it fits in one line.
 fn shown(text: &str) -> String {
     text.chars().take(LOGGED_CHARS_MAX).flat_map(char::escape_debug).collect()
 }
 
 impl Inherited {
-    /// Takes what the environment says was handed on to this process; nothing, if it says nothing or
-    /// means another process.
+    /// Takes the sockets that the environment announces to this process. Empty if it announces none, or if they are
+    /// for another process.
     ///
-    /// Call first thing in `main`: a descriptor that the process has opened itself, and that has one of those numbers,
-    /// would be taken for one that was handed on. Only the first call gets anything.
+    /// Call first thing in `main`: a descriptor that the process itself opened with one of the announced numbers would
+    /// be taken for a socket of the supervisor. Only the first call returns sockets.
+    ///
+    /// # Errors
+    /// A variable makes no sense, or a socket cannot be used.
     pub fn of_process() -> Result<Self, InheritedError> {
         let names = announced(&|name| std::env::var_os(name), std::process::id())?;
         if names.is_empty() || ARE_TAKEN.swap(true, Ordering::Relaxed) {
@@ -81,11 +83,12 @@ impl Inherited {
         }
         let sockets =
             platform::inherited_sockets().map_err(|error| InheritedError(format!("{FDS}: {error}")))?;
+        // The supervisor lists names in the order of the descriptors.
         let handed: Vec<_> = names.into_iter().zip(sockets).collect();
         let addresses = match handed.iter().map(address_of).collect::<Result<Vec<_>, _>>() {
             Ok(addresses) => addresses,
             Err(error) => {
-                // One that is not open is not to be closed; the process is about to end.
+                // A descriptor may not be open at all, and must then not be closed. The process is about to end.
                 handed.into_iter().for_each(std::mem::forget);
                 return Err(error);
             }
@@ -98,27 +101,28 @@ impl Inherited {
         Ok(Self { sockets })
     }
 
-    /// The name and the address of each, in the order that the supervisor gives them.
+    /// The name and the address of each socket, in the supervisor's order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ListenAddress)> {
         self.sockets.iter().map(|socket| (socket.name.as_str(), &socket.socket.address))
     }
 
-    /// Takes out those that are [for the operator](ADMIN).
+    /// Takes out the sockets that are [for the operator](ADMIN).
     pub(super) fn take_admin(&mut self) -> Vec<ListeningSocket> {
         self.sockets.extract_if(.., |socket| socket.name == ADMIN).map(|socket| socket.socket).collect()
     }
 
-    /// Takes the rest, whatever their names are.
+    /// Takes the other sockets, with any name.
     pub(super) fn into_public(self) -> Vec<ListeningSocket> {
         self.sockets.into_iter().map(|socket| socket.socket).collect()
     }
 }
 
-/// The names of the sockets that `variable`s announce to the process with this `id`.
+/// The names of the sockets that the environment, read by `variable`, announces to the process with this `id`.
 fn announced(variable: &dyn Fn(&str) -> Option<OsString>, id: u32) -> Result<Vec<String>, InheritedError> {
     let variable = |name| {
         variable(name).filter(|value| !value.is_empty()).map(|value| value.to_string_lossy().into_owned())
     };
+    // `LISTEN_PID` is checked first: the variables may be left over from a parent process.
     let Some(pid) = variable(PID) else { return Ok(Vec::new()) };
     let problem = "not the number of a process; systemd sets it, others leave it out";
     if pid.parse::<u32>().map_err(|_| InheritedError::value(PID, &pid, problem))? != id {
@@ -130,6 +134,7 @@ fn announced(variable: &dyn Fn(&str) -> Option<OsString>, id: u32) -> Result<Vec
         let problem = format!("not a number of sockets from 1 to {LISTENERS_MAX}; systemd sets it to theirs");
         return Err(InheritedError::value(FDS, &count, &problem));
     };
+    // Older versions of systemd set no names.
     let Some(names) = variable(NAMES) else { return Ok(vec![NAMELESS.to_owned(); sockets]) };
     let listed: Vec<_> = names.split(':').map(str::to_owned).collect();
     if listed.len() != sockets {
@@ -143,11 +148,12 @@ fn address_of((name, socket): &(String, Socket)) -> Result<ListenAddress, Inheri
     listening_at(socket).map_err(|problem| InheritedError::socket(name, problem))
 }
 
-/// Where a socket that was handed on listens; what is wrong with it if it is of no use.
+/// The address of a socket that was passed on; the error says why it cannot be used.
 fn listening_at(socket: &Socket) -> Result<ListenAddress, String> {
     if socket.r#type().map_err(|error| unusable(&error))? != Type::STREAM {
         return Err("not a stream; use ListenStream= for it".to_owned());
     }
+    // With `Accept=yes` systemd passes on a connection instead of a listener.
     if !platform::is_listening(socket).map_err(|error| unusable(&error))? {
         return Err("it does not listen; use Accept=no for it".to_owned());
     }
@@ -174,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_announced_to_this_process_is_taken() {
+    fn only_sockets_announced_to_this_process_are_taken() {
         for (variables, expected) in [
             (&[][..], &[][..]),
             (&[(FDS, "1")], &[]),
@@ -192,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn an_announcement_that_makes_no_sense_is_an_error_of_one_line() {
+    fn invalid_announcement_is_an_error_of_one_line() {
         let pid = "not the number of a process; systemd sets it, others leave it out";
         let fds = "not a number of sockets from 1 to 64; systemd sets it to theirs";
         for (variables, expected) in [

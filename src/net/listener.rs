@@ -1,4 +1,4 @@
-//! One listening socket, and what the kernel is told about the sockets it accepts.
+//! One listening socket, and the options of the sockets that it accepts.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -12,31 +12,31 @@ use super::platform::{self, LocalListener, set_stream_options};
 use super::token;
 use crate::config::ListenAddress;
 
-/// Connections that the kernel completes ahead of the relay; it may allow fewer.
+/// Connections that the kernel may complete before the relay accepts them. The kernel may lower it.
 const BACKLOG: i32 = 1024;
-/// What clients of a Unix-domain socket count as: they are on this machine, as those of the loopback interface are.
+/// The address of all clients of Unix-domain sockets. They are on this machine, like clients on the loopback interface.
 const UNIX_CLIENT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// What became of an attempt to accept.
+/// The result of an attempt to accept.
 #[derive(Debug)]
 pub(super) enum Accepted {
-    /// A client, and its address: of a Unix-domain socket [`UNIX_CLIENT`].
+    /// A client, and its address ([`UNIX_CLIENT`] on a Unix-domain socket).
     Stream(TcpStream, SocketAddr),
-    /// Nobody waits.
-    Nobody,
-    /// Somebody came and is gone.
+    /// No connection is waiting.
+    NoneWaiting,
+    /// The connection ended before it was accepted. Others may be waiting.
     Lost(io::Error),
-    /// Somebody waits, and cannot be accepted: for want of a descriptor or of memory, as a rule.
+    /// A connection is waiting but cannot be accepted, usually because descriptors or memory are used up.
     Exhausted(io::Error),
 }
 
-/// A listening socket that is watched, and whether somebody waits there.
+/// A listening socket that is registered with the poll.
 #[derive(Debug)]
 pub(super) struct Listener {
-    /// By which its token is told from those of other listeners.
+    /// Identifies the listener in its token.
     pub(super) index: usize,
     pub(super) socket: ListeningSocket,
-    /// Somebody may wait.
+    /// A connection may be waiting. Set by an event, cleared when `accept` finds none.
     pub(super) is_ready: bool,
 }
 
@@ -52,23 +52,23 @@ impl Listener {
             Ok((socket, client_addr)) => Accepted::Stream(socket, client_addr),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.is_ready = false;
-                Accepted::Nobody
+                Accepted::NoneWaiting
             }
             Err(error)
                 if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) =>
             {
                 Accepted::Lost(error)
             }
-            // An error that lasts must not keep the loop busy.
+            // The error may persist (EMFILE), so the caller pauses instead of trying again in the same turn.
             Err(error) => Accepted::Exhausted(error),
         }
     }
 }
 
-/// A socket that listens, non-blocking.
+/// A non-blocking socket that listens.
 #[derive(Debug)]
 pub(super) struct ListeningSocket {
-    /// Where it listens, with the port that was chosen where 0 was asked for.
+    /// Where it listens. Port 0 is replaced by the port that the system chose.
     pub(super) address: ListenAddress,
     kind: ListenerKind,
 }
@@ -90,9 +90,11 @@ impl ListeningSocket {
         }
     }
 
-    /// Takes over a socket that listens at `address` already; its file, if it has one, stays.
+    /// Takes over a socket that already listens at `address`. The file of a Unix-domain socket stays when it is
+    /// closed.
     #[cfg(any(test, feature = "cli"))]
     pub(super) fn adopt(socket: Socket, address: ListenAddress) -> io::Result<Self> {
+        // A supervisor may pass on a blocking socket.
         socket.set_nonblocking(true)?;
         let kind = match address {
             ListenAddress::Tcp(_) => {
@@ -109,7 +111,7 @@ impl ListeningSocket {
             ListenerKind::Tcp(listener) => {
                 let (socket, client_addr) = listener.accept()?;
                 if !platform::INHERITS_STREAM_OPTIONS {
-                    // A stream without them works, if less well.
+                    // The options only affect speed and memory, so an error is ignored.
                     let _ = set_stream_options(&SockRef::from(&socket));
                 }
                 Ok((socket, client_addr))
@@ -126,7 +128,7 @@ impl ListeningSocket {
     }
 }
 
-/// Listens on `addr`; where the system has no IPv6, `[::]` means every IPv4 interface.
+/// Listens on `addr`. If the system has no IPv6, `[::]` means every IPv4 interface.
 fn bind_tcp(addr: SocketAddr) -> io::Result<ListeningSocket> {
     bind_tcp_exactly(addr).or_else(|error| match without_ipv6(addr, &error) {
         Some(addr) => bind_tcp_exactly(addr),
@@ -142,7 +144,7 @@ fn bind_tcp_exactly(addr: SocketAddr) -> io::Result<ListeningSocket> {
     }
     platform::set_listener_options(&socket)?;
     socket.set_nonblocking(true)?;
-    // Linux hands both options down to what is accepted, which saves two calls for each.
+    // On Linux accepted sockets inherit both options, which saves two system calls for each.
     set_stream_options(&SockRef::from(&socket))?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
@@ -151,8 +153,9 @@ fn bind_tcp_exactly(addr: SocketAddr) -> io::Result<ListeningSocket> {
     Ok(ListeningSocket { address, kind: ListenerKind::Tcp(socket) })
 }
 
-/// What to listen on instead of `[::]` if the error says that there is no IPv6.
+/// `0.0.0.0` instead of `[::]`, if the error says that the system has no IPv6.
 fn without_ipv6(addr: SocketAddr, error: &io::Error) -> Option<SocketAddr> {
+    // With IPv6 compiled in but turned off, the family exists but `::` does not.
     let is_missing = platform::is_family_missing(error) || error.kind() == io::ErrorKind::AddrNotAvailable;
     (is_missing && addr.ip() == Ipv6Addr::UNSPECIFIED).then(|| (Ipv4Addr::UNSPECIFIED, addr.port()).into())
 }
@@ -162,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_there_is_no_ipv6_every_interface_means_every_ipv4_interface() {
+    fn without_ipv6_all_interfaces_means_all_ipv4_interfaces() {
         let missing = io::Error::from(io::ErrorKind::AddrNotAvailable);
         let in_use = io::Error::from(io::ErrorKind::AddrInUse);
         let everywhere: SocketAddr = "[::]:8787".parse().unwrap();
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn accepted_streams_send_at_once_and_keep_little_in_the_kernel() {
+    fn accepted_streams_have_no_delay_and_a_low_water_mark_for_unsent_bytes() {
         let bound = ListeningSocket::bind(&([127, 0, 0, 1], 0).into()).unwrap();
         let std = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = ListenAddress::Tcp(std.local_addr().unwrap());
@@ -187,7 +190,7 @@ mod tests {
             assert!(options.tcp_nodelay().unwrap());
             #[cfg(any(target_os = "linux", target_os = "android"))]
             assert_eq!(options.tcp_notsent_lowat().unwrap(), crate::relay::limits::NOT_SENT_LOW_WATER_BYTES);
-            assert!(matches!(listener.accept(), Accepted::Nobody));
+            assert!(matches!(listener.accept(), Accepted::NoneWaiting));
         }
     }
 }

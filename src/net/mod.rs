@@ -5,11 +5,11 @@
 //! | `platform` | what differs between systems |
 //! | `token` | mio's tokens: what an event is about |
 //! | `files`, `access_files` | the files that settings name; API keys and address rules among them |
-//! | `listener`, `inherited` | listening sockets: those opened here, and those that a supervisor hands on |
+//! | `listener`, `inherited` | listening sockets: opened here, or passed on by a supervisor |
 //! | `tls` | TLS for the streams of clients |
-//! | `stream` | what the relay reads and writes: a connection, bare or within TLS |
-//! | `descriptors` | how many connections there are descriptors for |
-//! | `event_loop` | [`Server`]: waits for events, feeds them to the relay and does what it asks |
+//! | `stream` | what the relay reads and writes: a connection, plain or within TLS |
+//! | `descriptors` | how many connections the limit on open files allows |
+//! | `event_loop` | [`Server`]: waits for events, passes them to the relay and performs its effects |
 //! | `health_check` | asks a running relay whether it is healthy |
 
 mod access_files;

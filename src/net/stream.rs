@@ -1,7 +1,7 @@
-//! What the relay reads and writes: a connection, bare or within TLS.
+//! What the relay reads and writes: a connection, plain or within TLS.
 //!
-//! A Unix-domain socket is handled as a [`TcpStream`], too: whatever is asked of that here is what any stream
-//! socket does, and the word that would tell the two apart would be eight bytes in every connection.
+//! A Unix-domain socket is handled as a [`TcpStream`], too. The relay uses only what every stream socket can do, and a
+//! third variant would cost eight bytes in every connection.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
@@ -16,7 +16,7 @@ use super::platform;
 use super::tls::{TlsAcceptor, TlsStream};
 use crate::config::{Naming, TlsFiles};
 
-/// A client's stream, non-blocking.
+/// A client's non-blocking stream.
 #[derive(Debug)]
 pub(super) enum Stream {
     Plain(TcpStream),
@@ -25,8 +25,10 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Says that nothing more comes, and goes on reading. `WouldBlock` if something has to be
-    /// flushed before.
+    /// Ends the writing direction. Reading goes on.
+    ///
+    /// # Errors
+    /// `WouldBlock` if bytes must be flushed first; any other error means that the stream has failed.
     pub(super) fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(socket) => socket.shutdown(Shutdown::Write),
@@ -35,7 +37,7 @@ impl Stream {
         }
     }
 
-    /// Takes leave, as far as the socket takes that at once; then the stream is dropped.
+    /// Closes the stream. Within TLS it first tries once, without waiting, to send a `close_notify`.
     pub(super) fn finish(self) {
         match self {
             Self::Plain(socket) => drop(socket),
@@ -88,7 +90,7 @@ impl Write for Stream {
         }
     }
 
-    /// Makes no system call unless something waits within TLS.
+    /// Makes a system call only if TLS holds unsent bytes.
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(_) => Ok(()),
@@ -112,7 +114,7 @@ impl Source for Stream {
     }
 }
 
-/// Makes a stream of each socket that is accepted.
+/// Makes a [`Stream`] from each accepted socket.
 #[derive(Debug)]
 pub(super) struct Streams {
     #[cfg(feature = "tls")]
@@ -124,7 +126,7 @@ pub(super) struct Streams {
     expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "there is only one kind of stream")
 )]
 impl Streams {
-    /// Reads the certificate and its key, if the streams are to be within TLS.
+    /// Reads the certificate and its key, if the configuration names them: streams are then within TLS.
     pub(super) fn new(files: &TlsFiles, naming: Naming) -> Result<Self, FileError> {
         #[cfg(not(feature = "tls"))]
         let _ = (files, naming);
@@ -134,7 +136,7 @@ impl Streams {
         })
     }
 
-    /// How a URL to here begins.
+    /// The scheme of the relay's URL.
     pub(super) fn scheme(&self) -> &'static str {
         #[cfg(feature = "tls")]
         if self.tls.is_some() {
@@ -143,7 +145,7 @@ impl Streams {
         "ws"
     }
 
-    /// With `has_proxy_header`, a proxy's header comes before TLS.
+    /// With `has_proxy_header`, the stream begins with a PROXY protocol header, before TLS.
     pub(super) fn accept(&self, socket: TcpStream, has_proxy_header: bool) -> io::Result<Stream> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
@@ -154,7 +156,7 @@ impl Streams {
         Ok(Stream::Plain(socket))
     }
 
-    /// Reads the certificate and its key again, for newcomers; whether there are any.
+    /// Reads the certificate and its key again, for new connections. Returns whether the configuration names them.
     pub(super) fn reload(&mut self) -> Result<bool, FileError> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {

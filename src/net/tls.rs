@@ -1,8 +1,7 @@
-//! TLS for the streams of clients: rustls, fed and emptied without blocking.
+//! TLS for the streams of clients: rustls over non-blocking sockets.
 //!
-//! rustls is used through its unbuffered interface, because then it is the relay that decides where
-//! bytes stand: a connection at rest holds nothing but its keys. Whatever all connections can take
-//! turns at is in one [`Scratch`].
+//! rustls is used through its unbuffered interface, so that the relay owns all buffers: an idle
+//! connection holds only its keys. All connections share one [`Scratch`] while they read and write.
 
 mod acceptor;
 #[cfg(feature = "cli")]
@@ -10,10 +9,11 @@ mod client;
 mod encode;
 mod engine;
 mod interrupted;
+mod phase;
 mod scratch;
 mod stream;
 
 pub(super) use acceptor::TlsAcceptor;
 #[cfg(feature = "cli")]
-pub(super) use client::connect_to_anybody;
+pub(super) use client::connect_unverified;
 pub(super) use stream::TlsStream;

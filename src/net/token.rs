@@ -7,22 +7,24 @@ use crate::config;
 use crate::relay::ConnectionId;
 use crate::relay::limits::REFUSALS_MAX;
 
-/// Half of a token is the slot, the other half the generation. What an event tells is only a hint,
-/// so a generation come round again does no harm.
+/// The low half of a token is the slot, the high half the generation. An event is only a hint, so a generation that
+/// repeats after an overflow does no harm.
 const SLOT_BITS: u32 = usize::BITS / 2;
 const SLOT_MASK: usize = usize::MAX >> SLOT_BITS;
 
-/// Most listeners that tokens can tell apart: those for clients, and as many for the operator.
+/// Number of listeners that have tokens: the clients', and as many for the operator.
 const LISTENERS_MAX: usize = 2 * config::LISTENERS_MAX;
-/// The last slots are not for connections.
+/// The first slot that is not for clients' connections. From here on: the operator's connections, listeners, signals,
+/// the waker.
 const RESERVED: usize = SLOT_MASK - 2 - LISTENERS_MAX - admin::CONNECTIONS_MAX;
-/// The first of them are for the operator's connections, the next for listeners.
+/// The first slot for listeners.
 const LISTENERS: usize = RESERVED + admin::CONNECTIONS_MAX;
-/// Wakes the loop from elsewhere.
+/// The waker, by which other threads and signal handlers wake the loop.
 pub(super) const WAKER: Token = Token(SLOT_MASK);
+/// The pipe of the process's signals.
 pub(super) const SIGNALS: Token = Token(SLOT_MASK - 1);
 
-/// Most connections that tokens can tell apart, those not counted that are only told to come back.
+/// Number of served connections that have tokens. [`REFUSALS_MAX`] more slots are for refused connections.
 pub(super) const CONNECTIONS_MAX: usize = RESERVED - REFUSALS_MAX;
 
 /// What an event is about.
@@ -44,6 +46,7 @@ pub(super) fn source_of(token: Token) -> Source {
     match token {
         WAKER => Source::Waker,
         SIGNALS => Source::Signals,
+        // Highest ranges first: each check includes all ranges above it.
         Token(bits) if bits & SLOT_MASK >= LISTENERS => Source::Listener((bits & SLOT_MASK) - LISTENERS),
         Token(bits) if bits & SLOT_MASK >= RESERVED => Source::Operator((bits & SLOT_MASK) - RESERVED),
         Token(bits) => {
@@ -69,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_token_is_told_apart() {
+    fn every_token_gives_back_its_source() {
         for (slot, generation) in
             [(0, 0), (1, 0), (0, 1), (u32::try_from(RESERVED - 1).unwrap(), ConnectionId::GENERATION_MAX)]
         {

@@ -12,8 +12,8 @@
 //!
 //! A host that could not accept or shut down a stream, or did not report everything, says so:
 //! [`handle_accept_exhausted`](Relay::handle_accept_exhausted), [`handle_unflushed`](Relay::handle_unflushed),
-//! [`handle_told_in_part`](Relay::handle_told_in_part). [`handle_shutdown`](Relay::handle_shutdown) begins the end. What
-//! the relay expects of a stream is in the documentation of [`Relay`].
+//! [`handle_told_in_part`](Relay::handle_told_in_part). [`handle_shutdown`](Relay::handle_shutdown) begins a shutdown.
+//! The documentation of [`Relay`] says what it expects of a stream.
 //!
 //! # Words
 //!

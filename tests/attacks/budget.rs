@@ -1,4 +1,4 @@
-//! Attacks on the memory of everybody: whatever clients do together, the relay takes no more than its budget.
+//! Attacks on the shared memory: clients together cannot make the relay use more than its budget.
 
 use std::io::Write;
 use std::thread;
@@ -10,25 +10,25 @@ use crate::frame::{BINARY, CONTINUES, PING, TEXT, TEXT_BEGINS, frame, frame_head
 use crate::harness::Relay;
 
 const FLAGS: [&str; 6] = ["--max-buffered", "16MiB", "--max-message-size", "14MiB", "--stall-timeout", "1s"];
-/// The budget, and what its connections and the heap around it take.
+/// The budget, plus the memory of connections and of the heap around it.
 const BUDGET_BYTES: u64 = 16 * MIB + 4 * MIB;
 
-/// As many clients as wanted, each of them in a session with a mobile that reads nothing.
+/// Up to `wanted` clients, each in a session with a mobile that does not read.
 fn crowd(relay: &Relay, wanted: usize) -> Vec<(Client, Client)> {
     (0..connections_allowed(2 * wanted) / 2)
         .map(|id| relay.pair_with_narrow_mobile(&id.to_string()))
         .collect()
 }
 
-/// Writes all of it, or as much as is taken until the relay ends the connection.
+/// Writes `bytes`, or as much as the relay takes before it ends the connection.
 fn push(client: &Client, bytes: &[u8]) {
     let mut writer = client.writer();
     writer.set_write_timeout(Some(std::time::Duration::from_millis(300))).unwrap();
     let _ = writer.write_all(bytes);
 }
 
-/// Requires that memory stays within the budget while every desktop of a crowd sends `bytes`, and that
-/// bystanders are served in spite of it.
+/// Requires that memory stays within the budget while every desktop of a crowd sends `bytes`, and that bystanders are
+/// still served.
 fn assert_bounded(wanted: usize, bytes: &[u8]) {
     let relay = quiet_relay(&FLAGS);
     let mut bystanders = Bystanders::join(&relay);
@@ -44,38 +44,38 @@ fn assert_bounded(wanted: usize, bytes: &[u8]) {
 }
 
 #[test]
-fn bundles_that_nobody_takes_stay_within_the_budget() {
+fn unread_bundles_stay_within_the_budget() {
     assert_bounded(40, &frame(BINARY, &vec![7; 10 << 20]));
 }
 
 #[test]
-fn messages_just_over_the_small_ones_stay_within_the_budget() {
+fn messages_just_over_the_limit_of_small_ones_stay_within_the_budget() {
     assert_bounded(100, &frame(BINARY, &vec![7; 16 * 1024 + 1]).repeat(100));
 }
 
 #[test]
-fn small_messages_that_nobody_takes_stay_within_the_budget() {
+fn unread_small_messages_stay_within_the_budget() {
     assert_bounded(100, &frame(TEXT, &vec![b'1'; 1000]).repeat(2000));
 }
 
 #[test]
-fn small_frames_without_their_end_stay_within_the_budget() {
+fn unfinished_small_frames_stay_within_the_budget() {
     assert_bounded(2000, &frame(BINARY, &vec![7; 16 * 1024])[..16_000]);
 }
 
 #[test]
-fn messages_in_fragments_without_their_end_stay_within_the_budget() {
+fn unfinished_fragmented_messages_stay_within_the_budget() {
     let begun = [frame(TEXT_BEGINS, b"["), frame(CONTINUES, &vec![b' '; 50_000]).repeat(200)].concat();
     assert_bounded(40, &begun);
 }
 
 #[test]
-fn nesting_without_end_stays_within_the_budget() {
+fn endless_nesting_stays_within_the_budget() {
     assert_bounded(10, &frame(TEXT, &vec![b'['; 13 << 20]));
 }
 
 #[test]
-fn replies_that_nobody_takes_stay_within_the_budget() {
+fn unread_replies_stay_within_the_budget() {
     let relay = quiet_relay(&FLAGS);
     let mut bystanders = Bystanders::join(&relay);
     let clients: Vec<Client> = (0..connections_allowed(100))
@@ -93,7 +93,7 @@ fn replies_that_nobody_takes_stay_within_the_budget() {
 }
 
 #[test]
-fn bundles_that_are_announced_and_begun_stay_within_the_budget_and_their_room_comes_back() {
+fn unfinished_bundles_stay_within_the_budget_and_their_memory_is_freed() {
     let relay = quiet_relay(&FLAGS);
     let crowd = crowd(&relay, 100);
     let before = Footprint::of(&relay);

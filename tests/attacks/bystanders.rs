@@ -1,4 +1,4 @@
-//! A healthy pair beside an attack.
+//! A normal pair beside an attack.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -6,7 +6,7 @@ use std::thread;
 use crate::client::Client;
 use crate::harness::Relay;
 
-/// Two clients of a session that has nothing to do with the attack.
+/// Two clients of a session that is not part of the attack.
 pub(crate) struct Bystanders {
     desktop: Client,
     mobile: Client,
@@ -18,7 +18,7 @@ impl Bystanders {
         Self { desktop, mobile }
     }
 
-    /// Requires that a message passes in each direction, and nothing else comes.
+    /// Requires that one message passes in each direction, and that nothing else comes.
     pub(crate) fn are_served(&mut self) {
         self.desktop.send_text("{\"type\":\"there\"}");
         self.mobile.expect_text("{\"type\":\"there\"}");
@@ -26,7 +26,7 @@ impl Bystanders {
         self.desktop.expect_text("{\"type\":\"back\"}");
     }
 
-    /// How often they are served, there and back, while `attack` lasts.
+    /// The number of exchanges, there and back, while `attack` runs.
     pub(crate) fn times_served_during(&mut self, attack: impl FnOnce() + Send) -> usize {
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {

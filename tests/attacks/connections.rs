@@ -1,4 +1,4 @@
-//! Connections that are many, slow, odd, or not ended.
+//! Attacks by connections that are many, slow, unusual, or never ended.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -12,25 +12,25 @@ use crate::bystanders::Bystanders;
 use crate::client::{Client, Received};
 use crate::footprint::{Footprint, MIB, connections_allowed, descriptors, quiet_relay};
 use crate::frame::{BINARY, CONTINUES, TEXT, TEXT_BEGINS, frame, frame_header};
-use crate::harness::{PATIENCE, Relay};
+use crate::harness::{Relay, WAIT_MAX};
 use crate::processor::assert_rests;
 
-/// The descriptors of a relay's connections, each one of them a connection.
+/// Counts a relay's connections by its open descriptors.
 struct Connections<'a> {
     relay: &'a Relay,
-    /// What it has open while nobody is connected.
+    /// The open descriptors without connections.
     descriptors_at_rest: usize,
 }
 
 impl<'a> Connections<'a> {
-    /// Of a relay to which nobody is connected.
+    /// For a relay that has no connections yet.
     fn none_yet(relay: &'a Relay) -> Self {
         Self { relay, descriptors_at_rest: descriptors(relay) }
     }
 
-    /// Waits until there are so many.
+    /// Waits until there are `count` connections.
     fn wait_for(&self, count: usize) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         loop {
             let open = descriptors(self.relay) - self.descriptors_at_rest;
             if open == count {
@@ -42,9 +42,9 @@ impl<'a> Connections<'a> {
     }
 }
 
-/// CVE-2012-5568 (Slowloris): heads that come by single bytes and never end.
+/// CVE-2012-5568 (Slowloris): heads that come byte by byte and never end.
 #[test]
-fn two_thousand_slow_heads_hold_up_nobody_and_end_in_time() {
+fn two_thousand_slow_heads_delay_no_client_and_end_in_time() {
     let relay = quiet_relay(&["--handshake-timeout", "3s"]);
     let connections = Connections::none_yet(&relay);
     let mut bystanders = Bystanders::join(&relay);
@@ -64,9 +64,9 @@ fn two_thousand_slow_heads_hold_up_nobody_and_end_in_time() {
     connections.wait_for(2);
 }
 
-/// tylerbutler/beryl#198 (a frame announced large is waited for, however slowly it comes).
+/// tylerbutler/beryl#198 (a slow frame with a large announced length is waited for without limit).
 #[test]
-fn two_thousand_slow_frames_hold_up_nobody_and_end_in_time() {
+fn two_thousand_slow_frames_delay_no_client_and_end_in_time() {
     let relay = quiet_relay(&["--message-timeout", "3s"]);
     let connections = Connections::none_yet(&relay);
     let mut bystanders = Bystanders::join(&relay);
@@ -94,10 +94,10 @@ fn two_thousand_slow_frames_hold_up_nobody_and_end_in_time() {
     connections.wait_for(2);
 }
 
-/// joyent/libuv#690, ninenines/ranch#36 and oven-sh/bun#32705 (out of descriptors, `accept` fails and fails,
-/// and nothing else is done).
+/// joyent/libuv#690, ninenines/ranch#36 and oven-sh/bun#32705 (without free descriptors, `accept` fails in a loop and
+/// nothing else is done).
 #[test]
-fn out_of_descriptors_the_relay_is_idle_serves_its_clients_and_recovers() {
+fn without_free_descriptors_the_relay_rests_serves_its_clients_and_recovers() {
     let relay = Relay::start_after("ulimit -n 64", &["--ping-interval", "1h"]);
     let connections = Connections::none_yet(&relay);
     let mut bystanders = Bystanders::join(&relay);
@@ -107,11 +107,11 @@ fn out_of_descriptors_the_relay_is_idle_serves_its_clients_and_recovers() {
         assert_rests(&relay);
         bystanders.are_served();
         drop(crowd);
-        // What is left of the crowd in the kernel comes first, and may fill the relay again for a moment.
+        // Connections of the crowd that still wait in the kernel come first, and may fill the relay again briefly.
         let upgrade = upgrade_request("/desktop/newcomer");
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         while Client::handshake(relay.tcp(), upgrade.as_bytes()).0.status != 101 {
-            assert!(Instant::now() < deadline, "nobody gets in");
+            assert!(Instant::now() < deadline, "no new client is accepted");
         }
         connections.wait_for(2);
     }
@@ -119,10 +119,10 @@ fn out_of_descriptors_the_relay_is_idle_serves_its_clients_and_recovers() {
     assert!(warnings < 20, "{warnings} lines about one thing");
 }
 
-/// MisterTea/EternalTerminal#756 and emqx/esockd#9 (a client that is gone before it is accepted, or asked for its
-/// address, takes the server along).
+/// MisterTea/EternalTerminal#756 and emqx/esockd#9 (a client that ends before it is accepted, or before its address is
+/// read, stops the server).
 #[test]
-fn connections_that_end_as_soon_as_they_begin_leave_nothing_behind() {
+fn connections_that_end_at_once_leave_nothing_behind() {
     let relay = quiet_relay(&[]);
     let connections = Connections::none_yet(&relay);
     let mut bystanders = Bystanders::join(&relay);
@@ -144,13 +144,13 @@ fn connections_that_end_as_soon_as_they_begin_leave_nothing_behind() {
     connections.wait_for(2);
 }
 
-/// faye/faye-websocket-node#58 and jetty/jetty.project#3671 (a close that is never answered keeps the
-/// connection), and CVE-2024-23672 (Tomcat: so do clients that keep theirs open).
+/// faye/faye-websocket-node#58 and jetty/jetty.project#3671 (a close that is never answered keeps the connection
+/// open), and CVE-2024-23672 (Tomcat: clients that do not end theirs keep it open).
 #[test]
-fn close_that_is_never_answered_ends_the_connection_all_the_same() {
+fn unanswered_close_still_ends_the_connection() {
     let relay = quiet_relay(&[]);
     let connections = Connections::none_yet(&relay);
-    // No place is taken more often than it may be.
+    // Each place changes hands only as often as is allowed.
     let sessions: Vec<Vec<Client>> = (0..20)
         .map(|session| (0..=10).map(|_| relay.join("desktop", &session.to_string())).collect())
         .collect();
@@ -160,7 +160,7 @@ fn close_that_is_never_answered_ends_the_connection_all_the_same() {
         last.extend(clients.pop());
         replaced.extend(clients);
     }
-    // Some go on reading, some do not; some have broken the protocol before.
+    // Some clients go on reading and some do not; some have broken the protocol before.
     for (number, client) in replaced.iter_mut().enumerate() {
         match number % 3 {
             0 => client.expect(&Received::Close(1000, "New desktop connection".to_owned())),
@@ -172,10 +172,10 @@ fn close_that_is_never_answered_ends_the_connection_all_the_same() {
     last.into_iter().for_each(Client::leave);
 }
 
-/// tokio-rs/mio#148 (urgent data that an event loop knows nothing of) and tempesta-tech/tempesta#873 (it gets
-/// into the stream that it is no part of).
+/// tokio-rs/mio#148 (urgent data that an event loop does not handle) and tempesta-tech/tempesta#873 (urgent data that
+/// gets into the stream).
 #[test]
-fn urgent_data_is_no_part_of_the_stream_and_delays_nobody_but_its_sender() {
+fn urgent_data_is_not_part_of_the_stream_and_delays_only_its_sender() {
     let relay = quiet_relay(&[]);
     let mut bystanders = Bystanders::join(&relay);
     let text = frame(TEXT, b"true");
@@ -184,7 +184,7 @@ fn urgent_data_is_no_part_of_the_stream_and_delays_nobody_but_its_sender() {
         desktop.send_raw(&text[..split]);
         SockRef::from(&desktop.writer().socket).send_out_of_band(b"!").unwrap();
         desktop.send_raw(&text[split..]);
-        // A read ends where the urgent byte was, and what lies behind it is read all the same.
+        // A read stops at the urgent byte. The bytes after it must be read as well.
         mobile.expect_text("true");
         bystanders.are_served();
         if split == 1 {
@@ -196,15 +196,15 @@ fn urgent_data_is_no_part_of_the_stream_and_delays_nobody_but_its_sender() {
     }
 }
 
-/// OneKeyHQ/e2ee-server#26 (who has left a room, or never joined it, still reaches those in it).
+/// OneKeyHQ/e2ee-server#26 (a client that has left a room, or never joined it, still reaches its members).
 #[test]
-fn client_that_was_replaced_or_whose_session_only_looks_the_same_reaches_nobody() {
+fn replaced_client_and_client_of_a_similar_session_reach_no_peer() {
     let relay = quiet_relay(&[]);
     let longest = "s".repeat(128);
     let (mut old, mut mobile) = relay.pair(&longest);
     let _new = relay.join("desktop", &longest);
     mobile.expect_notice("desktop_connected");
-    // It has been closed, does not answer, and goes on.
+    // The old client was closed. It does not answer and sends more.
     old.send_text("\"from the past\"");
     for session in
         ["s".repeat(127), "s".repeat(127) + "S", "s".repeat(127) + "t", "S".to_owned() + &"s".repeat(127)]
@@ -216,10 +216,10 @@ fn client_that_was_replaced_or_whose_session_only_looks_the_same_reaches_nobody(
     mobile.expect_quiet();
 }
 
-/// moq-wg/moq-transport#1095 and slact/nchan#117 (whatever is remembered by a name can be filled with names).
+/// moq-wg/moq-transport#1095 and slact/nchan#117 (a table that remembers names can be filled with names).
 #[test]
-fn sessions_begun_and_left_in_any_number_keep_nobody_out() {
-    // Room for 4096 sessions, the fewest there is.
+fn many_abandoned_sessions_do_not_block_new_ones() {
+    // The relay keeps at least 4096 sessions.
     let relay = quiet_relay(&["--max-connections", "50"]);
     let mut bystanders = Bystanders::join(&relay);
     let before = Footprint::of(&relay);
@@ -230,9 +230,9 @@ fn sessions_begun_and_left_in_any_number_keep_nobody_out() {
     before.assert_memory_grew_at_most(4 * MIB);
 }
 
-/// The same, each of them claimed, so that a client that comes back to it could be kept out by another one.
+/// The same with claimed sessions: clients that come back to them could be locked out by others.
 #[test]
-fn sessions_claimed_and_left_in_any_number_keep_nobody_from_having_one_issued() {
+fn many_abandoned_claimed_sessions_do_not_block_issuing() {
     let relay = quiet_relay(&["--max-connections", "50", "--trust-proxy", "127.0.0.1"]);
     let request = |target: &str, address: &str| {
         let line = format!("\r\nX-Forwarded-For: {address}\r\n\r\n");
@@ -250,9 +250,9 @@ fn sessions_claimed_and_left_in_any_number_keep_nobody_from_having_one_issued() 
     }
 }
 
-/// Behind a proxy that names its clients: a client refused for its address keeps no place from others.
+/// Behind a proxy that names its clients, a client that is refused for its address must not use up connections.
 #[test]
-fn one_address_behind_a_proxy_takes_no_more_places_than_it_is_due() {
+fn one_address_behind_a_proxy_gets_no_more_connections_than_its_limit() {
     let relay =
         quiet_relay(&["--proxy-protocol", "--max-connections", "60", "--max-connections-per-ip", "5"]);
     let connect = |address: &str| {

@@ -1,4 +1,4 @@
-//! Messages in very many pieces.
+//! Attacks by messages in very many fragments.
 
 use crate::bystanders::Bystanders;
 use crate::client::Received;
@@ -6,12 +6,11 @@ use crate::footprint::{Footprint, MIB, quiet_relay};
 use crate::frame::{BINARY_BEGINS, CONTINUES, ENDS, PING, TEXT_BEGINS, frame};
 
 const MILLION: usize = 1_000_000;
-/// How often bystanders must be served, at least, while a million fragments are read: with a turn each for a
-/// quarter of a megabyte it is some twenty times, and one to four where a flood's turn lasts as long as the
-/// flood.
+/// How often bystanders must be served while a million fragments are read. If each connection reads a quarter of a
+/// megabyte per turn, it is about twenty times; if a flood's turn lasts until its end, it is one to four times.
 const TIMES_SERVED_MIN: usize = 6;
 
-/// The beginning of a text and a million fragments of `payload`, to be sent at once: a read always finds
+/// The beginning of a text and a million fragments of `payload`. They are sent at once, so that every read finds
 /// more.
 fn million(payload: &str) -> Vec<u8> {
     [frame(TEXT_BEGINS, b"\""), frame(CONTINUES, payload.as_bytes()).repeat(MILLION)].concat()
@@ -33,25 +32,25 @@ fn assert_million_pass(payload: &str, memory_bytes: u64) {
     eprintln!("bystanders: served {times} times");
     assert!(times >= TIMES_SERVED_MIN, "bystanders were served only {times} times");
     before.assert_memory_grew_at_most(memory_bytes);
-    // In a debug build on a busy machine; a release build takes a twentieth.
+    // For a debug build on a busy machine. A release build takes a twentieth.
     before.assert_took_at_most(15);
 }
 
-/// CVE-2026-48779 (ws: a buffer is kept for each fragment, a hundred bytes for each byte).
+/// CVE-2026-48779 (ws: each fragment has its own buffer, with a hundred bytes for each byte).
 #[test]
-fn million_fragments_of_one_byte_take_little_more_than_the_message() {
+fn million_fragments_of_one_byte_take_little_more_memory_than_the_message() {
     assert_million_pass("x", 4 * MIB);
 }
 
-/// actix/actix-extras#651 and websockets/ws#2329 (no limit counts fragments without a byte).
+/// actix/actix-extras#651 and websockets/ws#2329 (fragments without payload are not limited).
 #[test]
-fn million_empty_fragments_take_nothing() {
+fn million_empty_fragments_take_no_memory() {
     assert_million_pass("", MIB / 2);
 }
 
-/// websockets/ws#2331 (the rest of CVE-2026-48779: a message that is never ended holds what it has).
+/// websockets/ws#2331 (second part of CVE-2026-48779: a message that never ends keeps its memory).
 #[test]
-fn million_fragments_that_are_never_ended_are_given_back_with_their_connection() {
+fn memory_of_an_unfinished_message_in_a_million_fragments_is_freed_with_its_connection() {
     let relay = quiet_relay(&[]);
     let mut desktop = relay.join("desktop", "abc");
     let fragments = million("x");
@@ -59,7 +58,7 @@ fn million_fragments_that_are_never_ended_are_given_back_with_their_connection()
     for _ in 0..3 {
         let mut mobile = relay.join_peer("mobile", "abc", &mut desktop);
         mobile.send_raw(&fragments);
-        // Pongs overtake messages, not fragments: all have been read.
+        // Pongs overtake messages, but the relay must have read all fragments before the ping.
         mobile.expect_quiet();
         mobile.reset();
         desktop.expect_notice("mobile_disconnected");
@@ -67,12 +66,12 @@ fn million_fragments_that_are_never_ended_are_given_back_with_their_connection()
     before.assert_memory_grew_at_most(4 * MIB);
 }
 
-/// mtrudel/bandit#685 (fragments that are legal were refused to keep others out).
+/// mtrudel/bandit#685 (legal fragments were refused in order to stop attacks).
 #[test]
 fn message_of_4_mib_in_fragments_of_64_bytes_passes_with_pings_and_halves_of_characters_between() {
     let relay = quiet_relay(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
-    // Three bytes each: most fragments end inside a character.
+    // Three bytes per character, so most fragments end inside a character.
     let text = format!("\"{}\"", "€".repeat((4 << 20) / 3));
     let mut bytes = Vec::new();
     let mut pings = 0;
@@ -91,9 +90,9 @@ fn message_of_4_mib_in_fragments_of_64_bytes_passes_with_pings_and_halves_of_cha
     mobile.expect_quiet();
 }
 
-/// TooTallNate/Java-WebSocket#1508 and ithewei/libhv#875 (the limit holds for each fragment, not for all).
+/// TooTallNate/Java-WebSocket#1508 and ithewei/libhv#875 (the limit is checked per fragment, not per message).
 #[test]
-fn fragments_that_add_up_to_too_much_are_refused_with_the_one_that_does() {
+fn fragments_that_exceed_the_limit_together_are_refused_at_once() {
     let relay = quiet_relay(&["--max-message-size", "512KiB"]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let before = Footprint::of(&relay);

@@ -1,4 +1,4 @@
-//! Single frames that break a reader: their lengths, reserved bits, masks and close codes.
+//! Attacks by single frames: lengths, reserved bits, masks and close codes.
 
 use crate::answer::upgrade_request;
 use crate::bystanders::Bystanders;
@@ -14,13 +14,13 @@ use crate::processor::assert_rests;
 const HIGHEST_BIT: u64 = 1 << 63;
 const MAX_MESSAGE_BYTES: u64 = 64 * MIB;
 
-/// A header whose length stands in eight bytes, whatever it is.
+/// A header with the 64-bit form of any length.
 fn header_in_eight_bytes(first: u8, length: u64) -> Vec<u8> {
     header_with(first, MASK, LengthForm::Eight, length)
 }
 
-/// Requires that each of the frames ends its mobile with `code`, that the desktop is told once, and that
-/// bystanders notice nothing.
+/// Requires that each of the frames ends its mobile with `code`, that the desktop gets one notice, and that bystanders
+/// are not affected.
 fn assert_each_closed(relay: &Relay, frames: &[Vec<u8>], code: u16) {
     let mut bystanders = Bystanders::join(relay);
     let mut desktop = relay.join("desktop", "abc");
@@ -30,7 +30,7 @@ fn assert_each_closed(relay: &Relay, frames: &[Vec<u8>], code: u16) {
         let received = mobile.receive();
         let is_right = matches!(&received, Received::Close(received, _) if *received == code);
         assert!(is_right, "{:02x?}: {received:?}", &frame[..frame.len().min(20)]);
-        // What follows is neither read as frames nor in the way of the end.
+        // Bytes after it are not parsed as frames, and do not keep the connection from ending.
         mobile.send_raw(&[0xFF; 1000]);
         assert_eq!(mobile.receive(), Received::End);
         desktop.expect_notice("mobile_disconnected");
@@ -39,10 +39,10 @@ fn assert_each_closed(relay: &Relay, frames: &[Vec<u8>], code: u16) {
     desktop.expect_quiet();
 }
 
-/// CVE-2020-13935 (Tomcat: such a length is negative, and its frame is read for ever) and baresip/re#1584 (it
-/// wraps around where the header is added to it).
+/// CVE-2020-13935 (Tomcat: such a length becomes negative, and the frame is read without end) and baresip/re#1584 (the
+/// length overflows when the header's is added).
 #[test]
-fn length_with_its_highest_bit_set_breaks_the_protocol_and_keeps_nobody_busy() {
+fn length_with_its_highest_bit_set_breaks_the_protocol_and_the_relay_rests() {
     let relay = quiet_relay(&[]);
     let mut frames = Vec::new();
     for length in [HIGHEST_BIT, HIGHEST_BIT + 1, HIGHEST_BIT + 125, u64::MAX - 14, u64::MAX - 3, u64::MAX] {
@@ -57,7 +57,7 @@ fn length_with_its_highest_bit_set_breaks_the_protocol_and_keeps_nobody_busy() {
     before.assert_memory_grew_at_most(MIB);
 }
 
-/// The same where no frame may be long at all.
+/// The same for control frames, which may not be long.
 #[test]
 fn control_frame_of_any_length_over_125_breaks_the_protocol() {
     let relay = quiet_relay(&[]);
@@ -69,9 +69,9 @@ fn control_frame_of_any_length_over_125_breaks_the_protocol() {
     assert_each_closed(&relay, &frames, 1002);
 }
 
-/// CVE-2020-27813 (gorilla/websocket: the sum of two fragments' lengths overflows, and the limit is passed).
+/// CVE-2020-27813 (gorilla/websocket: the sum of two fragments' lengths overflows and passes the limit).
 #[test]
-fn length_of_2_to_the_63_less_1_is_too_large_by_itself_and_behind_other_fragments() {
+fn length_of_2_to_the_63_minus_1_is_too_large_alone_and_after_other_fragments() {
     let relay = quiet_relay(&[]);
     let mut bystanders = Bystanders::join(&relay);
     let mut desktop = relay.join("desktop", "abc");
@@ -91,7 +91,7 @@ fn length_of_2_to_the_63_less_1_is_too_large_by_itself_and_behind_other_fragment
             assert_eq!(error["code"], "message_too_large");
             assert!(error["error"].as_str().unwrap().contains(&format!(" {total} bytes")), "{error}");
             assert!(matches!(mobile.receive(), Received::Close(1009, _)));
-            // It would have to send all of that before its answer could be heard.
+            // The client would have to send the whole message before the relay reads its answer to the close.
             drop(mobile);
             desktop.expect_notice("mobile_disconnected");
         }
@@ -101,9 +101,9 @@ fn length_of_2_to_the_63_less_1_is_too_large_by_itself_and_behind_other_fragment
     before.assert_memory_grew_at_most(MIB);
 }
 
-/// faye/faye-websocket-node#26 (a buffer of the announced length is allocated with the header).
+/// faye/faye-websocket-node#26 (a buffer of the announced length is allocated when the header arrives).
 #[test]
-fn thousand_frames_of_50_mib_of_which_nothing_comes_take_no_memory() {
+fn thousand_announced_frames_of_50_mib_take_no_memory() {
     let relay = quiet_relay(&[]);
     let mut bystanders = Bystanders::join(&relay);
     let before = Footprint::of(&relay);
@@ -113,16 +113,16 @@ fn thousand_frames_of_50_mib_of_which_nothing_comes_take_no_memory() {
         client.send_raw(&frame_header(if number % 2 == 0 { BINARY } else { TEXT_BEGINS }, 50 * MIB));
     }
     bystanders.are_served();
-    // What one page each takes, and the connections themselves, against 50,000 MiB.
+    // One page for each, and the connections themselves; the frames announce 50,000 MiB.
     before.assert_memory_grew_at_most(12 * MIB);
     assert_rests(&relay);
 }
 
 /// websockets/ws#1777 and websockets/ws#2170 (a reserved bit ends the process), tornadoweb/tornado#2391 and
-/// python-websockets/websockets#407 (what inflates is not limited).
+/// python-websockets/websockets#407 (the size after decompression is not limited).
 #[test]
-fn reserved_bit_without_an_extension_breaks_the_protocol_whatever_it_would_inflate_to() {
-    // What a kilobyte of these would inflate to, nobody is to find out.
+fn reserved_bit_without_an_extension_breaks_the_protocol_before_any_decompression() {
+    // A kilobyte that a decompressor might inflate to a large text.
     let bomb = [0; 1024];
     let mut frames = Vec::new();
     for bits in [RSV1, RSV2, RSV3, RSV1 | RSV2 | RSV3] {
@@ -137,9 +137,9 @@ fn reserved_bit_without_an_extension_breaks_the_protocol_whatever_it_would_infla
     before.assert_memory_grew_at_most(MIB);
 }
 
-/// GHSA-g78m-2chm-r7qv (websocket-extensions: the parser of offers), and all that compression would bring.
+/// GHSA-g78m-2chm-r7qv (websocket-extensions: the parser of offers), and attacks that need compression.
 #[test]
-fn offers_of_extensions_are_ignored_however_they_look() {
+fn all_offers_of_extensions_are_ignored() {
     let relay = quiet_relay(&[]);
     let offers = [
         "permessage-deflate; client_max_window_bits",
@@ -161,9 +161,9 @@ fn offers_of_extensions_are_ignored_however_they_look() {
     }
 }
 
-/// websockets/ws#1676, #1916 and #1922 (a close code that nobody may send ends the process).
+/// websockets/ws#1676, #1916 and #1922 (a close code that must not be sent ends the process).
 #[test]
-fn close_with_a_bad_code_or_reason_ends_nobody_but_its_sender() {
+fn close_with_a_bad_code_or_reason_ends_only_its_sender() {
     let relay = quiet_relay(&[]);
     let reason = "r".repeat(123);
     let mut frames = vec![frame(CLOSE, b"\x03"), frame(CLOSE, &close_payload(1000, &(reason.clone() + "r")))];
@@ -179,10 +179,10 @@ fn close_with_a_bad_code_or_reason_ends_nobody_but_its_sender() {
     assert_each_closed(&relay, &frames, 1007);
 }
 
-/// RFC 6455, section 10.3: masks protect the machines in between; one that is all zeros protects nobody, and
-/// is allowed. Without any, the frame is refused.
+/// RFC 6455, section 10.3: masks protect intermediaries. A mask of zeros protects nothing, but is allowed. A frame
+/// without a mask is refused.
 #[test]
-fn mask_of_zeros_passes_and_no_mask_does_not() {
+fn mask_of_zeros_is_allowed_and_a_missing_mask_is_not() {
     let relay = quiet_relay(&[]);
     let (mut desktop, mut mobile) = relay.pair("zeros");
     desktop.send_raw(&frame_under(UNCHANGED, TEXT, b"true"));

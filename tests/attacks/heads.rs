@@ -1,4 +1,4 @@
-//! Request heads: too long, too slow, too many, and such as two readers understand differently.
+//! Attacks by request heads: too long, too slow, too many, or understood differently by different parsers.
 
 use std::io::Write;
 use std::thread;
@@ -9,10 +9,10 @@ use crate::client::{Client, Received};
 use crate::footprint::{Footprint, MIB, quiet_relay};
 use crate::harness::Relay;
 
-/// A body in chunks, and what would be a request behind it.
+/// A body in chunks, followed by what looks like another request.
 const CHUNKED_BODY: &str = "5\r\nhello\r\n0\r\n\r\nGET /health HTTP/1.1\r\nHost: relay\r\n\r\n";
 
-/// An upgrade with further header lines.
+/// An upgrade with more header lines.
 fn upgrade_and(lines: &str) -> String {
     upgrade_request("/desktop/abc").replace("Host: relay\r\n", &format!("Host: relay\r\n{lines}\r\n"))
 }
@@ -24,8 +24,8 @@ fn upgrade_but(line: &str, replacement: &str) -> String {
     request.replace(line, replacement)
 }
 
-/// Sends a head of `fields` long fields, the last bytes of it one by one, on sixteen connections at once, and
-/// gives the processor time of these bytes.
+/// Sends a head of `fields` long fields on sixteen connections at once, the last bytes one by one. Returns the
+/// processor time for these bytes.
 fn ticks_of_single_bytes(relay: &Relay, bystanders: &mut Bystanders, fields: usize) -> u64 {
     const SINGLE_BYTES: usize = 1500;
     let at_once = format!("GET /health HTTP/1.1\r\nHost: relay\r\n{}X: ", "X: y\r\n".repeat(fields));
@@ -39,7 +39,7 @@ fn ticks_of_single_bytes(relay: &Relay, bystanders: &mut Bystanders, fields: usi
         for stream in &mut streams {
             stream.write_all(b"x").unwrap();
         }
-        // Once they are, the relay has read these bytes: no two are read at once.
+        // After this exchange the relay has read these bytes, so no two of them are read at once.
         bystanders.are_served();
     }
     for mut stream in streams {
@@ -49,7 +49,7 @@ fn ticks_of_single_bytes(relay: &Relay, bystanders: &mut Bystanders, fields: usi
     before.processor_ticks()
 }
 
-/// CVE-2023-43669 (tungstenite: the whole head is parsed again with every piece of it that comes).
+/// CVE-2023-43669 (tungstenite: the whole head is parsed again for each piece that arrives).
 #[test]
 fn byte_of_a_long_head_costs_no_more_than_a_byte_of_a_short_one() {
     let relay = quiet_relay(&[]);
@@ -57,13 +57,13 @@ fn byte_of_a_long_head_costs_no_more_than_a_byte_of_a_short_one() {
     let short_ticks = ticks_of_single_bytes(&relay, &mut bystanders, 1);
     let long_ticks = ticks_of_single_bytes(&relay, &mut bystanders, 95);
     eprintln!("{short_ticks} hundredths of a second for short heads, {long_ticks} for long ones");
-    // Parsed again with each byte, they cost three times as much and more.
+    // If the head were parsed again for each byte, long heads would cost at least three times as much.
     assert!(long_ticks <= 2 * short_ticks + 20, "{long_ticks} against {short_ticks}");
 }
 
-/// CVE-2023-43669 again, and CVE-2018-12121 (Node.js: large heads on many connections take all memory).
+/// CVE-2023-43669 again, and CVE-2018-12121 (Node.js: large heads on many connections use up the memory).
 #[test]
-fn ten_megabytes_of_head_are_refused_at_16_kib_and_the_rest_costs_next_to_nothing() {
+fn head_of_ten_megabytes_is_refused_at_16_kib_and_the_rest_costs_little() {
     let relay = quiet_relay(&[]);
     let mut bystanders = Bystanders::join(&relay);
     let before = Footprint::of(&relay);
@@ -83,7 +83,7 @@ fn ten_megabytes_of_head_are_refused_at_16_kib_and_the_rest_costs_next_to_nothin
     before.assert_memory_grew_at_most(2 * MIB);
 }
 
-/// CVE-2024-37890 (ws: more header fields than the parser keeps end the process).
+/// CVE-2024-37890 (ws: more header fields than the parser stores end the process).
 #[test]
 fn two_thousand_header_fields_are_refused() {
     let relay = quiet_relay(&[]);
@@ -94,10 +94,10 @@ fn two_thousand_header_fields_are_refused() {
     Bystanders::join(&relay).are_served();
 }
 
-/// CVE-2021-32640 (ws: a run of spaces in `Sec-WebSocket-Protocol` takes quadratic time) and
-/// GHSA-g78m-2chm-r7qv (websocket-extensions: an unclosed string of escapes takes exponential time).
+/// CVE-2021-32640 (ws: spaces in `Sec-WebSocket-Protocol` take quadratic time) and GHSA-g78m-2chm-r7qv
+/// (websocket-extensions: escapes in an unclosed string take exponential time).
 #[test]
-fn long_runs_in_list_headers_cost_no_more_than_their_length() {
+fn long_runs_in_list_headers_take_linear_time() {
     let relay = quiet_relay(&[]);
     let spaces = " ".repeat(15_000);
     let commas = ",".repeat(15_000);
@@ -127,7 +127,7 @@ fn long_runs_in_list_headers_cost_no_more_than_their_length() {
     before.assert_took_at_most(2);
 }
 
-/// The same weaknesses at their other end: a long offer is answered as a short one is.
+/// The same headers at their allowed length: a long offer is answered like a short one.
 #[test]
 fn longest_subprotocol_and_longest_offer_are_answered() {
     let relay = quiet_relay(&[]);
@@ -142,10 +142,10 @@ fn longest_subprotocol_and_longest_offer_are_answered() {
     }
 }
 
-/// jetty/jetty.project#8716 and oven-sh/bun#33717 (of two `Host` headers one reader believes the first,
-/// another the last).
+/// jetty/jetty.project#8716 and oven-sh/bun#33717 (of two `Host` headers one parser uses the first and another the
+/// last).
 #[test]
-fn two_hosts_are_refused_whichever_they_are() {
+fn any_two_hosts_are_refused() {
     let relay = quiet_relay(&[]);
     let hosts = [
         "Host: relay\r\nHost: relay",
@@ -163,10 +163,10 @@ fn two_hosts_are_refused_whichever_they_are() {
     }
 }
 
-/// hyperium/hyper#4123 (`Content-Length` kept beside `Transfer-Encoding`), postrank-labs/goliath#351 (the
-/// last of two lengths believed), actix/actix-web#2767 (the first of them, if it is 0).
+/// hyperium/hyper#4123 (`Content-Length` is kept beside `Transfer-Encoding`), postrank-labs/goliath#351 (the last of
+/// two lengths is used), actix/actix-web#2767 (the first of them is used if it is 0).
 #[test]
-fn head_whose_body_two_readers_would_measure_differently_is_refused() {
+fn head_with_an_ambiguous_body_length_is_refused() {
     let relay = quiet_relay(&[]);
     let fields = [
         "Content-Length: 5\r\nTransfer-Encoding: chunked",
@@ -191,9 +191,9 @@ fn head_whose_body_two_readers_would_measure_differently_is_refused() {
     }
 }
 
-/// tiny-http/tiny-http#173 (spellings of `chunked` that one reader understands and another does not).
+/// tiny-http/tiny-http#173 (spellings of `chunked` that only some parsers understand).
 #[test]
-fn upgrade_with_a_body_in_whatever_encoding_is_refused() {
+fn upgrade_with_a_body_in_any_encoding_is_refused() {
     let relay = quiet_relay(&[]);
     for encoding in ["chunked", "xchunked", "chunked\t", "\u{b}chunked", "chunked, identity", "identity", ""]
     {
@@ -202,10 +202,10 @@ fn upgrade_with_a_body_in_whatever_encoding_is_refused() {
     }
 }
 
-/// CVE-2019-16869 (Netty: white space before the colon), CVE-2019-20444 (Netty: a field without a colon, or
-/// folded), CVE-2022-32214 (Node.js: lines that end in a bare LF).
+/// CVE-2019-16869 (Netty: white space before the colon), CVE-2019-20444 (Netty: a field without a colon, or a folded
+/// field), CVE-2022-32214 (Node.js: lines that end in a bare LF).
 #[test]
-fn field_that_another_reader_would_see_elsewhere_is_refused() {
+fn ambiguous_field_is_refused() {
     let relay = quiet_relay(&[]);
     let fields = [
         "Transfer-Encoding : chunked",
@@ -232,10 +232,9 @@ fn field_that_another_reader_would_see_elsewhere_is_refused() {
     }
 }
 
-/// kemalcr/kemal#767 (behind a proxy that has begun to tunnel, the request behind a refused upgrade is
-/// served).
+/// kemalcr/kemal#767 (after a refused upgrade the next request is served, although a proxy has begun to tunnel).
 #[test]
-fn request_behind_a_refused_upgrade_is_not_served() {
+fn request_after_a_refused_upgrade_is_not_served() {
     let relay = quiet_relay(&[]);
     let refused = [
         (upgrade_but("Sec-WebSocket-Version: 13", "Sec-WebSocket-Version: 1337"), 426),
@@ -252,9 +251,9 @@ fn request_behind_a_refused_upgrade_is_not_served() {
     }
 }
 
-/// The other half of it: behind an upgrade that was accepted, a request is nothing but a broken frame.
+/// The opposite case: after an accepted upgrade, a request is only an invalid frame.
 #[test]
-fn request_behind_an_accepted_upgrade_breaks_the_websocket() {
+fn request_after_an_accepted_upgrade_breaks_the_protocol() {
     let relay = quiet_relay(&[]);
     let both = upgrade_request("/desktop/abc") + &plain_request("GET", "/health");
     let (answer, mut client) = Client::handshake(relay.tcp(), both.as_bytes());
@@ -264,10 +263,10 @@ fn request_behind_an_accepted_upgrade_breaks_the_websocket() {
     assert_eq!(client.receive(), Received::End);
 }
 
-/// SpiderLabs/owasp-modsecurity-crs#553 (Host of Troubles: readers disagree about which host was meant). By
-/// RFC 9112, section 3.2.2, a proxy goes by the target in absolute form, and so must whoever is behind it.
+/// SpiderLabs/owasp-modsecurity-crs#553 (Host of Troubles: parsers disagree about the host). By RFC 9112, section
+/// 3.2.2, a proxy uses the target in absolute form, so the server must use it as well.
 #[test]
-fn absolute_target_decides_whatever_the_host_says() {
+fn absolute_target_takes_precedence_over_the_host_header() {
     let relay = quiet_relay(&[]);
     let request = upgrade_request("http://one.example/mobile/of-the-target")
         .replace("Host: relay", "Host: two.example");
@@ -281,7 +280,7 @@ fn absolute_target_decides_whatever_the_host_says() {
     }
 }
 
-/// golang/go#19755 (TLS and plain HTTP meet on one port) and nghttp2/nghttp2#112 (so do HTTP/2 and HTTP/1).
+/// golang/go#19755 (TLS and plain HTTP on one port) and nghttp2/nghttp2#112 (HTTP/2 and HTTP/1 on one port).
 #[test]
 fn other_protocols_are_refused_at_once() {
     let relay = quiet_relay(&["--handshake-timeout", "10m"]);

@@ -1,12 +1,12 @@
-//! JSON that is meant to break its reader.
+//! Attacks by JSON that breaks parsers.
 
 use crate::client::Received;
 use crate::footprint::{Footprint, MIB};
 use crate::frame::{TEXT, frame};
 use crate::harness::Relay;
 
-/// Requires that the relay, which looks for the `type` of each text in order to log it, passes it on as it
-/// is, and takes no more than `seconds` of processor time.
+/// Requires that the relay, which reads the `type` of each text for the log, forwards the texts unchanged and uses at
+/// most `seconds` of processor time.
 fn assert_passes(relay: &Relay, texts: &[String], seconds: u64) {
     let (mut desktop, mut mobile) = relay.pair("abc");
     let before = Footprint::of(relay);
@@ -20,7 +20,7 @@ fn assert_passes(relay: &Relay, texts: &[String], seconds: u64) {
     desktop.expect_quiet();
 }
 
-/// CVE-2020-36518 (jackson-databind: each level of nesting takes a piece of the stack).
+/// CVE-2020-36518 (jackson-databind: each level of nesting uses stack).
 #[test]
 fn nesting_100_000_deep_passes() {
     const DEPTH: usize = 100_000;
@@ -31,9 +31,9 @@ fn nesting_100_000_deep_passes() {
     assert_passes(&Relay::start(&[]), &[arrays, objects, both, in_type], 5);
 }
 
-/// CVE-2020-36518 again, where the nesting never closes.
+/// CVE-2020-36518 again, with nesting that never closes.
 #[test]
-fn nesting_that_does_not_close_is_an_error_like_any_other() {
+fn unclosed_nesting_is_an_error_like_any_other() {
     let relay = Relay::start(&[]);
     let mut desktop = relay.join("desktop", "abc");
     let opening = "[".repeat(100_000);
@@ -44,7 +44,7 @@ fn nesting_that_does_not_close_is_an_error_like_any_other() {
     desktop.expect_quiet();
 }
 
-/// CVE-2023-4043 (Parsson: a number takes far longer than its length explains).
+/// CVE-2023-4043 (Parsson: a long number takes far more than linear time).
 #[test]
 fn number_of_a_megabyte_takes_no_longer_than_other_bytes() {
     let digits = "9".repeat(1_000_000);
@@ -59,32 +59,32 @@ fn number_of_a_megabyte_takes_no_longer_than_other_bytes() {
     assert_passes(&Relay::start(&[]), &texts, 5);
 }
 
-/// CVE-2023-5072 (JSON-java: a text of modest size takes memory without end).
+/// CVE-2023-5072 (JSON-java: a short text takes unlimited memory).
 #[test]
-fn ten_megabytes_of_escapes_take_little_more_than_their_length() {
+fn ten_megabytes_of_escapes_take_little_more_memory_than_their_length() {
     let relay = Relay::start(&[]);
     let escapes = "\\u0041".repeat(10_000_000 / 6);
     let texts = [format!("{{\"type\":\"{escapes}\"}}"), format!("{{\"{escapes}\":\"{escapes}\"}}")];
     let before = Footprint::of(&relay);
     assert_passes(&relay, &texts, 5);
-    // The longer text twice, and once more while it is received.
+    // Twice the longer text, plus once while it is received.
     before.assert_memory_grew_at_most(48 * MIB);
     let cut = format!("Message from desktop: {}", "A".repeat(64));
     relay.wait_for_log_ending(&cut);
 }
 
-/// CVE-2017-12635 (Apache `CouchDB`: of duplicate keys two readers take different ones).
+/// CVE-2017-12635 (Apache `CouchDB`: two parsers use different ones of duplicate keys).
 #[test]
-fn of_100_000_duplicate_keys_the_last_counts_and_all_are_passed_on() {
+fn last_of_100_000_duplicate_keys_counts_and_all_are_forwarded() {
     let relay = Relay::start(&[]);
     let keys = "\"type\":\"first\",\"\\u0074ype\":\"escaped\",".repeat(50_000);
     assert_passes(&relay, &[format!("{{{keys}\"type\":\"last\"}}")], 5);
     relay.wait_for_log_ending("Message from desktop: last");
 }
 
-/// An error's place must not cost more than the text: the fault is looked for at the end of ten megabytes.
+/// Finding the offset of an error must not take more than linear time. Here it is at the end of ten megabytes.
 #[test]
-fn fault_at_the_end_of_ten_megabytes_is_found_once() {
+fn error_at_the_end_of_ten_megabytes_is_found_in_linear_time() {
     let relay = Relay::start(&[]);
     let before = Footprint::of(&relay);
     let rows =

@@ -1,4 +1,4 @@
-//! Logs that say what a client wants them to say, or more than they should.
+//! Attacks on the log: forged lines, and contents that must not be logged.
 
 use std::io::Write;
 
@@ -7,10 +7,9 @@ use crate::client::{Client, Received};
 use crate::frame::{BINARY, CLOSE, CONTINUES, ENDS, PING, PONG, TEXT, TEXT_BEGINS, close_payload, frame};
 use crate::harness::Relay;
 
-/// What must not reach the log, in whatever form.
+/// A text that must not be logged in any form.
 const SECRET: &str = "hunter2";
-/// What would be a line of its own, a cursor that moves, or text that reads backwards, if it were not
-/// escaped.
+/// Without escaping, each would be a line of its own, move the cursor, or be text that reads backwards.
 const FORGERIES: [&str; 12] = [
     "\n[2026-01-01T00:00:00.000Z INFO  apptuner_relay] Desktop connected to session forged",
     "\r[2026-01-01T00:00:00.000Z INFO  apptuner_relay] Desktop connected to session forged",
@@ -30,14 +29,14 @@ fn noisy_relay(level: &str) -> Relay {
     Relay::start_with(&["--shutdown-grace", "1ms"], &[("RUST_LOG", level)])
 }
 
-/// Stops the relay, and gives all that it has logged.
+/// Stops the relay and returns all that it has logged.
 fn whole_log(mut relay: Relay) -> Vec<String> {
     assert_eq!(relay.stop(), Some(0));
     relay.wait_for_log_ending("Stopped");
     relay.log_lines()
 }
 
-/// Requires that every line is one that the relay wrote: a time, a level and printable ASCII.
+/// Requires that the relay wrote every line itself: a time, a level and printable ASCII.
 fn assert_unforged(log: &[String]) {
     for line in log {
         assert!(line.starts_with("[20"), "{line:?}");
@@ -46,13 +45,13 @@ fn assert_unforged(log: &[String]) {
     }
 }
 
-/// The bytes of a text, `before` each of them.
+/// The bytes of a text in hexadecimal, with `before` in front of each.
 fn in_hexadecimal(before: &str, text: &str) -> String {
     text.bytes().fold(String::new(), |written, byte| format!("{written}{before}{byte:02x}"))
 }
 
-/// CVE-2009-4487 (nginx), CVE-2022-30123 and CVE-2025-25184 (Rack: escape sequences, then whole lines, in the
-/// log) and augustd/owasp-security-logging#59 (there are more ends of a line than two).
+/// CVE-2009-4487 (nginx), CVE-2022-30123 and CVE-2025-25184 (Rack: escape sequences and whole lines in the log) and
+/// augustd/owasp-security-logging#59 (there are more than two line separators).
 #[test]
 fn types_and_close_reasons_forge_nothing() {
     for level in ["info", "debug", "trace"] {
@@ -60,7 +59,7 @@ fn types_and_close_reasons_forge_nothing() {
         let (mut desktop, mut mobile) = relay.pair("abc");
         for forgery in FORGERIES {
             let quoted = serde_json::to_string(forgery).unwrap();
-            // Raw where JSON allows it, and escaped.
+            // Unescaped where JSON allows it, and escaped.
             for quoted in [quoted.clone(), quoted.replace("forged", "\\u0066orged")] {
                 let text = format!("{{\"type\":{quoted}}}");
                 desktop.send_text(&text);
@@ -75,7 +74,7 @@ fn types_and_close_reasons_forge_nothing() {
     }
 }
 
-/// The same for all that stands in a request: none of it is logged but the session's ID.
+/// The same for request heads. Of these only the session ID is logged.
 #[test]
 fn request_heads_forge_nothing() {
     for level in ["info", "debug", "trace"] {
@@ -95,7 +94,7 @@ fn request_heads_forge_nothing() {
                 let request = upgrade_request("/desktop/abc").replace("Host: relay", &lines);
                 let mut stream = relay.tcp();
                 stream.write_all(request.as_bytes()).unwrap();
-                // Some of it may stand in a field, some may not; none of it may end the relay.
+                // Some texts are allowed in a header field and some are not. None of them may end the relay.
                 stream.write_all(b"\r\n\r\n").unwrap();
             }
         }
@@ -104,7 +103,7 @@ fn request_heads_forge_nothing() {
     }
 }
 
-/// Rack's CVEs again, at the length: a line is as long as the relay makes it.
+/// Rack's CVEs again, for length: clients do not decide how long a line is.
 #[test]
 fn session_ids_and_types_are_cut_to_64_characters() {
     let relay = noisy_relay("trace");
@@ -125,8 +124,8 @@ fn session_ids_and_types_are_cut_to_64_characters() {
     }
 }
 
-/// cloudflare/moltworker#117, ansible/ansible-rulebook#694 and jundot/omlx#931 (frames, heads and bodies in
-/// the log as soon as somebody wants to know more).
+/// cloudflare/moltworker#117, ansible/ansible-rulebook#694 and jundot/omlx#931 (frames, heads and bodies are logged at
+/// verbose levels).
 #[test]
 fn neither_payload_nor_secret_is_logged_at_any_level() {
     for level in ["debug", "trace", "trace,tungstenite=trace,mio=trace,httparse=trace"] {

@@ -1,5 +1,5 @@
-//! Attacks on the real binary, each after a published weakness of a server of its kind. The contract says
-//! what is allowed; these tests, that insisting on it costs neither the relay nor anybody else anything.
+//! Attacks on the real binary. Each one is a published vulnerability of a similar server. The contract says what is
+//! allowed; these tests check that an attack harms neither the relay nor other clients.
 // Memory, processor time and descriptors are read from /proc.
 #![cfg(target_os = "linux")]
 #![allow(clippy::disallowed_methods, reason = "real sockets live in real time")]

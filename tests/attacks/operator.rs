@@ -1,4 +1,4 @@
-//! Attacks by way of the operator's listener, on the clients and on the operator.
+//! Attacks on clients and operators through the operator's listener.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,17 +8,17 @@ use std::time::{Duration, Instant};
 
 use crate::answer::Answer;
 use crate::bystanders::Bystanders;
-use crate::client::{Client, patient};
+use crate::client::{Client, with_timeouts};
 use crate::footprint::{Footprint, MIB, connections_allowed, descriptors, descriptors_below};
-use crate::harness::{PATIENCE, Relay, relay_command};
+use crate::harness::{Relay, WAIT_MAX, relay_command};
 use crate::processor::assert_rests;
 use crate::stream::Stream;
 
 const TOKEN: &str = "correct-horse-battery-staple";
-/// What an answer may take on a busy machine; a connection that is left to its timeout takes five seconds.
+/// Enough for an answer on a busy machine. A connection that waits for its timeout takes five seconds.
 const SOON: Duration = Duration::from_secs(3);
 
-/// A relay with an operator's listener, after `preparation`, and where that is. Its log has what that takes.
+/// A relay with an operator's listener, started after `preparation`, and the listener's address.
 fn start_after(preparation: &str, flags: &[&str]) -> (Relay, SocketAddr) {
     let admin = ["--admin", "127.0.0.1:0", "--ping-interval", "1h"];
     let relay = Relay::start_after(preparation, &[&admin, flags].concat());
@@ -32,7 +32,7 @@ fn start(flags: &[&str]) -> (Relay, SocketAddr) {
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
-    patient(TcpStream::connect(address).unwrap())
+    with_timeouts(TcpStream::connect(address).unwrap())
 }
 
 fn request(target: &str) -> String {
@@ -43,7 +43,7 @@ fn with_token(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n")
 }
 
-/// Sends what one sends who does not care whether it arrives.
+/// Sends `bytes` and returns whether that worked. An error does not matter to most callers.
 fn send(mut stream: &TcpStream, bytes: &[u8]) -> bool {
     stream.write_all(bytes).is_ok()
 }
@@ -52,16 +52,16 @@ fn get(address: SocketAddr, target: &str) -> Answer {
     Answer::to(Stream::plain(connect(address)), &request(target))
 }
 
-/// How many turns of the loop the relay has done.
+/// How many turns the loop has made.
 fn turns(address: SocketAddr) -> usize {
     let metrics = get(address, "/metrics").body;
     let count = "apptuner_relay_event_loop_lag_seconds_count ";
     metrics.lines().find_map(|line| line.strip_prefix(count)).unwrap().parse().unwrap()
 }
 
-/// Has two threads do `attack` over and over while `act` is done.
+/// Runs `attack` repeatedly in two threads while `act` runs.
 fn under_attack<T>(attack: impl Fn() + Sync, act: impl FnOnce() -> T) -> T {
-    /// Tells the attackers that it is over, after a panic as well.
+    /// Stops the attackers when it is dropped, even after a panic.
     struct Over<'a>(&'a AtomicBool);
 
     impl Drop for Over<'_> {
@@ -84,14 +84,14 @@ fn under_attack<T>(attack: impl Fn() + Sync, act: impl FnOnce() -> T) -> T {
     })
 }
 
-/// How often the bystanders are served in a second.
+/// How many exchanges the bystanders have in one second.
 fn times_served(bystanders: &mut Bystanders) -> usize {
     bystanders.times_served_during(|| thread::sleep(Duration::from_secs(1)))
 }
 
-/// twitter/twemproxy#416 (with edge-triggered events, a client that sends faster than it is read takes all reads).
+/// twitter/twemproxy#416 (with edge-triggered events, a client that sends faster than it is read uses up all reads).
 #[test]
-fn bodies_without_end_leave_the_clients_their_share() {
+fn endless_bodies_leave_the_clients_their_share() {
     let (relay, admin) = start(&[]);
     let mut bystanders = Bystanders::join(&relay);
     let before = Footprint::of(&relay);
@@ -109,12 +109,12 @@ fn bodies_without_end_leave_the_clients_their_share() {
     before.assert_memory_grew_at_most(2 * MIB);
 }
 
-/// The same, from the relay's own account of its turns: on a busy machine, clients wait for many other things.
+/// The same, measured by the relay's own count of turns: on a busy machine, clients wait for other reasons, too.
 #[test]
-fn body_without_end_is_read_little_by_little() {
-    /// What the system may hold of a stream.
+fn endless_body_is_read_in_small_portions() {
+    /// Bytes of a stream that the system may hold.
     const UNREAD_BYTES_MAX: usize = 16 << 20;
-    /// Read of a connection in a turn.
+    /// Bytes read of a connection per turn.
     const READ_BYTES_MAX: usize = 4096;
     let (_relay, admin) = start(&[]);
     let before = turns(admin);
@@ -127,10 +127,10 @@ fn body_without_end_is_read_little_by_little() {
     assert!(turns > (body.len() - UNREAD_BYTES_MAX) / READ_BYTES_MAX, "{turns} turns");
 }
 
-/// hyperium/hyper#1764 (a client that has sent all it will, and said so) and httpwg/http-core#22: it is answered, and
-/// what it waits for is the end of the answer.
+/// hyperium/hyper#1764 (a client that has sent everything and ended its stream) and httpwg/http-core#22: the client is
+/// answered, and then waits for the end of the stream.
 #[test]
-fn answer_ends_at_once_however_much_stands_behind_the_request() {
+fn answer_ends_at_once_with_any_amount_of_input_after_the_request() {
     let (_relay, admin) = start(&[]);
     for (target, behind, is_end_told) in [
         ("/livez", 0, true),
@@ -150,15 +150,15 @@ fn answer_ends_at_once_however_much_stands_behind_the_request() {
     }
 }
 
-/// joyent/libuv#690 again, at the last descriptor: there is none to find out that nobody waits.
+/// joyent/libuv#690 again, for the operator: without a free descriptor, accepting fails although a connection waits.
 #[test]
-fn operators_listener_out_of_descriptors_rests_then_and_after() {
-    // Clients alone cannot take that; what the process has inherited can.
+fn operators_listener_without_free_descriptors_rests() {
+    // Clients cannot use up the operator's descriptors, but inherited ones can.
     let inherited = (3..=9).map(|descriptor| format!("{descriptor}</dev/null")).collect::<Vec<_>>().join(" ");
     let (relay, admin) = start_after(&format!("ulimit -n 22; exec {inherited}"), &[]);
     let taken = || descriptors_below(&relay, 22);
     let crowd: Vec<_> = (taken()..21).map(|_| relay.socket()).collect();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     while taken() < 21 {
         assert!(Instant::now() < deadline, "the crowd is not let in");
         thread::sleep(Duration::from_millis(5));
@@ -169,16 +169,16 @@ fn operators_listener_out_of_descriptors_rests_then_and_after() {
     assert_rests(&relay);
     drop(crowd);
     assert_rests(&relay);
-    // A loop that spins does as many in a hundredth of a second, however busy the machine is.
+    // A loop that spins makes this many turns in a hundredth of a second, even on a busy machine.
     let turns = turns(admin);
     eprintln!("{turns} turns");
     assert!(turns < 1000, "{turns} turns");
     assert_eq!(get(admin, "/readyz").status, 200);
 }
 
-/// CVE-2012-5568 (Slowloris) and valkey-io/valkey#3918 (who holds every place keeps the operator out).
+/// CVE-2012-5568 (Slowloris) and valkey-io/valkey#3918 (clients that hold all connections lock the operator out).
 #[test]
-fn a_thousand_slow_heads_hold_up_neither_clients_nor_the_operator() {
+fn thousand_slow_heads_delay_neither_clients_nor_the_operator() {
     let (relay, admin) = start(&[]);
     let mut bystanders = Bystanders::join(&relay);
     let before = Footprint::of(&relay);
@@ -197,10 +197,10 @@ fn a_thousand_slow_heads_hold_up_neither_clients_nor_the_operator() {
     assert_rests(&relay);
 }
 
-/// valkey-io/valkey#3918 again: a client that asks without the token, and takes no answer, holds no place that others
-/// need.
+/// valkey-io/valkey#3918 again: clients without the token that do not read their answers must not use up the
+/// operator's connections.
 #[test]
-fn strangers_without_the_token_keep_out_nobody_who_has_it() {
+fn strangers_without_the_token_do_not_lock_the_operator_out() {
     let (relay, admin) = start(&["--admin-token", TOKEN]);
     let mut bystanders = Bystanders::join(&relay);
     let ask = |target: &str| {
@@ -225,9 +225,9 @@ fn strangers_without_the_token_keep_out_nobody_who_has_it() {
     });
 }
 
-/// ROCm/ATOM#2186 and skypilot-org/skypilot#10503 (a scrape and the work it tells of wait for each other).
+/// ROCm/ATOM#2186 and skypilot-org/skypilot#10503 (scraping metrics delays the work, and the work delays scraping).
 #[test]
-fn scrapes_without_pause_leave_the_clients_nearly_everything() {
+fn constant_scraping_leaves_most_of_the_time_to_the_clients() {
     let (relay, admin) = start(&[]);
     let mut crowd: Vec<Client> =
         (0..connections_allowed(600)).map(|id| relay.join("desktop", &id.to_string())).collect();
@@ -243,9 +243,9 @@ fn scrapes_without_pause_leave_the_clients_nearly_everything() {
     crowd.clear();
 }
 
-/// What an operator's listener hears on a machine with other programs on it.
+/// What other programs on the machine may send to the operator's listener.
 #[test]
-fn whatever_comes_is_answered_in_http_or_not_at_all_and_leaves_nothing_behind() {
+fn any_input_is_answered_in_http_or_not_at_all_and_leaves_nothing_behind() {
     let (relay, admin) = start(&[]);
     let mut bystanders = Bystanders::join(&relay);
     let before = Footprint::of(&relay);
@@ -285,7 +285,7 @@ fn whatever_comes_is_answered_in_http_or_not_at_all_and_leaves_nothing_behind() 
     }
     bystanders.are_served();
     assert_eq!(get(admin, "/livez").status, 200);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     while descriptors(&relay) > descriptors_before {
         assert!(Instant::now() < deadline, "connections are left");
         thread::sleep(Duration::from_millis(5));
@@ -294,9 +294,9 @@ fn whatever_comes_is_answered_in_http_or_not_at_all_and_leaves_nothing_behind() 
     assert_rests(&relay);
 }
 
-/// The place of a session is its place in the list: it is found while others come and go.
+/// A session keeps its place in the list while others come and go.
 #[test]
-fn sessions_that_stay_are_listed_once_each_while_others_come_and_go() {
+fn lasting_sessions_are_listed_once_each_while_others_come_and_go() {
     let (relay, admin) = start(&["--reconnect-window", "1ms"]);
     let stay = connections_allowed(300);
     let _stay: Vec<Client> = (0..stay).map(|id| relay.join("desktop", &format!("stay{id:04}"))).collect();
@@ -316,9 +316,9 @@ fn sessions_that_stay_are_listed_once_each_while_others_come_and_go() {
     });
 }
 
-/// A relay that ends is asked how it fares until it has ended, and those who ask do not keep it.
+/// Operators ask a stopping relay for its state until it has ended. They must not delay its end.
 #[test]
-fn operator_is_answered_through_a_shutdown_and_does_not_delay_its_end() {
+fn operator_is_answered_during_a_shutdown_and_does_not_delay_its_end() {
     let (mut relay, admin) = start(&["--shutdown-grace", "4s"]);
     let silent: Vec<_> = (0..20).map(|_| connect(admin)).collect();
     let (mut desktop, mobile) = relay.pair("abc");
@@ -335,9 +335,9 @@ fn operator_is_answered_through_a_shutdown_and_does_not_delay_its_end() {
     drop(silent);
 }
 
-/// CVE-2018-5702 (Transmission: a page in the operator's browser has its own name point to this machine).
+/// CVE-2018-5702 (Transmission: DNS rebinding, a web page that points its own name to this machine).
 #[test]
-fn names_that_only_look_like_this_machine_get_no_page() {
+fn names_that_only_look_local_get_no_page() {
     let (_relay, admin) = start(&[]);
     for host in
         ["localhost.", "localhost.evil.example", "127.0.0.1.evil.example", "127.1", "0x7f000001", "[::1"]
@@ -348,7 +348,7 @@ fn names_that_only_look_like_this_machine_get_no_page() {
     }
 }
 
-/// A file that a relay left behind when it was killed keeps no other from its place, and one in use does.
+/// The file of a killed relay does not block the next one; a socket in use does.
 #[test]
 fn stale_socket_of_the_operator_is_replaced_and_one_in_use_is_not() {
     let path = std::env::temp_dir().join(format!("apptuner-relay-{}-stale", std::process::id()));
@@ -371,17 +371,17 @@ fn stale_socket_of_the_operator_is_replaced_and_one_in_use_is_not() {
     assert!(!path.exists(), "it has taken its file along");
 }
 
-/// A supervisor that stands still, as systemd does while it starts itself anew, takes no sign of life, and the socket
-/// that they go to has room for few.
+/// A supervisor that does not read, like systemd while it restarts itself, takes no notices, and the socket for them
+/// has room for only a few.
 #[test]
-fn supervisor_that_takes_no_signs_of_life_stops_nobody() {
+fn supervisor_that_reads_no_notices_does_not_stop_the_relay() {
     let path = std::env::temp_dir().join(format!("apptuner-relay-{}-still", std::process::id()));
     let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
     let variables = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "20000")];
     let relay = Relay::start_with(&[], &variables);
     let is_full = |line: &str| line.contains("The supervisor cannot be told");
     let mut bystanders = Bystanders::join(&relay);
-    // The longest that the system makes its queue is 512, as a rule.
+    // The system's queue usually holds at most 512 notices.
     relay.wait_for_log("the line that says so", is_full);
     bystanders.are_served();
     drop(socket);

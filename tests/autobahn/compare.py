@@ -1,4 +1,4 @@
-"""Holds the suite's report against the expectation: compare.py expected.txt index.json
+"""Compares the suite's report with the expected results: compare.py expected.txt index.json
 
 Runs with the suite's own Python 2.7, and with Python 3 as well.
 """

@@ -1,6 +1,6 @@
-//! The echo server that the Autobahn|Testsuite tries; see `run` beside it.
+//! The echo server that the Autobahn|Testsuite tests; see `run` beside it.
 //!
-//! Prints its address, and serves any number of clients until it is killed.
+//! Prints its address, and serves any number of clients until the process is killed.
 #![expect(clippy::disallowed_methods, reason = "it has no other clock")]
 #![allow(clippy::print_stdout, reason = "its address is what the caller waits for")]
 
@@ -53,8 +53,8 @@ struct Server {
     start: Instant,
     echo: Echo,
     connections: Slab<Connection<TcpStream>>,
-    /// Those that have not answered a close, and since when: one sent by a client in the middle of a frame of its
-    /// own is a part of that frame.
+    /// Connections that have not answered a close, and since when. The answer may be missing because the client was
+    /// inside a frame when it sent it.
     closing: Vec<(usize, Tick)>,
 }
 
@@ -80,7 +80,7 @@ impl Server {
         }
     }
 
-    /// An event may be meant for a connection that is gone: to the one in its place it is spurious.
+    /// An event may be meant for an earlier connection in the same slot. For the new one it is only a hint.
     fn note(&mut self, event: &Event) {
         let slot = event.token().0;
         let Some(connection) = self.connections.get_mut(slot) else { return };
@@ -105,14 +105,14 @@ impl Server {
                 }
             }
             FlushEnd::Shut => {
-                // A stream that cannot be shut down has failed, which an event will tell.
+                // An error means that the stream has failed, and an event reports that.
                 let _ = connection.stream.shutdown(Shutdown::Write);
             }
             FlushEnd::Gone => drop(self.connections.remove(slot)),
         }
     }
 
-    /// Ends those that do not answer a close in time.
+    /// Ends connections that do not answer a close in time.
     fn end_overdue(&mut self) {
         let now = self.now();
         let overdue = self.closing.extract_if(.., |&mut (_, since)| now >= since.after(CLOSE_ANSWER_TIMEOUT));

@@ -1,6 +1,6 @@
-//! The messages of all benchmarks: JSON that looks like the source code which relays of this kind carry.
+//! The messages of all benchmarks: JSON that looks like the source code that such relays carry.
 
-/// A message of exactly `bytes` bytes, or of the fewest that it can have.
+/// A message of exactly `bytes` bytes, or of the minimum length if that is more.
 pub(crate) fn message_text(bytes: usize) -> String {
     const START: &str = r#"{"n":1000000000,"d":""#;
     const LINE: &str = r#"let café = open(\"x\", [1, 2, 3]);\n"#;

@@ -1,5 +1,5 @@
-// An app on top of encrypted.mjs, as far as it has to do with the connection. Not run by itself: encryption.mjs
-// runs it in Node and in Chromium.
+// The part of an app on top of encrypted.mjs that handles the connection. encryption.mjs runs it in Node and in
+// Chromium.
 
 import { channel } from "./encrypted.mjs";
 
@@ -36,7 +36,7 @@ export class App {
   }
 
   meet(challenge) {
-    // A peer that runs anew knows nothing, and cannot open what was on its way to the run before.
+    // A restarted peer knows nothing, and cannot open messages that were sent to its previous run.
     if (this.channel.answer(challenge)) this.peerRuns++;
     this.ready();
   }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What curl sees of the relay's HTTP. Run: tests/clients/curl.sh ws://127.0.0.1:8787
-# (the relay itself: a proxy before it writes headers of its own).
+# Checks the relay's HTTP with curl. Run: tests/clients/curl.sh ws://127.0.0.1:8787
+# (directly, because a proxy adds its own headers).
 set -u
 base=${1:-ws://127.0.0.1:8787}
 base=http${base#ws}

@@ -1,4 +1,4 @@
-// Two apps that encrypt what they send: desktop in Node, mobile in Chromium, a recorder in between.
+// Two apps that encrypt their messages: desktop in Node, mobile in Chromium, a recorder between them.
 // Run: NODE_PATH=/dir/node_modules node tests/clients/encryption.mjs ws://127.0.0.1:8787 (for /dir see browser.mjs)
 
 import { readFileSync } from "node:fs";
@@ -17,7 +17,7 @@ const ws = require("ws");
 const { chromium } = require("playwright-core");
 globalThis.WebSocket = ws;
 
-/** In every value that is sent, and to be found nowhere outside the apps. */
+/** Part of every value that is sent. It must not appear outside the apps. */
 const SECRET = "größer than the relay 🚀";
 const report = (what) => console.log(`ok encryption: ${what}`);
 
@@ -34,7 +34,7 @@ const recorder = new Recorder(ws, relay);
 await recorder.listening;
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  // From --disable-quic on: no traffic of Chromium's own to other hosts.
+  // From --disable-quic on: Chromium itself sends nothing to other hosts.
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"].concat(
     ["--disable-background-networking", "--disable-component-update", "--disable-sync"],
   ),
@@ -61,7 +61,7 @@ async function scenario(page) {
     send: (value) => page.evaluate((value) => app.send(value), value),
     next: () => page.evaluate(() => app.next()),
     refusals: (count) => page.evaluate((count) => app.refusals(count), count),
-    /** Takes one value and sends it back, so that large ones stay in the page. */
+    /** Receives one value and sends it back, so that large values stay in the page. */
     echo: () => page.evaluate(async () => app.send(await app.next())),
     reconnect: () =>
       page.evaluate(async () => {
@@ -85,7 +85,7 @@ async function scenario(page) {
     const bundle = { type: "bundle_update", code: SECRET.repeat(count) };
     const begun = performance.now();
     const echo = mobile.echo();
-    // The small one is sealed sooner, and must come second.
+    // The small message is sealed first, but must arrive second.
     await Promise.all([desktop.send(bundle), desktop.send(value(2))]);
     await echo;
     check((await desktop.next()).code === bundle.code, "the bundle differs");
@@ -124,7 +124,7 @@ async function scenario(page) {
   examine(link);
 }
 
-/** What a relay might try with a message to the mobile; each is refused, and the honest one behind it is opened. */
+/** Attacks of a relay on a message to the mobile. Each is refused, and the unchanged message after it is opened. */
 async function forge(desktop, mobile, value, earlier) {
   const flip = (text, at) => text.slice(0, at) + (text[at] === "A" ? "B" : "A") + text.slice(at + 1);
   const edit = (text, fields) => JSON.stringify({ ...JSON.parse(text), ...fields });
@@ -152,12 +152,12 @@ async function forge(desktop, mobile, value, earlier) {
   recorder.twist = (_to, text) => [text];
 }
 
-/** What waits for a desktop that is replaced: its own next connection opens it once, another run never. */
+/** Messages that wait for a replaced desktop: its own next connection opens them once, another run never does. */
 async function replace(desktop, mobile, link) {
-  // Below 1 MiB each, so that what waits moves on; together more than the kernel holds for a desktop that has read little.
+  // Below 1 MiB each, so that waiting messages move; together more than the kernel holds for a desktop that reads little.
   const [text, numbers] = [SECRET.repeat(25_000), Array.from({ length: 20 }, (_, n) => n)];
   const sendAll = () => Promise.all(numbers.map((n) => mobile.send({ n, text })));
-  // Past the recorder, which would read what the desktop does not.
+  // Not through the recorder, which would read the messages that the desktop does not.
   await desktop.connect(relay);
   await desktop.peerIsReady;
   desktop.socket.pause();
@@ -165,7 +165,7 @@ async function replace(desktop, mobile, link) {
   await sendAll();
   await sleep(1_000);
   await desktop.connect(relay);
-  // First what was written to the old connection.
+  // First the messages that were written to the old connection.
   desktop.socket.pause();
   const ended = new Promise((resolve) => (paused.onclose = resolve));
   paused.resume();
@@ -192,7 +192,7 @@ async function replace(desktop, mobile, link) {
   report(`what waited for a desktop's earlier run (${refused}) is refused by the next, which is then served`);
 }
 
-/** That neither the plain text nor the key is in anything that clients wrote to the relay, or to the page's server. */
+/** Neither the plain text nor the key is in anything that clients wrote to the relay or to the page's server. */
 function examine(link) {
   const key = new URLSearchParams(new URL(link).hash.slice(1)).get("key");
   const raw = Buffer.from(key, "base64url");

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { bundle, check, Client, equal, scenario } from "./scenario.mjs";
 
 const LIMIT_MS = 120_000;
-/** More of 1 MiB than the kernel buffers of one connection hold. */
+/** More messages of 1 MiB than the kernel buffers of one connection hold. */
 const SHORT_ONES = 60;
 const base = process.argv[2] ?? "ws://127.0.0.1:8787";
 globalThis.WebSocket = createRequire(import.meta.url)("ws");
@@ -26,7 +26,7 @@ try {
 }
 process.exit(0);
 
-/** What a mobile that reads nothing does to the desktop, and to the mobile that takes its place. */
+/** A mobile that reads nothing, its effect on the desktop, and the mobile that replaces it. */
 async function pressure() {
   const session = `pressure-${Date.now()}`;
   const desktop = await Client.join(base, "desktop", session);
@@ -67,7 +67,7 @@ async function pressure() {
   for (let i = toFirst; i < SHORT_ONES; i++) check((await second.next()) === short, `bundle ${i} differs`);
   await desktop.expect({ type: "mobile_connected" });
   desktop.socket.send('{"type":"end"}');
-  // The one that was half written to the first comes to both.
+  // The message that was partly written to the first mobile reaches both.
   const last = await second.next();
   if (last === short) equal(await second.next(), '{"type":"end"}', "the message behind the bundles");
   else equal(last, '{"type":"end"}', "the message behind the bundles");
@@ -83,7 +83,7 @@ async function pressure() {
   equal(await second.closed, replaced, "close of the second mobile");
   equal(second.inbox.length, 0, "messages to the second mobile");
   await third.expect({ type: "desktop_connected" });
-  // The relay may have kept all of it, or the desktop is told.
+  // The relay has kept all of it, or the desktop gets an error.
   const [whole, told] = [third.next(), error(desktop)];
   const first = await Promise.race([whole, told]);
   if (first.code) {
@@ -95,7 +95,7 @@ async function pressure() {
   report(`a mobile that is replaced in the middle of a bundle of 50 MiB sees nothing of it, and ${became}`);
 }
 
-/** The first error that the relay tells this client of. */
+/** The first error message from the relay to this client. */
 async function error(client) {
   for (;;) {
     const message = JSON.parse(await client.next());

@@ -1,5 +1,5 @@
-// What recipe.js promises, checked in Node and in Chromium alike. Not run by itself: recipe.mjs runs it.
-// `world` starts and stops relays and puts slow or broken networks before them; recipe.mjs says how.
+// Checks of what recipe.js promises, in Node and in Chromium. recipe.mjs runs them.
+// `world` starts and stops relays and puts slow or broken networks before them; see recipe.mjs.
 
 import { bundle, check, Client, equal } from "./scenario.mjs";
 
@@ -8,7 +8,7 @@ const PATIENCE_MS = 1_500;
 const PAUSES_MS = [50, 1_000];
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Runs every check with this `pair`, or the one named `only`, and reports each; throws at the first failure. */
+/** Runs every check with this `pair`, or only the one named `only`, and reports each. Throws at the first failure. */
 export async function checks(pair, world, report, only) {
   let sessions = 0;
   const base = await world.relay([]);
@@ -17,7 +17,7 @@ export async function checks(pair, world, report, only) {
   const both = (desktopBase, mobileBase, options, name = session()) =>
     [join(desktopBase, "desktop", name, options), join(mobileBase, "mobile", name, options)];
 
-  /** A first message each way, so that both have taken the other's `have`. */
+  /** A first message each way, so that each has received the other's `have`. */
   async function meet(desktop, mobile) {
     desktop.send("to the mobile");
     await mobile.expect(["to the mobile"]);
@@ -48,7 +48,7 @@ export async function checks(pair, world, report, only) {
     await sleep(100);
     const mobile = join(base, "mobile", name);
     await mobile.expect(["bundle", "update"]);
-    // The phone's app is started anew: it has nothing.
+    // The phone's app is restarted, so it has nothing.
     await mobile.leave();
     const again = join(base, "mobile", name);
     await again.expect(["bundle", "update"]);
@@ -65,7 +65,7 @@ export async function checks(pair, world, report, only) {
     desktop.send(text, true);
     for (const i of range(20)) desktop.send(i);
     while ((await world.carried(network)) - before < 2 * MIB) await sleep(20);
-    // The phone is back while most of the bundle is still on its way to the relay, and the updates are behind it.
+    // The phone reconnects while most of the bundle is still in transit to the relay, with the updates behind it.
     await world.cut(network);
     await mobile.expect([text, ...range(20)]);
     equal((await world.attempts(network)).length, 2, "connections of the mobile");
@@ -79,7 +79,7 @@ export async function checks(pair, world, report, only) {
       const ends = at === 1 ? both(base, network) : both(network, base);
       await meet(...ends);
       await world.swallow(network, true);
-      // The relay has written all of it to the socket, and so says nothing.
+      // The relay has written all of it to the socket, so it reports nothing.
       for (const i of range(3)) ends[1 - at].send(i);
       for (const i of range(3)) ends[at].send(i);
       await sleep(200);
@@ -123,7 +123,7 @@ export async function checks(pair, world, report, only) {
     await sleep(2 * PAUSES_MS[1]);
     equal((await world.attempts(networks[0])).length, 1, "connections of the first desktop");
     equal((await world.attempts(networks[1])).length, 1, "connections of the second desktop");
-    await second.expect(["to the desktop"]); // It has nothing yet, and so it gets what the first one had.
+    await second.expect(["to the desktop"]); // It has nothing yet, so it gets what the first one had.
     await mobile.expect(["from the second"]);
     const other = join(base, "mobile", name);
     equal(await mobile.end(), { code: 1000, reason: "New mobile connection" }, "end of the first mobile");
@@ -277,7 +277,7 @@ export async function checks(pair, world, report, only) {
   for (const [name, run] of Object.entries(all)) if (!only || name === only) await run();
 }
 
-/** An app with one end of a pairing: what came waits in order until it is asked for. */
+/** An app with one end of a pairing. Received values are kept in order until they are taken. */
 class End {
   inbox = [];
 
@@ -293,7 +293,7 @@ class End {
     });
   }
 
-  /** Takes these values, in this order, and checks that no other follows at once. */
+  /** Takes these values, in this order, and checks that no other follows immediately. */
   async expect(values, withinMs = 30_000) {
     const deadline = performance.now() + withinMs;
     while (this.inbox.length < values.length && performance.now() < deadline) await sleep(10);
@@ -316,7 +316,7 @@ class End {
 const leave = (...ends) => Promise.all(ends.map((end) => end.leave()));
 const range = (count) => Array.from({ length: count }, (_, i) => i);
 
-/** A value as text; of a long one its length and a sum over all of it. */
+/** A value as text. A long one is shown by its length and a checksum. */
 function short(value) {
   const text = JSON.stringify(value);
   if (text.length < 100) return text;

@@ -1,5 +1,5 @@
-// Plants faults in recipe.js, one at a time, and expects recipe.mjs to find each, in Node alone (14 minutes).
-// Run: node tests/clients/recipe-faults.mjs (Node below 22 takes --experimental-websocket).
+// Plants faults in recipe.js, one at a time, and expects recipe.mjs to find each. Only in Node; 14 minutes.
+// Run: node tests/clients/recipe-faults.mjs (Node below 22 needs --experimental-websocket).
 
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
@@ -11,7 +11,7 @@ const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const recipe = readFileSync(here("recipe.js"), "utf8");
 const folder = mkdtempSync(join(tmpdir(), "recipe-"));
 
-/** The check that must fail, what is wrong, and what stands there instead. */
+/** The check that must fail, the original text, and the text that replaces it. */
 const FAULTS = [
   ["firstMessages", "never ready", "      ready = true;\n", ""],
   ["lateMobile", "nothing is held", ".forEach(transmit)", ""],

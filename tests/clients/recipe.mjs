@@ -1,8 +1,8 @@
 // The recipe of the guide's chapter "Clients", in Node and in Chromium.
 // Run: NODE_PATH=/dir/node_modules node tests/clients/recipe.mjs
-// (`npm install playwright-core` in /dir, `apt-get install chromium`; Node below 22 takes --experimental-websocket).
-// RELAY names another relay's executable, RECIPE another recipe, CHROMIUM another Chromium or, if empty, none, ONLY
-// one of the checks.
+// (`npm install playwright-core` in /dir, `apt-get install chromium`; Node below 22 needs --experimental-websocket).
+// RELAY sets another relay's executable, RECIPE another recipe, CHROMIUM another Chromium (or none, if empty), ONLY one
+// of the checks.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -21,13 +21,13 @@ const target = process.env.CARGO_TARGET_DIR ?? here("../../target");
 const program = process.env.RELAY ?? `${target}/release/apptuner-relay`;
 const chromium = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
-const relays = new Map(); // Processes by the base of their URLs.
+const relays = new Map(); // Processes, by the base of their URLs.
 const networks = new Map();
 process.on("exit", () => relays.forEach((relay) => relay.kill("SIGKILL")));
 
-/** What the checks ask for. All arguments and results are JSON, for a page asks, too. */
+/** The functions that the checks use. Arguments and results are JSON, because a page in Chromium calls them, too. */
 const world = {
-  /** Starts a relay, on the port of an earlier one if `base` is given, and returns the base of its URLs. */
+  /** Starts a relay and returns the base of its URLs. With `base`, uses the port of an earlier relay. */
   async relay(options, base) {
     const port = base ? Number(new URL(base).port) : await freePort();
     const relay = spawn(program, ["--listen", `127.0.0.1:${port}`, "--answer-pings", ...options], { stdio: "ignore" });
@@ -43,7 +43,7 @@ const world = {
     relay.kill(signal);
     if (signal === "SIGKILL") await once(relay, "exit");
   },
-  /** Puts a network before the relay, with so many bytes per second and direction, and returns the base of its URLs. */
+  /** Puts a network before the relay, with a rate in bytes per second per direction. Returns the base of its URLs. */
   async network(base, bytesPerSecond = Infinity) {
     const network = { pairs: new Set(), attempts: [], carried: 0, bytesPerMs: bytesPerSecond / 1_000 };
     const server = createServer({ noDelay: true }, (client) => join(network, client, Number(new URL(base).port)));
@@ -53,15 +53,15 @@ const world = {
     networks.set(own, network);
     return own;
   },
-  /** When a client tried to connect through the network. */
+  /** The times at which clients tried to connect through the network. */
   attempts: async (own) => [...networks.get(own).attempts],
-  /** How many bytes came through to clients. */
+  /** The number of bytes that the network delivered to clients. */
   carried: async (own) => networks.get(own).carried,
   /** Ends every connection without a close. */
   cut: async (own) => networks.get(own).pairs.forEach((sockets) => sockets.forEach((socket) => socket.destroy())),
-  /** From now on takes everything and carries nothing, or carries again. */
+  /** From now on takes all bytes and delivers none, or delivers again. */
   swallow: async (own, isOn) => void (networks.get(own).swallows = isOn),
-  /** From now on ends each new connection at once, or lets it in again. */
+  /** From now on ends each new connection at once, or accepts it again. */
   refuse: async (own, isOn) => void (networks.get(own).refuses = isOn),
 };
 
@@ -99,7 +99,7 @@ async function freePort() {
   return port;
 }
 
-/** The guide shows the recipe as it is. */
+/** Checks that the guide shows exactly this recipe. */
 function guide() {
   const text = readFileSync(here("../../src/guide/clients.md"), "utf8");
   const blocks = [...text.matchAll(/^```javascript\n(.*?)^```$/gms)].map(([, code]) => code);
@@ -122,7 +122,7 @@ async function inChromium() {
   await once(pages, "listening");
   const browser = await browsers.launch({
     executablePath: chromium,
-    // From --disable-quic on: no traffic of Chromium's own to other hosts.
+    // From --disable-quic on: Chromium itself sends nothing to other hosts.
     args: ["--no-sandbox", "--disable-gpu"].concat(
       ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"],
       ["--disable-sync"],

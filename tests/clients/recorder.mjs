@@ -1,10 +1,10 @@
-// A relay in front of the relay that keeps what clients write to it, and can do to them what a bad relay could.
+// A proxy in front of the relay. It records what clients write, and can attack them as a malicious relay could.
 
 export class Recorder {
-  /** What clients wrote: heads of requests as texts, and messages as `{ from, data }`. */
+  /** What clients wrote: request heads as texts, and messages as `{ from, data }`. */
   heads = [];
   messages = [];
-  /** What becomes of a message on its way to a client: texts, of which none may be left. */
+  /** Turns a message to a client into a list of texts that are sent instead. The list may be empty. */
   twist = (_to, text) => [text];
   clients = {};
 
@@ -36,7 +36,7 @@ export class Recorder {
     return `ws://127.0.0.1:${this.server.address().port}`;
   }
 
-  /** The envelopes that this client type has sealed so far. */
+  /** The envelopes that this client type has sealed. */
   sealed(from) {
     const own = this.messages.filter((message) => message.from === from).map(({ data }) => data.toString());
     return own.filter((text) => JSON.parse(text).type === "sealed");

@@ -1,5 +1,5 @@
-// One pairing from first message to last, written for any WebSocket with the browser's interface.
-// Not run by itself: node.mjs runs it with the `ws` package, browser.mjs in Chromium.
+// One pairing from the first message to the last, for any WebSocket with the browser's interface.
+// node.mjs runs it with the `ws` package, browser.mjs in Chromium.
 
 const MIB = 1 << 20;
 const LOGS = 10_000;
@@ -33,7 +33,7 @@ export async function scenario(base, report) {
   check(refusal.error.startsWith("Invalid JSON at byte 7: "), `unexpected sentence: ${refusal.error}`);
   report("invalid JSON is refused with its place");
 
-  // The close stands right behind 4,000 logs, all of which must arrive before the notice.
+  // The close comes right after 4,000 logs. All of them must arrive before the notice.
   await mobile.send(range(0, 4_000).map(log));
   mobile.socket.close(1000, "to the background");
   for (const i of range(0, 4_000)) equal(await desktop.next(), log(i), `console_log ${i}`);
@@ -44,7 +44,7 @@ export async function scenario(base, report) {
   await desktop.expect({ type: "mobile_connected" });
   report("mobile closes behind 4,000 console_log messages and comes back");
 
-  // A second desktop joins while logs are under way: what was not written to the first in full, the second gets.
+  // A second desktop joins while logs are in transit. It gets all that was not written whole to the first.
   let count = 4_000;
   const take = (text) => equal(text, log(count), `console_log ${count++}`);
   const sending = mobile.send(range(4_000, 9_000).map(log));
@@ -57,7 +57,7 @@ export async function scenario(base, report) {
   const byFirst = count - 4_000;
   await mobile.expect({ type: "desktop_connected" });
   const next = await desktop.next();
-  if (next !== log(count - 1)) take(next); // Else it was half written to the first: the one that both may get.
+  if (next !== log(count - 1)) take(next); // Otherwise it was partly written to the first: both may get this one.
   await Promise.all([sending, taken(9_000)]);
   await Promise.all([mobile.send(range(9_000, LOGS).map(log)), taken(LOGS)]);
   async function taken(end) {
@@ -81,8 +81,8 @@ export async function scenario(base, report) {
   await desktop.expect({ type: "mobile_disconnected" });
   report("an application's close code comes back, clean");
 
-  // A client that announces the whole length is refused at once. One that sends fragments first learns that nobody is there,
-  // or has a mobile that had a part: it is closed, and sees nothing of the message.
+  // A client that announces the whole length is refused at once. With fragments, it first learns that there is no peer; or
+  // its mobile has received a part, and is closed without the rest of the message.
   const tooLong = JSON.stringify("x".repeat(64 * MIB));
   desktop.socket.send(tooLong);
   let refused = JSON.parse(await desktop.next());
@@ -112,7 +112,7 @@ export async function scenario(base, report) {
   await claimed(base, `claimed-${session}`, report);
 }
 
-/** A session with a secret, of which strangers see and disturb nothing. */
+/** A session with a secret. Strangers can neither see nor disturb it. */
 async function claimed(base, session, report) {
   const subprotocol = (secret) => `apptuner.secret.${btoa(secret).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "")}`;
   const secret = "correct-horse-battery-staple";
@@ -133,7 +133,7 @@ async function claimed(base, session, report) {
   report("a claimed session takes its secret, by query and by subprotocol, and six strangers disturb nobody");
 }
 
-/** A WebSocket whose messages wait in order until they are asked for. */
+/** A WebSocket that keeps received messages in order until they are taken. */
 export class Client {
   constructor(url, protocols) {
     this.inbox = [];
@@ -175,7 +175,7 @@ export class Client {
     return message;
   }
 
-  /** Sends in small bursts and never lets more than 64 KiB wait in this process. */
+  /** Sends in small bursts, with at most 64 KiB waiting in this process. */
   async send(texts) {
     for (const [i, text] of texts.entries()) {
       this.socket.send(text);
@@ -188,7 +188,7 @@ export class Client {
   }
 }
 
-/** A `bundle_update` of exactly `bytes` bytes that no JSON library would write again in the same way. */
+/** A `bundle_update` of exactly `bytes` bytes. A JSON library that parsed it would write it differently. */
 export function bundle(bytes) {
   const head =
     '{ "type":"bundle_update",\t"n":[1.50e+02, -0, 12345678901234567890], "type" : "bundle_update",' +

@@ -1,8 +1,8 @@
-// The status page in Chromium, against canned answers and, if a URL is given, against a relay's admin listener.
+// The status page in Chromium, with prepared answers and, if a URL is given, with a relay's admin listener.
 // Run: NODE_PATH=/dir/node_modules node tests/clients/status.mjs [http://127.0.0.1:9090/status]
-// STATUS_URL            the same URL; wins over the argument, which is ignored unless it is http
+// STATUS_URL            the same URL; used instead of the argument, which is ignored unless it is http
 // STATUS_AUTHORIZATION  the Authorization header to send to it
-// STATUS_SHOTS          where screenshots go (default: the temporary directory)
+// STATUS_SHOTS          folder for screenshots (default: the temporary directory)
 // STATUS_PAGE           another page than src/admin/status.html, to see the checks fail
 // CHROMIUM              another executable; the package is playwright-core, as for browser.mjs
 
@@ -31,7 +31,7 @@ const html = readFileSync(process.env.STATUS_PAGE ?? new URL("../../src/admin/st
 const shots = process.env.STATUS_SHOTS ?? tmpdir();
 const url = process.env.STATUS_URL ?? process.argv.slice(2).find((argument) => argument.startsWith("http"));
 
-// The policy that the relay serves the page under.
+// The page's policy, as the relay sends it.
 const hash = (tag) => {
   const text = html.match(new RegExp(`<${tag}>([^]*?)</${tag}>`))[1];
   return `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
@@ -40,10 +40,10 @@ const POLICY =
   `default-src 'none'; script-src ${hash("script")}; style-src ${hash("style")}; connect-src 'self'; img-src data:; ` +
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/** A relay's admin listener below a proxy's prefix, whose answers the checks set. */
+/** A mock of a relay's admin listener behind a proxy's path prefix. The checks set its answers. */
 const relay = {
   status: 200, // 0 closes the socket instead
-  body: null, // what /history answers, with all samples
+  body: null, // the answer of /history, with all samples
   requests: [],
 };
 const server = createServer((request, response) => {
@@ -70,7 +70,7 @@ const SAMPLE = {
   buffered_bytes: 8 * MIB, latency_p50: 64, latency_p90: 512, latency_p99: 2_048, lag_p50: 8, lag_p99: 1_024,
   lag_max: 1_500_000, undelivered: 0, errors: 0, refused: 0,
 };
-/** A row of /history: `SAMPLE` as it ends `back` intervals before now, except for `changes`. */
+/** A row of /history: `SAMPLE`, ended `back` intervals ago, with `changes`. */
 const row = (back, changes = {}) => COLUMNS.map((name) => ({ ...SAMPLE, time: NOW - back * 5_000, ...changes })[name]);
 const rows = (from, to, changes) => Array.from({ length: from - to + 1 }, (_, i) => row(from - i, changes));
 const history = (samples, changes = {}) => ({
@@ -78,7 +78,7 @@ const history = (samples, changes = {}) => ({
   max_connections: 10_000, max_buffered_bytes: 256 * MIB, columns: COLUMNS, samples, ...changes,
 });
 
-/** Fifteen busy minutes, to look at. */
+/** Fifteen busy minutes, for the screenshots. */
 function busy() {
   let seed = 7;
   const random = () => (seed = (seed * 16_807) % 2_147_483_647) / 2_147_483_647;
@@ -123,7 +123,7 @@ const eventually = async (attempt) => {
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  // From --disable-quic on: no traffic of Chromium's own to other hosts.
+  // From --disable-quic on: Chromium itself sends nothing to other hosts.
   args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"].concat(
     ["--disable-background-networking", "--disable-component-update", "--disable-sync"],
   ),
@@ -155,7 +155,7 @@ const read = () => {
   };
 };
 
-/** A page of its own with the clock stopped, except that `tick` lets it go on. */
+/** A new page with a stopped clock, which only `tick` moves. */
 async function open(body, { status = 200, scheme = "light", width = 1440, height = 900, from = mock, hasTouch } = {}) {
   Object.assign(relay, { status, body, requests: [] });
   const viewport = { width, height };
@@ -163,7 +163,7 @@ async function open(body, { status = 200, scheme = "light", width = 1440, height
   const page = await context.newPage();
   const complaints = [];
   page.on("console", (message) => {
-    // A refusal is logged by Chromium itself.
+    // Chromium itself logs a refusal.
     if (!/^Failed to load resource/.test(message.text())) complaints.push(message.text());
   });
   page.on("pageerror", (error) => complaints.push(error.message));
@@ -190,7 +190,7 @@ async function checking(what, attempt) {
     failed = true;
     console.log(`not ok status: ${what}: ${error.message.split("\n")[0]}`);
   }
-  // Lest its page goes on asking.
+  // Otherwise its page would go on polling.
   for (const context of browser.contexts()) await context.close();
 }
 const subpaths = (path) => path.split("M").length - 1;
@@ -371,7 +371,7 @@ await checking("a relay that cannot be reached is said to be so, and the charts 
 await checking("answers that refuse are told apart", async () => {
   const view = await open(history(rows(9, 0)), { status: 401 });
   for (const [status, text] of [[401, "The relay wants credentials; reload this page to give them."],
-    [403, "The relay does not serve this browser."], [502, "This is no answer of a relay's."]]) {
+    [403, "The relay does not serve this browser."], [502, "The answer is not from a relay."]]) {
     relay.status = status;
     await view.tick(5_000);
     await eventually(async () => equal((await view.read()).state, String(status), "state"));
@@ -443,7 +443,7 @@ await checking("a hidden tab asks nothing, and catches up when shown", async () 
 await checking("nothing is fetched but the page and its data, and links stay below the prefix", async () => {
   const view = await open(history(rows(9, 0)));
   equal(relay.requests, ["/some/prefix/", "/some/prefix/history?since=0"], "requests");
-  // Headless, Chromium asks for no icon; with a window it would.
+  // Headless Chromium does not request an icon; with a window it would.
   equal(await view.page.evaluate(() => document.querySelector("link[rel=icon]")?.href), "data:,", "icon");
   equal(await view.page.evaluate(() => [...document.links].map((link) => new URL(link.href).pathname)),
     ["/some/prefix/metrics", "/some/prefix/sessions", "/some/prefix/readyz"], "links");
@@ -514,7 +514,7 @@ await checking("neither the policy nor the script has anything to complain about
   await view.page.mouse.move(700, 300);
   await view.tick(20_000);
   equal(view.complaints, [], "complaints");
-  // The policy is in force: what it forbids is complained about.
+  // The policy is in force: Chromium reports violations.
   await view.page.evaluate(() => document.body.setAttribute("style", "color: red"));
   const forbidden = () => view.complaints.some((text) => /Content Security Policy/.test(text));
   await eventually(() => check(forbidden(), "the policy is not in force"));
@@ -536,7 +536,7 @@ if (url) {
       check(Date.now() < end, "no sample came");
       await new Promise((resolve) => setTimeout(resolve, 200));
     }
-    // The two are asked at different times, so one of the page's polls may lie between.
+    // The two requests are made at different times, so one of the page's polls may come between them.
     await eventually(async () => {
       const shown = await page.evaluate(read);
       const answer = await (await fetch(new URL("history?since=0", url), { headers })).json();

@@ -13,14 +13,14 @@ mod stream;
 
 const NOW: Tick = Tick(1);
 
-/// What a client finds in what it received.
+/// A parsed part of what a client received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
     Text(String),
     Binary(Vec<u8>),
     Pong(Vec<u8>),
     Close(u16, String),
-    /// The server will send nothing more.
+    /// The server has ended the stream.
     End,
 }
 
@@ -28,23 +28,23 @@ pub(crate) fn text(text: &str) -> Received {
     Received::Text(text.to_owned())
 }
 
-/// How the connection stands once the bytes of a row are through.
+/// The state of the connection after the bytes of a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Then {
     Open,
-    /// The client's close was answered so, and the stream ended.
+    /// The client's close was answered with these, and the stream ended.
     Answered(u16, &'static str),
-    /// The server closes with this code, for what the client did.
+    /// The server closes with this code because the client broke a rule.
     Refused(u16),
 }
 
-/// The suite's number or our words, what is sent, and what comes back before the end.
+/// The suite's number or our name, what is sent, what comes back before the end, and the state at the end.
 pub(crate) type Row<'a> = (&'a str, Vec<u8>, Vec<Received>, Then);
 
-/// Sizes of the pieces that bytes are sent in. 997 is the suite's, prime, so that it meets no boundary.
+/// Sizes of the pieces that bytes are sent in. 997 is the suite's: a prime that meets no boundary.
 const PIECES: [usize; 3] = [usize::MAX, 1, 997];
 
-/// Sends each row in every way, and requires exactly what it says and then nothing more.
+/// Sends each row in every way, and requires exactly the expected answers and nothing more.
 #[track_caller]
 pub(crate) fn assert_answers(rows: &[Row<'_>]) {
     for (case, sent, received, then) in rows {
@@ -79,7 +79,7 @@ impl Client {
         Self { echo, connection, is_over: false, is_gone: false }
     }
 
-    /// A client whose handshake is through.
+    /// A client that has completed its handshake.
     pub(crate) fn open() -> Self {
         Self::opened_with(Settings::default())
     }
@@ -90,7 +90,7 @@ impl Client {
         client
     }
 
-    /// Sends bytes in pieces, each of which the server has dealt with before the next one comes.
+    /// Sends bytes in pieces. The server handles each piece before the next one comes.
     pub(crate) fn send(&mut self, bytes: &[u8], piece: usize) {
         for piece in bytes.chunks(piece) {
             self.connection.stream.to_relay.extend(piece);
@@ -98,7 +98,7 @@ impl Client {
         }
     }
 
-    /// Ends the client's side of the stream.
+    /// Ends the client's direction of the stream.
     pub(crate) fn finish(&mut self) {
         self.connection.stream.is_client_done = true;
         self.serve(Readiness { is_read_closed: true, ..Readiness::READABLE });
@@ -114,7 +114,7 @@ impl Client {
         self.is_over |= matches!(end, FlushEnd::Shut | FlushEnd::Gone);
     }
 
-    /// What came in HTTP, up to and with the empty line.
+    /// The HTTP head that was received, including the empty line.
     pub(crate) fn take_head(&mut self) -> String {
         let stream = &mut self.connection.stream;
         let end =
@@ -122,7 +122,7 @@ impl Client {
         String::from_utf8(stream.take_received(end)).expect("ASCII")
     }
 
-    /// Everything that came since this was last asked, of which nothing may be left unfinished.
+    /// Everything received since the last call. It must end with a whole message.
     pub(crate) fn take(&mut self) -> Vec<Received> {
         let input = &mut BytesMut::from(&self.connection.stream.take_all()[..]);
         let mut received = Vec::new();
@@ -164,9 +164,9 @@ impl Client {
             (Then::Answered(code, reason), [Received::Close(got, got_reason), Received::End]) => {
                 assert_eq!((*got, got_reason.as_str()), (code, reason), "{what}");
             }
-            // Behind a breach of the framing nothing can be told apart.
+            // After a framing error frames cannot be recognised, so the stream ends.
             (Then::Open, []) | (Then::Refused(1002), [Received::Close(1002, _), Received::End]) => {}
-            // Here it can be, and the client may answer.
+            // Otherwise they can be, and the client may answer the close.
             (Then::Refused(code), [Received::Close(got, _)]) if *got == code && code != 1002 => {
                 self.send(&frame(CLOSE, &close_payload(code, "")), usize::MAX);
                 assert_eq!(self.take(), [Received::End], "{what}: the client's answer ends it");

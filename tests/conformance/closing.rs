@@ -1,4 +1,4 @@
-//! The close frame: its payload, its answer, and what comes behind it (section 7 of the suite).
+//! The close frame: its payload, its answer, and bytes after it (section 7 of the suite).
 
 use crate::client::{Client, Received, Row, Then, assert_answers, text};
 use crate::frame::{CLOSE, CONTINUES, ENDS, PING, RSV1, TEXT, TEXT_BEGINS, close_payload, frame};
@@ -7,14 +7,14 @@ fn close(code: u16, reason: &str) -> Vec<u8> {
     frame(CLOSE, &close_payload(code, reason))
 }
 
-/// The close and something behind it that must not count.
+/// A close, followed by bytes that must be ignored.
 fn close_and(behind: &[u8]) -> Vec<u8> {
     [&close(1000, "")[..], behind].concat()
 }
 
 #[test]
 fn close_is_answered_with_its_code_and_reason() {
-    // 123 bytes, of which one character takes two.
+    // 123 bytes; one character has two.
     const LONGEST: &str = "é************************************************************************************\
         *************************************";
     assert_eq!(LONGEST.len(), 123);
@@ -39,7 +39,7 @@ fn close_is_answered_with_its_code_and_reason() {
 }
 
 #[test]
-fn bytes_behind_a_close_are_ignored() {
+fn bytes_after_a_close_are_ignored() {
     let long = "BAsd7&jh23".repeat(26_215);
     let answered = |case, sent: Vec<u8>| -> Row<'_> { (case, sent, vec![], Then::Answered(1000, "")) };
     assert_answers(&[
@@ -63,7 +63,7 @@ fn bytes_behind_a_close_are_ignored() {
 }
 
 #[test]
-fn close_with_half_a_code_or_too_much_is_refused() {
+fn close_of_one_byte_or_more_than_125_is_refused() {
     let refused = |case, sent: Vec<u8>| -> Row<'_> { (case, sent, vec![], Then::Refused(1002)) };
     assert_answers(&[
         refused("7.3.2", frame(CLOSE, b"a")),
@@ -89,7 +89,7 @@ fn close_reason_that_is_not_utf8_is_refused() {
             let payload = [&1000_u16.to_be_bytes()[..], reason].concat();
             client.send(&[frame(CLOSE, &payload), frame(TEXT, b"behind it")].concat(), piece);
             let received = client.take();
-            // The client's close was its last word: no answer to ours is waited for.
+            // The client sent its close before, so the relay's is not answered.
             assert!(
                 matches!(received[..], [Received::Close(1007, _), Received::End]),
                 "{case}, in pieces of {piece}: {received:?}"
@@ -99,7 +99,7 @@ fn close_reason_that_is_not_utf8_is_refused() {
 }
 
 #[test]
-fn every_code_that_may_be_sent_is_answered_and_every_other_refused() {
+fn every_allowed_code_is_answered_and_every_other_refused() {
     let cases: [(&str, &[u16]); 4] = [
         ("7.7.1 to 7.7.13", &[1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999]),
         ("7.9.1 to 7.9.9", &[0, 999, 1004, 1005, 1006, 1016, 1100, 2000, 2999]),
@@ -128,7 +128,7 @@ fn every_code_that_may_be_sent_is_answered_and_every_other_refused() {
 }
 
 #[test]
-fn refused_client_is_still_heard_until_it_answers() {
+fn refused_client_is_read_until_it_answers_the_close() {
     let behind: [(&str, Vec<u8>); 3] = [
         ("messages and pings", [frame(TEXT, b"1"), frame(PING, b"?")].concat()),
         (

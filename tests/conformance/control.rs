@@ -10,7 +10,7 @@ fn pong(payload: &[u8]) -> Received {
     Received::Pong(payload.to_vec())
 }
 
-/// A text before and a ping behind what is refused: only the text comes back.
+/// A text before the refused bytes and a ping after them. Only the text comes back.
 fn between(sent: Vec<u8>) -> (Vec<u8>, Vec<Received>, Then) {
     let sent = [frame(TEXT, b"Hello, world!"), sent, frame(PING, b"")].concat();
     (sent, vec![text("Hello, world!")], Then::Refused(1002))

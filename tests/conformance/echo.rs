@@ -1,7 +1,7 @@
-//! An echo over the relay's own connections: whatever message a client sends, it gets back.
+//! An echo over the relay's own connections: every message comes back to its sender.
 //!
-//! Everything between the stream and the message is the relay's code, which answers pings, closes
-//! and breaches as it does there. Timeouts are not kept: nobody here is slow.
+//! All code between stream and message is the relay's, so pings, closes and violations are answered as by the relay.
+//! There are no timeouts, because no client here is slow.
 
 use std::io::{Read, Write};
 
@@ -16,7 +16,7 @@ use apptuner_relay::relay::internals::limits::SMALL_MESSAGE_BYTES_MAX;
 use apptuner_relay::relay::internals::outbox::Pool;
 use apptuner_relay::relay::{Settings, Tick};
 
-/// What all connections share, as those of a relay do.
+/// What all connections share, as in a relay.
 #[derive(Default)]
 pub(crate) struct Echo {
     pub(crate) settings: Settings,
@@ -25,8 +25,8 @@ pub(crate) struct Echo {
 }
 
 impl Echo {
-    /// Reads what a connection has, echoes it, and writes what the stream takes. What the flush
-    /// asks for, if it is not `Idle`, is the host's to do.
+    /// Reads what a connection has, echoes it, and writes what the stream takes. If the result is not `Idle`, the host
+    /// must do what it says.
     pub(crate) fn serve<S: Read + Write>(&mut self, connection: &mut Connection<S>, now: Tick) -> FlushEnd {
         loop {
             while connection.is_readable() {
@@ -39,7 +39,7 @@ impl Echo {
             }
             match connection.flush(&mut self.pool, usize::MAX, now) {
                 FlushEnd::More => {}
-                // A write that fails leaves it to the next read to tell.
+                // If a write has failed, the next read reports it.
                 FlushEnd::Idle if connection.is_readable() => {}
                 end @ (FlushEnd::Idle | FlushEnd::Shut | FlushEnd::Gone) => return end,
             }
@@ -59,7 +59,7 @@ impl Echo {
         let rules = Rules {
             size_max: self.settings.max_message_size,
             wants_type: false,
-            // An echo minds no JSON.
+            // An echo accepts texts that are not JSON.
             requires_json: false,
             small_bytes_max: SMALL_MESSAGE_BYTES_MAX,
             discard: false,
@@ -100,7 +100,7 @@ impl Echo {
     fn echo<S: Read + Write>(&mut self, connection: &mut Connection<S>, incoming: Incoming, now: Tick) {
         let pool = &mut self.pool;
         match incoming {
-            // An echo minds no JSON.
+            // An echo accepts texts that are not JSON.
             Incoming::Text(content, _) => self.echo_message(connection, Opcode::Text, content),
             Incoming::Binary(content) => self.echo_message(connection, Opcode::Binary, content),
             Incoming::Skipped(_) | Incoming::Pong => {}

@@ -1,4 +1,4 @@
-//! Messages in fragments, and what may stand between these (section 5 of the suite).
+//! Fragmented messages, and frames between fragments (section 5 of the suite).
 
 use crate::client::{Received, Row, Then, assert_answers, text};
 use crate::frame::{
@@ -23,7 +23,7 @@ fn fragments(first: u8, payload: &[u8], size: usize) -> Vec<u8> {
 }
 
 #[test]
-fn message_comes_back_whole_whatever_its_fragments() {
+fn fragmented_message_comes_back_whole() {
     let payload: Vec<u8> = (0..=255).cycle().take(1000).collect();
     let mut rows: Vec<Row<'_>> = vec![
         (
@@ -55,7 +55,7 @@ fn message_comes_back_whole_whatever_its_fragments() {
 }
 
 #[test]
-fn control_frame_may_stand_between_fragments() {
+fn control_frame_between_fragments_is_allowed() {
     let ping = frame(PING, b"pongme");
     let five = [&b"fragment1"[..], b"fragment2", b"fragment3", b"fragment4", b"fragment5"];
     let whole = String::from_utf8(five.concat()).unwrap();
@@ -103,7 +103,7 @@ fn control_frame_may_stand_between_fragments() {
 }
 
 #[test]
-fn control_frame_in_fragments_is_refused() {
+fn fragmented_control_frame_is_refused() {
     let refused = |case, sent: Vec<u8>| -> Row<'_> { (case, sent, vec![], Then::Refused(1002)) };
     assert_answers(&[
         refused("5.1", [frame(PING & !FINAL, b"fragment1"), frame(ENDS, b"fragment2")].concat()),
@@ -121,7 +121,7 @@ fn control_frame_in_fragments_is_refused() {
 }
 
 #[test]
-fn continuation_of_nothing_is_refused() {
+fn continuation_without_a_message_is_refused() {
     let refused = |case, sent: Vec<u8>| -> Row<'_> { (case, sent, vec![], Then::Refused(1002)) };
     let (not_last, last) = (frame(CONTINUES, b"non-continuation payload"), frame(ENDS, b"non-continuation"));
     let two = [frame(TEXT_BEGINS, b"fragment1"), frame(ENDS, b"fragment2")].concat();
@@ -162,7 +162,7 @@ fn new_message_inside_another_is_refused() {
 }
 
 #[test]
-fn fragment_larger_than_the_receive_buffer_is_one_like_any_other() {
+fn fragment_larger_than_the_receive_buffer_is_accepted() {
     let huge: Vec<u8> = (0..=250).cycle().take(300_000).collect();
     let whole = [&[1, 2], &huge[..], &[3]].concat();
     let mut sent = [frame(BINARY_BEGINS, &[1, 2]), frame(PING, b"?")].concat();

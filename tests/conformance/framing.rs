@@ -1,4 +1,4 @@
-//! Lengths of messages and of the pieces that they come in (sections 1, 9 and 10 of the suite).
+//! Lengths of messages, and the pieces that they arrive in (sections 1, 9 and 10 of the suite).
 
 use apptuner_relay::relay::Settings;
 
@@ -8,14 +8,14 @@ use crate::frame::{
     frame_under, header_with,
 };
 
-/// A frame whose length is written in this form, whatever it is.
+/// A frame with the given form of any length.
 fn frame_with_length_in(form: LengthForm, first: u8, length: u64) -> Vec<u8> {
     let payload = vec![b'1'; usize::try_from(length.min(70_000)).unwrap()];
     [header_with(first, UNCHANGED, form, length), payload].concat()
 }
 
 #[test]
-fn message_of_any_length_comes_back_as_it_was() {
+fn message_of_any_length_comes_back_unchanged() {
     let mut rows: Vec<Row<'_>> = Vec::new();
     let lengths = [0, 125, 126, 127, 128, 65_535, 65_536];
     let text_cases = ["1.1.1", "1.1.2", "1.1.3", "1.1.4", "1.1.5", "1.1.6", "1.1.7, 1.1.8"];
@@ -25,7 +25,7 @@ fn message_of_any_length_comes_back_as_it_was() {
     }
     let binary_cases = ["1.2.1", "1.2.2", "1.2.3", "1.2.4", "1.2.5", "1.2.6", "1.2.7, 1.2.8"];
     for (case, length) in binary_cases.into_iter().zip(lengths) {
-        // The bytes repeat with a period that is none of the mask's.
+        // The bytes repeat with a period that is not a multiple of the mask's.
         let payload: Vec<u8> = (0..=250).cycle().take(length).collect();
         rows.push((case, frame(BINARY, &payload), vec![Received::Binary(payload)], Then::Open));
     }
@@ -33,7 +33,7 @@ fn message_of_any_length_comes_back_as_it_was() {
 }
 
 #[test]
-fn mask_is_each_frames_own() {
+fn each_frame_has_its_own_mask() {
     let rows: [Row<'_>; 3] = [
         ("mask of zeros", frame_under(UNCHANGED, TEXT, b"mask"), vec![text("mask")], Then::Open),
         ("mask of ones", frame_under([0xFF; 4], TEXT, b"masks"), vec![text("masks")], Then::Open),
@@ -53,7 +53,7 @@ fn mask_is_each_frames_own() {
 }
 
 #[test]
-fn frame_without_a_mask_or_with_a_length_not_in_its_shortest_form_is_refused() {
+fn frame_without_a_mask_or_with_a_length_not_in_the_shortest_form_is_refused() {
     let refused = |what, sent: Vec<u8>| -> Row<'_> { (what, sent, vec![], Then::Refused(1002)) };
     assert_answers(&[
         refused("unmasked text", vec![TEXT, 1, b'1']),
@@ -71,11 +71,11 @@ fn frame_without_a_mask_or_with_a_length_not_in_its_shortest_form_is_refused() {
     ]);
 }
 
-/// Sizes of fragments, and of pieces, in the order of the suite's numbers.
+/// Sizes of fragments and of pieces, in the order of the suite's numbers.
 const QUADRUPLED: [usize; 9] = [64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20];
 const DOUBLED: [usize; 6] = [64, 128, 256, 512, 1024, 2048];
 
-/// Whether `received` is the message of `payload` alone. To print what else it is would take megabytes.
+/// Whether `received` is exactly the message with `payload`. `assert_eq!` would print megabytes.
 fn is_echo(first: u8, payload: &[u8], received: &[Received]) -> bool {
     match received {
         [Received::Text(got)] => first == TEXT && got.as_bytes() == payload,
@@ -85,7 +85,7 @@ fn is_echo(first: u8, payload: &[u8], received: &[Received]) -> bool {
 }
 
 #[test]
-fn large_message_comes_back_however_it_is_divided() {
+fn large_message_comes_back_in_all_divisions() {
     let payload: Vec<u8> = (b'a'..=b'z').cycle().take(4 << 20).collect();
     for (section, first) in [("9.3", TEXT), ("9.4", BINARY)] {
         for (number, fragment_bytes) in (1..).zip(QUADRUPLED) {
@@ -144,7 +144,7 @@ fn message_in_fragments_of_1300_bytes_comes_back() {
 }
 
 #[test]
-fn message_over_the_limit_is_refused_at_the_header_that_announces_it() {
+fn message_over_the_limit_is_refused_at_its_header() {
     let settings = Settings { max_message_size: 1000, ..Settings::default() };
     let rows = [
         ("whole", vec![], frame_header(BINARY, 1001)),
@@ -171,7 +171,7 @@ fn message_over_the_limit_is_refused_at_the_header_that_announces_it() {
 }
 
 #[test]
-fn frames_right_behind_the_request_head_belong_to_the_websocket() {
+fn frames_right_after_the_request_head_belong_to_the_websocket() {
     let head = b"GET /desktop/echo HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let bytes = [&head[..], &frame(TEXT, b"first"), &frame(PING, b"?")].concat();

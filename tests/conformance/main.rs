@@ -1,8 +1,8 @@
-//! RFC 6455 without sockets: what a client sends, in bytes, and all that it gets back.
+//! RFC 6455 without sockets: the bytes that a client sends, and all that it gets back.
 //!
-//! The rows stand for the cases of the Autobahn|Testsuite and carry their numbers, so that plain `cargo test`
-//! proves what `tests/autobahn/run` does; a row without a number is ours. Each is sent whole, byte by byte,
-//! in the suite's chops and with a message behind it, to an echo over the relay's own connections.
+//! The rows are the cases of the Autobahn|Testsuite and have its numbers, so that plain `cargo test` checks what
+//! `tests/autobahn/run` checks. Rows without a number are our own. Each row is sent whole, byte by byte, in the suite's
+//! pieces and with a message after it, to an echo over the relay's own connections.
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,

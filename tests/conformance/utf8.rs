@@ -1,36 +1,36 @@
-//! Text must be UTF-8, and is refused as soon as a fragment shows that it is not (section 6 of the suite).
+//! Text must be UTF-8, and is refused with the first fragment that shows that it is not (section 6 of the suite).
 
 use crate::client::{Client, Received, Row, Then, assert_answers, text};
 use crate::frame::{CONTINUES, ENDS, PING, TEXT, TEXT_BEGINS, frame};
 
-/// What the suite sends in 6.3 and 6.4: a valid start, a bad sequence, a valid end.
+/// What the suite sends in 6.3 and 6.4: a valid start, an invalid sequence, a valid end.
 const START: &[u8] = b"\xCE\xBA\xE1\xBD\xB9\xCF\x83\xCE\xBC\xCE\xB5";
 const END: &[u8] = b"edited";
 
-/// Sequences in the suite's order: its section, the number of the first, whether they are UTF-8.
+/// Sequences in the suite's order: section, number of the first, whether they are UTF-8, bytes.
 const SEQUENCES: &[(&str, usize, bool, &[&[u8]])] = &[
     ("6.5", 1, true, &[b"hello$world", b"hello\xC2\xA2world", b"hello\xE2\x82\xACworld"]),
     ("6.5", 4, true, &[b"hello\xF0\xA4\xAD\xA2world", START]),
-    // The first and the last of each length, and beyond.
+    // The first and last character of each length, and code points beyond.
     ("6.7", 1, true, &[b"\x00", b"\xC2\x80", b"\xE0\xA0\x80", b"\xF0\x90\x80\x80"]),
     ("6.8", 1, false, &[b"\xF8\x88\x80\x80\x80", b"\xFC\x84\x80\x80\x80\x80"]),
     ("6.9", 1, true, &[b"\x7F", b"\xDF\xBF", b"\xEF\xBF\xBF", b"\xF4\x8F\xBF\xBF"]),
     ("6.10", 1, false, &[b"\xF7\xBF\xBF\xBF", b"\xFB\xBF\xBF\xBF\xBF", b"\xFD\xBF\xBF\xBF\xBF\xBF"]),
-    // On both sides of the surrogates, and of the last character.
+    // On both sides of the surrogates and of the last character.
     ("6.11", 1, true, &[b"\xED\x9F\xBF", b"\xEE\x80\x80", b"\xEF\xBF\xBD", b"\xF4\x8F\xBF\xBF"]),
     ("6.11", 5, false, &[b"\xF4\x90\x80\x80"]),
-    // Continuation bytes of nothing.
+    // Continuation bytes without a start.
     ("6.12", 1, false, &[b"\x80", b"\xBF", b"\x80\xBF", b"\x80\xBF\x80", b"\x80\xBF\x80\xBF"]),
     ("6.12", 6, false, &[b"\x80\xBF\x80\xBF\x80", b"\x80\xBF\x80\xBF\x80\xBF"]),
     ("6.16", 1, false, &[b"\xFE", b"\xFF", b"\xFE\xFE\xFF\xFF"]),
-    // A slash, the last of each length and U+0000 in more bytes than they need.
+    // Overlong: a slash, the last character of each length, and U+0000.
     ("6.17", 1, false, &[b"\xC0\xAF", b"\xE0\x80\xAF", b"\xF0\x80\x80\xAF"]),
     ("6.17", 4, false, &[b"\xF8\x80\x80\x80\xAF", b"\xFC\x80\x80\x80\x80\xAF"]),
     ("6.18", 1, false, &[b"\xC1\xBF", b"\xE0\x9F\xBF", b"\xF0\x8F\xBF\xBF"]),
     ("6.18", 4, false, &[b"\xF8\x87\xBF\xBF\xBF", b"\xFC\x83\xBF\xBF\xBF\xBF"]),
     ("6.19", 1, false, &[b"\xC0\x80", b"\xE0\x80\x80", b"\xF0\x80\x80\x80"]),
     ("6.19", 4, false, &[b"\xF8\x80\x80\x80\x80", b"\xFC\x80\x80\x80\x80\x80"]),
-    // Surrogates, alone and in pairs.
+    // Surrogates, single and in pairs.
     ("6.20", 1, false, &[b"\xED\xA0\x80", b"\xED\xAD\xBF", b"\xED\xAE\x80", b"\xED\xAF\xBF"]),
     ("6.20", 5, false, &[b"\xED\xB0\x80", b"\xED\xBE\x80", b"\xED\xBF\xBF"]),
     ("6.21", 1, false, &[b"\xED\xA0\x80\xED\xB0\x80", b"\xED\xA0\x80\xED\xBF\xBF"]),
@@ -39,7 +39,7 @@ const SEQUENCES: &[(&str, usize, bool, &[&[u8]])] = &[
     ("6.21", 7, false, &[b"\xED\xAF\xBF\xED\xB0\x80", b"\xED\xAF\xBF\xED\xBF\xBF"]),
 ];
 
-/// Starts of sequences, the rest of which is missing.
+/// Incomplete sequences.
 const INCOMPLETE: [&[u8]; 10] = [
     b"\xC0",
     b"\xE0\x80",
@@ -72,7 +72,7 @@ fn texts() -> Vec<(String, bool, Vec<u8>)> {
     add("6.13", 1, false, firsts.map(|firsts| firsts.flat_map(|first| [first, b' ']).collect()).to_vec());
     add("6.14", 1, false, INCOMPLETE.map(<[u8]>::to_vec).to_vec());
     add("6.15", 1, false, vec![INCOMPLETE.concat()]);
-    // Noncharacters and specials are characters to UTF-8.
+    // Noncharacters and specials are valid in UTF-8.
     let of = |code_point: u32| char::from_u32(code_point).unwrap().to_string().into_bytes();
     add(
         "6.22",
@@ -84,7 +84,7 @@ fn texts() -> Vec<(String, bool, Vec<u8>)> {
     texts
 }
 
-/// Text in two fragments, for each place where it can be cut, and in fragments of one byte.
+/// Text in two fragments, divided at every place, and in fragments of one byte.
 fn ways_to_divide(text: &[u8]) -> Vec<Vec<u8>> {
     let in_two = |at: usize| [frame(TEXT_BEGINS, &text[..at]), frame(ENDS, &text[at..])].concat();
     let bytes: Vec<u8> = text.iter().flat_map(|&byte| frame(CONTINUES, &[byte])).collect();
@@ -104,7 +104,7 @@ fn rows<'a>(case: &'a str, is_utf8: bool, payload: &[u8]) -> Vec<Row<'a>> {
 }
 
 #[test]
-fn text_comes_back_exactly_if_it_is_utf8_wherever_it_is_cut() {
+fn text_comes_back_if_it_is_utf8_in_all_divisions() {
     let texts = texts();
     assert_eq!(texts.len(), 132, "the suite has as many");
     for (case, is_utf8, payload) in &texts {
@@ -114,7 +114,7 @@ fn text_comes_back_exactly_if_it_is_utf8_wherever_it_is_cut() {
 }
 
 #[test]
-fn text_of_no_bytes_or_of_many_characters_comes_back() {
+fn empty_and_long_texts_come_back() {
     let hello = "Hello-µ@ßöäüàá-UTF-8!!";
     let [first, second] = ["Hello-µ@ßöä", "üàá-UTF-8!!"].map(str::as_bytes);
     let in_fragments = |parts: [&[u8]; 3]| {
@@ -132,7 +132,7 @@ fn text_of_no_bytes_or_of_many_characters_comes_back() {
 }
 
 #[test]
-fn text_is_refused_with_the_fragment_that_spoils_it() {
+fn text_is_refused_with_its_first_invalid_fragment() {
     let bad = b"\xF4\x90\x80\x80";
     let cases: [(&str, [&[u8]; 3]); 5] = [
         ("6.4.1", [START, bad, END]),
@@ -156,7 +156,7 @@ fn text_is_refused_with_the_fragment_that_spoils_it() {
 }
 
 #[test]
-fn text_that_ends_within_a_character_is_refused_with_its_last_fragment() {
+fn text_that_ends_inside_a_character_is_refused_with_its_last_fragment() {
     for cut_off in [&b"\xCE"[..], b"\xE2\x82", b"\xF0\x90\x80"] {
         let mut client = Client::open();
         client.send(&frame(TEXT_BEGINS, cut_off), usize::MAX);
@@ -168,7 +168,7 @@ fn text_that_ends_within_a_character_is_refused_with_its_last_fragment() {
 }
 
 #[test]
-fn every_character_passes_in_fragments_that_cut_through_characters() {
+fn every_character_passes_when_fragments_split_characters() {
     let all: String = ('\0'..=char::MAX).collect();
     for fragment_bytes in [1 << 20, 20_011, 1013] {
         let mut client = Client::open();
@@ -182,8 +182,8 @@ fn every_character_passes_in_fragments_that_cut_through_characters() {
 }
 
 #[test]
-fn verdict_on_a_text_in_fragments_is_that_on_the_text_whole() {
-    // The bytes at which a decoder may change its mind (Unicode, table 3-7).
+fn fragmented_text_is_valid_exactly_if_the_whole_text_is() {
+    // The bytes at which a decoder's states change (Unicode, table 3-7).
     const TURNS: [u8; 22] = [
         0x00, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC1, 0xC2, 0xDF, 0xE0, 0xE1, 0xEC, 0xED, 0xEE, 0xEF,
         0xF0, 0xF1, 0xF3, 0xF4, 0xF5,

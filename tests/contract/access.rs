@@ -1,7 +1,7 @@
-//! Who may come in, in both directions: who is let in, and who is refused and how.
+//! Access in both directions: which clients may connect, which are refused, and how.
 //!
-//! The loopback interface is exempt from the limits per address: where a test needs another address, the
-//! relay trusts a proxy on it, which the test plays.
+//! The loopback interface is exempt from the limits per address. Where a test needs another address, the relay trusts
+//! a proxy on loopback, and the test acts as that proxy.
 
 use std::fs;
 use std::io::Write;
@@ -22,7 +22,7 @@ const SUBPROTOCOL: &str = "apptuner.secret.Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5LXN0YXBsZ
 const KEY: &str = "0123456789abcdef-of-alice";
 const PROXY: &[&str] = &["--trust-proxy", "127.0.0.1"];
 
-/// A file that is gone when the test is over.
+/// A file that is removed at the end of the test.
 struct File(PathBuf);
 
 impl File {
@@ -43,12 +43,12 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The test may have removed it.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// A request with further lines in its head.
+/// A request with more header lines.
 fn with_lines(request: &str, lines: &[&str]) -> String {
     let lines = [&[""], lines, &["", ""]].concat().join("\r\n");
     request.replacen("\r\n\r\n", &lines, 1)
@@ -86,7 +86,7 @@ fn issue(relay: &Relay, lines: &[&str]) -> Answer {
 }
 
 #[test]
-fn a_claimed_session_is_joined_with_its_secret_in_whatever_way_and_by_nobody_else() {
+fn claimed_session_is_joined_only_with_its_secret_sent_in_any_way() {
     let relay = Relay::start(&[]);
     let path = |client_type: &str, secret: &str| format!("/{client_type}/abc?secret={secret}");
     let mut desktop = expect_join(&relay, &path("desktop", SECRET), &[]);
@@ -113,7 +113,7 @@ fn a_claimed_session_is_joined_with_its_secret_in_whatever_way_and_by_nobody_els
 }
 
 #[test]
-fn no_answer_holds_a_secret_and_browsers_get_another_subprotocol_back() {
+fn no_answer_has_a_secret_and_browsers_get_another_subprotocol_back() {
     let relay = Relay::start(&[]);
     for (offered, echoed) in [
         (format!("{SUBPROTOCOL}, apptuner"), Some("apptuner")),
@@ -127,7 +127,7 @@ fn no_answer_holds_a_secret_and_browsers_get_another_subprotocol_back() {
 }
 
 #[test]
-fn without_secrets_nothing_changes() {
+fn without_secrets_sessions_work_as_before() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let mut again = relay.join("mobile", "abc");
@@ -139,7 +139,7 @@ fn without_secrets_nothing_changes() {
 }
 
 #[test]
-fn secrets_of_a_wrong_length_or_spelling_are_refused_and_claim_nothing() {
+fn secrets_of_wrong_length_or_encoding_are_refused_and_claim_nothing() {
     let relay = Relay::start(&[]);
     for target in ["/desktop/abc?secret=short", "/desktop/abc?secret=", "/desktop/abc?secret=correct-horse%2"]
     {
@@ -152,7 +152,7 @@ fn secrets_of_a_wrong_length_or_spelling_are_refused_and_claim_nothing() {
 }
 
 #[test]
-fn with_require_secret_a_secret_is_needed_by_all() {
+fn with_require_secret_every_client_needs_a_secret() {
     let relay = Relay::start(&["--require-secret"]);
     expect_refusal(&relay, "/desktop/abc", &[], 403);
     expect_refusal(&relay, "/mobile/abc", &[], 403);
@@ -161,7 +161,7 @@ fn with_require_secret_a_secret_is_needed_by_all() {
 }
 
 #[test]
-fn a_session_is_issued_with_its_secret_and_two_paths_that_work() {
+fn issued_session_has_a_secret_and_two_working_paths() {
     let relay = Relay::start(&[]);
     let answer = issue(&relay, &[]);
     assert_eq!(answer.status, 201);
@@ -186,7 +186,7 @@ fn a_session_is_issued_with_its_secret_and_two_paths_that_work() {
 }
 
 #[test]
-fn with_api_keys_one_is_needed_to_begin_a_session_and_not_to_join_it() {
+fn with_api_keys_a_key_is_needed_to_begin_a_session_but_not_to_join_it() {
     let keys = File::new("keys", &format!("# ours\nalice {KEY}\n"));
     let relay = Relay::start(&["--api-keys", keys.path()]);
     let answer = issue(&relay, &[]);
@@ -207,7 +207,7 @@ fn with_api_keys_one_is_needed_to_begin_a_session_and_not_to_join_it() {
 }
 
 #[test]
-fn files_are_read_again_on_sighup_and_those_of_no_use_change_nothing() {
+fn files_are_read_again_on_sighup_and_bad_ones_change_nothing() {
     let keys = File::new("keys-again", &format!("alice {KEY}\n"));
     let rules = File::new("rules-again", "deny 192.0.2.0/24\n");
     let flags = [&["--api-keys", keys.path(), "--address-rules", rules.path()][..], PROXY].concat();
@@ -247,7 +247,7 @@ fn files_are_read_again_on_sighup_and_those_of_no_use_change_nothing() {
 }
 
 #[test]
-fn byte_order_mark_in_front_of_a_file_is_skipped() {
+fn byte_order_mark_of_a_file_is_skipped() {
     let keys = File::new("keys-mark", &format!("\u{feff}alice {KEY}\n"));
     let rules = File::new("rules-mark", "\u{feff}deny 192.0.2.0/24\n");
     let flags = [&["--api-keys", keys.path(), "--address-rules", rules.path()][..], PROXY].concat();
@@ -293,7 +293,7 @@ fn without_files_sighup_is_harmless() {
     let mut relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     relay.signal(Signal::HUP);
-    // Within TLS there is a certificate.
+    // A relay with TLS has a certificate to reload.
     let is_answer =
         |line: &str| line.ends_with("Nothing to reload") || line.ends_with("Certificate reloaded");
     relay.wait_for_log("what came of it", is_answer);
@@ -304,7 +304,7 @@ fn without_files_sighup_is_harmless() {
 }
 
 #[test]
-fn files_of_no_use_at_the_start_are_one_line_that_names_them() {
+fn bad_file_at_the_start_gives_one_line_that_names_it() {
     let empty = File::new("empty", "");
     let wrong = File::new("wrong", "alice tooshort\n");
     let latin = File::new("latin", "");
@@ -332,7 +332,7 @@ fn files_of_no_use_at_the_start_are_one_line_that_names_them() {
 }
 
 #[test]
-fn addresses_that_are_not_served_get_403_and_others_do_not() {
+fn denied_addresses_get_403_and_others_do_not() {
     for rule in [["--deny", "127.0.0.0/8"], ["--allow", "192.0.2.0/24"]] {
         let relay = Relay::start(&rule);
         for request in [upgrade_request("/desktop/abc"), plain_request("POST", "/sessions")] {
@@ -362,7 +362,7 @@ fn addresses_that_are_not_served_get_403_and_others_do_not() {
 }
 
 #[test]
-fn a_host_has_so_many_connections_at_once_and_loopback_as_many_as_it_likes() {
+fn connections_per_host_are_limited_except_on_loopback() {
     let relay = Relay::start(&[PROXY, &["--max-connections-per-ip", "2"]].concat());
     let join = |address: &str, session: &str| {
         let line = format!("X-Forwarded-For: {address}");
@@ -384,7 +384,7 @@ fn a_host_has_so_many_connections_at_once_and_loopback_as_many_as_it_likes() {
 }
 
 #[test]
-fn a_host_connects_so_often_per_second() {
+fn connection_rate_per_host_is_limited() {
     let relay = Relay::start(&[PROXY, &["--max-connection-rate", "3"]].concat());
     let health = "GET /health HTTP/1.1\r\nHost: relay\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n";
     let answers: Vec<Answer> = (0..20).map(|_| Answer::to(relay.tcp(), health)).collect();
@@ -403,7 +403,7 @@ fn a_host_connects_so_often_per_second() {
 }
 
 #[test]
-fn a_host_that_fails_to_join_too_often_is_locked_out() {
+fn host_that_fails_to_join_too_often_is_locked_out() {
     let relay = Relay::start(&[PROXY, &["--max-failed-joins", "2"]].concat());
     let mut desktop = expect_join(&relay, &format!("/desktop/abc?secret={SECRET}"), &[]);
     desktop.expect_connected("desktop", "abc");
@@ -422,7 +422,7 @@ fn a_host_that_fails_to_join_too_often_is_locked_out() {
 }
 
 #[test]
-fn the_proxy_protocol_is_expected_of_proxies_and_of_nobody_else() {
+fn proxy_protocol_is_expected_only_from_proxies() {
     let relay = Relay::start(&["--proxy-protocol", "--deny", "192.0.2.0/24"]);
     let upgrade = upgrade_request("/desktop/abc");
     let v2 = |command: u8, address: [u8; 4]| {
@@ -457,7 +457,7 @@ fn the_proxy_protocol_is_expected_of_proxies_and_of_nobody_else() {
 }
 
 #[test]
-fn with_origins_listed_pages_of_others_stay_out() {
+fn with_listed_origins_pages_of_other_origins_are_refused() {
     let relay = Relay::start(&[
         "--allow-origin",
         "https://app.example.com",
@@ -511,14 +511,14 @@ fn no_secret_and_no_key_is_ever_logged() {
     assert!(log.contains("API key accepted") && log.contains(" issued"), "{log}");
 }
 
-/// What a browser asks before a page may send a key, or JSON.
+/// The preflight request that a browser sends before a page may send a key or JSON.
 fn preflight(path: &str, origin: &str) -> String {
     let lines = [&*format!("Origin: {origin}"), "Access-Control-Request-Method: POST"];
     with_lines(&plain_request("OPTIONS", path), &lines)
 }
 
 #[test]
-fn pages_of_origins_that_may_connect_may_ask_for_health_and_sessions_and_read_the_answers() {
+fn pages_of_allowed_origins_may_read_health_and_issued_sessions() {
     const APP: &str = "https://app.example";
     let relay = Relay::start(&["--allow-origin", APP]);
     for (path, methods) in [("/health", "GET, HEAD"), ("/sessions", "POST")] {

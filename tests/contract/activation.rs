@@ -6,16 +6,16 @@ use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 
 use crate::answer::Answer;
-use crate::client::{Client, patient};
+use crate::client::{Client, with_timeouts};
 use crate::harness::{Ended, Relay, relay_command, run_to_end, shell_command};
 use crate::stream::Stream;
 use crate::unix_socket::{Folder, connect};
 
-/// A command that hands `sockets` on to the relay as systemd does, one or two, with `variables` beside.
+/// A command that passes one or two `sockets` to the relay as systemd does, with `variables` in its environment.
 fn activate(sockets: Vec<OwnedFd>, flags: &[&str], variables: &[(&str, &str)]) -> Command {
     let count = sockets.len().to_string();
     let variables = [&[("LISTEN_FDS", count.as_str())], variables].concat();
-    // The shell's own number becomes the relay's.
+    // `exec` keeps the process ID, so the shell's own ID is the relay's.
     let hand_on = "exec 3<&0 4>&1 </dev/null >/dev/null; export LISTEN_PID=${LISTEN_PID:-$$}";
     let mut command = shell_command(hand_on, flags, &variables);
     let mut sockets = sockets.into_iter().map(Stdio::from);
@@ -30,7 +30,7 @@ fn tcp(address: &str) -> (TcpListener, OwnedFd) {
     (listener, duplicate)
 }
 
-/// What a relay says of `sockets` that it cannot use.
+/// The error of a relay that cannot use `sockets`.
 fn refuse(sockets: Vec<OwnedFd>, variables: &[(&str, &str)]) -> String {
     let Ended { code, log } = run_to_end(activate(sockets, &["--listen", "127.0.0.1:0"], variables));
     let [line] = &log[..] else { panic!("{variables:?}: not one line: {log:?}") };
@@ -39,12 +39,12 @@ fn refuse(sockets: Vec<OwnedFd>, variables: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn a_socket_that_is_handed_on_is_used_instead_of_listen_and_port() {
+fn inherited_socket_is_used_instead_of_listen_and_port() {
     let (listener, socket) = tcp("127.0.0.1:0");
     let address = listener.local_addr().unwrap();
     let mut relay = Relay::spawn(activate(vec![socket], &["--listen", "127.0.0.1:1"], &[("PORT", "2")]));
     assert_eq!(relay.address, address);
-    // The second comes when the relay already waits: it must not have blocked in accepting.
+    // The second client connects while the relay waits: the relay must not have blocked in accept.
     relay.pair("abc");
     relay.pair("def");
     assert_eq!(relay.stop(), Some(0));
@@ -53,7 +53,7 @@ fn a_socket_that_is_handed_on_is_used_instead_of_listen_and_port() {
 }
 
 #[test]
-fn sockets_of_every_kind_are_taken_whatever_their_names() {
+fn sockets_of_all_kinds_and_names_are_taken() {
     let folder = Folder::new();
     let path = folder.path("relay");
     let socket = UnixListener::bind(&path).unwrap().into();
@@ -84,7 +84,7 @@ fn client_that_connects_between_two_relays_is_served_by_the_second() {
 }
 
 #[test]
-fn what_is_meant_for_another_process_is_ignored() {
+fn sockets_for_another_process_are_ignored() {
     let (listener, socket) = tcp("127.0.0.1:0");
     let variables = [("LISTEN_PID", "1"), ("LISTEN_FDS", "nonsense")];
     let relay = Relay::spawn(activate(vec![socket], &["--listen", "127.0.0.1:0"], &variables));
@@ -94,7 +94,7 @@ fn what_is_meant_for_another_process_is_ignored() {
 }
 
 #[test]
-fn what_cannot_be_listened_on_is_an_error_that_names_it() {
+fn socket_that_cannot_be_used_is_an_error_that_names_it() {
     let (listener, listening) = tcp("127.0.0.1:0");
     let connected = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -109,13 +109,13 @@ fn what_cannot_be_listened_on_is_an_error_that_names_it() {
         let sockets: Vec<OwnedFd> = vec![listening.try_clone().unwrap(), socket];
         let line = refuse(sockets, &[("LISTEN_FDNAMES", "good:bad")]);
         let problem = line.strip_prefix("LISTEN_FDS: the socket bad: ").expect(&line);
-        // What the system calls an error depends on its C library.
+        // The text of a system error depends on the C library.
         assert!(problem.starts_with(expected) || problem.ends_with(expected), "{line}");
     }
 }
 
 #[test]
-fn an_announcement_that_makes_no_sense_is_an_error_that_names_the_variable() {
+fn invalid_announcement_is_an_error_that_names_the_variable() {
     for (name, value) in
         [("LISTEN_PID", "me"), ("LISTEN_FDS", "some"), ("LISTEN_FDS", "0"), ("LISTEN_FDNAMES", "a:b")]
     {
@@ -127,14 +127,14 @@ fn an_announcement_that_makes_no_sense_is_an_error_that_names_the_variable() {
 }
 
 #[test]
-fn a_socket_for_the_operator_is_never_served_to_clients() {
+fn operators_socket_does_not_serve_clients() {
     let (listener, operator) = tcp("127.0.0.1:0");
     let (_public, public) = tcp("127.0.0.1:0");
     let variables = [("LISTEN_FDNAMES", "web:admin")];
     let relay = Relay::spawn(activate(vec![public, operator], &[], &variables));
     relay.pair("abc");
     let ask = |target: &str| {
-        let socket = patient(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let socket = with_timeouts(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
         let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         Answer::to(Stream::plain(socket), &request)
     };
@@ -142,14 +142,14 @@ fn a_socket_for_the_operator_is_never_served_to_clients() {
 }
 
 #[test]
-fn a_socket_for_the_operator_that_others_reach_takes_a_token() {
+fn operators_socket_that_other_machines_reach_needs_a_token() {
     let line = refuse(vec![tcp("0.0.0.0:0").1], &[("LISTEN_FDNAMES", "admin")]);
     let problem = "others than this machine reach it; set --admin-token, or listen on a loopback address";
     assert_eq!(line, format!("LISTEN_FDS: the socket admin: {problem}"));
 }
 
 #[test]
-fn help_and_health_checks_look_at_no_socket() {
+fn help_and_health_checks_ignore_inherited_sockets() {
     for arguments in [&["--version"][..], &["health", "http://127.0.0.1:1"]] {
         let mut command = relay_command(&[("LISTEN_FDS", "nonsense")]);
         command.args(arguments);

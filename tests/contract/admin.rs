@@ -1,4 +1,4 @@
-//! What an operator is told by a listener of its own.
+//! The operator's own listener.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -9,13 +9,13 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::answer::Answer;
-use crate::client::{Received, patient};
+use crate::client::{Received, with_timeouts};
 use crate::harness::{Relay, relay_command, run_to_end};
 use crate::stream::Stream;
 
 const TOKEN: &str = "correct-horse-battery-staple";
 
-/// Where the operator's listener is.
+/// The address of the operator's listener.
 pub(crate) fn admin(relay: &Relay) -> SocketAddr {
     let line = relay.wait_for_log("where the operator is answered", |line| line.contains("operator on http"));
     line.rsplit("http://").next().unwrap().trim_end_matches(['"', '}']).parse().unwrap()
@@ -28,7 +28,7 @@ fn start(flags: &[&str]) -> (Relay, SocketAddr) {
 }
 
 fn connect(address: SocketAddr) -> Stream {
-    Stream::plain(patient(TcpStream::connect(address).unwrap()))
+    Stream::plain(with_timeouts(TcpStream::connect(address).unwrap()))
 }
 
 fn ask(address: SocketAddr, request: &str) -> Answer {
@@ -50,7 +50,7 @@ fn get_json(address: SocketAddr, target: &str) -> Value {
     serde_json::from_str(&answer.body).unwrap()
 }
 
-/// Every sample that is a whole number, by its name and labels as they are written.
+/// Every sample with a whole number, by its name and labels as written.
 pub(crate) fn metrics(address: SocketAddr) -> BTreeMap<String, u64> {
     let text = get(address, "/metrics").body;
     let samples = text.lines().filter(|line| !line.starts_with('#'));
@@ -62,7 +62,7 @@ pub(crate) fn metrics(address: SocketAddr) -> BTreeMap<String, u64> {
     samples.filter_map(sample).collect()
 }
 
-/// Those of `expected` that are not as they should be.
+/// The metrics that differ from `expected`.
 fn differences<'a>(
     samples: &BTreeMap<String, u64>,
     expected: &[(&'a str, u64)],
@@ -76,7 +76,7 @@ fn differences<'a>(
 }
 
 #[test]
-fn metrics_are_what_clients_did() {
+fn metrics_count_what_clients_did() {
     let (relay, admin) = start(&[]);
     let (mut desktop, mut mobile) = relay.pair("secret-session-name");
     desktop.send_text(r#"{"type":"bundle"}"#);
@@ -160,7 +160,7 @@ fn metrics_are_in_the_text_format_of_prometheus() {
 }
 
 #[test]
-fn sessions_are_told_by_four_characters_of_their_ids_and_never_by_what_they_say() {
+fn sessions_are_shown_by_four_characters_of_their_ids_without_contents() {
     let (relay, admin) = start(&[]);
     let (mut desktop, mut mobile) = relay.pair("secret-session-name");
     desktop.send_text(r#"{"type":"hunter2"}"#);
@@ -186,7 +186,7 @@ fn sessions_are_told_by_four_characters_of_their_ids_and_never_by_what_they_say(
 }
 
 #[test]
-fn sessions_come_in_pages() {
+fn sessions_are_listed_in_pages() {
     let (relay, admin) = start(&[]);
     let clients: Vec<_> = (0..5).map(|index| relay.join("desktop", &format!("{index}xyz1234"))).collect();
     let (mut ids, mut next) = (Vec::new(), json!(0));
@@ -205,7 +205,7 @@ fn sessions_come_in_pages() {
 }
 
 #[test]
-fn probes_tell_a_load_balancer_when_to_send_no_more() {
+fn probes_tell_a_load_balancer_when_to_stop_sending() {
     let (relay, admin) = start(&["--max-connections", "2", "--shutdown-grace", "20s"]);
     let probe = |target| {
         let answer = get(admin, target);
@@ -215,7 +215,7 @@ fn probes_tell_a_load_balancer_when_to_send_no_more() {
     assert_eq!(probe("/readyz"), (200, "ready\n".to_owned()));
     let (mut desktop, _mobile) = relay.pair_with_narrow_mobile("a");
     assert_eq!(probe("/readyz"), (503, "full\n".to_owned()));
-    // The mobile does not take it, so that the relay waits for that.
+    // The mobile does not read, so the relay waits for it during the shutdown.
     desktop.send_text(&format!("\"{}\"", "x".repeat(900 << 10)));
     relay.wait_for_log("the message", |line| line.contains("Message from desktop"));
     relay.signal(Signal::TERM);
@@ -225,7 +225,7 @@ fn probes_tell_a_load_balancer_when_to_send_no_more() {
 }
 
 #[test]
-fn status_page_may_run_nothing_but_its_own_script() {
+fn status_page_may_run_only_its_own_script() {
     let (_relay, admin) = start(&[]);
     let answer = get(admin, "/");
     assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
@@ -246,7 +246,7 @@ fn history_has_a_column_for_each_number_of_a_sample() {
 }
 
 #[test]
-fn with_a_token_only_the_probes_are_answered_to_everybody() {
+fn with_a_token_only_the_probes_need_no_token() {
     let (_relay, admin) = start(&["--admin-token", TOKEN]);
     let basic = "Basic YW55Ym9keTpjb3JyZWN0LWhvcnNlLWJhdHRlcnktc3RhcGxl";
     for target in ["/", "/metrics", "/sessions", "/history"] {
@@ -267,7 +267,7 @@ fn with_a_token_only_the_probes_are_answered_to_everybody() {
 }
 
 #[test]
-fn without_a_token_a_name_that_anybody_may_point_here_is_not_answered() {
+fn without_a_token_a_foreign_host_name_is_refused() {
     let (_relay, admin) = start(&[]);
     let rebound = "GET /sessions HTTP/1.1\r\nHost: evil.example:9787\r\n\r\n";
     let answer = ask(admin, rebound);
@@ -275,7 +275,7 @@ fn without_a_token_a_name_that_anybody_may_point_here_is_not_answered() {
 }
 
 #[test]
-fn what_is_wrong_is_answered_as_it_is_to_clients() {
+fn bad_requests_are_answered_as_on_the_public_listener() {
     let (_relay, admin) = start(&[]);
     for (request, status) in [
         ("POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}", 405),
@@ -298,11 +298,11 @@ fn send(mut stream: Stream, request: &str) -> Stream {
 }
 
 #[test]
-fn strangers_who_hold_all_places_keep_no_operator_out() {
+fn strangers_that_hold_all_connections_do_not_lock_the_operator_out() {
     let (relay, admin) = start(&[]);
     let mut strangers: Vec<_> = (0..100).map(|_| send(connect(admin), "GET /metrics HT")).collect();
     assert_eq!(get(admin, "/livez").status, 200);
-    // The oldest made way.
+    // The oldest connection was replaced.
     let mut rest = Vec::new();
     assert!(strangers[0].read_to_end(&mut rest).is_err() || rest.is_empty());
     let (mut desktop, mut mobile) = relay.pair("a");
@@ -311,14 +311,14 @@ fn strangers_who_hold_all_places_keep_no_operator_out() {
 }
 
 #[test]
-fn clients_leave_the_operator_its_descriptors_whatever_else_is_configured() {
+fn descriptors_for_the_operator_are_reserved_in_every_configuration() {
     for (file_limit, listeners) in [(64, 1), (128, 1), (256, 41)] {
         let listen = vec![["--listen", "127.0.0.1:0"]; listeners - 1].concat();
         let many = ["--max-connections", "1000", "--handshake-timeout", "1h"];
         let flags = [&["--admin", "127.0.0.1:0"], &many[..], &listen[..]].concat();
         let relay = Relay::start_after(&format!("ulimit -n {file_limit}"), &flags);
         let admin = admin(&relay);
-        // Of these, none says anything, and few at a time are told that there is no room.
+        // All of them are silent, and some at a time are refused because the relay is full.
         let crowd: Vec<_> = (0..300).map(|_| relay.socket()).collect();
         let operators: Vec<_> = (0..10).map(|_| connect(admin)).collect();
         for _ in 0..20 {
@@ -330,7 +330,7 @@ fn clients_leave_the_operator_its_descriptors_whatever_else_is_configured() {
 }
 
 #[test]
-fn max_connections_beyond_the_descriptors_is_what_they_allow() {
+fn max_connections_is_lowered_to_what_descriptors_allow() {
     let relay = Relay::start_after("ulimit -n 64", &["--max-connections", "1000"]);
     let warning = relay.wait_for_log("the warning", |line| line.contains("leaves room for "));
     let room: usize = warning.rsplit(' ').next().unwrap().trim_end_matches(['"', '}']).parse().unwrap();
@@ -359,12 +359,12 @@ fn admin_may_listen_on_a_unix_domain_socket() {
     socket.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("ok\n"), "{answer}");
     drop(relay);
-    // It was killed, and could not remove it.
+    // A killed process leaves its socket file.
     std::fs::remove_file(path).unwrap();
 }
 
 #[test]
-fn there_is_no_operators_listener_unless_one_is_asked_for() {
+fn by_default_there_is_no_operators_listener() {
     let relay = Relay::start(&[]);
     for target in ["/metrics", "/livez", "/readyz", "/history", "/"] {
         assert_eq!(Answer::to(relay.tcp(), &request(target)).status, 404, "{target}");
@@ -372,7 +372,7 @@ fn there_is_no_operators_listener_unless_one_is_asked_for() {
 }
 
 #[test]
-fn address_that_others_reach_takes_a_token() {
+fn address_that_other_machines_reach_needs_a_token() {
     let mut command = relay_command(&[]);
     command.args(["--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0"]);
     let ended = run_to_end(command);
@@ -386,7 +386,7 @@ fn address_that_others_reach_takes_a_token() {
 }
 
 #[test]
-fn a_large_message_under_way_does_not_keep_the_operator_waiting() {
+fn large_message_in_transit_does_not_delay_the_operator() {
     let (relay, admin) = start(&[]);
     let (mut desktop, mobile) = relay.pair_with_narrow_mobile("a");
     let text = format!("\"{}\"", "x".repeat(900 << 10));

@@ -1,4 +1,4 @@
-//! HTTP requests by hand, and what every answer must be.
+//! HTTP requests written by hand, and what every answer must fulfil.
 
 use std::io::{Read, Write};
 
@@ -9,7 +9,7 @@ use crate::stream::Stream;
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// An answer as it came.
+/// An answer as received.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -17,7 +17,7 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
-/// A WebSocket upgrade without a flaw; tests replace one line of it.
+/// A correct WebSocket upgrade. Tests replace one line of it.
 pub(crate) fn upgrade_request(target: &str) -> String {
     format!(
         "GET {target} HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -25,7 +25,7 @@ pub(crate) fn upgrade_request(target: &str) -> String {
     )
 }
 
-/// A request without a flaw that does not ask for an upgrade.
+/// A correct request without an upgrade.
 pub(crate) fn plain_request(method: &str, target: &str) -> String {
     format!("{method} {target} HTTP/1.1\r\nHost: relay\r\n\r\n")
 }
@@ -57,7 +57,7 @@ impl Answer {
         Self::read(stream, request.starts_with("HEAD "))
     }
 
-    /// Reads to the end of the stream, which must come in order, and checks what every answer owes.
+    /// Reads to the end of the stream, which must be orderly, and checks what every answer must fulfil.
     pub(crate) fn read(mut stream: Stream, is_to_head: bool) -> Self {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).unwrap();
@@ -91,8 +91,8 @@ impl Answer {
     }
 }
 
-/// The answers to `request`, sent whole, byte by byte, and with much unread input behind it.
-fn answers_however_sent(relay: &Relay, request: &[u8]) -> [Answer; 3] {
+/// The answers to `request`: sent whole, byte by byte, and with a lot of unread input after it.
+fn answers_to_all_ways_of_sending(relay: &Relay, request: &[u8]) -> [Answer; 3] {
     let is_to_head = request.starts_with(b"HEAD ");
     let mut whole = relay.tcp();
     whole.write_all(request).unwrap();
@@ -109,9 +109,9 @@ fn answers_however_sent(relay: &Relay, request: &[u8]) -> [Answer; 3] {
     [whole, in_bytes, with_more_behind].map(|stream| Answer::read(stream, is_to_head))
 }
 
-/// Requires `status` for `request`, sent whole, byte by byte and with more behind it.
+/// Requires `status` for `request`, sent whole, byte by byte and with more after it.
 pub(crate) fn assert_status(relay: &Relay, request: &[u8], status: u16) -> [Answer; 3] {
-    let answers = answers_however_sent(relay, request);
+    let answers = answers_to_all_ways_of_sending(relay, request);
     for answer in &answers {
         let request = String::from_utf8_lossy(request);
         assert_eq!(answer.status, status, "{request}\n{answer:?}");

@@ -1,4 +1,4 @@
-//! Section 6: one memory budget for all that waits and all that is half received.
+//! Section 6: one memory budget for all queued and half received messages.
 
 use std::io::Write;
 use std::thread;
@@ -11,16 +11,16 @@ use crate::harness::Relay;
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// Less than most messages here are long.
+/// A budget smaller than most messages here.
 const NARROW: [&str; 2] = ["--max-buffered", "4MiB"];
 
-/// A JSON text of `bytes`, told apart by `mark`.
+/// A JSON text of `bytes` bytes that contains `mark`.
 fn text(mark: usize, bytes: usize) -> String {
     let start = format!("[{mark},\"");
     format!("{start}{}\"]", "x".repeat(bytes - start.len() - 2))
 }
 
-/// Pairs whose mobiles read nothing, and whose desktops send until they are not read any more.
+/// Pairs whose mobiles do not read, and whose desktops send until the relay stops reading them.
 fn stalled_pairs(relay: &Relay, count: usize) -> Vec<(Client, Client, thread::JoinHandle<()>)> {
     let pair = |index| {
         let (desktop, mobile) = relay.pair_with_narrow_mobile(&format!("stalled{index}"));
@@ -30,14 +30,14 @@ fn stalled_pairs(relay: &Relay, count: usize) -> Vec<(Client, Client, thread::Jo
     (0..count).map(pair).collect()
 }
 
-/// Sends what the relay does not read yet, and comes back once it is sent.
+/// Sends from another thread what the relay does not read yet.
 fn send_later(client: &Client, bytes: Vec<u8>) -> thread::JoinHandle<()> {
     let mut writer = client.writer();
     thread::spawn(move || writer.write_all(&bytes).unwrap())
 }
 
 #[test]
-fn messages_of_all_sizes_pass_beside_receivers_that_take_nothing_and_these_get_theirs_in_the_end() {
+fn messages_of_all_sizes_pass_beside_stalled_receivers_which_get_theirs_later() {
     let relay = Relay::start(&NARROW);
     let stalled = stalled_pairs(&relay, 20);
     let (mut desktop, mut mobile) = relay.pair("healthy");
@@ -55,7 +55,7 @@ fn messages_of_all_sizes_pass_beside_receivers_that_take_nothing_and_these_get_t
 }
 
 #[test]
-fn message_of_50_mib_passes_through_a_budget_of_one() {
+fn message_of_50_mib_passes_through_a_budget_of_1_mib() {
     let relay = Relay::start(&["--max-buffered", "1MiB"]);
     let (desktop, mut mobile) = relay.pair("abc");
     let sent = send_later(&desktop, frame(TEXT, text(1, 50 * MIB).as_bytes()));
@@ -64,7 +64,7 @@ fn message_of_50_mib_passes_through_a_budget_of_one() {
 }
 
 #[test]
-fn forty_megabytes_pass_through_a_budget_of_four_however_slowly_they_are_read() {
+fn forty_mib_pass_through_a_budget_of_4_mib_to_a_slow_reader() {
     let relay = Relay::start(&NARROW);
     let pairs: Vec<(Client, Client)> =
         (0..20).map(|index| relay.pair_with_narrow_mobile(&index.to_string())).collect();
@@ -85,7 +85,7 @@ fn forty_megabytes_pass_through_a_budget_of_four_however_slowly_they_are_read() 
 }
 
 #[test]
-fn messages_in_many_fragments_do_not_lock_each_other_out() {
+fn messages_in_many_fragments_do_not_block_each_other() {
     let relay = Relay::start(&NARROW);
     let mut pairs: Vec<(Client, Client)> = (0..4).map(|index| relay.pair(&index.to_string())).collect();
     let fragments = |first| {
@@ -107,7 +107,7 @@ fn messages_in_many_fragments_do_not_lock_each_other_out() {
 }
 
 #[test]
-fn text_in_fragments_passes_while_its_type_is_logged() {
+fn fragmented_text_passes_and_its_type_is_logged() {
     let relay = Relay::start_with(&NARROW, &[("RUST_LOG", "info")]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let start = r#"{"type":"bundle_update_of_a_longer_name","p":""#;
@@ -120,7 +120,7 @@ fn text_in_fragments_passes_while_its_type_is_logged() {
 }
 
 #[test]
-fn clients_that_announce_and_do_not_send_take_no_memory_from_others_and_are_ended_at_the_stall_timeout() {
+fn announced_messages_that_do_not_come_take_no_memory_and_end_at_the_stall_timeout() {
     let relay = Relay::start(&[&NARROW[..], &["--stall-timeout", "1s"]].concat());
     let mut silent: Vec<Client> = (0..50).map(|index| relay.join("desktop", &index.to_string())).collect();
     for client in &mut silent {
@@ -136,7 +136,7 @@ fn clients_that_announce_and_do_not_send_take_no_memory_from_others_and_are_ende
 }
 
 #[test]
-fn client_that_is_held_back_and_goes_is_noticed_at_once() {
+fn end_of_a_held_client_is_noticed_at_once() {
     let relay = Relay::start(&NARROW);
     let (mut desktop, _mobile) = relay.pair_with_narrow_mobile("abc");
     desktop.send_raw(&frame(BINARY, &vec![7; 3 * MIB])[..2 * MIB]);
@@ -145,7 +145,7 @@ fn client_that_is_held_back_and_goes_is_noticed_at_once() {
 }
 
 #[test]
-fn sender_that_dies_in_mid_message_leaves_nothing_of_it() {
+fn memory_of_a_message_is_freed_when_its_sender_dies() {
     let relay = Relay::start(&NARROW);
     let (mut desktop, mut mobile) = relay.pair("abc");
     desktop.send_raw(&frame(BINARY, &vec![7; 3 * MIB])[..900 * KIB]);
@@ -158,13 +158,13 @@ fn sender_that_dies_in_mid_message_leaves_nothing_of_it() {
 }
 
 #[test]
-fn relay_whose_memory_is_used_up_stops_cleanly() {
+fn relay_with_a_used_up_budget_stops_cleanly() {
     let mut relay = Relay::start(&[&NARROW[..], &["--shutdown-grace", "2s"]].concat());
     let _stalled: Vec<_> = (0..20)
         .map(|index| {
             let (desktop, mobile) = relay.pair_with_narrow_mobile(&index.to_string());
             let mut writer = desktop.writer();
-            // It ends with the relay.
+            // The thread ends when the relay does.
             thread::spawn(move || drop(writer.write_all(&frame(BINARY, &vec![7; 8 * MIB]))));
             (desktop, mobile)
         })

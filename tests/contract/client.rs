@@ -1,4 +1,4 @@
-//! A WebSocket client that can break every rule and holds the relay to all of them.
+//! A WebSocket client that can break every rule and checks that the relay follows all of them.
 
 use std::fmt;
 use std::io::{ErrorKind, Read, Write};
@@ -12,16 +12,16 @@ use socket2::{Domain, Socket, Type};
 
 use crate::answer::{Answer, upgrade_request};
 use crate::frame::{CLOSE, Frame, PING, TEXT, big_endian, close_payload, frame, take_frame};
-use crate::harness::PATIENCE;
+use crate::harness::WAIT_MAX;
 use crate::stream::Stream;
 
 const READ_BYTES: usize = 64 * 1024;
-/// How long a write may find no room before the relay counts as not reading.
+/// How long a write must be blocked before the relay counts as not reading.
 const BLOCKED_AFTER: Duration = Duration::from_millis(700);
-/// What a relay that holds back a flood has certainly refused to take, kernel buffers included.
+/// More than a relay that holds a flood back may take, including kernel buffers.
 const FLOOD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// What a client got from the relay.
+/// What a client received from the relay.
 #[derive(PartialEq, Eq)]
 pub(crate) enum Received {
     Text(String),
@@ -29,13 +29,13 @@ pub(crate) enum Received {
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(u16, String),
-    /// The relay has ended the stream.
+    /// The relay ended the stream.
     End,
     /// The connection broke.
     Reset,
 }
 
-/// How far a flood came: whole messages that were taken, and the rest, never empty, of the one that was not.
+/// The result of a flood: the number of whole messages that were taken, and the rest of the message that was not.
 pub(crate) struct Flood {
     pub(crate) sent: usize,
     pub(crate) rest: Vec<u8>,
@@ -43,26 +43,26 @@ pub(crate) struct Flood {
 
 pub(crate) struct Client {
     stream: Stream,
-    /// Received but not yet understood.
+    /// Received bytes that are not parsed yet.
     input: BytesMut,
-    /// Opcode and payload so far of a message whose last fragment has not come.
+    /// Opcode and payload so far of a message whose last fragment is missing.
     unfinished: Option<(u8, Vec<u8>)>,
 }
 
-/// Sets timeouts so that no test hangs, and sends every write at once.
-pub(crate) fn patient(stream: TcpStream) -> TcpStream {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+/// Sets timeouts so that no test hangs, and turns off Nagle's algorithm.
+pub(crate) fn with_timeouts(stream: TcpStream) -> TcpStream {
+    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    stream.set_write_timeout(Some(WAIT_MAX)).unwrap();
     stream.set_nodelay(true).unwrap();
     stream
 }
 
-/// A connection whose receive buffer in the kernel is small, so that what is not read soon waits in the relay.
+/// A connection with a small receive buffer, so that unread bytes soon wait in the relay.
 pub(crate) fn connect_narrow(address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(128 * 1024).unwrap();
     socket.connect(&address.into()).unwrap();
-    patient(socket.into())
+    with_timeouts(socket.into())
 }
 
 impl Client {
@@ -73,14 +73,14 @@ impl Client {
         client
     }
 
-    /// A client that has joined and taken its `connected`, but no notice behind it.
+    /// A client that has joined and read its `connected`, but no notice after it.
     pub(crate) fn join(stream: Stream, client_type: &str, session: &str) -> Self {
         let mut client = Self::upgrade(stream, &format!("/{client_type}/{session}"));
         client.expect_connected(client_type, session);
         client
     }
 
-    /// A client that has joined its `peer`, with nothing left to read for either.
+    /// A client that has joined its `peer`. Neither has anything left to read.
     pub(crate) fn join_peer(stream: Stream, client_type: &str, session: &str, peer: &mut Self) -> Self {
         let mut client = Self::join(stream, client_type, session);
         let peer_type = if client_type == "mobile" { "desktop" } else { "mobile" };
@@ -89,7 +89,7 @@ impl Client {
         client
     }
 
-    /// Sends `request`, reads the head of the answer and leaves to the client what came behind it.
+    /// Sends `request` and reads the head of the answer. Bytes after it are left to the client.
     pub(crate) fn handshake(mut stream: Stream, request: &[u8]) -> (Answer, Self) {
         stream.write_all(request).unwrap();
         let mut client = Self { stream, input: BytesMut::new(), unfinished: None };
@@ -125,12 +125,12 @@ impl Client {
         self.send(CLOSE, &close_payload(code, reason));
     }
 
-    /// A second handle on the connection, to send from another thread while this one reads.
+    /// A second handle on the connection, for sending from another thread while this one reads.
     pub(crate) fn writer(&self) -> Stream {
         self.stream.try_clone().unwrap()
     }
 
-    /// Sends `bytes` from another thread, for more than the relay takes while nobody reads on the other side.
+    /// Sends `bytes` from another thread, because the relay does not take all of them while the peer does not read.
     pub(crate) fn send_meanwhile(&self, bytes: Vec<u8>) -> JoinHandle<()> {
         let mut writer = self.writer();
         thread::spawn(move || writer.write_all(&bytes).unwrap())
@@ -158,21 +158,21 @@ impl Client {
             taken_bytes += written;
             assert!(taken_bytes < FLOOD_BYTES_MAX, "the relay takes and takes");
         };
-        self.stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        self.stream.set_write_timeout(Some(WAIT_MAX)).unwrap();
         Flood { sent, rest }
     }
 
-    /// Says that nothing more will be sent (FIN), and goes on reading.
+    /// Ends the writing direction (FIN). Reading goes on.
     pub(crate) fn finish_sending(&self) {
         self.stream.finish_sending().unwrap();
     }
 
-    /// Breaks the connection (RST).
+    /// Resets the connection (RST).
     pub(crate) fn reset(self) {
         self.stream.reset();
     }
 
-    /// Reads once; gives what ended the stream, if it ended.
+    /// Reads once. Returns the end of the stream, if it was reached.
     pub(crate) fn fill(&mut self) -> Option<Received> {
         let start = self.input.len();
         self.input.resize(start + READ_BYTES, 0);
@@ -181,7 +181,7 @@ impl Client {
         match result {
             Ok(0) => Some(Received::End),
             Ok(_) => None,
-            // An end of the stream that TLS does not vouch for is none in order.
+            // Within TLS, an end without a `close_notify` is not an orderly end.
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof) => {
                 Some(Received::Reset)
             }
@@ -222,7 +222,7 @@ impl Client {
         }
     }
 
-    /// Takes the next frames of a message up to its first, which is not its last.
+    /// Reads the next frames of a message, up to its first. The first must not be the last.
     pub(crate) fn expect_part(&mut self) {
         while self.unfinished.is_none() {
             let frame = self.receive_frame().unwrap();
@@ -249,8 +249,8 @@ impl Client {
         }
     }
 
-    /// The next message or end; the relay's pings are passed over.
-    pub(crate) fn receive_but_pings(&mut self) -> Received {
+    /// The next message or the end. The relay's pings are skipped.
+    pub(crate) fn receive_except_pings(&mut self) -> Received {
         loop {
             let received = self.receive();
             if !matches!(received, Received::Ping(_)) {
@@ -268,7 +268,7 @@ impl Client {
         self.expect(&Received::Text(text.to_owned()));
     }
 
-    /// The next message, which must be a system message; its time is checked and taken out.
+    /// The next message, which must be a system message. Its time is checked and removed.
     pub(crate) fn receive_system(&mut self) -> Value {
         let received = self.receive();
         let Received::Text(text) = &received else {
@@ -290,7 +290,7 @@ impl Client {
         self.expect_system(&expected);
     }
 
-    /// Expects `mobile_connected` and the like.
+    /// Expects `mobile_connected` or a similar notice.
     pub(crate) fn expect_notice(&mut self, name: &str) {
         self.expect_system(&json!({"type": name}));
     }
@@ -299,7 +299,7 @@ impl Client {
         self.expect_system(&json!({"type": "error", "code": code, "error": sentence}));
     }
 
-    /// Expects `undelivered` and gives its count, which the sentence names too.
+    /// Expects `undelivered` and returns its count, which the sentence must contain, too.
     pub(crate) fn expect_undelivered(&mut self) -> usize {
         let message = self.receive_system();
         let (sentence, count) = (&message["error"], &message["count"]);
@@ -311,16 +311,16 @@ impl Client {
         usize::try_from(count).unwrap()
     }
 
-    /// Expects the relay's close and answers it; then the stream must end in order.
+    /// Expects the relay's close and answers it. Then the stream must end in order.
     pub(crate) fn expect_close(&mut self, code: u16, reason: &str) {
         self.expect(&Received::Close(code, reason.to_owned()));
         self.send_close(code, "");
         self.expect(&Received::End);
     }
 
-    /// As [`expect_close`](Self::expect_close), whatever the reason says.
+    /// As [`expect_close`](Self::expect_close), with any reason.
     pub(crate) fn expect_close_code(&mut self, code: u16) {
-        match self.receive_but_pings() {
+        match self.receive_except_pings() {
             Received::Close(received, _) if received == code => {}
             received => panic!("expected a close with {code}, received {received:?}"),
         }
@@ -328,13 +328,13 @@ impl Client {
         self.expect(&Received::End);
     }
 
-    /// Requires that nothing waits for this client: a pong must be the very next thing to come.
+    /// Requires that nothing is waiting for this client: a pong must be the next thing to come.
     pub(crate) fn expect_quiet(&mut self) {
         self.send(PING, b"is anything left?");
         self.expect(&Received::Pong(b"is anything left?".to_vec()));
     }
 
-    /// Closes in order, as a well-behaved client does.
+    /// Closes in order, like a well-behaved client.
     pub(crate) fn leave(mut self) {
         self.send_close(1000, "");
         self.expect(&Received::Close(1000, String::new()));
@@ -348,18 +348,18 @@ pub(crate) fn unix_time() -> u64 {
     u64::try_from(since.as_millis()).unwrap()
 }
 
-/// Requires a time in milliseconds of about now; what waited for a slow reader may be a little older.
+/// Requires a time in milliseconds that is about now. It may be a little older for a slow reader.
 pub(crate) fn assert_is_now(timestamp: &Value) {
     assert_is_soon(timestamp, 0);
 }
 
-/// Requires a Unix time that lies about so many milliseconds ahead.
+/// Requires a Unix time in milliseconds that is about `millis` ahead.
 pub(crate) fn assert_is_soon(timestamp: &Value, millis: u64) {
     let error = (unix_time() + millis).abs_diff(timestamp.as_u64().unwrap());
     assert!(error < 60_000, "{timestamp} is {error} ms from {millis} ms ahead");
 }
 
-/// A close of the relay always has a code and a reason that is valid UTF-8.
+/// Parses a close of the relay. It must have a code and a reason in valid UTF-8.
 fn parse_close(payload: &[u8]) -> Received {
     let (code, reason) = payload.split_at_checked(2).expect("every close frame has a code");
     let code = u16::try_from(big_endian(code)).unwrap();

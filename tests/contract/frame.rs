@@ -1,4 +1,4 @@
-//! Frames by hand: those a client may send, those it may not, and all that the relay's must be.
+//! Frames written by hand: valid and invalid ones of clients, and the rules for the relay's.
 
 use bytes::{Buf, BytesMut};
 
@@ -7,14 +7,14 @@ pub(crate) use written::*;
 #[path = "../../src/relay/tests/frame.rs"]
 mod written;
 
-/// One frame as the relay sent it.
+/// One frame sent by the relay.
 pub(crate) struct Frame {
     pub(crate) is_final: bool,
     pub(crate) opcode: u8,
     pub(crate) payload: BytesMut,
 }
 
-/// Takes a frame off `input` if it is there in full, and checks all that a relay's frame must be.
+/// Takes a complete frame off `input`, if there is one, and checks all rules for the relay's frames.
 pub(crate) fn take_frame(input: &mut BytesMut) -> Option<Frame> {
     let &[first, length, ..] = &input[..] else {
         return None;

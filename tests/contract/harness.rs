@@ -1,4 +1,4 @@
-//! Starts the real relay, keeps what it logs, and ends it.
+//! Starts the real relay, collects its log, and ends it.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpStream};
@@ -14,37 +14,37 @@ use crate::client::Client;
 use crate::secure::{self, Certificate, Secure};
 use crate::stream::Stream;
 
-/// Longest wait for anything that must happen: generous, for the machine may be busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait for anything that must happen. Generous, because the machine may be busy.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 
-/// How much earlier than configured the relay's clock of whole milliseconds may let a time end.
+/// How much too early a deadline may seem: the relay's clock counts whole milliseconds.
 const CLOCK_STEP: Duration = Duration::from_millis(2);
 
-/// Requires that `timeout` has passed since `start`: nothing may come early.
+/// Requires that `timeout` has passed since `start`: nothing may happen early.
 #[track_caller]
 pub(crate) fn assert_lasted(start: Instant, timeout: Duration) {
     let elapsed = start.elapsed();
     assert!(elapsed + CLOCK_STEP >= timeout, "after only {elapsed:?}");
 }
 
-/// A running relay; dropping it kills it.
+/// A running relay. Dropping it kills the process.
 pub(crate) struct Relay {
     child: Child,
     pub(crate) address: SocketAddr,
     log: Arc<Log>,
-    /// How clients speak to it, if it is within TLS.
+    /// The TLS settings of clients, if the relay speaks TLS.
     #[cfg(feature = "tls")]
     secure: Option<Arc<rustls::ClientConfig>>,
 }
 
-/// What a relay that ended by itself left behind.
+/// The exit code and log of a relay that ended by itself.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) log: Vec<String>,
 }
 
-/// A command that runs `program` in an environment that holds nothing but `PATH`, `RUST_LOG`, where a
-/// build that measures coverage writes its counts, and `variables`.
+/// A command that runs `program`. Its environment has only `PATH`, `RUST_LOG`, the variable that tells a build with
+/// coverage where to write its counts, and `variables`.
 fn command(program: &str, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);
     command
@@ -64,7 +64,7 @@ fn command(program: &str, variables: &[(&str, &str)]) -> Command {
     command
 }
 
-/// The relay's command, with nothing decided but its environment.
+/// The relay's command, with only its environment set.
 pub(crate) fn relay_command(variables: &[(&str, &str)]) -> Command {
     command(env!("CARGO_BIN_EXE_apptuner-relay"), variables)
 }
@@ -97,17 +97,17 @@ impl Relay {
         Self::spawn(shell_command(preparation, &[&["--listen", "127.0.0.1:0"], flags].concat(), &[]))
     }
 
-    /// Starts whatever `command` says and waits until it listens.
+    /// Starts `command` and waits until it listens.
     pub(crate) fn spawn(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
-        // Where tests share a processor, this reader may be late; what is not read is not logged.
+        // This thread may be late on a busy machine. A full pipe would make the relay drop lines.
         #[cfg(target_os = "linux")]
         let _ = rustix::pipe::fcntl_setpipe_size(&stderr, 1 << 20);
         Self::read_by(child, stderr)
     }
 
-    /// The same where the log goes to whatever standard error `command` has, and is read from `log`.
+    /// As [`spawn`](Self::spawn), for a log that goes to another standard error of `command` and is read from `log`.
     pub(crate) fn spawn_with_log(mut command: Command, log: impl Read + Send + 'static) -> Self {
         Self::read_by(command.spawn().unwrap(), log)
     }
@@ -131,7 +131,7 @@ impl Relay {
         relay
     }
 
-    /// Waits for a line that `is_wanted`, which may have come before, and returns the first such line.
+    /// Waits for the first line that `is_wanted`. It may be an earlier line.
     pub(crate) fn wait_for_log(&self, what: &str, is_wanted: impl Fn(&str) -> bool) -> String {
         self.log
             .wait_for(is_wanted)
@@ -143,7 +143,7 @@ impl Relay {
         self.wait_for_log(ending, |line| line.ends_with(ending))
     }
 
-    /// From here on nobody reads the log, but for what was read already; or somebody does again.
+    /// Stops reading the log, except for what is read already, or goes on reading it.
     pub(crate) fn leave_log_unread(&self, is_unread: bool) {
         self.log.update(|state| state.is_unread = is_unread);
     }
@@ -161,18 +161,18 @@ impl Relay {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Sends SIGTERM and gives the exit code.
+    /// Sends SIGTERM and returns the exit code.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         self.signal(Signal::TERM);
         self.wait()
     }
 
-    /// Waits for the end of the process and gives its exit code, `None` if a signal ended it.
+    /// Waits for the end of the process and returns its exit code. `None` if a signal ended it.
     pub(crate) fn wait(&mut self) -> Option<i32> {
         wait_for_exit(&mut self.child)
     }
 
-    /// Starts a relay within TLS, and speaks to it as `client` says.
+    /// Starts a relay that speaks TLS, with clients that use the settings `client`.
     #[cfg(feature = "tls")]
     pub(crate) fn start_secure(
         flags: &[&str],
@@ -186,23 +186,23 @@ impl Relay {
         relay
     }
 
-    /// Has clients speak to it from now on as `client` says.
+    /// From now on, clients use the TLS settings `client`.
     #[cfg(feature = "tls")]
     pub(crate) fn meet(&mut self, client: rustls::ClientConfig) {
         self.secure = Some(Arc::new(client));
     }
 
-    /// A fresh connection on which nothing was sent.
+    /// A new connection on which nothing was sent.
     pub(crate) fn tcp(&self) -> Stream {
         self.stream(self.socket())
     }
 
-    /// A fresh TCP connection, be the relay within TLS or not.
+    /// A new TCP connection, without TLS even if the relay speaks it.
     pub(crate) fn socket(&self) -> TcpStream {
-        crate::client::patient(TcpStream::connect(self.address).unwrap())
+        crate::client::with_timeouts(TcpStream::connect(self.address).unwrap())
     }
 
-    /// What is spoken to the relay over `socket`.
+    /// The client's stream over `socket`, with TLS if the relay speaks it.
     #[cfg_attr(not(feature = "tls"), expect(clippy::unused_self, reason = "every stream is plain"))]
     pub(crate) fn stream(&self, socket: TcpStream) -> Stream {
         #[cfg(feature = "tls")]
@@ -212,29 +212,29 @@ impl Relay {
         Stream::plain(socket)
     }
 
-    /// A fresh connection on which the kernel takes few bytes for a client that does not read.
+    /// A new connection for which the kernel takes few bytes if the client does not read.
     pub(crate) fn narrow_tcp(&self) -> Stream {
         self.stream(crate::client::connect_narrow(self.address))
     }
 
-    /// A client that has joined and taken its `connected`, but no notice behind it.
+    /// A client that has joined and read its `connected`, but no notice after it.
     pub(crate) fn join(&self, client_type: &str, session: &str) -> Client {
         Client::join(self.tcp(), client_type, session)
     }
 
-    /// A client that has joined its `peer`, with nothing left to read for either.
+    /// A client that has joined its `peer`. Neither has anything left to read.
     pub(crate) fn join_peer(&self, client_type: &str, session: &str, peer: &mut Client) -> Client {
         Client::join_peer(self.tcp(), client_type, session, peer)
     }
 
-    /// A desktop and a mobile, joined in this order, with nothing left to read.
+    /// A desktop and a mobile, joined in this order. Neither has anything left to read.
     pub(crate) fn pair(&self, session: &str) -> (Client, Client) {
         let mut desktop = self.join("desktop", session);
         let mobile = self.join_peer("mobile", session, &mut desktop);
         (desktop, mobile)
     }
 
-    /// As [`pair`](Self::pair), with a mobile that takes few bytes unless it reads.
+    /// As [`pair`](Self::pair), with a mobile for which the kernel takes few bytes unless it reads.
     pub(crate) fn pair_with_narrow_mobile(&self, session: &str) -> (Client, Client) {
         let mut desktop = self.join("desktop", session);
         let mobile = Client::join_peer(self.narrow_tcp(), "mobile", session, &mut desktop);
@@ -244,7 +244,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // Errors mean that it has ended already.
+        // An error means that the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
@@ -253,7 +253,7 @@ impl Drop for Relay {
     }
 }
 
-/// Runs a relay that is expected to end by itself, and soon.
+/// Runs a relay that must end by itself soon.
 pub(crate) fn run_to_end(mut command: Command) -> Ended {
     let mut child = command.spawn().unwrap();
     let log = Log::follow(child.stderr.take().unwrap());
@@ -264,20 +264,20 @@ pub(crate) fn run_to_end(mut command: Command) -> Ended {
 }
 
 fn wait_for_exit(child: &mut Child) -> Option<i32> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status.code();
         }
         if Instant::now() > deadline {
             child.kill().unwrap();
-            panic!("the relay still runs after {PATIENCE:?}");
+            panic!("the relay still runs after {WAIT_MAX:?}");
         }
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// The lines that a relay has logged so far.
+/// The lines that a relay has logged.
 struct Log {
     state: Mutex<LogState>,
     changed: Condvar,
@@ -295,7 +295,7 @@ impl Log {
         let log = Arc::new(Self { state: Mutex::default(), changed: Condvar::new() });
         let writer = Arc::clone(&log);
         thread::spawn(move || {
-            // A terminal whose last program has ended gives an error.
+            // A terminal whose last program has ended returns an error.
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 writer.update(|state| state.lines.push(line));
                 let state = writer.state.lock().unwrap();
@@ -311,12 +311,12 @@ impl Log {
         self.changed.notify_all();
     }
 
-    /// The first line that `is_wanted`; `None` once none can follow or [`PATIENCE`] is at its end.
+    /// The first line that `is_wanted`. `None` if the log has ended or [`WAIT_MAX`] has passed.
     fn wait_for(&self, is_wanted: impl Fn(&str) -> bool) -> Option<String> {
         let found = |state: &LogState| state.lines.iter().find(|line| is_wanted(line)).cloned();
         let is_waiting = |state: &mut LogState| found(state).is_none() && !state.is_complete;
         let state = self.state.lock().unwrap();
-        let (state, _) = self.changed.wait_timeout_while(state, PATIENCE, is_waiting).unwrap();
+        let (state, _) = self.changed.wait_timeout_while(state, WAIT_MAX, is_waiting).unwrap();
         found(&state)
     }
 }

@@ -1,4 +1,4 @@
-//! Section 7: `apptuner-relay health` finds a relay well that has the settings of the call and serves its clients.
+//! Section 7: `apptuner-relay health` accepts a relay that has the same settings and serves its clients.
 
 use std::process::Command;
 
@@ -7,7 +7,7 @@ use crate::harness::{Ended, Relay, relay_command, run_to_end};
 use crate::secure::Certificate;
 use crate::unix_socket::Folder;
 
-/// The relay's command, whether or not the tests speak TLS.
+/// The relay's command without TLS, even if the tests use it.
 fn plain_command() -> Command {
     let mut command = relay_command(&[]);
     command.env_remove("APPTUNER_RELAY_TLS_CERT").env_remove("APPTUNER_RELAY_TLS_KEY");
@@ -20,7 +20,7 @@ fn start(flags: &[&str]) -> Relay {
     Relay::spawn(command)
 }
 
-/// The exit code of a health check with these arguments, and what it says.
+/// The exit code and output of a health check with these arguments.
 fn check(arguments: &[&str]) -> (Option<i32>, String) {
     let mut command = plain_command();
     command.arg("health").args(arguments);
@@ -31,7 +31,7 @@ fn check(arguments: &[&str]) -> (Option<i32>, String) {
 const WELL: (Option<i32>, String) = (Some(0), String::new());
 
 #[test]
-fn a_relay_is_found_well_whatever_its_settings() {
+fn relay_is_healthy_with_any_settings() {
     for flags in [
         &[][..],
         &["--proxy-protocol"],
@@ -51,7 +51,7 @@ fn a_relay_is_found_well_whatever_its_settings() {
 }
 
 #[test]
-fn a_relay_behind_a_proxy_is_asked_as_the_proxy_would() {
+fn relay_behind_a_proxy_is_checked_with_a_proxy_header() {
     let relay = start(&["--listen", "127.0.0.1:0", "--proxy-protocol"]);
     let (code, log) = check(&["--listen", &relay.address.to_string()]);
     assert_eq!(code, Some(1), "{log}");
@@ -59,14 +59,14 @@ fn a_relay_behind_a_proxy_is_asked_as_the_proxy_would() {
 }
 
 #[test]
-fn a_full_relay_is_found_well() {
+fn full_relay_is_healthy() {
     let relay = start(&["--listen", "127.0.0.1:0", "--max-connections", "2"]);
     let _silent = [relay.socket(), relay.socket()];
     assert_eq!(check(&["--listen", &relay.address.to_string()]), WELL);
 }
 
 #[test]
-fn a_relay_behind_a_unix_domain_socket_is_found_well() {
+fn relay_on_a_unix_domain_socket_is_healthy() {
     let folder = Folder::new();
     let listen = format!("unix:{}", folder.path("relay").display());
     let flags = ["--listen", &listen, "--proxy-protocol", "--max-connections", "1", "--deny", "127.0.0.0/8"];
@@ -77,7 +77,7 @@ fn a_relay_behind_a_unix_domain_socket_is_found_well() {
 
 #[cfg(feature = "tls")]
 #[test]
-fn a_relay_within_tls_is_found_well() {
+fn relay_with_tls_is_healthy() {
     let folder = Folder::new();
     let socket = format!("unix:{}", folder.path("relay").display());
     let tls = Certificate::shared().flags();

@@ -1,4 +1,4 @@
-//! Section 1: HTTP on the public listener, but for what is special to an upgrade.
+//! Section 1: HTTP on the public listener, except for upgrades.
 
 use std::io::{Read, Write};
 use std::thread;
@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use crate::answer::{Answer, KEY, assert_status, assert_statuses, plain_request, upgrade_request};
 use crate::client::{Client, assert_is_now};
-use crate::harness::{PATIENCE, Relay, assert_lasted};
+use crate::harness::{Relay, WAIT_MAX, assert_lasted};
 use crate::stream::Stream;
 
 const INVALID_PATH: &str = "Invalid path. Use /desktop/{sessionId} or /mobile/{sessionId}";
 
-/// Paths that name no client; none is `/health`.
+/// Paths that no client can join at. None of them is `/health`.
 const OTHER_PATHS: [&str; 14] = [
     "/",
     "/other",
@@ -32,7 +32,7 @@ const OTHER_PATHS: [&str; 14] = [
 ];
 
 #[test]
-fn health_says_that_it_is_healthy_which_service_which_version_and_when() {
+fn health_has_status_service_version_and_time() {
     let relay = Relay::start(&[]);
     for answer in assert_status(&relay, plain_request("GET", "/health").as_bytes(), 200) {
         assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -66,7 +66,7 @@ fn health_ignores_a_query_string_and_an_upgrade() {
 }
 
 #[test]
-fn session_path_without_an_upgrade_is_told_to_upgrade() {
+fn session_path_without_an_upgrade_gets_426() {
     let relay = Relay::start(&[]);
     for path in ["/desktop/abc", "/mobile/abc", "/mobile/abc?x=1"] {
         for answer in assert_status(&relay, plain_request("GET", path).as_bytes(), 426) {
@@ -77,7 +77,7 @@ fn session_path_without_an_upgrade_is_told_to_upgrade() {
 }
 
 #[test]
-fn upgrade_to_any_other_path_or_with_a_bad_session_id_is_refused_with_the_paths_that_exist() {
+fn upgrade_to_another_path_or_with_a_bad_session_id_is_answered_with_the_paths() {
     let relay = Relay::start(&[]);
     let too_long = format!("/desktop/{}", "a".repeat(129));
     for path in OTHER_PATHS.into_iter().chain([too_long.as_str()]) {
@@ -90,7 +90,7 @@ fn upgrade_to_any_other_path_or_with_a_bad_session_id_is_refused_with_the_paths_
 }
 
 #[test]
-fn a_bad_session_id_is_told_its_fault_the_characters_that_there_are_and_the_length() {
+fn bad_session_id_is_answered_with_its_fault_and_the_rule() {
     let relay = Relay::start(&[]);
     let rule = "a session ID is 1 to 128 letters A-Z and a-z, digits, - and _, and this one";
     let too_long = format!("/desktop/{}", "a".repeat(129));
@@ -106,7 +106,7 @@ fn a_bad_session_id_is_told_its_fault_the_characters_that_there_are_and_the_leng
 }
 
 #[test]
-fn an_icon_is_not_there_and_is_no_refusal() {
+fn request_for_an_icon_gets_404_and_does_not_count_as_refused() {
     let relay = Relay::start(&["--admin", "127.0.0.1:0"]);
     for method in ["GET", "HEAD"] {
         assert_status(&relay, plain_request(method, "/favicon.ico").as_bytes(), 204);
@@ -130,7 +130,7 @@ fn one_empty_line_before_the_request_is_skipped() {
 }
 
 #[test]
-fn only_tls_is_told_that_there_is_none() {
+fn only_tls_gets_the_answer_about_tls() {
     let relay = Relay::start(&[]);
     for (opening, is_tls) in [(&b"\x16\x03\x01"[..], true), (b"\r\n\r\n", false), (b" GET /", false)] {
         for answer in assert_status(&relay, opening, 400) {
@@ -140,7 +140,7 @@ fn only_tls_is_told_that_there_is_none() {
 }
 
 #[test]
-fn host_with_a_zone_is_told_to_leave_it_out() {
+fn host_with_a_zone_is_refused_with_the_remedy() {
     let relay = Relay::start(&[]);
     let request = plain_request("GET", "/health").replace("relay", "[fe80::1%eth0]:8787");
     for answer in assert_status(&relay, request.as_bytes(), 400) {
@@ -157,7 +157,7 @@ fn any_other_path_or_a_bad_session_id_without_an_upgrade_is_not_found() {
 }
 
 #[test]
-fn another_method_is_refused_before_the_path_is_looked_at() {
+fn method_is_checked_before_the_path() {
     let relay = Relay::start(&[]);
     let requests = [
         plain_request("POST", "/health"),
@@ -238,7 +238,7 @@ fn bare_line_feeds_are_a_bad_request() {
 }
 
 #[test]
-fn what_is_not_http_1_is_refused_at_once() {
+fn other_protocols_than_http_1_are_refused_at_once() {
     let relay = Relay::start(&["--handshake-timeout", "10m"]);
     let client_hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03";
     for opening in [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], client_hello] {
@@ -256,7 +256,7 @@ fn head_over_16_kib_is_too_large() {
     assert_status(&relay, head_of(16 * 1024).as_bytes(), 200);
     assert_status(&relay, head_of(16 * 1024 + 1).as_bytes(), 431);
     assert_status(&relay, head_of(100_000).as_bytes(), 431);
-    // Without an end there is nothing to wait for either.
+    // A head that is too long is refused before its end.
     assert_status(&relay, &head_of(20_000).as_bytes()[..17_000], 431);
 }
 
@@ -286,16 +286,16 @@ fn head_not_complete_in_time_is_answered_with_408() {
 }
 
 #[test]
-fn head_that_trickles_in_gets_no_more_time() {
+fn slow_head_gets_no_more_time() {
     let relay = Relay::start(&["--handshake-timeout", "400ms"]);
     let accepted = Instant::now();
     let mut stream = relay.tcp();
     stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     while stream.peek(&mut [0]).is_err() {
-        assert!(accepted.elapsed() < PATIENCE, "no answer");
+        assert!(accepted.elapsed() < WAIT_MAX, "no answer");
         stream.write_all(b"G").unwrap();
     }
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
     assert_timed_out(stream, accepted, Duration::from_millis(400));
 }
 
@@ -306,7 +306,7 @@ fn by_default_a_head_has_ten_seconds() {
 }
 
 #[test]
-fn connection_over_the_limit_is_told_to_come_back_later_and_then_may() {
+fn connection_over_the_limit_gets_503_and_can_join_later() {
     let relay = Relay::start(&["--max-connections", "2"]);
     let (desktop, mut mobile) = relay.pair("abc");
     for request in [plain_request("GET", "/nothing"), upgrade_request("/desktop/xyz")] {
@@ -318,7 +318,7 @@ fn connection_over_the_limit_is_told_to_come_back_later_and_then_may() {
 
     desktop.leave();
     mobile.expect_notice("desktop_disconnected");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     while Answer::to(relay.tcp(), &plain_request("GET", "/nothing")).status != 404 {
         assert!(Instant::now() < deadline, "still refused");
         thread::sleep(Duration::from_millis(20));
@@ -326,7 +326,7 @@ fn connection_over_the_limit_is_told_to_come_back_later_and_then_may() {
 }
 
 #[test]
-fn full_relay_is_healthy_and_does_not_count_the_one_that_asks() {
+fn full_relay_is_healthy_and_does_not_count_the_connection_that_asks() {
     let relay = Relay::start(&["--max-connections", "2"]);
     let connections = || {
         let answer = Answer::to(relay.tcp(), &plain_request("GET", "/health"));
@@ -335,8 +335,8 @@ fn full_relay_is_healthy_and_does_not_count_the_one_that_asks() {
     };
     assert_eq!(connections(), Some(0));
     let _pair = relay.pair("abc");
-    let deadline = Instant::now() + PATIENCE;
-    // The one that asked last may not be gone yet.
+    let deadline = Instant::now() + WAIT_MAX;
+    // The previous health check's connection may not have ended yet.
     while connections() != Some(2) {
         assert!(Instant::now() < deadline, "there are two");
     }
@@ -357,7 +357,7 @@ fn absolute_form_targets_are_understood() {
 }
 
 #[test]
-fn http_1_0_needs_no_host_and_knows_no_upgrade() {
+fn http_1_0_needs_no_host_and_has_no_upgrade() {
     let old = |request: String| request.replace("HTTP/1.1", "HTTP/1.0");
     assert_statuses(&[
         ("GET /health HTTP/1.0\r\n\r\n".to_owned(), 200),
@@ -390,7 +390,7 @@ fn answer_reaches_a_client_that_is_still_sending_a_body() {
 }
 
 #[test]
-fn request_behind_which_the_client_stops_sending_is_still_answered() {
+fn request_is_answered_although_the_client_has_ended_its_stream() {
     let relay = Relay::start(&[]);
     let mut stream = relay.tcp();
     stream.write_all(plain_request("GET", "/health").as_bytes()).unwrap();
@@ -399,7 +399,7 @@ fn request_behind_which_the_client_stops_sending_is_still_answered() {
 }
 
 #[test]
-fn connection_that_ends_before_its_head_gets_nothing_and_harms_nobody() {
+fn connection_that_ends_before_its_head_gets_nothing_and_affects_no_other() {
     let relay = Relay::start(&["--handshake-timeout", "10m"]);
     let mut stream = relay.tcp();
     stream.write_all(b"GET /health HT").unwrap();

@@ -1,4 +1,4 @@
-//! Section 7: what the log says, and that a log which nobody reads stops nothing.
+//! Section 7: the contents of the log, and that an unread log does not stop the relay.
 
 use std::fs::File;
 use std::io::{PipeWriter, Read, Write, pipe};
@@ -16,15 +16,15 @@ use crate::admin::{admin, metrics};
 use crate::answer::{Answer, upgrade_request};
 use crate::client::Client;
 use crate::frame::{TEXT, frame, frame_header};
-use crate::harness::{PATIENCE, Relay, relay_command, run_to_end};
+use crate::harness::{Relay, WAIT_MAX, relay_command, run_to_end};
 
-/// As many lines as no pipe, socket or terminal takes that nobody reads.
+/// More lines than an unread pipe, socket or terminal takes.
 const LINES: usize = 4_000;
-/// What a terminal makes of Ctrl-S and Ctrl-Q.
+/// The characters of Ctrl-S and Ctrl-Q, which stop and continue a terminal's output.
 const STOP: &[u8] = b"\x13";
 const CONTINUE: &[u8] = b"\x11";
 
-/// A relay with `stderr` as its standard error, which is read from `log`.
+/// A relay with `stderr` as its standard error. The test reads it from `log`.
 fn relay_with_log(
     level: &str,
     flags: &[&str],
@@ -36,7 +36,7 @@ fn relay_with_log(
     Relay::spawn_with_log(command, log)
 }
 
-/// Has a pair exchange messages, each of which leaves a line in the log.
+/// Lets a pair exchange messages, each of which gives a log line.
 fn exchange(desktop: &mut Client, mobile: &mut Client, messages: usize) {
     for number in 0..messages {
         let text = format!("{{\"type\":\"log\",\"number\":{number}}}");
@@ -50,7 +50,7 @@ fn expect_error(client: &mut Client, code: &str) {
 }
 
 #[test]
-fn log_that_nobody_reads_stops_neither_messages_nor_the_relays_end() {
+fn unread_log_stops_neither_messages_nor_a_clean_stop() {
     let (socket_reader, socket) = UnixStream::pair().unwrap();
     let (pipe_reader, pipe) = pipe().unwrap();
     let socket = relay_with_log("debug", &[], OwnedFd::from(socket), socket_reader);
@@ -66,7 +66,7 @@ fn log_that_nobody_reads_stops_neither_messages_nor_the_relays_end() {
 }
 
 #[test]
-fn second_signal_ends_a_relay_whose_log_nobody_reads() {
+fn second_signal_ends_a_relay_with_an_unread_log() {
     let (reader, writer) = pipe().unwrap();
     let mut relay = relay_with_log("debug", &["--shutdown-grace", "10m"], OwnedFd::from(writer), reader);
     relay.leave_log_unread(true);
@@ -80,7 +80,7 @@ fn second_signal_ends_a_relay_whose_log_nobody_reads() {
 }
 
 #[test]
-fn lines_dropped_are_counted_in_the_metrics_and_where_the_log_goes_on() {
+fn dropped_lines_are_counted_in_the_metrics_and_in_the_next_line() {
     let (reader, writer) = pipe().unwrap();
     let level = "off,apptuner_relay::messages=info,apptuner_relay::process=info";
     let flags = ["--admin", "127.0.0.1:0"];
@@ -96,7 +96,7 @@ fn lines_dropped_are_counted_in_the_metrics_and_where_the_log_goes_on() {
     assert!(lines_dropped > 0);
 
     relay.leave_log_unread(false);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     let mut messages = 1 + LINES;
     while !relay.log_lines().iter().any(|line| line.contains("lines_dropped=")) {
         assert!(Instant::now() < deadline, "nothing tells of lines that were dropped");
@@ -113,14 +113,14 @@ fn lines_dropped_are_counted_in_the_metrics_and_where_the_log_goes_on() {
     assert!(lines.iter().all(|line| line.starts_with("[20")), "every line is whole");
 }
 
-/// The number that a field of a line has.
+/// The number in a field of a line.
 fn number_of(line: &str, field: &str) -> Option<u64> {
     let value = line.split_once(&format!("{field}="))?.1.split(' ').next()?;
     Some(value.parse().unwrap())
 }
 
 #[test]
-fn terminal_that_is_stopped_stops_nothing() {
+fn stopped_terminal_does_not_stop_the_relay() {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
@@ -133,7 +133,7 @@ fn terminal_that_is_stopped_stops_nothing() {
     keyboard.write_all(STOP).unwrap();
     exchange(&mut desktop, &mut mobile, LINES);
     keyboard.write_all(CONTINUE).unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     while !relay.log_lines().iter().any(|line| line.contains("lines_dropped=")) {
         assert!(Instant::now() < deadline, "nothing tells of lines that were dropped");
         exchange(&mut desktop, &mut mobile, 1);
@@ -144,20 +144,20 @@ fn terminal_that_is_stopped_stops_nothing() {
     assert_eq!(relay.stop(), Some(0));
 }
 
-/// A pipe that takes no byte more.
+/// Fills a pipe until it takes no more.
 fn fill(pipe: &mut PipeWriter) {
     let room = rustix::pipe::fcntl_getpipe_size(&*pipe).unwrap();
     pipe.write_all(&vec![b'\n'; room]).unwrap();
 }
 
 #[test]
-fn error_at_the_start_is_not_kept_from_ending_by_a_log_that_nobody_reads() {
+fn start_error_ends_the_process_although_the_log_is_unread() {
     let (reader, mut writer) = pipe().unwrap();
     fill(&mut writer);
     let mut command = relay_command(&[]);
     command.args(["--session-timeout", "soon"]).stderr(writer);
     let mut child = command.spawn().unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     while child.try_wait().unwrap().is_none() {
         if Instant::now() > deadline {
             child.kill().unwrap();
@@ -169,7 +169,7 @@ fn error_at_the_start_is_not_kept_from_ending_by_a_log_that_nobody_reads() {
 }
 
 #[test]
-fn rust_log_that_means_nothing_is_named_and_leaves_the_log_as_it_is_without_it() {
+fn invalid_rust_log_gives_a_warning_and_the_default_log() {
     for (value, shown) in [
         ("trac", "trac"),
         ("\"info\"", "\\\"info\\\""),
@@ -189,7 +189,7 @@ fn rust_log_that_means_nothing_is_named_and_leaves_the_log_as_it_is_without_it()
 }
 
 #[test]
-fn rust_log_that_means_something_is_heeded_without_a_word() {
+fn valid_rust_log_gives_no_warning() {
     for value in
         ["info", "DEBUG", "apptuner_relay=info", "mio=off,apptuner=info", "off,apptuner_relay::process=info"]
     {
@@ -203,7 +203,7 @@ fn rust_log_that_means_something_is_heeded_without_a_word() {
 }
 
 #[test]
-fn message_that_nobody_takes_is_logged_as_not_forwarded() {
+fn message_without_a_peer_is_logged_as_not_forwarded() {
     let relay = Relay::start(&[]);
     let mut desktop = relay.join("desktop", "abc");
     desktop.send_text(r#"{"type":"alone"}"#);
@@ -217,7 +217,7 @@ fn message_that_nobody_takes_is_logged_as_not_forwarded() {
 }
 
 #[test]
-fn error_that_a_client_is_told_is_logged_with_whose_it_is_and_counted_at_its_end() {
+fn error_sent_to_a_client_is_logged_with_its_connection_and_counted_at_the_end() {
     let relay = Relay::start_with(&["--max-message-size", "1KiB"], &[("RUST_LOG", "debug")]);
     let mut desktop = relay.join("desktop", "abc");
     desktop.send_text(r#"{"type":"alone"}"#);
@@ -243,7 +243,7 @@ fn error_that_a_client_is_told_is_logged_with_whose_it_is_and_counted_at_its_end
 }
 
 #[test]
-fn sender_of_a_message_that_was_not_delivered_has_the_error_in_its_line() {
+fn line_of_an_undelivered_messages_sender_has_the_error() {
     for mobile_closes in [true, false] {
         let relay = Relay::start(&["--session-timeout", "2s"]);
         let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
@@ -262,7 +262,7 @@ fn sender_of_a_message_that_was_not_delivered_has_the_error_in_its_line() {
 }
 
 #[test]
-fn message_that_moves_on_to_the_next_connection_is_not_undelivered_in_the_line_of_the_last_one() {
+fn message_that_moves_to_a_new_connection_does_not_count_as_undelivered() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
     desktop.send_text(&format!("\"{}\"", "x".repeat(1_000_000)));
@@ -304,11 +304,11 @@ fn refusal_is_logged_with_the_path_and_the_rule() {
 #[test]
 fn json_log_has_numbers_as_numbers_and_each_field_whole() {
     let mut relay = Relay::start_with(&["--log-format", "json"], &[("RUST_LOG", "debug")]);
-    // Of a client's own choice, and so always a text.
+    // A session ID, so it must be a string even if it looks like a number.
     let mut desktop = relay.join("desktop", "12");
     desktop.send_text(r#"{"type":"alone"}"#);
     expect_error(&mut desktop, "peer_not_connected");
-    // A reserved bit.
+    // A frame with a reserved bit.
     desktop.send_raw(&[0xF1, 0x80, 0, 0, 0, 0]);
     desktop.expect_close_code(1002);
     relay.join("mobile", "12").send_raw(&frame(TEXT, b"\xFF"));

@@ -14,7 +14,7 @@ mod answer;
 mod client;
 mod frame;
 mod harness;
-// Reads processor times from /proc.
+// Uses processor times from /proc.
 #[cfg(target_os = "linux")]
 mod processor;
 #[cfg(feature = "tls")]

@@ -7,10 +7,10 @@ use crate::client::{Client, Received};
 use crate::frame::{BINARY, CONTINUES, ENDS, PING, TEXT, TEXT_BEGINS, frame};
 use crate::harness::Relay;
 
-/// Longest fragment that leaves the relay.
+/// Longest fragment that the relay sends.
 const FRAGMENT_BYTES_MAX: usize = 128 * 1024;
 
-/// JSON texts that a careless relay would change, refuse or choke on.
+/// JSON texts that a careless relay would change or refuse.
 const UNUSUAL_JSON: [&str; 25] = [
     "null",
     " \t\r\n0 \t\r\n",
@@ -39,7 +39,7 @@ const UNUSUAL_JSON: [&str; 25] = [
     r#"{"type":"error","code":"peer_not_connected"}"#,
 ];
 
-/// A JSON text of about `bytes` bytes in which no two stretches are alike.
+/// A JSON text of about `bytes` bytes without repeated parts.
 fn long_text(bytes: usize) -> String {
     let numbers: Vec<_> = (0..bytes / 8).map(|number| format!("{number:07}")).collect();
     format!("\"{}\"", numbers.join("é"))
@@ -73,7 +73,7 @@ fn deeply_nested_json_is_forwarded() {
 }
 
 #[test]
-fn binary_message_is_opaque_and_forwarded_as_it_is() {
+fn binary_message_is_forwarded_unchanged() {
     let relay = Relay::start(&["--answer-pings"]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let bytes: Vec<u8> = (0..=255).cycle().take(300_000).collect();
@@ -87,7 +87,7 @@ fn binary_message_is_opaque_and_forwarded_as_it_is() {
 }
 
 #[test]
-fn messages_of_every_length_around_the_bounds_of_headers_buffers_and_fragments_pass() {
+fn messages_of_lengths_around_all_bounds_pass() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     for bound in [125, 126, 1 << 14, 1 << 16, 1 << 17, 1 << 18] {
@@ -100,7 +100,7 @@ fn messages_of_every_length_around_the_bounds_of_headers_buffers_and_fragments_p
 }
 
 #[test]
-fn small_message_leaves_whole_and_a_large_one_in_fragments_of_bounded_size() {
+fn small_message_is_sent_whole_and_a_large_one_in_bounded_fragments() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     for bytes in [10, 100_000, 4 << 20] {
@@ -124,7 +124,7 @@ fn small_message_leaves_whole_and_a_large_one_in_fragments_of_bounded_size() {
 }
 
 #[test]
-fn order_of_text_and_binary_messages_is_the_order_of_sending() {
+fn text_and_binary_messages_keep_their_order() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let message = |number: usize| {
@@ -162,7 +162,7 @@ fn message_in_fragments_arrives_as_one_message() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let text = "{\"é\":\"\u{1F600}\"}";
-    // Every byte, and so every part of a character, in a fragment of its own; empty ones between.
+    // One byte per fragment, so characters are split. Empty fragments between.
     desktop.send(TEXT_BEGINS, b"");
     for byte in text.bytes() {
         desktop.send(CONTINUES, &[byte]);
@@ -175,7 +175,7 @@ fn message_in_fragments_arrives_as_one_message() {
 }
 
 #[test]
-fn messages_stuck_together_or_torn_apart_by_tcp_keep_their_bounds() {
+fn messages_joined_or_split_by_tcp_keep_their_bounds() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let bytes: Vec<u8> = (0..50).flat_map(|n| frame(TEXT, n.to_string().as_bytes())).collect();
@@ -188,7 +188,7 @@ fn messages_stuck_together_or_torn_apart_by_tcp_keep_their_bounds() {
 }
 
 #[test]
-fn messages_sent_before_a_close_come_before_the_notice_of_it_and_none_comes_after() {
+fn messages_sent_before_a_close_arrive_before_its_notice_and_none_after() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
     let large = long_text(4 << 20);
@@ -202,7 +202,7 @@ fn messages_sent_before_a_close_come_before_the_notice_of_it_and_none_comes_afte
     mobile.expect_quiet();
 }
 
-/// A desktop's large message of which `mobile` has taken no more than the first bytes.
+/// A desktop's large message of which `mobile` has read only the first bytes.
 fn stuff(desktop: &mut Client, mobile: &mut Client) -> String {
     let large = long_text(1_000_000);
     desktop.send_text(&large);
@@ -211,12 +211,12 @@ fn stuff(desktop: &mut Client, mobile: &mut Client) -> String {
 }
 
 #[test]
-fn pong_overtakes_the_rest_of_a_large_message_and_an_error_the_next_message() {
+fn pong_overtakes_a_large_message_and_an_error_overtakes_the_next_one() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
     stuff(&mut desktop, &mut mobile);
     desktop.send_text("\"next\"");
-    // What the desktop sent is in once it gets a message that was sent behind the mobile's others.
+    // The mobile sends this last. When it arrives at the desktop, the relay has read all before it.
     mobile.send(PING, b"hurry");
     mobile.send_text("nonsense");
     mobile.send_text("\"sync\"");
@@ -301,7 +301,7 @@ fn only_a_top_level_type_of_ping_is_answered() {
     desktop.expect_quiet();
 }
 
-/// What a client is told once its peer is gone: how many messages were undelivered, and how many had no peer.
+/// What a client is told after its peer has left: how many messages were undelivered, and how many had no peer.
 fn lost_messages(client: &mut Client) -> (usize, usize) {
     let undelivered = client.expect_undelivered();
     client.send(PING, b"sync");
@@ -327,7 +327,7 @@ fn lost_messages(client: &mut Client) -> (usize, usize) {
 }
 
 #[test]
-fn messages_behind_one_that_was_not_taken_are_all_reported() {
+fn all_messages_behind_an_undelivered_one_are_reported() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
     stuff(&mut desktop, &mut mobile);
@@ -339,7 +339,7 @@ fn messages_behind_one_that_was_not_taken_are_all_reported() {
 }
 
 #[test]
-fn every_message_is_handed_over_reported_undelivered_or_answered() {
+fn every_message_is_delivered_or_reported() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
     let flood =
@@ -354,7 +354,7 @@ fn every_message_is_handed_over_reported_undelivered_or_answered() {
     let sent = flood.sent + 1;
     let handed_over = sent.checked_sub(undelivered + not_connected);
     assert!(undelivered > 0 && handed_over >= Some(3), "{sent} {undelivered} {not_connected}");
-    // What the kernel may have taken is bounded too.
+    // The kernel may have taken only a bounded number.
     assert!(handed_over < Some(200), "{sent} {undelivered} {not_connected}");
 }
 

@@ -1,4 +1,4 @@
-//! Section 6: limits and pressure.
+//! Section 6: limits and backpressure.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,9 +10,9 @@ use crate::client::{Client, Flood, Received};
 use crate::frame::{
     BINARY, CLOSE, CONTINUES, ENDS, PING, PONG, TEXT, TEXT_BEGINS, close_payload, frame, frame_header,
 };
-use crate::harness::{PATIENCE, Relay, assert_lasted};
+use crate::harness::{Relay, WAIT_MAX, assert_lasted};
 
-/// The text of a flood's message.
+/// The text of one message of a flood.
 fn numbered(number: usize) -> String {
     format!("[{number},\"{}\"]", "x".repeat(60_000))
 }
@@ -21,25 +21,25 @@ fn numbered_frame(number: usize) -> Vec<u8> {
     frame(TEXT, numbered(number).as_bytes())
 }
 
-/// A session whose mobile does not read and whose desktop has been sending until the relay took no more.
+/// A session whose mobile does not read, and whose desktop has sent until the relay took no more.
 fn flooded(relay: &Relay) -> (Client, Client, Flood) {
     let (mut desktop, mobile) = relay.pair_with_narrow_mobile("abc");
     let flood = desktop.flood(numbered_frame);
     (desktop, mobile, flood)
 }
 
-/// Requires every message of a flood, the torn one included, now that `mobile` reads.
+/// Requires every message of a flood, including the one that was sent in part, now that `mobile` reads.
 fn expect_flood(desktop: &mut Client, mobile: &mut Client, flood: &Flood) {
     thread::scope(|scope| {
         scope.spawn(|| desktop.send_raw(&flood.rest));
         for number in 0..=flood.sent {
-            let received = mobile.receive_but_pings();
+            let received = mobile.receive_except_pings();
             assert!(received == Received::Text(numbered(number)), "{number}: {received:?}");
         }
     });
 }
 
-/// Requires messages of a flood from the first on, as many as came through, and then `notice`.
+/// Requires the messages of a flood in order, as many as came through, and then `notice`.
 fn expect_part_of_flood(mobile: &mut Client, flood: &Flood, notice: &str) {
     let mut next = 0;
     let end = loop {
@@ -68,7 +68,7 @@ fn flooding_desktop_blocks_until_the_mobile_reads_and_everything_arrives() {
 }
 
 #[test]
-fn flood_of_one_session_holds_up_no_other() {
+fn flood_of_one_session_does_not_delay_others() {
     let relay = Relay::start(&[]);
     let (_flooding, _silent, _flood) = flooded(&relay);
     let (mut desktop, mut mobile) = relay.pair("other");
@@ -90,7 +90,7 @@ fn one_waiting_message_of_up_to_one_mib_never_pauses_its_sender() {
 }
 
 #[test]
-fn client_that_does_not_read_its_own_replies_blocks_and_then_gets_every_one() {
+fn client_that_does_not_read_its_replies_is_held_and_gets_all_later() {
     let relay = Relay::start(&[]);
     let mut desktop = relay.join("desktop", "other");
     let mut mobile = Client::join(relay.narrow_tcp(), "mobile", "abc");
@@ -113,7 +113,7 @@ fn client_that_does_not_read_its_own_replies_blocks_and_then_gets_every_one() {
 }
 
 #[test]
-fn errors_that_are_not_read_block_their_client_too() {
+fn client_that_does_not_read_its_errors_is_held_too() {
     let relay = Relay::start(&[]);
     let mut mobile = Client::join(relay.narrow_tcp(), "mobile", "abc");
     mobile.flood(|_| frame(TEXT, b"?").repeat(2000));
@@ -140,7 +140,7 @@ fn reset_of_a_paused_client_is_noticed_at_once() {
     let relay = Relay::start(&[]);
     let (desktop, mut mobile, flood) = flooded(&relay);
     desktop.reset();
-    // The mobile has not read a thing yet.
+    // The mobile has read nothing yet.
     relay.wait_for_log_ending("Desktop disconnected from session abc: 1006");
 
     expect_part_of_flood(&mut mobile, &flood, "desktop_disconnected");
@@ -148,7 +148,7 @@ fn reset_of_a_paused_client_is_noticed_at_once() {
 }
 
 #[test]
-fn flood_goes_on_over_a_new_connection_where_the_old_one_had_not_taken_it_in_full() {
+fn flood_goes_on_over_a_new_connection_from_the_first_message_not_taken_whole() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut old, flood) = flooded(&relay);
     let mut new = relay.join("mobile", "abc");
@@ -163,7 +163,7 @@ fn flood_goes_on_over_a_new_connection_where_the_old_one_had_not_taken_it_in_ful
         scope.spawn(|| writer.write_all(&flood.rest).unwrap());
         let Received::Text(first) = new.receive() else { panic!("no message") };
         let first_number = (0..flood.sent).find(|&number| first == numbered(number)).unwrap();
-        // One may have gone out in full to the old one after all: whole frames come before its close.
+        // The old connection may have received one more message whole: whole frames come before its close.
         assert!(first_number <= handed_to_old, "{first_number} {handed_to_old}");
         assert!(first_number + 1 >= handed_to_old, "{first_number} {handed_to_old}");
         for number in first_number + 1..=flood.sent {
@@ -177,7 +177,7 @@ fn flood_goes_on_over_a_new_connection_where_the_old_one_had_not_taken_it_in_ful
 }
 
 #[test]
-fn new_connection_of_a_paused_desktop_follows_what_the_old_one_had_got_through() {
+fn messages_of_a_replaced_paused_desktop_come_before_those_of_the_new_one() {
     let relay = Relay::start(&[]);
     let (mut old, mut mobile, flood) = flooded(&relay);
     let mut new = relay.join("desktop", "abc");
@@ -193,7 +193,7 @@ fn new_connection_of_a_paused_desktop_follows_what_the_old_one_had_got_through()
 fn session_of_a_paused_client_times_out_too() {
     let relay = Relay::start(&["--session-timeout", "6s"]);
     let (mut desktop, mut mobile, _flood) = flooded(&relay);
-    // What its peer did not take is lost, and not in silence.
+    // Messages that its peer did not take are reported as lost.
     assert!(desktop.expect_undelivered() > 0);
     desktop.expect(&Received::Close(1000, "Session timeout".to_owned()));
     while matches!(mobile.receive_frame(), Ok(frame) if frame.opcode != 8) {}
@@ -207,7 +207,7 @@ fn paused_client_does_not_count_as_silent() {
     let mut writer = mobile.writer();
     let is_over = AtomicBool::new(false);
     let flood = thread::scope(|scope| {
-        // The mobile shows that it lives, and reads nothing; the desktop cannot show it.
+        // The mobile shows by pings that it is alive, but does not read. The paused desktop cannot show anything.
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 writer.write_all(&frame(PONG, b"")).unwrap();
@@ -221,11 +221,11 @@ fn paused_client_does_not_count_as_silent() {
     });
     expect_flood(&mut desktop, &mut mobile, &flood);
     desktop.send(PING, b"alive");
-    assert_eq!(desktop.receive_but_pings(), Received::Pong(b"alive".to_vec()));
+    assert_eq!(desktop.receive_except_pings(), Received::Pong(b"alive".to_vec()));
 }
 
 #[test]
-fn client_that_takes_no_byte_is_cut_off_and_its_peer_told() {
+fn client_that_takes_no_byte_is_cut_off_and_its_peer_is_told() {
     let relay = Relay::start(&["--stall-timeout", "1500ms"]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
     let begun = Instant::now();
@@ -234,7 +234,7 @@ fn client_that_takes_no_byte_is_cut_off_and_its_peer_told() {
     assert_lasted(begun, Duration::from_millis(1500));
     desktop.expect_notice("mobile_disconnected");
     desktop.expect_quiet();
-    // In order or not, its stream ends.
+    // The stream may end in any way.
     while mobile.fill().is_none() {}
 }
 
@@ -254,12 +254,12 @@ fn message_rate_limit_delays_and_drops_nothing() {
     let relay = Relay::start(&["--max-message-rate", "20"]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let begun = Instant::now();
-    // What has been read at once comes at once; then the relay does not read for a while.
+    // The relay's first read brings a burst of messages. Then it pauses reading.
     for batch in [0..60, 60..61] {
         batch.clone().for_each(|number| desktop.send_text(&number.to_string()));
         batch.for_each(|number| mobile.expect_text(&number.to_string()));
     }
-    // At 20 a second 61 take 3 s, but for a burst.
+    // 61 messages at 20 per second take 3 s, minus a burst.
     assert_lasted(begun, Duration::from_millis(900));
     mobile.expect_quiet();
 }
@@ -272,13 +272,13 @@ fn byte_rate_limit_delays_and_drops_nothing() {
     let text = format!("\"{}\"", "x".repeat(32 * 1024));
     (0..24).for_each(|_| desktop.send_text(&text));
     (0..24).for_each(|_| mobile.expect_text(&text));
-    // At 256 KiB a second 768 KiB take 3 s, but for a burst.
+    // 768 KiB at 256 KiB per second take 3 s, minus a burst.
     assert_lasted(begun, Duration::from_millis(900));
     mobile.expect_quiet();
 }
 
 #[test]
-fn message_that_the_relay_itself_holds_back_may_take_longer() {
+fn message_that_the_relay_delays_may_take_longer() {
     let flags = ["--max-byte-rate", "64KiB", "--message-timeout", "1500ms", "--stall-timeout", "1500ms"];
     let relay = Relay::start(&flags);
     let (mut desktop, mut mobile) = relay.pair("abc");
@@ -288,7 +288,7 @@ fn message_that_the_relay_itself_holds_back_may_take_longer() {
     desktop.expect_quiet();
 }
 
-/// Requires a close with 1001, though the client goes on sending `next`, and not before `timeout`.
+/// Requires a close with 1001, not before `timeout`, although the client goes on sending `next`.
 fn assert_ended(flags: &[&str], opening: &[u8], next: &[u8], timeout: Duration) {
     let relay = Relay::start(flags);
     let mut desktop = relay.join("desktop", "abc");
@@ -296,7 +296,7 @@ fn assert_ended(flags: &[&str], opening: &[u8], next: &[u8], timeout: Duration) 
     let begun = Instant::now();
     mobile.send_raw(opening);
     let code = loop {
-        assert!(begun.elapsed() < PATIENCE, "the relay waits and waits");
+        assert!(begun.elapsed() < WAIT_MAX, "the relay waits and waits");
         mobile.send_raw(next);
         mobile.send(PING, b"");
         match mobile.receive() {
@@ -312,20 +312,20 @@ fn assert_ended(flags: &[&str], opening: &[u8], next: &[u8], timeout: Duration) 
 }
 
 #[test]
-fn message_not_whole_in_time_ends_its_client_though_fragments_keep_coming() {
+fn incomplete_message_ends_its_client_in_time_although_fragments_keep_coming() {
     let flags = ["--message-timeout", "500ms"];
     let (opening, next) = (frame(TEXT_BEGINS, b"["), frame(CONTINUES, b" "));
     assert_ended(&flags, &opening, &next, Duration::from_millis(500));
 }
 
 #[test]
-fn message_that_stands_still_ends_its_client_though_pings_keep_coming() {
+fn stalled_message_ends_its_client_although_pings_keep_coming() {
     let opening = frame(TEXT_BEGINS, b"[");
     assert_ended(&["--stall-timeout", "500ms"], &opening, b"", Duration::from_millis(500));
 }
 
 #[test]
-fn frame_that_stands_still_ends_its_client() {
+fn stalled_frame_ends_its_client() {
     let relay = Relay::start(&["--stall-timeout", "400ms"]);
     let mut desktop = relay.join("desktop", "abc");
     let openings = [
@@ -346,7 +346,7 @@ fn frame_that_stands_still_ends_its_client() {
 }
 
 #[test]
-fn end_of_a_connection_at_any_byte_harms_nobody() {
+fn end_of_a_connection_at_any_byte_affects_no_other() {
     let relay = Relay::start(&[]);
     let script = [
         upgrade_request("/desktop/abc").as_bytes(),
@@ -383,7 +383,7 @@ fn noise(seed: u64) -> impl Iterator<Item = u8> {
 }
 
 #[test]
-fn garbage_in_place_of_a_head_or_of_frames_harms_nobody() {
+fn garbage_instead_of_a_head_or_frames_affects_no_other() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("bystanders");
     for seed in 1..100 {
@@ -402,8 +402,8 @@ fn garbage_in_place_of_a_head_or_of_frames_harms_nobody() {
 }
 
 #[test]
-fn out_of_descriptors_the_relay_serves_those_it_has_and_recovers() {
-    // Those that are told to come back later need descriptors too.
+fn without_free_descriptors_the_relay_serves_its_clients_and_recovers() {
+    // Refused connections need descriptors, too.
     let relay = Relay::start_after("ulimit -n 40", &["--max-connections", "10"]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     for _ in 0..2 {
@@ -413,7 +413,7 @@ fn out_of_descriptors_the_relay_serves_those_it_has_and_recovers() {
         mobile.send_text("2");
         desktop.expect_text("2");
         drop(crowd);
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + WAIT_MAX;
         while Answer::to(relay.tcp(), &plain_request("GET", "/health")).status != 200 {
             assert!(Instant::now() < deadline, "still refused");
             thread::sleep(Duration::from_millis(20));

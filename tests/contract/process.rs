@@ -13,12 +13,12 @@ use serde_json::{Value, json};
 use crate::answer::{Answer, plain_request, upgrade_request};
 use crate::client::{Client, Received};
 use crate::frame::{BINARY, TEXT, frame, frame_header};
-use crate::harness::{Ended, PATIENCE, Relay, assert_lasted, relay_command, run_to_end, shell_command};
+use crate::harness::{Ended, Relay, WAIT_MAX, assert_lasted, relay_command, run_to_end, shell_command};
 use crate::stream::Stream;
 
 const SIZE_VARIABLE: &str = "APPTUNER_RELAY_MAX_MESSAGE_SIZE";
 
-/// Requires that `relay` refuses messages above `limit` bytes, and says so.
+/// Requires that `relay` refuses messages above `limit` bytes and names the limit.
 fn assert_message_limit(relay: &Relay, limit: u64) {
     let mut mobile = relay.join("mobile", "abc");
     mobile.send_raw(&frame_header(TEXT, limit + 1));
@@ -27,7 +27,7 @@ fn assert_message_limit(relay: &Relay, limit: u64) {
 }
 
 #[test]
-fn setting_comes_from_a_flag_or_a_variable_and_the_flag_wins() {
+fn setting_comes_from_a_flag_or_else_from_a_variable() {
     let from_variable = Relay::start_with(&[], &[(SIZE_VARIABLE, "2KiB")]);
     assert_message_limit(&from_variable, 2048);
     let from_both = Relay::start_with(&["--max-message-size", "3KiB"], &[(SIZE_VARIABLE, "2KiB")]);
@@ -37,7 +37,7 @@ fn setting_comes_from_a_flag_or_a_variable_and_the_flag_wins() {
 }
 
 #[test]
-fn empty_variable_is_an_unset_one() {
+fn empty_variable_counts_as_unset() {
     let variables = [
         (SIZE_VARIABLE, ""),
         ("APPTUNER_RELAY_SESSION_TIMEOUT", ""),
@@ -71,7 +71,7 @@ fn durations_have_units() {
     }
 }
 
-/// Runs a relay that must refuse to start and say why in one line.
+/// Runs a relay that must refuse to start, with one line that says why.
 fn refuse(flags: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
     let mut command = relay_command(variables);
     command.args(flags);
@@ -108,7 +108,7 @@ fn bad_flag_ends_with_2_and_one_line_that_names_it() {
 }
 
 #[test]
-fn flag_without_its_value_or_an_argument_too_many_ends_with_2() {
+fn missing_value_or_extra_argument_ends_with_2() {
     assert_eq!(refuse(&["--session-timeout"], &[]).0, Some(2));
     assert_eq!(refuse(&["leftover"], &[]).0, Some(2));
 }
@@ -131,7 +131,7 @@ fn bad_variable_ends_with_2_and_one_line_that_names_it() {
 }
 
 #[test]
-fn every_setting_has_a_flag_and_a_variable_that_refuse_nonsense_by_name() {
+fn every_setting_has_a_flag_and_a_variable_that_are_named_in_errors() {
     let settings = [
         "listen",
         "max-message-size",
@@ -171,20 +171,20 @@ fn address_in_use_ends_with_1_and_one_line_that_names_the_setting() {
 
 #[test]
 fn by_default_the_relay_listens_on_port_8787_of_the_loopback_interface() {
-    // Whoever has the port, this test or another process, the relay must ask for it in vain.
+    // The port is taken by this test, or by another process if this fails. The relay must try to listen there.
     let _taken = TcpListener::bind("127.0.0.1:8787");
     let (code, line) = refuse(&[], &[]);
     assert_eq!(code, Some(1), "{line}");
     assert!(line.contains("127.0.0.1:8787"), "{line}");
 }
 
-/// A relay that was told where to listen by nothing but `variables`.
+/// A relay whose address is set only by `variables`.
 fn relay_by_variables(variables: &[(&str, &str)]) -> Relay {
     Relay::spawn(relay_command(variables))
 }
 
 #[test]
-fn port_variable_means_all_interfaces_unless_listen_says_otherwise() {
+fn port_variable_means_all_interfaces_unless_listen_is_given() {
     let is_reachable = |relay: &Relay, address: [u8; 4]| {
         let address = SocketAddr::from((Ipv4Addr::from(address), relay.address.port()));
         TcpStream::connect(address).is_ok()
@@ -250,13 +250,13 @@ fn stopping_relay_closes_every_client_and_exits_with_0() {
 }
 
 #[test]
-fn stopping_relay_closes_pair_after_pair_and_not_all_at_once() {
+fn stopping_relay_closes_one_pair_after_another() {
     let mut relay = Relay::start(&["--shutdown-grace", "10m"]);
     let mut pairs: Vec<_> = (0..20).map(|number| relay.pair(&format!("pair{number}"))).collect();
     let start = Instant::now();
     relay.signal(Signal::TERM);
     for client in pairs.iter_mut().flat_map(|(desktop, mobile)| [desktop, mobile]) {
-        // Nobody hears that its peer is gone: it goes itself.
+        // Neither client gets a notice about the other: both are closed together.
         client.expect_close(1001, "Relay shutting down");
     }
     assert_lasted(start, 19 * Duration::from_millis(10));
@@ -280,7 +280,7 @@ fn stopping_relay_closes_pair_after_pair_and_not_all_at_once() {
     assert_eq!(ends, expected);
 }
 
-/// Requires the close of a relay that stops, a word about the peer's end allowed before it.
+/// Requires the close of a relay that stops. A notice about the peer may come before it.
 fn expect_shutdown(client: &mut Client) {
     match client.receive() {
         Received::Text(text) if text.contains("_disconnected\"") => {
@@ -294,7 +294,7 @@ fn expect_shutdown(client: &mut Client) {
     }
 }
 
-/// A relay told to stop while a large message waits for its mobile, and the message.
+/// A relay that was told to stop while a large message waits for its mobile; and the message.
 fn stopping_relay(flags: &[&str]) -> (Relay, Client, Client, String) {
     let relay = Relay::start(flags);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
@@ -315,7 +315,7 @@ fn stopping_relay_delivers_what_is_queued_before_the_close() {
 }
 
 #[test]
-fn stopping_relay_delivers_a_flood_as_far_as_it_was_accepted() {
+fn stopping_relay_delivers_all_accepted_messages_of_a_flood() {
     let mut relay = Relay::start(&["--shutdown-grace", "10m"]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
     let message = |number: usize| format!("[{number},\"{}\"]", "x".repeat(60_000));
@@ -339,17 +339,17 @@ fn stopping_relay_delivers_a_flood_as_far_as_it_was_accepted() {
 }
 
 #[test]
-fn stopping_relay_accepts_nobody() {
+fn stopping_relay_accepts_no_connection() {
     let (relay, mut desktop, _mobile, _large) = stopping_relay(&["--shutdown-grace", "10m"]);
     desktop.expect_close(1001, "Relay shutting down");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + WAIT_MAX;
     while TcpStream::connect(relay.address).is_ok() {
         assert!(Instant::now() < deadline, "still accepting");
     }
 }
 
 #[test]
-fn stopping_relay_exits_with_0_within_its_grace_though_a_client_does_not_read() {
+fn stopping_relay_exits_with_0_in_time_although_a_client_does_not_read() {
     let (mut relay, _desktop, _mobile, _large) = stopping_relay(&["--shutdown-grace", "300ms"]);
     assert_eq!(relay.wait(), Some(0));
 }
@@ -364,7 +364,7 @@ fn second_signal_exits_at_once_with_1() {
     }
 }
 
-/// A relay whose standard input is a terminal, after `preparation`; the terminal's other end keeps it open.
+/// A relay whose standard input is a terminal, started after `preparation`. The terminal's other end keeps it open.
 fn relay_at_a_terminal(preparation: &str, flags: &[&str]) -> (Relay, OwnedFd) {
     let other_end = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&other_end).unwrap();
@@ -372,7 +372,7 @@ fn relay_at_a_terminal(preparation: &str, flags: &[&str]) -> (Relay, OwnedFd) {
     let name = ptsname(&other_end, Vec::new()).unwrap();
     let terminal = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
     let mut command = shell_command(preparation, &[&["--listen", "127.0.0.1:0"], flags].concat(), &[]);
-    // A certificate would be there to reload.
+    // With a certificate there would be a file to reload.
     command.env_remove("APPTUNER_RELAY_TLS_CERT").env_remove("APPTUNER_RELAY_TLS_KEY");
     command.stdin(terminal);
     (Relay::spawn(command), other_end)
@@ -384,7 +384,7 @@ fn relay_that_has_nothing_to_reload_ends_with_its_terminal() {
     let mut client = Client::join(Stream::plain(relay.socket()), "mobile", "abc");
     relay.signal(Signal::HUP);
     assert_eq!(client.receive(), Received::Close(1001, "Relay shutting down".to_owned()));
-    // A terminal's shell may say it again, which is no second request.
+    // A terminal's shell may send SIGHUP again. That is not a second request to stop.
     relay.signal(Signal::HUP);
     relay.wait_for_log("what came of it", |line| line.ends_with("The terminal is gone"));
     client.send_close(1001, "");
@@ -393,7 +393,7 @@ fn relay_that_has_nothing_to_reload_ends_with_its_terminal() {
 }
 
 #[test]
-fn relay_outlives_its_terminal_under_nohup_and_where_sighup_has_files_read_again() {
+fn relay_outlives_its_terminal_under_nohup_or_with_files_to_reload() {
     let rules = std::env::temp_dir().join(format!("apptuner-relay-{}-terminal", std::process::id()));
     std::fs::write(&rules, "deny 192.0.2.1\n").unwrap();
     let with_rules = ["--address-rules", rules.to_str().unwrap()];
@@ -410,7 +410,7 @@ fn relay_outlives_its_terminal_under_nohup_and_where_sighup_has_files_read_again
 }
 
 #[test]
-fn log_tells_of_joins_messages_leaves_and_deletions() {
+fn log_has_joins_messages_leaves_and_deletions() {
     let relay = Relay::start(&["--reconnect-window", "1s"]);
     let (mut desktop, mut mobile) = relay.pair("abc123");
     relay.wait_for_log_ending("Desktop connected to session abc123");
@@ -427,8 +427,8 @@ fn log_tells_of_joins_messages_leaves_and_deletions() {
         desktop.send(first, text.as_bytes());
         assert_ne!(mobile.receive(), Received::End);
         let ending = format!("Message from desktop: {logged}");
-        // The row before may have logged the same.
-        let deadline = Instant::now() + PATIENCE;
+        // The previous row may have logged the same text.
+        let deadline = Instant::now() + WAIT_MAX;
         while !relay.log_lines()[lines_before..].iter().any(|line| line.ends_with(&ending)) {
             assert!(Instant::now() < deadline, "{ending} is missing");
             std::thread::sleep(Duration::from_millis(5));
@@ -444,14 +444,14 @@ fn log_tells_of_joins_messages_leaves_and_deletions() {
 }
 
 #[test]
-fn durations_in_the_log_read_as_they_are_configured() {
+fn durations_in_the_log_have_the_format_of_settings() {
     let relay = Relay::start(&["--session-timeout", "1s"]);
     let _client = relay.join("desktop", "abc123");
     relay.wait_for_log_ending("Session abc123 deleted: inactive for 1s");
 }
 
 #[test]
-fn what_a_client_sent_is_escaped_and_cut_in_the_log() {
+fn texts_of_clients_are_escaped_and_cut_in_the_log() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair(&"s".repeat(128));
     let forged = r#"{"type":"a\n[INFO] Desktop connected to session forged\u001b[2J"}"#;
@@ -500,7 +500,7 @@ fn without_rust_log_only_start_and_stop_are_logged() {
 }
 
 #[test]
-fn nothing_goes_to_standard_output() {
+fn nothing_is_written_to_standard_output() {
     let script = "\"$0\" --listen 127.0.0.1:0 & sleep 0.3; kill -TERM $!; wait $!";
     let output = Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_apptuner-relay")]).output();
     let output = output.unwrap();
@@ -510,8 +510,8 @@ fn nothing_goes_to_standard_output() {
 }
 
 #[test]
-fn a_health_check_asks_a_relay_and_tells_by_its_exit_code() {
-    // It speaks no TLS.
+fn health_check_asks_a_relay_and_exits_with_the_result() {
+    // This health check uses no TLS.
     let mut command = relay_command(&[]);
     command.env_remove("APPTUNER_RELAY_TLS_CERT").env_remove("APPTUNER_RELAY_TLS_KEY");
     command.args(["--listen", "127.0.0.1:0"]);
@@ -575,7 +575,7 @@ fn with_log_format_json_each_line_is_an_object_with_its_fields() {
 }
 
 #[test]
-fn each_connection_ends_in_one_line_that_says_whose_it_was_and_why() {
+fn each_connection_ends_with_one_line_about_its_client_and_the_reason() {
     let mut relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     desktop.send_text("[1]");

@@ -1,17 +1,17 @@
-//! The processor time that a relay takes, as the kernel counts it.
+//! The processor time of a relay, as counted by the kernel.
 
 use std::thread;
 use std::time::Duration;
 
 use crate::harness::Relay;
 
-/// Time for what was set in motion to come to rest, and then to be watched.
+/// Time to come to rest before the measurement.
 const SETTLING: Duration = Duration::from_millis(300);
 const WATCHED: Duration = Duration::from_millis(700);
-/// Hundredths of a second of processor time allowed meanwhile; a busy loop takes some 70.
+/// Processor time allowed during the measurement, in hundredths of a second. A busy loop takes about 70.
 const RESTING_TICKS_MAX: u64 = 25;
 
-/// Requires that the relay uses hardly any processor time from here on.
+/// Requires that the relay uses almost no processor time from now on.
 pub(crate) fn assert_rests(relay: &Relay) {
     thread::sleep(SETTLING);
     let before = processor_ticks(relay);

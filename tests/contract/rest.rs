@@ -1,4 +1,4 @@
-//! Sections 5 and 6: work is bounded, so a relay to which nothing happens rests, whatever odd clients it has.
+//! Sections 5 and 6: work is bounded, so a relay without events rests, after any actions of clients.
 
 use std::io::Write;
 
@@ -9,7 +9,7 @@ use crate::frame::{BINARY, PING, TEXT, frame};
 use crate::harness::Relay;
 use crate::processor::assert_rests;
 
-/// A session whose mobile has a large message waiting of which it took no more than the start.
+/// A session with a large message of which the mobile has read only the start.
 fn stuffed(relay: &Relay) -> (Client, Client) {
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
     desktop.send(BINARY, &vec![0; 1_000_000]);
@@ -17,7 +17,7 @@ fn stuffed(relay: &Relay) -> (Client, Client) {
     (desktop, mobile)
 }
 
-/// A mobile that has sent pings until the relay took no more, and read no pong.
+/// A mobile that has sent pings until the relay took no more, and has read no pong.
 fn unread_pongs(relay: &Relay) -> Client {
     let mut mobile = Client::join(relay.narrow_tcp(), "mobile", "abc");
     mobile.flood(|_| frame(PING, &[0; 125]).repeat(500));
@@ -25,7 +25,7 @@ fn unread_pongs(relay: &Relay) -> Client {
 }
 
 #[test]
-fn paused_desktop_keeps_nobody_busy_before_or_after_the_end_of_its_stream() {
+fn relay_rests_with_a_paused_desktop_before_and_after_the_end_of_its_stream() {
     let relay = Relay::start(&[]);
     let (mut desktop, _mobile) = relay.pair_with_narrow_mobile("abc");
     desktop.flood(|_| frame(BINARY, &[0; 10_000]));
@@ -37,7 +37,7 @@ fn paused_desktop_keeps_nobody_busy_before_or_after_the_end_of_its_stream() {
 }
 
 #[test]
-fn unread_replies_keep_nobody_busy() {
+fn relay_rests_with_unread_replies() {
     let relay = Relay::start(&[]);
     let mobile = unread_pongs(&relay);
     assert_rests(&relay);
@@ -48,7 +48,7 @@ fn unread_replies_keep_nobody_busy() {
 }
 
 #[test]
-fn client_that_ends_its_stream_and_does_not_read_keeps_nobody_busy() {
+fn relay_rests_with_a_client_that_ended_its_stream_and_does_not_read() {
     let relay = Relay::start(&[]);
     let (_desktop, mobile) = stuffed(&relay);
     mobile.finish_sending();
@@ -58,7 +58,7 @@ fn client_that_ends_its_stream_and_does_not_read_keeps_nobody_busy() {
 }
 
 #[test]
-fn client_that_breaks_the_protocol_and_does_not_read_keeps_nobody_busy() {
+fn relay_rests_with_a_client_that_broke_the_protocol_and_does_not_read() {
     let relay = Relay::start(&[]);
     let (_desktop, mut mobile) = stuffed(&relay);
     mobile.send_raw(&[0xFF; 20]);
@@ -68,7 +68,7 @@ fn client_that_breaks_the_protocol_and_does_not_read_keeps_nobody_busy() {
 }
 
 #[test]
-fn client_that_closes_and_does_not_read_keeps_nobody_busy() {
+fn relay_rests_with_a_client_that_closed_and_does_not_read() {
     let relay = Relay::start(&[]);
     let (_desktop, mut mobile) = stuffed(&relay);
     mobile.send_close(1000, "");
@@ -78,7 +78,7 @@ fn client_that_closes_and_does_not_read_keeps_nobody_busy() {
 }
 
 #[test]
-fn replaced_client_that_does_not_read_keeps_nobody_busy() {
+fn relay_rests_with_a_replaced_client_that_does_not_read() {
     let relay = Relay::start(&[]);
     let (mut desktop, old) = stuffed(&relay);
     let _new = Client::join_peer(relay.narrow_tcp(), "mobile", "abc", &mut desktop);
@@ -88,7 +88,7 @@ fn replaced_client_that_does_not_read_keeps_nobody_busy() {
 }
 
 #[test]
-fn answer_over_http_that_nobody_reads_keeps_nobody_busy() {
+fn relay_rests_with_an_unread_http_answer() {
     let relay = Relay::start(&[]);
     let mut client = relay.tcp();
     let request = "GET /health HTTP/1.1\r\nHost: relay\r\n\r\n".to_owned() + &"x".repeat(300_000);
@@ -97,14 +97,14 @@ fn answer_over_http_that_nobody_reads_keeps_nobody_busy() {
 }
 
 #[test]
-fn crowd_beyond_the_descriptors_keeps_nobody_busy() {
+fn relay_rests_without_free_descriptors() {
     let relay = Relay::start_after("ulimit -n 40", &["--max-connections", "10"]);
     let _crowd: Vec<_> = (0..100).map(|_| relay.tcp()).collect();
     assert_rests(&relay);
 }
 
 #[test]
-fn client_over_its_rate_keeps_nobody_busy() {
+fn relay_rests_with_a_client_over_its_rate() {
     let relay = Relay::start(&["--max-message-rate", "1"]);
     let (mut desktop, _mobile) = relay.pair("abc");
     for _ in 0..3 {
@@ -114,7 +114,7 @@ fn client_over_its_rate_keeps_nobody_busy() {
 }
 
 #[test]
-fn shutdown_that_waits_for_a_client_keeps_nobody_busy() {
+fn relay_rests_in_a_shutdown_that_waits_for_a_client() {
     let relay = Relay::start(&["--shutdown-grace", "10m"]);
     let (_desktop, _mobile) = stuffed(&relay);
     relay.signal(Signal::TERM);

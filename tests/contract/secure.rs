@@ -1,4 +1,4 @@
-//! TLS for the tests' clients, and the certificates that the relay proves itself to them with.
+//! TLS for the tests' clients, and the relay's certificates.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -13,16 +13,16 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
-/// The name that the certificates are made for.
+/// The host name in the certificates.
 pub(crate) const SERVER_NAME: &str = "relay.test";
 const RECORD_BYTES: usize = 16 * 1024;
 
-/// Whether the tests of the contract are to run over TLS.
+/// Whether the tests of the contract run over TLS.
 pub(crate) fn is_wanted() -> bool {
     std::env::var_os("RELAY_TEST_TLS").is_some_and(|value| value == "1")
 }
 
-/// A certificate that is its own authority, and the files of it and its key.
+/// A self-signed certificate, and the files of it and its key.
 pub(crate) struct Certificate {
     pub(crate) cert: PathBuf,
     pub(crate) key: PathBuf,
@@ -44,7 +44,7 @@ impl Certificate {
         Self { cert, key, der: made.cert.der().clone(), key_pem }
     }
 
-    /// The one that the tests of the contract share.
+    /// The certificate that the tests of the contract share.
     pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<Certificate> = OnceLock::new();
         SHARED.get_or_init(Self::make)
@@ -54,7 +54,7 @@ impl Certificate {
         ["--tls-cert", self.cert.to_str().unwrap(), "--tls-key", self.key.to_str().unwrap()]
     }
 
-    /// A client that trusts this certificate and no other.
+    /// Settings of a client that trusts only this certificate.
     pub(crate) fn client(&self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).unwrap();
@@ -68,20 +68,20 @@ impl Certificate {
     }
 }
 
-/// One session, shared by the clones of a stream. Its lock is never held while the socket is waited for.
+/// One TLS session, shared by the clones of a stream. Its lock is never held while waiting for the socket.
 #[derive(Clone)]
 pub(crate) struct Secure(Arc<Mutex<State>>);
 
 struct State {
     session: ClientConnection,
-    /// What is decrypted and nobody has read.
+    /// Decrypted bytes that were not read yet.
     plain: VecDeque<u8>,
-    /// What is encrypted and the socket did not take.
+    /// Encrypted bytes that the socket did not take.
     unsent: Vec<u8>,
 }
 
 impl State {
-    /// Moves what was decrypted out of the way of what follows; rustls itself takes only so much.
+    /// Moves decrypted bytes out of rustls, which holds only a limited number.
     fn unload(&mut self) {
         let mut bytes = [0; RECORD_BYTES];
         while let Ok(count @ 1..) = self.session.reader().read(&mut bytes) {
@@ -102,12 +102,12 @@ impl Secure {
         self.0.lock().unwrap()
     }
 
-    /// What the session tells of itself.
+    /// Reads something from the session.
     pub(crate) fn ask<T>(&self, question: impl FnOnce(&mut ClientConnection) -> T) -> T {
         question(&mut self.lock().session)
     }
 
-    /// Brings the handshake to its end; a read and a write do so by themselves.
+    /// Completes the handshake. A read or a write does so, too.
     pub(crate) fn shake_hands(&self, socket: &TcpStream) -> io::Result<()> {
         while self.lock().session.is_handshaking() {
             self.send(socket)?;
@@ -119,7 +119,7 @@ impl Secure {
         Ok(())
     }
 
-    /// Reads once from the socket. Sends nothing: another clone may be in the middle of that.
+    /// Reads once from the socket. Sends nothing, because another clone may be sending.
     fn receive(&self, mut socket: &TcpStream) -> io::Result<()> {
         let mut bytes = [0; RECORD_BYTES];
         let count = socket.read(&mut bytes)?;
@@ -141,7 +141,7 @@ impl Secure {
         Ok(())
     }
 
-    /// Hands the socket all that is encrypted, as far as it takes it.
+    /// Writes all encrypted bytes that the socket takes.
     fn send(&self, mut socket: &TcpStream) -> io::Result<()> {
         let mut unsent = {
             let state = &mut *self.lock();
@@ -158,8 +158,7 @@ impl Secure {
         result
     }
 
-    /// Waits for something to read; none of it is an end of the stream that TLS does not vouch for: that
-    /// is an error.
+    /// Waits for something to read and leaves it there. An end of the stream without a `close_notify` is an error.
     pub(crate) fn peek(&self, socket: &TcpStream) -> io::Result<usize> {
         self.shake_hands(socket)?;
         loop {
@@ -182,7 +181,7 @@ impl Secure {
         self.lock().plain.read(buffer)
     }
 
-    /// Takes a record's worth at most, once the socket has taken what came before.
+    /// Takes at most one record, once the socket has taken all earlier bytes.
     pub(crate) fn write(&self, socket: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
         self.shake_hands(socket)?;
         self.send(socket)?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::answer::upgrade_request;
 use crate::client::{Client, Received};
 use crate::frame::{PING, TEXT};
-use crate::harness::{PATIENCE, Relay, assert_lasted};
+use crate::harness::{Relay, WAIT_MAX, assert_lasted};
 
 #[test]
 fn sessions_are_isolated_from_each_other() {
@@ -24,7 +24,7 @@ fn sessions_are_isolated_from_each_other() {
 }
 
 #[test]
-fn same_client_type_connecting_again_replaces_the_old_connection() {
+fn new_connection_of_a_client_type_replaces_the_old_one() {
     let relay = Relay::start(&[]);
     let rows =
         [("desktop", "mobile", "New desktop connection"), ("mobile", "desktop", "New mobile connection")];
@@ -62,7 +62,7 @@ fn late_close_of_a_replaced_desktop_changes_nothing() {
         let (old, mut mobile) = relay.pair(&number.to_string());
         let mut new = relay.join_peer("desktop", &number.to_string(), &mut mobile);
         end(old);
-        // The end of another connection, later than that of the old one, comes through the same loop.
+        // Another connection joins and leaves. Its end is handled after that of the old one.
         relay.join("desktop", "sync").leave();
         new.expect_quiet();
         mobile.expect_quiet();
@@ -72,7 +72,7 @@ fn late_close_of_a_replaced_desktop_changes_nothing() {
 }
 
 #[test]
-fn replaced_connection_that_never_answers_its_close_ends_all_the_same() {
+fn replaced_connection_ends_although_it_never_answers_its_close() {
     let relay = Relay::start(&[]);
     let (_desktop, mut old) = relay.pair("abc");
     let _new = relay.join("mobile", "abc");
@@ -93,10 +93,10 @@ fn message_from_a_replaced_connection_is_not_forwarded() {
 }
 
 #[test]
-fn replacement_many_times_over_leaves_exactly_one_connection() {
+fn repeated_replacement_leaves_exactly_one_connection() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
-    // As often as may be within ten seconds.
+    // As often as is allowed within ten seconds.
     for _ in 0..10 {
         let mut new = relay.join("mobile", "abc");
         new.expect_notice("desktop_connected");
@@ -110,7 +110,7 @@ fn replacement_many_times_over_leaves_exactly_one_connection() {
 }
 
 #[test]
-fn place_that_changes_hands_too_often_stays_with_who_has_it_and_the_operator_is_told_once() {
+fn contested_place_keeps_its_client_and_the_operator_is_told_once() {
     let relay = Relay::start(&["--trust-proxy", "127.0.0.1"]);
     let mut desktop = relay.join("desktop", "abc");
     let join = |address: &str| {
@@ -138,26 +138,26 @@ fn place_that_changes_hands_too_often_stays_with_who_has_it_and_the_operator_is_
     last.expect_text("1");
     last.leave();
     desktop.expect_notice("mobile_disconnected");
-    assert_eq!(join("192.0.2.2").0.status, 101, "nobody is there any more");
+    assert_eq!(join("192.0.2.2").0.status, 101, "the place is empty");
     let warnings = relay.log_lines().iter().filter(|line| line.contains(" WARN ")).count();
     assert_eq!(warnings, 1, "at most once a minute");
 }
 
-/// A text far larger than what the kernel takes for a client that does not read.
+/// A text that is far larger than what the kernel takes for a client that does not read.
 fn large_text() -> String {
     let words: Vec<_> = (0..120_000).map(|number| format!("{number:07}")).collect();
     format!("\"{}\"", words.join("/"))
 }
 
 #[test]
-fn messages_not_yet_written_in_full_go_to_the_new_connection_from_their_start() {
+fn messages_not_written_whole_go_to_the_new_connection_from_their_start() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut old) = relay.pair_with_narrow_mobile("abc");
     let large = large_text();
     desktop.send_text(&large);
     desktop.send_text("\"second\"");
     desktop.send_text("\"third\"");
-    // Part of the large message is on its way to the old connection.
+    // A part of the large message is written to the old connection.
     assert_eq!(old.fill(), None);
 
     let mut new = relay.join("mobile", "abc");
@@ -169,19 +169,19 @@ fn messages_not_yet_written_in_full_go_to_the_new_connection_from_their_start() 
     desktop.expect_notice("mobile_connected");
     desktop.expect_quiet();
 
-    // The old one, once it reads, finds its close behind whole frames.
+    // When the old connection reads, its close comes after whole frames.
     old.expect_close(1000, "New mobile connection");
 }
 
 #[test]
-fn messages_move_on_through_several_connections_that_do_not_read() {
+fn messages_move_through_several_connections_that_do_not_read() {
     let relay = Relay::start(&[]);
     let (mut desktop, old) = relay.pair_with_narrow_mobile("abc");
     let large = large_text();
     desktop.send_text(&large);
     let mut silent = vec![old];
     for _ in 0..3 {
-        // Each has the start of the message before the next one comes.
+        // Each connection has the start of the message before the next one joins.
         let started = silent.last_mut().unwrap();
         assert_eq!(started.fill(), None);
         silent.push(Client::join_peer(relay.narrow_tcp(), "mobile", "abc", &mut desktop));
@@ -193,7 +193,7 @@ fn messages_move_on_through_several_connections_that_do_not_read() {
 }
 
 #[test]
-fn message_moved_to_a_new_connection_that_does_not_take_it_either_is_undelivered() {
+fn moved_message_that_the_new_connection_does_not_take_either_is_undelivered() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut old) = relay.pair_with_narrow_mobile("abc");
     desktop.send_text(&large_text());
@@ -213,11 +213,11 @@ fn notices_and_error_replies_that_waited_for_a_replaced_connection_are_dropped()
     let large = large_text();
     desktop.send_text(&large);
     assert_eq!(old.fill(), None);
-    // An error reply waits for the old mobile …
+    // An error waits for the old mobile,
     old.send_text("nonsense");
     old.send_text("\"sync\"");
     desktop.expect_text("\"sync\"");
-    // … and so do three notices.
+    // and so do three notices.
     desktop.send_close(1000, "");
     desktop.expect(&Received::Close(1000, String::new()));
     let first = relay.join("desktop", "abc");
@@ -234,7 +234,7 @@ fn notices_and_error_replies_that_waited_for_a_replaced_connection_are_dropped()
 }
 
 #[test]
-fn what_the_old_desktop_had_sent_stays_on_its_way_when_it_is_replaced() {
+fn messages_of_a_replaced_desktop_are_still_delivered() {
     let relay = Relay::start(&[]);
     let (mut old, mut mobile) = relay.pair_with_narrow_mobile("abc");
     let large = large_text();
@@ -249,7 +249,7 @@ fn what_the_old_desktop_had_sent_stays_on_its_way_when_it_is_replaced() {
     mobile.expect_quiet();
 }
 
-/// Requires the session's timeout, and that it did not come before `timeout` had passed since `last_activity`.
+/// Requires the session's timeout, not earlier than `timeout` after `last_activity`.
 fn expect_session_timeout(client: &mut Client, last_activity: Instant, timeout: Duration) {
     client.expect_close(1000, "Session timeout");
     assert_lasted(last_activity, timeout);
@@ -264,7 +264,7 @@ fn inactive_session_closes_both_without_a_disconnected_notice_and_is_deleted() {
         expect_session_timeout(client, last_activity, Duration::from_millis(500));
     }
     relay.wait_for_log_ending("Session abc deleted: inactive for 500ms");
-    // A session of the same name is a new one.
+    // A session with the same name is a new one.
     relay.join("mobile", "abc").expect_quiet();
 }
 
@@ -297,14 +297,14 @@ fn messages_in_either_direction_and_joins_keep_a_session_alive() {
     expect_session_timeout(&mut desktop, last_activity, timeout);
 }
 
-/// Requires the session's timeout although the client goes on sending `first`, `payload`.
+/// Requires the session's timeout although the client keeps sending `first` with `payload`.
 fn assert_no_activity(flags: &[&str], first: u8, payload: &[u8]) {
     let flags = [&["--session-timeout", "400ms"], flags].concat();
     let relay = Relay::start(&flags);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let begun = Instant::now();
     loop {
-        assert!(begun.elapsed() < PATIENCE, "{payload:?} keeps the session alive");
+        assert!(begun.elapsed() < WAIT_MAX, "{payload:?} keeps the session alive");
         mobile.send(first, payload);
         match mobile.receive() {
             Received::Close(code, reason) => {
@@ -321,17 +321,17 @@ fn assert_no_activity(flags: &[&str], first: u8, payload: &[u8]) {
 }
 
 #[test]
-fn invalid_json_is_no_activity() {
+fn invalid_json_does_not_count_as_activity() {
     assert_no_activity(&[], TEXT, b"nonsense");
 }
 
 #[test]
-fn answered_ping_is_no_activity() {
+fn answered_ping_does_not_count_as_activity() {
     assert_no_activity(&["--answer-pings"], TEXT, br#"{"type":"ping"}"#);
 }
 
 #[test]
-fn websocket_ping_is_no_activity() {
+fn websocket_ping_does_not_count_as_activity() {
     assert_no_activity(&[], PING, b"");
 }
 
@@ -353,7 +353,7 @@ fn client_that_comes_back_within_the_reconnect_window_finds_the_same_session() {
     drop(mobile);
     drop(desktop);
     let mut mobile = relay.join("mobile", "kept");
-    // A session abandoned later is deleted, the other one is not.
+    // A session that both left later is deleted; the first one is not.
     relay.join("mobile", "abandoned").leave();
     relay.wait_for_log_ending("Session abandoned deleted: empty for 2s");
     assert!(!relay.log_lines().iter().any(|line| line.contains("Session kept deleted")));
@@ -364,7 +364,7 @@ fn client_that_comes_back_within_the_reconnect_window_finds_the_same_session() {
 }
 
 #[test]
-fn reconnect_window_begins_anew_each_time_both_are_gone() {
+fn reconnect_window_restarts_each_time_both_have_left() {
     let relay = Relay::start(&["--reconnect-window", "1500ms"]);
     let begun = Instant::now();
     let mut before_leaving = begun;

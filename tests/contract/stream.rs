@@ -1,4 +1,4 @@
-//! A test client's connection to the relay: bare, or within TLS.
+//! A test client's connection to the relay: plain or within TLS.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -30,7 +30,7 @@ impl Stream {
         Self { socket, secure: Some(secure) }
     }
 
-    /// What is negotiated, and the like.
+    /// The TLS session.
     #[cfg(feature = "tls")]
     pub(crate) fn session(&self) -> &Secure {
         self.secure.as_ref().expect("a stream within TLS")
@@ -52,7 +52,7 @@ impl Stream {
         self.socket.set_write_timeout(timeout)
     }
 
-    /// Waits for something to read, and leaves it there.
+    /// Waits for something to read and leaves it there.
     pub(crate) fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         #[cfg(feature = "tls")]
         if let Some(secure) = &self.secure {
@@ -61,11 +61,11 @@ impl Stream {
         self.socket.peek(buffer)
     }
 
-    /// Says that nothing more will be sent.
+    /// Ends the writing direction.
     pub(crate) fn finish_sending(&self) -> io::Result<()> {
         #[cfg(feature = "tls")]
         if let Some(secure) = &self.secure {
-            // Where the relay does not read, that is said later: there is something before it.
+            // If the relay does not read, the end is sent later, after unsent bytes.
             let (secure, socket) = (secure.clone(), self.socket.try_clone()?);
             std::thread::spawn(move || {
                 let _ = secure.close_notify(&socket).and_then(|()| socket.shutdown(Shutdown::Write));
@@ -75,7 +75,7 @@ impl Stream {
         self.socket.shutdown(Shutdown::Write)
     }
 
-    /// Has the connection break (RST) once it is dropped.
+    /// Makes dropping the connection reset it (RST).
     pub(crate) fn reset(&self) {
         SockRef::from(&self.socket).set_linger(Some(Duration::ZERO)).unwrap();
     }

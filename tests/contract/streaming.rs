@@ -1,4 +1,4 @@
-//! Section 3, cut-through: a long message begins to leave while it still arrives.
+//! Section 3, cut-through: the relay begins to send a long message while it still arrives.
 
 use crate::client::{Client, Received};
 use crate::frame::{BINARY_BEGINS, CONTINUES, ENDS, PING, TEXT, frame};
@@ -7,7 +7,7 @@ use crate::harness::Relay;
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// A JSON text of `bytes`.
+/// A JSON text of `bytes` bytes.
 fn text(bytes: usize) -> Vec<u8> {
     [b"\"", &vec![b'x'; bytes - 2][..], b"\""].concat()
 }
@@ -24,7 +24,7 @@ fn expect_cut_short(client: &mut Client) {
     client.expect(&Received::Close(1011, "Message cut short".to_owned()));
 }
 
-/// A pair whose desktop is in the middle of a text of 8 MiB, of which the mobile has a part.
+/// A pair whose desktop has sent a part of a text of 8 MiB, and whose mobile has received some of it.
 fn streaming_pair(relay: &Relay) -> (Client, Client, Vec<u8>) {
     let (mut desktop, mut mobile) = relay.pair("abc");
     let mut message = frame(TEXT, &text(8 * MIB));
@@ -35,7 +35,7 @@ fn streaming_pair(relay: &Relay) -> (Client, Client, Vec<u8>) {
 }
 
 #[test]
-fn first_part_of_a_long_message_arrives_before_the_rest_is_sent() {
+fn start_of_a_long_message_arrives_before_the_rest_is_sent() {
     let relay = Relay::start(&[]);
     let (desktop, mut mobile, rest) = streaming_pair(&relay);
     let sent = desktop.send_meanwhile(rest);
@@ -44,7 +44,7 @@ fn first_part_of_a_long_message_arrives_before_the_rest_is_sent() {
 }
 
 #[test]
-fn nothing_of_a_message_of_one_mib_arrives_before_all_of_it_is_sent() {
+fn message_of_1_mib_arrives_only_after_all_of_it_is_sent() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let message = frame(TEXT, &text(MIB));
@@ -56,7 +56,7 @@ fn nothing_of_a_message_of_one_mib_arrives_before_all_of_it_is_sent() {
 }
 
 #[test]
-fn message_in_fragments_is_cut_through_as_well() {
+fn fragmented_message_is_cut_through_as_well() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     desktop.send(BINARY_BEGINS, &vec![7; MIB]);
@@ -67,7 +67,7 @@ fn message_in_fragments_is_cut_through_as_well() {
 }
 
 #[test]
-fn sender_that_goes_in_the_middle_has_its_receiver_closed_with_1011() {
+fn end_of_the_sender_inside_a_message_closes_its_receiver_with_1011() {
     for is_reset in [true, false] {
         let relay = Relay::start(&[]);
         let (desktop, mut mobile, _) = streaming_pair(&relay);
@@ -81,7 +81,7 @@ fn sender_that_goes_in_the_middle_has_its_receiver_closed_with_1011() {
 }
 
 #[test]
-fn sender_that_is_replaced_in_the_middle_has_its_receiver_closed_and_the_newcomer_finds_no_peer() {
+fn replacing_the_sender_inside_a_message_closes_its_receiver_and_leaves_no_peer() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile, _) = streaming_pair(&relay);
     let mut again = relay.join("desktop", "abc");
@@ -91,7 +91,7 @@ fn sender_that_is_replaced_in_the_middle_has_its_receiver_closed_and_the_newcome
 }
 
 #[test]
-fn text_that_stops_being_json_in_the_middle_is_cut_short_and_its_sender_told_where() {
+fn text_with_invalid_json_inside_is_cut_short_and_its_sender_gets_the_offset() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let mut payload = text(8 * MIB);
@@ -113,13 +113,13 @@ fn text_that_stops_being_json_in_the_middle_is_cut_short_and_its_sender_told_whe
 }
 
 #[test]
-fn text_that_stops_being_utf8_in_the_middle_is_cut_short_and_its_sender_closed_with_1007() {
+fn text_with_invalid_utf8_inside_is_cut_short_and_its_sender_closed_with_1007() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile, mut rest) = streaming_pair(&relay);
-    // Whatever the mask makes of it, some of these bytes are not UTF-8.
+    // With any mask, some of these bytes are not valid UTF-8.
     rest[MIB..MIB + 64].fill(0xFF);
     rest[MIB + 64..MIB + 128].fill(0x00);
-    // The relay takes no more of it than this.
+    // The relay reads no further than this.
     rest.truncate(MIB + 128);
     let sent = desktop.send_meanwhile(rest);
     expect_cut_short(&mut mobile);
@@ -128,7 +128,7 @@ fn text_that_stops_being_utf8_in_the_middle_is_cut_short_and_its_sender_closed_w
 }
 
 #[test]
-fn without_a_peer_the_sender_is_told_after_the_first_mib() {
+fn without_a_peer_the_sender_gets_an_error_after_the_first_mib() {
     let relay = Relay::start(&[]);
     let mut desktop = relay.join("desktop", "abc");
     let message = frame(TEXT, &text(4 * MIB));
@@ -142,7 +142,7 @@ fn without_a_peer_the_sender_is_told_after_the_first_mib() {
 }
 
 #[test]
-fn receiver_that_goes_in_the_middle_has_its_sender_told_and_the_rest_skipped() {
+fn end_of_the_receiver_inside_a_message_is_reported_and_the_rest_is_skipped() {
     let relay = Relay::start(&[]);
     let (mut desktop, mobile, rest) = streaming_pair(&relay);
     mobile.reset();
@@ -166,7 +166,7 @@ fn ping_of_the_receiver_is_answered_between_two_fragments() {
 }
 
 #[test]
-fn session_timeout_and_shutdown_close_both_in_the_middle_with_their_own_codes() {
+fn session_timeout_and_shutdown_inside_a_message_close_both_clients() {
     let mut relay = Relay::start(&["--shutdown-grace", "2s"]);
     let (mut desktop, mut mobile, _) = streaming_pair(&relay);
     relay.signal(rustix::process::Signal::TERM);

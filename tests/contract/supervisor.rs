@@ -1,20 +1,20 @@
-//! What a supervisor with systemd's protocol is told, `sd_notify(3)`.
+//! Notices to a supervisor with systemd's protocol, `sd_notify(3)`.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
 use rustix::process::Signal;
 
-use crate::harness::{PATIENCE, Relay};
+use crate::harness::{Relay, WAIT_MAX};
 
-/// A supervisor's socket, gone when the test is over.
+/// A supervisor's socket. It is removed at the end of the test.
 struct Supervisor(UnixDatagram, PathBuf);
 
 impl Supervisor {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("apptuner-relay-{}-{name}", std::process::id()));
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(WAIT_MAX)).unwrap();
         Self(socket, path)
     }
 
@@ -32,13 +32,13 @@ impl Supervisor {
 
 impl Drop for Supervisor {
     fn drop(&mut self) {
-        // It may be gone already.
+        // The test may have removed it.
         let _ = std::fs::remove_file(&self.1);
     }
 }
 
 #[test]
-fn a_supervisor_is_told_of_readiness_reloads_and_the_stop() {
+fn supervisor_is_notified_of_readiness_reloads_and_stop() {
     let supervisor = Supervisor::new("notify");
     let mut relay = supervisor.start(&[]);
     assert_eq!(supervisor.receive(), "READY=1\n");
@@ -51,7 +51,7 @@ fn a_supervisor_is_told_of_readiness_reloads_and_the_stop() {
 }
 
 #[test]
-fn a_watchdog_gets_signs_of_life_from_a_relay_with_nothing_to_do() {
+fn idle_relay_sends_watchdog_notices() {
     let supervisor = Supervisor::new("watchdog");
     let _relay = supervisor.start(&[("WATCHDOG_USEC", "200000")]);
     assert_eq!(supervisor.receive(), "READY=1\n");
@@ -61,7 +61,7 @@ fn a_watchdog_gets_signs_of_life_from_a_relay_with_nothing_to_do() {
 }
 
 #[test]
-fn an_interval_of_zero_is_no_watchdog() {
+fn watchdog_interval_of_zero_means_no_watchdog() {
     let supervisor = Supervisor::new("zero");
     let mut relay = supervisor.start(&[("WATCHDOG_USEC", "0")]);
     assert_eq!(supervisor.receive(), "READY=1\n");
@@ -70,7 +70,7 @@ fn an_interval_of_zero_is_no_watchdog() {
 }
 
 #[test]
-fn a_supervisor_that_is_not_there_changes_nothing() {
+fn missing_supervisor_changes_nothing() {
     let relay =
         Relay::start_with(&[], &[("NOTIFY_SOCKET", "/nonexistent/notify"), ("WATCHDOG_USEC", "nonsense")]);
     relay.pair("abc");

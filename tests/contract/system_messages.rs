@@ -6,10 +6,10 @@ use crate::client::{Client, Received};
 use crate::frame::{BINARY, TEXT, TEXT_BEGINS, frame_header};
 use crate::harness::Relay;
 
-/// What a client does to be gone; the connection stays open as long as a client it gives back.
+/// How a client leaves. The connection stays open if it returns the client.
 type Departure = fn(Client) -> Option<Client>;
 
-/// Expects `invalid_json` with the offset of the first offending byte.
+/// Expects `invalid_json` with the offset of the first wrong byte.
 fn expect_invalid_json(client: &mut Client, offset: usize, sent: &str) {
     let message = client.receive_system();
     let sentence = message["error"].as_str().unwrap().to_owned();
@@ -19,7 +19,7 @@ fn expect_invalid_json(client: &mut Client, offset: usize, sent: &str) {
 }
 
 #[test]
-fn newcomer_is_told_first_that_it_is_connected_and_nothing_else_when_alone() {
+fn new_client_gets_connected_first_and_nothing_else_when_alone() {
     let relay = Relay::start(&[]);
     for client_type in ["desktop", "mobile"] {
         relay.join(client_type, &format!("{client_type}-alone")).expect_quiet();
@@ -27,18 +27,18 @@ fn newcomer_is_told_first_that_it_is_connected_and_nothing_else_when_alone() {
 }
 
 #[test]
-fn newcomer_is_told_at_once_about_a_peer_that_is_there() {
+fn new_client_is_told_at_once_about_its_peer() {
     let relay = Relay::start(&[]);
     for (first, second) in [("desktop", "mobile"), ("mobile", "desktop")] {
         let _first = relay.join(first, first);
-        let mut newcomer = relay.join(second, first);
-        newcomer.expect_notice(&format!("{first}_connected"));
-        newcomer.expect_quiet();
+        let mut new_client = relay.join(second, first);
+        new_client.expect_notice(&format!("{first}_connected"));
+        new_client.expect_quiet();
     }
 }
 
 #[test]
-fn peer_is_told_once_about_a_client_that_joins_leaves_and_rejoins() {
+fn peer_is_told_once_about_each_join_leave_and_rejoin() {
     let relay = Relay::start(&[]);
     for (stays, moves) in [("desktop", "mobile"), ("mobile", "desktop")] {
         let mut peer = relay.join(stays, stays);
@@ -53,7 +53,7 @@ fn peer_is_told_once_about_a_client_that_joins_leaves_and_rejoins() {
 }
 
 #[test]
-fn peer_is_told_about_a_client_that_is_gone_in_any_way() {
+fn peer_is_told_about_a_client_that_leaves_in_any_way() {
     let relay = Relay::start(&[]);
     let mut desktop = relay.join("desktop", "abc");
     let ways: [(&str, Departure); 6] = [
@@ -124,7 +124,7 @@ fn message_to_a_peer_that_has_left_is_answered_with_an_error() {
     desktop.expect_quiet();
 }
 
-/// Texts that are not JSON, with the length of the longest start that some JSON text has.
+/// Texts that are not JSON, each with the length of its longest prefix that could begin a JSON text.
 const INVALID_JSON: [(&str, usize); 44] = [
     ("", 0),
     (" \n", 2),
@@ -173,7 +173,7 @@ const INVALID_JSON: [(&str, usize); 44] = [
 ];
 
 #[test]
-fn invalid_json_is_answered_with_the_place_of_the_first_offending_byte_and_not_forwarded() {
+fn invalid_json_is_answered_with_the_offset_of_the_first_wrong_byte_and_not_forwarded() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     for (text, offset) in INVALID_JSON {
@@ -196,7 +196,7 @@ fn invalid_json_deep_inside_a_long_text_is_found_at_its_offset() {
 }
 
 #[test]
-fn invalid_json_wins_over_a_missing_peer() {
+fn invalid_json_is_reported_before_a_missing_peer() {
     let relay = Relay::start(&[]);
     let mut mobile = relay.join("mobile", "abc");
     mobile.send_text("nonsense");
@@ -204,7 +204,7 @@ fn invalid_json_wins_over_a_missing_peer() {
     mobile.expect_quiet();
 }
 
-/// Expects `message_too_large` naming all of `figures`, and then the close.
+/// Expects `message_too_large` with all of `figures`, and then the close.
 fn expect_too_large(client: &mut Client, figures: &[&str]) {
     let message = client.receive_system();
     let sentence = message["error"].as_str().unwrap().to_owned();
@@ -216,7 +216,7 @@ fn expect_too_large(client: &mut Client, figures: &[&str]) {
 }
 
 #[test]
-fn message_too_large_names_size_and_limit_and_closes_at_its_header() {
+fn too_large_message_is_closed_at_its_header_with_size_and_limit() {
     let relay = Relay::start(&["--max-message-size", "1000"]);
     let mut desktop = relay.join("desktop", "abc");
     for first in [TEXT, BINARY, TEXT_BEGINS] {
@@ -229,7 +229,7 @@ fn message_too_large_names_size_and_limit_and_closes_at_its_header() {
 }
 
 #[test]
-fn fragments_that_grow_too_large_name_the_limit_and_close() {
+fn fragments_that_grow_too_large_are_closed_with_the_limit() {
     let relay = Relay::start(&["--max-message-size", "1000"]);
     let mut mobile = relay.join("mobile", "abc");
     mobile.send(TEXT_BEGINS, &[b' '; 600]);
@@ -250,7 +250,7 @@ fn by_default_a_message_of_64_mib_passes() {
     let relay = Relay::start(&[]);
     let (desktop, mut mobile) = relay.pair("abc");
     let length = 64 << 20;
-    // Zeros under the mask are the mask itself, over and over.
+    // Zeros under a mask are the mask itself, repeated.
     let header = frame_header(BINARY, length as u64);
     let mask = &header[header.len() - 4..];
     let sent = desktop.send_meanwhile([&header[..], &vec![0; length]].concat());
@@ -261,7 +261,7 @@ fn by_default_a_message_of_64_mib_passes() {
 }
 
 #[test]
-fn length_of_two_to_the_63_less_one_is_only_too_large() {
+fn length_of_2_to_the_63_minus_1_is_too_large_but_valid() {
     let relay = Relay::start(&[]);
     let mut mobile = relay.join("mobile", "abc");
     mobile.send_raw(&frame_header(BINARY, (1 << 63) - 1));
@@ -269,7 +269,7 @@ fn length_of_two_to_the_63_less_one_is_only_too_large() {
 }
 
 #[test]
-fn message_that_its_peer_did_not_take_is_counted_before_the_peer_is_reported_gone() {
+fn undelivered_messages_are_reported_before_the_notice_that_the_peer_left() {
     let relay = Relay::start(&[]);
     let large = format!("\"{}\"", "x".repeat(1_000_000));
     let ways: [(&str, Departure); 4] = [
@@ -290,7 +290,7 @@ fn message_that_its_peer_did_not_take_is_counted_before_the_peer_is_reported_gon
     for (way, go) in ways {
         let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile(way);
         desktop.send_text(&large);
-        // Once its first byte is out, the relay has accepted it.
+        // When its first byte is sent, the relay has accepted the message.
         assert_eq!(mobile.fill(), None);
         let _kept = go(mobile);
         assert_eq!(desktop.expect_undelivered(), 1, "{way}");
@@ -300,7 +300,7 @@ fn message_that_its_peer_did_not_take_is_counted_before_the_peer_is_reported_gon
 }
 
 #[test]
-fn peer_that_took_everything_leaves_nothing_undelivered() {
+fn peer_that_received_everything_leaves_nothing_undelivered() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     desktop.send_text("1");

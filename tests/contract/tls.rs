@@ -1,5 +1,5 @@
-//! TLS itself: what is negotiated, who is turned away and how, and how the certificate is exchanged. That all
-//! the rest of the contract holds over TLS as well, the other tests say: `RELAY_TEST_TLS=1`.
+//! TLS itself: negotiation, refusals, and exchanging the certificate. With `RELAY_TEST_TLS=1` all other tests of the
+//! contract run over TLS as well.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -18,18 +18,18 @@ use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, RootCertStore};
 use crate::answer::{Answer, plain_request, upgrade_request};
 use crate::client::{Client, Received};
 use crate::frame::BINARY;
-use crate::harness::{Ended, PATIENCE, Relay, assert_lasted, relay_command, run_to_end};
+use crate::harness::{Ended, Relay, WAIT_MAX, assert_lasted, relay_command, run_to_end};
 use crate::secure::{Certificate, Secure};
 use crate::stream::Stream;
 
-/// A relay within TLS, and its certificate.
+/// A relay that speaks TLS, and its certificate.
 fn secure_relay(flags: &[&str]) -> (Relay, Certificate) {
     let certificate = Certificate::make();
     let relay = Relay::start_secure(flags, &certificate, certificate.client());
     (relay, certificate)
 }
 
-/// A connection that speaks as `client` says, after its handshake.
+/// A connection after its handshake, with the client settings `client`.
 fn shake_hands(relay: &Relay, client: ClientConfig) -> io::Result<Stream> {
     let stream = Stream::secure(relay.socket(), Secure::new(&Arc::new(client)));
     stream.session().shake_hands(&stream.socket)?;
@@ -42,7 +42,7 @@ fn with_alpn(certificate: &Certificate, protocols: &[&str]) -> ClientConfig {
     client
 }
 
-/// A client that knows only this version of TLS.
+/// A client that supports only this version of TLS.
 fn with_version(
     certificate: &Certificate,
     version: &'static rustls::SupportedProtocolVersion,
@@ -61,7 +61,7 @@ fn listening_line_says_wss() {
 }
 
 #[test]
-fn http_1_1_is_negotiated_and_nothing_else_is_spoken() {
+fn only_http_1_1_is_negotiated() {
     let (relay, certificate) = secure_relay(&[]);
     for (offered, agreed) in
         [(&["http/1.1"][..], Some(&b"http/1.1"[..])), (&["h2", "http/1.1"], Some(b"http/1.1")), (&[], None)]
@@ -76,7 +76,7 @@ fn http_1_1_is_negotiated_and_nothing_else_is_spoken() {
 }
 
 #[test]
-fn both_versions_that_are_safe_are_spoken_and_names_are_welcome() {
+fn both_safe_versions_are_supported_with_a_host_name() {
     let (relay, certificate) = secure_relay(&[]);
     for (version, expected) in [(&TLS13, ProtocolVersion::TLSv1_3), (&TLS12, ProtocolVersion::TLSv1_2)] {
         for sends_name in [true, false] {
@@ -92,7 +92,7 @@ fn both_versions_that_are_safe_are_spoken_and_names_are_welcome() {
 }
 
 #[test]
-fn client_that_comes_back_is_spared_most_of_the_handshake() {
+fn returning_client_resumes_its_session() {
     let (relay, certificate) = secure_relay(&[]);
     for version in [&TLS13, &TLS12] {
         let mut client = with_version(&certificate, version);
@@ -123,7 +123,7 @@ fn plain_text_on_a_tls_port_is_answered_in_plain_text_and_ends_in_order() {
 
 #[test]
 fn tls_on_a_plain_port_is_answered_in_plain_text_and_ends_in_order() {
-    // Whatever the other tests run over.
+    // Without TLS, even if the other tests use it.
     let mut command = relay_command(&[]);
     command.args(["--listen", "127.0.0.1:0"]);
     command.env_remove("APPTUNER_RELAY_TLS_CERT").env_remove("APPTUNER_RELAY_TLS_KEY");
@@ -139,23 +139,23 @@ fn tls_on_a_plain_port_is_answered_in_plain_text_and_ends_in_order() {
 }
 
 #[test]
-fn what_is_neither_ends_and_harms_nobody() {
+fn connection_with_neither_tls_nor_http_ends_and_affects_no_other() {
     let (relay, _) = secure_relay(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let too_long = [&[22, 3, 1, 0xff, 0xff][..], &vec![0; 100_000]].concat();
     let no_hello = [&[22, 3, 1, 0, 40][..], &[7; 40]].concat();
-    // A message of the handshake of 64 KiB, in records that are not too long.
+    // A handshake message of 64 KiB, in records of allowed length.
     let endless = [&[22, 3, 1, 0x40, 0][..], &[1, 0, 0xff, 0xff], &[0; 0x4000 - 4]].concat();
     let endless = [&endless[..], &[&[22, 3, 1, 0x40, 0][..], &[0; 0x4000]].concat().repeat(8)].concat();
     let two_records_of_it = endless[..2 * (0x4000 + 5)].to_vec();
     for bytes in [too_long, no_hello, endless, two_records_of_it, vec![22; 100_000]] {
         let begun = Instant::now();
         let mut socket = relay.socket();
-        // It may have ended before all is sent.
+        // The connection may end before all bytes are sent.
         let _ = socket.write_all(&bytes);
         let mut received = Vec::new();
         let _ = socket.read_to_end(&mut received);
-        // At most an alert.
+        // At most an alert was sent.
         assert!(received.is_empty() || received[0] == 21, "{received:?}");
         assert!(begun.elapsed() < Duration::from_secs(8), "it was waited for: {:?}", begun.elapsed());
     }
@@ -164,7 +164,7 @@ fn what_is_neither_ends_and_harms_nobody() {
 }
 
 #[test]
-fn record_that_was_tampered_with_ends_its_client_only() {
+fn modified_record_ends_only_its_client() {
     let (relay, _) = secure_relay(&[]);
     let (desktop, mut mobile) = relay.pair("abc");
     let mut writer = desktop.writer();
@@ -190,13 +190,13 @@ fn handshake_not_complete_in_time_ends_the_connection() {
     for mut socket in sockets {
         let _ = socket.read_to_end(&mut Vec::new());
         assert_lasted(accepted, Duration::from_millis(300));
-        // The client is given the time to read an answer, as one is that does not speak TLS.
+        // The client gets the time to read an answer, like a client that does not speak TLS.
         assert!(accepted.elapsed() < Duration::from_secs(8), "{:?}", accepted.elapsed());
     }
 }
 
 #[test]
-fn head_not_complete_in_time_behind_a_handshake_is_answered_with_408() {
+fn incomplete_head_after_a_handshake_is_answered_with_408() {
     let (relay, certificate) = secure_relay(&["--handshake-timeout", "300ms"]);
     let accepted = Instant::now();
     let stream = shake_hands(&relay, certificate.client()).unwrap();
@@ -205,18 +205,18 @@ fn head_not_complete_in_time_behind_a_handshake_is_answered_with_408() {
 }
 
 #[test]
-fn client_over_the_limit_is_told_so_behind_its_handshake() {
+fn client_over_the_limit_gets_503_after_its_handshake() {
     let (relay, _) = secure_relay(&["--max-connections", "1"]);
     let mut there = relay.join("mobile", "abc");
     let late = relay.tcp();
-    // The relay has its answer ready long before there is a session to send it in.
+    // The relay has written its answer long before the handshake is complete.
     thread::sleep(Duration::from_millis(100));
     assert_eq!(Answer::read(late, false).status, 503);
     there.expect_quiet();
 }
 
 #[test]
-fn client_over_the_limit_that_ends_its_stream_within_the_handshake_is_let_go_at_once() {
+fn client_over_the_limit_that_ends_inside_the_handshake_is_removed_at_once() {
     let (relay, _) = secure_relay(&["--max-connections", "1"]);
     let mut there = relay.join("mobile", "abc");
     let mut late = relay.socket();
@@ -266,10 +266,10 @@ fn slow_reader_gets_everything_in_order() {
 }
 
 #[test]
-fn last_message_before_the_end_reaches_a_slow_reader_whole_and_the_end_is_vouched_for() {
+fn last_message_reaches_a_slow_reader_whole_and_close_notify_follows() {
     let (mut relay, _) = secure_relay(&["--shutdown-grace", "10m"]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
-    // A longer one would hold its sender back, whose pong would not come.
+    // A longer message would make the relay hold its sender, and the pong would not come.
     let payload = vec![7; 1 << 20];
     desktop.send(BINARY, &payload);
     desktop.expect_quiet();
@@ -282,11 +282,11 @@ fn last_message_before_the_end_reaches_a_slow_reader_whole_and_the_end_is_vouche
 }
 
 #[test]
-fn client_that_ends_its_side_of_tls_only_is_gone_at_once() {
+fn client_that_sends_close_notify_without_fin_leaves_at_once() {
     let (relay, _) = secure_relay(&[]);
     let (desktop, mut mobile) = relay.pair("abc");
     let writer = desktop.writer();
-    // No FIN follows, and a message stands right before it.
+    // A message stands right before the alert, and no FIN follows.
     writer
         .session()
         .ask(|session| session.writer().write_all(&crate::frame::frame(BINARY, b"last")).unwrap());
@@ -296,7 +296,7 @@ fn client_that_ends_its_side_of_tls_only_is_gone_at_once() {
 }
 
 #[test]
-fn newcomers_get_the_new_certificate_on_sighup_while_those_there_go_on() {
+fn new_connections_get_the_new_certificate_after_sighup_and_old_ones_go_on() {
     let (mut relay, first) = secure_relay(&[]);
     let (mut desktop, mut mobile) = relay.pair("old");
     let second = Certificate::make();
@@ -319,7 +319,7 @@ fn newcomers_get_the_new_certificate_on_sighup_while_those_there_go_on() {
 }
 
 #[test]
-fn byte_order_marks_in_front_of_the_certificate_and_its_key_are_skipped() {
+fn byte_order_marks_of_the_certificate_and_its_key_are_skipped() {
     let certificate = Certificate::make();
     for path in [&certificate.cert, &certificate.key] {
         let text = fs::read_to_string(path).unwrap();
@@ -330,7 +330,7 @@ fn byte_order_marks_in_front_of_the_certificate_and_its_key_are_skipped() {
 }
 
 #[test]
-fn broken_file_at_a_reload_leaves_the_certificate_as_it_was_and_one_line() {
+fn broken_file_at_a_reload_keeps_the_certificate_and_gives_one_line() {
     let (relay, certificate) = secure_relay(&[]);
     let other = Certificate::make();
     for (path, contents, problem) in [
@@ -351,7 +351,7 @@ fn broken_file_at_a_reload_leaves_the_certificate_as_it_was_and_one_line() {
         assert_eq!(warnings.count(), 1, "{lines:?}");
         fs::write(path, before).unwrap();
     }
-    // A file that nobody finishes writing does not hold up the loop.
+    // A FIFO that never gets a writer must not block the loop.
     fs::remove_file(&certificate.cert).unwrap();
     assert!(Command::new("mkfifo").arg(&certificate.cert).status().unwrap().success());
     relay.signal(Signal::HUP);
@@ -359,7 +359,7 @@ fn broken_file_at_a_reload_leaves_the_certificate_as_it_was_and_one_line() {
     relay.join("mobile", "abc").leave();
 }
 
-/// Runs a relay that must refuse to start and say why in one line, with 2.
+/// Runs a relay that must refuse to start with exit code 2, and returns its one line.
 fn refuse(cert: &Path, key: &Path) -> String {
     let mut command = relay_command(&[]);
     command.args(["--listen", "127.0.0.1:0", "--tls-cert"]).arg(cert).arg("--tls-key").arg(key);
@@ -370,7 +370,7 @@ fn refuse(cert: &Path, key: &Path) -> String {
 }
 
 #[test]
-fn file_that_is_of_no_use_ends_the_start_with_2_and_a_line_that_names_it() {
+fn bad_file_ends_the_start_with_2_and_a_line_that_names_it() {
     let (right, other) = (Certificate::make(), Certificate::make());
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let written = |name: &str, contents: &[u8]| {
@@ -429,7 +429,7 @@ fn nothing_secret_is_logged() {
 }
 
 #[test]
-fn what_tls_has_not_handed_to_the_socket_of_a_replaced_client_goes_to_the_new_one() {
+fn messages_that_tls_did_not_write_to_a_replaced_client_go_to_the_new_one() {
     const MESSAGES: u32 = 500;
     let certificate = Certificate::make();
     let mut command = relay_command(&[("RUST_LOG", "debug")]);
@@ -454,7 +454,7 @@ fn what_tls_has_not_handed_to_the_socket_of_a_replaced_client_goes_to_the_new_on
             break;
         }
     }
-    // The old one reads nothing until the relay has given it up, and then what its kernel had taken.
+    // The old client reads only after the relay has replaced it. Then it gets what the kernel had taken.
     let replaced = relay.wait_for_log("the replacement", |line| line.contains(" Replaced"));
     let (_, conn) = replaced.split_once("conn=").unwrap();
     relay.wait_for_log_ending(&format!("conn={} Gone", conn.split(' ').next().unwrap()));
@@ -469,7 +469,7 @@ fn what_tls_has_not_handed_to_the_socket_of_a_replaced_client_goes_to_the_new_on
 }
 
 #[test]
-fn stalled_reader_is_cut_off_though_only_tls_keeps_what_waits() {
+fn stalled_reader_is_cut_off_although_only_tls_holds_its_bytes() {
     let (relay, _) = secure_relay(&["--stall-timeout", "1s"]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
     let begun = Instant::now();
@@ -483,6 +483,6 @@ fn stalled_reader_is_cut_off_though_only_tls_keeps_what_waits() {
             Err(Received::End | Received::Reset) => break,
             Err(received) => panic!("{received:?}"),
         }
-        assert!(begun.elapsed() < PATIENCE);
+        assert!(begun.elapsed() < WAIT_MAX);
     }
 }

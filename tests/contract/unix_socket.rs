@@ -12,10 +12,10 @@ use rustix::process::Signal;
 use crate::answer::upgrade_request;
 use crate::client::Client;
 use crate::frame::{TEXT, frame};
-use crate::harness::{Ended, PATIENCE, Relay, relay_command, run_to_end};
+use crate::harness::{Ended, Relay, WAIT_MAX, relay_command, run_to_end};
 use crate::stream::Stream;
 
-/// A directory for sockets, whose paths must be short; gone when the test is over.
+/// A directory for sockets, with a short path. It is removed at the end of the test.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -42,21 +42,21 @@ fn listen(path: &Path) -> String {
     format!("unix:{}", path.display())
 }
 
-/// A relay that listens at `path`, and with TCP.
+/// A relay that listens at `path` and on TCP.
 fn start(path: &Path, flags: &[&str]) -> Relay {
     Relay::start(&[&["--listen", &listen(path)], flags].concat())
 }
 
-/// A fresh connection to the socket at `path` on which nothing was sent.
+/// A new connection to the socket at `path`, on which nothing was sent.
 pub(crate) fn connect(relay: &Relay, path: &Path) -> Stream {
     let socket = UnixStream::connect(path).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    socket.set_write_timeout(Some(PATIENCE)).unwrap();
-    // To the standard library a stream is a stream.
+    socket.set_read_timeout(Some(WAIT_MAX)).unwrap();
+    socket.set_write_timeout(Some(WAIT_MAX)).unwrap();
+    // The standard library converts any stream socket to a `TcpStream`.
     relay.stream(OwnedFd::from(socket).into())
 }
 
-/// Runs a relay that must not be able to listen at `path`, and gives what it says of it.
+/// Runs a relay that must fail to listen at `path`, and returns its error.
 fn refuse(path: &Path, expected: Option<i32>) -> String {
     let mut command = relay_command(&[]);
     command.args(["--listen", &listen(path)]);
@@ -88,7 +88,7 @@ fn clients_of_a_unix_domain_socket_and_of_tcp_meet() {
 }
 
 #[test]
-fn a_relay_may_listen_on_unix_domain_sockets_alone() {
+fn relay_may_listen_only_on_unix_domain_sockets() {
     let folder = Folder::new();
     let [one, other] = ["one", "other"].map(|name| folder.path(name));
     let both = format!("{},{}", listen(&one), listen(&other));
@@ -102,7 +102,7 @@ fn a_relay_may_listen_on_unix_domain_sockets_alone() {
 }
 
 #[test]
-fn the_file_goes_with_the_listener() {
+fn socket_file_is_removed_with_its_listener() {
     let folder = Folder::new();
     let path = folder.path("relay");
     for is_at_once in [false, true] {
@@ -131,7 +131,7 @@ fn socket_file_of_another_process_is_not_removed_at_the_end() {
 }
 
 #[test]
-fn a_socket_that_a_killed_process_left_behind_is_replaced() {
+fn stale_socket_file_is_replaced() {
     let folder = Folder::new();
     let path = folder.path("relay");
     let mut killed = start(&path, &[]);
@@ -154,7 +154,7 @@ fn socket_in_use_is_not_replaced() {
 }
 
 #[test]
-fn what_is_no_socket_is_never_removed() {
+fn file_that_is_not_a_socket_is_never_removed() {
     let folder = Folder::new();
     let [file, directory, link, target] =
         ["file", "directory", "link", "target"].map(|name| folder.path(name));
@@ -171,7 +171,7 @@ fn what_is_no_socket_is_never_removed() {
 }
 
 #[test]
-fn a_path_where_no_socket_can_be_is_an_error_of_one_line() {
+fn impossible_path_is_an_error_of_one_line() {
     let folder = Folder::new();
     let file = folder.path("file");
     fs::write(&file, "").unwrap();
@@ -183,7 +183,7 @@ fn a_path_where_no_socket_can_be_is_an_error_of_one_line() {
 }
 
 #[test]
-fn the_permissions_follow_the_umask() {
+fn permissions_follow_the_umask() {
     let folder = Folder::new();
     for (umask, expected) in [("0117", 0o660), ("0077", 0o700)] {
         let path = folder.path(umask);
@@ -218,10 +218,10 @@ fn clients_of_a_unix_domain_socket_count_as_loopback() {
 }
 
 #[test]
-fn what_a_client_sent_before_it_closed_for_good_arrives_however_slow_its_peer() {
+fn messages_sent_before_a_close_arrive_at_a_slow_peer() {
     #[cfg(feature = "tls")]
     if crate::secure::is_wanted() {
-        // Within TLS the client itself keeps some of what it is given.
+        // Within TLS the client itself buffers some bytes.
         return;
     }
     let folder = Folder::new();
@@ -240,10 +240,10 @@ fn what_a_client_sent_before_it_closed_for_good_arrives_however_slow_its_peer() 
 }
 
 #[test]
-fn a_health_check_asks_through_a_unix_domain_socket() {
+fn health_check_works_through_a_unix_domain_socket() {
     let folder = Folder::new();
     let path = folder.path("relay");
-    // It speaks no TLS.
+    // This health check uses no TLS.
     let mut command = relay_command(&[]);
     command.env_remove("APPTUNER_RELAY_TLS_CERT").env_remove("APPTUNER_RELAY_TLS_KEY");
     command.args(["--listen", &listen(&path)]);

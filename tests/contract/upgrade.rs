@@ -7,7 +7,7 @@ use crate::client::{Client, Received};
 use crate::frame::{PING, TEXT, frame};
 use crate::harness::Relay;
 
-/// The upgrade of `/desktop/abc` with `line` changed to `replacement`; an empty one takes it out.
+/// The upgrade of `/desktop/abc` with `line` replaced by `replacement`, or removed if that is empty.
 fn upgrade_with(line: &str, replacement: &str) -> String {
     let request = upgrade_request("/desktop/abc");
     let ending = if replacement.is_empty() { "" } else { "\r\n" };
@@ -39,7 +39,7 @@ fn upgrade_to_a_session_path_is_accepted_with_the_right_key() {
 }
 
 #[test]
-fn websocket_version_other_than_13_is_told_which_one_to_use() {
+fn other_websocket_version_is_answered_with_the_right_one() {
     let relay = Relay::start(&[]);
     for version in ["", "12", "8", "0", "130", "013", "x"] {
         let line = format!("Sec-WebSocket-Version: {version}");
@@ -105,7 +105,7 @@ fn session_id_is_case_sensitive_and_may_use_every_allowed_character() {
 }
 
 #[test]
-fn query_string_is_no_part_of_the_session_id() {
+fn query_string_is_not_part_of_the_session_id() {
     let relay = Relay::start(&[]);
     let mut desktop = Client::upgrade(relay.tcp(), "/desktop/abc?token=a/b%20c");
     desktop.expect_connected("desktop", "abc");
@@ -115,7 +115,7 @@ fn query_string_is_no_part_of_the_session_id() {
 }
 
 #[test]
-fn upgrade_and_connection_are_lists_of_tokens_without_regard_to_case() {
+fn upgrade_and_connection_are_case_insensitive_lists() {
     let relay = Relay::start(&[]);
     let upgrades = [
         ("Upgrade: websocket", "upgrade: WebSocket"),
@@ -145,7 +145,7 @@ fn upgrade_and_connection_are_lists_of_tokens_without_regard_to_case() {
 }
 
 #[test]
-fn bytes_right_behind_the_head_belong_to_the_websocket() {
+fn bytes_right_after_the_head_belong_to_the_websocket() {
     let relay = Relay::start(&[]);
     let mut mobile = relay.join("mobile", "abc");
     let head = upgrade_request("/desktop/abc");

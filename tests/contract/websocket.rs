@@ -13,19 +13,19 @@ use crate::frame::{
 };
 use crate::harness::{Relay, assert_lasted};
 
-/// A header whose length is written in the 16-bit form, whatever it is.
+/// A header with the 16-bit form of any length.
 fn length_in_two_bytes(first: u8, length: u16) -> Vec<u8> {
     frame_with(first, UNCHANGED, LengthForm::Two, &vec![b'1'; length.into()])
 }
 
-/// A header whose length is written in the 64-bit form, whatever it is.
+/// A header with the 64-bit form of any length.
 fn length_in_eight_bytes(first: u8, length: u64) -> Vec<u8> {
     let payload = vec![b'1'; usize::try_from(length.min(70_000)).unwrap()];
     [header_with(first, UNCHANGED, LengthForm::Eight, length), payload].concat()
 }
 
-/// Requires that each of `rows`, sent whole, byte by byte or with more behind it, is answered with
-/// nothing but a close with `code`, and that the peer sees nothing but that the client is gone.
+/// Requires that each of `rows`, sent whole, byte by byte or with more after it, is answered only by a close with
+/// `code`, and that the peer gets only the notice that the client has left.
 fn assert_refused(rows: &[(&str, Vec<u8>)], code: u16) {
     let relay = Relay::start(&[]);
     let mut desktop = relay.join("desktop", "abc");
@@ -56,7 +56,7 @@ fn assert_refused(rows: &[(&str, Vec<u8>)], code: u16) {
 }
 
 #[test]
-fn breach_of_the_framing_rules_is_closed_with_1002() {
+fn violation_of_the_framing_rules_is_closed_with_1002() {
     let unmasked =
         |first: u8, payload: &[u8]| [&[first, u8::try_from(payload.len()).unwrap()], payload].concat();
     let mut rows = vec![
@@ -165,7 +165,7 @@ fn message_over_the_limit_is_closed_with_1009_and_one_at_the_limit_passes() {
 }
 
 #[test]
-fn client_in_the_middle_of_a_message_over_the_limit_still_learns_why_it_is_closed() {
+fn client_that_is_still_sending_a_too_large_message_gets_the_reason_for_the_close() {
     let relay = Relay::start(&["--max-message-size", "64KiB"]);
     let mut mobile = relay.join("mobile", "abc");
     mobile.send_raw(&frame_header(BINARY, 20_000_000));
@@ -227,7 +227,7 @@ fn close_without_a_code_is_answered_with_1000() {
 }
 
 #[test]
-fn bytes_behind_a_close_are_ignored() {
+fn bytes_after_a_close_are_ignored() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let behind = [frame(TEXT, b"1"), frame(PING, b""), frame(CLOSE, b""), vec![0xFF; 99]].concat();
@@ -264,7 +264,7 @@ fn message_of_4_mib_in_65536_fragments_passes() {
 }
 
 #[test]
-fn empty_fragments_are_not_limited_in_number_and_starve_nobody() {
+fn empty_fragments_are_unlimited_and_do_not_delay_other_clients() {
     let relay = Relay::start(&[]);
     let (mut desktop, mut mobile) = relay.pair("abc");
     let mut bystander = relay.join("mobile", "other");
@@ -279,20 +279,20 @@ fn empty_fragments_are_not_limited_in_number_and_starve_nobody() {
 }
 
 #[test]
-fn silent_client_is_pinged_and_ended_after_two_intervals_and_its_peer_is_told() {
+fn silent_client_is_pinged_and_ended_after_two_intervals_and_its_peer_told() {
     let relay = Relay::start(&["--ping-interval", "1s"]);
     let joined = Instant::now();
     let mut mobile = relay.join("mobile", "abc");
     let mut desktop = relay.join_peer("desktop", "abc", &mut mobile);
     let Received::Ping(_) = mobile.receive() else { panic!("no ping") };
     assert_lasted(joined, Duration::from_secs(1));
-    let received = mobile.receive_but_pings();
+    let received = mobile.receive_except_pings();
     assert!(matches!(&received, Received::Close(1001, _)), "{received:?}");
     assert_lasted(joined, Duration::from_secs(2));
-    // It ends although the client does not answer.
+    // It ends without waiting for the client's answer.
     mobile.expect(&Received::End);
-    // The desktop, being as silent, is told before its own end or ended as well.
-    let told = desktop.receive_but_pings();
+    // The desktop is silent as well. It is told first, or it has ended as well.
+    let told = desktop.receive_except_pings();
     assert!(matches!(&told, Received::Close(1001, _)) || format!("{told:?}").contains("mobile_disconnected"));
 }
 
@@ -320,13 +320,13 @@ fn client_that_sends_is_not_pinged() {
 }
 
 #[test]
-fn client_that_still_takes_bytes_does_not_count_as_silent() {
+fn client_that_takes_bytes_does_not_count_as_silent() {
     let relay = Relay::start(&["--ping-interval", "1s", "--stall-timeout", "2s"]);
     let (mut desktop, mut mobile) = relay.pair_with_narrow_mobile("abc");
     let large = format!("\"{}\"", "x".repeat(12 << 20));
     let sent = desktop.send_meanwhile(frame(TEXT, large.as_bytes()));
     let begun = Instant::now();
-    // Both would be over several times while these bytes trickle out.
+    // The bytes are read for longer than both timeouts.
     while begun.elapsed() < Duration::from_secs(5) {
         assert_eq!(mobile.fill(), None);
         thread::sleep(Duration::from_millis(40));
@@ -334,8 +334,8 @@ fn client_that_still_takes_bytes_does_not_count_as_silent() {
             desktop.send(PONG, b"");
         }
     }
-    let received = mobile.receive_but_pings();
+    let received = mobile.receive_except_pings();
     assert!(received == Received::Text(large), "{received:?}");
     mobile.send(PING, b"alive");
-    assert_eq!(mobile.receive_but_pings(), Received::Pong(b"alive".to_vec()));
+    assert_eq!(mobile.receive_except_pings(), Received::Pong(b"alive".to_vec()));
 }

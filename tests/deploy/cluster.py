@@ -1,4 +1,4 @@
-"""Pairs of clients across real balancers, while relays die, come back, join, leave and fill up. Run: tests/deploy/cluster"""
+"""Pairs of clients behind real balancers, while relays die, come back, join, leave and fill up. Run: tests/deploy/cluster"""
 
 import asyncio
 import http.client
@@ -19,11 +19,11 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 PAIRS = 300
 BEAT_S = 0.5
 MEET_S = 30
-# A message sent less than this before its sender saw the close may have come too late for the relay to take it.
+# A message sent this shortly before its sender saw the close may have reached the relay too late.
 LATE_S = 0.5
-# From the end of a relay until the balancer has noticed, and done whatever it might do to others.
+# Time from the end of a relay until the balancer has noticed it, and has finished all reactions.
 NOTICE_S = {"haproxy": 8, "nginx": 3, "caddy": 6}
-# How far apart a relay closes two sessions when it has few (DRAIN_INTERVAL_MAX in src/relay/limits.rs).
+# Time between the closes of two sessions if a relay has few (DRAIN_INTERVAL_MAX in src/relay/limits.rs).
 DRAIN_INTERVAL_S = 0.01
 passed = failed = 0
 
@@ -35,7 +35,7 @@ def report(ok, what):
 
 
 async def until(condition, limit_s):
-    """Whether the condition has come true in time."""
+    """Waits for the condition. Returns whether it came true in time."""
     deadline = time.monotonic() + limit_s
     while not (is_true := condition()) and time.monotonic() < deadline:
         await asyncio.sleep(0.05)
@@ -43,12 +43,12 @@ async def until(condition, limit_s):
 
 
 class Client:
-    """Comes back whenever its connection ends, at first at once, then with growing and random pauses."""
+    """A client that reconnects when its connection ends: first at once, then with growing random pauses."""
 
     def __init__(self, pair, client_type, url):
         self.pair, self.client_type, self.url = pair, client_type, url
         self.socket, self.joins = None, 0
-        # When and with which code its connections ended; the statuses of refusals, 0 for a failed connection; notices.
+        # When its connections ended, with their codes; the statuses of refusals, 0 for a failed connection; notices.
         self.closes, self.refusals, self.notices = [], [], []
         self.task = asyncio.create_task(self.run())
 
@@ -101,7 +101,7 @@ class Pair:
 
     def __init__(self, port, session):
         self.session, self.since, self.last_echo = session, 0.0, 0.0
-        # What a relay's list shows of it.
+        # The part of its ID in a relay's list.
         self.shown = session[:4]
         self.sent, self.arrived, self.echoes = {}, set(), set()
         self.sides = [
@@ -127,7 +127,7 @@ class Pair:
         self.last_echo = max(self.last_echo, self.sent[n])
 
     def forget(self):
-        """From now on counts what the pair notices."""
+        """Resets what the pair has noticed."""
         for side in self.sides:
             side.closes.clear()
             side.refusals.clear()
@@ -159,7 +159,7 @@ class Run:
         report(ok, f"{self.cluster.balancer}: {what}")
 
     def begin(self, count):
-        """Begins pairs whose IDs differ in case, too, and within the four characters that a relay's list shows."""
+        """Begins pairs. Some IDs differ only in case; all differ in the four characters that a relay's list shows."""
         new = []
         for _ in range(count):
             self.count += 1
@@ -168,7 +168,7 @@ class Run:
         return new
 
     async def met(self, pairs, limit_s=None):
-        """Waits until all exchange messages sent from now on; returns those that do, with the seconds that each took."""
+        """Waits until all pairs exchange new messages. Returns the pairs that do, with the seconds for each."""
         begun, took = time.monotonic(), {}
         while len(took) < len(pairs) and time.monotonic() < begun + (limit_s or MEET_S):
             await asyncio.sleep(0.02)
@@ -178,7 +178,7 @@ class Run:
         return took
 
     async def unmoved(self, pairs):
-        """How many have seen no close and no notice since they forgot, and get back all that they sent until now."""
+        """How many pairs have seen no close or notice since `forget`, and get back all that they sent until now."""
         now = time.monotonic()
         await until(lambda: all(pair.has_all_back(now) for pair in pairs), 10)
         return sum(pair.is_undisturbed() and pair.has_all_back(now) for pair in pairs)
@@ -188,12 +188,12 @@ class Run:
         self.say(unmoved == len(pairs), f"{what}: {unmoved} of {len(pairs)} see no close, no notice and no message lost")
 
     async def of_relay(self, index):
-        """The pairs that this relay has, and the others."""
+        """The pairs on this relay, and the other pairs."""
         its = await asyncio.to_thread(self.cluster.relays[index].sessions)
         return [pair for pair in self.pairs if pair.shown in its], [pair for pair in self.pairs if pair.shown not in its]
 
     async def shares(self, pairs):
-        """How many of the pairs each relay has, and how many are in two places or half."""
+        """How many pairs each relay has, and how many are on two relays or incomplete."""
         places = await asyncio.to_thread(self.cluster.places)
         of_pairs = [places.get(pair.shown, {}) for pair in pairs]
         apart = sum(list(place.values()) != [2] for place in of_pairs)
@@ -226,20 +226,20 @@ async def all_meet(run):
 
 
 async def health(run):
-    """What the balancers check, as the relays answer it."""
+    """The relays' answers to the balancers' checks."""
     asked = [await asyncio.to_thread(run.cluster.relays[0].ask, path) for path in ("/readyz", "/metrics")]
     run.say([status for status, _ in asked] == [200, 401], f"/readyz takes no token, /metrics does: {asked}")
 
 
 async def one_dies(run):
-    """Kills the second relay. Its sessions meet again on the others, and nobody else notices."""
+    """Kills the second relay. Its sessions meet again on other relays, and other sessions notice nothing."""
     its, others = await run.of_relay(1)
     run.forget()
     await asyncio.sleep(1)
     run.cluster.relays[1].end(signal.SIGKILL)
     took = await run.met(its)
     _, apart = await run.shares(its)
-    # Sooner than by checks alone, which take five seconds: the refused connection is what tells.
+    # Faster than by checks, which take five seconds: the balancer notices the refused connection.
     ok = len(took) == len(its) > 0 and not apart and max(took.values()) < 4
     run.say(ok, f"kill -9 of one relay: {len(took)} of its {len(its)} pairs meet again on the others ({seconds(took.values())})")
     await asyncio.sleep(NOTICE_S[run.cluster.balancer])
@@ -262,7 +262,7 @@ async def mobiles_come_back(run, when):
 
 
 async def torn_apart_and_mended(run, when):
-    """Without a memory, some are torn apart; they meet once their desktops come back as well."""
+    """Without a table some pairs are separated. They meet when their desktops reconnect as well."""
     run.forget()
     await asyncio.gather(*(pair.mobile.leave_and_come_back() for pair in run.pairs))
     together = await run.met(run.pairs, limit_s=4)
@@ -301,7 +301,7 @@ async def one_is_added(run):
 
 
 async def one_is_emptied(run):
-    """The patient way: no new sessions for a relay, as long as it takes."""
+    """Drains a relay by the balancer: no new sessions until it is empty."""
     run.cluster.ask("set server relays/relay1 state drain")
     its, _ = await run.of_relay(0)
     await mobiles_come_back(run, "relay1 is set to drain in HAProxy")
@@ -312,7 +312,7 @@ async def one_is_emptied(run):
 
 
 async def one_drains(run, index):
-    """SIGTERM. Its sessions move in pairs, one after another, while messages flow and newcomers arrive."""
+    """SIGTERM. Its sessions move in pairs, one after another, while messages flow and new clients connect."""
     leaving = run.cluster.relays[index]
     its, others = await run.of_relay(index)
     run.forget()
@@ -332,14 +332,14 @@ async def one_drains(run, index):
         return
     firsts = sorted(min(at for at, _ in ends) for ends in closes)
     due = DRAIN_INTERVAL_S * (len(its) - 1)
-    # A busy machine sees closes later than they were, the first ones above all, but none earlier.
+    # On a busy machine closes may be seen late, mostly the first ones, but never early.
     middle, last, spread = firsts[len(firsts) // 2] - stop, firsts[-1] - stop, firsts[-1] - firsts[0]
     gaps = sorted(abs(ends[0][0] - ends[1][0]) for ends in closes)
     ok = 0.95 * due < last < due + 3 and 0.45 * due < middle and due / 4 < spread and gaps[len(gaps) // 2] < due / 4
     run.say(ok, f"sessions are closed over {spread:.2f} s ({due:.2f} s asked for), the two sides of one within {gaps[len(gaps) // 2] * 1000:.0f} ms (median)")
     _, apart = await run.shares(its)
     run.say(len(took) == len(its) and not apart, f"its {len(its)} pairs meet again on the others, {apart} apart ({seconds(took.values())})")
-    # What follows SIGTERM counts too: a session works until its turn.
+    # Messages after SIGTERM count, too: a session works until it is closed.
     sent = [(pair, n) for pair in its for n in pair.sent_between(pair.since, pair.desktop.closes[0][0] - LATE_S)]
     missing = sum(n not in pair.arrived for pair, n in sent)
     after = sum(n in pair.arrived for pair in its for n in pair.sent_between(stop, pair.desktop.closes[0][0]))
@@ -353,8 +353,8 @@ async def one_drains(run, index):
 
 
 async def slow_phone(run):
-    """A relay that stops has its grace: failing health checks do not cut off what it still delivers."""
-    # The longest message that the relay takes whole before it passes it on.
+    """A stopping relay keeps its grace period: failing health checks do not cut off its deliveries."""
+    # The longest message that the relay receives whole before it forwards it.
     port, size, per_second = run.cluster.port, 1 << 20, 160 << 10
     async with connect(f"ws://127.0.0.1:{port}/desktop/slow-one", compression=None, max_size=None, ping_interval=None) as desktop:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
@@ -377,7 +377,7 @@ async def slow_phone(run):
 
 
 async def one_is_full(balancer, edit=lambda config: config):
-    """The first relay has places for ten sessions."""
+    """The first relay has room for ten sessions."""
     run = Run(Cluster(balancer, edit=edit, first=["--max-connections", "20"]))
     relay = run.cluster.relays[0]
     try:
@@ -387,7 +387,7 @@ async def one_is_full(balancer, edit=lambda config: config):
                 break
         its, _ = await run.of_relay(0)
         if balancer == "haproxy":
-            # At once, before the next check.
+            # Immediately, before the next check.
             new = run.begin(40)
             took = await run.met(new)
             shares, apart = await run.shares(new)
@@ -428,7 +428,7 @@ async def one_is_full(balancer, edit=lambda config: config):
 
 
 async def addresses(balancer, edit=lambda config: config, options=(), what="X-Forwarded-For"):
-    """The relay judges the client's own address, and not what the client says of it."""
+    """The relay checks the client's real address, not one that the client claims."""
     cluster = Cluster(balancer, ["--deny", "127.0.0.2/32", "--deny", "203.0.113.0/24", *options], edit)
     run = Run(cluster)
 
@@ -453,7 +453,7 @@ async def addresses(balancer, edit=lambda config: config, options=(), what="X-Fo
 
 
 async def issued(edit=lambda config: config):
-    """Sessions that relays issue, joined by their secrets alone."""
+    """Sessions that relays issue, joined only with their secrets."""
     with tempfile.NamedTemporaryFile("w", suffix=".keys") as keys:
         keys.write(f"alice {TOKEN}\n")
         keys.flush()
@@ -482,7 +482,7 @@ async def no_issues(run):
 
 
 def without_memory(config):
-    """HAProxy's ring by itself."""
+    """HAProxy's configuration without its table."""
     memory = ("http-request track", "http-request disable", "stick", "http-request set-var(txn.place)")
     return "".join(line for line in config.splitlines(True) if not line.strip().startswith(memory))
 
@@ -492,7 +492,7 @@ def with_proxy_protocol(config):
 
 
 async def across(cluster, *steps):
-    """Takes 300 pairs through the steps, each of which begins with what the one before left."""
+    """Runs the steps with 300 pairs. Each step begins with the state after the previous one."""
     run = Run(cluster)
     try:
         for step in (all_meet, *steps):

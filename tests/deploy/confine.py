@@ -1,8 +1,8 @@
-"""Runs a program as the unit would have systemd run it: its system calls, no capabilities, as nobody, in an empty root.
+"""Runs a program with the unit's confinement: its system calls, no capabilities, as nobody, in an empty root.
 
     confine.py UNIT ROOT PROGRAM [ARGUMENT...]   # ROOT is / for a program that needs libraries; the unit's Environment=
-                                                 # and what a supervisor says in the environment are handed on
-    confine.py UNIT ROOT --probe                 # tries what the filters must stop, and says what came of it
+                                                 # and a supervisor's variables are passed on
+    confine.py UNIT ROOT --probe                 # tries calls that the filters must stop, and prints the results
     confine.py UNIT ROOT --probe-unfiltered      # the same without the filters
 
 Needs root, python3-seccomp and systemd-analyze. The namespaces of the unit are left out: they need a running systemd."""
@@ -42,7 +42,7 @@ def expand(names):
 
 
 def filters(unit):
-    """Two, as the strictest answer counts: the list of calls, and what the unit says of their arguments."""
+    """Two filters, of which the stricter answer counts: the list of calls, and the unit's rules for their arguments."""
     calls = seccomp.SyscallFilter(seccomp.ERRNO(errno.EPERM))
     known = 0
     for call in sorted(expand(settings(unit, "SystemCallFilter"))):
@@ -70,7 +70,7 @@ def confine(unit, root, is_filtered):
     libc = ctypes.CDLL(None, use_errno=True)
     known, both = filters(unit)
     print(f"confine: {known} system calls are allowed", file=sys.stderr, flush=True)
-    # No more than this process may raise it to, which in a container can be less than the unit's.
+    # At most this process's hard limit, which in a container may be below the unit's value.
     files = min(int(settings(unit, "LimitNOFILE")[0]), resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     os.chroot(root)
@@ -87,7 +87,7 @@ def confine(unit, root, is_filtered):
 
 
 def probe(libc, is_filtered):
-    """Tries calls by their numbers on x86-64. Without the filters each succeeds, or fails for a reason of its own."""
+    """Tries calls by their numbers on x86-64. Without the filters each succeeds, or fails for another reason."""
     write_execute = (9, 0, 4096, mmap.PROT_WRITE | mmap.PROT_EXEC, 0x22, -1, 0)
     for name, call, filtered, otherwise in [
         ("fork", (57,), errno.EPERM, 0),
@@ -110,7 +110,7 @@ def probe(libc, is_filtered):
 
 if __name__ == "__main__":
     unit, root, program, *arguments = sys.argv[1:]
-    # Before it is out of sight.
+    # Must be read before the root changes.
     environment = dict(pair.split("=", 1) for pair in settings(unit, "Environment"))
     environment |= {name: os.environ[name] for name in SUPERVISOR if name in os.environ}
     libc = confine(unit, root, program != "--probe-unfiltered")

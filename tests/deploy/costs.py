@@ -1,7 +1,7 @@
-"""What a balancer adds to a relay: processor time, latency and memory. Run: tests/deploy/cluster numbers
+"""Measures what a balancer adds to a relay: processor time, latency and memory. Run: tests/deploy/cluster numbers
 
-The clients are raw sockets in this process. All run on the same cores: figures of time are for comparison, those of
-processor time are of the processes named."""
+The clients are raw sockets in this process. All processes share the same cores, so times are only for comparison.
+Processor times are those of the processes named."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ BUNDLE = 50_000_000
 
 
 def frame(payload):
-    """A binary message, masked with zeros."""
+    """A binary message with a mask of zeros."""
     n = len(payload)
     if n < 126:
         length = bytes([0x80 | n])
@@ -52,7 +52,7 @@ def pair(at, session):
 
 
 class Costs:
-    """Processor time of the relays and of the balancer, since it was made."""
+    """Processor time of the relays and of the balancer since this object was made."""
 
     def __init__(self, relays, balancers):
         self.pids = relays, balancers
@@ -63,7 +63,7 @@ class Costs:
 
 
 def latency(at):
-    """Of a message of 128 bytes to and fro, one at a time."""
+    """The latency of a message of 128 bytes there and back, one at a time."""
     desktop, mobile = pair(at, "latency")
     message, took = frame(b"x" * 128), []
     end = time.monotonic() + SECS
@@ -80,7 +80,7 @@ def latency(at):
 
 
 class Bouncer(asyncio.Protocol):
-    """Sends back whatever it gets of frames of one size; counts the messages."""
+    """Sends back all frames of one size, and counts the messages."""
 
     count = 0
 
@@ -99,7 +99,7 @@ class Bouncer(asyncio.Protocol):
 
 
 async def ping_pong(at, costs):
-    """64 sessions, in each of which one message of 128 bytes goes to and fro."""
+    """64 sessions; in each, one message of 128 bytes goes back and forth."""
     loop, message = asyncio.get_running_loop(), frame(b"x" * 128)
     transports = []
     for i in range(SESSIONS):
@@ -118,7 +118,7 @@ async def ping_pong(at, costs):
 
 
 def bundle(at, costs):
-    """Messages of 50 MB, one after the other, from a process of their own."""
+    """Messages of 50 MB, one after the other, sent by a separate process."""
     desktop, mobile = pair(at, "bundle")
     message, room, rounds = frame(b"x" * BUNDLE), bytearray(1 << 20), 10
     spent, took = costs(), []
@@ -144,7 +144,7 @@ def bundle(at, costs):
 
 
 def idle(at, pids):
-    """KiB that each of many idle connections adds to the processes."""
+    """Memory in KiB per idle connection, for each process."""
     pair(at, "warm")
     before = [sum(map(resident_kib, some)) for some in pids]
     clients = [side for i in range(IDLE // 2) for side in pair(at, f"idle{i}")]
@@ -172,7 +172,7 @@ CASES = [
 
 
 def main():
-    """Each case beside itself: directly and across each balancer, all within half a minute or so."""
+    """Each case directly and through each balancer, all within about half a minute."""
     single = Relay(pathlib.Path(tempfile.mkdtemp(prefix="numbers-")), 9, (free_port(), free_port()))
     clusters = [Cluster(balancer) for balancer in ("haproxy", "nginx", "caddy")]
     try:

@@ -1,4 +1,4 @@
-// 1,000 connections in 500 pairs, each of which carries a message to and fro, and is replaced once.
+// 1,000 connections in 500 pairs. Each pair sends a message back and forth, and each connection is replaced once.
 // Run: NODE_PATH=/dir/node_modules node tests/deploy/crowd.mjs ws://127.0.0.1:8787 (for /dir see tests/clients/node.mjs)
 
 import { createRequire } from "node:module";

@@ -1,6 +1,6 @@
-"""Plants faults in the configurations and the relays for the checks of cluster.py to find. Run: tests/deploy/cluster faults
+"""Plants faults in the configurations and the relays, which the checks of cluster.py must find. Run: tests/deploy/cluster faults
 
-Each line of FAULTS says what is wrong, what of a `not ok` line shows that it was found, and which steps are run."""
+Each line of FAULTS has the fault, the part of a `not ok` line that shows that it was found, and the steps to run."""
 
 import asyncio
 import contextlib

@@ -1,6 +1,6 @@
-"""What the relay counts, against a tally that its clients keep, and as Prometheus reads it. Run: tests/deploy/metrics
+"""Compares the relay's counters with a tally of its clients' actions, and with what Prometheus reads. Run: tests/deploy/metrics
 
-Every check is also shown a fault, in the text or in Prometheus' configuration, that it must find."""
+Every check is also given a fault, in the text or in Prometheus's configuration, which it must find."""
 
 import asyncio
 import bisect
@@ -27,21 +27,21 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 TOKEN = secrets.token_hex(16)
-# In all that clients bring and must not be seen: IDs, secrets, headers, contents.
+# Part of all texts of clients that must not be visible: IDs, secrets, headers, contents.
 MARK = "zzLEAK"
 ORIGIN = "https://app.example"
 PREFIX = "apptuner_relay_"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MIB = 1 << 20
-# How the relay sorts messages, in bytes.
+# The bounds of the relay's histogram of message sizes, in bytes.
 SIZES = [64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20]
-# Closed one after another, so that it lasts.
+# They are closed one after another, so that the shutdown takes a while.
 DRAINED_PAIRS = 40
-# What depends on the machine's speed: these are looked at, not compared.
+# These depend on the machine's speed, so their values are not compared.
 TIMED = {"reads_paused_total"}
-# Sessions of the first relay that have ended: thirteen that were left, and one that was issued and never joined.
+# Ended sessions of the first relay: thirteen that both clients left, and one that was issued and never joined.
 SESSIONS_OF_PLAIN = 14
-# Kinds that no client here brings about: they take a relay out of memory, and a log that nobody reads.
+# Not caused by any client here: they need a relay without free memory, and an unread log.
 UNTRIED = {'connections_closed_total{reason="no_room"}', "log_lines_dropped_total", "reads_starved_total"}
 SETTLE_S = 20
 passed = failed = 0
@@ -62,7 +62,7 @@ class Relay:
         self.process = subprocess.Popen(
             command, stderr=self.log.open("w"), env={"RUST_LOG": "info", "APPTUNER_RELAY_ADMIN_TOKEN": TOKEN}
         )
-        # A connection to try it would be counted.
+        # A connection to test it would be counted.
         wait_until("start of the relay", lambda: "Listening on" in self.log.read_text())
 
     def ask(self, path="/metrics", token=TOKEN):
@@ -74,12 +74,12 @@ class Relay:
         self.tally[sample] += by
 
     def opens(self, closes):
-        """One connection, and how it ends."""
+        """Counts one connection, and how it ends."""
         self.count("connections_opened_total")
         self.count(f'connections_closed_total{{reason="{closes}"}}')
 
     async def join(self, client_type, session, closes="client_closed", query="", **options):
-        """`closes` is how this connection is going to end."""
+        """`closes` is how this connection will end."""
         url = f"ws://127.0.0.1:{self.port}/{client_type}/{MARK}-{session}{query}"
         options.setdefault("user_agent_header", f"{MARK}-agent")
         client = await connect(url, compression=None, ping_interval=None, max_size=None, open_timeout=30, **options)
@@ -104,7 +104,7 @@ class Relay:
         return desktop, mobile
 
     def accepted(self, sender, size, delivered=True):
-        """A message of so many bytes that the relay takes."""
+        """Counts a message of `size` bytes that the relay accepts."""
         direction = f'{{direction="{"to_mobile" if sender == "desktop" else "to_desktop"}"}}'
         self.count(f"messages_total{direction}")
         self.count(f"bytes_total{direction}", size)
@@ -118,7 +118,7 @@ class Relay:
         self.accepted(sender.client_type, len(message.encode() if isinstance(message, str) else message))
 
     def stream(self, receive_buffer=None):
-        """A client of its own making."""
+        """A raw socket as a client."""
         stream = socket.socket()
         if receive_buffer:
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -139,7 +139,7 @@ class Relay:
         return stream
 
     async def request(self, text, status, reason=None):
-        """A request and the status of its answer; `reason` is why it is refused."""
+        """Sends a request and returns the status of its answer. `reason` is why it is refused."""
         stream = await asyncio.to_thread(self.stream)
         with stream:
             stream.sendall(text.encode() if isinstance(text, str) else text)
@@ -158,7 +158,7 @@ class Relay:
         )
 
     def expected(self):
-        """Every sample that the tally tells of; what is not in it is 0."""
+        """Every sample in the tally. All others are 0."""
         tally = {f"{PREFIX}{sample}": value for sample, value in self.tally.items()}
         sizes = sorted(self.sizes)
         for bound in SIZES:
@@ -175,14 +175,14 @@ class Relay:
 
 
 async def closed(client):
-    """Reads to the close and gives its code."""
+    """Reads up to the close and returns its code."""
     with contextlib.suppress(ConnectionClosed):
         while True:
             await asyncio.wait_for(client.recv(), 60)
     return client.close_code
 
 
-# What is checked of the text. Each takes it with its type, and says what is wrong, or nothing.
+# Checks of the text. Each takes the text and its content type, and returns what is wrong, or nothing.
 
 
 def samples_of(text):
@@ -206,7 +206,7 @@ def check_content_type(_, content_type):
 
 
 def check_lines(text, _):
-    """Each family has one HELP, one TYPE, and then its samples, all of it in one place and none of it twice."""
+    """Each family has one HELP, one TYPE, and then its samples, all together and none of them twice."""
     family, kind, families, names, stage = "", "", set(), set(), ""
     if not text.endswith("\n"):
         return "the last line does not end"
@@ -252,7 +252,7 @@ def check_histograms(text, _):
             return f"{family}: counts {counts}"
         if counts[-1] != samples.get(f"{family}_count"):
             return f"{family}: +Inf {counts[-1]} and _count {samples.get(f'{family}_count')}"
-        # No value is below the bound that it is above, so the sum is no less; nor more, where none is above all bounds.
+        # Each value is above the bound below its bucket, so the sum has a minimum; and a maximum, if none is above all bounds.
         least = sum((b - a) * low for a, b, low in zip([0, *counts], counts, [0, *bounds]))
         most = sum((b - a) * high for a, b, high in zip([0, *counts], counts, bounds) if b > a)
         if not least <= samples.get(f"{family}_sum", -1) + 1e-9 <= most + 1e-6:
@@ -261,7 +261,7 @@ def check_histograms(text, _):
 
 
 def check_labels(text, _):
-    """Nothing in it is a client's: labels have values from lists of the relay's own."""
+    """No text of a client appears: all label values come from the relay's own lists."""
     for word in (MARK, "127.0.0.1", "192.0.2", "198.51.100", "app.example", TOKEN):
         if word.lower() in text.lower():
             return f"{word} is in it"
@@ -311,7 +311,7 @@ def check_process(relay):
             ("resident_memory_bytes", 1024 * kib["VmRSS"], 256 * 1024),
             ("virtual_memory_bytes", 1024 * kib["VmSize"], 1 << 20),
             ("cpu_seconds_total", (int(fields[11]) + int(fields[12])) / ticks, 0.2),
-            # The connection that asks is one more.
+            # One more for the connection that asks.
             ("open_fds", len(os.listdir(f"/proc/{pid}/fd")), 1),
             ("max_fds", limit, 0),
             ("start_time_seconds", booted + int(fields[19]) / ticks, 2),
@@ -324,11 +324,11 @@ def check_process(relay):
     return check
 
 
-# What clients do.
+# Actions of clients.
 
 
 async def messages(relay):
-    """Two sessions, messages of known sizes each way, and what is answered with an error."""
+    """Two sessions, messages of known sizes each way, and messages that are answered with an error."""
     desktop, mobile = await relay.pair("one")
     for i in range(40):
         await relay.carry(desktop, mobile, json.dumps({"type": f"{MARK}-type", "n": i, "x": "y" * (i * i)}))
@@ -351,7 +351,7 @@ async def messages(relay):
 
 
 async def ends(relay):
-    """Connections that end in every way that takes no waiting."""
+    """Connections that end in every way that needs no waiting."""
     first = await relay.join("desktop", "replaced", closes="replaced")
     mobile = await relay.join("mobile", "replaced")
     await relay.expect(mobile, "desktop_connected")
@@ -393,7 +393,7 @@ async def ends(relay):
 
 
 async def undelivered(relay):
-    """Clients that take nothing and vanish, and one that takes nothing until it is cut off."""
+    """Clients that read nothing and vanish, and one that reads nothing until it is cut off."""
     for session, slow, other, closes in [
         ("vanishes", "mobile", "desktop", "lost"),
         ("vanishes-too", "desktop", "mobile", "lost"),
@@ -454,20 +454,20 @@ async def refusals(relay):
 
 
 async def silence(relay):
-    """A client that answers no ping; and meanwhile the pings of one that does."""
+    """A client that answers no ping, and at the same time one that does."""
     stream = await asyncio.to_thread(lambda: relay.upgrade("desktop", "silent", closes="silent"))
     with stream:
         await asyncio.to_thread(lambda: b"".join(iter(lambda: stream.recv(65536), b"")))
 
 
 async def everything(relay):
-    """What waits for different things, at once; returns who stays."""
+    """Runs everything that has to wait at the same time. Returns the clients that stay."""
     stay, *_ = await asyncio.gather(messages(relay), ends(relay), refusals(relay), undelivered(relay), silence(relay))
     return stay
 
 
 async def limits(relay):
-    """What takes settings that would be in the way of the others."""
+    """Actions that need settings which would disturb the others."""
     key = {"Authorization": f"Bearer {MARK}-key-of-alice"}
     host = f"Host: {MARK}.example\r\n"
     await relay.upgrade_refused(f"/desktop/{MARK}-new", 401, "api_key")

@@ -1,4 +1,4 @@
-"""The relays and the balancers that the tests start, each in a folder of its own under the temporary directory."""
+"""Starts relays and balancers for the tests, each in its own folder in the temporary directory."""
 
 import json
 import os

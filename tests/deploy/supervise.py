@@ -1,6 +1,6 @@
-"""Plays systemd to a confined relay: hands it a socket, hears what it says, has it reload, and stops it.
+"""Acts as systemd for a confined relay: passes it a socket, receives its notices, makes it reload, and stops it.
 
-    supervise.py UNIT ROOT PROGRAM FOLDER   # as for confine.py; FOLDER is below ROOT, and for files of configuration
+    supervise.py UNIT ROOT PROGRAM FOLDER   # as for confine.py; FOLDER is in ROOT, and holds configuration files
 
 Prints a line for each check."""
 

@@ -1,18 +1,18 @@
-//! Plans written by hand: what seeds have found, each shown by itself, however plans follow from seeds by then.
+//! Plans written by hand. Each shows one bug that a seed has found, and does not depend on how plans follow from seeds.
 
 use apptuner_relay::relay::ClientType::{self, Desktop, Mobile};
 use apptuner_relay::relay::Settings;
 use apptuner_relay::relay::internals::limits::{BUFFERED_BYTES_MIN, LINGER_TIME_MAX};
 
-use crate::plan::{Fault, Manner, OnClose, Plan, Reading, Request, Say, Sending, Step};
+use crate::plan::{Behaviour, Fault, OnClose, Plan, Reading, Request, Say, Sending, Step};
 use crate::visit::Visit;
 use crate::wire::Faults;
 use crate::world::run;
 
 const KIB: usize = 1024;
 
-/// Clients that do as one hopes but take nothing, or all there is.
-const SILENT: Manner = Manner {
+/// A client that answers pings and closes, but reads nothing. Its network has no faults.
+const SILENT: Behaviour = Behaviour {
     answers_pings: true,
     on_close: OnClose::AnswerAndEnd,
     reading: Reading::Never,
@@ -21,9 +21,9 @@ const SILENT: Manner = Manner {
     faults: Faults { short: 0, blocked: 0, interrupted: 0 },
 };
 
-fn connect(actor: usize, client_type: ClientType, manner: Manner) -> Step {
+fn connect(actor: usize, client_type: ClientType, behaviour: Behaviour) -> Step {
     let visit = Visit { from: "127.0.0.1", session: actor / 2, client_type, secret: None, key: None };
-    Step::Connect { actor, visit, request: Request::Upgrade, manner }
+    Step::Connect { actor, visit, request: Request::Upgrade, behaviour }
 }
 
 fn plan(settings: Settings, steps: Vec<Step>) -> Plan {
@@ -47,9 +47,13 @@ fn keeps_the_contract(plan: &Plan) {
 }
 
 #[test]
-fn message_that_stands_still_is_late_unless_its_sender_is_held_back_for_its_replies() {
+fn stalled_message_is_late_unless_its_sender_is_held_for_its_replies() {
     let steps = vec![
-        connect(0, Desktop, Manner { reading: Reading::Slow { bytes: 500, every_millis: 40_000 }, ..SILENT }),
+        connect(
+            0,
+            Desktop,
+            Behaviour { reading: Reading::Slow { bytes: 500, every_millis: 40_000 }, ..SILENT },
+        ),
         Step::Say { actor: 0, what: Say::Burst { messages: 1_000, bytes: 100 } },
         Step::Say { actor: 0, what: Say::Part { bytes: 100_000, sent_per_mille: 990 } },
         Step::Wait { millis: 120_000 },
@@ -58,10 +62,10 @@ fn message_that_stands_still_is_late_unless_its_sender_is_held_back_for_its_repl
 }
 
 #[test]
-fn header_of_a_message_that_is_too_long_is_remembered_until_the_message_has_come() {
+fn header_of_a_too_large_message_is_kept_until_the_message_has_arrived() {
     let settings = Settings { max_message_size: KIB, ..Settings::default() };
     let steps = vec![
-        connect(0, Desktop, Manner { sending: Sending::Trickle { bytes: 1, every_millis: 10 }, ..SILENT }),
+        connect(0, Desktop, Behaviour { sending: Sending::Trickle { bytes: 1, every_millis: 10 }, ..SILENT }),
         Step::Say { actor: 0, what: Say::TooLarge { fragments: 2 } },
         Step::Wait { millis: 20_000 },
     ];
@@ -70,8 +74,8 @@ fn header_of_a_message_that_is_too_long_is_remembered_until_the_message_has_come
 
 #[test]
 fn client_closed_during_a_freeze_gets_no_second_linger_time() {
-    let slow = Manner { reading: Reading::Slow { bytes: 1, every_millis: 59_000 }, ..SILENT };
-    let eager = Manner { reading: Reading::Eager, on_close: OnClose::Ignore, ..SILENT };
+    let slow = Behaviour { reading: Reading::Slow { bytes: 1, every_millis: 59_000 }, ..SILENT };
+    let eager = Behaviour { reading: Reading::Eager, on_close: OnClose::Ignore, ..SILENT };
     let linger_millis = LINGER_TIME_MAX.as_secs() * 1_000;
     for millis in [linger_millis - 1, linger_millis, 2 * linger_millis] {
         let steps = vec![
@@ -91,8 +95,8 @@ fn sender_gets_no_json_error_after_its_receiver_has_gone() {
     let trickle = Sending::Trickle { bytes: 70_000, every_millis: 700 };
     for at_per_mille in [950, 994] {
         let steps = vec![
-            connect(0, Desktop, Manner { reading: Reading::Eager, sending: trickle, ..SILENT }),
-            connect(1, Mobile, Manner { capacity: 30_000, ..SILENT }),
+            connect(0, Desktop, Behaviour { reading: Reading::Eager, sending: trickle, ..SILENT }),
+            connect(1, Mobile, Behaviour { capacity: 30_000, ..SILENT }),
             Step::Say {
                 actor: 0,
                 what: Say::Spoiled { bytes: 512 * KIB, fragments: 1, at_per_mille, fault: Fault::Json },
@@ -110,7 +114,7 @@ fn discarding_a_message_ends_even_without_any_free_memory() {
     let faults = Faults { short: 900, blocked: 500, interrupted: 0 };
     let steps = vec![
         connect(0, Desktop, SILENT),
-        connect(1, Mobile, Manner { faults, ..SILENT }),
+        connect(1, Mobile, Behaviour { faults, ..SILENT }),
         connect(2, Desktop, SILENT),
         connect(3, Mobile, SILENT),
         Step::Say { actor: 0, what: Say::Binary { bytes: 896 * KIB, fragments: 1, pings_between: false } },

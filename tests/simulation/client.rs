@@ -1,5 +1,4 @@
-//! A client as the network sees it: what it says, in bytes, with a list of what these bytes mean, and
-//! what it does by itself.
+//! A client as the network sees it: the bytes that it sends, a list of what they mean, and what it does by itself.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,20 +10,20 @@ use crate::frame::{
     BINARY, BINARY_BEGINS, CLOSE, CONTINUES, ENDS, FINAL, LengthForm, PING, PONG, RESERVED_DATA, RSV1, TEXT,
     TEXT_BEGINS, frame_header, frame_under, frame_with,
 };
-use crate::plan::{Fault, Manner, OnClose, Reading, Request, Say, Sending};
+use crate::plan::{Behaviour, Fault, OnClose, Reading, Request, Say, Sending};
 use crate::random::Random;
 use crate::reader::{Piece, Reader};
 use crate::visit::{Caller, Credentials, Issued};
 use crate::wire::Wire;
 
-/// What some of a client's bytes mean. They begin where the unit before them ended.
+/// What some of a client's bytes mean. They begin at the end of the previous unit.
 #[derive(Clone, Debug)]
 pub struct Unit {
-    /// How many bytes the client has sent at their end.
+    /// The number of bytes that the client has sent at the end of this unit.
     pub end: u64,
-    /// Bytes of an application message, which has to arrive in time.
+    /// Bytes of an application message, which must arrive in time.
     pub is_data: bool,
-    /// The frame that these bytes are, if they are one of an application message.
+    /// The frame of an application message, if these bytes are one.
     pub frame: Option<Frame>,
     pub what: What,
 }
@@ -37,14 +36,14 @@ pub struct Frame {
     pub content: Rc<Content>,
 }
 
-/// What an application message is, or was to be.
+/// The content of an application message, valid or not.
 #[derive(Debug)]
 pub struct Content {
     pub opcode: u8,
     pub payload: Vec<u8>,
-    /// How many of its bytes come before the first one that is wrong.
+    /// The number of bytes before the first wrong one.
     pub valid_bytes: usize,
-    /// That one makes it no JSON, rather than something that ends the connection.
+    /// The wrong byte makes the text invalid JSON; otherwise it ends the connection.
     pub is_bad_json: bool,
 }
 
@@ -66,9 +65,9 @@ pub enum What {
     },
     /// A request for a new session.
     Issue(Credentials),
-    /// A request that is answered in HTTP with this status, at its end if not before.
+    /// A request that is answered in HTTP with this status, at its end or before.
     Answered(u16),
-    /// A frame of a message, and not its last.
+    /// A frame of a message that is not its last.
     Fragment,
     Message {
         is_ping: bool,
@@ -81,13 +80,13 @@ pub enum What {
         code: Option<u16>,
         reason: Vec<u8>,
     },
-    /// Something that ends the connection with this code, at its end if not before.
+    /// Bytes that end the connection with this code, at their end or before.
     Refused(u16),
 }
 
 const MESSAGE: What = What::Message { is_ping: false };
 
-/// Texts that are not JSON, and where they stop being it.
+/// Texts that are not JSON, and the offset of the first wrong byte.
 const BAD_JSON: [(&str, usize); 7] = [
     ("", 0),
     ("nope", 1),
@@ -98,7 +97,7 @@ const BAD_JSON: [(&str, usize); 7] = [
     ("{'a':1}", 1),
 ];
 
-/// Requests that are answered in HTTP.
+/// Requests that are answered in HTTP, and the status.
 const REQUESTS: [(&str, u16); 13] = [
     ("\r\nGET /health HTTP/1.1\r\nHost: relay\r\n\r\n", 200),
     ("GET /favicon.ico HTTP/1.1\r\nHost: relay\r\n\r\n", 204),
@@ -123,35 +122,35 @@ const REQUESTS: [(&str, u16); 13] = [
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about a client")]
 pub struct Client {
     pub wire: Rc<RefCell<Wire>>,
-    pub manner: Manner,
+    pub behaviour: Behaviour,
     random: Random,
-    /// Bytes said so far.
+    /// Number of bytes sent so far.
     said: u64,
     units: Vec<Unit>,
-    /// What is said and has not arrived.
+    /// Bytes sent that have not arrived.
     outgoing: BytesMut,
-    /// The rest of a message whose beginning is said.
+    /// The rest of a message whose beginning is sent.
     held_back: BytesMut,
     reader: Reader,
-    /// The session that it was issued, until somebody asks for it.
+    /// The session that it was issued, until `take_issued` is called.
     issued: Option<Issued>,
     next_send: Option<Tick>,
     next_take: Option<Tick>,
     end_at: Option<Tick>,
-    /// It never says anything.
+    /// It never sends anything.
     is_mute: bool,
     has_vanished: bool,
     has_closed: bool,
     has_ended: bool,
-    /// The end of its stream is on its way behind everything else.
+    /// The end of its stream is in transit behind all bytes.
     is_ending: bool,
 }
 
 impl Client {
-    pub fn new(wire: Rc<RefCell<Wire>>, manner: Manner, random: Random) -> Self {
+    pub fn new(wire: Rc<RefCell<Wire>>, behaviour: Behaviour, random: Random) -> Self {
         Self {
             wire,
-            manner,
+            behaviour,
             random,
             said: 0,
             units: Vec::new(),
@@ -170,7 +169,7 @@ impl Client {
         }
     }
 
-    /// What was said since the last call.
+    /// The units sent since the last call.
     pub fn take_units(&mut self) -> Vec<Unit> {
         std::mem::take(&mut self.units)
     }
@@ -219,7 +218,7 @@ impl Client {
         }
     }
 
-    /// Says something; `id` is what is told apart by in it.
+    /// Sends something. `id` makes its content unique.
     pub fn say(&mut self, what: &Say, id: u64, size_max: usize) {
         if self.is_mute || self.has_vanished || self.is_ending {
             return;
@@ -276,7 +275,7 @@ impl Client {
         self.units.push(Unit { end: self.said, is_data, frame: None, what });
     }
 
-    /// Says a data frame that carries some of a message.
+    /// Sends a data frame with a part of a message.
     fn say_data(&mut self, first: u8, part: &[u8], content: &Rc<Content>, what: What) {
         let frame = self.frame(first, part);
         self.outgoing.extend_from_slice(&frame);
@@ -301,7 +300,7 @@ impl Client {
         frame_under([a, b, c, d], first, payload)
     }
 
-    /// Says a whole message, whose last frame, or the one with its first wrong byte, means `what`.
+    /// Sends a whole message. Its last frame, or the frame with its first wrong byte, means `what`.
     fn message(&mut self, content: &Rc<Content>, fragments: usize, pings_between: bool, what: &What) {
         let mut start = 0;
         for index in 0..fragments {
@@ -320,7 +319,7 @@ impl Client {
         }
     }
 
-    /// Says the first part of a message. The rest comes with whatever is said next.
+    /// Sends the first part of a message. The rest follows before the next thing that is sent.
     fn part(&mut self, content: &Rc<Content>, fragments: usize, sent_per_mille: usize) {
         let before = self.outgoing.len();
         self.message(content, fragments, false, &MESSAGE);
@@ -328,7 +327,7 @@ impl Client {
         self.held_back = self.outgoing.split_off(before + said * sent_per_mille / 1000);
     }
 
-    /// Says a text that goes wrong on the way.
+    /// Sends a text that becomes wrong in the middle.
     fn spoiled(&mut self, mut text: Vec<u8>, fragments: usize, at_per_mille: usize, fault: Fault) {
         let at = (text.len() * at_per_mille / 1000).max(24);
         let wrong = text.iter().skip(at).position(|&byte| byte == b'a').map(|index| at + index);
@@ -348,7 +347,7 @@ impl Client {
             }
             Fault::Frame(choice) => {
                 self.begin_message(text, wrong);
-                // There it is no fault to go on.
+                // At this place a continuation is not wrong.
                 self.broken(if choice % 9 == 3 { 1 } else { choice }, true);
             }
             Fault::Close => {
@@ -358,7 +357,7 @@ impl Client {
         }
     }
 
-    /// Says the beginning of a message, in a fragment whose next never comes.
+    /// Sends the beginning of a message, in a fragment that is never followed by another.
     fn begin_message(&mut self, text: Vec<u8>, bytes: usize) {
         let content = Content::valid(1, text);
         self.say_data(TEXT_BEGINS, &content.payload[..bytes], &content, What::Fragment);
@@ -377,11 +376,11 @@ impl Client {
         self.say_control(CLOSE, &payload, What::Close { code, reason });
     }
 
-    /// Says a frame that breaks the rules; `in_message` tells whether a continuation must come next.
+    /// Sends a frame that breaks the rules. `in_message` says whether a continuation must come next.
     fn broken(&mut self, choice: usize, in_message: bool) {
-        // With the number of bytes that prove it wrong.
+        // With the number of bytes after which the frame is known to be wrong.
         let (frame, proof_bytes) = match choice % 9 {
-            // Not masked.
+            // Without a mask.
             0 => (vec![TEXT_BEGINS, 3, b'a', b'b', b'c'], if in_message { 1 } else { 2 }),
             1 => (self.frame(TEXT | RSV1, b"{}"), 1),
             2 => (self.frame(RESERVED_DATA, b"{}"), 1),
@@ -398,7 +397,7 @@ impl Client {
         self.say_refused(&frame, proof_bytes, 1002);
     }
 
-    /// Says a frame that ends the connection with `code`, once the first `proof_bytes` have arrived if not before.
+    /// Sends a frame that ends the connection with `code`, at the latest when its first `proof_bytes` have arrived.
     fn say_refused(&mut self, frame: &[u8], proof_bytes: usize, code: u16) {
         let (proof, rest) = frame.split_at(proof_bytes);
         self.say_bytes(proof, true, What::Refused(code));
@@ -435,9 +434,9 @@ impl Client {
         }
     }
 
-    /// Whether it takes at once whatever comes.
+    /// Whether it takes all bytes at once.
     pub fn would_read(&self) -> bool {
-        self.manner.reading == Reading::Eager && !self.has_vanished && !self.wire.borrow().link.is_reset
+        self.behaviour.reading == Reading::Eager && !self.has_vanished && !self.wire.borrow().link.is_reset
     }
 
     pub fn vanish(&mut self) {
@@ -445,18 +444,18 @@ impl Client {
         self.outgoing.clear();
     }
 
-    /// When it next does something of its own accord, if it does.
+    /// When it next does something by itself, if it does.
     pub fn next_act(&self) -> Option<Tick> {
         if self.has_vanished || self.wire.borrow().link.is_reset {
             return None;
         }
         let sends = self.next_send.filter(|_| !self.outgoing.is_empty());
-        let is_slow = matches!(self.manner.reading, Reading::Slow { .. });
+        let is_slow = matches!(self.behaviour.reading, Reading::Slow { .. });
         let takes = self.next_take.filter(|_| is_slow && self.wire.borrow().has_waiting());
         [sends, takes, self.end_at].into_iter().flatten().min()
     }
 
-    /// Does what it does of its own accord at `now`; whether that was anything.
+    /// Does what it does by itself at `now`. Returns whether it did anything.
     pub fn act(&mut self, now: Tick) -> bool {
         if self.has_vanished || self.wire.borrow().link.is_reset {
             self.end_at = None;
@@ -480,7 +479,7 @@ impl Client {
     }
 
     fn take(&mut self, now: Tick) -> Vec<u8> {
-        let bytes = match self.manner.reading {
+        let bytes = match self.behaviour.reading {
             Reading::Eager => usize::MAX,
             Reading::Never => 0,
             Reading::Slow { bytes, every_millis } => {
@@ -502,7 +501,7 @@ impl Client {
                 self.issued = issued_in(body);
             }
             match piece {
-                Some(Piece::Frame { opcode: 9, payload, .. }) if self.manner.answers_pings => {
+                Some(Piece::Frame { opcode: 9, payload, .. }) if self.behaviour.answers_pings => {
                     if self.held_back.is_empty() && !self.is_ending {
                         self.say_control(PONG, &payload, What::Pong);
                     }
@@ -513,13 +512,13 @@ impl Client {
                 Some(Piece::Frame { .. } | Piece::Answer { .. }) | None => {}
             }
         }
-        if self.wire.borrow().link.is_relay_done && self.manner.on_close != OnClose::Ignore {
+        if self.wire.borrow().link.is_relay_done && self.behaviour.on_close != OnClose::Ignore {
             self.is_ending = true;
         }
     }
 
     fn closed_by_relay(&mut self, now: Tick) {
-        match self.manner.on_close {
+        match self.behaviour.on_close {
             OnClose::AnswerAndEnd => {
                 self.answer_close();
                 self.is_ending = true;
@@ -541,7 +540,7 @@ impl Client {
         if self.outgoing.is_empty() {
             return false;
         }
-        let count = match self.manner.sending {
+        let count = match self.behaviour.sending {
             Sending::AtOnce => self.outgoing.len(),
             Sending::Trickle { bytes, every_millis } => {
                 if self.next_send.is_some_and(|at| now < at) {
@@ -556,14 +555,14 @@ impl Client {
     }
 }
 
-/// What a 201 says.
+/// The session in the body of a 201.
 pub fn issued_in(body: &str) -> Option<Issued> {
     let body: serde_json::Value = serde_json::from_str(body).ok()?;
     let text = |name: &str| Some(body.get(name)?.as_str()?.to_owned());
     Some((text("sessionId")?, text("secret")?))
 }
 
-/// A JSON text of about `bytes`, with characters of every length in it, that no other message is.
+/// A unique JSON text of about `bytes` bytes, with characters of every length.
 pub fn text(id: u64, bytes: usize) -> Vec<u8> {
     let start = format!(r#"{{"n":{id},"p":""#);
     if bytes < start.len() + 2 {
@@ -579,7 +578,7 @@ pub fn text(id: u64, bytes: usize) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Bytes of every value, that no other message is as long as there are enough of them.
+/// Bytes of all values, unique if there are enough of them.
 pub fn binary(id: u64, bytes: usize) -> Vec<u8> {
     let mut random = Random::new(id);
     let mut binary = Vec::with_capacity(bytes + 8);

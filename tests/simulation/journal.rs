@@ -1,5 +1,4 @@
-//! What happened, in the order in which it happened: what the relay did with its streams, and the
-//! lines that it logs about the life of sessions.
+//! The journal of a run, in order: what the relay did with its streams, and what it logged about sessions.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Once;
@@ -7,10 +6,10 @@ use std::sync::Once;
 use apptuner_relay::relay::ClientType;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-/// One thing that the relay did. Connections go by the index of their wire.
+/// One thing that the relay did. A connection is named by the index of its wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Whether it was as much as was asked for: then there may be more.
+    /// `is_full`: the read filled its buffer, so there may be more.
     Read {
         wire: usize,
         bytes: usize,
@@ -41,40 +40,40 @@ pub enum Event {
         client_type: ClientType,
         session: String,
     },
-    /// Logged: it is disconnected, with this close code.
+    /// Logged: a client is disconnected, with this close code.
     Left {
         conn: String,
         client_type: ClientType,
         session: String,
         code: u16,
     },
-    /// Logged: its connection is closed, for the relay shuts down.
+    /// Logged: a client is closed because the relay shuts down.
     Drained {
         conn: String,
         client_type: ClientType,
         session: String,
     },
-    /// Logged: a client's message, of which so much has arrived, is given to its peer from now on.
+    /// Logged: from now on a client's message, of which this much has arrived, is given to its peer.
     Released {
         conn: String,
         bytes: usize,
     },
-    /// Logged: a message that will never be whole is taken from its receiver, which has a part of it or not.
+    /// Logged: a message that will never be whole is taken from its receiver, which may have a part of it.
     CutShort {
         conn: String,
         is_begun: bool,
     },
-    /// Logged: a client's place was taken, and so many messages that waited for it move to the new connection.
+    /// Logged: a client was replaced, and this many messages in its queue move to the new connection.
     Replaced {
         conn: String,
         messages: u64,
     },
-    /// Logged: a client is told of an error in what it sent, with this code.
+    /// Logged: a client is sent an error about its message, with this code.
     Told {
         conn: String,
         code: String,
     },
-    /// Logged: somebody was issued a session.
+    /// Logged: a session was issued.
     Issued {
         conn: String,
         session: String,
@@ -95,16 +94,16 @@ pub fn note(event: Event) {
     EVENTS.with_borrow_mut(|events| events.push(event));
 }
 
-/// Takes what this thread's relay did since the last call.
+/// Takes the events of this thread's relay since the last call.
 pub fn take() -> Vec<Event> {
     EVENTS.with_borrow_mut(std::mem::take)
 }
 
-/// Begins an empty journal. Whether each message is logged changes how the relay reads it.
+/// Begins an empty journal. Whether each message is logged affects how the relay reads it.
 pub fn begin(logs_messages: bool) {
     static LOGGER: Once = Once::new();
     LOGGER.call_once(|| {
-        log::set_logger(&Lines).expect("nobody else logs in this process");
+        log::set_logger(&Lines).expect("this is the only logger of the process");
         log::set_max_level(LevelFilter::Debug);
     });
     LOGS_MESSAGES.set(logs_messages);
@@ -140,7 +139,7 @@ fn field_of(line: &str, name: &str) -> Option<String> {
     line.split(' ').find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
 }
 
-/// Reads a line of the level `debug` by its ending.
+/// Parses a line of level `debug` by its ending.
 fn parse_debug(line: &str) -> Option<Event> {
     let conn = field_of(line, "conn")?;
     if line.ends_with(" Message released") {
@@ -155,7 +154,7 @@ fn parse_debug(line: &str) -> Option<Event> {
     line.contains(" Client told: ").then_some(Event::Told { conn, code: field_of(line, "error")? })
 }
 
-/// Reads a line by the ending that the contract gives it.
+/// Parses a line by the ending that the contract defines.
 fn parse(line: &str) -> Option<Event> {
     let field = |name: &str| field_of(line, name);
     let session = field("session")?;

@@ -1,11 +1,11 @@
-//! The whole relay under years of bad weather: the code that the binary runs, among clients and a network
-//! that follow from a seed, on a clock that the test moves.
+//! The whole relay under simulated faults: the same code as in the binary, with clients and a network that follow from
+//! a seed, on a clock that the test moves.
 //!
-//! Many a run has sessions that somebody has claimed, and strangers who are not let in. Where no place, memory or
-//! address is shared with them the run is done again without them: members must see the same, byte for byte.
+//! In many runs some sessions are claimed, and strangers try to join them. If strangers share no place, memory or
+//! address with members, the run is repeated without strangers: members must see the same, byte for byte.
 //!
-//! `RELAY_SIM_SEEDS=1000000 cargo test --profile simulation --test simulation` runs as many seeds as one likes, from
-//! `RELAY_SIM_FROM` on, and `RELAY_SIM_SEED=17 cargo test --test simulation` one, with a transcript if it fails.
+//! `RELAY_SIM_SEEDS=1000000 cargo test --profile simulation --test simulation` runs that many seeds, beginning with
+//! `RELAY_SIM_FROM`. `RELAY_SIM_SEED=17 cargo test --test simulation` runs one, with a transcript if it fails.
 
 #![expect(
     clippy::cast_precision_loss,
@@ -14,7 +14,7 @@
     clippy::wildcard_enum_match_arm,
     reason = "a test that meets the unexpected fails by panicking"
 )]
-#![expect(unreachable_pub, reason = "modules of a test are nobody else's")]
+#![expect(unreachable_pub, reason = "modules of a test have no other users")]
 
 mod cases;
 mod client;
@@ -43,9 +43,9 @@ use plan::Plan;
 use shrink::shrink;
 use world::{Failure, Report, check, run};
 
-/// Seeds of a plain `cargo test`.
+/// The number of seeds in a plain `cargo test`.
 const SEEDS: u64 = 2_000;
-/// Lines of a failing run's transcript that are shown.
+/// Lines that are shown of a failing run's transcript.
 const TRANSCRIPT_LINES: usize = 60;
 
 #[test]
@@ -60,7 +60,7 @@ fn every_seed_keeps_the_contract() {
     let (seeds, total) = reports.unwrap_or_else(|failure| panic!("{failure}"));
     let hours = total.simulated_millis / 3_600_000;
     let seconds = started.elapsed().as_secs_f64();
-    // Unlike `println`, this is shown whether or not the test passes.
+    // Unlike `println!`, this is also shown if the test passes.
     let _ = writeln!(
         io::stderr(),
         "{seeds} seeds: {hours} simulated hours, {} turns, {} messages delivered, {} begun before they were whole ({} \
@@ -102,7 +102,7 @@ fn every_seed_keeps_the_contract() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_transcript_whatever_keys_the_hash() {
+fn same_seed_gives_the_same_transcript_with_any_hash_key() {
     for seed in 0..60 {
         let plan = Plan::from_seed(seed);
         let keyed_otherwise = Plan { hash_seed: [1, 2], ..plan.clone() };
@@ -118,7 +118,7 @@ fn variable(name: &str) -> Option<u64> {
     Some(value.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {value:?}")))
 }
 
-/// Runs seeds on all processors; the lowest failing one decides.
+/// Runs seeds on all processors. The lowest failing seed is reported.
 fn run_seeds(start: u64, end: u64) -> Result<(u64, Report), String> {
     let next = AtomicU64::new(start);
     let failed = AtomicU64::new(u64::MAX);
@@ -160,7 +160,7 @@ fn run_seeds(start: u64, end: u64) -> Result<(u64, Report), String> {
     result
 }
 
-/// What somebody needs who wants to understand why a seed fails.
+/// Everything that helps to understand why a seed fails.
 fn explain(seed: u64) -> String {
     let plan = Plan::from_seed(seed);
     let Err(failure) = check(&plan, true) else { return format!("seed {seed} fails only now and then") };

@@ -1,10 +1,9 @@
-//! What each client must see, worked out from the contract alone: an obvious twin of the relay that is
-//! told what the relay read, and when, and checks what it writes.
+//! What each client must see, derived only from the contract. The model is a simple twin of the relay. It is told what
+//! the relay read and when, and checks what the relay writes.
 //!
-//! Nothing of the relay's is used here but the order in which it did things, and when it released a message or
-//! cut one short. What it reads means what the client that sent it says it means; when it logs that a client
-//! joined or left, that must be due; what it writes must be what the model has next for that client; and at
-//! rest nothing may be owed to anybody.
+//! From the relay it uses only the order of its actions, and when it released a message or cut one short. What the
+//! relay reads means what its sender says. When the relay logs that a client joined or left, that must be due. What it
+//! writes must be what the model expects next for that client. When the relay rests, nothing may be owed to a client.
 
 mod access;
 mod conn;
@@ -38,7 +37,7 @@ use sessions::Session;
 
 type Check = Result<(), String>;
 
-/// Everything that the relay should have in mind, and what it owes.
+/// The state that the relay should have, and what it owes.
 #[derive(Debug)]
 pub struct Model {
     settings: Settings,
@@ -48,43 +47,44 @@ pub struct Model {
     sessions: BTreeMap<String, Session>,
     hosts: BTreeMap<HostName, Host>,
     has_keys: bool,
-    /// Who must be issued a session next.
+    /// The wire that must be issued a session next.
     issuing: Option<usize>,
-    /// What those got who lacked a secret or key, by status.
+    /// The answers to requests that lack a secret or key, by status. They must all be equal.
     unproven_answers: BTreeMap<u16, String>,
-    /// What the relay must log next, before it does anything else.
+    /// Events that the relay must log next, before it does anything else.
     awaited: VecDeque<Event>,
-    /// A client from which something has just been read, so that its message may be released.
+    /// A client that was just read, so that its message may be released.
     releasing: Option<usize>,
-    /// Whose messages are looked at again once what is awaited has happened.
+    /// A client whose messages are checked again after the awaited events.
     interrupted: Option<usize>,
-    /// Whose message was cut short in this turn, because they leave, and whether they may have been held until then.
+    /// Clients that leave, so that their message was cut short in this turn; and whether they may have been held until
+    /// then.
     leaving: Vec<(usize, bool)>,
-    /// The client that was replaced last, and the one that replaced it.
+    /// The client that was replaced last, and its replacement.
     replacing: Option<(usize, usize)>,
     messages_begun: u64,
-    /// The last read brought more than signs of life.
+    /// The last read brought more than pongs.
     pub has_read_more_than_pongs: bool,
-    /// The most that the relay may have on its account at this time of its turn.
+    /// The highest memory use that the relay may report at this point of its turn.
     used_max: usize,
-    /// That may have left too little for a read at some time of this turn.
+    /// At some point of this turn there may have been too little memory for a read.
     lacked_room: bool,
     drain: Option<Drain>,
-    /// When accepting is tried again at the latest.
+    /// The latest time at which accepting is tried again.
     accept_retry: Option<Tick>,
     pub totals: Totals,
-    /// Messages released before they were whole, those of them before 1 MiB had come, and those lost with a receiver
-    /// that was replaced.
+    /// Messages released before they were whole, those of them released before 1 MiB had arrived, and those lost when
+    /// their receiver was replaced.
     pub cut_through: u64,
     pub released_early: u64,
     pub lost: u64,
-    /// Clients refused without a secret or key, and for their address; lock-outs.
+    /// Clients refused without a secret or key, clients refused for their address, and lock-outs.
     pub unproven: u64,
     pub turned_away: u64,
     pub lock_outs: u64,
-    /// Clients told to come back later because their place changes hands too often.
+    /// Clients refused because their place changes hands too often.
     pub contested: u64,
-    /// Shutdowns of several sessions, those that were closed later than at once, and messages accepted in between.
+    /// Shutdowns of several sessions, sessions that were not closed at once, and messages accepted during shutdowns.
     pub shutdowns: u64,
     pub closed_later: u64,
     pub accepted_meanwhile: u64,
@@ -127,7 +127,7 @@ impl Model {
         }
     }
 
-    /// Time moves before a turn.
+    /// Sets the time. Call before a turn.
     pub const fn set_now(&mut self, now: Now) {
         self.now = now;
     }
@@ -152,7 +152,7 @@ impl Model {
         self.accept_retry.get_or_insert(self.now.tick.after(ACCEPT_RETRY));
     }
 
-    /// Whether a newcomer may be taken in, if only to be told that there is no room.
+    /// Whether a new connection may be accepted, perhaps only to be refused.
     pub fn may_accept(&self) -> bool {
         let is_full = self.settings.max_connections.is_some_and(|max| self.live() >= max + REFUSALS_MAX);
         !is_full && self.accept_retry.is_none() && self.drain.is_none()
@@ -162,7 +162,7 @@ impl Model {
         self.conns.iter().filter(|conn| conn.phase != Phase::Gone).count()
     }
 
-    /// A client has said something, which the relay may read from now on.
+    /// A client has sent something, which the relay may read from now on.
     pub fn said(&mut self, wire: usize, units: Vec<Unit>) {
         self.conns[wire].units.extend(units);
     }
@@ -196,7 +196,7 @@ impl Model {
         {
             self.answer_early(*wire)?;
         }
-        // Room comes free by what is written and who leaves, and the relay takes note of it later.
+        // Writing and leaving free memory, and the relay notices that later.
         if let Event::Wrote { .. } | Event::Left { .. } = event {
             self.note_room();
         }
@@ -236,14 +236,14 @@ impl Model {
                 self.join(self.by_id[conn], *client_type, session)
             }
             Event::Left { conn, code, .. } => {
-                let wire = *self.by_id.get(conn).ok_or("somebody unknown left")?;
+                let wire = *self.by_id.get(conn).ok_or("an unknown connection left")?;
                 match self.awaited.pop_front() {
                     Some(awaited) => {
                         expect(&awaited == event, || format!("{event:?} instead of {awaited:?}"))?;
                     }
                     None => self.justify_leaving(wire, *code)?,
                 }
-                // It was to be closed for something else in a moment.
+                // It was about to be closed for another reason.
                 self.awaited.retain(|awaited| !matches!(awaited, Event::Left { conn: of, .. } if of == conn));
                 self.leave(wire, *code)?;
                 self.go_on()
@@ -271,7 +271,8 @@ impl Model {
         self.progress(wire)
     }
 
-    /// What is thrown away takes no room, and so no more reads than it must. Part of a small frame may be kept.
+    /// Bytes that are discarded take no memory, so reads of them must not be shorter than necessary. A part of a small
+    /// frame may be kept.
     fn expect_large_read(&self, wire: usize, bytes: usize, is_full: bool) -> Check {
         let is_thrown_away = matches!(self.conns[wire].phase, Phase::Closing | Phase::Ending);
         let kept_bytes_max = FRAME_HEADER_BYTES_MAX + SMALL_MESSAGE_BYTES_MAX;
@@ -302,7 +303,7 @@ impl Model {
         }
     }
 
-    /// Takes whatever is whole of what the relay has read from a client.
+    /// Handles all complete units that the relay has read from a client.
     fn progress(&mut self, wire: usize) -> Check {
         while self.awaited.is_empty() && self.issuing.is_none() {
             let conn = &mut self.conns[wire];
@@ -411,7 +412,7 @@ impl Model {
         Ok(())
     }
 
-    /// An answer may come as soon as it is clear, and does when time is up.
+    /// An answer may come as soon as it is certain, and must come when the time is up.
     fn answer_early(&mut self, wire: usize) -> Check {
         if self.conns[wire].phase == Phase::Head {
             let may_be_starved = self.may_lack_room();
@@ -430,7 +431,7 @@ impl Model {
         self.answered(wire)
     }
 
-    /// The relay has given a connection back.
+    /// The relay has given a connection back to its host.
     pub fn closed(&mut self, id: ConnectionId) -> Check {
         let wire = *self.by_id.get(&id.to_string()).ok_or("closed a connection that never was")?;
         let is_grace_over = self.drain.is_some_and(|drain| drain.deadline <= self.now.tick);
@@ -438,7 +439,7 @@ impl Model {
         let lacks_room = self.may_lack_room();
         let conn = &mut self.conns[wire];
         expect(conn.phase != Phase::Gone, || format!("wire {wire} closed twice"))?;
-        // A head for which there is no room is not read to its end.
+        // If there is no memory for a head, it is not read to its end.
         conn.is_failed |= conn.phase == Phase::Head && conn.has_ended_stream && lacks_room;
         let is_stalled = conn.stall_deadline(&self.settings).is_some_and(|deadline| deadline <= now);
         expect(is_grace_over || is_stalled || conn.may_be_gone(now), || {
@@ -448,17 +449,17 @@ impl Model {
         conn.phase = Phase::Gone;
         conn.abandon();
         self.totals.messages_undelivered += conn.take_messages().len() as u64;
-        // A descriptor has come free.
+        // A descriptor was freed.
         self.accept_retry = None;
         Ok(())
     }
 
-    /// The relay has ended its side of a stream.
+    /// The relay has ended its direction of a stream.
     pub fn ended(&mut self, id: ConnectionId) -> Check {
         let wire = *self.by_id.get(&id.to_string()).ok_or("ended a stream that never was")?;
         let now = self.now.tick;
         let conn = &mut self.conns[wire];
-        // A client that does not answer its close, or sends what is no frame, is not waited for long.
+        // A client that does not answer its close, or sends no valid frames, is waited for only briefly.
         let is_late =
             now >= conn.last_take.after(CLOSE_ANSWER_TIMEOUT) || now >= conn.done_at.after(CLOSE_TIMEOUT);
         if conn.phase == Phase::Closing && (is_late || conn.take_refused(1002)) {
@@ -470,14 +471,14 @@ impl Model {
         })
     }
 
-    /// Whether the relay may leave what this client sent unread: its peer has much waiting, or it does not
-    /// take its own replies, or its rate is used up, or there is no room.
+    /// Whether the relay may leave this client's bytes unread: a lot is queued for its peer, it does not read its
+    /// replies, its rate is used up, or there is no memory.
     pub fn may_be_held(&self, wire: usize) -> bool {
         let is_looked_at = matches!(self.conns[wire].phase, Phase::Head | Phase::Open);
         is_looked_at && (self.lacks_room() || self.may_be_paused(wire))
     }
 
-    /// The same, with memory left out of account.
+    /// The same, without regard to memory.
     fn may_be_paused(&self, wire: usize) -> bool {
         let conn = &self.conns[wire];
         let is_limited = self.settings.max_message_rate.is_some() || self.settings.max_byte_rate.is_some();
@@ -488,7 +489,7 @@ impl Model {
             || conn.replies_bytes_at_most() > LOW_WATER_BYTES
     }
 
-    /// Whether it must leave it unread, and not judge the client for its silence: what is certain of the above.
+    /// Whether the relay must leave the bytes unread, and must not count the client as silent. Only the certain cases.
     fn is_held(&self, wire: usize) -> bool {
         let conn = &self.conns[wire];
         if conn.phase != Phase::Open {
@@ -502,7 +503,7 @@ impl Model {
         is_peer_full || conn.are_replies_congested()
     }
 
-    /// Whether a client that the relay still listens to has sent something that it has not taken whole.
+    /// Whether a client that the relay still reads has sent something that the relay has not taken whole.
     pub fn has_sent(&self, wire: usize, unread: usize) -> bool {
         let conn = &self.conns[wire];
         matches!(conn.phase, Phase::Head | Phase::Open) && (unread > 0 || conn.unfinished.is_some())
@@ -520,7 +521,7 @@ impl Model {
         self.conns[wire].phase == Phase::Gone
     }
 
-    /// The relay is told what a stream is ready for.
+    /// The relay is told the readiness of a stream.
     pub fn note_readiness(&mut self, wire: usize, readiness: Readiness) {
         let conn = &mut self.conns[wire];
         conn.is_readable |= readiness.is_readable || readiness.is_read_closed || readiness.is_failed;

@@ -1,5 +1,5 @@
-//! That the relay never stands still: while some client would read and some client has sent, bytes move, or somebody is
-//! ended, within the stall timeout. How the relay shares its memory is not known here, and does not matter.
+//! The relay never stalls: while some client reads and some client has sent, bytes move or a connection is ended within
+//! the stall timeout. How the relay divides its memory does not matter here.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use apptuner_relay::relay::Tick;
 
 #[derive(Debug)]
 pub struct Motion {
-    /// A paused client whose rate is used up may stand still for longer.
+    /// `None`: a paused client whose rate is used up may wait longer.
     stall_timeout: Option<Duration>,
     moved_at: Tick,
-    /// Since when somebody has sent what the relay has not taken, and somebody would read.
+    /// Since when a client has sent what the relay has not taken, and another client reads.
     awaited_since: Option<Tick>,
 }
 
@@ -19,23 +19,23 @@ impl Motion {
         Self { stall_timeout, moved_at: now, awaited_since: None }
     }
 
-    /// Bytes of more than a sign of life were read or written, or somebody was ended.
+    /// Bytes other than pongs were read or written, or a connection was ended.
     pub const fn note(&mut self, now: Tick) {
         self.moved_at = now;
     }
 
-    /// The relay rests; whether anything is expected to move.
+    /// The relay rests. `is_awaited` says whether anything is expected to move.
     pub fn rest(&mut self, is_awaited: bool, now: Tick) {
         self.awaited_since = is_awaited.then(|| self.awaited_since.unwrap_or(now));
     }
 
-    /// The relay's process stood still itself.
+    /// The relay's process was stopped for this long.
     pub fn freeze(&mut self, time: Duration) {
         self.moved_at = self.moved_at.after(time);
         self.awaited_since = self.awaited_since.map(|since| since.after(time));
     }
 
-    /// To be called before time moves on to `next`: until then nothing happens.
+    /// Call before time moves to `next`. Until then nothing happens.
     pub fn expect(&self, next: Tick) -> Result<(), String> {
         let (Some(stall_timeout), Some(since)) = (self.stall_timeout, self.awaited_since) else {
             return Ok(());
@@ -44,6 +44,6 @@ impl Motion {
         if next <= since.after(stall_timeout) {
             return Ok(());
         }
-        Err(format!("somebody has sent, somebody would read, and nothing moves from {since:?} to {next:?}"))
+        Err(format!("a client has sent, a client reads, and nothing moves from {since:?} to {next:?}"))
     }
 }

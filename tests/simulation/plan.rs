@@ -1,6 +1,5 @@
-//! What will happen: the settings, the network's temper, and a list of steps that follow from the seed
-//! and nothing else. A step that makes no sense any more when its turn comes does nothing, so that any
-//! part of a plan is a plan.
+//! What will happen in a run: the settings, the network's faults, and a list of steps. All of it follows from the seed.
+//! A step that has become impossible does nothing, so any part of a plan is a plan.
 
 mod access;
 mod midway;
@@ -28,41 +27,41 @@ use theme::{Kind, Steps, Theme};
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about a plan")]
 pub struct Plan {
     pub settings: Settings,
-    /// What the relay's hash is keyed with; nobody may notice.
+    /// The key of the relay's hash. No client may notice it.
     pub hash_seed: [u64; 2],
-    /// The network's own chances.
+    /// The seed of the network's random choices.
     pub network_seed: u64,
     pub logs_messages: bool,
     pub steps: Vec<Step>,
     /// API keys are needed.
     pub has_keys: bool,
-    /// Strangers come from other hosts than members.
+    /// Strangers have other hosts than members.
     pub are_strangers_apart: bool,
-    /// They also try where they may come in.
+    /// Strangers also try sessions that they may join.
     pub may_strangers_join: bool,
 }
 
-/// One thing that somebody does. Actors are numbered; each has at most one connection that it still
-/// speaks on, while those that it left behind live on by their manner.
+/// One action. Actors are numbered. Each actor uses at most one connection; its earlier connections go on by
+/// themselves.
 #[derive(Clone, Debug)]
 pub enum Step {
     Connect {
         actor: usize,
         visit: Visit,
         request: Request,
-        manner: Manner,
+        behaviour: Behaviour,
     },
     /// A member asks for a new session.
     Issue {
         visit: Visit,
-        manner: Manner,
+        behaviour: Behaviour,
     },
-    /// Somebody who belongs to nobody here, or many like it, tries to get in.
+    /// A stranger, or several equal ones, try to join.
     Intrude {
         count: usize,
         visit: Visit,
         request: Request,
-        manner: Manner,
+        behaviour: Behaviour,
     },
     Say {
         actor: usize,
@@ -79,23 +78,23 @@ pub enum Step {
     Reset {
         actor: usize,
     },
-    /// Whatever the relay writes from now on fails.
+    /// From now on every write of the relay fails.
     BreakWrites {
         actor: usize,
     },
-    /// The client neither takes nor sends anything any more; no packet tells of it.
+    /// The client takes and sends nothing from now on. No packet reports it.
     Vanish {
         actor: usize,
     },
-    /// Events for connections that may be long gone, or that mean nothing.
+    /// Events for connections that may have ended, or without meaning.
     StaleEvents,
-    /// The host has no descriptor left for the next newcomer.
+    /// The host has no descriptor for the next new connection.
     Exhaust,
     Wait {
         millis: u64,
     },
-    /// The relay's process stands still; the world goes on, and so it does until the next step is done, too. A signal
-    /// interrupts the first poll after it.
+    /// The relay's process is stopped while everything else goes on. It stays stopped until the next step is done. A
+    /// signal interrupts its first poll afterwards.
     Freeze {
         millis: u64,
     },
@@ -108,20 +107,20 @@ pub enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
     Upgrade,
-    /// With a query, a subprotocol and the first frame right behind.
+    /// With a query, a subprotocol, and the first frame right after the head.
     EagerUpgrade,
-    /// Only so many bytes of the head ever come.
+    /// Only this many bytes of the head ever arrive.
     Partial(usize),
     /// One of the complete requests that are answered in HTTP.
     Other(usize),
-    /// For a new session.
+    /// A request for a new session.
     Issue,
     Nothing,
 }
 
-/// What a client does without being asked.
+/// What a client does by itself.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
+pub struct Behaviour {
     pub answers_pings: bool,
     pub on_close: OnClose,
     pub reading: Reading,
@@ -136,7 +135,7 @@ pub enum OnClose {
     AnswerAndEnd,
     Answer,
     End,
-    /// Answers and ends, so many milliseconds later.
+    /// Answers and ends this many milliseconds later.
     Late(u64),
     Ignore,
 }
@@ -167,7 +166,7 @@ pub enum Say {
         fragments: usize,
         pings_between: bool,
     },
-    /// Many small messages in one go.
+    /// Many small messages at once.
     Burst {
         messages: usize,
         bytes: usize,
@@ -181,7 +180,7 @@ pub enum Say {
         code: Option<u16>,
         reason: usize,
     },
-    /// A frame against RFC 6455.
+    /// A frame that violates RFC 6455.
     Broken(usize),
     NotUtf8 {
         fragments: usize,
@@ -189,19 +188,19 @@ pub enum Say {
     TooLarge {
         fragments: usize,
     },
-    /// A text that goes wrong, after so much of it.
+    /// A text that becomes wrong after this much of it.
     Spoiled {
         bytes: usize,
         fragments: usize,
         at_per_mille: usize,
         fault: Fault,
     },
-    /// The first part of a message, whose rest comes with whatever is said next.
+    /// The first part of a message. The rest follows before the next thing that is sent.
     Part {
         bytes: usize,
         sent_per_mille: usize,
     },
-    /// The same of a message in fragments.
+    /// The same for a fragmented message.
     PartOfMany {
         bytes: usize,
         fragments: usize,
@@ -209,31 +208,31 @@ pub enum Say {
     },
 }
 
-/// How a text goes wrong in the middle.
+/// How a text becomes wrong in the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Json,
     Utf8,
-    /// A frame that may not come there.
+    /// A frame that is not allowed there.
     Frame(usize),
-    /// The client closes rather than go on.
+    /// The client sends a close instead of the rest.
     Close,
 }
 
-/// One plan in so many is about a budget that is far smaller than the longest message, or hardly larger.
+/// One in this many plans has a budget that is far smaller than the longest message, or hardly larger.
 const SHORTAGE_INTERVAL: u64 = 4;
-/// One plan in so many is about what happens in the middle of long messages.
+/// One in this many plans is about events inside long messages.
 const MIDWAY_INTERVAL: u64 = 4;
-/// Steps of a plan, beside those that begin it: so many, and up to so many more.
+/// Steps of a plan after its opening: the minimum, and how many more there may be.
 const STEPS_MIN: usize = 10;
 const STEPS_MIN_IF_STOPPED: usize = 60;
 const STEPS_SPREAD: usize = 70;
-/// Clients, and sessions for them, where there are many.
+/// The number of clients in crowded plans; each pair has a session.
 const CROWD: usize = 8;
-/// The same where the relay shuts down.
+/// The same in plans with a shutdown.
 const MANY: usize = 24;
 pub const ACTORS_MAX: usize = MANY;
-/// Sessions that members number.
+/// The number of numbered sessions for members.
 const SESSIONS: usize = MANY / 2;
 
 impl Plan {
@@ -247,7 +246,7 @@ impl Plan {
         }
         let theme = Theme::choose(&mut random);
         let settings = settings(&mut random, theme);
-        // Without two clients that meet there is little to see.
+        // Two clients that meet are needed for most of what can happen.
         let paired = match theme {
             Theme { is_crowded: true, .. } => CROWD,
             Theme { is_stopped: true, .. } => MANY,
@@ -256,7 +255,7 @@ impl Plan {
         let scope = Scope {
             actors: if paired > 2 { paired } else { 2 + random.below(6) },
             sessions: if paired > 2 { paired / 2 } else { 1 + random.below(3) },
-            // Now and then everything arrives whole, and anything that fails has a simple reason.
+            // In some runs everything arrives whole, so that any failure has a simple reason.
             is_rough: random.per_mille(share::HAS_ROUGH_NETWORK),
             size_max: settings.max_message_size,
             is_heavy: theme.is_heavy,
@@ -269,19 +268,22 @@ impl Plan {
         let mut steps: Vec<Step> = (0..count).map(|_| step(&mut random, &scope, theme.steps)).collect();
         for actor in 0..paired {
             let client_type = if actor % 2 == 0 { ClientType::Desktop } else { ClientType::Mobile };
-            let manner = Manner { on_close: OnClose::AnswerAndEnd, ..manner(&mut random, &scope) };
+            let behaviour = Behaviour { on_close: OnClose::AnswerAndEnd, ..behaviour(&mut random, &scope) };
             let (session, request) = (actor / 2, Request::Upgrade);
-            steps.insert(actor, Step::Connect { actor, visit: visit(session, client_type), request, manner });
+            steps.insert(
+                actor,
+                Step::Connect { actor, visit: visit(session, client_type), request, behaviour },
+            );
         }
         if scope.is_crowded && random.per_mille(share::BEGINS_WITH_LONG_MESSAGE) {
             let bytes = scope.size_max - random.below(scope.size_max / 8);
             let say = Step::Say { actor: 0, what: Say::Binary { bytes, fragments: 1, pings_between: false } };
-            // One that takes a little now and then is not cut off.
+            // A client that takes a little from time to time is not cut off.
             let little = Reading::Slow { bytes: 1, every_millis: 59_000 };
             let reading = random.pick(&[Reading::Never, little]);
             let mut opening = vec![Step::Read { actor: 1, reading }, say];
             if reading == little && random.per_mille(share::BEGINS_WITH_SECOND_SENDER) {
-                // Another one announces as much, and sends no more for longer than it may stand still.
+                // Another client announces as much, and sends no more for longer than the stall timeout.
                 let what = Say::Part { bytes, sent_per_mille: share::SENT_BY_SECOND_SENDER };
                 opening.extend([
                     Step::Say { actor: 2, what },
@@ -296,7 +298,7 @@ impl Plan {
             steps.insert(at, Step::Shutdown { grace_millis });
             steps.push(Step::Wait { millis: random.between(1, 20_000) });
         }
-        // Chances of its own: without a contest, a plan is what it would be if there were none.
+        // Independent random numbers: without a contest, the plan is the same as if contests did not exist.
         let mut contest = Random::new(!seed);
         if !scope.is_stopped && contest.per_mille(share::HAS_CONTEST) {
             let at = paired + contest.below(steps.len() - paired + 1);
@@ -318,14 +320,14 @@ impl Plan {
         plan
     }
 
-    /// The same without the strangers. Nobody else may notice the difference. `None` where it may be noticed: places,
-    /// memory or addresses are shared with strangers.
+    /// The same plan without strangers. No member may notice the difference. `None` if members may notice it because
+    /// they share places, memory or addresses with strangers.
     pub fn without_strangers(&self) -> Option<Self> {
         let is_short = self.settings.max_connections.is_some()
             || self.settings.max_buffered < Settings::default().max_buffered
             || self.steps.iter().any(|step| matches!(step, Step::Exhaust));
         let is_stranger = |step: &Step| matches!(step, Step::Intrude { .. });
-        // In which order sessions are closed depends on all that were begun before.
+        // The order in which sessions are closed depends on all earlier sessions.
         let is_issue = |step: &Step| matches!(step, Step::Intrude { request: Request::Issue, .. });
         let is_stop = |step: &Step| matches!(step, Step::Shutdown { .. });
         let is_order_shared = self.steps.iter().any(is_issue) && self.steps.iter().any(is_stop);
@@ -351,11 +353,11 @@ struct Scope {
     is_stopped: bool,
 }
 
-/// A small budget, in quarters of the least one that can be set.
+/// Small budgets, in quarters of the smallest one allowed.
 const QUARTERS_OF_LEAST_BUDGET: [usize; 6] = [4, 4, 5, 8, 12, 16];
 
-/// The contract's defaults, with small message limits, and now and then what an operator may have set. The
-/// session's times are no multiple of the others, so that hardly ever two things are due at once.
+/// The contract's defaults with small message limits, and sometimes what an operator may have set. The times of
+/// sessions are not multiples of the others, so that two things are rarely due at once.
 fn settings(random: &mut Random, theme: &Theme) -> Settings {
     let default = Settings::default();
     let max_buffered = if random.per_mille(theme.tight_per_mille) {
@@ -363,7 +365,7 @@ fn settings(random: &mut Random, theme: &Theme) -> Settings {
     } else {
         default.max_buffered
     };
-    // What a message may be has nothing to do with what there is memory for.
+    // The size limit does not depend on the memory budget.
     let size_max = if theme.is_heavy { random.pick(&[1_300_000, 2 << 20, 4 << 20]) } else { 300_000 };
     let limited = if theme.is_crowded { share::LIMITS_A_RATE_OF_CROWD } else { share::LIMITS_A_RATE };
     let connections_max = match theme {
@@ -400,7 +402,7 @@ fn step(random: &mut Random, scope: &Scope, steps: Steps) -> Step {
                 random.pick(&[ClientType::Desktop, ClientType::Mobile]),
             ),
             request: request(random),
-            manner: manner(random, scope),
+            behaviour: behaviour(random, scope),
         },
         Kind::Say => Step::Say { actor, what: speech(random, scope) },
         Kind::Offend => Step::Say { actor, what: offence(random) },
@@ -439,7 +441,7 @@ fn step(random: &mut Random, scope: &Scope, steps: Steps) -> Step {
     }
 }
 
-/// Clients take one place from each other, more often than they may; then it is calm for a while, or nearly so.
+/// Clients replace each other more often than is allowed. Then it is quiet for a while, or almost quiet.
 fn contend(random: &mut Random, scope: &Scope) -> Vec<Step> {
     let client_type = random.pick(&[ClientType::Desktop, ClientType::Mobile]);
     let visit = visit(random.below(scope.sessions), client_type);
@@ -448,8 +450,8 @@ fn contend(random: &mut Random, scope: &Scope) -> Vec<Step> {
         let pause = random.pick(&[0, 0, 1, 300, 900, 1_111, 1_112]);
         for _ in 0..10 + random.below(6) {
             let actor = random.below(scope.actors);
-            let manner = Manner { sending: Sending::AtOnce, ..manner(random, scope) };
-            steps.push(Step::Connect { actor, visit, request: Request::Upgrade, manner });
+            let behaviour = Behaviour { sending: Sending::AtOnce, ..behaviour(random, scope) };
+            steps.push(Step::Connect { actor, visit, request: Request::Upgrade, behaviour });
             if pause > 0 {
                 steps.push(Step::Wait { millis: pause });
             }
@@ -458,20 +460,20 @@ fn contend(random: &mut Random, scope: &Scope) -> Vec<Step> {
             }
         }
         steps.push(Step::Wait { millis: random.pick(&[1, 1_000, 9_999, 10_000, 10_001, 30_000]) });
-        let manner = Manner { sending: Sending::AtOnce, ..manner(random, scope) };
+        let behaviour = Behaviour { sending: Sending::AtOnce, ..behaviour(random, scope) };
         let actor = random.below(scope.actors);
-        steps.push(Step::Connect { actor, visit, request: Request::Upgrade, manner });
+        steps.push(Step::Connect { actor, visit, request: Request::Upgrade, behaviour });
     }
     steps
 }
 
-/// A visit that asks nothing of the relay but the session.
+/// A visit with only a session: no secret or key.
 const fn visit(session: usize, client_type: ClientType) -> Visit {
     Visit { from: "127.0.0.1", session, client_type, secret: None, key: None }
 }
 
 fn request(random: &mut Random) -> Request {
-    // Their numbers are drawn below.
+    // The numbers in them are chosen below.
     match random.among(&[
         (70, Request::Upgrade),
         (15, Request::EagerUpgrade),
@@ -485,12 +487,12 @@ fn request(random: &mut Random) -> Request {
     }
 }
 
-/// Chances of the faults of one network, each as likely.
+/// Probabilities, per mille, of the network's faults. Each is equally likely.
 const SHORT_PER_MILLE: [u32; 3] = [0, 50, 400];
 const BLOCKED_PER_MILLE: [u32; 3] = [0, 50, 300];
 const INTERRUPTED_PER_MILLE: [u32; 3] = [0, 0, 100];
 
-fn manner(random: &mut Random, scope: &Scope) -> Manner {
+fn behaviour(random: &mut Random, scope: &Scope) -> Behaviour {
     let chance = |random: &mut Random, choices: &[u32]| if scope.is_rough { random.pick(choices) } else { 0 };
     let late = random.between(1, 20_000);
     let eager = if scope.is_slow || scope.is_crowded {
@@ -498,7 +500,7 @@ fn manner(random: &mut Random, scope: &Scope) -> Manner {
     } else {
         share::READS_EAGERLY
     };
-    Manner {
+    Behaviour {
         answers_pings: random.per_mille(share::ANSWERS_PINGS),
         on_close: random.among(&[
             (60, OnClose::AnswerAndEnd),
@@ -524,7 +526,7 @@ fn manner(random: &mut Random, scope: &Scope) -> Manner {
     }
 }
 
-/// More bytes than anybody is sent.
+/// More bytes than any client is sent.
 const UNLIMITED: usize = 1 << 30;
 
 fn capacity(random: &mut Random, scope: &Scope) -> usize {
@@ -535,7 +537,7 @@ fn capacity(random: &mut Random, scope: &Scope) -> usize {
     } else {
         random.among(&[(2, UNLIMITED), (1, 200_000), (1, 4_096), (1, 300)])
     };
-    // Megabytes in pieces of 300 bytes would show nothing more, and take as many turns.
+    // Megabytes in pieces of 300 bytes show nothing more, and take many turns.
     if scope.is_heavy { capacity.max(4_096) } else { capacity }
 }
 
@@ -565,7 +567,7 @@ fn reading(random: &mut Random, scope: &Scope) -> Reading {
     }
 }
 
-/// From a moment to half an hour and more, and often just around a time that means something.
+/// From a moment to more than half an hour, often close to one of the timeouts.
 fn span(random: &mut Random) -> u64 {
     #[derive(Clone, Copy)]
     enum Span {

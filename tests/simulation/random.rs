@@ -1,4 +1,4 @@
-//! How a plan chooses.
+//! Random choices of a plan.
 
 pub(crate) use generator::Random;
 
@@ -10,8 +10,7 @@ impl Random {
         Self(seed ^ 0x5851_F42D_4C95_7F2D)
     }
 
-    /// A generator of its own for a part of what `self` decides, so that one part's use of chance does not
-    /// move the other's.
+    /// A new generator for a part of what `self` decides. How many numbers that part uses does not affect the rest.
     pub const fn fork(&mut self) -> Self {
         Self(self.next())
     }
@@ -21,7 +20,7 @@ impl Random {
         start + self.next() % (end - start + 1)
     }
 
-    /// True so many times in a thousand.
+    /// True with this probability, per mille.
     pub const fn per_mille(&mut self, chance: u32) -> bool {
         self.next() % 1000 < chance as u64
     }
@@ -30,7 +29,7 @@ impl Random {
         choices[self.below(choices.len())]
     }
 
-    /// An index into `weights`, each as likely as its weight says.
+    /// An index into `weights`. Each is as likely as its weight.
     pub fn weighted(&mut self, weights: &[u32]) -> usize {
         let mut left = self.next() % weights.iter().map(|&weight| u64::from(weight)).sum::<u64>();
         for (index, &weight) in weights.iter().enumerate() {
@@ -42,13 +41,13 @@ impl Random {
         unreachable!("less than their sum")
     }
 
-    /// One of the values in `rows`, each as likely as the weight before it says.
+    /// One of the values in `rows`. Each is as likely as the weight before it.
     pub fn among<T: Copy>(&mut self, rows: &[(u32, T)]) -> T {
         let weights: Vec<u32> = rows.iter().map(|&(weight, _)| weight).collect();
         rows[self.weighted(&weights)].1
     }
 
-    /// Lengths that are rather short, often at a border, and sometimes anything up to `max`.
+    /// A length: mostly short, often at a boundary, and sometimes any number up to `max`.
     pub fn length(&mut self, max: usize) -> usize {
         const BORDERS: [usize; 14] =
             [0, 1, 124, 125, 126, 127, 16_383, 16_384, 16_385, 65_535, 65_536, 131_071, 131_072, 131_073];

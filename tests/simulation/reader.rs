@@ -1,9 +1,9 @@
-//! Reads what the relay writes, as strictly as a client may.
+//! Parses what the relay writes, as strictly as a client may.
 
-/// One whole thing that the relay wrote.
+/// One whole piece of what the relay wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
-    /// An answer in HTTP with its body.
+    /// An HTTP answer with its body.
     Answer {
         status: u16,
         head: String,
@@ -16,20 +16,20 @@ pub enum Piece {
     },
 }
 
-/// Bytes come in, whole things go out; what is left is the start of the next.
+/// Bytes go in, whole pieces come out. What is left is the start of the next piece.
 #[derive(Clone, Debug, Default)]
 pub struct Reader {
     bytes: Vec<u8>,
-    /// Length of the head that `bytes` begins with, once it is whole.
+    /// The length of the head at the start of `bytes`, once it is complete.
     head_len: Option<usize>,
-    /// The upgrade has been answered with 101: frames follow.
+    /// The upgrade was answered with 101. Frames follow.
     is_open: bool,
 }
 
 impl Reader {
-    /// Adds bytes, at most up to the end of one thing, and returns how many were used.
+    /// Adds bytes up to the end of one piece at most, and returns how many were used.
     ///
-    /// Byte by byte where it matters: a caller learns of each thing before the next one begins.
+    /// So a caller learns of each piece before the next one begins.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(usize, Option<Piece>), String> {
         let before = self.bytes.len();
         let mut used = 0;
@@ -47,18 +47,18 @@ impl Reader {
         }
     }
 
-    /// How many bytes of the thing begun have come.
+    /// The number of bytes of the current piece so far.
     pub const fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// How many bytes of the payload of the frame begun have come.
+    /// The number of payload bytes of the current frame so far.
     pub fn payload_len(&self) -> usize {
         let header = self.bytes.get(1).map_or(self.bytes.len(), |&second| header_len(second));
         self.bytes.len().saturating_sub(header)
     }
 
-    /// How long the thing begun is at least.
+    /// The least length of the current piece.
     fn wanted(&mut self) -> Result<usize, String> {
         if !self.is_open {
             return Ok(self.answer_len());
@@ -117,7 +117,7 @@ impl Reader {
     }
 }
 
-/// Length of a frame's header, by its second byte.
+/// The length of a frame's header, by its second byte.
 const fn header_len(second: u8) -> usize {
     match second {
         126 => 4,

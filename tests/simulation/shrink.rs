@@ -1,15 +1,15 @@
-//! Makes a failing plan short: whatever can be left out without the failure going away is left out.
+//! Shortens a failing plan: every step is left out that the failure does not need.
 
 use crate::plan::Plan;
 use crate::world::{Failure, check};
 
-/// Runs spent on one plan.
+/// Runs for one plan.
 const RUNS_MAX: usize = 600;
 
-/// The shortest failing plan found, and how it fails.
+/// The shortest failing plan found, and its failure.
 pub fn shrink(plan: &Plan, failure: Failure) -> (Plan, Failure) {
     let (mut best, mut failure) = (plan.clone(), failure);
-    // Nothing behind the step that failed matters, as long as the end is not what fails.
+    // Steps after the failing one do not matter, unless the end of the run is what fails.
     if failure.step < best.steps.len() {
         best.steps.truncate(failure.step + 1);
     }

@@ -1,4 +1,4 @@
-//! Of what the relay counts, that which the model knows without looking into it.
+//! The relay's counters that the model can check from outside.
 
 use apptuner_relay::relay::Counters;
 

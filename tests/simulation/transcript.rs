@@ -1,43 +1,43 @@
-//! Fingerprints of what happened: of all of it, and of what members saw.
+//! Fingerprints of what happened: of everything, and of what members saw.
 //!
-//! The IDs and secrets that the relay draws follow from its seed. In a fingerprint each stands as a blank of its
-//! length, and a session that was issued by its number.
+//! The IDs and secrets that the relay draws follow from its seed. In a fingerprint each is replaced by a blank of the
+//! same length, and an issued session by its number.
 
 use apptuner_relay::relay::{ConnectionId, Tick};
 
 use crate::journal::Event;
 use crate::visit::Issued;
 
-/// Within so many bytes from the beginning of a connection the relay writes all it has drawn.
+/// The relay writes everything that it has drawn within this many bytes from the start of a connection.
 const START_BYTES: usize = 1_024;
-/// Length of what is drawn.
+/// Length of a drawn ID or secret.
 const DRAWN_BYTES: usize = 22;
 
 #[derive(Debug, Default)]
 pub struct Transcript {
     all: Fingerprint,
-    /// Of the ends of members' sessions.
+    /// The fingerprint of the ends of members' sessions.
     deletions: Fingerprint,
     wires: Vec<Wire>,
-    /// How many of those are members whose fingerprint is taken.
+    /// The number of members with a fingerprint.
     member_count: usize,
-    /// What members saw, if anybody wants to read it.
+    /// What members saw, if it is kept.
     log: Option<Vec<String>>,
 }
 
 #[derive(Debug)]
 struct Wire {
     conn: String,
-    /// Its number among members, as far as what it sees is theirs alone.
+    /// Its number among members, if what it sees belongs only to them.
     member: Option<usize>,
-    /// It may be told what was drawn.
+    /// It may be sent a drawn ID or secret.
     is_issued: bool,
     start: Vec<u8>,
-    /// Of what it saw: which of two members is served first in a turn, neither can tell.
+    /// The fingerprint of what it saw. Members cannot tell which of them is served first in a turn.
     seen: Fingerprint,
 }
 
-/// FNV-1a, by words of eight bytes.
+/// FNV-1a by words of eight bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fingerprint(u64);
 
@@ -70,7 +70,7 @@ impl Transcript {
         self.log.take().unwrap_or_default()
     }
 
-    /// The next wire.
+    /// Adds the next wire.
     pub fn connect(&mut self, conn: ConnectionId, is_member: bool, is_issued: bool) {
         let member = is_member.then_some(self.member_count);
         self.member_count += usize::from(is_member);
@@ -83,7 +83,7 @@ impl Transcript {
         });
     }
 
-    /// Adds what happened; `issued` are the sessions of members that are known so far.
+    /// Adds an event. `issued` are the members' sessions known so far.
     pub fn add(&mut self, event: &Event, tick: Tick, issued: &[Issued]) {
         let Some(wire) = self.wire_of(event) else {
             let Event::Deleted { session, .. } = event else { return };
@@ -117,7 +117,7 @@ impl Transcript {
         }
     }
 
-    /// What the host does with a connection.
+    /// Adds what the host does with a connection.
     pub fn add_effect(&mut self, id: ConnectionId, what: &str, tick: Tick) {
         let conn = id.to_string();
         if let Some(wire) = self.wires.iter().rposition(|wire| wire.conn == conn) {
@@ -155,14 +155,14 @@ impl Transcript {
         }
     }
 
-    /// The fingerprints of all, and of what members saw.
+    /// The fingerprints of everything, and of what members saw.
     pub fn finish(mut self, issued: &[Issued]) -> (u64, u64) {
         let mut members = self.deletions;
         for mut wire in self.wires {
             let mut start = wire.start;
             if wire.is_issued {
                 start = blank(without_ids(start, issued));
-                // Part of something drawn may stand at its end.
+                // A part of a drawn text may be at its end.
                 let whole = start.len().saturating_sub(DRAWN_BYTES);
                 start.truncate(whole);
             }
@@ -176,7 +176,7 @@ impl Transcript {
     }
 }
 
-/// An event without the name of its connection, which depends on who else came.
+/// An event without the name of its connection, which depends on the other connections.
 fn essence(event: &Event) -> String {
     match event {
         Event::Read { bytes, is_full, .. } => format!("read {bytes} {is_full}"),
@@ -197,7 +197,7 @@ fn essence(event: &Event) -> String {
     }
 }
 
-/// Puts the number of each session of a member's in place of its ID.
+/// Replaces the ID of each member's session by its number.
 fn without_ids(mut bytes: Vec<u8>, issued: &[Issued]) -> Vec<u8> {
     for (number, (id, _)) in issued.iter().enumerate() {
         replace(&mut bytes, id, &format!("{number:#>DRAWN_BYTES$}"));
@@ -205,7 +205,7 @@ fn without_ids(mut bytes: Vec<u8>, issued: &[Issued]) -> Vec<u8> {
     bytes
 }
 
-/// Blanks whatever else was drawn: 22 characters of base64url between others.
+/// Replaces all other drawn texts by blanks: 22 characters of base64url between other characters.
 fn blank(mut bytes: Vec<u8>) -> Vec<u8> {
     let is_drawn = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let mut start = 0;

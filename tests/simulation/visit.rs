@@ -1,4 +1,4 @@
-//! Who knocks, from where, and what it brings: pairing secrets, API keys, in every way to bring them.
+//! Who connects, from where, and with what: pairing secrets and API keys in all allowed forms.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -6,14 +6,14 @@ use std::net::IpAddr;
 use apptuner_relay::relay::ClientType;
 use data_encoding::BASE64URL_NOPAD;
 
-/// The file of API keys, where they are needed.
+/// The file of API keys, if they are needed.
 pub const KEYS: &str = "alice alice-0123456789abcdef\nbob bob~0123456789+abcdef/==";
-/// Sessions from this number on are those that members had issued, in their order.
+/// Sessions from this number on were issued to members, in this order.
 pub const ISSUED: usize = 1_000;
 const KEY_TEXTS: [&str; 2] = ["alice-0123456789abcdef", "bob~0123456789+abcdef/=="];
 const WRONG_KEY: &str = "alice-0123456789abcdeF";
 
-/// One client's errand, as a plan has it.
+/// One client's request in a plan.
 #[derive(Clone, Copy, Debug)]
 pub struct Visit {
     pub from: &'static str,
@@ -23,7 +23,7 @@ pub struct Visit {
     pub key: Option<Key>,
 }
 
-/// How a pairing secret is brought.
+/// How a pairing secret is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Query,
@@ -31,11 +31,11 @@ pub enum Way {
     Subprotocol,
 }
 
-/// Which secret that is.
+/// Which secret is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
     Right,
-    /// As long as the right one, and all but its last byte are the same.
+    /// As long as the right one, and equal except for its last byte.
     Near,
     Other(usize),
 }
@@ -48,7 +48,7 @@ pub enum Key {
     Wrong,
 }
 
-/// What a request brings, word for word.
+/// The credentials in a request, literally.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
     pub query: Option<String>,
@@ -57,7 +57,7 @@ pub struct Credentials {
     pub bearer: Option<String>,
 }
 
-/// A visit whose session and secret are known by name.
+/// A visit with the real session ID and secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub session: String,
@@ -65,7 +65,7 @@ pub struct Caller {
     pub credentials: Credentials,
 }
 
-/// A session that was issued: its ID and its secret.
+/// An issued session: its ID and its secret.
 pub type Issued = (String, String);
 
 impl Visit {
@@ -73,7 +73,7 @@ impl Visit {
         self.from.parse().expect("an address")
     }
 
-    /// Puts names to it; `None` while the session is not issued.
+    /// Fills in the ID and the secret. `None` if the session is not issued yet.
     pub fn caller(&self, issued: &[Issued]) -> Option<Caller> {
         let (session, right) = match self.session.checked_sub(ISSUED) {
             Some(index) => issued.get(index).cloned()?,
@@ -104,7 +104,7 @@ impl Visit {
     }
 }
 
-/// The secret by which members know each other in a session; all characters may stand in a Bearer token.
+/// The secret of a session's members. All its characters are allowed in a Bearer token.
 fn secret_of(session: usize) -> String {
     format!("secret/of+session~{session}&{}", "x".repeat(session % 7 * 35))
 }
@@ -118,8 +118,8 @@ fn near(secret: &str) -> String {
 }
 
 impl Credentials {
-    /// The pairing secret, and whether there is a key of the relay's beside it. A Bearer token is whichever it
-    /// can be; two different secrets are never brought.
+    /// The pairing secret, and whether a valid API key is sent as well. A Bearer token counts as either of them. Two
+    /// different secrets are never sent.
     pub fn tell_apart(&self, has_keys: bool) -> (Option<&str>, bool) {
         let is_key = |text: &Option<String>| {
             has_keys && text.as_ref().is_some_and(|text| KEY_TEXTS.contains(&text.as_str()))
@@ -129,13 +129,13 @@ impl Credentials {
         (secret, is_key(&self.key) || is_key(&self.bearer))
     }
 
-    /// The query that it makes, behind what else is in it.
+    /// Its query, appended to what the query has already.
     pub fn query(&self, before: &str) -> String {
         let mut query = before.to_owned();
         if let Some(secret) = &self.query {
             query.push_str(if query.is_empty() { "?secret=" } else { "&secret=" });
             for byte in secret.bytes() {
-                // A plus sign stands for itself.
+                // A plus sign is literal.
                 if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'_') {
                     query.push(byte.into());
                 } else {
@@ -146,7 +146,7 @@ impl Credentials {
         query
     }
 
-    /// The header lines that it makes, `protocols` being offered behind what is secret.
+    /// Its header lines. `protocols` are offered after the secret ones.
     pub fn lines(&self, protocols: &[&str]) -> String {
         let secret = [("apptuner.secret.", &self.subprotocol), ("apptuner.key.", &self.key)];
         let offered: Vec<String> = secret

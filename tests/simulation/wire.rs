@@ -1,4 +1,4 @@
-//! One connection's two directions, with everything a network and a kernel may do to them.
+//! The two directions of one connection, with everything that a network and a kernel may do to them.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -13,14 +13,14 @@ use stream::Wire as Link;
 #[path = "../../src/relay/tests/stream.rs"]
 mod stream;
 
-/// How often, in a thousand calls, a wire does what a loaded kernel may do at any time.
+/// How often a wire does what a loaded kernel may do at any time, per mille of calls.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
-    /// Only part of what is there, or of what there is room for.
+    /// Only a part of the available bytes, or of the available room.
     pub short: u32,
-    /// `WouldBlock` although there is something, or room.
+    /// `WouldBlock` although there are bytes, or room.
     pub blocked: u32,
-    /// A signal came.
+    /// A signal interrupts the call.
     pub interrupted: u32,
 }
 
@@ -29,11 +29,11 @@ pub struct Wire {
     index: usize,
     faults: Faults,
     random: Random,
-    /// Without any temper.
+    /// The link without these faults.
     pub link: Link,
-    /// When what the relay has not read arrived, piece by piece.
+    /// When the unread bytes arrived, piece by piece.
     arrivals: VecDeque<(Tick, usize)>,
-    /// A read that found nothing, or not all, stands for what has come since: the relay has not been told of it.
+    /// A read found nothing, or not all, although there was more: the relay has not been told of the rest.
     has_just_come: bool,
 }
 
@@ -41,7 +41,7 @@ impl Wire {
     /// The kernel takes `capacity` bytes for the client.
     pub fn new(index: usize, faults: Faults, random: Random, capacity: usize) -> Self {
         let mut link = Link::with_room(capacity);
-        // A socket just registered can be written to, and says so.
+        // A new socket can be written to, and an event reports it.
         link.news.is_writable = true;
         Self { index, faults, random, link, arrivals: VecDeque::new(), has_just_come: false }
     }
@@ -77,7 +77,7 @@ impl Wire {
         self.link.to_relay.len()
     }
 
-    /// Since when there has been something that the relay could have read.
+    /// Since when there have been bytes that the relay could have read.
     pub fn unread_since(&self) -> Option<Tick> {
         self.arrivals.front().filter(|_| !self.has_just_come).map(|&(at, _)| at)
     }
@@ -95,7 +95,7 @@ impl Wire {
         }
     }
 
-    /// Takes the readiness that is due; `None` if there is none.
+    /// Takes the readiness that must be reported. `None` if there is none.
     pub fn take_readiness(&mut self) -> Option<Readiness> {
         self.has_just_come = false;
         let readiness = std::mem::take(&mut self.link.news);
@@ -106,7 +106,7 @@ impl Wire {
         self.link.news != Readiness::default()
     }
 
-    /// How much of so many bytes one call moves, if the kernel has a say in it.
+    /// How many of `bytes` one call moves, if the kernel limits it.
     fn step(&mut self, bytes: usize) -> Option<usize> {
         if self.random.per_mille(self.faults.blocked) {
             return Some(0);
@@ -136,7 +136,7 @@ impl Read for Stream {
         }
         let result = wire.link.read_vectored(buffers);
         let moved = result.as_ref().copied().unwrap_or(0);
-        // A read that does not fill the buffer empties the socket; what is left has only just come.
+        // A read that does not fill the buffer has emptied the socket. Bytes that are left have only just arrived.
         wire.has_just_come |= moved < asked && !wire.link.to_relay.is_empty();
         wire.note_read(moved);
         note(match &result {

@@ -1,4 +1,4 @@
-//! Carries a plan out: the real relay among the plan's clients, and the model beside it.
+//! Runs a plan: the real relay with the plan's clients, and the model beside it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,65 +16,65 @@ use crate::frame::PING;
 use crate::journal::{self, Event};
 use crate::model::Model;
 use crate::motion::Motion;
-use crate::plan::{ACTORS_MAX, Manner, Plan, Reading, Request, Say, Sending, Step};
+use crate::plan::{ACTORS_MAX, Behaviour, Plan, Reading, Request, Say, Sending, Step};
 use crate::random::Random;
 use crate::totals::Totals;
 use crate::transcript::Transcript;
 use crate::visit::{ISSUED, Issued, KEYS, Visit};
 use crate::wire::{Stream, Wire};
 
-/// When every run begins: an arbitrary point on both clocks.
+/// The start of every run: an arbitrary time on both clocks.
 const START: Now = Now { tick: Tick(1_000), unix_millis: 1_700_000_000_000, micros: 1_000_000 };
-/// More turns at one point in time, and more points in one wait, than any plan has work for.
+/// More turns at one point in time, and more points in one wait, than any plan needs.
 const TURNS_MAX: usize = 100_000;
-/// How many things in a thousand are told to the relay a turn later than they might be.
+/// Events that are reported to the relay a turn late, per mille.
 const LATE_EVENTS: u32 = 200;
-/// How many polls in a thousand that would tell of members a signal interrupts.
+/// Polls with events of members that a signal interrupts, per mille.
 const INTERRUPTED_POLLS: u32 = 30;
 
-/// What a run came to.
+/// The results of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     pub simulated_millis: u64,
     pub turns: u64,
     pub messages_delivered: u64,
-    /// Messages that began to leave before they had arrived whole, and those of them that never did.
+    /// Messages that began to leave before they had arrived whole, and those of them that never became whole.
     pub cut_through: u64,
     pub cut_short: u64,
-    /// In how many runs some message was cut short, and in how many a client was not read because memory was short.
+    /// Runs in which a message was cut short, and runs in which a client was not read because memory was short.
     pub runs_with_cuts: u64,
     pub runs_starved: u64,
-    /// Messages that were released before 1 MiB of them had come, for memory was short.
+    /// Messages that were released before 1 MiB had arrived, because memory was short.
     pub released_early: u64,
-    /// Messages of which a receiver that was replaced got the beginning only.
+    /// Messages of which a replaced receiver got only the beginning.
     pub lost: u64,
-    /// Strangers that came, and those that got in.
+    /// Strangers that connected, and those that joined.
     pub strangers: u64,
     pub strangers_joined: u64,
-    /// In how many runs there were strangers, sessions that somebody had claimed, and sessions that were issued.
+    /// Runs with strangers, with claimed sessions, and with issued sessions.
     pub runs_with_strangers: u64,
     pub runs_with_claims: u64,
     pub runs_with_issues: u64,
-    /// Refused without a secret or key, and for their address; in how many runs an address was locked out.
+    /// Clients refused without a secret or key, and for their address; runs in which an address was locked out.
     pub unproven: u64,
     pub turned_away: u64,
     pub runs_with_lock_outs: u64,
-    /// Told to come back later because the place changes hands too often.
+    /// Clients refused because their place changes hands too often.
     pub contested: u64,
-    /// Runs that end in a shutdown of several sessions, the sessions closed later than at once, and messages accepted
-    /// meanwhile.
+    /// Runs that end in a shutdown of several sessions, sessions that were not closed at once, and messages accepted
+    /// during the shutdown.
     pub shutdowns: u64,
     pub closed_later: u64,
     pub accepted_meanwhile: u64,
-    /// How many runs were done again without the strangers.
+    /// Runs that were repeated without strangers.
     pub compared: u64,
-    /// Fingerprints of everything that happened, and of what members saw of it.
+    /// Fingerprints of everything that happened, and of what members saw.
     pub transcript: u64,
     pub members: u64,
 }
 
 impl Report {
-    /// Adds what another run came to.
+    /// Adds the results of another run.
     pub const fn add(&mut self, other: &Self) {
         self.simulated_millis += other.simulated_millis;
         self.turns += other.turns;
@@ -101,7 +101,7 @@ impl Report {
     }
 }
 
-/// Why a run failed, and the end of what happened before.
+/// Why a run failed, and the end of its transcript.
 #[derive(Clone, Debug)]
 pub struct Failure {
     pub step: usize,
@@ -116,31 +116,31 @@ pub struct World {
     motion: Motion,
     now: Now,
     clients: Vec<(ConnectionId, Client)>,
-    /// Who of them is no member.
+    /// Whether each client is a stranger.
     are_strangers: Vec<bool>,
     strangers_joined: u64,
     has_claims: bool,
     may_strangers_join: bool,
-    /// Nobody else may notice them. The relay is then told of them at once: news that it has not been told may keep a
-    /// session for the rest of a turn.
+    /// Members must not notice strangers. Their events are then reported at once, because an unreported event may keep
+    /// a session for the rest of a turn.
     are_strangers_unnoticed: bool,
-    /// Sessions that members were issued, and how many anybody was.
+    /// The sessions issued to members, and how many were issued in all.
     issued: Vec<Issued>,
     issue_count: u64,
     actors: [Option<usize>; ACTORS_MAX],
     random: Random,
-    /// What strangers' chances come from, so that those of members are the same without them.
-    strange_random: Random,
+    /// The random numbers for strangers. Those for members are the same without strangers.
+    strangers_random: Random,
     next_message: u64,
     turns: u64,
     /// A signal interrupts the next poll.
     is_interrupted: bool,
     fingerprints: Transcript,
-    /// The last things that happened, if anybody wants to read them.
+    /// The last events, if they are kept.
     transcript: Option<Vec<String>>,
 }
 
-/// Runs a plan, and again without its strangers, if members must not be able to tell.
+/// Runs a plan, and runs it again without strangers if members must not notice them.
 pub fn check(plan: &Plan, is_verbose: bool) -> Result<Report, Failure> {
     let (report, with) = run_with_log(plan, is_verbose);
     let mut report = report?;
@@ -162,12 +162,12 @@ pub fn check(plan: &Plan, is_verbose: bool) -> Result<Report, Failure> {
     Err(Failure { step: plan.steps.len(), why, transcript })
 }
 
-/// Runs a plan to its end and beyond: everybody leaves, and everything must be as empty as it began.
+/// Runs a plan to its end. Then all clients leave, and everything must be as empty as at the start.
 pub fn run(plan: &Plan, is_verbose: bool) -> Result<Report, Failure> {
     run_with_log(plan, is_verbose).0
 }
 
-/// The same, with what members saw if somebody wants to read it.
+/// As [`run`], and returns what members saw, if it is kept.
 fn run_with_log(plan: &Plan, is_verbose: bool) -> (Result<Report, Failure>, Vec<String>) {
     journal::begin(plan.logs_messages);
     let mut world = World::new(plan, is_verbose);
@@ -199,7 +199,7 @@ fn run_with_log(plan: &Plan, is_verbose: bool) -> (Result<Report, Failure>, Vec<
 enum Leaving {
     Reset,
     Vanish,
-    /// It ends its stream and takes all that comes.
+    /// It ends its stream and reads everything.
     End,
 }
 
@@ -230,7 +230,7 @@ impl World {
             issue_count: 0,
             actors: [None; ACTORS_MAX],
             random,
-            strange_random: Random::new(!plan.network_seed),
+            strangers_random: Random::new(!plan.network_seed),
             next_message: 1,
             turns: 0,
             is_interrupted: false,
@@ -284,17 +284,17 @@ impl World {
                 self.motion.freeze(Duration::from_millis(*millis));
                 return self.freeze(*millis);
             }
-            Step::Connect { actor, visit, request, manner } => {
-                if let Some(index) = self.connect(visit, *request, *manner)? {
+            Step::Connect { actor, visit, request, behaviour } => {
+                if let Some(index) = self.connect(visit, *request, *behaviour)? {
                     self.actors[*actor] = Some(index);
                 }
             }
-            Step::Issue { visit, manner } => {
-                self.connect(visit, Request::Issue, *manner)?;
+            Step::Issue { visit, behaviour } => {
+                self.connect(visit, Request::Issue, *behaviour)?;
             }
-            Step::Intrude { count, visit, request, manner } => {
-                self.intrude(*count, visit, *request, *manner)?;
-                // What members then do must come before the relay's next turn, as it does without strangers.
+            Step::Intrude { count, visit, request, behaviour } => {
+                self.intrude(*count, visit, *request, *behaviour)?;
+                // What members do next must come before the relay's next turn, as it does without strangers.
                 if self.is_interrupted {
                     return Ok(());
                 }
@@ -318,7 +318,7 @@ impl World {
                     if let Say::Burst { messages, .. } = what { *messages as u64 } else { 1 };
                 self.with(*actor, |client| client.say(what, id, size_max));
             }
-            Step::Read { actor, reading } => self.with(*actor, |client| client.manner.reading = *reading),
+            Step::Read { actor, reading } => self.with(*actor, |client| client.behaviour.reading = *reading),
             Step::HalfClose { actor } => self.with(*actor, Client::half_close),
             Step::Reset { actor } => self.with(*actor, |client| client.wire.borrow_mut().reset()),
             Step::BreakWrites { actor } => {
@@ -336,7 +336,7 @@ impl World {
         }
     }
 
-    /// Tells the model what a client has said.
+    /// Tells the model what a client has sent.
     fn hand_over(&mut self, index: usize) {
         let units = self.clients[index].1.take_units();
         if !units.is_empty() {
@@ -344,13 +344,18 @@ impl World {
         }
     }
 
-    fn connect(&mut self, visit: &Visit, request: Request, manner: Manner) -> Result<Option<usize>, String> {
+    fn connect(
+        &mut self,
+        visit: &Visit,
+        request: Request,
+        behaviour: Behaviour,
+    ) -> Result<Option<usize>, String> {
         let Some(caller) = visit.caller(&self.issued) else { return Ok(None) };
         let forks = [self.random.fork(), self.random.fork()];
-        let index = self.accept(visit, manner, forks, false)?;
+        let index = self.accept(visit, behaviour, forks, false)?;
         if let Some(index) = index {
             let (id, client) = &mut self.clients[index];
-            // The answer to that tells of everybody.
+            // Its answer depends on all connections.
             let is_member = !matches!(request, Request::Other(_));
             let is_issued = request == Request::Issue || visit.session >= ISSUED;
             self.fingerprints.connect(*id, is_member, is_issued);
@@ -360,21 +365,21 @@ impl World {
         Ok(index)
     }
 
-    /// Strangers come, unless they would be let in and are not to be.
+    /// Strangers connect, unless they would be accepted and must not be.
     fn intrude(
         &mut self,
         count: usize,
         visit: &Visit,
         request: Request,
-        manner: Manner,
+        behaviour: Behaviour,
     ) -> Result<(), String> {
         let Some(caller) = visit.caller(&self.issued) else { return Ok(()) };
         if !self.may_strangers_join && self.model.would_let_in(&caller) {
             return Ok(());
         }
         for _ in 0..count {
-            let forks = [self.strange_random.fork(), self.strange_random.fork()];
-            let Some(index) = self.accept(visit, manner, forks, true)? else { return Ok(()) };
+            let forks = [self.strangers_random.fork(), self.strangers_random.fork()];
+            let Some(index) = self.accept(visit, behaviour, forks, true)? else { return Ok(()) };
             let (id, client) = &mut self.clients[index];
             self.fingerprints.connect(*id, false, true);
             client.request(request, caller.clone());
@@ -383,11 +388,11 @@ impl World {
         Ok(())
     }
 
-    /// The relay accepts a connection, if it does.
+    /// Offers a connection to the relay, which accepts it if it can.
     fn accept(
         &mut self,
         visit: &Visit,
-        manner: Manner,
+        behaviour: Behaviour,
         [wire, client]: [Random; 2],
         is_stranger: bool,
     ) -> Result<Option<usize>, String> {
@@ -399,9 +404,9 @@ impl World {
             return Ok(None);
         }
         let index = self.clients.len();
-        let wire = Wire::new(index, manner.faults, wire, manner.capacity);
+        let wire = Wire::new(index, behaviour.faults, wire, behaviour.capacity);
         let wire = Rc::new(RefCell::new(wire));
-        let client = Client::new(Rc::clone(&wire), manner, client);
+        let client = Client::new(Rc::clone(&wire), behaviour, client);
         let address = visit.address();
         let id = self.relay.handle_accept(Stream(wire), (address, 4000).into(), self.now);
         self.model.set_now(self.now);
@@ -417,15 +422,15 @@ impl World {
             self.model.note_readiness(index, everything);
             self.relay.handle_readiness(*id, everything);
         }
-        let nobody = ConnectionId { slot: 77, generation: 7 };
-        self.relay.handle_readiness(nobody, Readiness { is_failed: true, ..everything });
+        let unknown = ConnectionId { slot: 77, generation: 7 };
+        self.relay.handle_readiness(unknown, Readiness { is_failed: true, ..everything });
     }
 
-    /// Lets time pass, with a stop wherever the relay wants to be called or a client does something.
+    /// Lets time pass. Stops whenever the relay wants to be called or a client does something.
     fn wait(&mut self, millis: u64) -> Result<(), String> {
         let end = Tick(self.now.tick.0 + millis);
         if self.is_interrupted {
-            // After a standstill the relay goes on at once, not only when the next thing happens.
+            // After a stop the relay goes on at once, not only at the next event.
             self.run_until_rest()?;
         }
         for _ in 0..TURNS_MAX {
@@ -443,7 +448,7 @@ impl World {
         Err("the relay wakes up again and again".to_owned())
     }
 
-    /// Lets time pass without the relay. What it then does first is its next turn, whatever comes before that.
+    /// Lets time pass while the relay is stopped. Its next turn comes before everything else.
     fn freeze(&mut self, millis: u64) -> Result<(), String> {
         let end = Tick(self.now.tick.0 + millis);
         self.is_interrupted = true;
@@ -464,7 +469,7 @@ impl World {
             Now { tick, unix_millis: START.unix_millis + (tick.0 - START.tick.0), micros: tick.0 * 1000 };
     }
 
-    /// Turns until nothing is left to do at this point in time, by the relay or its clients.
+    /// Makes turns until neither the relay nor a client has anything to do at this time.
     fn run_until_rest(&mut self) -> Result<(), String> {
         for _ in 0..TURNS_MAX {
             let mut is_busy = self.act();
@@ -480,7 +485,7 @@ impl World {
         Err("the relay never comes to rest".to_owned())
     }
 
-    /// Clients do what they do of their own accord; whether anybody did anything.
+    /// Clients do what they do by themselves. Returns whether one did anything.
     fn act(&mut self) -> bool {
         let mut is_busy = false;
         for index in 0..self.clients.len() {
@@ -495,8 +500,7 @@ impl World {
         is_busy
     }
 
-    /// Tells the relay of some of what the wires are ready for, in any order. Returns those that it now has
-    /// to serve.
+    /// Reports some of the wires' readiness to the relay, in random order. Returns the wires that it must serve now.
     fn send_events(&mut self) -> Vec<usize> {
         let is_pending = |index: &usize| self.clients[*index].1.wire.borrow().is_readiness_pending();
         let (mut strangers, mut members): (Vec<usize>, Vec<usize>) =
@@ -508,11 +512,11 @@ impl World {
             return told;
         }
         while !members.is_empty() || !strangers.is_empty() {
-            // Whether a stranger is next is the strangers' chance.
+            // Whether a stranger is next is decided by the strangers' random numbers.
             let left = members.len() + strangers.len();
-            let is_stranger = !strangers.is_empty() && self.strange_random.below(left) < strangers.len();
+            let is_stranger = !strangers.is_empty() && self.strangers_random.below(left) < strangers.len();
             let (ready, random) = if is_stranger {
-                (&mut strangers, &mut self.strange_random)
+                (&mut strangers, &mut self.strangers_random)
             } else {
                 (&mut members, &mut self.random)
             };
@@ -532,7 +536,7 @@ impl World {
         told
     }
 
-    /// One turn; whether anything happened in it.
+    /// Makes one turn. Returns whether anything happened.
     fn turn(&mut self, told: &[usize]) -> Result<bool, String> {
         self.turns += 1;
         self.model.set_now(self.now);
@@ -569,7 +573,7 @@ impl World {
     fn is_motion(&self, event: &Event) -> bool {
         match event {
             Event::Read { .. } => self.model.has_read_more_than_pongs,
-            // Not the relay's ping.
+            // Except the relay's ping.
             Event::Wrote { bytes, .. } => bytes != &[PING, 0],
             Event::Left { .. } => true,
             _ => false,
@@ -589,7 +593,7 @@ impl World {
         }
     }
 
-    /// Does what the relay asks for; whether that was anything, which clients may see at once.
+    /// Performs the relay's effects. Returns whether there was one that clients may notice at once.
     fn perform_effects(&mut self) -> Result<bool, String> {
         let mut is_busy = false;
         while let Some(effect) = self.relay.poll_effect() {
@@ -633,7 +637,7 @@ impl World {
         self.model.expect_sessions_in_time()?;
         self.model.expect_all_accounted_for()?;
         self.model.account_at_rest(self.relay.buffered_bytes())?;
-        self.model.books(
+        self.model.check_counts(
             self.relay.connections(),
             self.relay.sessions(),
             self.relay.hosts(),
@@ -643,18 +647,19 @@ impl World {
         if totals == expected { Ok(()) } else { Err(format!("{totals:?} instead of {expected:?}")) }
     }
 
-    /// Everybody leaves, each in one way or another, and all windows pass.
+    /// All clients leave in different ways, and all timeouts pass.
     fn finish(&mut self) -> Result<(), String> {
         for index in 0..self.clients.len() {
-            let random = if self.are_strangers[index] { &mut self.strange_random } else { &mut self.random };
+            let random =
+                if self.are_strangers[index] { &mut self.strangers_random } else { &mut self.random };
             match random.among(&LEAVING) {
                 Leaving::Reset => self.clients[index].1.wire.borrow_mut().reset(),
                 Leaving::Vanish => self.clients[index].1.vanish(),
                 Leaving::End => {
                     let client = &mut self.clients[index].1;
                     client.half_close();
-                    client.manner.reading = Reading::Eager;
-                    client.manner.sending = Sending::AtOnce;
+                    client.behaviour.reading = Reading::Eager;
+                    client.behaviour.sending = Sending::AtOnce;
                 }
             }
         }
@@ -678,7 +683,7 @@ fn is_read_of(event: &Event, index: usize) -> bool {
         if *wire == index)
 }
 
-/// An event in the transcript; payloads would fill it.
+/// An event in the transcript, without payloads.
 fn shown(event: &Event) -> String {
     let Event::Wrote { wire, bytes } = event else { return format!("{event:?}") };
     let mut text = format!("Wrote {{ wire: {wire}, bytes: {} }} ", bytes.len());

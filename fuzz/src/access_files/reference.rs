@@ -1,8 +1,8 @@
-//! Slow readers of an operator's files: all lines into lists of words first, then each list by itself.
+//! Slow parsers of an operator's files: first all lines into lists of words, then each list by itself.
 
 use super::super::ranges::{self, Range};
 
-/// Names and keys; `None` if anything is wrong.
+/// Names and keys. `None` if anything is wrong.
 pub fn keys(text: &str) -> Option<Vec<(String, String)>> {
     let lines = lines(text);
     let mut keys: Vec<(String, String)> = Vec::new();
@@ -21,7 +21,7 @@ pub fn keys(text: &str) -> Option<Vec<(String, String)>> {
     Some(keys).filter(|keys| !keys.is_empty())
 }
 
-/// The ranges let in and those kept out; `None` if anything is wrong.
+/// The allowed and the denied ranges. `None` if anything is wrong.
 pub fn rules(text: &str) -> Option<(Vec<Range>, Vec<Range>)> {
     let lines = lines(text);
     let of = |wanted: &str| -> Vec<Option<Range>> {
@@ -34,7 +34,7 @@ pub fn rules(text: &str) -> Option<(Vec<Range>, Vec<Range>)> {
     if is_complete { Some((all(allow)?, all(deny)?)) } else { None }
 }
 
-/// The words of all lines that have any.
+/// The words of all lines that have some.
 fn lines(text: &str) -> Vec<Vec<String>> {
     let mut lines = Vec::new();
     for line in text.split('\n') {

@@ -1,4 +1,4 @@
-//! Requests to the operator's listener, and how they are to be answered.
+//! Requests to the operator's listener, and the expected answers.
 
 use serde_json::Value;
 
@@ -7,13 +7,13 @@ use super::super::choices::Choices;
 pub const TOKEN: &str = "correct-horse-battery-staple";
 /// `anybody:` and the token, in base64.
 const BASIC: &str = "Basic YW55Ym9keTpjb3JyZWN0LWhvcnNlLWJhdHRlcnktc3RhcGxl";
-/// A session whose name no page may tell.
+/// A session whose ID must not appear on any page.
 pub const SESSION: &str = "kept-to-ourselves";
 
 const NUMBERS: [&str; 9] =
     ["0", "1", "17", "500", "501", "18446744073709551615", "18446744073709551616", "-1", ""];
 
-/// A request without a flaw in its form.
+/// A request with correct syntax.
 #[derive(Clone, Debug)]
 pub struct Request {
     method: &'static str,
@@ -63,7 +63,7 @@ impl Request {
         self.target.split('?').next().unwrap_or_default()
     }
 
-    /// The statuses of which one must be that of the answer.
+    /// The statuses that the answer may have.
     pub fn statuses(&self, has_token: bool) -> &'static [&'static str] {
         if !matches!(self.method, "GET" | "HEAD") {
             return &["405"];
@@ -91,7 +91,7 @@ impl Request {
         if self.path() == "/nothing" { &["404"] } else { &["200"] }
     }
 
-    /// Whether the answer takes time to make.
+    /// Whether the answer is a page.
     pub fn is_for_page(&self, has_token: bool) -> bool {
         self.statuses(has_token) == ["200"] && self.path() != "/livez"
     }

@@ -1,17 +1,17 @@
-//! What tungstenite, reading whole frames as a server, makes of a client's bytes.
+//! The events that tungstenite, reading whole frames as a server, finds in a client's bytes.
 //!
-//! Where the relay differs from it on purpose:
+//! The relay differs from it on purpose:
 //!
 //! - a length that is not in its shortest form, or has its highest bit set, is refused with 1002;
 //! - so is a close code that must not be sent, even in front of a reason that is not UTF-8; 1014,
 //!   registered since and unknown to tungstenite, may be sent;
-//! - what can be told from the part of a header that has come is refused before the rest comes, and
-//!   a message that will be too large as soon as the header has come;
+//! - what is wrong in the part of a header that has arrived is refused before the rest arrives, and a message that will
+//!   be too large as soon as its header has arrived;
 //! - a text that is a large frame, or comes in fragments, is refused at its first byte that is not
 //!   UTF-8, before the rest of the frame comes;
-//! - behind a refusal that leaves the framing intact, as behind the relay's own close, data frames
-//!   are judged by their headers alone and thrown away, whatever their length;
-//! - nothing is read behind a close.
+//! - after a refusal that leaves the framing intact, and after the relay's own close, data frames are judged only by
+//!   their headers and discarded, with any length;
+//! - nothing is read after a close.
 
 use std::io;
 
@@ -26,15 +26,15 @@ use super::Event;
 const PROTOCOL_ERROR: u16 = 1002;
 const NOT_UTF8: u16 = 1007;
 const TOO_LARGE: u16 = 1009;
-/// A close code that tungstenite takes for one that must not be sent.
+/// A valid close code that tungstenite refuses.
 const UNKNOWN_CODE: u16 = 1014;
 
-/// Reads frame by frame, and keeps what they amount to.
+/// Reads frame by frame, and collects the events.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about what was read")]
 pub struct Reference {
     pub events: Vec<Event>,
     size_max: usize,
-    /// The longest payload of a message in one frame that is looked at only once it is whole.
+    /// The longest payload of a message in one frame that is checked only when it is complete.
     small_bytes_max: usize,
     context: WebSocketContext,
     /// A fragmented message is open.
@@ -65,8 +65,7 @@ impl Reference {
         }
     }
 
-    /// Reads all of `bytes`. From `discarded_from` on data is thrown away: only a frame that had come
-    /// whole by then still counts.
+    /// Reads all of `bytes`. From `discarded_from` on data is discarded: only a frame that was complete by then counts.
     pub fn read(&mut self, bytes: &[u8], discarded_from: Option<usize>) {
         let mut rest = bytes;
         while !rest.is_empty() && !self.is_over {
@@ -88,12 +87,12 @@ impl Reference {
         }
     }
 
-    /// Whether the bytes ended within a frame or a message; `None` if that matters no more.
+    /// Whether the bytes end inside a frame or a message. `None` if that no longer matters.
     pub fn is_unfinished(&self) -> Option<bool> {
         (!self.is_over && !self.is_discarding).then_some(self.ends_in_frame || self.in_message)
     }
 
-    /// A frame that has come whole.
+    /// Handles a complete frame.
     fn judge(&mut self, frame: &Frame<'_>, bytes: &[u8]) {
         if frame.is_length_refused() || frame.is_close_code_refused() {
             return self.refuse(PROTOCOL_ERROR, frame);
@@ -119,7 +118,7 @@ impl Reference {
         }
     }
 
-    /// A frame of which only `bytes` have come.
+    /// Handles a frame of which only `bytes` have arrived.
     fn judge_part(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -143,7 +142,7 @@ impl Reference {
         }
     }
 
-    /// The text that has come so far with the payload of this data frame; `None` if that is no text.
+    /// The text so far, with the payload of this data frame. `None` if it is not a text.
     fn text_with(&self, frame: &Frame<'_>) -> Option<Vec<u8>> {
         let before = match frame.first & 0x0F {
             0 => self.text.as_deref()?,
@@ -179,7 +178,7 @@ impl Reference {
         }
     }
 
-    /// From here on the context, a new one, sees data frames without their payload.
+    /// From now on a new context sees data frames without their payload.
     fn begin_discarding(&mut self) {
         if !self.is_discarding {
             self.is_discarding = true;
@@ -188,7 +187,7 @@ impl Reference {
     }
 }
 
-/// A context in the middle of a message or between two.
+/// A context inside a message or between two.
 fn context(size_max: Option<usize>, in_message: bool) -> WebSocketContext {
     let config =
         WebSocketConfig::default().read_buffer_size(1_024).max_message_size(size_max).max_frame_size(None);
@@ -200,7 +199,7 @@ fn context(size_max: Option<usize>, in_message: bool) -> WebSocketContext {
     context
 }
 
-/// Has tungstenite read one frame: the message that it completes, or the code that it is refused with.
+/// Lets tungstenite read one frame. Returns the message that it completes, or the code of the refusal.
 fn read_frame(context: &mut WebSocketContext, bytes: &[u8]) -> Result<Option<Message>, u16> {
     match context.read(&mut Wire::sending(bytes)) {
         Ok(message) => Ok(Some(message)),
@@ -212,7 +211,7 @@ fn read_frame(context: &mut WebSocketContext, bytes: &[u8]) -> Result<Option<Mes
     }
 }
 
-/// Gives a close its own code again.
+/// Restores a close's own code.
 fn with_unknown_code(message: Option<Message>) -> Option<Message> {
     match message {
         Some(Message::Close(Some(CloseFrame { reason, .. }))) => {
@@ -222,21 +221,21 @@ fn with_unknown_code(message: Option<Message>) -> Option<Message> {
     }
 }
 
-/// What can be told of the frame that some bytes begin with.
+/// What is known of the frame at the start of some bytes.
 struct Frame<'a> {
     first: u8,
     second: Option<u8>,
-    /// The length as it is written, once all of its bytes have come.
+    /// The length as written, once all of its bytes have arrived.
     length: Option<u64>,
     is_header_whole: bool,
     header_bytes: usize,
     mask: [u8; 4],
-    /// As much as has come, still masked.
+    /// The payload so far, still masked.
     payload: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
-    /// `bytes` are not empty.
+    /// `bytes` must not be empty.
     fn of(bytes: &'a [u8]) -> Self {
         let second = bytes.get(1).copied();
         let length_bytes = match second.unwrap_or(0) & 0x7F {
@@ -273,7 +272,7 @@ impl<'a> Frame<'a> {
         self.first & 0x80 != 0
     }
 
-    /// The length of the whole frame; `None` as long as it is not known.
+    /// The length of the whole frame. `None` until it is known.
     fn len(&self) -> Option<usize> {
         let length = self.length.filter(|_| self.is_header_whole)?;
         self.header_bytes.checked_add(usize::try_from(length).ok()?)
@@ -293,20 +292,19 @@ impl<'a> Frame<'a> {
         (self.first & 0x0F == 8).then_some(code)
     }
 
-    /// Section 7.4 of RFC 6455, and what is registered since.
+    /// By section 7.4 of RFC 6455, and what was registered since.
     fn is_close_code_refused(&self) -> bool {
         self.close_code().is_some_and(|code| !matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999))
     }
 
-    /// `bytes` are this frame, and the last byte of its close code is not zero.
+    /// `bytes` are this frame. The last byte of its close code must not be zero.
     fn with_next_lower_close_code(&self, mut bytes: Vec<u8>) -> Vec<u8> {
         let low = &mut bytes[self.header_bytes + 1];
         *low = ((*low ^ self.mask[1]) - 1) ^ self.mask[1];
         bytes
     }
 
-    /// An empty frame that breaks the rules for headers wherever this one does; a control frame that
-    /// is too long remains so.
+    /// An empty frame that violates the same rules for headers as this one. A control frame that is too long stays so.
     fn without_payload(&self) -> Vec<u8> {
         let second = self.second.unwrap_or(0x80);
         let is_oversize_control = !self.is_data() && second & 0x7F > 125;

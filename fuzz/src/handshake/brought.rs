@@ -1,4 +1,4 @@
-//! What a client brings to prove who it is, found and decoded by hand.
+//! The secrets and keys of a request, found and decoded by hand.
 
 /// Secrets as bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub struct Brought {
 }
 
 impl Brought {
-    /// `None` if any of it is wrong, or several differ; a Bearer token that is wrong is somebody else's.
+    /// `None` if any of it is wrong, or several differ. A wrong Bearer token is ignored: it may be for a proxy.
     pub fn read(query: &str, authorizations: &[&[u8]], protocols: &[&[u8]]) -> Option<Self> {
         let mut secrets: Vec<Option<Vec<u8>>> =
             in_query(query).into_iter().map(|value| percent_decoded(value.as_bytes())).collect();
@@ -33,7 +33,7 @@ fn in_protocols<'a>(protocols: &[&'a [u8]], prefix: &[u8]) -> Vec<&'a [u8]> {
     protocols.iter().filter_map(|protocol| protocol.strip_prefix(prefix)).collect()
 }
 
-/// What stands behind `Bearer` and white space.
+/// The text after `Bearer` and white space.
 fn in_authorizations<'a>(authorizations: &[&'a [u8]]) -> Vec<&'a [u8]> {
     let mut tokens = Vec::new();
     for value in authorizations {
@@ -45,7 +45,7 @@ fn in_authorizations<'a>(authorizations: &[&'a [u8]]) -> Vec<&'a [u8]> {
     tokens
 }
 
-/// The one that all are, if there are any; an error if one is malformed, too short or long, or another.
+/// The common value of all, if there are any. An error if one is malformed, too short or long, or differs.
 fn only(all: Vec<Option<Vec<u8>>>) -> Result<Option<Vec<u8>>, ()> {
     let all: Vec<Vec<u8>> = all.into_iter().collect::<Option<_>>().ok_or(())?;
     let is_right = all.iter().all(|one| one.len() >= 16 && one.len() <= 256 && one == &all[0]);
@@ -68,7 +68,7 @@ fn percent_decoded(text: &[u8]) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Six bits of every character; what is left over at the end must be less than one of them, and zero.
+/// Six bits per character. Bits left over at the end must be fewer than six, and zero.
 fn base64url_decoded(text: &[u8]) -> Option<Vec<u8>> {
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut bits = Vec::new();

@@ -1,4 +1,4 @@
-//! Whom proxies speak for: all that they wrote in one list, walked from its end.
+//! The client that proxies name: all that they wrote in one list, walked from its end.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,7 +12,7 @@ enum Word {
     Malformed,
 }
 
-/// The client that the fields `X-Forwarded-For` and `Forwarded` name; an error if they are malformed.
+/// The client that the fields `X-Forwarded-For` and `Forwarded` name. An error if they are malformed.
 pub fn client([by_habit, by_standard]: [Vec<&[u8]>; 2], proxies: &[Range]) -> Result<Option<IpAddr>, ()> {
     let mut habit = Vec::new();
     for value in by_habit {
@@ -59,8 +59,8 @@ fn word_of_element(element: &[u8]) -> Word {
     Word::Hidden
 }
 
-/// The pieces in order. A separator counts if as many quotes as make pairs stand between it and the end of its
-/// piece: what stands left of what a proxy wrote has no say in it.
+/// The pieces in order. A separator counts if an even number of quotes stands between it and the end of its piece. So a
+/// client's own text to the left of what a proxy wrote cannot change the result.
 fn split(value: &[u8], separator: u8) -> Vec<&[u8]> {
     let mut end = value.len();
     let mut pieces = Vec::new();
@@ -74,7 +74,7 @@ fn split(value: &[u8], separator: u8) -> Vec<&[u8]> {
     pieces
 }
 
-/// Quotes in that part that no backslash takes the meaning of; one by itself does, a pair is a backslash.
+/// The number of quotes in that part that are not escaped. A single backslash escapes; a pair is a literal one.
 fn quotes(value: &[u8], start: usize, end: usize) -> usize {
     let is_quote = |&place: &usize| {
         let backslashes = (0..place).rev().take_while(|&before| value[before] == b'\\').count();
@@ -83,7 +83,7 @@ fn quotes(value: &[u8], start: usize, end: usize) -> usize {
     (start..end).filter(is_quote).count()
 }
 
-/// ADDRESS, IPV4:PORT, [IPV6] or [IPV6]:PORT, whatever the port.
+/// ADDRESS, IPV4:PORT, [IPV6] or [IPV6]:PORT, with any port.
 fn word(word: &[u8]) -> Word {
     let Ok(text) = std::str::from_utf8(word) else { return Word::Malformed };
     if text.eq_ignore_ascii_case("unknown") || text.starts_with('_') {
@@ -102,7 +102,7 @@ fn word(word: &[u8]) -> Word {
         .map_or(Word::Malformed, |address| Word::Address(plain_address(address)))
 }
 
-/// A mapped address as the IPv4 address that it is.
+/// A mapped address as IPv4.
 fn plain_address(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(mapped) if mapped.segments()[..6] == [0, 0, 0, 0, 0, 0xFFFF] => {

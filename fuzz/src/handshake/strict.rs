@@ -1,5 +1,5 @@
-//! A slow reader of request heads, as strict as the contract's first section: it looks at the whole
-//! head over and over, and finds all of its faults.
+//! A slow parser of request heads, as strict as the contract's first section. It reads the whole head several times,
+//! and finds all of its faults.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -10,7 +10,7 @@ use super::super::origins;
 use super::brought::Brought;
 use super::{Rules, forwarded};
 
-/// What a head is to the strict reader.
+/// The result of the strict parser.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reading {
     Upgrade {
@@ -25,16 +25,16 @@ pub enum Reading {
     /// The methods of the path.
     Preflight(&'static str),
     Nothing,
-    /// Any of these is a reason to refuse it: the contract does not say which comes first.
+    /// Any of these may be the reason to refuse it: the contract does not say which comes first.
     Faults(Vec<Refusal>),
 }
 
-/// Who is named in a head, and what it is.
+/// What a head contains, and its reading.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Found {
-    /// Whom a proxy speaks for.
+    /// The client that a proxy names.
     pub client: Option<IpAddr>,
-    /// Whose pages may read the answer.
+    /// The origin whose pages may read the answer.
     pub origin: Option<String>,
     pub reading: Reading,
 }
@@ -45,7 +45,7 @@ impl Found {
     }
 }
 
-/// Where the head ends or is spoilt, and what is found in it; `None` if it goes on.
+/// The length of the head, up to its end or its first fault, and what it contains. `None` if it is incomplete.
 pub fn read(bytes: &[u8], rules: &Rules) -> Option<(usize, Found)> {
     for end in 1..=bytes.len() {
         let head = &bytes[..end];
@@ -53,7 +53,7 @@ pub fn read(bytes: &[u8], rules: &Rules) -> Option<(usize, Found)> {
         if head.len() > HEAD_BYTES_MAX {
             return spoilt(Refusal::HeadTooLarge);
         }
-        // One empty line before the request does not count.
+        // One empty line before the request is ignored.
         let behind = head.strip_prefix(b"\r\n");
         let request = behind.unwrap_or(head);
         match request.first() {
@@ -78,7 +78,7 @@ pub fn read(bytes: &[u8], rules: &Rules) -> Option<(usize, Found)> {
     None
 }
 
-/// `head` is complete, but for the two line ends behind it.
+/// `head` is complete, without the two line ends after it.
 fn read_head(head: &[u8], rules: &Rules) -> Found {
     let mut lines = lines(head);
     let request_line = lines.remove(0);
@@ -95,7 +95,7 @@ fn read_head(head: &[u8], rules: &Rules) -> Found {
     }
     if version != b"HTTP/1.0" && version != b"HTTP/1.1" {
         faults.push(BadRequest::HttpVersion.into());
-        // Its bytes may not even be those of a version.
+        // The bytes may not even be a version.
         faults.push(BadRequest::RequestLine.into());
     }
     if lines.len() > HEAD_FIELDS_MAX {
@@ -131,7 +131,7 @@ fn lines(head: &[u8]) -> Vec<&[u8]> {
 struct Field {
     /// In lower case.
     name: String,
-    /// Without the white space around it.
+    /// Without white space around it.
     value: Vec<u8>,
 }
 
@@ -234,7 +234,7 @@ impl Request<'_> {
         }
     }
 
-    /// The only one, if it is one.
+    /// The key, if there is exactly one.
     fn key(&self) -> Option<&[u8]> {
         match self.values("sec-websocket-key")[..] {
             [key] if is_key(key) => Some(key),
@@ -242,7 +242,7 @@ impl Request<'_> {
         }
     }
 
-    /// The first subprotocol that carries nothing secret.
+    /// The first subprotocol that carries no secret.
     fn echoed(&self) -> Option<&[u8]> {
         let mut offered = self.elements("sec-websocket-protocol");
         offered.retain(|offered| {
@@ -261,13 +261,13 @@ impl Request<'_> {
         rules.origins.is_empty() || self.values("origin").is_empty() || self.origin(rules).is_some()
     }
 
-    /// The origin whose pages may read the answer: only some paths are for them.
+    /// The origin whose pages may read the answer. Only some paths allow that.
     fn reader(&self, rules: &Rules) -> Option<String> {
         let (path, _) = self.path_and_query()?;
         self.origin(rules).filter(|_| path == "/health" || path == "/sessions")
     }
 
-    /// The only origin, if its pages may connect.
+    /// The origin, if there is exactly one and its pages may connect.
     fn origin(&self, rules: &Rules) -> Option<String> {
         let [value] = self.values("origin")[..] else { return None };
         let written = std::str::from_utf8(value).ok()?;
@@ -278,7 +278,7 @@ impl Request<'_> {
         (rules.origins.is_empty() || is_listed || is_own).then(|| written.to_owned())
     }
 
-    /// Whether the only host would be right without what stands from its first `%` to the bracket.
+    /// Whether the host, if there is exactly one, is right without the text from its first `%` to the bracket.
     fn has_zone(&self) -> bool {
         let [host] = self.values("host")[..] else { return false };
         let host = text(host);
@@ -291,7 +291,7 @@ impl Request<'_> {
         self.fields.iter().filter(|field| field.name == name).map(|field| &field.value[..]).collect()
     }
 
-    /// All list elements but the empty ones.
+    /// All list elements except empty ones.
     fn elements(&self, name: &str) -> Vec<&[u8]> {
         self.list(name).into_iter().filter(|element| !element.is_empty()).collect()
     }
@@ -300,7 +300,7 @@ impl Request<'_> {
         self.values(name).into_iter().flat_map(|value| value.split(|&byte| byte == b',')).map(strip).collect()
     }
 
-    /// `None` if the target is in neither of the two forms.
+    /// `None` if the target has neither of the two forms.
     fn path_and_query(&self) -> Option<(&str, &str)> {
         let path_and_query = if self.target.starts_with('/') {
             self.target
@@ -349,7 +349,7 @@ fn session_of(path: &str) -> Option<(&'static str, &str)> {
     })
 }
 
-/// What is wrong with a path that is no session's, by its segments.
+/// The fault of a path that is not a session's, by its segments.
 fn path_fault(path: &str) -> PathFault {
     let segments: Vec<&str> = path.split('/').collect();
     let is_side = |segment: &&str| matches!(*segment, "desktop" | "mobile");
@@ -373,7 +373,7 @@ fn path_fault(path: &str) -> PathFault {
     }
 }
 
-/// A host and maybe a port.
+/// Whether it is a host, with or without a port.
 fn is_host(authority: &str) -> bool {
     let end = if authority.starts_with('[') {
         authority.find(']').map_or(0, |end| end + 1)
@@ -404,14 +404,14 @@ fn is_name(host: &str) -> bool {
     !host.is_empty() && is_start && parts.all(is_escape)
 }
 
-/// Digits only, and no more than fits.
+/// Parses a number that has only digits and fits.
 fn number(digits: &[u8]) -> Option<u64> {
     let digits = std::str::from_utf8(digits).ok()?;
     let is_digits = !digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit());
     if is_digits { digits.parse().ok() } else { None }
 }
 
-/// 16 bytes in base64.
+/// Whether it is 16 bytes in base64.
 fn is_key(value: &[u8]) -> bool {
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || b"+/".contains(&byte);
     value.len() == 24 && value.ends_with(b"==") && value[..22].iter().all(|&byte| is_digit(byte))
@@ -426,7 +426,7 @@ fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(is_allowed)
 }
 
-/// Without the spaces and tabs around it.
+/// Without spaces and tabs around it.
 fn strip(value: &[u8]) -> &[u8] {
     let is_white = |byte: &u8| matches!(byte, b' ' | b'\t');
     let start = value.iter().take_while(|byte| is_white(byte)).count();

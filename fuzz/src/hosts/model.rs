@@ -1,4 +1,4 @@
-//! Hosts as a list of all that each of them has done since it was last forgotten.
+//! Hosts as a list of all their actions since each was last forgotten.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,24 +18,24 @@ pub struct Model {
     connection_rate: Option<u32>,
     failed_joins_max: Option<u32>,
     known: BTreeMap<Host, Known>,
-    /// Those without a connection, by when they were heard of last.
+    /// Hosts without a connection, by the number of their last action.
     idle: BTreeMap<u64, Host>,
-    /// How often anybody was heard of.
+    /// The number of all actions so far.
     heard: u64,
 }
 
-/// What one of them has done.
+/// The actions of one host.
 #[derive(Default)]
 struct Known {
-    /// Which time this was that anybody was heard of.
+    /// The number of its last action.
     heard: u64,
-    /// Under which name it goes, once it has been without a connection.
+    /// Its key, once it has been without a connection.
     key: Option<HostKey>,
-    /// Connections at this time.
+    /// Current connections.
     connections: usize,
-    /// When it was let in.
+    /// When it was accepted.
     openings: Vec<u64>,
-    /// When it failed, and was not locked out for it.
+    /// When it failed without being locked out.
     failures: Vec<u64>,
     /// When it was locked out, and until when.
     lock_outs: Vec<(u64, u64)>,
@@ -100,12 +100,12 @@ impl Model {
         if self.is_locked_out(host, now) {
             return None;
         }
-        let known = self.known.get_mut(&host).expect("it was just heard of");
+        let known = self.known.get_mut(&host).expect("its action was just noted");
         if wait_of(&known.failures, units, MINUTE, now) == 0 {
             known.failures.push(now.0);
             return None;
         }
-        // One follows another if that one ended less than an hour ago.
+        // A lock-out follows another if that one ended less than an hour before.
         let mut before = 0;
         let mut next = now.0;
         for &(begin, end) in known.lock_outs.iter().rev() {
@@ -130,7 +130,7 @@ impl Model {
         Some(Tick(u64::try_from(due).expect("time does not end")))
     }
 
-    /// Whether a host that was never heard of would fare no better.
+    /// Whether an unknown host would be treated just as well.
     pub fn is_blank(&self, host: Host, now: Tick) -> bool {
         let Some(known) = self.find(host) else { return true };
         let is_over = |&(_, end): &(u64, u64)| end + HOUR <= now.0;
@@ -162,12 +162,12 @@ impl Model {
         self.idle.values().next_back().copied()
     }
 
-    /// The first of those without a connection, if they are too many.
+    /// The first host without a connection, if there are too many.
     pub fn surplus(&self) -> Option<Host> {
         self.idle.values().next().copied().filter(|_| self.idle.len() > IDLE_HOSTS_MAX)
     }
 
-    /// Notes under which name a host goes, which never changes while it is known.
+    /// Notes the key of a host, which never changes while the host is known.
     pub fn name(&mut self, host: Host, key: HostKey) {
         let known = self.known.get_mut(&host).expect("a known host");
         assert_eq!(*known.key.get_or_insert(key), key, "{host:?} goes under two names");
@@ -181,7 +181,7 @@ impl Model {
         self.known.get(&host)
     }
 
-    /// Takes a host, known or not, out of those without a connection.
+    /// Notes an action of a host, known or not, and removes it from those without a connection.
     fn hear_of(&mut self, host: Host) -> &mut Known {
         let known = self.known.entry(host).or_default();
         self.idle.remove(&known.heard);
@@ -190,7 +190,7 @@ impl Model {
         known
     }
 
-    /// Puts it at their end if it has none.
+    /// Adds it at the end of those without a connection, if it has none.
     fn note_idle(&mut self, host: Host) {
         if let Some(known) = self.find(host).filter(|known| known.connections == 0) {
             let heard = known.heard;
@@ -205,21 +205,20 @@ impl Known {
     }
 }
 
-/// The time in nanoseconds at which everything is paid for: each use costs its part of the window, one after
-/// the other.
+/// The time in nanoseconds at which all uses are paid for. Each use costs its part of the window, one after the other.
 fn paid_at(times: &[u64], units: Option<u32>, window: u64) -> u128 {
     let Some(units) = units else { return 0 };
     let price = u128::from(window) * 1_000_000 / u128::from(units);
     times.iter().fold(0, |paid, &time| paid.max(u128::from(time) * 1_000_000) + price)
 }
 
-/// In how many milliseconds one more use is in order.
+/// Milliseconds until one more use is allowed.
 fn wait_of(times: &[u64], units: Option<u32>, window: u64, now: Tick) -> u64 {
     let Some(units) = units else { return 0 };
     let with_another = paid_at(times, Some(units), window) + paid_at(&[0], Some(units), window);
     let allowed = with_another.saturating_sub(u128::from(window) * 1_000_000).div_ceil(1_000_000);
     let wait = u64::try_from(allowed.saturating_sub(u128::from(now.0))).expect("time does not end");
-    // Whatever the meter's arithmetic: too much is at least a window's worth, and at most two pass in one.
+    // Independent of the meter's arithmetic: only a window's worth of uses leads to a refusal, and fewer than two pass.
     let since = |time: u64| times.iter().filter(|&&at| at >= time).count();
     let units = units as usize;
     if wait > 0 {

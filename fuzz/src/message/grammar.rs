@@ -1,16 +1,16 @@
-//! The grammar of RFC 8259, read one byte at a time.
+//! The grammar of RFC 8259, parsed byte by byte.
 
 use std::ops::Range;
 
-/// Where a member of the outermost object stands.
+/// The position of a member of the outermost object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     pub key: Range<usize>,
     pub value: Range<usize>,
 }
 
-/// Checks that `text` is one JSON value, and finds the members of it if it is an object. The error is
-/// the offset of the first byte that cannot stand there, or the length if the text ends too soon.
+/// Checks that `text` is one JSON value, and finds its members if it is an object. The error is the offset of the first
+/// byte that is not allowed there, or the length if the text ends too early.
 pub fn read(text: &[u8]) -> Result<Vec<Member>, usize> {
     let mut reader = Reader { text, at: 0, members: Vec::new() };
     reader.value()?;
@@ -24,7 +24,7 @@ struct Reader<'a> {
     members: Vec<Member>,
 }
 
-/// What the reader is in the middle of.
+/// The kind of the value that is open.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Inside {
     Array,
@@ -59,7 +59,7 @@ impl Reader<'_> {
                 _ => self.scalar()?,
             }
             self.end_value(inside.len());
-            // A value is over, and maybe with it those that it is the last of.
+            // A value has ended, and perhaps the values around it.
             loop {
                 let Some(&innermost) = inside.last() else { return Ok(()) };
                 self.white_space();
@@ -89,7 +89,7 @@ impl Reader<'_> {
         self.expect(b':')
     }
 
-    /// Notes the value of a member of the outermost object; those of an array have no member.
+    /// Notes the value of a member of the outermost object. Elements of an array are not members.
     fn begin_value(&mut self, depth: usize) {
         if let (1, Some(member)) = (depth, self.members.last_mut()) {
             member.value = self.at..self.at;

@@ -1,8 +1,8 @@
-//! Slow readers of both versions of the PROXY protocol, as its sections 2.1 and 2.2 have it.
+//! Slow parsers of both versions of the PROXY protocol, by its sections 2.1 and 2.2.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What bytes are to them.
+/// Their result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
     NeedMore,
@@ -10,7 +10,7 @@ pub enum Reading {
     Malformed,
 }
 
-/// Reads the header at the start.
+/// Parses the header at the start.
 pub fn read(bytes: &[u8]) -> Reading {
     let signature = [0x0D, 0x0A, 0x0D, 0x0A, 0x00, 0x0D, 0x0A, 0x51, 0x55, 0x49, 0x54, 0x0A];
     if bytes.starts_with(&signature) {
@@ -24,7 +24,7 @@ pub fn read(bytes: &[u8]) -> Reading {
     }
 }
 
-/// Up to 107 bytes, of which the first LF must come behind a CR.
+/// Up to 107 bytes, of which the first LF must follow a CR.
 fn read_line(bytes: &[u8]) -> Reading {
     let mut line = Vec::new();
     for &byte in bytes.iter().take(107) {
@@ -39,7 +39,7 @@ fn read_line(bytes: &[u8]) -> Reading {
     if line.len() == 107 { Reading::Malformed } else { Reading::NeedMore }
 }
 
-/// Whom a line speaks for, if anybody; an error if it is malformed.
+/// The client in a line, if there is one. An error if it is malformed.
 fn client_of_line(line: &[u8]) -> Result<Option<IpAddr>, ()> {
     let text = String::from_utf8(line.to_vec()).map_err(|_| ())?;
     let text = text.strip_suffix("\r\n").ok_or(())?;
@@ -49,7 +49,7 @@ fn client_of_line(line: &[u8]) -> Result<Option<IpAddr>, ()> {
     }
     let [_, family, source, destination, source_port, destination_port] = words[..] else { return Err(()) };
     let are_ports = [source_port, destination_port].into_iter().all(|port| {
-        // However many zeros it begins with.
+        // It may begin with any number of zeros.
         let digits = port.trim_start_matches('0');
         !port.is_empty()
             && port.chars().all(|digit| digit.is_ascii_digit())
@@ -66,7 +66,7 @@ fn client_of_line(line: &[u8]) -> Result<Option<IpAddr>, ()> {
     if are_ports && is_family { Ok(Some(source)) } else { Err(()) }
 }
 
-/// The length in the header counts what stands behind the first 16 bytes; of those no more than make 4 KiB.
+/// The length in the header counts the bytes after the first 16. In all there may be at most 4 KiB.
 fn read_binary(bytes: &[u8]) -> Reading {
     if bytes.len() < 16 {
         return Reading::NeedMore;

@@ -1,4 +1,4 @@
-//! What the operator demands of those who come in, where they come from, and what they bring.
+//! Settings for access, and the addresses and secrets of clients.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use apptuner_relay::relay::{AddressRules, ApiKeys, Origin, Settings};
 
 use super::super::choices::Choices;
 
-/// Pairing secrets, and the API key of alice. None can be part of a session ID, which may be logged.
+/// Pairing secrets, and the API key of alice. None of them can be part of a session ID, which may be logged.
 pub const SECRETS: [&str; 3] = ["pairing~secret~0", "pairing~secret~of~another~1", "api~key~of~alice~0"];
 /// The same in base64url.
 const ENCODED: [&str; 3] =
@@ -15,7 +15,7 @@ const ENCODED: [&str; 3] =
 const KEY_FILES: [&str; 2] = ["alice api~key~of~alice~0\n", "bob api~key~of~bob~0000\n"];
 const RULE_FILES: [&str; 4] =
     ["deny 192.0.2.2", "allow ::/0", "allow 192.0.2.0/24\ndeny 192.0.2.1", "deny 10.0.0.0/8"];
-/// Loopback, two IPv4 addresses of which one comes mapped, too, three IPv6 addresses of two /64, and a proxy's.
+/// Loopback, two IPv4 addresses, one of them also mapped, three IPv6 addresses in two /64, and a proxy's.
 const ADDRESSES: [&str; 9] = [
     "127.0.0.1",
     "::1",
@@ -31,7 +31,7 @@ const PROXIES: [&[&str]; 4] = [&[], &["127.0.0.0/8"], &["10.0.0.0/8", "::1"], &[
 const ALLOWED: [&[&str]; 4] = [&[], &["192.0.2.0/24", "127.0.0.1"], &["::/0"], &["0.0.0.0/0"]];
 const DENIED: [&[&str]; 4] = [&[], &["192.0.2.2"], &["2001:db8::/64"], &["::ffff:192.0.2.0/120"]];
 
-/// The same settings with demands.
+/// The same settings with rules for access.
 pub fn demand(choices: &mut Choices<'_>, settings: &Settings) -> Settings {
     let (bits, sets) = (choices.byte(), choices.byte());
     let is_set = |bit: u8| bits & (1 << bit) != 0;
@@ -54,7 +54,7 @@ pub fn demand(choices: &mut Choices<'_>, settings: &Settings) -> Settings {
     }
 }
 
-/// What may connect without being counted.
+/// The addresses that may connect without being counted.
 pub fn exempt(settings: &Settings) -> Networks {
     let loopback = ["127.0.0.0/8", "::1"].map(|range| parse_range(range).expect("a range"));
     Networks::new(&[&loopback[..], &settings.trust_proxy].concat())
@@ -72,8 +72,7 @@ pub fn rules(choices: &mut Choices<'_>) -> AddressRules {
     AddressRules::parse(choices.pick(RULE_FILES)).expect("rules")
 }
 
-/// What a connection begins with, and the request that follows: for one of six places in a session, or for a
-/// session of its own.
+/// The first bytes of a connection: for one of six places in sessions, or for a new session.
 pub fn request(choices: &mut Choices<'_>) -> Vec<u8> {
     let (kind, place, with) = (choices.byte(), choices.byte(), choices.byte());
     let mut bytes = proxy_header(kind, choices);
@@ -109,7 +108,7 @@ pub fn request(choices: &mut Choices<'_>) -> Vec<u8> {
     bytes
 }
 
-/// None, one of either version, or one that names nobody.
+/// No PROXY protocol header, one of either version, or one without a client.
 fn proxy_header(kind: u8, choices: &mut Choices<'_>) -> Vec<u8> {
     if kind.is_multiple_of(4) {
         return Vec::new();

@@ -1,13 +1,13 @@
-//! Reads every line that the relay logs, as an operator's tools would.
+//! Checks every line that the relay logs.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Once;
 
 use log::{LevelFilter, Log, Metadata, Record};
 
-/// The target of the line that each message leaves.
+/// The target of the line for each message.
 const MESSAGES: &str = "apptuner_relay::messages";
-/// Longest line, in characters: several names cut to 64 each and their words.
+/// Longest line in characters: several names, cut to 64 each, and words.
 const LINE_CHARS_MAX: usize = 500;
 
 thread_local! {
@@ -26,7 +26,7 @@ impl Log for LogReader {
         if record.target().starts_with("apptuner_relay") && self.enabled(record.metadata()) {
             let line = record.args().to_string();
             assert!(line.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{line:?} can forge a line");
-            // A message may be of a type that is called like one.
+            // A message may have a type that equals a secret.
             if record.target() != MESSAGES {
                 SECRETS.with_borrow(|secrets| {
                     let is_secret = |secret: &&str| line.contains(*secret);
@@ -40,12 +40,12 @@ impl Log for LogReader {
     fn flush(&self) {}
 }
 
-/// Reads all that is logged from now on; the line of each message only if `is_reading_messages`. None but those
-/// may have one of the secrets in it.
+/// Checks all lines from now on, and the lines for messages only if `is_reading_messages`. Only those may contain one
+/// of the secrets.
 pub fn start(is_reading_messages: bool, secrets: &[&'static str]) {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        // Another test of the same process may have installed a logger of its own.
+        // Another test of the same process may have installed its own logger.
         if log::set_logger(&LogReader).is_ok() {
             log::set_max_level(LevelFilter::Debug);
         }

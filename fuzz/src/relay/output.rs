@@ -1,19 +1,18 @@
-//! What a client may receive: an answer in HTTP, and behind a 101 the frames that RFC 6455 allows
-//! a server.
+//! What a client may receive: an HTTP answer, and after a 101 the frames that RFC 6455 allows a server.
 
 use apptuner_relay::relay::internals::frame::is_close_code_allowed;
 use serde_json::Value;
 
 use super::super::answer::{self, Answer};
 
-/// Codes of a close in the middle of a message that is not the fault of its receiver: it is replaced, the session or
-/// the relay ends, it took nothing, its session was claimed, the message will never be whole.
+/// Close codes inside a message that the receiver did not cause: it is replaced, the session or the relay ends, it read
+/// nothing, its session was claimed, or the message will never be whole.
 const CODES_OF_OTHERS: [u16; 4] = [1000, 1001, 1008, 1011];
 
-/// Checks all that a client has received; with `is_whole` nothing may be missing at its end. Only a client that
-/// `has_spoken` may have done something that it is closed for.
+/// Checks all that a client has received. With `is_whole` nothing may be missing at the end. Only a client that
+/// `has_spoken` may have caused its own close.
 ///
-/// Returns whether it was told that this is the end: by an answer in HTTP, or by a close frame.
+/// Returns whether it was told about the end: by an HTTP answer or by a close frame.
 pub fn check(bytes: &[u8], is_whole: bool, has_spoken: bool) -> bool {
     match answer::read(bytes, is_whole) {
         Answer::InHead => false,
@@ -22,7 +21,7 @@ pub fn check(bytes: &[u8], is_whole: bool, has_spoken: bool) -> bool {
     }
 }
 
-/// One frame of a server, whole.
+/// One whole frame of a server.
 struct Frame<'a> {
     is_final: bool,
     opcode: u8,
@@ -30,7 +29,7 @@ struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// The frame that `bytes` begin with, and what follows; `None` if it is not whole.
+    /// The frame at the start of `bytes`, and the rest. `None` if it is incomplete.
     fn split_from(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let [first, second, rest @ ..] = bytes else { return None };
         assert!(first & 0x70 == 0, "reserved bits are not set");
@@ -81,7 +80,7 @@ fn check_frames(mut bytes: &[u8], is_whole: bool, has_spoken: bool) -> bool {
         }
     }
     assert!(!is_whole || bytes.is_empty(), "the stream ends in a frame");
-    assert!(!is_whole || !is_first, "nobody is let in without a greeting");
+    assert!(!is_whole || !is_first, "every client gets `connected` first");
     is_closed
 }
 
@@ -99,14 +98,14 @@ fn check_control(frame: &Frame<'_>) -> bool {
     }
 }
 
-/// A message is cut short only by a close that says why, and only a message that was begun is.
+/// A message is cut short only by a close that says why, and only if it was begun.
 fn check_end(close: &[u8], is_in_message: bool, has_spoken: bool) {
     let Some((code, reason)) = close.split_first_chunk() else { return };
     let code = u16::from_be_bytes(*code);
     let says_why = has_spoken || CODES_OF_OTHERS.contains(&code);
     assert!(!is_in_message || says_why, "close code {code} in the middle of a message");
     let is_cut_short = code == 1011 && reason == b"Message cut short";
-    // A close is answered with its own words.
+    // A close is answered with its own code and reason.
     assert!(!is_cut_short || is_in_message || has_spoken, "no message was cut short");
 }
 
@@ -114,7 +113,7 @@ fn check_message(opcode: u8, payload: &[u8]) {
     match opcode {
         1 => {
             let text = std::str::from_utf8(payload).expect("text is UTF-8");
-            // Nesting, numbers and escapes may go beyond what a `Value` can hold.
+            // A `Value` cannot hold all nesting, numbers and escapes that the grammar allows.
             if let Err(error) = serde_json::from_str::<Value>(text) {
                 let error = error.to_string();
                 let is_grammatical = ["recursion", "out of range", "surrogate", "hex escape"];

@@ -1,4 +1,4 @@
-//! One receiver of a message, and what its stream was given.
+//! One receiver of a message, and the bytes that its stream was given.
 
 use apptuner_relay::relay::internals::frame::Opcode;
 use apptuner_relay::relay::internals::limits::FRAGMENT_BYTES_MAX;
@@ -7,15 +7,15 @@ use apptuner_relay::relay::internals::transit::{Cursor, Transits};
 /// A cursor, and what its stream has taken of the message.
 pub struct Receiver {
     pub cursor: Cursor,
-    /// Bytes of frames that the stream took and that were not read yet: the start of one.
+    /// Bytes that the stream took and that are not parsed yet: the start of a frame.
     unread: Vec<u8>,
-    /// What all frames so far carried, that one included.
+    /// The payload of all frames so far, including an incomplete one.
     payload: Vec<u8>,
     /// How much of it was compared.
     compared_bytes: usize,
-    /// Payload still to come of the frame under way, and whether it is the last one.
+    /// Payload bytes that the current frame still lacks, and whether it is the last frame.
     frame: Option<(usize, bool)>,
-    /// That of the first frame, once it has begun.
+    /// The opcode of the first frame, once it has begun.
     opcode: Option<u8>,
     is_ended: bool,
 }
@@ -38,7 +38,7 @@ impl Receiver {
         self.payload.len()
     }
 
-    /// The stream takes what there is, and at most `room` bytes.
+    /// The stream takes what is available, at most `room` bytes.
     pub fn write(&mut self, transits: &Transits, mut room: usize) {
         let transit = transits.get(self.cursor.key());
         while room > 0 {
@@ -61,7 +61,7 @@ impl Receiver {
         }
     }
 
-    /// What it was given is the start of the message, and its last frame ends the whole message.
+    /// Checks that it was given the start of the message, and that its last frame ends the whole message.
     pub fn compare(&mut self, opcode: Opcode, bytes: &[u8], is_whole: bool) {
         let given = &self.payload[self.compared_bytes..];
         let expected = bytes.get(self.compared_bytes..self.payload.len());
@@ -83,7 +83,7 @@ impl Receiver {
         taken
     }
 
-    /// Makes payload of what the stream took.
+    /// Parses the frames that the stream took.
     fn read_frames(&mut self) {
         let unread = std::mem::take(&mut self.unread);
         let mut bytes = &unread[..];
@@ -110,7 +110,7 @@ impl Receiver {
     }
 }
 
-/// First byte, payload length and header length of the frame that `bytes` begin with.
+/// First byte, payload length and header length of the frame at the start of `bytes`.
 fn header(bytes: &[u8]) -> Option<(u8, usize, usize)> {
     let [first, second, rest @ ..] = bytes else { return None };
     Some(match second {

@@ -1,4 +1,4 @@
-//! What a server needs before it can serve: a configuration that holds, its files, its listeners.
+//! What a server needs before it can serve: a valid configuration, its files, its listeners.
 
 use std::fmt;
 use std::io;
@@ -24,7 +24,7 @@ use crate::net::stream::Streams;
 use crate::net::token;
 use crate::relay::{Relay, Settings};
 
-/// Sockets that listen already; each kind is used instead of those of the configuration, if there are any.
+/// Sockets that listen already. If there are any of a kind, they replace those of the configuration.
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     /// For clients.
@@ -39,29 +39,29 @@ pub(super) struct Sockets {
 pub enum BindError {
     /// A setting is out of its bounds.
     Config(ConfigError),
-    /// A file that a setting names is of no use.
+    /// A file that a setting names cannot be used.
     File(FileError),
-    /// A socket that was handed on cannot be used.
+    /// A socket that a supervisor passed on cannot be used.
     #[cfg(feature = "cli")]
     Inherited(InheritedError),
-    /// The address cannot be listened on.
+    /// The server cannot listen on an address.
     #[non_exhaustive]
     Listen {
         /// The setting that names it.
         setting: SettingName,
         /// The address.
         address: ListenAddress,
-        /// Why not.
+        /// The system's error.
         error: io::Error,
     },
-    /// The system gave no poll, waker or randomness.
+    /// The system denied a poll, a waker or randomness.
     System(io::Error),
 }
 
 impl std::error::Error for BindError {}
 
 impl BindError {
-    /// Whether what was set is wrong, and would be so on another day.
+    /// Whether a setting is wrong, so that a later attempt would fail in the same way.
     #[must_use]
     pub fn is_misconfiguration(&self) -> bool {
         use io::ErrorKind::{AlreadyExists, InvalidInput, NotADirectory, NotFound, Unsupported};
@@ -69,6 +69,7 @@ impl BindError {
             Self::Config(_) | Self::File(_) => true,
             #[cfg(feature = "cli")]
             Self::Inherited(_) => true,
+            // These errors come from the path itself. A port may be free again later.
             Self::Listen { address: ListenAddress::Unix(_), error, .. } => {
                 matches!(error.kind(), AlreadyExists | NotADirectory | NotFound | Unsupported | InvalidInput)
             }
@@ -91,6 +92,7 @@ impl fmt::Display for BindError {
                 };
                 match known {
                     Some((what, remedy)) => write!(f, "{setting} {address}: {what}; {remedy}"),
+                    // The system's own text, which depends on its C library.
                     None => write!(f, "{setting} {address}: {error}; choose another address"),
                 }
             }
@@ -101,7 +103,7 @@ impl fmt::Display for BindError {
     }
 }
 
-/// What is wrong and what helps, where that is known.
+/// What is wrong and what helps, for known errors.
 type Remedy = Option<(&'static str, &'static str)>;
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "the system has many more errors than we have remedies")]
@@ -160,19 +162,23 @@ impl From<FileError> for BindError {
 }
 
 impl Server {
-    /// Checks the configuration and listens on its addresses; nobody is served before
-    /// [`run`](Self::run) or [`turn`](Self::turn).
+    /// Checks the configuration and listens on its addresses. [`run`](Self::run) or
+    /// [`turn`](Self::turn) begins to serve.
+    ///
+    /// # Errors
+    /// A setting, a file or an address cannot be used, or the system lacks resources.
     pub fn bind(config: &Config) -> Result<Self, BindError> {
         Self::bind_with(config, Sockets::default(), Naming::Field)
     }
 
-    /// As [`bind`](Self::bind), with sockets that listen already; errors and log lines call settings so.
+    /// As [`bind`](Self::bind), with sockets that listen already. Errors and log lines name settings by `naming`.
     pub(super) fn bind_with(config: &Config, sockets: Sockets, naming: Naming) -> Result<Self, BindError> {
         config.validate_for(naming).map_err(BindError::Config)?;
         let access_files = AccessFiles::new(config, naming);
         let api_keys = access_files.read_api_keys().transpose()?;
         let address_rules = access_files.read_address_rules().transpose()?;
         let streams = Streams::new(&config.tls, naming).map_err(BindError::File)?;
+        // Nothing listens until every file was read: a supervisor must not send clients to a server that fails.
         let poll = Poll::new()?;
         let admin_sockets = listen_for_operator(config, sockets.admin, naming)?;
         let listeners = listen(config, sockets.public, naming, poll.registry())?;
@@ -186,6 +192,7 @@ impl Server {
         let operator = if admin_sockets.is_empty() {
             None
         } else {
+            // A seed of its own, so that the hash of the token has another key than the relay's.
             let (token, seed) = (config.admin_token.as_ref(), entropy::seed()?);
             Some(Operator::new(
                 admin_sockets,
@@ -209,6 +216,7 @@ impl Server {
             events: Events::with_capacity(EVENTS_PER_TURN),
             streams,
             listeners,
+            // `Server::metrics` may turn it on later.
             are_turns_measured: operator.is_some(),
             operator,
             clock,
@@ -225,8 +233,8 @@ impl Server {
         })
     }
 
-    /// The addresses of TCP listened on, in the order of the configuration or of the supervisor, with
-    /// the ports that were chosen where 0 was asked for. Unix-domain sockets are left out.
+    /// The TCP addresses of the clients' listeners, in the order of the configuration or of the supervisor. Port 0
+    /// is replaced by the port that the system chose. Unix-domain sockets are left out.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
         let tcp = |listener: &Listener| match listener.socket.address {
@@ -236,7 +244,7 @@ impl Server {
         self.listeners.iter().filter_map(tcp).collect()
     }
 
-    /// Where the operator's listener is, with the port that was chosen where 0 was asked for.
+    /// The address of the operator's listener. Port 0 is replaced by the port that the system chose.
     #[must_use]
     pub fn admin_address(&self) -> Option<ListenAddress> {
         let listener = self.operator.as_ref()?.listeners().first()?;
@@ -244,7 +252,7 @@ impl Server {
     }
 }
 
-/// Listens for the operator with what listens already, or else where the configuration says, if it does.
+/// The operator's listening sockets: `sockets`, or if there are none, those of the configuration.
 fn listen_for_operator(
     config: &Config,
     sockets: Vec<ListeningSocket>,
@@ -257,7 +265,7 @@ fn listen_for_operator(
     config.admin.iter().map(|address| bind(setting, address)).collect()
 }
 
-/// Listens with what listens already, or else where the configuration says.
+/// The clients' listeners: `sockets`, or if there are none, those of the configuration.
 fn listen(
     config: &Config,
     mut sockets: Vec<ListeningSocket>,
@@ -268,6 +276,7 @@ fn listen(
         let setting = SettingName::new("listen", naming);
         sockets = config.listen.iter().map(|address| bind(setting, address)).collect::<Result<_, _>>()?;
     }
+    // The index is also the listener's token; see `token`.
     let watch = |(index, socket)| Listener::new(socket, index, registry).map_err(BindError::System);
     sockets.into_iter().enumerate().map(watch).collect()
 }
@@ -277,13 +286,14 @@ fn bind(setting: SettingName, address: &ListenAddress) -> Result<ListeningSocket
     ListeningSocket::bind(address).map_err(failed)
 }
 
-/// The settings, with a number of connections that descriptors and tokens suffice for.
+/// The settings, with `max_connections` lowered to what descriptors and tokens allow.
 fn settings_within(limits: &descriptors::ConnectionLimits, settings: &Settings, naming: Naming) -> Settings {
     let derived = limits.served;
     if let Some(wanted) = settings.max_connections.filter(|&wanted| wanted > derived) {
         let (limit, setting) = (platform::file_limit(), SettingName::new("max-connections", naming));
         warn!("file_limit={limit} {setting} {wanted}: the limit on open files leaves room for {derived}");
     }
+    // A warning is enough for a limit that is too high: the relay works with a lower one.
     let max_connections =
         settings.max_connections.unwrap_or(derived).min(derived).min(token::CONNECTIONS_MAX);
     Settings { max_connections: Some(max_connections), ..settings.clone() }
@@ -294,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_that_cannot_be_listened_on_is_named_with_a_remedy() {
+    fn error_of_a_listener_names_its_address_and_a_remedy() {
         let tcp = || ListenAddress::from(([127, 0, 0, 1], 80));
         let unix = || ListenAddress::Unix("/run/relay\n".into());
         for (address, kind, expected) in [

@@ -1,4 +1,4 @@
-//! The operator's side of the loop: what listens for it, and the sockets of those who ask.
+//! The operator's part of the loop: its listeners and its connections.
 
 use std::io;
 
@@ -14,10 +14,10 @@ use crate::net::token;
 use crate::relay::access::secret::Secret;
 use crate::relay::{Now, Readiness, Relay, Settings, Tick};
 
-/// Connections accepted per turn: few, for clients come first.
+/// Connections accepted per turn and listener. Few, because clients come first.
 const ACCEPTS_PER_TURN: usize = 2;
 
-/// Serves the operator, after everybody else in each turn.
+/// Serves the operator, last in each turn.
 #[derive(Debug)]
 pub(super) struct Operator {
     admin: Admin<Stream>,
@@ -33,6 +33,7 @@ impl Operator {
         now: Now,
         registry: &Registry,
     ) -> io::Result<Self> {
+        // The indices below are for the clients' listeners; see `token`.
         let watch = |(index, socket)| Listener::new(socket, config::LISTENERS_MAX + index, registry);
         let listeners = sockets.into_iter().enumerate().map(watch).collect::<Result<_, _>>()?;
         Ok(Self { admin: Admin::new(token, settings, seed, now), listeners })
@@ -42,7 +43,7 @@ impl Operator {
         &self.listeners
     }
 
-    /// Somebody may wait at the listener of this index, if it is one of these.
+    /// Notes that a connection may be waiting at the listener of this index, if it is the operator's.
     pub(super) fn note_listener(&mut self, index: usize) {
         if let Some(listener) = self.listeners.iter_mut().find(|listener| listener.index == index) {
             listener.is_ready = true;
@@ -53,14 +54,14 @@ impl Operator {
         self.admin.handle_readiness(key, readiness);
     }
 
-    /// When the next turn is due on account of the operator, if nothing becomes ready before.
+    /// When the operator needs the next turn, if nothing becomes ready before.
     pub(super) fn next_deadline(&self) -> Tick {
         let is_awaited = self.listeners.iter().any(|listener| listener.is_ready);
-        // Where accepting has failed, when to try again is among the engine's own deadlines.
+        // While accepting is paused, `Admin::next_deadline` includes the end of the pause.
         if is_awaited && self.admin.can_accept() { Tick(0) } else { self.admin.next_deadline() }
     }
 
-    /// `process` is asked only where an answer tells of it.
+    /// Accepts, lets [`Admin`] work and performs its effects. `process` is called only if an answer needs it.
     pub(super) fn turn(
         &mut self,
         now: Now,
@@ -77,7 +78,7 @@ impl Operator {
         while let Some(effect) = self.admin.poll_effect() {
             match effect {
                 AdminEffect::ShutdownWrite(key) => {
-                    // A stream that cannot be shut down has failed, which an event will tell.
+                    // An error means that the stream has failed, and an event reports that.
                     let _ = self.admin.stream(key).map(Stream::shutdown_write);
                 }
                 AdminEffect::Close(stream) => stream.finish(),
@@ -90,6 +91,7 @@ impl Operator {
         let Some(listener) = listener.filter(|_| self.admin.can_accept()) else { return };
         match listener.accept() {
             Accepted::Stream(socket, _) => {
+                // The operator's listener has no TLS, even if the clients' listeners do.
                 let key = self.admin.handle_accept(Stream::Plain(socket), now);
                 let Some(stream) = self.admin.stream(key) else { return };
                 if let Err(error) = registry.register(stream, token::of_operator(key), INTEREST) {
@@ -97,7 +99,7 @@ impl Operator {
                     self.admin.handle_readiness(key, Readiness { is_failed: true, ..Readiness::default() });
                 }
             }
-            Accepted::Nobody => {}
+            Accepted::NoneWaiting => {}
             Accepted::Lost(error) => debug!("Accepting an operator failed: {error}"),
             Accepted::Exhausted(error) => {
                 debug!("Accepting operators paused: {error}");

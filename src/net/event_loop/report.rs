@@ -32,20 +32,20 @@ impl Server {
         self.relay.set_hook(hook);
     }
 
-    /// Whether a newcomer would be served now. A server that has stopped is [`Draining`](Service::Draining).
+    /// Whether a new connection would be served now. A server that has stopped is [`Draining`](Service::Draining).
     #[must_use]
     pub fn service(&self) -> Service {
         if self.stopped.is_some() { Service::Draining } else { self.relay.service() }
     }
 
-    /// How many connections there are, in whatever phase.
+    /// How many connections there are, in all phases.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.relay.connections()
     }
 
-    /// How many sessions there are, those included that wait for their clients to come back. How many of each kind
-    /// tells the [census](Self::census).
+    /// How many sessions there are, including empty ones whose clients may come back. The [census](Self::census)
+    /// gives the number of each kind.
     #[must_use]
     pub fn sessions(&self) -> usize {
         self.relay.sessions()
@@ -57,8 +57,8 @@ impl Server {
         self.relay.census()
     }
 
-    /// Bytes of messages that wait or are half received, of which
-    /// [`max_buffered`](crate::relay::Settings::max_buffered) allows so many.
+    /// Bytes of memory that queued and half received messages use. The limit is
+    /// [`max_buffered`](crate::relay::Settings::max_buffered).
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         self.relay.buffered_bytes()
@@ -70,11 +70,11 @@ impl Server {
         self.relay.counters()
     }
 
-    /// Reports on at most `count_max` sessions, as they were at the end of the last turn. `from` is 0 at first; the
-    /// second value is what to hand in to go on, `None` at the end.
+    /// Reports on at most `count_max` sessions, as they were at the end of the last turn. Begin with `from` 0. The
+    /// second value is the `from` of the next call, or `None` at the end.
     ///
-    /// A session that begins or ends between two calls may be missed; no other is. Each call looks at a bounded number
-    /// of places, so it may find fewer than `count_max`, or none, and still have to go on.
+    /// Only a session that begins or ends between two calls may be missed. Each call looks at a bounded number of
+    /// places in the table, so it may return fewer reports than `count_max`, or none, before the end.
     ///
     /// ```
     /// # use apptuner_relay::{Config, Server};
@@ -94,10 +94,10 @@ impl Server {
         self.relay.report_sessions(from, count_max)
     }
 
-    /// Everything that is counted, as the operator's listener answers `/metrics`: text in the format 0.0.4 of
-    /// Prometheus. Takes a fraction of a millisecond, in which nobody is served.
+    /// All metrics, as the operator's listener serves them at `/metrics`: Prometheus's text format 0.0.4. Takes a
+    /// fraction of a millisecond, during which no client is served.
     ///
-    /// From the first call on the server also measures how long its turns take; with an operator's listener it always
+    /// From the first call on the server also measures how long its turns take. With an operator's listener it always
     /// does.
     #[must_use]
     pub fn metrics(&mut self) -> String {

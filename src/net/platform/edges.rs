@@ -1,4 +1,4 @@
-//! What the system tells of a socket, and how far it has to be read before it tells again.
+//! How the system reports readiness, and how far a socket must be read before it reports again.
 
 use std::io::{self, IoSliceMut, Read};
 
@@ -6,9 +6,9 @@ use mio::event::Event;
 
 use crate::relay::Readiness;
 
-/// Whether mio waits with epoll or kqueue, which tell of bytes each time that some arrive. Everywhere else it makes
-/// edges of levels: what was told once is told again only after a call that would have blocked.
-pub(super) const ARE_EDGES_TRUE: bool = cfg!(any(
+/// Whether mio uses epoll or kqueue, which report readiness each time bytes arrive. Elsewhere mio imitates edges on top
+/// of a level-triggered interface: it reports again only after a call has returned `WouldBlock`.
+pub(super) const IS_EDGE_TRIGGERED: bool = cfg!(any(
     target_os = "android",
     target_os = "dragonfly",
     target_os = "freebsd",
@@ -19,8 +19,8 @@ pub(super) const ARE_EDGES_TRUE: bool = cfg!(any(
     target_os = "openbsd",
 )) && !cfg!(mio_unsupported_force_poll_poll);
 
-/// Whether `EV_EOF` stands for a writing side that is closed: also where we have shut it down ourselves.
-const IS_OWN_SHUTDOWN_TOLD: bool = cfg!(any(
+/// Whether the event of a closed writing direction (kqueue's `EV_EOF`) also follows our own shutdown of it.
+const IS_OWN_SHUTDOWN_REPORTED: bool = cfg!(any(
     target_os = "dragonfly",
     target_os = "freebsd",
     target_os = "ios",
@@ -29,34 +29,34 @@ const IS_OWN_SHUTDOWN_TOLD: bool = cfg!(any(
     target_os = "openbsd",
 ));
 
-/// What an event tells of a stream.
+/// The readiness of a stream that an event reports.
 pub(in crate::net) fn readiness_of(event: &Event) -> Readiness {
     Readiness {
         is_readable: event.is_readable(),
         is_writable: event.is_writable(),
         is_read_closed: event.is_read_closed(),
-        is_failed: is_failed(event.is_error(), event.is_write_closed(), IS_OWN_SHUTDOWN_TOLD),
+        is_failed: is_failed(event.is_error(), event.is_write_closed(), IS_OWN_SHUTDOWN_REPORTED),
         is_urgent: event.is_priority(),
     }
 }
 
-/// A client that reads its last answer is not to be cut off because we have said that nothing follows. kqueue gives
-/// the error of a stream that has failed beside `EV_EOF`.
-const fn is_failed(is_error: bool, is_write_closed: bool, is_own_shutdown_told: bool) -> bool {
-    is_error || (is_write_closed && !is_own_shutdown_told)
+/// Whether the stream has failed. Our own shutdown must not count: the client may still be reading its last answer.
+/// kqueue reports a failure as an error together with `EV_EOF`.
+const fn is_failed(is_error: bool, is_write_closed: bool, is_own_shutdown_reported: bool) -> bool {
+    is_error || (is_write_closed && !is_own_shutdown_reported)
 }
 
-/// Reads so far that an event tells of whatever comes next, if the buffer has room for that.
+/// Reads. If the buffer is not filled, an event will report what comes next.
 pub(in crate::net) fn read(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    if ARE_EDGES_TRUE { stream.read(buffer) } else { read_until_blocked(stream, buffer) }
+    if IS_EDGE_TRIGGERED { stream.read(buffer) } else { read_until_blocked(stream, buffer) }
 }
 
-/// As [`read`], into several buffers.
+/// As [`read`], but into several buffers.
 pub(in crate::net) fn read_vectored(
     stream: &mut impl Read,
     buffers: &mut [IoSliceMut<'_>],
 ) -> io::Result<usize> {
-    if ARE_EDGES_TRUE {
+    if IS_EDGE_TRIGGERED {
         return stream.read_vectored(buffers);
     }
     let mut total = 0;
@@ -75,8 +75,8 @@ pub(in crate::net) fn read_vectored(
     Ok(total)
 }
 
-/// Reads until the buffer is full or the stream would block. Where its end or a failure lies behind what has come,
-/// the events of these tell of it: they are not used up by events of bytes.
+/// Reads until the buffer is full or the stream would block. An end of the stream, or a failure, behind the last byte
+/// is left to its own event, which an event for bytes does not replace.
 fn read_until_blocked(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -85,6 +85,7 @@ fn read_until_blocked(stream: &mut impl Read, buffer: &mut [u8]) -> io::Result<u
             Ok(count) => filled += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if filled == 0 => return Err(error),
+            // The bytes come first. The next read returns the error again, if it lasts.
             Err(_) => break,
         }
     }
@@ -97,12 +98,12 @@ mod tests {
 
     use super::*;
 
-    /// Gives one piece a read, or an error.
+    /// Returns one piece, or an error, per read.
     struct Pieces(VecDeque<Result<&'static [u8], io::ErrorKind>>);
 
     impl Read for Pieces {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let piece = self.0.pop_front().expect("no read behind one that would block")?;
+            let piece = self.0.pop_front().expect("no read follows one that would block")?;
             let (now, later) = piece.split_at(piece.len().min(buffer.len()));
             buffer[..now.len()].copy_from_slice(now);
             if !later.is_empty() {
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn where_edges_are_made_of_levels_a_stream_is_read_until_it_blocks_or_the_buffer_is_full() {
+    fn with_imitated_edges_a_stream_is_read_until_it_blocks_or_the_buffer_is_full() {
         use io::ErrorKind::{ConnectionReset, Interrupted, WouldBlock};
         for (pieces, expected, left) in [
             (&[Ok(&b"ab"[..]), Ok(b"cd"), Err(WouldBlock)][..], Ok("abcd"), 0),
@@ -136,9 +137,9 @@ mod tests {
     }
 
     #[test]
-    fn our_own_end_of_the_stream_is_no_failure_where_the_system_tells_of_it() {
-        // Of epoll: an error; both sides are gone. Of kqueue: we have shut it down; it was reset.
-        for (is_error, is_write_closed, is_own_shutdown_told, expected) in [
+    fn our_own_shutdown_is_not_reported_as_a_failure() {
+        // epoll: nothing, an error, both directions closed. kqueue: our own shutdown, a reset.
+        for (is_error, is_write_closed, is_own_shutdown_reported, expected) in [
             (false, false, false, false),
             (true, true, false, true),
             (false, true, false, true),
@@ -146,7 +147,7 @@ mod tests {
             (true, true, true, true),
             (true, false, true, true),
         ] {
-            assert_eq!(is_failed(is_error, is_write_closed, is_own_shutdown_told), expected);
+            assert_eq!(is_failed(is_error, is_write_closed, is_own_shutdown_reported), expected);
         }
     }
 }

@@ -1,17 +1,17 @@
-//! What differs between systems. No other file of the crate asks which one it runs on.
+//! Everything that differs between operating systems. No other file of the crate depends on the system.
 //!
 //! | | Linux | macOS, FreeBSD | Windows |
 //! | --- | --- | --- | --- |
-//! | events | epoll, edge-triggered | kqueue with `EV_CLEAR` | mio makes edges of the levels of AFD |
+//! | events | epoll, edge-triggered | kqueue with `EV_CLEAR` | mio imitates edges on top of AFD's levels |
 //! | a short read | has emptied the socket | has emptied the socket | the socket is read until it blocks |
 //! | the end of the stream | `EPOLLRDHUP` | `EV_EOF` of the read filter | `AFD_POLL_DISCONNECT` |
 //! | writing has failed | `EPOLLERR`, `EPOLLHUP` | `EV_EOF` with an error | `AFD_POLL_ABORT` |
-//! | what is asked to stop it | signals | signals | console events |
+//! | requests to stop | signals | signals | console events |
 //! | Unix-domain sockets | yes | yes | no |
 //! | inherited sockets | yes | no | no |
 //!
-//! A partial write needs no rule: the relay writes on until the socket refuses, after which every system tells when
-//! it takes bytes again.
+//! Partial writes are the same everywhere: the relay writes until the socket would block, and every system then
+//! reports when it takes bytes again.
 
 mod edges;
 #[cfg(not(feature = "cli"))]
@@ -47,17 +47,17 @@ pub(super) use system::{ProcessSignals, inherited_sockets, is_listening, listen_
 #[cfg(all(unix, feature = "cli"))]
 pub(super) use unix::Supervisor;
 
-/// What `--help` adds on this system.
+/// Text that `--help` adds on this system.
 #[cfg(feature = "cli")]
 pub const HELP_NOTE: &str = system::HELP_NOTE;
 
-/// What the system asks of the process.
+/// The signals, or console events, received since the last call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SignalsTaken {
-    /// How often to stop.
+    /// The number of requests to stop.
     pub(super) stops: usize,
-    /// To read files again; where there is none, that the terminal is gone.
+    /// SIGHUP: files are to be read again. If the configuration names none, the terminal is gone.
     pub(super) is_hangup: bool,
-    /// After which time the system ends the process, if it will.
+    /// The time after which the system ends the process; `None` if it does not.
     pub(super) grace_max: Option<Duration>,
 }

@@ -1,10 +1,10 @@
-//! What the system asks of the process, in a build without the program: there the host alone says when to stop.
+//! Replaces the signals in a build without the program: there only the host stops the server.
 
 use mio::Registry;
 
 use super::SignalsTaken;
 
-/// There are none.
+/// Has no values: no signals are caught.
 #[derive(Debug)]
 pub(in crate::net) enum ProcessSignals {}
 

@@ -1,14 +1,14 @@
-//! A supervisor with systemd's protocol, where there is none: on Windows, and in a build without the program.
+//! Replaces the supervisor on Windows and in a build without the program. Does nothing.
 
 use std::time::Duration;
 
 use crate::relay::Tick;
 
-/// Nobody wants to be told.
+/// No supervisor.
 #[derive(Debug, Default)]
 pub(in crate::net) struct Supervisor(());
 
-#[expect(clippy::unused_self, reason = "as where there may be one")]
+#[expect(clippy::unused_self, reason = "the same signatures as with a supervisor")]
 impl Supervisor {
     #[cfg(feature = "cli")]
     pub(in crate::net) const fn of_process() -> Self {

@@ -1,4 +1,4 @@
-//! The certificate and its key, from their files, and the streams of those who connect.
+//! Reads the certificate and its key, and makes a TLS stream from each accepted socket.
 
 use std::fmt;
 use std::io;
@@ -17,16 +17,16 @@ use super::stream::TlsStream;
 use crate::config::{Naming, SettingName, TlsFiles};
 use crate::net::files::{self, FileError};
 
-/// The only protocol spoken within: HTTP/2 upgrades to a WebSocket in another way.
+/// The only protocol offered by ALPN. HTTP/2 would need another way to open a WebSocket (RFC 8441).
 const HTTP_1_1: &[u8] = b"http/1.1";
 
-/// Makes a [`TlsStream`] of each socket accepted.
+/// Makes a [`TlsStream`] from each accepted socket.
 pub(in crate::net) struct TlsAcceptor {
     cert: NamedFile,
     key: NamedFile,
-    /// For newcomers; those there already keep the one they came with.
+    /// For new connections. Each connection keeps the one it began with.
     config: Arc<ServerConfig>,
-    /// There is one thread: nobody ever waits for it.
+    /// Only one thread uses it, so the lock is always free.
     scratch: Arc<Mutex<Scratch>>,
 }
 
@@ -54,7 +54,7 @@ impl fmt::Debug for TlsAcceptor {
 }
 
 impl TlsAcceptor {
-    /// Reads the files; `None` if none are given.
+    /// Reads the files. `None` if the configuration names none.
     pub(in crate::net) fn from_files(files: &TlsFiles, naming: Naming) -> Result<Option<Self>, FileError> {
         let TlsFiles { cert: Some(cert), key: Some(key) } = files.clone() else { return Ok(None) };
         let file = |option, path| NamedFile { setting: SettingName::new(option, naming), path };
@@ -63,7 +63,7 @@ impl TlsAcceptor {
         Ok(Some(Self { cert, key, config, scratch: Arc::default() }))
     }
 
-    /// Reads the files again. If anything is wrong with them, what was read before stays.
+    /// Reads the files again. On an error, the certificate and key in use stay.
     pub(in crate::net) fn reload(&mut self) -> Result<(), FileError> {
         self.config = read_config(&self.cert, &self.key)?;
         Ok(())
@@ -81,14 +81,14 @@ fn read_config(cert: &NamedFile, key: &NamedFile) -> Result<Arc<ServerConfig>, F
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|error| cert.error(format!("TLS is not to be had: {error}")))?;
+        .map_err(|error| cert.error(format!("TLS cannot be set up: {error}")))?;
     let mut config = builder
         .with_no_client_auth()
         .with_single_cert(chain, private_key)
         .map_err(|error| unusable(cert, key, &error))?;
     config.alpn_protocols = vec![HTTP_1_1.to_vec()];
-    // A phone that comes back spares itself, and the relay, most of the handshake; a table of those
-    // who were there would have to be large. With the certificate the tickets' key is renewed, too.
+    // Tickets let a phone that reconnects skip most of the handshake. Unlike a cache of sessions they need no memory
+    // here. Each reload makes a new ticket key.
     if let Ok(ticketer) = ring::Ticketer::new() {
         config.ticketer = ticketer;
     }
@@ -99,6 +99,7 @@ fn read_chain(cert: &NamedFile) -> Result<Vec<CertificateDer<'static>>, FileErro
     let pem = cert.read()?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
     match chain {
+        // A PEM file of another kind, such as a key, parses without errors.
         Ok(chain) if chain.is_empty() => {
             Err(cert.error("no certificate in it; give a PEM file, the server's own first"))
         }
@@ -110,6 +111,7 @@ fn read_chain(cert: &NamedFile) -> Result<Vec<CertificateDer<'static>>, FileErro
 fn read_key(key: &NamedFile) -> Result<PrivateKeyDer<'static>, FileError> {
     let pem = key.read()?;
     PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
+        // An encrypted key is another kind of PEM item, and counts as none.
         let problem = if matches!(error, PemError::NoItemsFound) {
             "no private key in it that is not encrypted; give a PEM file with BEGIN PRIVATE KEY"
         } else {
@@ -119,7 +121,7 @@ fn read_key(key: &NamedFile) -> Result<PrivateKeyDer<'static>, FileError> {
     })
 }
 
-/// What rustls holds against a pair of files. None of its errors quotes the key.
+/// Turns rustls's error into one that names a file. None of rustls's errors quotes the key.
 fn unusable(cert: &NamedFile, key: &NamedFile, error: &Error) -> FileError {
     #[expect(clippy::wildcard_enum_match_arm, reason = "most of them are those of a connection")]
     match error {

@@ -1,4 +1,4 @@
-//! The client's side of TLS, for a relay that asks itself whether it is healthy.
+//! TLS as a client, for the health check.
 
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
@@ -9,9 +9,9 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme, StreamOwned};
 
-/// Speaks TLS to whatever certificate is there, as long as its key is, too: for questions in which nothing is
-/// secret, and whose answer is believed from any neighbour. Blocks with the socket.
-pub(in crate::net) fn connect_to_anybody<S: Read + Write>(
+/// Speaks TLS with a server of any certificate. Only for requests that hold no secret and whose answer needs no proof.
+/// Blocks if the socket does.
+pub(in crate::net) fn connect_unverified<S: Read + Write>(
     socket: S,
     host: IpAddr,
 ) -> io::Result<StreamOwned<ClientConnection, S>> {
@@ -20,19 +20,19 @@ pub(in crate::net) fn connect_to_anybody<S: Read + Write>(
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody { provider }))
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate { provider }))
         .with_no_client_auth();
     let connection = ClientConnection::new(Arc::new(config), ServerName::IpAddress(host.into()));
     Ok(StreamOwned::new(connection.map_err(io::Error::other)?, socket))
 }
 
-/// Takes every certificate, and no signature that its key has not made.
+/// Accepts every certificate, but still checks that the server has its key.
 #[derive(Debug)]
-struct Anybody {
+struct AnyCertificate {
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

@@ -1,8 +1,10 @@
-//! How rustls is asked to encrypt: it says how much room it needs, and is asked again.
+//! Encrypting with rustls: if the output buffer is too short, rustls says how many bytes it needs, and the call is
+//! repeated with a longer one.
 
 use rustls::unbuffered::{EncodeError, EncryptError, InsufficientSizeError};
 
-/// What rustls has encrypted; or else `None` if it refuses, and as an error how much room it needs.
+/// The number of bytes written. `None` if the key has encrypted as much as it may; the error is the number of bytes
+/// that rustls needs.
 #[expect(clippy::needless_pass_by_value, reason = "it takes what rustls returns")]
 pub(super) fn encoded(result: Result<usize, EncryptError>) -> Result<Option<usize>, usize> {
     match result {
@@ -12,7 +14,7 @@ pub(super) fn encoded(result: Result<usize, EncryptError>) -> Result<Option<usiz
     }
 }
 
-/// The same of what is not data.
+/// As [`encoded`], for handshake messages and alerts. `None` if rustls has given them out before.
 #[expect(clippy::needless_pass_by_value, reason = "it takes what rustls returns")]
 pub(super) fn encoded_handshake(result: Result<usize, EncodeError>) -> Result<Option<usize>, usize> {
     match result {
@@ -22,12 +24,13 @@ pub(super) fn encoded_handshake(result: Result<usize, EncodeError>) -> Result<Op
     }
 }
 
-/// Makes room behind `bytes` for what `encode` writes; it says how much it needs if that is not enough.
+/// Appends to `bytes` what `encode` writes. If `encode` needs more room, its error is the number of bytes needed.
 pub(super) fn append_encoded(
     bytes: &mut Vec<u8>,
     mut encode: impl FnMut(&mut [u8]) -> Result<Option<usize>, usize>,
 ) {
     let start = bytes.len();
+    // The first call has no room at all: it only asks for the size.
     loop {
         match encode(bytes.get_mut(start..).unwrap_or_default()) {
             Ok(count) => return bytes.truncate(start + count.unwrap_or(0)),

@@ -1,4 +1,4 @@
-//! What happens to the bytes between the socket and the core.
+//! Decrypts what the socket receives, and encrypts what the core writes.
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
@@ -9,66 +9,46 @@ use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
 use super::encode::{append_encoded, encoded, encoded_handshake};
 use super::interrupted::{read_uninterrupted, write_uninterrupted};
+use super::phase::TlsPhase;
 use super::scratch::{Destination, RECORD_BYTES_MAX, RECORD_HEADER_BYTES, Scratch};
 use crate::relay::http::proxy_header::{self, ProxyHeader};
 
-/// The type of the record that a client begins with (RFC 8446, section 5.1).
+/// The type of a client's first record (RFC 8446, section 5.1).
 const HANDSHAKE_RECORD: u8 = 22;
-/// The answer to whoever speaks no TLS here. Most of them are browsers and curl, with `http` for `https`.
+/// The answer to a client that does not speak TLS. Most are browsers and curl with `http` instead of `https`.
 const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 44\r\nConnection: close\r\n\r\n\
     This port speaks TLS: use https:// or wss://";
-/// A byte that no request begins with.
+/// A byte that no HTTP request can begin with.
 const NO_REQUEST: u8 = 0;
-/// Most that the core may write before the handshake is through: it refuses, or closes.
+/// Bytes that the core may write before the handshake is complete. It then writes only a refusal or a close.
 const HELD_BYTES_MAX: usize = 16 * 1024;
-/// Records in a row with nothing in them that is for the core, in bytes: more is an attack. A
-/// handshake, with a chain of certificates for its largest part, goes the other way.
+/// Bytes of records in a row that carry nothing for the core. More are an attack: the large part of a handshake, the
+/// certificates, goes from the relay to the client.
 const FRUITLESS_BYTES_MAX: usize = 64 * 1024;
 
-/// All of it but the socket.
+/// The TLS state of one connection, without its socket.
 pub(super) struct Engine {
     session: UnbufferedServerConnection,
     phase: TlsPhase,
-    /// What was received of a record that is not whole; of handshakes, of a message.
+    /// Received bytes of an incomplete record; during the handshake, of an incomplete message.
     received: Vec<u8>,
-    /// What was decrypted and did not fit into the reader's buffers.
+    /// Decrypted bytes that did not fit into the reader's buffers.
     decrypted: Vec<u8>,
-    /// What the core wrote before the handshake was through.
+    /// What the core wrote before the handshake was complete.
     held: Vec<u8>,
-    /// What is encrypted and the socket did not take.
+    /// Encrypted bytes that the socket did not take.
     unsent: Vec<u8>,
-    /// The client has said, or its socket has, that nothing more comes.
+    /// The client has ended its direction of the stream, by an alert or by TCP.
     is_input_over: bool,
-    /// The writing side of the socket is to be shut down behind what is unsent.
-    is_shut: bool,
+    /// The writing direction of the socket is shut down once `unsent` is sent.
+    is_shutdown_due: bool,
 }
 
-/// What the bytes on the socket are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TlsPhase {
-    /// The header of a proxy, which is handed through.
-    ProxyHeader,
-    /// They should have been, and were not: whatever comes is the core's to refuse, as it is.
-    Bare,
-    /// The first of them is not here yet.
-    Begun,
-    /// A handshake, which is not through.
-    Handshake,
-    /// TLS records.
-    Open,
-    /// No TLS, or a handshake that failed. What the client has to know is in `unsent`; the core is
-    /// shown a byte that it must refuse, and does what it does behind a refusal: it waits until
-    /// the client has read that. The answer that it writes goes nowhere.
-    Refused { is_shown: bool },
-    /// Records that cannot be trusted.
-    Failed,
-}
-
-/// What working through the records led to.
+/// The result of one step through the received records.
 enum TlsStep {
     /// More bytes are needed to go on.
-    Starved,
+    NeedMore,
     /// Something may have been decrypted.
     Progress,
 }
@@ -78,17 +58,17 @@ fn broken() -> io::Error {
 }
 
 impl Engine {
-    /// With `has_proxy_header`, the header of a proxy comes before everything else.
+    /// With `has_proxy_header`, the stream begins with a PROXY protocol header.
     pub(super) fn new(session: UnbufferedServerConnection, has_proxy_header: bool) -> Self {
         Self {
             session,
-            phase: if has_proxy_header { TlsPhase::ProxyHeader } else { TlsPhase::Begun },
+            phase: if has_proxy_header { TlsPhase::ProxyHeader } else { TlsPhase::Start },
             received: Vec::new(),
             decrypted: Vec::new(),
             held: Vec::new(),
             unsent: Vec::new(),
             is_input_over: false,
-            is_shut: false,
+            is_shutdown_due: false,
         }
     }
 
@@ -96,17 +76,17 @@ impl Engine {
         self.phase
     }
 
-    /// Whether nothing more comes.
+    /// Whether the client has ended its direction of the stream.
     pub(super) const fn is_input_over(&self) -> bool {
         self.is_input_over
     }
 
-    /// Whether something goes out behind the handshake, which a read brings to its end.
-    pub(super) const fn is_holding(&self) -> bool {
+    /// Whether written bytes wait for the end of the handshake, which only reading can complete.
+    pub(super) const fn has_held_bytes(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// Fills `destination` as far as the socket gives anything.
+    /// Fills `destination` until it is full or the socket has no more bytes.
     pub(super) fn read(
         &mut self,
         socket: &mut TcpStream,
@@ -119,21 +99,22 @@ impl Engine {
         while destination.room_bytes() > 0 {
             let filled_before = destination.filled_bytes();
             match self.phase {
-                TlsPhase::ProxyHeader | TlsPhase::Begun | TlsPhase::Handshake | TlsPhase::Open => {}
-                TlsPhase::Bare => return self.read_bare(socket, destination),
+                TlsPhase::ProxyHeader | TlsPhase::Start | TlsPhase::Handshake | TlsPhase::Open => {}
+                TlsPhase::PassThrough => return self.read_raw(socket, destination),
                 TlsPhase::Refused { .. } => return self.read_refused(socket, destination),
                 TlsPhase::Failed => return Err(broken()),
             }
             if self.is_input_over {
                 return Ok(());
             }
-            // A short read has emptied the socket, but for its end: that is looked for only if there
-            // is nothing else to return.
+            // A short read has emptied the socket. Only the end of the stream may be left, and that can wait for the
+            // next call if this one has bytes to return.
             if is_drained && filled_before > 0 {
                 return Ok(());
             }
             let Some((count, is_full)) = self.receive(socket, scratch, destination)? else { return Ok(()) };
             is_drained = !is_full;
+            // Alerts, empty records and the like make rustls work without giving the core anything.
             fruitless_bytes += count;
             if destination.filled_bytes() > filled_before {
                 fruitless_bytes = 0;
@@ -144,8 +125,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Reads once from the socket and decrypts what has come. Returns how many bytes that were, and
-    /// whether there may be more; `None` if there is nothing.
+    /// Reads once from the socket and decrypts what was received. Returns the number of bytes read, and whether the
+    /// socket may hold more; `None` if it had none.
     fn receive(
         &mut self,
         socket: &mut TcpStream,
@@ -157,8 +138,8 @@ impl Engine {
         if let Some(place) = incoming.get_mut(..kept) {
             place.copy_from_slice(&self.received);
         }
-        // No more than there is room for, or else the rest of a record: so none is ever kept that is whole,
-        // of which no event would tell.
+        // Read no more than `destination` has room for, or the rest of one record. Otherwise whole records could stay
+        // in `received`, and no event would report them.
         let wanted = missing_bytes(&self.received).max(1).max(destination.room_bytes().saturating_sub(kept));
         let end = (kept + wanted).min(incoming.len());
         let place = incoming.get_mut(kept..end).unwrap_or_default();
@@ -166,7 +147,7 @@ impl Engine {
             Ok(0) => {
                 self.is_input_over = true;
                 if self.phase != TlsPhase::Open {
-                    // There will be no session to send anything in.
+                    // Without a handshake no answer can be sent.
                     self.refuse(true);
                 }
                 return Ok(None);
@@ -176,32 +157,33 @@ impl Engine {
             Err(error) => return Err(error),
         };
         let is_full = count == place.len();
+        // The kept bytes are in `incoming` now. What is left of it after decryption is copied back.
         self.received = Vec::new();
         let mut filled = incoming.get_mut(..kept + count).unwrap_or_default();
         if self.phase == TlsPhase::ProxyHeader {
-            let header_bytes = self.hand_through(filled, kept, destination);
+            let header_bytes = self.pass_proxy_header(filled, kept, destination);
             filled = filled.get_mut(header_bytes..).unwrap_or_default();
         }
-        if filled.is_empty() || matches!(self.phase, TlsPhase::ProxyHeader | TlsPhase::Bare) {
+        if filled.is_empty() || matches!(self.phase, TlsPhase::ProxyHeader | TlsPhase::PassThrough) {
             return Ok(Some((count, is_full)));
         }
-        if self.phase == TlsPhase::Begun {
-            self.begin(filled);
+        if self.phase == TlsPhase::Start {
+            self.check_first_byte(filled);
         }
         if !matches!(self.phase, TlsPhase::Refused { .. }) {
-            let rest = self.work(filled, destination);
+            let rest = self.process(filled, destination);
             self.received = rest.to_vec();
         }
-        // What the handshake calls for goes out at once, and at the latest with the next flush.
+        // Send the handshake's answer now. What the socket does not take goes out with the next flush.
         if !self.unsent.is_empty() {
             let _ = self.flush(socket);
         }
         Ok(Some((count, is_full)))
     }
 
-    /// Gives the core what has come of a proxy's header, of which it has seen `seen_bytes`. Returns its length
-    /// once it is whole.
-    fn hand_through(
+    /// Passes to the core what was received of a PROXY protocol header, except the first `seen_bytes`, which it has
+    /// already. Returns how many of the `received` bytes belong to the header.
+    fn pass_proxy_header(
         &mut self,
         received: &[u8],
         seen_bytes: usize,
@@ -213,11 +195,12 @@ impl Engine {
                 received.len()
             }
             ProxyHeader::Whole { bytes, .. } => {
-                self.phase = TlsPhase::Begun;
+                self.phase = TlsPhase::Start;
                 bytes
             }
             ProxyHeader::Malformed => {
-                self.phase = TlsPhase::Bare;
+                // The core writes its refusal in plain text; nothing held may come before it.
+                self.phase = TlsPhase::PassThrough;
                 self.held = Vec::new();
                 received.len()
             }
@@ -227,8 +210,8 @@ impl Engine {
         header_bytes
     }
 
-    /// Tells TLS from anything else.
-    fn begin(&mut self, received: &[u8]) {
+    /// Checks by the first byte whether the client speaks TLS.
+    fn check_first_byte(&mut self, received: &[u8]) {
         if received.first() == Some(&HANDSHAKE_RECORD) {
             self.phase = TlsPhase::Handshake;
         } else {
@@ -237,26 +220,26 @@ impl Engine {
         }
     }
 
-    fn refuse(&mut self, is_shown: bool) {
+    fn refuse(&mut self, is_byte_given: bool) {
         self.held = Vec::new();
-        self.phase = TlsPhase::Refused { is_shown };
+        self.phase = TlsPhase::Refused { is_byte_given };
     }
 
-    /// Shows the core a byte to refuse, and then what the client goes on to send.
+    /// Gives the core one byte that it must refuse, and then what the client sends.
     fn read_refused(
         &mut self,
         socket: &mut TcpStream,
         destination: &mut Destination<'_, '_>,
     ) -> io::Result<()> {
-        if self.phase != (TlsPhase::Refused { is_shown: true }) {
-            self.phase = TlsPhase::Refused { is_shown: true };
+        if self.phase != (TlsPhase::Refused { is_byte_given: true }) {
+            self.phase = TlsPhase::Refused { is_byte_given: true };
             destination.fill(&[NO_REQUEST]);
         }
-        self.read_bare(socket, destination)
+        self.read_raw(socket, destination)
     }
 
-    /// Reads what the socket has, as it is.
-    fn read_bare(&mut self, socket: &mut TcpStream, destination: &mut Destination<'_, '_>) -> io::Result<()> {
+    /// Reads from the socket without decrypting.
+    fn read_raw(&mut self, socket: &mut TcpStream, destination: &mut Destination<'_, '_>) -> io::Result<()> {
         let mut buffer = [0; 4096];
         while destination.room_bytes() > 0 && !self.is_input_over {
             let bytes = destination.room_bytes().min(buffer.len());
@@ -278,14 +261,14 @@ impl Engine {
             let rest = destination.fill(&self.decrypted).len();
             self.decrypted.drain(..self.decrypted.len() - rest);
             if self.decrypted.is_empty() {
+                // Frees the memory: an idle connection must hold none.
                 self.decrypted = Vec::new();
             }
         }
     }
 
-    /// Works through what was received, as long as there is room for what comes of it; returns the
-    /// rest.
-    fn work<'a>(&mut self, received: &'a mut [u8], destination: &mut Destination<'_, '_>) -> &'a [u8] {
+    /// Processes `received` while `destination` has room. Returns the bytes that are left.
+    fn process<'a>(&mut self, received: &'a mut [u8], destination: &mut Destination<'_, '_>) -> &'a [u8] {
         let mut start = 0;
         while destination.room_bytes() > 0 {
             let rest = received.get_mut(start..).unwrap_or_default();
@@ -293,7 +276,7 @@ impl Engine {
             start += discard;
             match step {
                 Ok(TlsStep::Progress) => {}
-                Ok(TlsStep::Starved) => break,
+                Ok(TlsStep::NeedMore) => break,
                 Err(()) => {
                     self.fail(received.get_mut(start..).unwrap_or_default());
                     return &[];
@@ -302,15 +285,15 @@ impl Engine {
         }
         let rest = received.get_mut(start..).unwrap_or_default();
         if rest.len() > RECORD_BYTES_MAX && destination.room_bytes() > 0 {
-            // A message of the handshake longer than any record: no client is that long-winded.
+            // A handshake message longer than any record. No real client sends one.
             self.fail(rest);
             return &[];
         }
         rest
     }
 
-    /// Has rustls take one step. Returns how many bytes of `received` it is done with, and `Err` if
-    /// the client broke the protocol.
+    /// Lets rustls take one step. Returns how many bytes of `received` it has consumed, and `Err` if
+    /// the client broke the protocol. Without a `destination`, decrypted bytes are kept for the next read.
     fn step(
         &mut self,
         received: &mut [u8],
@@ -321,6 +304,7 @@ impl Engine {
         let step = match state {
             ConnectionState::ReadTraffic(mut traffic) => {
                 let mut destination = destination;
+                // Take all of them. What does not fit into `destination` is kept decrypted.
                 while let Some(Ok(record)) = traffic.next_record() {
                     discard += record.discard;
                     let rest = match &mut destination {
@@ -336,6 +320,7 @@ impl Engine {
                 Ok(TlsStep::Progress)
             }
             ConnectionState::TransmitTlsData(data) => {
+                // The data is in `unsent`, which keeps the order, so rustls may go on.
                 data.done();
                 Ok(TlsStep::Progress)
             }
@@ -345,23 +330,24 @@ impl Engine {
             }
             ConnectionState::WriteTraffic(mut traffic) => {
                 if self.phase == TlsPhase::Handshake {
+                    // The first time that rustls can encrypt: the handshake is complete.
                     self.phase = TlsPhase::Open;
                     let held = std::mem::take(&mut self.held);
                     if !held.is_empty() {
                         append_encoded(&mut self.unsent, |out| encoded(traffic.encrypt(&held, out)));
                     }
                 }
-                Ok(TlsStep::Starved)
+                Ok(TlsStep::NeedMore)
             }
-            ConnectionState::BlockedHandshake | ConnectionState::Closed => Ok(TlsStep::Starved),
-            // None was offered.
+            ConnectionState::BlockedHandshake | ConnectionState::Closed => Ok(TlsStep::NeedMore),
+            // The relay does not offer early data.
             ConnectionState::ReadEarlyData(_) | _ => Err(()),
         };
         (discard, step)
     }
 
-    /// The client broke the protocol. It gets to know how, by the alert that rustls has prepared; what
-    /// was received is not looked at again, nor `rest`, which is left of it.
+    /// Ends a connection whose client broke the protocol. Queues the alert that rustls has prepared, and drops what was
+    /// received, including `rest`.
     fn fail(&mut self, rest: &mut [u8]) {
         while self.session.wants_write()
             && let Ok(ConnectionState::EncodeTlsData(mut data)) = self.session.process_tls_records(rest).state
@@ -372,10 +358,13 @@ impl Engine {
         if self.phase == TlsPhase::Open {
             self.phase = TlsPhase::Failed;
         } else {
+            // Before the handshake is complete the client gets time to read the alert.
             self.refuse(false);
         }
     }
 
+    /// Encrypts and writes the beginning of `slices`. Returns how many of their bytes were taken; encrypted bytes that
+    /// the socket does not take are kept in `unsent`.
     pub(super) fn write(
         &mut self,
         socket: &mut TcpStream,
@@ -384,16 +373,18 @@ impl Engine {
     ) -> io::Result<usize> {
         match self.phase {
             TlsPhase::Open => {}
-            TlsPhase::ProxyHeader | TlsPhase::Begun | TlsPhase::Handshake => return self.hold(slices),
-            TlsPhase::Bare => {
+            TlsPhase::ProxyHeader | TlsPhase::Start | TlsPhase::Handshake => return self.hold(slices),
+            TlsPhase::PassThrough => {
                 let bare = slices.iter().find(|slice| !slice.is_empty());
                 return bare.map_or(Ok(0), |slice| write_uninterrupted(socket, slice));
             }
+            // The answer is in `unsent` already. The core must believe that its own was written.
             TlsPhase::Refused { .. } => return Ok(slices.iter().map(|slice| slice.len()).sum()),
             TlsPhase::Failed => return Err(broken()),
         }
+        // Older records go first. This also bounds `unsent`: nothing is encrypted while it is not empty.
         self.flush(socket)?;
-        self.settle()?;
+        self.queue_own_records()?;
         let (plain, outgoing) = scratch.join(slices);
         let UnbufferedStatus { state, .. } = self.session.process_tls_records(&mut self.received);
         let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else {
@@ -409,6 +400,7 @@ impl Engine {
         };
         let taken = match write_uninterrupted(socket, encrypted) {
             Ok(taken) => taken,
+            // The bytes are encrypted under the next record number, so they count as written and wait in `unsent`.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error),
         };
@@ -416,7 +408,7 @@ impl Engine {
         Ok(plain.len())
     }
 
-    /// Keeps what is written before the handshake is through.
+    /// Keeps what is written before the handshake is complete.
     fn hold(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut count = 0;
         for slice in slices {
@@ -428,9 +420,9 @@ impl Engine {
         if count == 0 { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(count) }
     }
 
-    /// Lets rustls put out what it has of its own, such as the answer to a renewal of keys, which it wants to
-    /// before it encrypts.
-    fn settle(&mut self) -> io::Result<()> {
+    /// Moves rustls's own records to `unsent`, such as the answer to a key update. rustls does not encrypt before that
+    /// is done.
+    fn queue_own_records(&mut self) -> io::Result<()> {
         let mut received = std::mem::take(&mut self.received);
         let mut start = 0;
         loop {
@@ -438,7 +430,7 @@ impl Engine {
             start += discard;
             match step {
                 Ok(TlsStep::Progress) => {}
-                Ok(TlsStep::Starved) => break,
+                Ok(TlsStep::NeedMore) => break,
                 Err(()) => {
                     self.fail(received.get_mut(start..).unwrap_or_default());
                     return Err(broken());
@@ -450,7 +442,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Hands the socket what it did not take before; `WouldBlock` if that is still too much.
+    /// Writes `unsent` to the socket.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the socket does not take all of it.
     pub(super) fn flush(&mut self, socket: &mut TcpStream) -> io::Result<()> {
         let mut start = 0;
         let result = loop {
@@ -464,22 +459,21 @@ impl Engine {
         self.unsent.drain(..start.min(self.unsent.len()));
         result?;
         self.unsent = Vec::new();
-        if std::mem::take(&mut self.is_shut) {
+        if std::mem::take(&mut self.is_shutdown_due) {
             socket.shutdown(Shutdown::Write)?;
         }
         Ok(())
     }
 
-    /// Ends our side of the stream behind what is unsent; a flush then does it.
-    pub(super) fn shut(&mut self) {
-        self.close_notify();
-        self.is_shut = true;
+    /// Ends our direction of the stream after `unsent`. The flush that sends the last byte shuts the socket down.
+    pub(super) fn queue_shutdown(&mut self) {
+        self.queue_close_notify();
+        self.is_shutdown_due = true;
     }
 
-    /// Puts the alert that ends our side of the stream behind what is unsent, once
-    /// (RFC 8446, section 6.1).
-    pub(super) fn close_notify(&mut self) {
-        if self.phase != TlsPhase::Open || self.settle().is_err() {
+    /// Appends to `unsent`, once, the alert that ends our direction of the stream (RFC 8446, section 6.1).
+    pub(super) fn queue_close_notify(&mut self) {
+        if self.phase != TlsPhase::Open || self.queue_own_records().is_err() {
             return;
         }
         let UnbufferedStatus { state, .. } = self.session.process_tls_records(&mut self.received);
@@ -489,7 +483,7 @@ impl Engine {
     }
 }
 
-/// Bytes that the record is short of that `received` begins with, or its header if that is not whole.
+/// Bytes that are missing from the first record in `received`, or from its header if that is incomplete.
 fn missing_bytes(received: &[u8]) -> usize {
     let total = match received.get(..RECORD_HEADER_BYTES) {
         Some(&[_, _, _, high, low]) => RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([high, low])),

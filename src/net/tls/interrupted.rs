@@ -1,4 +1,4 @@
-//! Reads and writes that a signal does not interrupt.
+//! Reads and writes that begin again when a signal interrupts them.
 
 use std::io::{self, Write};
 

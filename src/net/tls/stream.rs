@@ -13,14 +13,14 @@ use super::scratch::{Destination, Scratch};
 
 /// A non-blocking TLS stream over a socket.
 ///
-/// A read fills its buffers as far as the socket gives anything, as a read from the socket itself
-/// would. Where the end of the stream, or its failure, lies right behind what a read has brought, the
-/// socket's reading side is shut down, and so an event comes that has it read.
+/// A read fills its buffers as far as the socket has bytes, like a read from the socket itself. If it also meets the
+/// end of the stream, or a failure, it shuts down the socket's reading direction. That causes an event, and the next
+/// read reports the end or the failure.
 ///
-/// It keeps what the socket does not take: `flush` says whether there is any.
+/// The stream keeps encrypted bytes that the socket does not take. `flush` writes them.
 pub(in crate::net) struct TlsStream {
     socket: TcpStream,
-    /// Taken for each call only.
+    /// Locked for the length of one call.
     scratch: Arc<Mutex<Scratch>>,
     engine: Engine,
 }
@@ -45,21 +45,24 @@ impl TlsStream {
         &mut self.socket
     }
 
-    /// Says that nothing more comes; `WouldBlock` if the socket does not take all of that yet.
+    /// Ends our direction of the stream.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the socket does not take all unsent bytes. A later flush completes the shutdown.
     pub(in crate::net) fn shutdown_write(&mut self) -> io::Result<()> {
-        self.engine.shut();
+        self.engine.queue_shutdown();
         self.engine.flush(&mut self.socket)
     }
 
-    /// Says so as far as the socket takes it, and drops the stream.
+    /// Sends a `close_notify` if the socket takes it now, and closes the connection.
     pub(in crate::net) fn finish(mut self) {
-        self.engine.close_notify();
-        // Nobody is left to mind.
+        self.engine.queue_close_notify();
+        // The connection ends in any case.
         let _ = self.engine.flush(&mut self.socket);
     }
 }
 
-/// What a thread that failed left behind is overwritten.
+/// Locks the buffers. A poisoned lock does no harm: each call overwrites their content.
 fn lock(scratch: &Mutex<Scratch>) -> MutexGuard<'_, Scratch> {
     scratch.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -74,12 +77,13 @@ impl Read for TlsStream {
         let scratch = &mut *lock(&self.scratch);
         let result = self.engine.read(&mut self.socket, scratch, &mut destination);
         let count = destination.filled_bytes();
+        // The caller takes a read that does not fill its buffers for the last one, and waits for an event.
         if count > 0 && (self.engine.is_input_over() || result.is_err()) && destination.room_bytes() > 0 {
-            // A socket that cannot be shut down has failed, which an event tells as well.
+            // An error means that the socket has failed, and an event reports that, too.
             let _ = self.socket.shutdown(Shutdown::Read);
         }
         match result {
-            // It comes again with the next read.
+            // The next read returns the error again.
             Err(_) if count > 0 => Ok(count),
             Err(error) => Err(error),
             Ok(()) if count > 0 || self.engine.is_input_over() || destination.room_bytes() == 0 => Ok(count),
@@ -100,6 +104,6 @@ impl Write for TlsStream {
 
     fn flush(&mut self) -> io::Result<()> {
         self.engine.flush(&mut self.socket)?;
-        if self.engine.is_holding() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        if self.engine.has_held_bytes() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
     }
 }

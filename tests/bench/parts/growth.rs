@@ -1,7 +1,7 @@
-//! Parts that hold an entry for each client or session: an operation must not cost more among a million.
+//! Parts with an entry for each client or session: an operation must not cost more with a million entries.
 //!
-//! Each operation picks its entry at random: among all of them, so that at 10^6 it finds nothing in the
-//! caches, or, where the name says `hot`, among the same hundred of them, which stay there.
+//! Each operation picks a random entry. With 10^6 entries nothing is in the caches. If the name has `hot`, the same
+//! hundred entries are picked, and stay in the caches.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -37,7 +37,7 @@ const fn growing(name: &'static str, prepare: fn(usize) -> Operations) -> Part {
     Part { name, sizes: SIZES, kind: Kind::Entries, prepare }
 }
 
-/// Marsaglia's xorshift: cheap beside what is measured, and the same in every run.
+/// Marsaglia's xorshift: cheap compared with what is measured, and equal in every run.
 struct Random(u64);
 
 impl Random {
@@ -53,11 +53,11 @@ impl Random {
     }
 }
 
-/// Which entries the operations work on.
+/// Which entries the operations pick.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pick {
     Any,
-    /// A hundred of them, evenly spread.
+    /// A hundred of them, evenly distributed.
     Hot,
 }
 
@@ -76,7 +76,7 @@ const TIMEOUT_MAX: usize = 30 * 60 * 1000;
 
 struct Timers {
     wheel: Wheel<usize>,
-    /// By the number that each timer carries.
+    /// The key of each timer, by its number.
     keys: Vec<TimerKey>,
     now: Tick,
     random: Random,
@@ -97,9 +97,8 @@ impl Timers {
     }
 }
 
-/// Cancels a timer, schedules it anew, advances, and schedules anew what has become due. The time from
-/// one operation to the next is such that about one timer is due, however many there are; with [`Pick::Hot`]
-/// none is, and no time passes.
+/// Cancels a timer, schedules it again, advances, and reschedules the timers that are due. Between two operations so
+/// much time passes that about one timer becomes due, for any number of timers. With [`Pick::Hot`] no time passes.
 fn wheel(entries: usize, pick: Pick) -> Operations {
     let wheel = Wheel::new(entries, Tick(0));
     let mut timers = Timers { wheel, keys: Vec::new(), now: Tick(0), random: Random::new() };
@@ -117,7 +116,7 @@ fn wheel(entries: usize, pick: Pick) -> Operations {
             }
             timers.reschedule(number);
             operations_done += u64::from(pick == Pick::Any);
-            // Half the longest timeout is the mean one.
+            // The mean timeout is half the longest one.
             timers.now = Tick(operations_done * (TIMEOUT_MAX as u64 / 2) / entries as u64);
             timers.wheel.advance(timers.now);
             while let Some((_, due)) = timers.wheel.poll_expired() {
@@ -126,12 +125,12 @@ fn wheel(entries: usize, pick: Pick) -> Operations {
             black_box(timers.wheel.next_deadline());
         }
     };
-    // At first all timeouts end within one span; this far on they are as mixed as they will stay.
+    // At first all timeouts lie in one span. After this many operations they are evenly mixed.
     run(entries as u64, Pick::Any);
     Box::new(move |count| run(count, pick))
 }
 
-/// Sessions that are all there, with their keys and names.
+/// Sessions with both clients, and their keys and names.
 struct World {
     sessions: Sessions,
     ids: Vec<SessionId>,
@@ -178,7 +177,7 @@ impl World {
         ));
     }
 
-    /// A session at random: its number, name and key.
+    /// A random session: its number, name and key.
     fn pick(&mut self) -> (usize, SessionId, SessionKey) {
         let number = self.pick.one_of(self.ids.len(), &mut self.random);
         self.tick += 1;
@@ -194,7 +193,7 @@ fn connection(client_type: ClientType, number: usize) -> ConnectionId {
     ConnectionId { slot, generation: u32::from(client_type == ClientType::Mobile) }
 }
 
-/// A desktop leaves, joins again and looks for its peer.
+/// A desktop leaves, joins again and looks up its peer.
 fn session_rejoin(entries: usize, pick: Pick) -> Operations {
     let mut world = World::new(entries, pick);
     Box::new(move |count| {
@@ -207,7 +206,7 @@ fn session_rejoin(entries: usize, pick: Pick) -> Operations {
     })
 }
 
-/// Both clients leave, the session is removed and begun anew.
+/// Both clients leave; the session is removed and begins again.
 fn session_begin_end(entries: usize, pick: Pick) -> Operations {
     let mut world = World::new(entries, pick);
     Box::new(move |count| {
@@ -225,8 +224,8 @@ fn session_begin_end(entries: usize, pick: Pick) -> Operations {
     })
 }
 
-/// A desktop joins and leaves again, where every other session has been left by both: these stand in order
-/// of time, in a tree whose depth grows.
+/// A desktop joins and leaves, while all other sessions are empty. Empty sessions are in a tree ordered by time, whose
+/// depth grows.
 fn session_among_empty(entries: usize, pick: Pick) -> Operations {
     let mut world = World::new(entries, pick);
     for number in 0..entries {
@@ -244,8 +243,8 @@ fn session_among_empty(entries: usize, pick: Pick) -> Operations {
     })
 }
 
-/// So many messages in transit for which there is no chunk: a piece of one comes, its receiver's stream takes it, and
-/// it is freed.
+/// `entries` messages in transit without chunks: a piece of one arrives, its receiver's stream takes it, and it is
+/// freed.
 fn transit(entries: usize, pick: Pick) -> Operations {
     let mut transits = Transits::new(Memory::new(0));
     let piece = [b'x'; LEAST_READ_BYTES];

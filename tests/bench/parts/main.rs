@@ -1,7 +1,7 @@
-//! What the parts of the relay cost by themselves, and whether that grows with what they hold.
+//! Measures the parts of the relay alone, and whether their cost grows with the number of entries.
 //!
-//! `cargo bench --bench parts` measures time with criterion and ends with the growth of each part.
-//! `parts --once PART SIZE N` only runs N operations, for `tests/bench/instructions` to count.
+//! `cargo bench --bench parts` measures times with criterion and prints the growth of each part at the end.
+//! `parts --once PART SIZE N` only runs N operations, so that `tests/bench/instructions` can count instructions.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads clocks")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its results go to the terminal")]
 
@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput};
 
-/// Runs so many operations, on what was prepared for them.
+/// Runs the given number of operations on a prepared state.
 type Operations = Box<dyn FnMut(u64)>;
 
-/// One operation of one part, at several sizes of what it works on.
+/// One operation of one part, measured at several sizes.
 struct Part {
     name: &'static str,
     sizes: &'static [usize],
@@ -28,18 +28,18 @@ struct Part {
     prepare: fn(usize) -> Operations,
 }
 
-/// What a size of a [`Part`] means.
+/// The meaning of a [`Part`]'s size.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Bytes that the operation works through.
+    /// Bytes that the operation processes.
     Bytes,
-    /// Things that the operation deals with at once; its cost is for one of them.
+    /// Items that one operation handles together. The cost is per item.
     Count,
-    /// Entries that the part holds, which are to make no difference.
+    /// Entries that the part holds. They must not change the cost.
     Entries,
 }
 
-/// Shorter samples are criterion's first steps while it warms up.
+/// Shorter samples are criterion's first steps during the warm-up.
 const SAMPLE_MIN: Duration = Duration::from_micros(100);
 
 /// Nanoseconds per operation of a part at one size.
@@ -77,7 +77,7 @@ fn measure(part: &Part, criterion: &mut Criterion, all_measured: &mut Vec<Measur
             group.throughput(Throughput::Bytes(size as u64));
         }
         let mut samples = Vec::new();
-        // Not inside the closure, where the time it takes would count.
+        // Not inside the closure, where this time would count.
         let mut operations = (part.prepare)(size);
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
             bencher.iter_custom(|count| {
@@ -105,7 +105,7 @@ fn nanos_per_operation(elapsed: Duration, count: u64) -> f64 {
     elapsed.as_secs_f64() * 1e9 / count as f64
 }
 
-/// The table that says whether time per operation grows with the entries held.
+/// Prints a table that shows whether time per operation grows with the number of entries.
 fn print_growth(all_measured: &[Measured]) {
     let rows: Vec<&[Measured]> = all_measured
         .chunk_by(|one, other| one.part == other.part)
@@ -133,7 +133,7 @@ fn row_name(row: &[Measured]) -> &str {
     row.first().map_or("", |measured| measured.part)
 }
 
-/// `--once PART SIZE N`: prepares, runs N operations and says nothing. `--once list` names part and size.
+/// `--once PART SIZE N`: prepares, runs N operations and prints nothing. `--once list` prints all parts and sizes.
 fn run_once(parts: &[&Part], arguments: &[String]) -> ExitCode {
     if let [list] = arguments
         && list == "list"

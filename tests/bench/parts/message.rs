@@ -1,4 +1,4 @@
-//! What one message or one newcomer costs: frame header, JSON check, outbox, request head.
+//! The cost of one message or one new connection: frame header, JSON check, outbox, request head.
 
 use std::collections::VecDeque;
 use std::hint::black_box;
@@ -21,19 +21,19 @@ pub(crate) const PARTS: &[Part] = &[
     // One size for each form of the length.
     Part { name: "frame-header", sizes: &[125, 1024, 65_536], kind: Kind::Count, prepare: frame_header },
     Part { name: "json-check", sizes: &[128, 1024, 65_536], kind: Kind::Bytes, prepare: json_check },
-    // A client library sends some five fields, a browser some fifteen.
+    // A client library sends about five fields, a browser about fifteen.
     Part { name: "request-head", sizes: &[5, 15, 100], kind: Kind::Count, prepare: request_head },
     // Messages of 128 bytes that wait when the socket is written to.
     Part { name: "outbox", sizes: &[1, 8, 256], kind: Kind::Count, prepare: outbox },
-    // Chunks in use, one of which goes and another comes; 4096 of them are 256 MiB, in eight regions.
+    // Chunks in use; one is freed and another allocated. 4096 chunks are 256 MiB, in eight regions.
     Part { name: "chunks", sizes: &[1, 128, 4096], kind: Kind::Count, prepare: chunks },
-    // A long message that comes in reads of so many bytes, each of which leaves at once.
+    // A long message that is read in pieces of this many bytes, each of which is sent at once.
     Part { name: "cursor", sizes: &[256, 16_384, 65_536], kind: Kind::Bytes, prepare: cursor },
-    // Messages of 128 bytes that come in one turn.
+    // Messages of 128 bytes that arrive in one turn.
     Part { name: "relay", sizes: &[1, 8, 256], kind: Kind::Count, prepare: relay },
 ];
 
-/// The one place that names the relay's JSON check.
+/// The relay's JSON check. Only this function calls it.
 fn is_json(text: &str) -> bool {
     check_text(text.as_bytes()).is_ok()
 }
@@ -64,7 +64,7 @@ fn request_head(fields: usize) -> Operations {
         "GET /desktop/abc123 HTTP/1.1\r\nHost: relay.example.com\r\nUpgrade: websocket\r\n\
          Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
     );
-    // As many as asked for, with the five above.
+    // Five fields are there already.
     for _ in 5..fields {
         head += "X-Some-Field: Mozilla/5.0 (X11; Linux x86_64; rv:128.0)\r\n";
     }
@@ -81,7 +81,7 @@ fn request_head(fields: usize) -> Operations {
     })
 }
 
-/// A socket that takes everything and keeps nothing.
+/// A socket that takes all bytes and drops them.
 struct Sink;
 
 impl Write for Sink {
@@ -98,7 +98,7 @@ impl Write for Sink {
     }
 }
 
-/// Queues messages and hands them over whenever `waiting` are there; counted in messages.
+/// Queues messages, and writes them when `waiting` are queued. One operation is one message.
 fn outbox(waiting: usize) -> Operations {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     let payload = message_text(128).into_bytes();
@@ -116,7 +116,7 @@ fn outbox(waiting: usize) -> Operations {
     })
 }
 
-/// So many chunks are in use; each in turn is given back, and one taken for it.
+/// With `in_use` chunks in use, frees one after the other and allocates a new one.
 fn chunks(in_use: usize) -> Operations {
     let mut chunks = Chunks::default();
     let mut taken: VecDeque<Chunk> = (0..in_use).map(|_| chunks.take()).collect();
@@ -131,7 +131,7 @@ fn chunks(in_use: usize) -> Operations {
     })
 }
 
-/// Reads so many bytes into a message that has gone on for long, and hands them on.
+/// Reads `read_bytes` into a message that is already long, and passes them on.
 fn cursor(read_bytes: usize) -> Operations {
     let mut transits = Transits::default();
     let key = transits.begin(Opcode::Binary);
@@ -159,7 +159,7 @@ fn cursor(read_bytes: usize) -> Operations {
         }
         assert_eq!(written, read_bytes, "all of it is handed on");
     };
-    // A message that is not long stays in memory.
+    // Only a long message is passed on before its end.
     for _ in 0..=KEPT_BYTES_MAX / read_bytes {
         read_and_write();
     }
@@ -170,7 +170,7 @@ fn cursor(read_bytes: usize) -> Operations {
     })
 }
 
-/// A client in memory that takes everything. What the tests' stream costs would be counted with the relay.
+/// A client in memory that takes everything. The tests' own stream would add its cost to the relay's.
 #[derive(Default)]
 struct Wire {
     to_relay: Vec<u8>,
@@ -203,7 +203,7 @@ impl Write for Wire {
     }
 }
 
-/// Carries messages from a desktop to a mobile, `per_turn` in each turn, without a system call.
+/// Forwards messages from a desktop to a mobile, `per_turn` in each turn, without system calls.
 fn relay(per_turn: usize) -> Operations {
     let mut now = Now { tick: Tick(1), ..Now::default() };
     let mut relay = Relay::new(Settings::default(), [1, 2], now);
@@ -229,12 +229,12 @@ fn relay(per_turn: usize) -> Operations {
             if let Some(wire) = relay.stream(desktop) {
                 wire.taken = 0;
             }
-            // For timers time stands still.
+            // No time passes for timers.
             now.micros += 20;
             relay.handle_readiness(desktop, Readiness::READABLE);
             relay.handle_turn(now);
             relay.handle_turn_end(now.micros + 10);
-            assert!(!matches!(relay.poll_effect(), Some(Effect::Close { .. })), "nobody goes");
+            assert!(!matches!(relay.poll_effect(), Some(Effect::Close { .. })), "no connection ends");
         }
         assert!(count == 0 || relay.counters().bytes_accepted.iter().sum::<u64>() > 0, "they are carried");
     })

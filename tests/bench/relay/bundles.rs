@@ -1,5 +1,5 @@
-//! Messages of many megabytes: one on its own (`bulk`), four over slow links (`links`), and twenty to slow phones
-//! through little memory (`slow-bundles`).
+//! Messages of many megabytes: a single one (`bulk`), four over slow links (`links`), and twenty to slow phones with
+//! little memory (`slow-bundles`).
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const MEGABYTE: usize = 1_000_000;
 pub(crate) struct Bundles {
     template: Template,
     bytes: usize,
-    /// By session, how many were sent and how many have arrived.
+    /// Messages sent in each session.
     sent: Vec<u64>,
     arrived: Vec<u64>,
 }
@@ -52,7 +52,7 @@ impl Receive for Bundles {
     }
 }
 
-/// One message of 50 MB, as fast as it goes.
+/// One message of 50 MB at full speed.
 pub(crate) fn bulk(trial: &Trial) -> Result<Vec<Figure>> {
     const TIME_MAX: Duration = Duration::from_secs(30);
     let server = trial.start(&[])?;
@@ -68,7 +68,7 @@ pub(crate) fn bulk(trial: &Trial) -> Result<Vec<Figure>> {
         }
     }
     let spent = trial.note(span.stop()?);
-    // Buffers may be given back a moment later.
+    // Buffers may be freed a little later.
     net.run_for(Duration::from_secs(1), &mut Ignore)?;
     let megabytes = (bundles.bytes / MEGABYTE) as f64;
     Ok(vec![
@@ -80,7 +80,7 @@ pub(crate) fn bulk(trial: &Trial) -> Result<Vec<Figure>> {
     ])
 }
 
-/// A message in each session at once, over links of these rates, in bytes per second.
+/// One message per session at once, over links of these rates, in bytes per second.
 struct Links {
     sessions: usize,
     bytes: usize,
@@ -88,14 +88,14 @@ struct Links {
     down: f64,
 }
 
-/// Four messages of 10 MB over links of 20 Mbit/s. Whoever takes a message whole before it passes it on needs twice
-/// the links' time.
+/// Four messages of 10 MB over links of 20 Mbit/s. A relay that receives a message whole before it forwards it needs
+/// twice the links' time.
 pub(crate) fn links(trial: &Trial) -> Result<Vec<Figure>> {
     let links = Links { sessions: 4, bytes: 10 * MEGABYTE, up: 2.5e6, down: 2.5e6 };
     carry(trial, &[], &links)
 }
 
-/// Twenty messages of 20 MB to phones that take 4 MB/s each, through so much memory.
+/// Twenty messages of 20 MB to phones that take 4 MB/s each, with `max_buffered` memory.
 pub(crate) fn slow_bundles(trial: &Trial, max_buffered: &str) -> Result<Vec<Figure>> {
     let links = Links { sessions: 20, bytes: 20 * MEGABYTE, up: f64::INFINITY, down: 4e6 };
     carry(trial, &["--max-buffered", max_buffered], &links)
@@ -103,7 +103,7 @@ pub(crate) fn slow_bundles(trial: &Trial, max_buffered: &str) -> Result<Vec<Figu
 
 fn carry(trial: &Trial, flags: &[&str], links: &Links) -> Result<Vec<Figure>> {
     const TIME_MAX: Duration = Duration::from_secs(60);
-    /// For notices that are still on their way.
+    /// For notices that are still in transit.
     const SETTLING: Duration = Duration::from_millis(200);
     let &Links { sessions, bytes, up, down } = links;
     let server = trial.start(flags)?;
@@ -125,7 +125,7 @@ fn carry(trial: &Trial, flags: &[&str], links: &Links) -> Result<Vec<Figure>> {
         phones.push(SlowReader::start(&mut net, 2 * session + 1, down));
     }
     let span = Span::start(&server)?;
-    // Until the last phone has its first byte.
+    // The time until the last phone has its first byte.
     let (mut begun, mut first_byte) = (vec![false; sessions], Duration::ZERO);
     while bundles.arrived_in_all() < sessions as u64 {
         for desktop in &mut desktops {

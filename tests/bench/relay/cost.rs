@@ -1,4 +1,4 @@
-//! What a message costs: `ping-pong`, where each waits for the one before, and `flood`, where they queue.
+//! The cost of a message: `ping-pong`, where each message waits for the one before, and `flood`, where they queue.
 
 use crate::frame::{Template, number};
 use crate::net::{Clients, Net, Receive, Received};
@@ -11,7 +11,7 @@ const PING_PONG_BYTES: usize = 128;
 /// Messages that go back and forth, one in each session.
 pub(crate) struct PingPong {
     template: Template,
-    /// How often the message of each session has been returned to its desktop.
+    /// How often the message of each session has come back to its desktop.
     returns: Vec<u64>,
     /// Messages received by desktops and mobiles together.
     pub(crate) received: u64,
@@ -51,19 +51,19 @@ pub(crate) fn ping_pong(trial: &Trial, sessions: usize) -> Result<Vec<Figure>> {
     measure(trial, &server, &mut net, &mut ping_pong, |ping_pong| ping_pong.received)
 }
 
-/// Messages one way, so many at a time.
+/// Messages in one direction, `window` at a time.
 pub(crate) struct Flood {
     template: Template,
-    /// The session that the first place of `received` stands for.
+    /// The session of the first entry of `received`.
     first_session: usize,
     received: Vec<u64>,
     pub(crate) received_in_all: u64,
-    /// Messages sent and not received, in each session.
+    /// Messages sent but not received, in each session.
     window: u64,
 }
 
 impl Flood {
-    /// Begins in `sessions` sessions from the first given one on.
+    /// Begins in `sessions` sessions from `first_session` on.
     pub(crate) fn start(
         net: &mut Net,
         first_session: usize,
@@ -96,7 +96,7 @@ impl Receive for Flood {
             let next = *received + self.window;
             *received += 1;
             self.received_in_all += 1;
-            // The sender sits beside the receiver, and needs no word from it.
+            // Sender and receiver are in this process, so the sender needs no acknowledgement.
             clients.send(2 * session, |out| self.template.write(number(session, next), out));
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! Many connections: what one costs while it is idle, while others are (`growth`), and to come and go (`churn`).
+//! Many connections: the cost of an idle one, of others beside many (`growth`), and of coming and going (`churn`).
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::process::{Server, Span};
 use crate::table::Figure;
 use crate::{Result, Trial};
 
-/// For the memory of many connections to come to rest.
+/// Time for the memory of many connections to settle.
 const SETTLING: Duration = Duration::from_millis(500);
 const MESSAGE_BYTES: usize = 128;
 const BUNDLE_BYTES: usize = 50_000_000;
@@ -47,12 +47,12 @@ fn exchange(net: &mut Net) -> Result<()> {
     Ok(())
 }
 
-/// Memory of connections that do nothing.
+/// Memory of idle connections.
 pub(crate) fn idle(trial: &Trial) -> Result<Vec<Figure>> {
     let connections = trial.connections(if trial.is_quick { 2000 } else { 8000 });
     let server = trial.start(&[])?;
     let base = server.resident_bytes()?;
-    // What is needed once, by the first client.
+    // The first client causes allocations that are needed only once.
     let mut net = Net::with_pairs(&server, 1)?;
     exchange(&mut net)?;
     let before = server.proportional_bytes()?;
@@ -74,7 +74,7 @@ pub(crate) fn idle(trial: &Trial) -> Result<Vec<Figure>> {
     ])
 }
 
-/// What the process takes with so many connections, and with a bundle whose phone reads none of it.
+/// Memory of the process with `connections` connections, and with a bundle that its phone does not read.
 pub(crate) fn memory(trial: &Trial, connections: usize) -> Result<Vec<Figure>> {
     let connections = trial.connections(connections);
     let server = trial.start(&[])?;
@@ -84,13 +84,13 @@ pub(crate) fn memory(trial: &Trial, connections: usize) -> Result<Vec<Figure>> {
     exchange(&mut net)?;
     net.run_for(SETTLING, &mut Ignore)?;
     let exchanged = server.proportional_bytes()?;
-    // One pair more.
+    // One more pair.
     net.open_pairs(1, None)?;
     let desktop = connections;
     net.clients.hold(desktop + 1);
     let mut bundles = Bundles::new(BUNDLE_BYTES, connections / 2 + 1);
     bundles.send(&mut net.clients, desktop / 2);
-    // Until the relay takes no more.
+    // Send until the relay takes no more.
     let mut taken = 0;
     while net.clients.taken_bytes(desktop) > taken {
         taken = net.clients.taken_bytes(desktop);
@@ -112,14 +112,14 @@ pub(crate) fn memory(trial: &Trial, connections: usize) -> Result<Vec<Figure>> {
 
 const IDLE: [usize; 3] = [100, 1000, 9000];
 const ACTIVE_SESSIONS: usize = 64;
-/// Sessions whose connections are accepted to see what that costs.
+/// Sessions that are opened to measure the cost of accepting.
 const NEW_SESSIONS: usize = 250;
 
-/// Whether a message, or a newcomer, costs more the more connections there are.
+/// Whether messages and new connections cost more the more connections there are.
 pub(crate) fn growth(trial: &Trial) -> Result<Vec<Figure>> {
     let server = trial.start(&[])?;
     let mut net = Net::with_pairs(&server, ACTIVE_SESSIONS)?;
-    // Not the first who come: what is needed once has been fetched.
+    // The first clients cause allocations that are needed only once.
     accepted(trial, &server, &mut net)?;
     let mut idle = 0;
     let (mut message_micros, mut accept_micros) = (Vec::new(), Vec::new());
@@ -135,7 +135,7 @@ pub(crate) fn growth(trial: &Trial) -> Result<Vec<Figure>> {
         let spent = trial.note(span.stop()?);
         let messages = (ping_pong.received - received) as f64;
         message_micros.push(spent.cpu_micros_per(messages));
-        // The messages under way belong to nobody any more.
+        // Messages that are still in transit are no longer counted.
         net.run_for(Duration::from_millis(50), &mut Ignore)?;
         accept_micros.push(accepted(trial, &server, &mut net)?);
     }
@@ -155,7 +155,7 @@ pub(crate) fn growth(trial: &Trial) -> Result<Vec<Figure>> {
     ])
 }
 
-/// Processor time per connection, in microseconds, of clients that come; they go afterwards.
+/// Processor time per new connection, in microseconds. The clients leave afterwards.
 fn accepted(trial: &Trial, server: &Server, net: &mut Net) -> Result<f64> {
     let before = net.clients.len();
     let span = Span::start(server)?;
@@ -169,7 +169,7 @@ fn accepted(trial: &Trial, server: &Server, net: &mut Net) -> Result<f64> {
 /// Sessions whose clients join, exchange a message and leave.
 struct Churn {
     template: Template,
-    /// Sessions whose clients have both left.
+    /// Sessions that both clients have left.
     ended: Vec<usize>,
     ended_in_all: u64,
 }
@@ -198,7 +198,7 @@ impl Receive for Churn {
 }
 
 impl Churn {
-    /// Begins a new session whenever one has ended, until `time` is over.
+    /// Begins a new session whenever one has ended, for `time`.
     fn run_for(&mut self, net: &mut Net, time: Duration) -> Result<()> {
         let deadline = Instant::now() + time;
         while Instant::now() < deadline {

@@ -1,4 +1,4 @@
-//! What others do must not be felt: by a pair beside a flood and a bundle, by a client that waits for a reply.
+//! Other clients must not delay a pair beside a flood and a bundle, or a client that waits for a reply.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -18,7 +18,7 @@ use crate::{Result, Trial};
 const FLOODED_SESSION: usize = 1;
 const BUNDLE_SESSION: usize = 2;
 
-/// A session that floods, and one that moves bundles to a slow phone.
+/// One session that floods, and one that sends bundles to a slow phone.
 struct Others {
     flood: Flood,
     bundles: Bundles,
@@ -34,7 +34,7 @@ impl Receive for Others {
     }
 }
 
-/// The latency of a pair while others are busy, to its latency alone.
+/// The latency of a pair while others are busy, compared with its latency alone.
 pub(crate) fn fairness(trial: &Trial) -> Result<Vec<Figure>> {
     const FLOOD_BYTES: usize = 1024;
     const FLOOD_WINDOW: u64 = 64;
@@ -48,7 +48,7 @@ pub(crate) fn fairness(trial: &Trial) -> Result<Vec<Figure>> {
     let quiet = watched.watch(&mut net, trial.time, |_, _| Ok(false))?;
 
     let mut bundles = Bundles::new(BUNDLE_BYTES, BUNDLE_SESSION + 1);
-    // More than can arrive meanwhile: preparing one takes time, which would count as latency.
+    // More than can arrive in time. Preparing one later would count as latency.
     for _ in 0..BUNDLES {
         bundles.send(&mut net.clients, BUNDLE_SESSION);
     }
@@ -68,7 +68,7 @@ pub(crate) fn fairness(trial: &Trial) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Asks the operator's listener for one page after the other.
+/// Requests one page after the other from the operator's listener.
 struct Scraper {
     address: SocketAddr,
     target: &'static str,
@@ -101,7 +101,8 @@ impl Scraper {
     }
 }
 
-/// The latency of a pair while eight operators ask without a pause and eight more do not read, to its latency alone.
+/// The latency of a pair while eight operators ask constantly and eight more do not read, compared with its latency
+/// alone.
 pub(crate) fn operator(trial: &Trial) -> Result<Vec<Figure>> {
     let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let server = trial.start(&["--admin", &address.to_string()])?;
@@ -115,7 +116,7 @@ pub(crate) fn operator(trial: &Trial) -> Result<Vec<Figure>> {
     let span = Span::start(&server)?;
     let mut turn = 0;
     let busy = watched.watch(&mut net, 2 * trial.time, |_, _| {
-        // One at a time, for this process measures as well.
+        // One at a time, because this process also measures.
         turn = (turn + 1) % scrapers.len();
         scrapers[turn].step()?;
         Ok(false)
@@ -127,7 +128,7 @@ pub(crate) fn operator(trial: &Trial) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// Pings of a client on its way, and how long those before took.
+/// Pings in transit, and the latencies of earlier ones.
 struct Pinger {
     client: usize,
     sent: VecDeque<Instant>,
@@ -156,7 +157,7 @@ impl Receive for Pinger {
     }
 }
 
-/// How long a client on a slow line waits for the answer to its ping, with 16 MiB on the way to it.
+/// How long a client on a slow line waits for the answer to its ping while 16 MiB are in transit to it.
 pub(crate) fn reply_latency(trial: &Trial) -> Result<Vec<Figure>> {
     const MIB: usize = 1024 * 1024;
     let json = pings(trial, MIB / 4, 64, |out| write_frame(TEXT, br#"{"type":"ping"}"#, out))?;
@@ -169,7 +170,7 @@ pub(crate) fn reply_latency(trial: &Trial) -> Result<Vec<Figure>> {
     ])
 }
 
-/// Pings once a second while `count` messages of `bytes` trickle in at 10 Mbit/s.
+/// Pings once a second while `count` messages of `bytes` arrive at 10 Mbit/s.
 fn pings(trial: &Trial, bytes: usize, count: usize, write_ping: fn(&mut Vec<u8>)) -> Result<Latencies> {
     const BYTES_PER_SECOND: f64 = 10e6 / 8.0;
     const INTERVAL: Duration = Duration::from_secs(1);

@@ -12,21 +12,21 @@ pub(crate) use written::{
 #[path = "../../../src/relay/tests/frame.rs"]
 mod written;
 
-/// Where the digits of the number stand in a message.
+/// The place of the number's digits in a message.
 const NUMBER: Range<usize> = 5..15;
-/// Numbers of one session; those of the next follow, so that a message gone astray is noticed.
+/// Numbers of one session. Those of the next session follow, so that a misrouted message is noticed.
 const NUMBERS_PER_SESSION: u64 = 1_000_000;
 
-/// A frame at the start of some input; what follows it begins at `payload.end`.
+/// A frame at the start of some input. The next bytes begin at `payload.end`.
 pub(crate) struct Frame {
     pub(crate) opcode: u8,
     pub(crate) is_final: bool,
     pub(crate) payload: Range<usize>,
 }
 
-/// Reads the frame that `input` begins with, if it is there in full, and unmasks it in place.
+/// Reads the frame at the start of `input`, if it is complete, and unmasks it in place.
 ///
-/// A relay must not mask; the pipe hands over what the other client has masked.
+/// A relay must not mask. The pipe forwards the frames as the other client has masked them.
 pub(crate) fn read_frame(input: &mut [u8], is_masked: bool) -> Result<Option<Frame>> {
     let &[first, second, ..] = &*input else { return Ok(None) };
     if first & (RSV1 | RSV2 | RSV3) != 0 || (second & 0x80 != 0) != is_masked {
@@ -56,15 +56,15 @@ fn big_endian(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
-/// A message of a given size, with room for a number in it.
+/// A message of a given size with a place for a number.
 pub(crate) struct Template {
     text: Vec<u8>,
     frame: Vec<u8>,
-    /// Where the digits stand in the frame.
+    /// Where the digits begin in the frame.
     digits_start: usize,
 }
 
-/// The number of the message that is `count` messages behind the first one of its session.
+/// The number of message `count` of a session, counted from 0.
 pub(crate) fn number(session: usize, count: u64) -> u64 {
     (1000 + session as u64 % 9000) * NUMBERS_PER_SESSION + count % NUMBERS_PER_SESSION
 }

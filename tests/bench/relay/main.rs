@@ -1,12 +1,12 @@
-//! The release binary under load over loopback TCP, beside a blind pipe that does the same without a relay.
+//! The release binary under load over loopback TCP, compared with a plain pipe that copies bytes without a relay.
 //!
 //!     cargo bench --bench relay -- [--quick] [--rounds N] [--secs S] [TEST …]
 //!
-//! `RELAY=/path` in the environment is another build of the relay, such as one for another C library.
-//! Each round starts both afresh, one after the other, on a core of its own where there are two; the load
-//! comes from this process on another. Everything received is compared byte for byte, and whatever is not
-//! expected fails the test. Loads are closed loops: what limits the rate may be the load, so the figure to
-//! look at is the processor time per message, and its ratio to the pipe's in the same run.
+//! The environment variable `RELAY=/path` selects another build of the relay, for example for another C library.
+//! Each round starts both servers, one after the other, on a core of their own if there are two. The load comes from
+//! this process on another core. Everything received is compared byte for byte, and anything unexpected fails the
+//! test. The loads are closed loops, so the load itself may limit the rate. The important figures are the processor
+//! time per message and its ratio to the pipe's in the same run.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads clocks")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its results go to the terminal")]
 #![expect(clippy::indexing_slicing, reason = "a load that meets the unexpected stops")]
@@ -39,20 +39,20 @@ use std::time::Duration;
 use process::{Server, Spent, Subject};
 use table::Figure;
 
-/// Whatever ends a test: a damaged message, a closed connection, a file that cannot be read.
+/// Any reason to end a test: a damaged message, a closed connection, a file that cannot be read.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const USAGE: &str = "cargo bench --bench relay -- [--quick] [--list] [--rounds N] [--secs S] [TEST …]";
-/// Cores kept busy by other programs from which on figures are doubtful.
+/// If other programs keep more cores busy than this, the figures are doubtful.
 const OTHERS_MAX: f64 = 0.15;
-/// Open files of this process, or the relay's, that are not the connections of a crowd.
+/// Open files of this process, or of the relay, that are not connections of a crowd.
 const FILES_RESERVED: usize = 1000;
 
 struct Test {
     name: &'static str,
     about: &'static str,
     run: fn(&Trial) -> Result<Vec<Figure>>,
-    /// Whether the pipe can do it, too.
+    /// Whether the pipe can run it, too.
     has_pipe: bool,
     is_quick: bool,
 }
@@ -70,7 +70,7 @@ impl Test {
         Self { has_pipe: false, ..self }
     }
 
-    /// Whether it goes by that name, or is one of several that do: `flood` means all three.
+    /// Whether the test has this name or belongs to this group: `flood` means all three floods.
     fn is_named(&self, name: &str) -> bool {
         self.name == name || self.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'))
     }
@@ -83,27 +83,19 @@ const TESTS: &[Test] = &[
     Test::new("flood/64KiB", "4 sessions, 16 at a time", |trial| cost::flood(trial, 4, 65_536, 16)).quick(),
     Test::new("bulk", "one message of 50 MB", bundles::bulk).quick(),
     Test::new("idle", "connections that do nothing", crowd::idle).quick(),
-    Test::new("memory/0", "0 connections, and a bundle that nobody reads", |trial| crowd::memory(trial, 0))
+    Test::new("memory/0", "0 connections, and an unread bundle", |trial| crowd::memory(trial, 0))
         .relay_only(),
-    Test::new("memory/100", "100 connections, and a bundle that nobody reads", |trial| {
-        crowd::memory(trial, 100)
-    })
-    .relay_only(),
-    Test::new("memory/1000", "1,000 connections, and a bundle that nobody reads", |trial| {
-        crowd::memory(trial, 1000)
-    })
-    .relay_only(),
-    Test::new("memory/5000", "5,000 connections, and a bundle that nobody reads", |trial| {
-        crowd::memory(trial, 5000)
-    })
-    .relay_only(),
-    Test::new("memory/8000", "8,000 connections, and a bundle that nobody reads", |trial| {
-        crowd::memory(trial, 8000)
-    })
-    .relay_only(),
+    Test::new("memory/100", "100 connections, and an unread bundle", |trial| crowd::memory(trial, 100))
+        .relay_only(),
+    Test::new("memory/1000", "1,000 connections, and an unread bundle", |trial| crowd::memory(trial, 1000))
+        .relay_only(),
+    Test::new("memory/5000", "5,000 connections, and an unread bundle", |trial| crowd::memory(trial, 5000))
+        .relay_only(),
+    Test::new("memory/8000", "8,000 connections, and an unread bundle", |trial| crowd::memory(trial, 8000))
+        .relay_only(),
     Test::new("churn", "32 sessions that come and go", |trial| crowd::churn(trial, 32)).quick(),
     Test::new("growth", "64 sessions beside up to 9,000 idle connections", crowd::growth),
-    Test::new("slow-peer", "a flood of 16 KiB messages that nobody reads", pressure::slow_peer),
+    Test::new("slow-peer", "a flood of unread messages of 16 KiB", pressure::slow_peer),
     Test::new("fairness", "a pair beside a flood and 50 MB to a slow phone", fairness::fairness),
     Test::new("operator", "a pair beside operators who ask without a pause", fairness::operator).relay_only(),
     Test::new("reply-latency", "pings at 10 Mbit/s", fairness::reply_latency).relay_only(),
@@ -117,16 +109,16 @@ const TESTS: &[Test] = &[
     }),
 ];
 
-/// One run of a test against one subject.
+/// One run of a test with one server.
 struct Trial {
     subject: Subject,
     time: Duration,
     is_quick: bool,
-    /// Most connections that the limit on open files allows.
+    /// The number of connections that the limit on open files allows.
     connections_max: usize,
-    /// Fewer connections than wanted, where that limit was too low.
+    /// The number of connections used, if it is lower than wanted.
     connections_short: Cell<Option<usize>>,
-    /// Cores that other programs kept busy, at worst.
+    /// The most cores that other programs kept busy.
     others: Cell<f64>,
 }
 
@@ -139,7 +131,7 @@ impl Trial {
         self.time.min(Duration::from_secs(1)) / 2
     }
 
-    /// As many connections as wanted, or as can be, an even number.
+    /// Up to `wanted` connections, an even number.
     fn connections(&self, wanted: usize) -> usize {
         if wanted > self.connections_max {
             self.connections_short.set(Some(self.connections_max));
@@ -196,7 +188,7 @@ fn options(arguments: Vec<String>) -> Result<Options> {
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--quick" => is_quick = true,
-            // Cargo's own.
+            // Cargo adds this.
             "--bench" => {}
             "--rounds" => rounds = Some(arguments.next().ok_or("--rounds needs a number")?.parse::<usize>()?),
             "--secs" => seconds = Some(arguments.next().ok_or("--secs needs a number")?.parse::<f64>()?),
@@ -219,7 +211,7 @@ fn options(arguments: Vec<String>) -> Result<Options> {
     })
 }
 
-/// Runs all tests chosen; whether all of them came to their figures.
+/// Runs the chosen tests. Returns whether all of them were completed.
 fn run(options: &Options) -> Result<bool> {
     apptuner_relay::raise_file_limit()?;
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
@@ -253,7 +245,7 @@ fn run(options: &Options) -> Result<bool> {
     Ok(are_all_well)
 }
 
-/// Runs the relay and the pipe by turns, so that both see the same machine.
+/// Runs the relay and the pipe in turn, so that both run under the same conditions.
 fn run_test(test: &Test, trial: &mut Trial, rounds: usize) -> Result<()> {
     let is_watched = std::io::stderr().is_terminal();
     let (mut relay, mut pipe) = (Vec::new(), Vec::new());

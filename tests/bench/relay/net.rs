@@ -1,4 +1,4 @@
-//! All clients of a test in one loop of non-blocking sockets: joins, frames, closes, and nothing unexpected.
+//! All clients of a test in one loop of non-blocking sockets. Anything unexpected is an error.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
@@ -13,16 +13,16 @@ use crate::Result;
 use crate::frame::{CLOSE, PONG, read_frame, write_frame};
 use crate::process::Server;
 
-/// Bytes read at once.
+/// Bytes per read.
 const READ_BYTES: usize = 256 * 1024;
-/// Bytes written to one client before the others have their turn, so that a bundle does not keep answers
-/// to others from being noticed.
+/// Bytes written to one client before it is the others' turn, so that a bundle does not delay noticing answers to
+/// others.
 const WRITE_BYTES: usize = READ_BYTES;
-/// Connections that are not yet joined at any time: fewer than a listener keeps waiting.
+/// Connections that have not joined yet at any time. Fewer than a listener's backlog.
 const OPENING_MAX: usize = 64;
-/// For all clients to join.
+/// Time for all clients to join.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest wait of one turn, so that tests look at the clock now and then.
+/// Longest wait of one turn, so that tests can check the clock.
 const TURN: Duration = Duration::from_millis(10);
 /// The answer to the sample key of RFC 6455, which every client sends.
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
@@ -31,16 +31,16 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 pub(crate) enum Received<'a> {
     /// A message of its peer.
     Message(&'a [u8]),
-    /// A message of the relay itself; errors end the test instead.
+    /// A message of the relay itself. Error messages end the test instead.
     System(&'a [u8]),
     Pong,
-    /// It may send from now on.
+    /// The client may send from now on.
     Joined,
-    /// The close that answers its own; its connection is gone.
+    /// The answer to the client's close. Its connection has ended.
     Closed,
 }
 
-/// What a test does with it.
+/// What a test does with received messages.
 pub(crate) trait Receive {
     fn receive(&mut self, clients: &mut Clients, from: usize, received: Received<'_>) -> Result<()>;
 }
@@ -56,9 +56,9 @@ impl Receive for Ignore {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// The answer to its upgrade has not come.
+    /// The answer to its upgrade has not arrived.
     Upgrading,
-    /// It has not been greeted.
+    /// Its `connected` has not arrived.
     Upgraded,
     Joined,
     /// It has sent a close.
@@ -69,23 +69,23 @@ enum Phase {
 struct Client {
     stream: TcpStream,
     phase: Phase,
-    /// The start of a frame whose rest has not come.
+    /// The start of an incomplete frame.
     input: Vec<u8>,
-    /// The fragments so far of a message that is not complete.
+    /// The fragments so far of an incomplete message.
     fragments: Option<Vec<u8>>,
     output: Vec<u8>,
     /// Bytes of `output` that the kernel has taken.
     written: usize,
-    /// Bytes that it has taken in all.
+    /// Bytes that the kernel has taken in all.
     taken_bytes: u64,
     is_held: bool,
     is_touched: bool,
 }
 
-/// Session `n` has its desktop at `2 * n` and its mobile behind it.
+/// The desktop of session `n` is at index `2 * n`, and its mobile at the next one.
 pub(crate) struct Clients {
     list: Vec<Client>,
-    /// Those with something to write, each at most once.
+    /// Clients with something to write, each at most once.
     touched: Vec<usize>,
 }
 
@@ -94,7 +94,7 @@ impl Clients {
         self.list.len()
     }
 
-    /// Queues what `write` appends, to be sent when the current event is through.
+    /// Queues what `write` appends. It is sent after the current event.
     pub(crate) fn send(&mut self, id: usize, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.list[id].output);
         self.touch(id);
@@ -106,7 +106,7 @@ impl Clients {
         }
     }
 
-    /// Begins to leave in good order.
+    /// Begins an orderly close.
     pub(crate) fn close(&mut self, id: usize) {
         self.list[id].phase = Phase::Closing;
         self.send(id, |out| write_frame(CLOSE, &1000_u16.to_be_bytes(), out));
@@ -120,12 +120,12 @@ impl Clients {
         self.list[id].phase == Phase::Closed
     }
 
-    /// A client on hold reads only through [`Net::read`].
+    /// A held client is read only by [`Net::read`].
     pub(crate) fn hold(&mut self, id: usize) {
         self.list[id].is_held = true;
     }
 
-    /// Bytes queued that the kernel has not taken.
+    /// Queued bytes that the kernel has not taken.
     pub(crate) fn pending_bytes(&self, id: usize) -> usize {
         self.list[id].output.len() - self.list[id].written
     }
@@ -134,7 +134,7 @@ impl Clients {
         self.list[id].taken_bytes
     }
 
-    /// Writes for everybody who has something to write; who has much goes on in the next turn.
+    /// Writes for all clients that have something to write. The rest of a long output follows in the next turn.
     fn flush(&mut self) -> Result<()> {
         let mut unfinished = Vec::new();
         while let Some(id) = self.touched.pop() {
@@ -157,7 +157,7 @@ impl Clients {
 }
 
 impl Client {
-    /// Writes at most about `bytes_max` bytes; whether the kernel takes no more, or nothing is left.
+    /// Writes about `bytes_max` bytes at most. Returns whether the kernel takes no more or nothing is left.
     fn flush(&mut self, bytes_max: usize) -> io::Result<bool> {
         let end = self.output.len().min(self.written + bytes_max);
         while self.written < end {
@@ -175,13 +175,13 @@ impl Client {
         }
         self.written = 0;
         self.output.clear();
-        // What once held a bundle is not kept for pings.
+        // Frees the memory of a bundle, which small messages do not need.
         self.output.shrink_to(READ_BYTES);
         Ok(true)
     }
 }
 
-/// Whether a socket has nothing to read, no room to write, or no connection yet.
+/// Whether the error means that a socket has nothing to read, no room to write, or no connection yet.
 fn is_not_ready(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected)
 }
@@ -191,14 +191,14 @@ pub(crate) struct Net {
     events: Events,
     scratch: Vec<u8>,
     server: SocketAddr,
-    /// Nobody greets, and what comes is what the peer has masked.
+    /// With the pipe there is no `connected`, and frames arrive as the peer has masked them.
     is_pipe: bool,
     opened: usize,
     pub(crate) clients: Clients,
 }
 
 impl Net {
-    /// No clients yet, all of which will be the server's.
+    /// Without clients yet. All of them will connect to `server`.
     pub(crate) fn new(server: &Server) -> Result<Self> {
         Ok(Self {
             poll: Poll::new()?,
@@ -211,15 +211,15 @@ impl Net {
         })
     }
 
-    /// As [`new`](Self::new), with so many sessions joined.
+    /// As [`new`](Self::new), with `pairs` sessions joined.
     pub(crate) fn with_pairs(server: &Server, pairs: usize) -> Result<Self> {
         let mut net = Self::new(server)?;
         net.open_pairs(pairs, None)?;
         Ok(net)
     }
 
-    /// Adds so many sessions, and waits until all their clients have joined. Mobiles with a small
-    /// `receive_buffer` leave little in the kernel when they read slowly.
+    /// Adds `pairs` sessions, and waits until all their clients have joined. With a small `receive_buffer`, mobiles
+    /// leave few bytes in the kernel when they read slowly.
     pub(crate) fn open_pairs(&mut self, pairs: usize, receive_buffer: Option<usize>) -> Result<()> {
         let deadline = Instant::now() + JOIN_TIMEOUT;
         let end = self.clients.len() + 2 * pairs;
@@ -236,11 +236,11 @@ impl Net {
                 return Err(format!("{} clients have not joined in time", opening.len()).into());
             }
         }
-        // The last notices of presence.
+        // The last notices about peers.
         self.run_for(Duration::from_millis(50), &mut Ignore)
     }
 
-    /// Connects client `id`, which is new or in place of one that is closed, to a session of its own name.
+    /// Connects client `id`, which is new or replaces a closed one, to a session of its own name.
     pub(crate) fn open(&mut self, id: usize, receive_buffer: Option<usize>) -> Result<()> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
@@ -248,10 +248,10 @@ impl Net {
         if let Some(bytes) = receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
         }
-        // One address has too few ports for all the connections that come and go.
+        // One source address has too few ports for all the connections that come and go.
         let host = u8::try_from(2 + self.opened % 250)?;
         socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, host), 0)).into())?;
-        // It is under way: the answer comes when the socket becomes writable.
+        // The connection is in progress. The socket becomes writable when it is complete.
         if let Err(error) = socket.connect(&self.server.into())
             && error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error())
         {
@@ -286,13 +286,13 @@ impl Net {
         Ok(())
     }
 
-    /// Breaks off all connections from `start` on.
+    /// Drops all connections from index `start` on.
     pub(crate) fn drop_from(&mut self, start: usize) {
         self.clients.list.truncate(start);
         self.clients.touched.retain(|&id| id < start);
     }
 
-    /// Turns until `time` is over.
+    /// Makes turns for `time`.
     pub(crate) fn run_for(&mut self, time: Duration, receiver: &mut impl Receive) -> Result<()> {
         let deadline = Instant::now() + time;
         while Instant::now() < deadline {
@@ -301,7 +301,7 @@ impl Net {
         Ok(())
     }
 
-    /// Waits for readiness, at most for `wait`, and serves everyone who is ready once.
+    /// Waits for readiness for at most `wait`, and serves each ready client once.
     pub(crate) fn turn(&mut self, wait: Duration, receiver: &mut impl Receive) -> Result<()> {
         self.clients.flush()?;
         let mut events = mem::replace(&mut self.events, Events::with_capacity(0));
@@ -327,7 +327,7 @@ impl Net {
         Ok(())
     }
 
-    /// Reads what there is. A read that does not fill its buffer has emptied the socket, but for the end of
+    /// Reads all available bytes. A read that does not fill its buffer has emptied the socket, except for the end of
     /// the stream.
     fn read_all(&mut self, id: usize, is_to_end: bool, receiver: &mut impl Receive) -> Result<()> {
         loop {
@@ -338,7 +338,7 @@ impl Net {
         }
     }
 
-    /// Reads at most `bytes_max` bytes of a client's, and hands out what they complete. Gives their number.
+    /// Reads at most `bytes_max` bytes of a client and passes on what they complete. Returns the number of bytes.
     pub(crate) fn read(&mut self, id: usize, bytes_max: usize, receiver: &mut impl Receive) -> Result<usize> {
         let client = &mut self.clients.list[id];
         if client.phase == Phase::Closed {
@@ -361,13 +361,13 @@ impl Net {
             input.extend_from_slice(&self.scratch[..count]);
             let used = self.take_all(id, &mut input, receiver)?;
             input.drain(..used);
-            // Most clients wait with nothing begun, and need no room meanwhile.
+            // Most clients have no incomplete frame, and then need no buffer.
             self.clients.list[id].input = if input.is_empty() { Vec::new() } else { input };
         }
         Ok(count)
     }
 
-    /// Hands out all that is complete in `input`, and gives how many bytes that was.
+    /// Passes on all that is complete in `input`. Returns the number of bytes used.
     fn take_all(&mut self, id: usize, input: &mut [u8], receiver: &mut impl Receive) -> Result<usize> {
         let mut used = 0;
         if self.clients.list[id].phase == Phase::Upgrading {
@@ -445,7 +445,7 @@ impl Net {
             let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default());
             return Err(format!("client {id} was closed: {reason}").into());
         }
-        // The close frame must be out before the stream ends.
+        // The close frame must be sent before the stream ends.
         client.flush(WRITE_BYTES)?;
         client.phase = Phase::Closed;
         self.poll.registry().deregister(&mut client.stream)?;

@@ -1,8 +1,7 @@
-//! The floor: joins the two clients of a session by a blind copy of bytes, without frames, checks or queues.
+//! The lower bound: joins the two clients of a session by copying bytes, without frames, checks or queues.
 //!
-//! What it costs to carry a message is what the kernel asks of any program with one thread. The upgrade is
-//! answered with the one accept key that the clients of this benchmark expect; what a client sends while
-//! its peer is not there is dropped.
+//! Its cost per message is what the kernel needs for any program with one thread. Every upgrade is answered with the
+//! one accept key that the clients of this benchmark expect. Bytes for a peer that is not connected are dropped.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,7 +10,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-/// Tells the benchmark's program to be the pipe.
+/// The flag that makes the benchmark's program run as the pipe.
 pub(crate) const PIPE_FLAG: &str = "--be-the-pipe";
 
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -22,23 +21,23 @@ const ANSWER: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r
 /// One client's end of a pipe.
 struct End {
     stream: TcpStream,
-    /// The request head so far; `None` once it is answered.
+    /// The request head so far. `None` once it is answered.
     head: Option<Vec<u8>>,
     session: String,
     peer: Option<usize>,
-    /// What its socket has not taken. Its peer is not read until it has.
+    /// Bytes that its socket has not taken. Its peer is not read until they are sent.
     rest: Vec<u8>,
 }
 
 #[derive(Default)]
 struct Pipe {
     ends: Slab<End>,
-    /// The client that came first to each session, until its peer comes.
+    /// The first client of each session, until its peer comes.
     alone: HashMap<String, usize>,
     buffer: Vec<u8>,
 }
 
-/// Serves until it is killed.
+/// Serves until the process is killed.
 pub(crate) fn run() -> io::Result<()> {
     let mut listener = TcpListener::bind(([127, 0, 0, 1], 0).into())?;
     let mut poll = Poll::new()?;
@@ -80,7 +79,7 @@ impl Pipe {
         Ok(())
     }
 
-    /// Copies what has come, until there is no more, or the peer takes no more.
+    /// Copies bytes until there are no more, or until the peer takes no more.
     fn read(&mut self, id: usize, is_to_end: bool) {
         while let Some(end) = self.ends.get(id) {
             let peer = end.peer;
@@ -134,7 +133,7 @@ impl Pipe {
         }
     }
 
-    /// Answers the request once it is complete, and joins the client to the one that waits under its session ID.
+    /// Answers a complete request, and joins the client to the one that waits under the same session ID.
     fn read_head(&mut self, id: usize, count: usize) {
         let end = &mut self.ends[id];
         let mut head = end.head.take().unwrap_or_default();
@@ -146,7 +145,7 @@ impl Pipe {
         let head = String::from_utf8_lossy(&head);
         end.session =
             head.split(' ').nth(1).and_then(|path| path.rsplit('/').next()).unwrap_or("").to_owned();
-        // A fresh socket has room for it.
+        // A new socket has room for the answer.
         if end.stream.write(ANSWER).is_err() {
             return self.remove(id);
         }
@@ -163,7 +162,7 @@ impl Pipe {
         let Some(end) = self.ends.try_remove(id) else { return };
         match end.peer {
             Some(peer) => self.ends[peer].peer = None,
-            // Only a client that was never joined is still there.
+            // Only a client without a peer is still in `alone`.
             None if self.alone.get(&end.session) == Some(&id) => drop(self.alone.remove(&end.session)),
             None => {}
         }

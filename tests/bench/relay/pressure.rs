@@ -1,4 +1,4 @@
-//! Clients that hold the relay to its bounds: one who does not read, many who announce and do not send.
+//! Clients that test the relay's limits: one that does not read, and many that announce messages and do not send them.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use crate::process::Span;
 use crate::table::Figure;
 use crate::{Result, Trial};
 
-/// For the watched pair alone.
+/// Time in which only the watched pair is active.
 const QUIET: Duration = Duration::from_millis(1500);
 
 /// A desktop floods a mobile that never reads.
 pub(crate) fn slow_peer(trial: &Trial) -> Result<Vec<Figure>> {
     const MESSAGE_BYTES: usize = 16 * 1024;
-    /// What a relay without bounds would take, at most.
+    /// At most this much is sent to a relay that does not hold back.
     const TAKEN_MAX: u64 = 1_000_000_000;
     let server = trial.start(&[])?;
     let mut net = Net::new(&server)?;
@@ -51,7 +51,7 @@ pub(crate) fn slow_peer(trial: &Trial) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-/// What another pair notices.
+/// The difference that another pair notices.
 pub(crate) fn comparison(quiet: &Latencies, busy: &Latencies) -> [Figure; 6] {
     [
         Figure::new("another pair's p50 before, ms", 3, quiet.percentile(50)),

@@ -1,5 +1,5 @@
-//! Clients that are not like the rest: a pair whose latency is watched, a phone that reads slowly, a desktop that
-//! sends slowly.
+//! Clients with a special task: a pair whose latency is watched, a phone that reads slowly, a desktop that sends
+//! slowly.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use crate::Result;
 use crate::frame::{Template, number};
 use crate::net::{Clients, Net, Receive, Received};
 
-/// How often the watched pair sends.
+/// The interval of the watched pair's messages.
 const INTERVAL: Duration = Duration::from_millis(2);
 const MESSAGE_BYTES: usize = 128;
 
-/// Sends a message from the first session's desktop to its mobile and back, every two milliseconds, but
-/// never two at a time.
+/// Sends a message from the first session's desktop to its mobile and back, every two milliseconds, but only one at a
+/// time.
 pub(crate) struct Probe {
     template: Template,
     count: u64,
@@ -36,7 +36,7 @@ impl Probe {
         }
     }
 
-    /// A late answer counts for itself and for each message that would have been sent meanwhile.
+    /// A late answer counts once for itself and once for each message that was not sent because of it.
     fn record(&mut self, latency: Duration) {
         let mut rest = Some(latency);
         while let Some(latency) = rest {
@@ -45,7 +45,7 @@ impl Probe {
         }
     }
 
-    /// What was seen since the last call, an answer still owed included.
+    /// The latencies since the last call, including that of an answer that has not arrived yet.
     fn take(&mut self) -> Latencies {
         if let Some(sent) = self.sent {
             self.record(sent.elapsed());
@@ -54,7 +54,7 @@ impl Probe {
     }
 }
 
-/// Latencies in order of length.
+/// Latencies in ascending order.
 pub(crate) struct Latencies(Vec<Duration>);
 
 impl Latencies {
@@ -63,7 +63,7 @@ impl Latencies {
         Self(latencies)
     }
 
-    /// In milliseconds, the one that so many per cent do not pass.
+    /// The latency in milliseconds that `percent` of all do not exceed.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
         let last = self.0.len().saturating_sub(1);
         let latency = self.0.get(last * percent / 100);
@@ -71,7 +71,7 @@ impl Latencies {
     }
 }
 
-/// The watched pair, which is the first session, and all others.
+/// The watched pair, which is the first session, and all other clients.
 pub(crate) struct Watched<R> {
     probe: Probe,
     pub(crate) others: R,
@@ -102,12 +102,12 @@ impl<R: Receive> Watched<R> {
         Self { probe: Probe::new(), others }
     }
 
-    /// Puts other clients beside the watched pair.
+    /// Replaces the other clients.
     pub(crate) fn with<Q>(self, others: Q) -> Watched<Q> {
         Watched { probe: self.probe, others }
     }
 
-    /// Watches the pair for `time`, while `drive` moves the others; it says whether they have more to do.
+    /// Watches the pair for `time` while `drive` serves the others. `drive` returns whether they have more to do.
     pub(crate) fn watch(
         &mut self,
         net: &mut Net,
@@ -124,21 +124,21 @@ impl<R: Receive> Watched<R> {
     }
 }
 
-/// A client that reads at a steady rate.
+/// A client that reads at a constant rate.
 pub(crate) struct SlowReader {
     client: usize,
     bytes_per_second: f64,
     start: Instant,
-    /// Bytes read, or let pass: it does not catch up.
+    /// Bytes read or skipped: it does not catch up.
     taken: f64,
 }
 
 impl SlowReader {
-    /// What the kernel keeps for it unread, before it doubles that.
+    /// The receive buffer that the kernel is asked for. The kernel doubles it.
     pub(crate) const RECEIVE_BUFFER: usize = 64 * 1024;
-    /// Bytes worth a read.
+    /// Bytes that are worth a read.
     const STEP: f64 = 4096.0;
-    /// Bytes that it may be behind.
+    /// Bytes that it may lag behind.
     const BEHIND_MAX: f64 = 65_536.0;
 
     pub(crate) fn start(net: &mut Net, client: usize, bytes_per_second: f64) -> Self {
@@ -146,7 +146,7 @@ impl SlowReader {
         Self { client, bytes_per_second, start: Instant::now(), taken: 0.0 }
     }
 
-    /// To be called every few milliseconds. Gives the number of bytes read.
+    /// Call every few milliseconds. Returns the number of bytes read.
     pub(crate) fn read(&mut self, net: &mut Net, receiver: &mut impl Receive) -> Result<usize> {
         let offered = self.start.elapsed().as_secs_f64() * self.bytes_per_second;
         let due = offered - self.taken;
@@ -159,7 +159,7 @@ impl SlowReader {
     }
 }
 
-/// A client that sends at a steady rate, or as fast as it goes.
+/// A client that sends at a constant rate or at full speed.
 pub(crate) struct SlowSender {
     client: usize,
     bytes_per_second: f64,
@@ -173,7 +173,7 @@ impl SlowSender {
         Self { client, bytes_per_second, start: Instant::now(), output, sent: 0 }
     }
 
-    /// To be called every few milliseconds.
+    /// Call every few milliseconds.
     pub(crate) fn send(&mut self, clients: &mut Clients) {
         let due = (self.start.elapsed().as_secs_f64() * self.bytes_per_second) as usize;
         let end = due.min(self.output.len());

@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::pipe::PIPE_FLAG;
 
-/// The two that are compared.
+/// The two servers that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     Relay,
     Pipe,
 }
 
-/// A running server; dropping it kills it.
+/// A running server. Dropping it kills the process.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -25,7 +25,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `subject` on a free port of the loopback interface; the `flags` are the relay's.
+    /// Starts `subject` on a free port of the loopback interface. Only the relay gets `flags`.
     pub(crate) fn start(subject: Subject, flags: &[&str]) -> Result<Self> {
         let is_pipe = subject == Subject::Pipe;
         let mut command = if is_pipe {
@@ -56,7 +56,7 @@ impl Server {
                 server.address = address.parse()?;
             }
         }
-        // Nobody reads it, but somebody must.
+        // The log must be read, or the server would drop lines when the pipe is full.
         thread::spawn(move || io::copy(&mut log, &mut io::sink()));
         Ok(server)
     }
@@ -66,17 +66,17 @@ impl Server {
         cpu_time(&self.child.id().to_string())
     }
 
-    /// Bytes resident.
+    /// Resident memory, in bytes.
     pub(crate) fn resident_bytes(&self) -> Result<f64> {
         self.memory("status", "VmRSS:")
     }
 
-    /// Most bytes that were ever resident.
+    /// The peak of resident memory, in bytes.
     pub(crate) fn peak_bytes(&self) -> Result<f64> {
         self.memory("status", "VmHWM:")
     }
 
-    /// Bytes resident, those of shared pages divided among the processes that share them.
+    /// Resident memory in bytes, with shared pages divided among the processes that share them.
     pub(crate) fn proportional_bytes(&self) -> Result<f64> {
         self.memory("smaps_rollup", "Pss:")
     }
@@ -92,33 +92,33 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Errors mean that it has ended already.
+        // An error means that the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What was used in a span of time.
+/// Resources used in a span of time.
 pub(crate) struct Spent {
     pub(crate) wall: Duration,
-    /// By the server.
+    /// Processor time of the server.
     pub(crate) cpu: Duration,
     /// Cores that other programs kept busy.
     pub(crate) others: f64,
 }
 
 impl Spent {
-    /// Processor time, in microseconds, for each of `count` things done meanwhile.
+    /// Processor time in microseconds for each of `count` operations in the span.
     pub(crate) fn cpu_micros_per(&self, count: f64) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / count
     }
 
-    /// How many of `count` were done in a second.
+    /// `count` per second.
     pub(crate) fn rate(&self, count: f64) -> f64 {
         count / self.wall.as_secs_f64()
     }
 
-    /// The part of a core that the server was busy, in per cent. Well below 100 it waited for the load.
+    /// Busy time of the server as a percentage of one core. If it is well below 100, the server waited for the load.
     pub(crate) fn cpu_percent(&self) -> f64 {
         100.0 * self.cpu.as_secs_f64() / self.wall.as_secs_f64()
     }
@@ -152,7 +152,7 @@ impl<'a> Span<'a> {
     }
 }
 
-/// Time that the threads of a process have spent on a processor: `/proc/PID/schedstat`, first field.
+/// Processor time of the threads of a process: first field of `/proc/PID/schedstat`.
 fn cpu_time(process: &str) -> Result<Duration> {
     let mut nanos = 0;
     for thread in fs::read_dir(format!("/proc/{process}/task"))? {
@@ -162,17 +162,17 @@ fn cpu_time(process: &str) -> Result<Duration> {
     Ok(Duration::from_nanos(nanos))
 }
 
-/// Time that all processors were busy, in steps of a hundredth of a second (`proc_stat(5)`).
+/// Busy time of all processors, in steps of a hundredth of a second (`proc_stat(5)`).
 fn machine_time() -> Result<Duration> {
     let text = fs::read_to_string("/proc/stat")?;
     let line = text.lines().next().ok_or("no line for all processors")?;
     let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
-    // All but idle, waiting for disks, and the guests, who are in user time already.
+    // All fields except idle, waiting for disks, and guests, which are part of user time.
     let busy = ticks.iter().enumerate().filter(|(at, _)| !matches!(at, 3 | 4 | 8..)).map(|(_, ticks)| ticks);
     Ok(Duration::from_millis(10 * busy.sum::<u64>()))
 }
 
-/// Cores: the first one allowed is ours, the second one the server's.
+/// Cores: the first allowed one is for this process, the second for the server.
 #[cfg(target_os = "linux")]
 pub(crate) mod core {
     use std::process::Child;
@@ -182,7 +182,7 @@ pub(crate) mod core {
 
     use crate::Result;
 
-    /// Keeps this process to its core; says whether there are two, so that the server has another.
+    /// Pins this process to its core. Returns whether there is another one for the server.
     pub(crate) fn pin_self() -> Result<bool> {
         let allowed = allowed(None)?;
         let [first, second, ..] = allowed.as_slice() else { return Ok(false) };
@@ -212,7 +212,7 @@ pub(crate) mod core {
     }
 }
 
-/// Elsewhere nobody is kept to a core.
+/// On other systems processes are not pinned.
 #[cfg(not(target_os = "linux"))]
 pub(crate) mod core {
     use std::process::Child;

@@ -1,9 +1,9 @@
-//! The figures of a test, gathered over its rounds, as a table.
+//! Prints the figures of a test, collected over its rounds, as a table.
 
-/// One number that a test comes to.
+/// One figure of a test.
 pub(crate) struct Figure {
     name: &'static str,
-    /// Digits behind the point.
+    /// Digits after the decimal point.
     digits: usize,
     value: f64,
 }
@@ -13,13 +13,13 @@ impl Figure {
         Self { name, digits, value }
     }
 
-    /// Bytes, in MiB.
+    /// A number of bytes, shown in MiB.
     pub(crate) const fn mib(name: &'static str, bytes: f64) -> Self {
         Self::new(name, 1, bytes / (1024.0 * 1024.0))
     }
 }
 
-/// Prints a row for each figure; `rounds` of each subject, all with the same figures.
+/// Prints one row per figure. `relay` and `pipe` hold the rounds of each, all with the same figures.
 pub(crate) fn print(name: &str, relay: &[Vec<Figure>], pipe: &[Vec<Figure>]) {
     let Some(first) = relay.first() else { return };
     println!("\n{name}");
@@ -44,7 +44,7 @@ pub(crate) fn print(name: &str, relay: &[Vec<Figure>], pipe: &[Vec<Figure>]) {
     }
 }
 
-/// The values of one figure in all rounds, in order of size.
+/// The values of one figure in all rounds, sorted.
 struct Column(Vec<f64>);
 
 impl Column {
@@ -55,7 +55,7 @@ impl Column {
         Self(values)
     }
 
-    /// Of an even number of rounds, the mean of the two in the middle.
+    /// The median. For an even number of rounds, the mean of the two middle values.
     fn median(&self) -> Option<f64> {
         let middle = self.0.len() / 2;
         let upper = *self.0.get(middle)?;

@@ -1,10 +1,10 @@
-//! Whether the time that a refusal takes tells a stranger anything.
+//! Checks whether the time of a refusal reveals anything about a secret.
 //!
 //!     cargo bench --bench secrets -- [SAMPLES]
 //!
-//! Requests that are refused alike are put to one relay in random order, without sockets, and the time from
-//! the request to its answer is compared by Welch's t-test, as dudect does: beyond 4.5 the two differ. The slowest
-//! tenth of each kind is left out, for it tells of interrupts.
+//! Requests that are refused in the same way are given to one relay in random order, without sockets. The times from
+//! request to answer are compared by Welch's t-test, as dudect does: beyond 4.5 they differ. The slowest tenth of each
+//! kind is left out, because it mostly shows interrupts.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads clocks")]
 #![expect(clippy::print_stdout, reason = "its results go to the terminal")]
 #![expect(clippy::cast_precision_loss, reason = "nanoseconds and counts are far below 2^52")]
@@ -19,12 +19,12 @@ use stream::Wire;
 mod stream;
 
 const SAMPLES: usize = 200_000;
-/// From here on two sets of times are not of one kind.
+/// Beyond this value two sets of times differ.
 const T_MAX: f64 = 4.5;
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 const SECRET: &str = "correct-horse-battery-staple";
 
-/// Kinds of requests, their target and what they have in common with the truth.
+/// Kinds of requests: a name and the target.
 const KINDS: [(&str, &str); 5] = [
     ("the first byte wrong", "/mobile/claimed?secret=Xorrect-horse-battery-staple"),
     ("the last byte wrong", "/mobile/claimed?secret=correct-horse-battery-staplX"),
@@ -32,13 +32,13 @@ const KINDS: [(&str, &str); 5] = [
     ("no secret", "/mobile/claimed"),
     ("no secret, no such session", "/mobile/nowhere"),
 ];
-/// Which of them must not be told apart.
+/// Pairs of kinds whose times must not differ.
 const PAIRS: [(usize, usize); 4] = [(0, 1), (0, 2), (1, 2), (3, 4)];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let samples = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(SAMPLES);
-    // API keys make a mobile's join of a session that does not exist a refusal, too.
+    // With API keys, a mobile that joins a session that does not exist is refused, too.
     let settings = Settings { max_failed_joins: None, ..Settings::default() };
     let mut relay = Relay::new(settings, [7, 11], Now::default());
     relay.set_api_keys(ApiKeys::parse(&format!("bench {KEY}")).expect("the keys are well-formed"));
@@ -55,7 +55,7 @@ fn main() {
         let (Some((_, target)), Some(times)) = (KINDS.get(index), times.get_mut(index)) else { continue };
         let (status, nanos) = ask(&mut relay, target);
         assert_eq!(status, "403", "{target}");
-        // The first ones find cold caches.
+        // The first rounds have cold caches.
         if round > 10_000 {
             times.push(nanos);
         }
@@ -76,7 +76,7 @@ fn main() {
     }
 }
 
-/// Puts one request; its status, and how many nanoseconds the answer took. A client that was refused leaves.
+/// Sends one request. Returns the status and the time to the answer in nanoseconds. A refused client leaves.
 fn ask(relay: &mut Relay<Wire>, target: &str) -> (String, f64) {
     let line = if target.starts_with("/desktop") {
         format!("Authorization: Bearer {KEY}\r\n")

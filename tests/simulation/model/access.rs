@@ -1,4 +1,4 @@
-//! Who may come in, worked out from the rules alone.
+//! Which clients may connect, derived only from the rules.
 
 use std::net::IpAddr;
 
@@ -15,10 +15,10 @@ use crate::client::issued_in;
 use crate::journal::Event;
 use crate::visit::{Caller, Credentials};
 
-/// What counts as one host: all bits of an IPv4 address, or the upper half of an IPv6 address.
+/// One host: a whole IPv4 address, or the upper half of an IPv6 address.
 pub(super) type HostName = (u8, u128);
 
-/// What is known of a host beside its connections.
+/// What the relay remembers of a host, besides its connections.
 #[derive(Debug)]
 pub(super) struct Host {
     openings: Bucket,
@@ -27,12 +27,12 @@ pub(super) struct Host {
     lock_outs: u32,
 }
 
-/// So many tokens, which come back evenly within the window, in milliseconds.
+/// A bucket of `size` tokens, which are refilled evenly within `window` milliseconds.
 #[derive(Debug)]
 struct Bucket {
     size: u64,
     window: u64,
-    /// In parts of which `window` are a token and `size` come back in a millisecond.
+    /// In parts: one token is `window` parts, and `size` parts are refilled per millisecond.
     parts: u64,
     at: Tick,
 }
@@ -46,7 +46,7 @@ impl Bucket {
         (self.parts + (now.0 - self.at.0) * self.size).min(self.size * self.window)
     }
 
-    /// Milliseconds until there is a token.
+    /// Milliseconds until there is a whole token.
     fn wait(&self, now: Tick) -> u64 {
         self.window.saturating_sub(self.parts(now)).div_ceil(self.size)
     }
@@ -77,11 +77,11 @@ impl Host {
     }
 }
 
-/// What a newcomer's address brings it.
+/// The result of checking a new connection's address.
 pub(super) enum Admission {
     Free,
     Counted,
-    /// This status, and when to come back, in seconds.
+    /// Refused with this status; when to come back, in seconds.
     Denied(u16, Option<u64>),
 }
 
@@ -93,7 +93,7 @@ fn host_name(address: IpAddr) -> HostName {
 }
 
 impl Model {
-    /// What a newcomer from this address is told, if it is not let in, and noted of it if it is.
+    /// Checks a new connection from this address, and notes it if it is accepted.
     pub(super) fn admit(&mut self, address: IpAddr) -> Admission {
         let (address, now) = (address.to_canonical(), self.now.tick);
         let settings = &self.settings;
@@ -130,8 +130,8 @@ impl Model {
         self.conns.iter().filter(is_counted).count()
     }
 
-    /// Notes where a newcomer comes from; one that is not let in is told so, and a few of those are waited for. What
-    /// it asks for is read before where there is no room, or where this machine's own addresses are not served.
+    /// Notes the address of a new connection. A refused one is answered, and a few of them are waited for. If the relay
+    /// is full, or does not serve this machine's own addresses, the request is read first.
     pub(super) fn receive(&mut self, wire: usize, address: IpAddr, is_over_limit: bool) {
         let name = host_name(address.to_canonical());
         let admission = self.admit(address);
@@ -164,7 +164,7 @@ impl Model {
         }
     }
 
-    /// The secret by which a caller claims the session, or the status by which it is refused.
+    /// The secret by which a caller claims the session, or the status with which it is refused.
     fn judge(&self, caller: &Caller) -> Result<Option<String>, u16> {
         let (secret, has_key) = caller.credentials.tell_apart(self.has_keys);
         let session = self.sessions.get(&caller.session);
@@ -181,7 +181,7 @@ impl Model {
             (Some(_), _) if !is_proven => Err(403),
             (Some(_), _) => Ok(None),
             (None, _) => {
-                // Where keys are needed a Bearer token claims nothing: it may have been one.
+                // With API keys a Bearer token claims nothing, because it may have been a key.
                 let is_bearer =
                     caller.credentials.query.is_none() && caller.credentials.subprotocol.is_none();
                 let claim = secret.filter(|_| !self.has_keys || !is_bearer);
@@ -193,17 +193,17 @@ impl Model {
         }
     }
 
-    /// Whether the place that a caller asks for changes hands too often.
+    /// Whether the place that a caller wants changes hands too often.
     fn is_place_contested(&mut self, caller: &Caller) -> bool {
         let (client_type, now) = (caller.client_type, self.now.tick);
         let session = self.sessions.get_mut(&caller.session);
         session.is_some_and(|session| {
             session.client(client_type).is_some()
-                && session.contests[client_type as usize].refuses_newcomer(now)
+                && session.contests[client_type as usize].refuses_new_client(now)
         })
     }
 
-    /// Whether a caller would come in if it asked now.
+    /// Whether a caller would be accepted now.
     pub fn would_let_in(&self, caller: &Caller) -> bool {
         self.judge(caller).is_ok()
     }
@@ -213,7 +213,7 @@ impl Model {
         self.sessions.get(session).is_some_and(|session| session.claim.is_some())
     }
 
-    /// A caller's request has been read: it joins next, or is refused.
+    /// A caller's request was read: next it joins or is refused.
     pub(super) fn take_upgrade(&mut self, wire: usize, caller: Caller) {
         if self.is_locked_out(wire) {
             return;
@@ -237,7 +237,7 @@ impl Model {
         }
     }
 
-    /// Whoever is in a session that is claimed now came in without its secret, and is closed.
+    /// Clients that are in a session when it is claimed came in without its secret, and are closed.
     fn expel_unproven(&mut self, id: &str) {
         for client_type in [ClientType::Desktop, ClientType::Mobile] {
             let client = self.sessions.get(id).and_then(|session| session.client(client_type));
@@ -248,7 +248,7 @@ impl Model {
         }
     }
 
-    /// Whether a client that connected before its host was locked out is told so now.
+    /// Whether a client that connected before its host was locked out is refused now.
     fn is_locked_out(&mut self, wire: usize) -> bool {
         let address = self.conns[wire].address.expect("it was accepted").to_canonical();
         let host = self.hosts.get(&host_name(address)).filter(|_| !address.is_loopback());
@@ -283,7 +283,7 @@ impl Model {
         }
     }
 
-    /// One failure more than it may have locks a host out, for twice as long each time it comes to that.
+    /// One failure more than allowed locks a host out. Each time takes twice as long as the one before.
     fn fail_to_join(&mut self, name: HostName) {
         let (settings, now) = (&self.settings, self.now.tick);
         let host = self.hosts.entry(name).or_insert_with(|| Host::new(settings, now));
@@ -303,11 +303,11 @@ impl Model {
         self.lock_outs += 1;
     }
 
-    /// The relay has issued a session, and logs which.
+    /// The relay has issued a session, and logs its ID.
     pub(super) fn issued(&mut self, wire: usize, id: &str) -> Check {
         expect(self.issuing.take() == Some(wire), || format!("wire {wire} was issued {id} unasked"))?;
         let now = self.now.tick;
-        // Until it has been told, nobody can know the secret.
+        // The secret is known only after the answer was written.
         let claim = Some(String::new());
         let session = Session { last_activity: now, empty_since: Some(now), claim, ..Session::default() };
         let (deadline, _) = due(&session, &self.settings);
@@ -318,11 +318,11 @@ impl Model {
         self.progress(wire)
     }
 
-    /// An answer in HTTP is written whole.
+    /// An HTTP answer was written whole.
     pub(super) fn answered(&mut self, wire: usize) -> Check {
         let Some((status, answer)) = self.conns[wire].answered.take() else { return Ok(()) };
         if self.conns[wire].is_unproven {
-            // Word for word the same, whatever there is.
+            // Equal byte for byte, whether the session exists or not.
             let before = self.unproven_answers.entry(status).or_insert_with(|| answer.clone());
             return expect(*before == answer, || {
                 format!("wire {wire} can tell by {answer:?} from {before:?}")
@@ -349,7 +349,7 @@ impl Model {
         Ok(())
     }
 
-    /// How many hosts the relay has something to remember of.
+    /// The number of hosts that the relay must remember.
     pub(super) fn hosts_known(&self) -> usize {
         let now = self.now.tick;
         let mut known: Vec<HostName> = self
@@ -365,7 +365,7 @@ impl Model {
     }
 }
 
-/// Whether an address lies in one of the ranges, IPv4 and mapped addresses being the same.
+/// Whether an address is in one of the ranges. A mapped address is the same as its IPv4 address.
 fn is_in(ranges: &[IpNet], address: IpAddr) -> bool {
     let bits = |address: IpAddr| match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),

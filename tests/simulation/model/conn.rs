@@ -1,4 +1,4 @@
-//! One client: what the relay has read of what it said, and what it must be told next.
+//! One client: what the relay has read of its bytes, and what must be written to it next.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -17,30 +17,29 @@ use super::{Check, expect};
 use crate::client::{Unit, What};
 use crate::reader::{Piece, Reader};
 
-/// What is not known of a reply's length: an error's sentence, an answer in HTTP.
+/// The unknown part of a reply's length: an error's sentence, or an HTTP answer.
 const REPLY_MARGIN: usize = 500;
-
-/// What a client is answered whose head is late, or was not read because memory was short.
+/// Stands for the status if a head is late, or was not read because memory was short.
 const LATE_OR_STARVED: u16 = 0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     Head,
     Open,
-    /// The relay has closed: only the client's close counts.
+    /// The relay has sent its close. Only the client's close counts.
     Closing,
-    /// Nothing that the client says counts.
+    /// Nothing that the client sends counts.
     Ending,
     Gone,
 }
 
-/// Where the piece that the relay is writing comes from.
+/// The queue from which the relay is writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Lane {
     Reply,
     Queue,
     Control,
-    /// It was begun when the client left, and is finished.
+    /// A piece that was begun when the client left. It is finished.
     Begun,
 }
 
@@ -52,51 +51,50 @@ pub(super) struct Conn {
     pub session: Option<(String, ClientType)>,
     pub has_protocols: bool,
     pub address: Option<IpAddr>,
-    /// The host that it counts for.
+    /// The host that it is counted for.
     pub counted_for: Option<HostName>,
-    /// It was not let in, takes no place, and is one of the few that are waited for.
+    /// It was refused, takes no place, and is one of the few that are waited for.
     pub is_turned_away: bool,
-    /// What it is answered unless it asks for the relay's health.
+    /// The status of its answer, unless it asks for the relay's health.
     pub only_health: Option<u16>,
-    /// It was refused because it brought no right secret or key.
+    /// It was refused because it sent no right secret or key.
     pub is_unproven: bool,
-    /// When it must be told to come back, in seconds.
+    /// The expected Retry-After, in seconds.
     pub retry_after: Option<u64>,
-    /// What it claims its session with.
+    /// The secret with which it claims its session.
     pub claiming: Option<String>,
     /// The session that it is issued, and when that lapses.
     pub issued: Option<(String, u64)>,
-    /// The answer that it got last in HTTP.
+    /// Its last HTTP answer.
     pub answered: Option<(u16, String)>,
     accepted_at: Tick,
-    /// What the client has said and the relay has not read whole.
+    /// What the client has sent and the relay has not read whole.
     pub units: VecDeque<Unit>,
-    /// Where the first of them begins.
+    /// The offset of the first unit.
     pub(super) unit_start: u64,
     pub(super) read: u64,
-    /// The relay has reason to read: it was told so, and has not found nothing since.
+    /// The relay has reason to read: an event was reported, and no later read found nothing.
     pub is_readable: bool,
     /// The message that it is sending.
     pub(super) incoming: Option<Incoming>,
-    /// Those of the last read that are whole, with their length: the long ones are to be released in transit, and the
-    /// short ones may be.
+    /// Whole messages of the last read, with their length. Long ones must be released in transit, short ones may be.
     pub(super) release_due: VecDeque<(u64, usize)>,
-    /// Errors that it was told and the relay has not logged yet: nobody was there, and the message was no JSON.
+    /// Errors sent to it that the relay has not logged yet: without a peer, and invalid JSON.
     pub(super) told_due: [u64; 2],
-    /// The least that could wait for its peer since it was last read: of small messages, and in all.
+    /// The least that could wait for its peer since it was last read, in small messages and in all.
     pub queue_limit: usize,
     pub bytes_limit: usize,
     pub heard_at: Tick,
-    /// Since when the relay could have read what is unread after its turn.
+    /// Since when, after a turn, the relay could have read its unread bytes.
     pub unread_since: Option<Tick>,
-    /// When the first and the last byte so far came of a message that is not whole.
+    /// When the first and the last byte of an incomplete message arrived.
     pub unfinished: Option<(Tick, Tick)>,
-    /// The last byte of data read was a fragment's, and not the last one's.
+    /// The last data byte read belongs to a fragment that is not the last one.
     pub(super) in_message: bool,
-    /// It was a header's that announces too long a payload: what comes of that is thrown away.
+    /// It was the header of a message that is too long. The payload is discarded.
     pub(super) is_in_refused: bool,
     pub close_answer: Option<(u16, Vec<u8>)>,
-    /// Whether the end of its stream has reached the relay's kernel, and whether the relay has read it.
+    /// Whether the end of its stream has reached the relay's kernel.
     pub has_ended_stream: bool,
     /// Whether the relay was told that the stream has failed.
     pub has_failed: bool,
@@ -104,7 +102,7 @@ pub(super) struct Conn {
     pub has_said_close: bool,
     pub is_failed: bool,
     pub is_cut: bool,
-    /// When it was told to go because it was late, silent or took nothing.
+    /// When it was ended because it was late, silent or took nothing.
     pub cut_at: Option<Tick>,
 
     pub replies: VecDeque<Expected>,
@@ -113,34 +111,34 @@ pub(super) struct Conn {
     /// Bytes of everything in `queue`, as the relay counts them.
     queue_bytes: usize,
     messages: u64,
-    /// Bytes on the wire of what is no message in transit.
+    /// Bytes on the wire of all queued items that are not messages in transit.
     queue_small_bytes: usize,
-    /// Bytes of replies and pongs, at most, that it was given since none waited.
+    /// The most bytes of replies and pongs queued for it since none were queued.
     pub(super) replies_bytes_given: usize,
-    /// More than the high-water mark waits, or did and it has not fallen to the low-water mark since.
+    /// More than the high-water mark is queued, or was and has not fallen to the low-water mark since.
     is_congested: bool,
-    /// The same of its replies, as far as that is certain.
+    /// The same for its replies, as far as it is certain.
     are_replies_congested: bool,
     pub(super) reader: Reader,
     lane: Lane,
-    /// The message under way: opcode, and bytes of it so far.
+    /// The message that is being written: opcode, and bytes so far.
     under_way: Option<(u8, usize)>,
     pub(super) begun: Option<Expected>,
-    /// It has part of a message that it will not get: only control frames may follow.
+    /// It has a part of a message that will not be completed. Only control frames may follow.
     pub is_cut_short: bool,
     has_close: bool,
 
     pub blocked_since: Option<Tick>,
     unblocked_at: Option<Tick>,
     pub last_take: Tick,
-    /// When it last took something while more waited than it took, or began to refuse: that it took all
-    /// there was proves nothing, the kernel takes bytes for a client long gone.
+    /// When it last took some but not all bytes, or began to take none. If it took all bytes, that proves nothing: the
+    /// kernel takes bytes even for a client that is gone.
     pub progress_at: Tick,
     pub pinged_at: Option<Tick>,
-    /// When it was last possibly held.
+    /// When it may last have been held.
     pub held_at: Option<Tick>,
     pub was_held: bool,
-    /// When the relay closed, when it was last done with the client, and when it ended its side of the stream.
+    /// When the relay closed, when it was last done with the client, and when it ended its direction of the stream.
     closed_at: Option<Tick>,
     pub done_at: Tick,
     pub ended_at: Tick,
@@ -217,13 +215,13 @@ impl Conn {
         }
     }
 
-    /// Answers in HTTP, and that is all.
+    /// Queues an HTTP answer and ends.
     pub(super) fn answer(&mut self, status: u16, now: Tick) {
         self.reply(Expected::Answer(status));
         self.end(now);
     }
 
-    /// Nothing that the client says counts any more.
+    /// From now on nothing that the client sends counts.
     pub(super) fn end(&mut self, now: Tick) {
         self.abandon();
         if self.phase != Phase::Ending {
@@ -232,7 +230,7 @@ impl Conn {
         }
     }
 
-    /// Which answer may come before the whole request has.
+    /// Which answer may come before the request is complete.
     pub(super) fn early_answer(
         &self,
         now: Tick,
@@ -254,7 +252,7 @@ impl Conn {
         }
     }
 
-    /// Whether something that had arrived by `deadline` has not been read.
+    /// Whether bytes that had arrived by `deadline` are unread.
     pub(super) fn is_unread(&self, deadline: Tick) -> bool {
         self.unread_since.is_some_and(|since| since < deadline)
     }
@@ -263,7 +261,7 @@ impl Conn {
         self.accepted_at.after(settings.handshake_timeout)
     }
 
-    /// Whether the next `bytes` that the relay reads are more than signs of life.
+    /// Whether the next `bytes` that the relay reads are more than pongs.
     pub(super) fn are_more_than_pongs(&self, bytes: u64) -> bool {
         let end = self.read + bytes;
         let ends = self.units.iter().take_while(|unit| unit.end < end).map(|unit| unit.end);
@@ -273,8 +271,8 @@ impl Conn {
         end > said || read.into_iter().any(|(unit, _)| !matches!(unit.what, What::Pong))
     }
 
-    /// The relay has read so many bytes more. A control frame between two fragments does not move the
-    /// message on; one that is not whole is waited for like a message.
+    /// The relay has read `bytes` more. A control frame between two fragments is no progress of the message. An
+    /// incomplete one must be completed in time like a message.
     pub(super) fn heard(&mut self, bytes: u64, now: Tick) {
         let end = self.read + bytes;
         let mut start = self.unit_start;
@@ -296,7 +294,7 @@ impl Conn {
         self.heard_at = now;
     }
 
-    /// Whether what it says next is that it wants to join this session.
+    /// Whether its next unit is a request to join this session.
     pub(super) fn asks_for(&self, session: &str) -> bool {
         let next = self.units.front().map(|unit| &unit.what);
         matches!(next, Some(What::Upgrade { caller, .. }) if caller.session == session)
@@ -309,7 +307,7 @@ impl Conn {
         Some(unit)
     }
 
-    /// Whether something is read of a unit that ends the connection with this code.
+    /// Whether the relay has read some of a unit that ends the connection with this code.
     pub(super) fn take_refused(&mut self, code: u16) -> bool {
         let is_next =
             self.units.front().is_some_and(|unit| matches!(unit.what, What::Refused(of) if of == code));
@@ -328,7 +326,7 @@ impl Conn {
         self.mark();
     }
 
-    /// Changes what is known of a message that waits for it; whether it does wait.
+    /// Changes a message in its queue. Returns whether it is there.
     pub(super) fn change(&mut self, id: u64, change: impl FnOnce(&mut Message)) -> bool {
         let is_it = |item: &Expected| item.message().is_some_and(|message| message.id == id);
         let Some(index) = self.queue.iter().rposition(is_it) else { return false };
@@ -344,7 +342,8 @@ impl Conn {
         true
     }
 
-    /// Takes a message that will never be whole; whether the client has a part of it, or `None` if it does not wait.
+    /// Removes a message that will never be whole. Returns whether the client has a part of it, or `None` if it is not
+    /// queued.
     pub(super) fn cut(&mut self, id: u64) -> Option<bool> {
         let is_it = |item: &Expected| item.message().is_some_and(|of| of.id == id && !of.is_whole);
         let index = self.queue.iter().rposition(is_it)?;
@@ -359,7 +358,7 @@ impl Conn {
         Some(is_begun)
     }
 
-    /// Whether the client has some of what is first in the queue.
+    /// Whether the client has some bytes of the first item in the queue.
     pub(super) fn is_front_begun(&self) -> bool {
         !self.is_cut_short
             && (self.under_way.is_some() || (self.lane == Lane::Queue && self.reader.len() > 0))
@@ -384,7 +383,7 @@ impl Conn {
         (least, most)
     }
 
-    /// Takes the first message, of which not all is in memory any more, from those that have moved here.
+    /// Removes the first message, whose beginning is no longer in memory, from those that have moved here.
     pub(super) fn lose_first(&mut self) -> Option<Message> {
         match self.pop_queue()? {
             Expected::Message(message) => Some(message),
@@ -398,17 +397,17 @@ impl Conn {
         self.are_replies_congested = passes(self.are_replies_congested, self.replies_bytes_at_least());
     }
 
-    /// What waits for it at the end of a turn has been seen by then: in the middle, it may be written at once.
+    // At the end of a turn the queue has been noticed. During a turn it may be written at once.
     pub(super) fn note_congestion(&mut self) {
         self.is_congested |= self.queued_bytes() > HIGH_WATER_BYTES;
     }
 
-    /// Somebody else sends to it, who was not held before.
+    /// Another client is now the sender, which was not held before.
     pub(super) const fn forget_congestion(&mut self) {
         self.is_congested = false;
     }
 
-    /// Whether its peer may not be read.
+    /// Whether its peer must not be read.
     pub(super) const fn is_congested(&self) -> bool {
         self.is_congested
     }
@@ -426,17 +425,17 @@ impl Conn {
         self.messages
     }
 
-    /// Whether it certainly may not be read itself, for it does not take its replies.
+    /// Whether it certainly must not be read, because it does not take its replies.
     pub(super) const fn are_replies_congested(&self) -> bool {
         self.are_replies_congested
     }
 
-    /// Bytes of the queue that the client's socket has not taken.
+    /// Queued bytes that the client's socket has not taken.
     pub(super) fn queued_bytes(&self) -> usize {
         self.queue_bytes.saturating_sub(self.written_bytes())
     }
 
-    /// Those of what is first in the queue that it has taken.
+    /// Bytes of the first queued item that it has taken.
     fn written_bytes(&self) -> usize {
         if self.is_cut_short {
             return 0;
@@ -449,12 +448,12 @@ impl Conn {
         if is_of_queue { self.reader.len() } else { 0 }
     }
 
-    /// Bytes on the wire of what is queued and is no message in transit, a frame begun included.
+    /// Bytes on the wire of queued items that are not messages in transit, including a frame that was begun.
     pub(super) const fn queued_small_bytes(&self) -> usize {
         self.queue_small_bytes
     }
 
-    /// Lets something overtake what is queued.
+    /// Queues a reply, which may overtake queued messages.
     pub(super) fn reply(&mut self, reply: Expected) {
         self.replies_bytes_given += REPLY_MARGIN + wire_len(&reply);
         self.replies.push_back(reply);
@@ -476,8 +475,8 @@ impl Conn {
         replies.saturating_sub(self.reader.len())
     }
 
-    /// Whether something waits that can be written: more than the rest of a message that is yet to come, or what has to
-    /// wait for that.
+    /// Whether something queued can be written. The rest of a message that has not arrived cannot, nor what must wait
+    /// for it.
     pub(super) fn is_writable(&self) -> bool {
         let is_expecting = self.reader.len() == 0
             && self.is_front_begun()
@@ -487,12 +486,12 @@ impl Conn {
         if is_expecting { !self.pongs.is_empty() } else { self.waiting() > 0 }
     }
 
-    /// How many things wait for it, a piece begun included.
+    /// The number of items queued for it, including a piece that was begun.
     pub(super) fn waiting(&self) -> usize {
         self.replies.len() + self.pongs.len() + self.queue.len() + usize::from(self.reader.len() > 0)
     }
 
-    /// Takes the messages that the client has not got whole; the frame begun is still finished.
+    /// Removes the messages that the client has not received whole. A frame that was begun is still finished.
     pub(super) fn take_messages(&mut self) -> Vec<Expected> {
         if self.is_front_begun() {
             self.finish_frame();
@@ -506,7 +505,7 @@ impl Conn {
         items
     }
 
-    /// What is first in the queue is not for it any more, but a frame begun.
+    /// The first queued item is no longer for this client, except for the frame that was begun.
     fn finish_frame(&mut self) {
         self.begun = self.queue.front().cloned();
         if self.lane == Lane::Queue && self.reader.len() > 0 {
@@ -518,7 +517,7 @@ impl Conn {
         }
     }
 
-    /// The relay wrote bytes; returns how many application messages they completed.
+    /// The relay has written bytes. Returns the number of application messages that they completed.
     pub(super) fn wrote(&mut self, mut bytes: &[u8], now: Tick, settings: &Settings) -> Result<u64, String> {
         expect(self.phase != Phase::Gone, || "written to after its end".to_owned())?;
         let mut delivered = 0;
@@ -547,7 +546,7 @@ impl Conn {
         Ok(delivered)
     }
 
-    /// Where a piece that begins with this byte must come from.
+    /// The queue that a piece with this first byte must come from.
     fn lane_of(&self, first: u8) -> Result<Lane, String> {
         if let Some(Expected::Answer(_)) = self.replies.front() {
             return Ok(Lane::Reply);
@@ -615,7 +614,7 @@ impl Conn {
                 && has("Cache-Control: no-store") == matches!(status, 200 | 201)
                 && has("WWW-Authenticate: Bearer") == (status == 401)
         };
-        // Nothing secret comes back, encoded or not.
+        // An answer must not contain a secret, encoded or not.
         let is_right = is_right && !head.contains("apptuner.") && !head.contains("secret=");
         expect(is_right, || format!("a head that lacks something: {head:?}"))
     }
@@ -632,12 +631,12 @@ impl Conn {
         expect(is_right, || format!("closed with {of:?} {text:?} instead of {item:?}"))
     }
 
-    /// A ping interval without a sign of life comes before a ping.
+    /// A ping may only come after a ping interval without a sign of life.
     fn complete_ping(&mut self, now: Tick, settings: &Settings) -> Check {
         let silent_since = self.heard_at.max(self.pinged_at.unwrap_or_default());
         let is_late = now >= silent_since.after(settings.ping_interval);
         self.pinged_at = Some(now);
-        // One that waited was due earlier.
+        // A ping that had to wait was due earlier.
         let has_waited = self.blocked_since.is_some() || self.unblocked_at == Some(now);
         expect(is_late || has_waited, || format!("a ping after silence since {silent_since:?}"))
     }
@@ -689,15 +688,15 @@ impl Conn {
         Some(item)
     }
 
-    /// When it is cut off if it takes nothing before.
+    /// When it is cut off if it takes nothing until then.
     pub(super) fn stall_deadline(&self, settings: &Settings) -> Option<Tick> {
         Some(self.blocked_since?.max(self.last_take).after(settings.stall_timeout))
     }
 
-    /// Whether the relay may forget it now, sessions apart.
+    /// Whether the relay may remove it now, sessions aside.
     pub(super) fn may_be_gone(&self, now: Tick) -> bool {
         let is_over = self.waiting() == 0 && (self.is_input_over || self.has_said_close);
-        // Whatever it still sends and takes, there is an end to it.
+        // It ends after a time, even if it still sends and takes bytes.
         let is_overdue = matches!(self.phase, Phase::Ending | Phase::Closing)
             && (now >= self.done_at.max(self.accepted_at).after(CLOSE_TIMEOUT)
                 || self.closed_at.is_some_and(|at| now >= at.after(LINGER_TIME_MAX)));

@@ -1,4 +1,4 @@
-//! A shutdown: sessions are closed one after another, at an even pace; which of them is next is the relay's affair.
+//! A shutdown: sessions are closed one after another at an even pace. The relay chooses the order.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use super::conn::Phase;
 use super::{Check, Model, expect};
 use crate::journal::Event;
 
-/// Sessions are closed no further apart than this, in nanoseconds.
+/// The longest time between the closes of two sessions, in nanoseconds.
 const INTERVAL_MAX: u128 = 10_000_000;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Drain {
     began_at: Tick,
-    /// When the connections that are left are dropped.
+    /// When the remaining connections are dropped.
     pub deadline: Tick,
-    /// Nanoseconds from the close of one session to that of the next.
+    /// Nanoseconds between the closes of two sessions.
     interval: u128,
-    /// The sessions that had clients when it began, and how many have been closed since.
+    /// The number of sessions with clients at the start, and how many have been closed.
     sessions: usize,
     closed: usize,
 }
 
 impl Drain {
-    /// How many sessions are due to be closed, those that were gone by then included.
+    /// How many sessions must be closed by `now`, including those that have ended by themselves.
     fn due(&self, now: Tick) -> usize {
         let until = u128::from(now.0.saturating_sub(self.began_at.0) + 1) * 1_000_000;
         let due = if self.interval == 0 { u128::MAX } else { until.div_ceil(self.interval) };
@@ -44,7 +44,7 @@ impl Model {
                 self.totals.requests_refused += 1;
             }
         }
-        // Nobody comes back to those.
+        // No client can come back to an empty session.
         self.sessions.retain(|_, session| session.desktop.is_some() || session.mobile.is_some());
         let sessions = self.sessions.len();
         let spread = grace.as_nanos() * 3 / 4;
@@ -53,10 +53,10 @@ impl Model {
         self.shutdowns += u64::from(sessions > 1);
     }
 
-    /// The relay closes a client because it shuts down: as the first of its session, or right after its peer.
+    /// The relay closes a client because it shuts down: the first of its session, or right after its peer.
     pub(super) fn drained(&mut self, event: &Event, conn: &str, id: &str) -> Check {
         let now = self.now.tick;
-        // Whoever has a part of a message is closed for the shutdown, like all others.
+        // A client that has a part of a message is closed with 1001 here, like all others.
         while let Some(Event::Left { session, code: 1011, .. }) = self.awaited.front()
             && session == id
         {
@@ -70,7 +70,7 @@ impl Model {
         let (closed, due) = (drain.closed, drain.due(now));
         expect(closed <= due, || format!("{closed} sessions closed when {due} are due"))?;
         self.closed_later += u64::from(now > drain.began_at);
-        let wire = *self.by_id.get(conn).ok_or("somebody unknown is closed")?;
+        let wire = *self.by_id.get(conn).ok_or("an unknown connection is closed")?;
         let session = self.sessions.remove(id).ok_or_else(|| format!("session {id} closed twice"))?;
         let clients = [(ClientType::Desktop, session.desktop), (ClientType::Mobile, session.mobile)];
         let mut is_member = false;
@@ -91,7 +91,7 @@ impl Model {
         expect(is_member, || format!("{event:?}, who is not in the session"))
     }
 
-    /// After each turn: no session is left that is due, and at the end of the grace nobody at all.
+    /// After each turn: no session that is due is left, and after the grace period no connection.
     pub(super) fn expect_drained_in_time(&self) -> Check {
         let Some(drain) = self.drain else { return Ok(()) };
         let live = self.live();

@@ -1,4 +1,4 @@
-//! What the relay must write, and how to tell whether something is it.
+//! What the relay must write, and whether something matches it.
 
 use std::rc::Rc;
 
@@ -8,35 +8,35 @@ use crate::client::Content;
 #[derive(Clone, Debug)]
 pub(super) enum Expected {
     Answer(u16),
-    /// A system message that begins and ends like this; between them stands a sentence at most.
+    /// A system message with this start and end. Between them there may be one sentence.
     System {
         start: String,
         end: String,
     },
     Message(Message),
-    /// Any reason will do where none is given.
+    /// Without a given reason, any is accepted.
     Close {
         code: u16,
         reason: Option<String>,
     },
 }
 
-/// An application message on its way to a receiver.
+/// An application message in transit to a receiver.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
     pub id: u64,
     pub content: Rc<Content>,
-    /// Bytes of it that the receiver may be given so far.
+    /// Its bytes that the receiver may have been given so far.
     pub noted: usize,
     pub is_whole: bool,
-    /// The relay keeps it in pieces, and it leaves in fragments of what is there.
+    /// The relay keeps it in pieces, and sends available bytes in fragments.
     pub is_in_transit: bool,
-    /// Memory may have been short while its receiver got it: not all of it may be kept.
+    /// Memory may have been short while it was sent, so it may not be kept whole.
     pub was_short: bool,
 }
 
 impl Expected {
-    /// Bytes as the relay counts them where something waits: of a message in transit its own, else frames.
+    /// Queued bytes as the relay counts them: its own bytes for a message in transit, otherwise frames.
     pub fn queued_bytes(&self) -> usize {
         match self {
             Self::Message(message) if message.is_in_transit => message.noted,
@@ -44,7 +44,7 @@ impl Expected {
         }
     }
 
-    /// Of these, those that take small memory.
+    /// The part of them that uses the memory for small messages.
     pub fn small_bytes(&self) -> usize {
         if self.is_in_transit() { 0 } else { wire_len(self) }
     }
@@ -65,7 +65,7 @@ pub(super) fn is_like(payload: &[u8], start: &str, end: &str) -> bool {
         && serde_json::from_slice::<serde_json::Value>(payload).is_ok()
 }
 
-/// Bytes of something in one frame.
+/// The length of an item in one frame.
 pub(super) fn wire_len(item: &Expected) -> usize {
     let frame = |payload: usize| header_len(payload) + payload;
     match item {

@@ -1,7 +1,7 @@
-//! The memory budget: what the relay may keep, at most and at least, and where it may be short of it.
+//! The memory budget: what the relay may keep, at most and at least, and where it may be short of memory.
 //!
-//! How the relay shares its memory is not known here. What is known of it is the sum after each turn, and from that how
-//! much may have been in use at any time within the next.
+//! The model does not know how the relay divides its memory. It knows the sum after each turn, and derives from it how
+//! much may have been in use at any time during the next turn.
 
 use apptuner_relay::relay::internals::limits::{
     CHUNK_BYTES, FRAGMENT_BYTES_MAX, FRAME_HEADER_BYTES_MAX, HEAD_BYTES_MAX, HIGH_WATER_BYTES,
@@ -13,57 +13,57 @@ use super::conn::{Conn, Phase};
 use super::{Check, Model, expect};
 
 const PAGE_BYTES: usize = 4096;
-/// Memory of a buffer that most is written of: it grows by a quarter, in whole pages.
+/// Memory of a buffer that is mostly written: it grows by a quarter, in whole pages.
 const RUN_MEMORY_MAX: usize = RUN_BYTES_MAX + RUN_BYTES_MAX / 4 + PAGE_BYTES;
 
-/// The shortest frame that is answered: an empty text, its header and mask.
+/// The shortest frame that gets an answer: an empty text with its header and mask.
 const ANSWERED_BYTES_MIN: usize = 6;
-/// The longest answer to a frame so short: an error message, of some 130 bytes.
+/// The longest answer to so short a frame: an error message of about 130 bytes.
 const ANSWER_BYTES_MAX: usize = 160;
-/// What one short read may bring: an answer to each of the frames in it. Nobody is read once there is not room
-/// for one small message and such a read; what it brings beyond that is over the budget.
+/// What one short read may add: an answer to each of its frames. No client is read unless there is room for one small
+/// message and such a read. What a read adds beyond that exceeds the budget.
 const SHORT_READ_ANSWERS: usize = SHORT_READ_BYTES / ANSWERED_BYTES_MIN * ANSWER_BYTES_MAX;
-/// What is made besides, at most once in a read: room for the next replies in a buffer of at most the high-water
-/// mark, and the rest of a fragment that a client replaced in mid-message is still given.
+/// Allocated in addition, at most once per read: room for the next replies in a buffer of at most the high-water mark,
+/// and the rest of a fragment that is still sent to a client replaced inside a message.
 const ONE_READ_BESIDES: usize = HIGH_WATER_BYTES / 8 + FRAGMENT_BYTES_MAX;
-/// What each connection may be given without any read, when its peer goes or it is ended: notice, error and close.
+/// What each connection may be sent without any read, when its peer leaves or it is ended: notice, error and close.
 const UNASKED_BYTES_MAX: usize = 1_024;
-/// What a text that is half checked takes, and what a buffer is made for at least.
+/// The memory of a half-checked text, and the smallest size of a buffer.
 const SMALL_CHANGE: usize = 1_024;
-/// What each byte read may come to in answers.
+/// Bytes of answers per byte read.
 const ANSWERS_PER_BYTE: usize = ANSWER_BYTES_MAX / ANSWERED_BYTES_MIN + 1;
 
-/// Memory that a message in transit may take, of which so much has arrived and so much of that is written. Chunks are
-/// at least half full, but for the first and the last; what is written in part stays.
+/// The most memory of a message in transit, of which `arrived` bytes have arrived and `written` of them are written.
+/// Chunks are at least half full, except the first and the last. A partly written chunk stays.
 pub(super) fn transit_bytes_max(arrived: usize, written: usize) -> usize {
     let kept = if arrived <= KEPT_BYTES_MAX { arrived } else { arrived - written + CHUNK_BYTES };
     2 * kept + 2 * CHUNK_BYTES
 }
 
 impl Conn {
-    /// Whether so many small messages wait for it, or so much in all, that its peer may have been left unread, if at
-    /// some time no more than these limits might.
+    /// Whether so much may be queued for it, in small messages or in all, that its peer may have been left unread. The
+    /// limits are the least that applied at some time.
     pub(super) fn may_be_over(&self, limit: usize, bytes_limit: usize) -> bool {
         let queued = self.queued_small_bytes();
         (self.messages() > 1 && queued > 0 && 2 * queued + RUN_MEMORY_MAX > limit)
             || 2 * self.queued_bytes() > bytes_limit
     }
 
-    /// Bytes read that make no whole thing yet.
+    /// Bytes read of an incomplete unit.
     fn unfinished_bytes(&self) -> usize {
         let is_counted = matches!(self.phase, Phase::Head | Phase::Open);
         let bytes = if is_counted { self.read - self.unit_start } else { 0 };
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
-    /// What it takes of the relay's memory at least.
+    /// The least memory that it uses.
     fn bytes_min(&self) -> usize {
         let small = self.queued_small_bytes().saturating_sub(self.reader.len());
         small + self.transit_bytes().0 + self.held_bytes()
     }
 
-    /// What small things take at most. Buffers are no larger than twice what they held since they last were empty, and
-    /// go once they are.
+    /// The most memory of its small items. A buffer is at most twice as large as its content since it was last empty,
+    /// and is freed when it is empty.
     fn small_bytes_max(&self) -> usize {
         if self.phase == Phase::Gone {
             return 0;
@@ -87,7 +87,7 @@ impl Conn {
                     0
                 }
             }
-            // Between two fragments, and before a payload that is thrown away, it may keep what tells frames apart.
+            // Between two fragments, and before a payload that is discarded, the frame reader's state may be kept.
             Phase::Closing if self.read == self.unit_start && !self.in_message && !self.is_in_refused => 0,
             Phase::Closing => RECEIVE_BUFFER_BYTES,
             Phase::Open => {
@@ -105,7 +105,7 @@ impl Conn {
         }
     }
 
-    /// All that it takes at most.
+    /// The most memory that it uses.
     fn bytes_max(&self) -> usize {
         let held = self.held_bytes();
         let held = if held > 0 { transit_bytes_max(held, 0) } else { 0 };
@@ -114,7 +114,7 @@ impl Conn {
 }
 
 impl Model {
-    /// What is on the relay's account after a turn.
+    /// Checks the memory that the relay reports after a turn.
     pub fn account(&mut self, buffered: usize) -> Check {
         let max = self.settings.max_buffered;
         let besides = SHORT_READ_ANSWERS + ONE_READ_BESIDES + self.live() * UNASKED_BYTES_MAX;
@@ -131,19 +131,19 @@ impl Model {
         Ok(())
     }
 
-    /// Once the relay rests, it holds no more than what waits or is not finished.
+    /// When the relay rests, it holds only what is queued or incomplete.
     pub fn account_at_rest(&self, buffered: usize) -> Check {
         let most: usize = self.conns.iter().map(Conn::bytes_max).sum();
         expect(buffered <= most, || format!("{buffered} bytes on the account, where at most {most} wait"))
     }
 
-    /// A read may take so much before the turn ends.
+    /// Notes that a read may use this much more before the turn ends.
     pub(super) fn note_use(&mut self, bytes: usize) {
         self.used_max += 2 * CHUNK_BYTES + bytes * ANSWERS_PER_BYTE;
         self.note_limits();
     }
 
-    /// What chunks may at least still take.
+    /// The least memory that is free for chunks.
     const fn free_chunk_bytes(&self) -> usize {
         let max = self.settings.max_buffered;
         (max - max / SMALL_SHARE).saturating_sub(self.used_max)
@@ -165,12 +165,12 @@ impl Model {
         (max / 2).saturating_sub(small).min(max.saturating_sub(self.used_max))
     }
 
-    /// Whether there may be no room for what a read may bring.
+    /// Whether there may be too little memory for what a read may bring.
     pub(super) fn lacks_room(&self) -> bool {
         self.free_small_bytes() < SMALL_ROOM_BYTES_MIN.max(LEAST_FREE_BYTES)
     }
 
-    /// Whether there may have been none at some time in this turn.
+    /// Whether there may have been too little at some time in this turn.
     pub fn may_lack_room(&mut self) -> bool {
         self.note_room();
         self.lacked_room
@@ -180,8 +180,8 @@ impl Model {
         self.lacked_room |= self.lacks_room();
     }
 
-    /// How much may wait for one client: of small messages eight times the high-water mark, or their whole share, while
-    /// nothing of it is used, and by the cube of what is left of it; in all the mark, or what chunks have left.
+    /// Notes how much may be queued for one client. Small messages: between eight times the high-water mark and their
+    /// whole share, by the cube of the free part of it. In all: the high-water mark, or what chunks have left.
     fn note_limits(&mut self) {
         let share = self.settings.max_buffered / 2;
         let left = (self.free_small_bytes() * 256 / share).pow(3);

@@ -1,4 +1,4 @@
-//! Time: nothing before it is due, and, once the relay rests, nothing left that is.
+//! Time: nothing happens before it is due, and when the relay rests, nothing due is left.
 
 use std::time::Duration;
 
@@ -10,24 +10,24 @@ use super::sessions::due;
 use super::{Check, Model, expect};
 use crate::wire::Wire;
 
-/// How long a connection that is done with may stand still, whatever it is waiting for: a close frame's
-/// answer, the end of the stream, and again as long for what was read meanwhile.
+/// How long an ended connection may wait: for the answer to a close frame, for the end of the stream, and again as long
+/// for what was read meanwhile.
 const GOODBYE: Duration = Duration::from_secs(12);
-/// The same of one that was late, silent or took nothing, whatever it sends meanwhile.
+/// The same for a connection that was late, silent or took nothing, whatever it sends meanwhile.
 const CUT_GOODBYE: Duration = Duration::from_secs(31);
-/// Bytes that one connection is read, and written, in one turn; the last call may exceed the allowance.
+/// Bytes read, and bytes written, of one connection per turn. The last call may exceed the allowance.
 const TURN_READ_MAX: usize = 512 * 1024;
 const TURN_WRITTEN_MAX: usize = 2 * 1024 * 1024;
 
 impl Model {
-    /// Whether a client may leave now with this code, although nothing that it sent says so.
+    /// Whether a client may leave now with this code, without a reason in what it sent.
     pub(super) fn justify_leaving(&mut self, wire: usize, code: u16) -> Check {
         let lacks_room = self.may_lack_room();
         let conn = &mut self.conns[wire];
         match code {
             1006 => {
                 conn.is_failed |= conn.has_failed;
-                // Without room it is not read to its end.
+                // Without memory it is not read to its end.
                 let is_ended_unread = conn.has_ended_stream && lacks_room;
                 conn.is_input_over |= is_ended_unread;
                 let is_lost = conn.is_failed || conn.is_input_over;
@@ -50,7 +50,7 @@ impl Model {
         let now = self.now.tick;
         let settings = &self.settings;
         let conn = &self.conns[wire];
-        // What had arrived by then has been read.
+        // Bytes that had arrived by the deadline must have been read.
         let is_over = |deadline: Tick| now >= deadline && !conn.is_unread(deadline);
         let asked = conn.pinged_at.map(|at| at.after(settings.ping_interval)).unwrap_or_default();
         let is_silent = is_over(conn.heard_at.after(settings.ping_interval * 2).max(asked));
@@ -77,7 +77,7 @@ impl Model {
         })
     }
 
-    /// After each turn: what was logged was all that was due, and nobody had more than a share.
+    /// After each turn: everything due was logged, and no connection had more than its share.
     pub fn end_turn(&mut self) -> Check {
         self.accept_retry = self.accept_retry.filter(|&deadline| self.now.tick < deadline);
         if let Some(awaited) = self.awaited.front() {
@@ -103,7 +103,7 @@ impl Model {
         self.expect_drained_in_time()
     }
 
-    /// Notes who may be held back, and which sessions have something that may lie unread.
+    /// Notes which clients may be held, and which sessions may have unread bytes.
     fn note_held_and_unread(&mut self) {
         let is_held: Vec<bool> = (0..self.conns.len()).map(|wire| self.may_be_held(wire)).collect();
         for (conn, _) in self.conns.iter_mut().zip(&is_held).filter(|(_, is_held)| **is_held) {
@@ -120,12 +120,12 @@ impl Model {
         }
     }
 
-    /// What lies unread after the relay's turn, whose events have not been [applied](Self::apply).
+    /// Notes what is unread after the relay's turn, whose events have not been [applied](Self::apply).
     pub fn note_unread(&mut self, wire: usize, since: Option<Tick>) {
         self.conns[wire].unread_since = since;
     }
 
-    /// At rest no session is overdue, unless something from one of its clients may lie unread, or did a moment ago.
+    /// When the relay rests, no session is overdue, unless bytes of one of its clients may be unread, or were just now.
     pub fn expect_sessions_in_time(&self) -> Check {
         let now = self.now.tick;
         for (id, session) in &self.sessions {
@@ -138,7 +138,7 @@ impl Model {
         Ok(())
     }
 
-    /// Once the relay rests: nothing is owed, nothing is unread, nothing is overdue.
+    /// When the relay rests: nothing is owed, unread or overdue.
     pub fn rest(&mut self, wire: usize, of: &Wire) -> Check {
         let is_held = self.may_be_held(wire);
         let is_paused = self.may_be_paused(wire);
@@ -151,7 +151,7 @@ impl Model {
             conn.held_at = Some(self.now.tick);
         }
         expect(!of.link.is_reset, || format!("wire {wire} is reset and still there"))?;
-        // One that only waits for memory is not read to its end.
+        // A connection that only waits for memory is not read to its end.
         let is_end_unseen = of.link.is_client_done && !conn.is_input_over && !is_paused;
         expect(!is_end_unseen, || format!("wire {wire} has ended its stream, and is waited for"))?;
         expect(!of.has_room() || of.link.is_write_broken || !conn.is_writable(), || {
@@ -161,7 +161,7 @@ impl Model {
         expect(!is_unread || is_held, || {
             format!("wire {wire} has {} bytes unread in {:?}", of.unread(), conn.phase)
         })?;
-        // What blocks although nothing is known to wait is a ping.
+        // If it is blocked although nothing is known to be queued, a ping is queued.
         let is_drained = conn.phase == Phase::Ending && conn.waiting() == 0 && conn.blocked_since.is_none();
         expect(!is_drained || of.link.is_relay_done, || format!("wire {wire} has not been ended"))?;
         expect(!is_drained || !conn.is_input_over, || format!("wire {wire} is over and still there"))?;
@@ -174,7 +174,7 @@ impl Model {
         let settings = &self.settings;
         let heard_at = conn.heard_at.max(conn.held_at.unwrap_or_default());
         let deadline = match conn.phase {
-            // A head for which there may be no memory is not read, and not late.
+            // A head for which there may be no memory is not read, and is not late.
             Phase::Head if conn.held_at == Some(now) => None,
             Phase::Head => Some((conn.head_deadline(settings), "head")),
             Phase::Open if conn.blocked_since.is_some() => {
@@ -210,8 +210,8 @@ impl Model {
         Ok(())
     }
 
-    /// The relay's own books at rest.
-    pub fn books(&self, connections: usize, sessions: usize, hosts: usize, timers: usize) -> Check {
+    /// The relay's own counts at rest.
+    pub fn check_counts(&self, connections: usize, sessions: usize, hosts: usize, timers: usize) -> Check {
         let live = self.live();
         expect(connections == live, || format!("{connections} connections, {live} expected"))?;
         let expected = self.sessions.len();
@@ -225,7 +225,7 @@ impl Model {
         })
     }
 
-    /// Messages and bytes that wait for an open client; its replies are not counted.
+    /// Messages and bytes queued for an open client, without its replies.
     pub fn backlog(&self, wire: usize) -> Option<(u64, usize)> {
         let conn = &self.conns[wire];
         (conn.phase == Phase::Open).then(|| (conn.messages(), conn.queued_bytes()))

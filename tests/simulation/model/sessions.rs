@@ -1,4 +1,4 @@
-//! Sessions: who is in them, what a join and a leave bring about, when they end.
+//! Sessions: their clients, the effects of joins and leaves, and when they end.
 
 use apptuner_relay::relay::internals::limits::{CONTEST_WINDOW, REPLACEMENTS_MAX};
 use apptuner_relay::relay::{ClientType, Settings, Tick};
@@ -13,9 +13,9 @@ pub(super) struct Session {
     pub mobile: Option<usize>,
     pub last_activity: Tick,
     pub empty_since: Option<Tick>,
-    /// When something from one of its clients last may have lain unread.
+    /// When bytes of one of its clients may last have been unread.
     pub unread_at: Option<Tick>,
-    /// The secret that everybody needs who joins.
+    /// The secret that every client needs to join.
     pub claim: Option<String>,
     pub contests: [Contest; 2],
 }
@@ -36,8 +36,8 @@ impl Contest {
         }
     }
 
-    /// Whether a newcomer is turned away; if so, it puts off the end of that.
-    pub fn refuses_newcomer(&mut self, now: Tick) -> bool {
+    /// Whether a new client is refused. If so, the refusal extends the contest.
+    pub fn refuses_new_client(&mut self, now: Tick) -> bool {
         let is_closed = now < self.closed_until;
         if is_closed {
             self.closed_until = now.after(CONTEST_WINDOW);
@@ -118,7 +118,7 @@ impl Model {
         self.progress(wire)
     }
 
-    /// A client has left its session: its peer learns what it did not get, and then that it is gone.
+    /// A client has left its session. Its peer is told what was undelivered, and then that the client left.
     pub(super) fn leave(&mut self, wire: usize, code: u16) -> Check {
         let now = self.now.tick;
         let (id, client_type) = self.conns[wire].session.take().ok_or("left without a session")?;
@@ -159,7 +159,7 @@ impl Model {
             (None, 1011) => conn.close(code, Some("Message cut short"), Phase::Closing, now),
             (None, 1006) => conn.end(now),
             (None, 1002) => conn.close(code, None, Phase::Ending, now),
-            // A client that is cut off may be gone before it has taken its close frame.
+            // A client that is cut off may end before it has taken its close frame.
             (None, _) => conn.close(code, None, Phase::Closing, now),
         }
     }
@@ -172,7 +172,7 @@ impl Model {
     }
 
     pub(super) fn delete(&mut self, id: &str, reason: &str) -> Check {
-        // A client that is held may have sent what would keep its session.
+        // A held client may have sent a message that would keep its session.
         let is_listened_to: Vec<bool> = (0..self.conns.len()).map(|wire| !self.may_be_held(wire)).collect();
         let session = self.sessions.remove(id).ok_or_else(|| format!("session {id} deleted twice"))?;
         let (due, why) = due(&session, &self.settings);
@@ -182,8 +182,8 @@ impl Model {
         })?;
         for (wire, conn) in self.conns.iter().enumerate().filter(|(_, conn)| conn.is_unread(due)) {
             let is_member = [session.desktop, session.mobile].contains(&Some(wire));
-            let is_newcomer = conn.phase == Phase::Head && conn.asks_for(id);
-            expect(!(is_member || is_newcomer) || !is_listened_to[wire], || {
+            let is_joining = conn.phase == Phase::Head && conn.asks_for(id);
+            expect(!(is_member || is_joining) || !is_listened_to[wire], || {
                 format!("session {id} deleted at {now:?}, due at {due:?}, and wire {wire} is unread")
             })?;
         }

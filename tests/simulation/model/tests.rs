@@ -1,4 +1,4 @@
-//! What the model allows, shown by itself.
+//! Tests of what the model allows.
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +10,7 @@ use super::expected::{Expected, Message};
 use crate::client::Content;
 
 #[test]
-fn finished_head_may_stay_unread_for_the_turn_in_which_memory_comes_back() {
+fn complete_head_may_stay_unread_in_the_turn_in_which_memory_is_freed() {
     let settings = Settings { max_buffered: 2 << 20, max_message_size: 1 << 10, ..Settings::default() };
     for (queued_bytes, may_go) in [(2 << 20, true), (0, false)] {
         let mut model = Model::new(settings.clone(), false, Now::default());

@@ -1,7 +1,7 @@
-//! Messages on their way: what may be given to a receiver, and when, and what becomes of those that never are whole.
+//! Messages in transit: what a receiver may be given and when, and what happens to messages that never become whole.
 //!
-//! The relay logs when it releases a message and when it cuts one short. Whether it may is worked out here, and so is
-//! which bytes of it the receiver may have by then.
+//! The relay logs when it releases a message and when it cuts one short. The model derives whether it may do so, and
+//! which bytes the receiver may have by then.
 
 use std::rc::Rc;
 
@@ -14,7 +14,7 @@ use super::{Check, Model, expect};
 use crate::client::{Content, Frame, What};
 use crate::journal::Event;
 
-/// A message of which not all has arrived.
+/// A message that has not arrived whole.
 #[derive(Debug)]
 pub(super) struct Incoming {
     pub id: u64,
@@ -26,16 +26,16 @@ pub(super) struct Incoming {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SessionState {
-    /// Nobody has been given it.
+    /// No receiver has been given any of it.
     Held,
-    /// Its receiver has it in the queue.
+    /// It is in its receiver's queue.
     Released,
-    /// Nobody gets it any more; its sender was told why, or is going. That it is no JSON is not told then.
+    /// No receiver gets it any more. Its sender was told why, or is leaving. Invalid JSON is then not reported.
     Skipped,
 }
 
 impl Conn {
-    /// Begins the message whose first frame the relay has seen the header of.
+    /// Begins a message: the relay has read the header of its first frame.
     fn begin_message(&mut self, frame: &Frame, messages_begun: &mut u64) {
         if self.incoming.is_none() {
             *messages_begun += 1;
@@ -45,7 +45,7 @@ impl Conn {
         }
     }
 
-    /// Bytes of the message under way that the relay has read.
+    /// Bytes of the current message that the relay has read.
     pub(super) fn arrived_bytes(&self) -> usize {
         let Some(incoming) = &self.incoming else { return 0 };
         incoming.before + self.arrived_of_frame()
@@ -58,7 +58,7 @@ impl Conn {
         usize::try_from(bytes).unwrap_or(usize::MAX).min(frame.payload_bytes)
     }
 
-    /// Nothing that it was about to send is wanted any more.
+    /// From now on nothing that it was sending is used.
     pub(super) fn abandon(&mut self) {
         self.incoming = None;
         self.release_due.clear();
@@ -80,7 +80,7 @@ impl Conn {
 }
 
 impl Model {
-    /// Takes a data frame that has arrived whole.
+    /// Handles a data frame that has arrived whole.
     pub(super) fn take_frame(&mut self, wire: usize, frame: &Frame, what: &What) -> Check {
         let conn = &mut self.conns[wire];
         conn.begin_message(frame, &mut self.messages_begun);
@@ -117,7 +117,7 @@ impl Model {
         self.tell(wire, &start, r#"","code":"invalid_json""#);
     }
 
-    fn tell_nobody_there(&mut self, wire: usize) {
+    fn tell_missing_peer(&mut self, wire: usize) {
         let (session, client_type) = self.conns[wire].session.clone().expect("open");
         self.session(&session).last_activity = self.now.tick;
         let peer = if client_type == ClientType::Desktop { "Mobile device" } else { "Desktop" };
@@ -126,9 +126,9 @@ impl Model {
         self.tell(wire, &start, r#""code":"peer_not_connected""#);
     }
 
-    /// A message has arrived whole that nobody was given any of.
+    /// A message has arrived whole, and no receiver was given any of it.
     fn forward(&mut self, wire: usize, id: u64, content: Rc<Content>) {
-        let Some(peer) = self.peer(wire) else { return self.tell_nobody_there(wire) };
+        let Some(peer) = self.peer(wire) else { return self.tell_missing_peer(wire) };
         let bytes = content.payload.len();
         self.conns[wire].release_due.push_back((id, bytes));
         self.accept_message(
@@ -147,7 +147,7 @@ impl Model {
         self.conns[peer].queue(Expected::Message(message));
     }
 
-    /// What a read has brought of a message that is not whole.
+    /// Handles what a read has brought of an incomplete message.
     pub(super) fn advance(&mut self, wire: usize) -> Check {
         let has_peer = self.peer(wire).is_some();
         let conn = &mut self.conns[wire];
@@ -165,7 +165,7 @@ impl Model {
         match state {
             SessionState::Held if is_valid && arrived >= HIGH_WATER_BYTES && !has_peer => {
                 *state = SessionState::Skipped;
-                self.tell_nobody_there(wire);
+                self.tell_missing_peer(wire);
             }
             SessionState::Released if is_valid => return self.note_more(wire, id, arrived, false),
             SessionState::Released if is_bad_json => return self.spoil(wire),
@@ -176,7 +176,7 @@ impl Model {
 
     /// More of a released message has arrived.
     fn note_more(&mut self, wire: usize, id: u64, noted: usize, is_whole: bool) -> Check {
-        let peer = self.peer(wire).ok_or("released to nobody")?;
+        let peer = self.peer(wire).ok_or("released without a peer")?;
         let mut news = 0;
         let is_there = self.conns[peer].change(id, |message| {
             news = noted - message.noted;
@@ -191,7 +191,7 @@ impl Model {
         expect(is_there, || format!("wire {wire} goes on with a message that does not wait for {peer}"))
     }
 
-    /// A released message turns out to be no JSON: its sender is told and stays, its receiver cannot have the rest.
+    /// A released message turns out to be invalid JSON: its sender is told and stays, its receiver cannot get the rest.
     fn spoil(&mut self, wire: usize) -> Check {
         let content = self.conns[wire].incoming.as_ref().map(|incoming| Rc::clone(&incoming.content));
         let content = content.ok_or("nothing to spoil")?;
@@ -202,9 +202,9 @@ impl Model {
         Ok(())
     }
 
-    /// Takes the message of a sender that will never be whole from its receiver. What the relay has to log of it.
+    /// Takes the incomplete message of a sender from its receiver. Returns what the relay must log about it.
     fn cut_message(&mut self, sender: usize, is_leaving: bool) -> Result<Vec<Event>, String> {
-        let receiver = self.peer(sender).ok_or("cut short for nobody")?;
+        let receiver = self.peer(sender).ok_or("cut short without a receiver")?;
         let is_begun = self.cut_for(receiver, sender)?;
         let left = |conn: &Conn| {
             let (session, client_type) = conn.session.clone().expect("open");
@@ -212,7 +212,7 @@ impl Model {
         };
         let mut events = vec![self.cut_event(receiver, is_begun)];
         if is_begun {
-            // It goes in the middle of what it was sending itself.
+            // The receiver leaves inside a message of its own.
             if self.conns[receiver].release_key().is_some() {
                 let is_begun = self.cut_for(sender, receiver)?;
                 events.push(self.cut_event(sender, is_begun));
@@ -237,14 +237,14 @@ impl Model {
         Ok(is_begun)
     }
 
-    /// The relay takes a message from its receiver that will never be whole.
+    /// The relay takes a message that will never be whole from its receiver.
     pub(super) fn cut_short(&mut self, event: &Event, receiver: usize) -> Check {
         if self.awaited.front() == Some(event) {
             self.awaited.pop_front();
             return self.go_on();
         }
-        let sender = self.peer(receiver).ok_or("cut short by nobody")?;
-        // One that is replaced has not left by then.
+        let sender = self.peer(receiver).ok_or("cut short without a sender")?;
+        // A sender that is replaced has not left by then.
         let is_leaving = !matches!(self.awaited.front(), Some(Event::Joined { .. }));
         let may_be_held = self.may_be_held(sender);
         let events = self.cut_message(sender, is_leaving)?;
@@ -254,7 +254,7 @@ impl Model {
         Ok(())
     }
 
-    /// A session ends in the middle of messages: nobody gets more of them, and nobody leaves for that.
+    /// A session ends inside messages: the clients get no more of them, and none of them leaves for that reason.
     pub(super) fn cut_messages_between(&mut self, desktop: Option<usize>, mobile: Option<usize>) -> Check {
         let (Some(desktop), Some(mobile)) = (desktop, mobile) else { return Ok(()) };
         for (sender, receiver) in [(desktop, mobile), (mobile, desktop)] {
@@ -267,7 +267,7 @@ impl Model {
         Ok(())
     }
 
-    /// Goes on with what a client has sent behind a message that cost its receiver the connection.
+    /// Goes on with what a client has sent after a message that cost its receiver the connection.
     pub(super) fn go_on(&mut self) -> Check {
         if !self.awaited.is_empty() {
             return Ok(());
@@ -278,10 +278,10 @@ impl Model {
         }
     }
 
-    /// The relay gives a message to the peer of its sender from now on.
+    /// From now on the relay gives a message to its sender's peer.
     pub(super) fn released(&mut self, wire: usize, bytes: usize) -> Check {
         expect(self.releasing == Some(wire), || format!("wire {wire} has a message released unread"))?;
-        let peer = self.peer(wire).ok_or("released to nobody")?;
+        let peer = self.peer(wire).ok_or("released without a peer")?;
         while let Some((id, length)) = self.conns[wire].release_due.pop_front() {
             if length == bytes {
                 let is_there = self.conns[peer].change(id, |message| message.is_in_transit = true);
@@ -317,7 +317,7 @@ impl Model {
         Ok(())
     }
 
-    /// Before anything else happens, what had to be released is.
+    /// A message that had to be released must have been, before anything else happens.
     pub(super) fn expect_released(&mut self) -> Check {
         let Some(wire) = self.releasing.take() else { return Ok(()) };
         let has_peer = self.peer(wire).is_some();
@@ -325,7 +325,7 @@ impl Model {
         for (_, length) in conn.release_due.drain(..) {
             expect_small(length)?;
         }
-        // What ends it in the same read ends its message, too.
+        // If the same read ends the client, its message ends, too.
         let is_leaving =
             matches!(self.awaited.front(), Some(Event::Left { conn: of, .. }) if *of == conn.id.to_string());
         let is_held = conn.phase == Phase::Open && has_peer && !is_leaving;
@@ -333,7 +333,7 @@ impl Model {
         expect(held < HIGH_WATER_BYTES, || format!("wire {wire} has {held} bytes held back"))
     }
 
-    /// The relay has told a client of an error in what it sent.
+    /// The relay has sent a client an error about its message.
     pub(super) fn told(&mut self, wire: usize, code: &str) -> Check {
         let index = match code {
             "peer_not_connected" => 0,
@@ -348,7 +348,7 @@ impl Model {
         Ok(())
     }
 
-    /// That nobody is there may be told earlier where memory is short.
+    /// That there is no peer may be reported earlier if memory is short.
     fn told_early(&mut self, wire: usize, code: &str) -> Check {
         let is_short = self.may_be_short_of_hold();
         let has_peer = self.peer(wire).is_some();
@@ -360,11 +360,11 @@ impl Model {
         let is_valid = arrived <= content.valid_bytes;
         let may_be_told = before == SessionState::Held && is_short && !has_peer && is_valid && arrived > 0;
         expect(may_be_told, || format!("wire {wire} is told {code} after {arrived} bytes, {before:?}"))?;
-        self.tell_nobody_there(wire);
+        self.tell_missing_peer(wire);
         Ok(())
     }
 
-    /// The receiver of what a client is sending is gone: nobody gets the rest.
+    /// The receiver of what a client is sending has left. No client gets the rest.
     pub(super) fn orphan(&mut self, sender: Option<usize>) {
         let incoming = sender.and_then(|sender| self.conns[sender].incoming.as_mut());
         if let Some(incoming) = incoming.filter(|incoming| incoming.state == SessionState::Released) {
@@ -372,11 +372,11 @@ impl Model {
         }
     }
 
-    /// A client has taken another's place, and so many messages have moved to it: all, or all but one that had begun
-    /// and is not kept whole.
+    /// A client has replaced another, and this many messages have moved to it: all, or all but one that was begun and
+    /// is not kept whole.
     pub(super) fn replaced(&mut self, old: usize, moved: u64) -> Check {
         let new = self.replacing.take().filter(|(of, _)| *of == old).map(|(_, new)| new);
-        let new = new.ok_or_else(|| format!("wire {old} is replaced by nobody"))?;
+        let new = new.ok_or_else(|| format!("wire {old} is replaced, but there is no new client"))?;
         let waiting = self.conns[new].messages();
         if moved == waiting {
             return Ok(());
@@ -405,7 +405,7 @@ impl Model {
         self.conns[wire].release_key().is_some()
     }
 
-    /// Whoever was cut short in the middle of a message has left by the end of the turn.
+    /// A client whose message was cut short has left by the end of the turn.
     pub(super) fn expect_left(&mut self) -> Check {
         for (wire, _) in std::mem::take(&mut self.leaving) {
             let conn = &self.conns[wire];
@@ -416,7 +416,7 @@ impl Model {
         Ok(())
     }
 
-    /// Each message that was accepted was delivered, or its sender told, or it was cut short, or it waits.
+    /// Each accepted message was delivered, or reported to its sender, or cut short, or is still queued.
     pub fn expect_all_accounted_for(&self) -> Check {
         let waiting: u64 = self.conns.iter().map(Conn::messages).sum();
         let totals = &self.totals;
@@ -425,7 +425,7 @@ impl Model {
     }
 }
 
-/// What is longer never goes without being a message in transit.
+/// A longer message is always a message in transit.
 fn expect_small(bytes: usize) -> Check {
     expect(bytes <= SMALL_MESSAGE_BYTES_MAX, || {
         format!("{bytes} bytes have arrived whole and are not released")

@@ -1,15 +1,15 @@
-//! Has a plan's members claim their sessions, sets limits and rules, and lets strangers loose.
+//! Makes a plan's members claim their sessions, sets limits and rules, and adds strangers.
 
 use ipnet::IpNet;
 
 use super::{
-    ClientType, Manner, OnClose, Plan, Reading, Request, SESSIONS, Sending, Settings, Step, UNLIMITED,
+    Behaviour, ClientType, OnClose, Plan, Reading, Request, SESSIONS, Sending, Settings, Step, UNLIMITED,
 };
 use crate::random::Random;
 use crate::visit::{ISSUED, Key, Visit, Way, Which};
 use crate::wire::Faults;
 
-/// Where members come from: loopback, IPv4 plain and mapped, two addresses of one /64, and its neighbour.
+/// Members' addresses: loopback, IPv4 plain and mapped, two addresses of one /64, and one of the next /64.
 const MEMBERS: [&str; 9] = [
     "127.0.0.1",
     "::ffff:127.0.0.1",
@@ -21,7 +21,7 @@ const MEMBERS: [&str; 9] = [
     "2001:db8:1:2:3::4",
     "2001:db8:1:3::3",
 ];
-/// Where strangers come from, unless they share the members' hosts.
+/// Strangers' addresses, unless they share the members' hosts.
 const STRANGERS: [&str; 8] = [
     "203.0.113.5",
     "203.0.113.5",
@@ -32,7 +32,7 @@ const STRANGERS: [&str; 8] = [
     "2001:db8:bad:2::1",
     "127.0.0.2",
 ];
-/// What may be denied, and what may be all that is allowed.
+/// Ranges that may be denied, or the only ones allowed.
 const DENIED: [&str; 7] = [
     "203.0.113.5/32",
     "203.0.113.0/24",
@@ -45,10 +45,10 @@ const DENIED: [&str; 7] = [
 const ALLOWED: [&str; 6] =
     ["127.0.0.0/8", "::1/128", "192.0.2.0/24", "2001:db8:1::/48", "203.0.113.0/24", "2001:db8:bad:1::/64"];
 const WAYS: [Way; 3] = [Way::Query, Way::Bearer, Way::Subprotocol];
-/// Sessions that strangers try.
+/// The number of sessions that strangers try.
 const TRIED_SESSIONS: usize = 2;
 
-/// How many plans in a thousand are so.
+/// Properties of plans, per mille.
 const HAS_KEYS: u32 = 250;
 const HAS_STRANGERS_APART: u32 = 800;
 const LETS_STRANGERS_IN: u32 = 80;
@@ -57,7 +57,7 @@ const HAS_MANY_HOSTS: u32 = 500;
 const IS_NEVER_EXHAUSTED_IF_APART: u32 = 800;
 const HAS_SIEGE: u32 = 250;
 const HAS_LATE_ISSUE: u32 = 300;
-/// How many of their settings.
+/// Properties of their settings, per mille.
 const REQUIRES_SECRET: u32 = 150;
 const REQUIRES_SECRET_BESIDE_KEYS: u32 = 300;
 const LIMITS_CONNECTIONS_PER_IP: u32 = 250;
@@ -65,27 +65,27 @@ const LIMITS_CONNECTION_RATE: u32 = 250;
 const LIMITS_FAILED_JOINS: u32 = 850;
 const DENIES_ADDRESSES: u32 = 250;
 const ALLOWS_FEW_ADDRESSES: u32 = 100;
-/// How many of their sessions, and of the members who need a key, with a secret and without.
+/// Properties of their sessions, and of members that need a key, with and without a secret, per mille.
 const SESSION_IS_CLAIMED: u32 = 750;
 const BRINGS_KEY_BESIDE_SECRET: u32 = 600;
 const BRINGS_KEY_ALONE: u32 = 950;
-/// How many intrusions are of many at once.
+/// Intrusions of several strangers at once, per mille.
 const INTRUDES_IN_NUMBERS: u32 = 200;
-/// How many requests for a new session come with a key, where one is needed, and are no member's first.
+/// Requests for a new session with a key, where one is needed, except a member's first request, per mille.
 const ISSUES_WITH_KEY: u32 = 700;
-/// How many strangers have a network without faults, answer pings, read at all, and send all at once.
+/// Strangers that have a network without faults, answer pings, read at all, and send all at once, per mille.
 const IS_CALM: u32 = 500;
 const ANSWERS_PINGS: u32 = 900;
 const READS: u32 = 850;
 const SENDS_AT_ONCE: u32 = 850;
 
-/// What a member brings.
+/// What a member sends.
 #[derive(Clone, Copy)]
 enum Brought {
-    /// A secret nearly right.
+    /// A secret that differs in one byte.
     Near,
     Nothing,
-    /// The secret, whether or not the session is claimed.
+    /// The right secret, whether the session is claimed or not.
     Secret,
     AsNeeded,
 }
@@ -103,7 +103,7 @@ enum Guess {
 
 const GUESSES: [(u32, Guess); 3] = [(3, Guess::None), (4, Guess::Near), (3, Guess::Other)];
 
-/// The key that a stranger brings. It knows a right one only where there are keys.
+/// The key that a stranger sends. It can know a right one only if there are keys.
 #[derive(Clone, Copy)]
 enum Found {
     Right,
@@ -113,7 +113,7 @@ enum Found {
 
 const FOUND: [(u32, Found); 3] = [(2, Found::Right), (1, Found::Wrong), (7, Found::None)];
 
-/// What a stranger asks for; the numbers are drawn later.
+/// What a stranger requests. The numbers in them are chosen later.
 const REQUESTS: [(u32, Request); 6] = [
     (70, Request::Upgrade),
     (10, Request::EagerUpgrade),
@@ -126,7 +126,7 @@ const REQUESTS: [(u32, Request); 6] = [
 /// What the steps choose from.
 struct Scope {
     claimed: [bool; SESSIONS],
-    /// The session that is issued rather than begun.
+    /// The session that is issued instead of begun by a join.
     issued: Option<usize>,
     has_keys: bool,
     hosts: &'static [&'static str],
@@ -146,7 +146,8 @@ pub(super) fn guard(plan: &mut Plan, random: &mut Random) {
         strangers: if plan.are_strangers_apart { &STRANGERS } else { &MEMBERS },
     };
     if plan.are_strangers_apart && random.per_mille(IS_NEVER_EXHAUSTED_IF_APART) {
-        // A stranger that leaves gives a descriptor back, which others may notice: without, both ways can be compared.
+        // A stranger that leaves frees a descriptor, which members may notice. Without this step both runs can be
+        // compared.
         plan.steps.retain(|step| !matches!(step, Step::Exhaust));
     }
     for step in &mut plan.steps {
@@ -191,7 +192,7 @@ fn restrict(settings: &mut Settings, random: &mut Random, has_keys: bool) {
     }
 }
 
-/// What a member brings: as a rule what it should.
+/// What a member sends: usually what it needs.
 fn bring(visit: &mut Visit, random: &mut Random, scope: &Scope) {
     visit.from = random.pick(scope.hosts);
     let way = random.pick(&WAYS);
@@ -208,7 +209,7 @@ fn bring(visit: &mut Visit, random: &mut Random, scope: &Scope) {
             is_claimed.then_some((way, Which::Right))
         }
     };
-    // One who does not know the secret needs a key, if it has to be a desktop.
+    // A member without the secret needs a key if it is a desktop.
     let is_needed = scope.has_keys && visit.client_type == ClientType::Desktop;
     let chance = if visit.secret.is_some() { BRINGS_KEY_BESIDE_SECRET } else { BRINGS_KEY_ALONE };
     if is_needed && random.per_mille(chance) {
@@ -242,10 +243,10 @@ fn intrusion(random: &mut Random, scope: &Scope) -> Step {
         request => request,
     };
     let count = if random.per_mille(INTRUDES_IN_NUMBERS) { 2 + random.below(12) } else { 1 };
-    Step::Intrude { count, visit, request, manner: manner(random) }
+    Step::Intrude { count, visit, request, behaviour: behaviour(random) }
 }
 
-/// One stranger guesses on and on: as soon as it is let in again, or just before, it fails as often as it may.
+/// One stranger guesses again and again: when it is allowed again, or just before, it fails as often as it may.
 fn besiege(plan: &mut Plan, random: &mut Random, scope: &Scope) {
     let joins_max = plan.settings.max_failed_joins.get_or_insert(3);
     *joins_max = (*joins_max).min(3);
@@ -259,16 +260,17 @@ fn besiege(plan: &mut Plan, random: &mut Random, scope: &Scope) {
         secret: Some((Way::Query, Which::Near)),
         key: None,
     };
-    let manner = Manner { sending: Sending::AtOnce, ..manner(random) };
+    let behaviour = Behaviour { sending: Sending::AtOnce, ..behaviour(random) };
     for round in 0..2 + random.below(3) {
-        let step = Step::Intrude { count, visit, request: Request::Upgrade, manner };
+        let step = Step::Intrude { count, visit, request: Request::Upgrade, behaviour };
         let late = random.among(&[(2, 0), (1, 1), (1, 5_000)]);
         let early = random.between(1, 999);
         let millis = (60_000 << round) - early;
         let again = Step::Wait { millis: early + late };
-        // A locked-out stranger is refused whatever it asks: one half tries to join, the other asks something else.
+        // A locked-out stranger is refused for any request. Half of them try to join, the others request something
+        // else.
         let request = if early.is_multiple_of(2) { Request::Upgrade } else { Request::Other(0) };
-        let one = Step::Intrude { count: 1, visit, request, manner };
+        let one = Step::Intrude { count: 1, visit, request, behaviour };
         let siege = [step, Step::Wait { millis }, one, again];
         let rounds = siege.len();
         plan.steps.splice(at..at, siege);
@@ -285,12 +287,12 @@ fn issue(random: &mut Random, scope: &Scope, is_eager: bool) -> Step {
         secret: None,
         key,
     };
-    let manner = if is_eager { calm() } else { manner(random) };
-    Step::Issue { visit, manner }
+    let behaviour = if is_eager { calm() } else { behaviour(random) };
+    Step::Issue { visit, behaviour }
 }
 
-const fn calm() -> Manner {
-    Manner {
+const fn calm() -> Behaviour {
+    Behaviour {
         answers_pings: true,
         on_close: OnClose::AnswerAndEnd,
         reading: Reading::Eager,
@@ -300,10 +302,10 @@ const fn calm() -> Manner {
     }
 }
 
-fn manner(random: &mut Random) -> Manner {
+fn behaviour(random: &mut Random) -> Behaviour {
     let late = random.between(1, 20_000);
     let is_calm = random.per_mille(IS_CALM);
-    Manner {
+    Behaviour {
         answers_pings: random.per_mille(ANSWERS_PINGS),
         on_close: random.among(&[
             (70, OnClose::AnswerAndEnd),

@@ -1,4 +1,4 @@
-//! Long messages, and what may happen in the middle of one: to its sender, to its receiver, or to both.
+//! Long messages, and events inside them: for the sender, the receiver, or both.
 
 use std::time::Duration;
 
@@ -6,32 +6,32 @@ use apptuner_relay::relay::internals::limits::BUFFERED_BYTES_MIN;
 use apptuner_relay::relay::{ClientType, Settings};
 
 use super::{
-    Manner, OnClose, Plan, Reading, Request, Say, Sending, Step, UNLIMITED, share, speech::spoiled, visit,
+    Behaviour, OnClose, Plan, Reading, Request, Say, Sending, Step, UNLIMITED, share, speech::spoiled, visit,
 };
 use crate::random::Random;
 use crate::wire::Faults;
 
-/// Longer messages show no more, and take longer.
+/// Longer messages show nothing more, and take longer.
 const LONGEST: usize = 4 << 20;
-/// Lengths of most messages: around what is held back, and what is kept, of one.
+/// Lengths of most messages: around the bytes that are held back and those that are kept of one.
 const LENGTHS: [usize; 6] = [700_000, 1 << 20, (1 << 20) + 1, 1_200_000, 1_500_000, 2_500_000];
-/// Two clients that a message may be on its way between, in each session.
+/// The two clients of each session.
 const SIDES: [ClientType; 2] = [ClientType::Desktop, ClientType::Mobile];
 
-/// How many of these plans in a thousand are so.
+/// Properties of these plans, per mille.
 const ANSWERS_JSON_PINGS: u32 = 300;
 const BEGINS_WITHOUT_RECEIVER: u32 = 150;
-/// How many of their rounds.
+/// Properties of their rounds, per mille.
 const BEGINS_WITH_BURST: u32 = 250;
 const HAS_MESSAGE_BACK: u32 = 300;
 const WAITS_BEFORE_EVENT: u32 = 300;
 const GOES_ON_AFTER_EVENT: u32 = 500;
-/// How many of their clients have a network with faults.
+/// Clients that have a network with faults, per mille.
 const IS_ROUGH: u32 = 400;
-/// How many of their whole messages have pings between fragments.
+/// Whole messages with pings between fragments, per mille.
 const HAS_PINGS_BETWEEN: u32 = 500;
 
-/// What a message on its way is.
+/// The kind of message.
 #[derive(Clone, Copy)]
 enum Beginning {
     Part,
@@ -49,7 +49,7 @@ const BEGINNINGS: [(u32, Beginning); 5] = [
     (1, Beginning::TooLarge),
 ];
 
-/// What happens in its middle.
+/// The event inside the message.
 #[derive(Clone, Copy)]
 enum Event {
     Reset,
@@ -59,7 +59,7 @@ enum Event {
     Close,
     Ping,
     Vanish,
-    /// The session times out, or the message does.
+    /// The session or the message times out.
     Wait,
     Shutdown,
     StopReading,
@@ -99,12 +99,12 @@ pub(super) fn midway(random: &mut Random) -> Plan {
     let actors = 2 * sessions;
     let mut steps: Vec<Step> = (0..actors).map(|actor| connect(random, actor)).collect();
     if random.per_mille(BEGINS_WITHOUT_RECEIVER) {
-        // Nobody is there to take a message.
+        // There is no peer for the message.
         steps.remove(1);
     }
     for _ in 0..=random.below(4) {
         let sender = random.below(actors);
-        // Messages behind one that is never whole, and in front of one.
+        // Messages before and after one that never becomes whole.
         if random.per_mille(BEGINS_WITH_BURST) {
             steps.push(Step::Say {
                 actor: sender,
@@ -148,7 +148,7 @@ fn connect(random: &mut Random, actor: usize) -> Step {
         (1, Reading::Never),
     ]);
     let rough = random.per_mille(IS_ROUGH);
-    let manner = Manner {
+    let behaviour = Behaviour {
         answers_pings: true,
         on_close: random.among(&[(2, OnClose::AnswerAndEnd), (1, OnClose::End), (1, OnClose::Late(3_000))]),
         reading,
@@ -161,10 +161,10 @@ fn connect(random: &mut Random, actor: usize) -> Step {
             Faults { short: 0, blocked: 0, interrupted: 0 }
         },
     };
-    Step::Connect { actor, visit: visit(actor / 2, SIDES[actor % 2]), request: Request::Upgrade, manner }
+    Step::Connect { actor, visit: visit(actor / 2, SIDES[actor % 2]), request: Request::Upgrade, behaviour }
 }
 
-/// A message, most of it or all, right or not.
+/// A message, most of it or all, valid or not.
 fn beginning(random: &mut Random, size_max: usize) -> Say {
     let bytes = random.pick(&LENGTHS).min(size_max);
     let sent_per_mille = random.pick(&[200, 500, 850, 950, 999]);
@@ -181,7 +181,7 @@ fn beginning(random: &mut Random, size_max: usize) -> Say {
     }
 }
 
-/// What happens while it is on its way.
+/// Adds the event that happens while the message is in transit.
 fn event(random: &mut Random, sender: usize, steps: &mut Vec<Step>) {
     let receiver = sender ^ 1;
     let either = random.pick(&[sender, receiver]);

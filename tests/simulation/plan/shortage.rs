@@ -1,4 +1,4 @@
-//! Many pairs and a budget that is far smaller than the longest message, or hardly larger.
+//! Many pairs, and a budget that is far smaller than the longest message, or hardly larger.
 
 use std::time::Duration;
 
@@ -6,28 +6,26 @@ use apptuner_relay::relay::internals::limits::BUFFERED_BYTES_MIN;
 use apptuner_relay::relay::{ClientType, Settings};
 
 use super::{
-    ACTORS_MAX, Manner, OnClose, Plan, Reading, Request, Say, Sending, Step, UNLIMITED, share,
+    ACTORS_MAX, Behaviour, OnClose, Plan, Reading, Request, Say, Sending, Step, UNLIMITED, share,
     speech::spoiled, visit,
 };
 use crate::random::Random;
 use crate::wire::Faults;
 
-/// How many of these plans in a thousand have only clients that send whole messages, and take what comes.
+/// Plans in which all clients send whole messages and read, per mille.
 const HONEST_PER_MILLE: u32 = 600;
 
-/// How many of these plans in a thousand are about small messages that nobody reads, of as many clients as there may
-/// be.
+/// Plans about unread small messages of as many clients as possible, per mille.
 const CROWDED_PER_MILLE: u32 = 100;
 
-/// Of plans that are not honest, how many clients read, and how many messages are parts of one.
+/// In other plans: clients that read, and messages that are sent only in part, per mille.
 const READS: u32 = 700;
 const IS_PART: u32 = 400;
-/// How many clients send all at once, how many messages are one frame, and how many others have pings between
-/// fragments.
+/// Clients that send all at once, messages in one frame, and others with pings between fragments, per mille.
 const SENDS_AT_ONCE: u32 = 500;
 const IS_ONE_FRAME: u32 = 500;
 const HAS_PINGS_BETWEEN: u32 = 200;
-/// How many clients of a crowd never read.
+/// Clients of a crowd that never read, per mille.
 const NEVER_READS_IN_CROWD: u32 = 950;
 
 /// What a client does in a round.
@@ -41,7 +39,7 @@ enum Kind {
 const HONEST_KINDS: [(u32, Kind); 1] = [(1, Kind::Say)];
 const KINDS: [(u32, Kind); 3] = [(88, Kind::Say), (4, Kind::Reset), (8, Kind::Read)];
 
-/// What happens to a crowd in the end.
+/// What happens to a crowd at the end.
 #[derive(Clone, Copy)]
 enum End {
     Reset,
@@ -73,10 +71,10 @@ enum Whole {
 
 const WHOLES: [(u32, Whole); 3] = [(2, Whole::Text), (2, Whole::Binary), (1, Whole::Burst)];
 
-/// Longer messages show no more, and take longer.
+/// Longer messages show nothing more, and take longer.
 const LONGEST: usize = 4 << 20;
 
-/// The budget, in quarters of the least one that can be set; the longest message, in quarters of the budget.
+/// Budgets in quarters of the smallest one allowed; longest messages in quarters of the budget.
 const QUARTERS_OF_LEAST_BUDGET: [usize; 5] = [4, 4, 5, 8, 16];
 const QUARTERS_OF_BUDGET: [usize; 5] = [2, 4, 5, 8, 16];
 
@@ -96,8 +94,8 @@ pub(super) fn shortage(random: &mut Random) -> Plan {
     let is_honest = random.per_mille(HONEST_PER_MILLE);
     let mut steps = Vec::new();
     for actor in 0..actors {
-        let (request, manner) = (Request::Upgrade, manner(random, is_honest));
-        steps.push(Step::Connect { actor, visit: visit(actor / 2, side(actor)), request, manner });
+        let (request, behaviour) = (Request::Upgrade, behaviour(random, is_honest));
+        steps.push(Step::Connect { actor, visit: visit(actor / 2, side(actor)), request, behaviour });
     }
     for _ in 0..=random.below(6) {
         for _ in 0..actors {
@@ -131,14 +129,14 @@ fn plan(random: &mut Random, settings: Settings, steps: Vec<Step>) -> Plan {
     }
 }
 
-/// For every client a small message waits that it does not read. Each then sends most of another, bit by bit: together
-/// more than the memory for small messages. In the end some leave or begin to read, and others come.
+/// A small message that it does not read is queued for every client. Then each client sends most of another, bit by
+/// bit: together more than the memory for small messages. At the end some leave or begin to read, and others join.
 fn crowd(random: &mut Random) -> Plan {
     let settings =
         Settings { max_buffered: BUFFERED_BYTES_MIN, max_message_size: 100_000, ..Settings::default() };
     let connect = |random: &mut Random, actor: usize, trickles: bool| {
         let sending = Sending::Trickle { bytes: 1 + random.below(4_000), every_millis: 10 };
-        let manner = Manner {
+        let behaviour = Behaviour {
             answers_pings: true,
             on_close: OnClose::AnswerAndEnd,
             reading: if random.per_mille(NEVER_READS_IN_CROWD) { Reading::Never } else { Reading::Eager },
@@ -146,7 +144,7 @@ fn crowd(random: &mut Random) -> Plan {
             capacity: 4_096,
             faults: Faults { short: random.pick(&[0, 50]), blocked: 0, interrupted: 0 },
         };
-        Step::Connect { actor, visit: visit(actor / 2, side(actor)), request: Request::Upgrade, manner }
+        Step::Connect { actor, visit: visit(actor / 2, side(actor)), request: Request::Upgrade, behaviour }
     };
     let mut steps: Vec<Step> = (0..ACTORS_MAX).map(|actor| connect(random, actor, true)).collect();
     steps.extend(
@@ -175,8 +173,8 @@ fn crowd(random: &mut Random) -> Plan {
     plan(random, settings, steps)
 }
 
-fn manner(random: &mut Random, is_honest: bool) -> Manner {
-    Manner {
+fn behaviour(random: &mut Random, is_honest: bool) -> Behaviour {
+    Behaviour {
         answers_pings: true,
         on_close: OnClose::AnswerAndEnd,
         reading: if is_honest || random.per_mille(READS) { Reading::Eager } else { Reading::Never },
@@ -194,7 +192,7 @@ fn manner(random: &mut Random, is_honest: bool) -> Manner {
     }
 }
 
-/// Whole and fragmented messages of all lengths up to the limit, and, unless all are honest, parts of some.
+/// Whole and fragmented messages of all lengths up to the limit. Unless all clients are honest, also parts of messages.
 fn speech(random: &mut Random, size_max: usize, is_honest: bool) -> Say {
     let longest = size_max - random.below(2) * random.below(size_max / 8);
     let short = random.below(200);

@@ -1,4 +1,4 @@
-//! What the clients of themes say.
+//! What the clients of themes send.
 
 use super::{Fault, Say, Scope, share};
 use crate::random::Random;
@@ -22,7 +22,7 @@ pub(super) fn speech(random: &mut Random, scope: &Scope) -> Say {
     ordinary_speech(random, scope, fragments, pings_between)
 }
 
-/// What fills a small budget.
+/// Messages that fill a small budget.
 fn speech_of_crowd(random: &mut Random, scope: &Scope, pings_between: bool) -> Say {
     #[derive(Clone, Copy)]
     enum Kind {
@@ -59,7 +59,7 @@ fn speech_of_crowd(random: &mut Random, scope: &Scope, pings_between: bool) -> S
     }
 }
 
-/// Megabytes.
+/// Messages of megabytes.
 fn heavy_speech(random: &mut Random, scope: &Scope, fragments: usize, pings_between: bool) -> Say {
     #[derive(Clone, Copy)]
     enum Kind {
@@ -123,7 +123,7 @@ fn ordinary_speech(random: &mut Random, scope: &Scope, fragments: usize, pings_b
     }
 }
 
-/// A text that goes wrong, mostly when most of it has come.
+/// A text that becomes wrong, usually after most of it.
 pub(super) fn spoiled(random: &mut Random, bytes: usize) -> Say {
     let choice = random.below(usize::MAX);
     let fault =

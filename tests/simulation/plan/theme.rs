@@ -1,23 +1,23 @@
-//! What most of a run is about: which steps it has, how long its messages are, how its clients take them.
+//! The theme of a run: which steps it has, how long its messages are, how its clients read.
 
 use super::share;
 use crate::random::Random;
 
-/// What most of a run is about.
+/// The theme of a run.
 #[expect(clippy::struct_excessive_bools, reason = "independent facts about a theme")]
 pub(super) struct Theme {
-    /// How often it is chosen.
+    /// How often it is chosen, relative to the others.
     share: u32,
     pub(super) steps: Steps,
     /// There are messages of megabytes.
     pub(super) is_heavy: bool,
-    /// Clients take little at once, and late.
+    /// Clients read little at once, and late.
     pub(super) is_slow: bool,
-    /// There are many clients, and all are paired from the start.
+    /// There are many clients, all paired from the start.
     pub(super) is_crowded: bool,
-    /// There are more of them, all paired from the start, and in the middle the relay shuts down.
+    /// There are even more clients, all paired from the start, and the relay shuts down during the run.
     pub(super) is_stopped: bool,
-    /// How often, in a thousand plans, everybody shares a small budget.
+    /// Plans with a small shared budget, per mille.
     pub(super) tight_per_mille: u32,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Steps {
     shut_down: u32,
 }
 
-/// What a step is.
+/// The kind of a step.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Connect,
@@ -102,7 +102,7 @@ const HOSTILE: Steps = Steps {
     freeze: 2,
     ..CHAT
 };
-const PATIENCE: Steps =
+const WAIT_MAX: Steps =
     Steps { connect: 14, say: 20, read: 6, vanish: 6, stale_events: 1, wait: 60, freeze: 4, ..CHAT };
 const SHORTAGE: Steps = Steps { connect: 12, read: 12, wait: 18, ..PRESSURE };
 const SHUTDOWN: Steps = Steps {
@@ -127,7 +127,7 @@ const THEMES: [Theme; 13] = [
     Theme { is_slow: true, ..heavy(5, PRESSURE) },
     Theme { is_slow: true, tight_per_mille: share::IS_TIGHT_IF_SLOW, ..theme(20, SLOWNESS) },
     theme(15, HOSTILE),
-    theme(12, PATIENCE),
+    theme(12, WAIT_MAX),
     theme(6, SHUTDOWN),
     Theme { is_slow: true, ..heavy(2, SHUTDOWN) },
     crowded(9, SHORTAGE),

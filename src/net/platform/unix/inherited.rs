@@ -1,4 +1,4 @@
-//! Sockets that a supervisor has opened for this process, as the system hands them on.
+//! Takes over the sockets that a supervisor opened for this process.
 
 use std::ffi::OsString;
 use std::io;
@@ -9,14 +9,15 @@ use socket2::{SockAddr, Socket};
 
 use crate::config::ListenAddress;
 
-/// Takes those that the environment announces, once in the life of a process.
+/// Takes the sockets that the environment announces. Works once per process.
 #[cfg(target_os = "linux")]
 pub(in crate::net) fn inherited_sockets() -> io::Result<Vec<Socket>> {
+    // The caller has checked the variables, more strictly than this crate does.
     let taken = sd_listen_fds::get().map_err(io::Error::other)?;
     Ok(taken.into_iter().map(|(_, descriptor)| Socket::from(descriptor.into_std())).collect())
 }
 
-/// What owns them without `unsafe` does so on Linux alone.
+/// Always an error: the crate that takes descriptors without `unsafe` here supports only Linux.
 #[cfg(not(target_os = "linux"))]
 pub(in crate::net) fn inherited_sockets() -> io::Result<Vec<Socket>> {
     Err(io::Error::new(
@@ -28,7 +29,7 @@ pub(in crate::net) fn inherited_sockets() -> io::Result<Vec<Socket>> {
 pub(in crate::net) fn is_listening(socket: &Socket) -> io::Result<bool> {
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
     return socket.is_listener();
-    // None comes here: see above.
+    // Not reached: `inherited_sockets` fails on these systems.
     #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
     return socket.local_addr().map(|_| true);
 }
@@ -37,7 +38,7 @@ pub(in crate::net) fn listen_address(address: &SockAddr) -> Option<ListenAddress
     if !address.is_unix() {
         return address.as_socket().map(ListenAddress::Tcp);
     }
-    // A socket without a file may have a name, which begins with a zero and is shown with an @.
+    // The name of an abstract socket begins with a zero byte, and is shown with an @ instead.
     let name = address.as_abstract_namespace().map(|name| [b"@", name].concat());
     let path = address.as_pathname().map(Path::to_owned);
     Some(ListenAddress::Unix(path.or(name.map(|name| OsString::from_vec(name).into())).unwrap_or_default()))

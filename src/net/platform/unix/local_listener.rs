@@ -8,13 +8,13 @@ use mio::net::{TcpStream, UnixListener};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::super::edges::ARE_EDGES_TRUE;
+use super::super::edges::IS_EDGE_TRIGGERED;
 use super::socket_file::SocketFile;
 
-/// A Unix-domain socket that listens, non-blocking.
+/// A non-blocking Unix-domain socket that listens.
 #[derive(Debug)]
 pub(in crate::net) struct LocalListener {
-    /// Removes the file if it is ours, before the socket is closed.
+    /// Removes the file that `bind` made. Declared first, so that it is dropped before the socket is closed.
     _file: Option<SocketFile>,
     listener: UnixListener,
 }
@@ -27,7 +27,7 @@ impl LocalListener {
         Ok(Self { _file: Some(file), listener: UnixListener::from_std(socket.into()) })
     }
 
-    /// Takes over a non-blocking socket that listens already; its file, if it has one, stays.
+    /// Takes over a non-blocking socket that listens already. Its file is not removed.
     #[cfg(any(test, feature = "cli"))]
     pub(in crate::net) fn adopt(socket: Socket) -> io::Result<Self> {
         socket.set_cloexec(true)?;
@@ -35,14 +35,15 @@ impl LocalListener {
     }
 
     pub(in crate::net) fn accept(&self) -> io::Result<TcpStream> {
-        // mio would look at the client's address, and panics where its path fills all of it.
+        // Not through mio, which parses the client's address, and panics if the path has the maximum length.
         match SockRef::from(&self.listener).accept() {
             Ok((socket, _)) => {
                 socket.set_nonblocking(true)?;
                 Ok(TcpStream::from_std(socket.into()))
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !ARE_EDGES_TRUE => {
-                // Tells mio that the next client is to be told of, unless it is here by now.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !IS_EDGE_TRIGGERED => {
+                // mio reports the next client only after one of its own calls would block. A client may have come
+                // since.
                 let (stream, _) = self.listener.accept()?;
                 Ok(TcpStream::from_std(Socket::from(std::os::fd::OwnedFd::from(stream)).into()))
             }

@@ -38,58 +38,58 @@ pub use stderr::{Dropped, LogOutput, write_last};
 #[cfg(feature = "cli")]
 pub(in crate::net) use supervisor::Supervisor;
 
-/// What a stream is watched for. Where the system tells of urgent data, that is part of it: a read ends where it
-/// was, and a further one brings what is behind.
+/// The events that a stream is registered for. Linux also reports urgent data: a read stops at it, and needs a second
+/// read for the bytes after it.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(in crate::net) const INTEREST: Interest =
     Interest::READABLE.add(Interest::WRITABLE).add(Interest::PRIORITY);
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub(in crate::net) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
-/// What helps where a port may not be listened on.
+/// The remedy if the process may not listen on a port.
 pub(in crate::net) const PORT_REMEDY: &str = if cfg!(any(target_os = "linux", target_os = "android")) {
     "use a port above 1023 or grant CAP_NET_BIND_SERVICE"
 } else {
     "use a port above 1023"
 };
 
-/// Whether an accepted stream has the options of its listener.
+/// Whether an accepted stream inherits the options of its listener.
 pub(in crate::net) const INHERITS_STREAM_OPTIONS: bool = cfg!(target_os = "linux");
 
-/// Nothing to add.
+/// `--help` needs no note here.
 #[cfg(feature = "cli")]
 pub(super) const HELP_NOTE: &str = "";
 
-/// Sockets of an earlier run that linger in `TIME_WAIT` do not keep the port from us.
+/// Lets the relay listen although sockets of an earlier run are still in `TIME_WAIT`.
 pub(in crate::net) fn set_listener_options(socket: &Socket) -> io::Result<()> {
     socket.set_reuse_address(true)
 }
 
-/// Messages leave at once, and what the network has not taken waits in the relay, where replies can overtake it.
+/// Turns off Nagle's algorithm, so that messages leave at once. Also limits the unsent bytes in the kernel, so that
+/// they wait in the relay instead, where replies can overtake them.
 pub(in crate::net) fn set_stream_options(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Err(error) = socket.set_tcp_notsent_lowat(crate::relay::limits::NOT_SENT_LOW_WATER_BYTES) {
-        // Systems that stand in for Linux may lack it. Replies then wait behind more of a message.
+        // Systems that emulate Linux may lack the option. Replies then wait longer behind a large message.
         log::debug!("TCP_NOTSENT_LOWAT cannot be set: {error}");
     }
     Ok(())
 }
 
-/// Whether the error says that the system lacks the family of the address: IPv6, as a rule.
+/// Whether the error says that the system lacks the address family, usually IPv6.
 pub(in crate::net) fn is_family_missing(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error())
 }
 
-/// Opens a file to read it, without waiting for whatever else may be at its path: a FIFO would otherwise be waited
-/// for until somebody writes.
+/// Opens a file for reading without waiting. Opening a FIFO would otherwise wait for a writer.
 pub(in crate::net) fn open_at_once(path: &Path) -> io::Result<File> {
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
-/// The descriptor that is readable while something is ready for the server, a [`StopHandle`](crate::StopHandle)'s
-/// request included. A host waits for it beside what else it waits for:
+/// The descriptor is readable while the server has events, including a request of a
+/// [`StopHandle`](crate::StopHandle). A host can wait for it together with its own descriptors:
 ///
 /// ```
 /// use std::io;
@@ -102,7 +102,7 @@ pub(in crate::net) fn open_at_once(path: &Path) -> io::Result<File> {
 ///
 /// /// Waits until the server has something to do, or `own`, the host's own descriptor, is readable.
 /// fn wait(server: &Server, own: BorrowedFd<'_>) -> io::Result<()> {
-///     // Longer than poll(2) can wait means without an end.
+///     // If the wait is longer than poll(2) allows, wait without a timeout.
 ///     let timeout = server.next_wait().and_then(|wait| Timespec::try_from(wait).ok());
 ///     let mut fds = [PollFd::new(server, PollFlags::IN), PollFd::new(&own, PollFlags::IN)];
 ///     rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()))?;
@@ -125,7 +125,7 @@ pub(in crate::net) fn open_at_once(path: &Path) -> io::Result<File> {
 /// # Ok(())
 /// # }
 /// ```
-// mio can be told to wait with poll(2) instead, which has no descriptor.
+// A build flag of mio replaces epoll or kqueue by poll(2), which has no descriptor.
 #[cfg(not(mio_unsupported_force_poll_poll))]
 impl AsFd for crate::net::Server {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_system_without_ipv6_is_told_by_its_error() {
+    fn missing_ipv6_is_recognised_by_its_error() {
         assert!(is_family_missing(&io::Error::from_raw_os_error(Errno::AFNOSUPPORT.raw_os_error())));
         assert!(!is_family_missing(&io::Error::from_raw_os_error(Errno::ADDRINUSE.raw_os_error())));
     }

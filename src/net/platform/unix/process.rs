@@ -1,4 +1,4 @@
-//! What the system tells of this process.
+//! The process's use of the system, for the metrics.
 
 use std::fs;
 
@@ -8,9 +8,10 @@ use rustix::time::{ClockId, clock_gettime};
 use super::limits::file_limit;
 use crate::admin::Process;
 
-/// Reads it anew. Takes a few microseconds, however many descriptors are open: whoever serves knows `open_fds`,
-/// where the system does not tell it at once.
+/// Reads the current figures. Takes a few microseconds, for any number of open descriptors: where the system cannot
+/// count them at once, the caller's `open_fds` is used.
 pub(in crate::net) fn read(open_fds: u64) -> Process {
+    // User and system time of all threads.
     let used = clock_gettime(ClockId::ProcessCPUTime);
     let cpu_micros = u64::try_from(used.tv_sec * 1_000_000 + used.tv_nsec / 1000).ok();
     let [virtual_bytes, resident_bytes] = memory_bytes();
@@ -24,14 +25,15 @@ pub(in crate::net) fn read(open_fds: u64) -> Process {
     }
 }
 
-/// Memory mapped and in use; see proc(5).
+/// Bytes of virtual and of resident memory; see proc(5).
 fn memory_bytes() -> [Option<u64>; 2] {
+    // The first two fields are virtual and resident pages. Only Linux has this file.
     let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let mut pages = pages.split(' ').map(|pages| pages.parse::<u64>().ok());
     [(); 2].map(|()| Some(pages.next()?? * page_size() as u64))
 }
 
-/// What Linux 6.2 and later say of the directory of descriptors; older ones say 0.
+/// The number of open descriptors. Linux 6.2 and later give it as the size of the directory; older versions give 0.
 fn listed_fds() -> Option<u64> {
     fs::metadata("/proc/self/fd").ok().map(|directory| directory.len()).filter(|&count| count > 0)
 }
@@ -42,7 +44,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn process_is_told_of_as_the_system_knows_it() {
+    fn figures_of_the_process_are_plausible() {
         let process = read(7);
         let resident = process.resident_bytes.unwrap();
         assert!((100_000..process.virtual_bytes.unwrap()).contains(&resident), "{resident}");

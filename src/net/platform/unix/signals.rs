@@ -11,10 +11,10 @@ use rustix::process::Signal;
 use signal_hook_mio::v1_0::Signals;
 
 use super::super::SignalsTaken;
-use super::super::edges::ARE_EDGES_TRUE;
+use super::super::edges::IS_EDGE_TRIGGERED;
 use crate::net::token;
 
-/// The signals that stop the process, or have it read its files again, caught.
+/// Catches the signals that stop the process or make it read its files again.
 pub(in crate::net) struct ProcessSignals {
     signals: Signals,
     has_terminal: bool,
@@ -28,22 +28,23 @@ impl fmt::Debug for ProcessSignals {
 
 impl ProcessSignals {
     pub(in crate::net) fn catch(registry: &Registry, _: &Arc<Waker>) -> io::Result<Self> {
+        // Before the signals are caught: afterwards SIGHUP is not ignored any more.
         let has_terminal = has_terminal();
         let mut signals = Signals::new([Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw))?;
         registry.register(&mut signals, token::SIGNALS, Interest::READABLE)?;
         Ok(Self { signals, has_terminal })
     }
 
-    /// Whether the process was started from a terminal and is to end with it.
+    /// Whether the process was started from a terminal and must end with it.
     pub(in crate::net) const fn has_terminal(&self) -> bool {
         self.has_terminal
     }
 
-    /// What those ask for that have come since the last call.
+    /// Takes the signals received since the last call.
     pub(in crate::net) fn take(&mut self, registry: &Registry) -> SignalsTaken {
         let mut asked = SignalsTaken::default();
-        // What reads the pipe does not go through mio.
-        if !ARE_EDGES_TRUE
+        // `pending` reads the pipe without mio, so mio does not learn that it must report again.
+        if !IS_EDGE_TRIGGERED
             && let Err(error) = registry.reregister(&mut self.signals, token::SIGNALS, Interest::READABLE)
         {
             warn!("Further signals cannot be waited for: {error}");
@@ -59,16 +60,16 @@ impl ProcessSignals {
     }
 }
 
-/// Whether the process was started from a terminal, and not in a way, such as by nohup, that has it outlive that.
+/// Whether the process was started from a terminal and must end with it: not so under nohup.
 fn has_terminal() -> bool {
     match is_hangup_ignored() {
         Some(is_ignored) => !is_ignored && (io::stdin().is_terminal() || io::stderr().is_terminal()),
-        // nohup gives standard error, if that is the terminal, to a file.
+        // nohup redirects standard error from a terminal to a file.
         None => io::stderr().is_terminal(),
     }
 }
 
-/// Whether SIGHUP was ignored before it is caught; `None` if the system, unlike Linux, has no file that tells.
+/// Whether the process ignores SIGHUP. Call before the signal is caught. `None` on systems other than Linux.
 fn is_hangup_ignored() -> Option<bool> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;

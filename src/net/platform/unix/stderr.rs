@@ -1,18 +1,18 @@
-//! Standard error, written without ever waiting for whoever reads it.
+//! The log on standard error. Writing never waits for the reader.
 //!
-//! A parent that never reads the pipe, a stopped terminal or a full disk would otherwise stop the relay at its next
-//! log line. `O_NONBLOCK` belongs to the open file description, which other programs share, so it is never set on
-//! standard error itself:
+//! Otherwise a parent that never reads the pipe, a stopped terminal or a full disk would stop the relay at its next
+//! log line. `O_NONBLOCK` is a flag of the open file description, which other programs may share, so it is never set
+//! on standard error itself:
 //!
 //! | standard error | how it is written |
 //! | --- | --- |
-//! | a socket (systemd's journal, a Node parent) | `send` with `MSG_DONTWAIT`, which holds for one call |
+//! | a socket (systemd's journal, a Node parent) | `send` with `MSG_DONTWAIT`, which applies to one call |
 //! | a pipe or terminal that can be opened again | through a description of our own, with `O_NONBLOCK` |
-//! | a pipe or terminal that cannot | once `poll` says so, and then no more than a pipe that is ready must take |
-//! | a file or another device | as it is: it may fail, and does not wait |
+//! | a pipe or terminal that cannot | when `poll` reports it ready, and at most `PIPE_BUF` bytes |
+//! | a file or another device | plainly: a write may fail, but does not wait |
 //!
-//! In the third case another program that fills the same pipe between the two calls can still make us wait; it is
-//! that of pipes outside Linux, and of a relay that has changed its user since the pipe was made.
+//! In the third case the relay can still wait if another program fills the same pipe between the two calls. The case
+//! occurs with pipes outside Linux, and if the relay has changed its user since the pipe was made.
 
 use std::io::{self, IsTerminal, Stderr, Write};
 #[cfg(target_os = "linux")]
@@ -25,33 +25,33 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::net::{SendFlags, send};
 
-/// What a pipe takes without waiting if it is ready for anything: `_POSIX_PIPE_BUF`, the least that a system may have.
+/// Bytes that a pipe takes without waiting once `poll` reports it ready: `_POSIX_PIPE_BUF`, the minimum on any system.
 const PIPE_BUF: usize = 512;
-/// How long one wait for room lasts, and how many there are at most, where the process ends anyway.
+/// The length of one wait for room, and the number of waits, when the process writes its last text.
 const LAST_WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 const LAST_WAITS_MAX: u32 = 10;
-/// How a description of our own is opened.
+/// The flags for a description of our own.
 const REOPENED: OFlags = OFlags::WRONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
-/// How many lines could not be written.
+/// Counts log lines that could not be written.
 #[derive(Debug, Default)]
 pub struct Dropped {
-    /// Since the start; for the metrics as well.
+    /// Since the start. The metrics show it, too.
     pub total: Arc<AtomicU64>,
-    /// As many of them as the log itself has told of.
-    told: AtomicU64,
+    /// Part of `total` that the log has reported.
+    reported: AtomicU64,
 }
 
 impl Dropped {
-    /// How many of them the log has yet to tell of.
+    /// The number of dropped lines that the log has not reported yet.
     #[must_use]
-    pub fn untold(&self) -> u64 {
-        self.total.load(Ordering::Relaxed).saturating_sub(self.told.load(Ordering::Relaxed))
+    pub fn unreported(&self) -> u64 {
+        self.total.load(Ordering::Relaxed).saturating_sub(self.reported.load(Ordering::Relaxed))
     }
 }
 
-/// Where log lines go. One that cannot be written at once is dropped and counted; of one that was begun, the rest
-/// is kept, and goes out before the next.
+/// Writes log lines to standard error. A line that cannot be written at once is dropped and counted. If only the
+/// beginning of a line was written, the rest is kept and written before the next line.
 #[derive(Debug)]
 pub struct LogOutput<F = Stderr> {
     output: Output<F>,
@@ -60,7 +60,7 @@ pub struct LogOutput<F = Stderr> {
 }
 
 impl LogOutput {
-    /// Standard error, and what counts the lines that are dropped.
+    /// An output that counts dropped lines in `dropped`.
     #[must_use]
     pub fn new(dropped: Arc<Dropped>) -> Self {
         Self { output: Output::new(io::stderr()), rest: Vec::new(), dropped }
@@ -68,7 +68,7 @@ impl LogOutput {
 }
 
 impl<F: AsFd> LogOutput<F> {
-    /// Whether nothing is left of the line before.
+    /// Writes the rest of the previous line. Returns whether all of it is written.
     fn finish_rest(&mut self) -> bool {
         let taken = self.output.write_some(&self.rest);
         self.rest.drain(..taken);
@@ -77,14 +77,15 @@ impl<F: AsFd> LogOutput<F> {
 }
 
 impl<F: AsFd> Write for LogOutput<F> {
-    /// Takes one record as a whole, and before it, where lines were dropped, the line that says how many.
+    /// Takes a whole record. After dropped lines it begins with the line that reports their number.
     fn write(&mut self, record: &[u8]) -> io::Result<usize> {
         let taken = if self.finish_rest() { self.output.write_some(record) } else { 0 };
+        // A line that was begun must be completed, so it does not count as dropped.
         if taken == 0 {
             self.dropped.total.fetch_add(1, Ordering::Relaxed);
         } else {
             self.rest.extend_from_slice(record.get(taken..).unwrap_or_default());
-            self.dropped.told.store(self.dropped.total.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.dropped.reported.store(self.dropped.total.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         Ok(record.len())
     }
@@ -94,7 +95,7 @@ impl<F: AsFd> Write for LogOutput<F> {
     }
 }
 
-/// Writes the last that is ever written: why the process ends. Waits a second at most.
+/// Writes the last text of the process: why it ends. Waits at most one second.
 pub fn write_last(text: &str) {
     Output::new(io::stderr()).write_last(text.as_bytes());
 }
@@ -103,13 +104,14 @@ pub fn write_last(text: &str) {
 #[derive(Debug)]
 struct Output<F> {
     fd: F,
-    manner: Manner,
+    method: WriteMethod,
 }
 
+/// The rows of the module's table.
 #[derive(Debug)]
-enum Manner {
+enum WriteMethod {
     Socket,
-    /// A description of our own, non-blocking.
+    /// A non-blocking description of our own.
     Reopened(OwnedFd),
     Polled,
     Plain,
@@ -117,17 +119,19 @@ enum Manner {
 
 impl<F: AsFd> Output<F> {
     fn new(fd: F) -> Self {
+        // The kind does not change while the process runs.
         let kind = fstat(&fd).map(|stat| FileType::from_raw_mode(stat.st_mode));
-        let manner = match kind {
-            Ok(FileType::Socket) => Manner::Socket,
-            Ok(FileType::Fifo) => reopen(&fd).map_or(Manner::Polled, Manner::Reopened),
-            _ if fd.as_fd().is_terminal() => reopen(&fd).map_or(Manner::Polled, Manner::Reopened),
-            _ => Manner::Plain,
+        let method = match kind {
+            Ok(FileType::Socket) => WriteMethod::Socket,
+            Ok(FileType::Fifo) => reopen(&fd).map_or(WriteMethod::Polled, WriteMethod::Reopened),
+            _ if fd.as_fd().is_terminal() => reopen(&fd).map_or(WriteMethod::Polled, WriteMethod::Reopened),
+            _ => WriteMethod::Plain,
         };
-        Self { fd, manner }
+        Self { fd, method }
     }
 
-    /// Writes as much as is taken without waiting. What fails, on a full disk for instance, is not taken.
+    /// Writes as much as possible without waiting, and returns the number of bytes. Stops at an error, for example on a
+    /// full disk.
     fn write_some(&self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         while let Some(rest) = bytes.get(taken..).filter(|rest| !rest.is_empty()) {
@@ -142,17 +146,17 @@ impl<F: AsFd> Output<F> {
     }
 
     fn write_once(&self, bytes: &[u8]) -> io::Result<usize> {
-        let count = match &self.manner {
-            Manner::Socket => send(&self.fd, bytes, SendFlags::DONTWAIT)?,
-            Manner::Reopened(own) => rustix::io::write(own, bytes)?,
-            Manner::Polled if !self.waits_until_ready(&Timespec::default()) => 0,
-            Manner::Polled => rustix::io::write(&self.fd, bytes.get(..PIPE_BUF).unwrap_or(bytes))?,
-            Manner::Plain => rustix::io::write(&self.fd, bytes)?,
+        let count = match &self.method {
+            WriteMethod::Socket => send(&self.fd, bytes, SendFlags::DONTWAIT)?,
+            WriteMethod::Reopened(own) => rustix::io::write(own, bytes)?,
+            WriteMethod::Polled if !self.waits_until_ready(&Timespec::default()) => 0,
+            WriteMethod::Polled => rustix::io::write(&self.fd, bytes.get(..PIPE_BUF).unwrap_or(bytes))?,
+            WriteMethod::Plain => rustix::io::write(&self.fd, bytes)?,
         };
         Ok(count)
     }
 
-    /// Whether the descriptor takes something, or fails, within `timeout`.
+    /// Waits until the descriptor takes bytes or fails. Returns false after `timeout`.
     fn waits_until_ready(&self, timeout: &Timespec) -> bool {
         let mut fds = [PollFd::new(&self.fd, PollFlags::OUT)];
         poll(&mut fds, Some(timeout)).is_ok_and(|ready| ready > 0)
@@ -175,7 +179,8 @@ fn reopen(fd: &impl AsFd) -> Option<OwnedFd> {
     open(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()), REOPENED, Mode::empty()).ok()
 }
 
-/// Elsewhere what stands in `/dev/fd` gives a duplicate, which shares its flags; only terminals have a name.
+/// As above. Elsewhere `/dev/fd` gives only a duplicate, which shares its flags, so only terminals, which have a path,
+/// can be opened again.
 #[cfg(not(target_os = "linux"))]
 fn reopen(fd: &impl AsFd) -> Option<OwnedFd> {
     open(rustix::termios::ttyname(fd, Vec::new()).ok()?, REOPENED, Mode::empty()).ok()
@@ -198,23 +203,23 @@ mod tests {
         LogOutput { output, rest: Vec::new(), dropped: Arc::default() }
     }
 
-    /// Writes until some lines were dropped, reads, writes one more, and requires that all lines are whole, in order
-    /// and either there or counted.
+    /// Writes until some lines are dropped, reads, and writes one more line. All lines must be whole, in order, and
+    /// either written or counted.
     fn assert_lines_are_written_or_counted<F: AsFd>(output: Output<F>, mut reader: impl Read) {
-        let what = format!("{:?}", output.manner);
+        let what = format!("{:?}", output.method);
         let mut log = log_output(output);
         let mut lines = 0;
-        while log.dropped.untold() < 3 {
+        while log.dropped.unreported() < 3 {
             log.write_all(line(lines).as_bytes()).unwrap();
             lines += 1;
         }
         let dropped = log.dropped.total.load(Ordering::Relaxed);
-        assert_eq!((dropped, log.dropped.untold()), (3, 3), "{what}");
-        // As much as surely waits, so that this does not wait.
+        assert_eq!((dropped, log.dropped.unreported()), (3, 3), "{what}");
+        // The pipe holds at least this much, so the read does not block.
         let mut read = vec![0; line(0).len() * 20];
         reader.read_exact(&mut read).unwrap();
         log.write_all(line(lines).as_bytes()).unwrap();
-        assert_eq!(log.dropped.untold(), 0, "{what}");
+        assert_eq!(log.dropped.unreported(), 0, "{what}");
         drop(log);
         reader.read_to_end(&mut read).unwrap();
         let kept = (0..lines - 3).chain([lines]);
@@ -227,7 +232,7 @@ mod tests {
         let (reader, writer) = UnixStream::pair().unwrap();
         let keeper = writer.try_clone().unwrap();
         let output = Output::new(OwnedFd::from(writer));
-        assert!(matches!(output.manner, Manner::Socket));
+        assert!(matches!(output.method, WriteMethod::Socket));
         assert!(!fcntl_getfl(&keeper).unwrap().contains(OFlags::NONBLOCK));
         drop(keeper);
         assert_lines_are_written_or_counted(output, reader);
@@ -237,9 +242,9 @@ mod tests {
             let keeper = writer.try_clone().unwrap();
             let mut output = Output::new(OwnedFd::from(writer));
             if is_reopened {
-                assert!(matches!(output.manner, Manner::Reopened(_)));
+                assert!(matches!(output.method, WriteMethod::Reopened(_)));
             } else {
-                output.manner = Manner::Polled;
+                output.method = WriteMethod::Polled;
             }
             assert!(!fcntl_getfl(&keeper).unwrap().contains(OFlags::NONBLOCK));
             drop(keeper);
@@ -254,7 +259,7 @@ mod tests {
         let mut log = log_output(Output::new(full));
         for number in 1..=3 {
             log.write_all(line(number).as_bytes()).unwrap();
-            assert_eq!(log.dropped.untold(), number);
+            assert_eq!(log.dropped.unreported(), number);
         }
     }
 
@@ -266,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn last_words_wait_for_a_reader_but_not_for_long() {
+    fn last_text_waits_for_a_reader_but_not_for_long() {
         let (mut reader, output) = full_pipe();
         let late_reader = std::thread::spawn(move || {
             let mut read = String::new();

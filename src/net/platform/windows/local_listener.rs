@@ -1,4 +1,4 @@
-//! Unix-domain sockets, which mio does not know on Windows.
+//! Unix-domain sockets, which mio does not support on Windows.
 
 use std::io;
 use std::path::Path;
@@ -9,7 +9,7 @@ use mio::{Interest, Registry, Token};
 #[cfg(any(test, feature = "cli"))]
 use socket2::Socket;
 
-/// There is none.
+/// Has no values: no such listener exists on Windows.
 #[derive(Debug)]
 pub(in crate::net) enum LocalListener {}
 

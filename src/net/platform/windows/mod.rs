@@ -25,20 +25,20 @@ pub(in crate::net) use signals::ProcessSignals;
 #[cfg(feature = "cli")]
 pub use stderr::{Dropped, LogOutput, write_last};
 
-/// What a stream is watched for.
+/// The events that a stream is registered for.
 pub(in crate::net) const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
-/// What helps where a port may not be listened on.
+/// The remedy if the process may not listen on a port.
 pub(in crate::net) const PORT_REMEDY: &str =
     "choose a port that no other program has to itself and Windows has not reserved";
 
-/// Whether an accepted stream has the options of its listener.
+/// Whether an accepted stream inherits the options of its listener.
 pub(in crate::net) const INHERITS_STREAM_OPTIONS: bool = false;
 
-/// More sockets than memory suffices for: Windows has no limit of its own.
+/// Windows has no limit on sockets. This is more than memory allows.
 const UNLIMITED: usize = 1 << 20;
 
-/// What is not to be had here.
+/// What is missing on Windows.
 #[cfg(feature = "cli")]
 pub(super) const HELP_NOTE: &str = "
 On Windows there are no Unix-domain sockets (unix:/PATH), no systemd and no reload
@@ -48,28 +48,31 @@ console stop it cleanly; Windows allows 5 seconds for the last of these.
 
 const WSAEAFNOSUPPORT: i32 = 10_047;
 
-/// None: `SO_REUSEADDR` would let another program take the port away.
+/// Sets no option: on Windows, `SO_REUSEADDR` would let another program take over the port.
 #[expect(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
 pub(in crate::net) fn set_listener_options(_: &Socket) -> io::Result<()> {
     Ok(())
 }
 
-/// Messages leave at once.
+/// Turns off Nagle's algorithm, so that messages leave at once.
 pub(in crate::net) fn set_stream_options(socket: &SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)
 }
 
-/// Whether the error says that the system lacks the family of the address: IPv6, as a rule.
+/// Whether the error says that the system lacks the address family, usually IPv6.
 pub(in crate::net) fn is_family_missing(error: &io::Error) -> bool {
     error.raw_os_error() == Some(WSAEAFNOSUPPORT)
 }
 
-/// Opens a file to read it.
+/// Opens a file for reading.
 pub(in crate::net) fn open_at_once(path: &Path) -> io::Result<File> {
     File::open(path)
 }
 
-/// Nothing limits them.
+/// Does nothing: Windows has no limit on open files.
+///
+/// # Errors
+/// Never.
 pub fn raise_file_limit() -> io::Result<()> {
     Ok(())
 }
@@ -80,12 +83,12 @@ pub(in crate::net) const fn file_limit() -> usize {
     UNLIMITED
 }
 
-/// What can be told without calls that `unsafe` guards: the connections alone.
+/// The figures that need no `unsafe` call: only the open descriptors.
 pub(in crate::net) fn read_process(open_fds: u64) -> Process {
     Process { open_fds: Some(open_fds), ..Process::default() }
 }
 
-/// Windows hands on no sockets.
+/// Always an error: Windows has no inherited sockets.
 #[cfg(feature = "cli")]
 pub(in crate::net) fn inherited_sockets() -> io::Result<Vec<Socket>> {
     Err(io::Error::new(

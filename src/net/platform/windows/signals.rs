@@ -1,4 +1,4 @@
-//! What the console, or Windows itself, asks of the process.
+//! Console events as requests to stop.
 
 use std::fmt;
 use std::io;
@@ -14,13 +14,14 @@ use tokio::signal::windows::{
 
 use super::super::SignalsTaken;
 
-/// Windows ends a process 5 s after its console was closed, or its user logs off; some of that is left for the end.
+/// Windows ends a process 5 s after its console was closed or its user logged off. One second is left for the end of
+/// the process.
 const GRACE_MAX: Duration = Duration::from_secs(4);
 
-/// The console's events that stop the process, caught.
+/// Catches the console events that stop the process.
 ///
-/// Windows calls a handler in a thread of its own, and ends the process once that returns from a close; so the
-/// handler, which is tokio's, does not return from it. No runtime is needed: what it wakes wakes the loop.
+/// Windows calls the handler in a thread of its own, and ends the process when the handler returns from a close. The
+/// handler is tokio's, which does not return from it. It needs no runtime: its waker wakes the loop.
 pub(in crate::net) struct ProcessSignals {
     c: CtrlC,
     pause: CtrlBreak,
@@ -40,14 +41,14 @@ struct LoopWaker(Arc<Waker>);
 
 impl Wake for LoopWaker {
     fn wake(self: Arc<Self>) {
-        // The loop is gone if this fails.
+        // An error means that the loop is gone.
         let _ = self.0.wake();
     }
 }
 
 impl ProcessSignals {
     pub(in crate::net) fn catch(_: &Registry, waker: &Arc<Waker>) -> io::Result<Self> {
-        // The first look is what has the loop woken from then on.
+        // Makes the loop call `take`, whose first call registers the waker.
         waker.wake()?;
         Ok(Self {
             c: ctrl_c()?,
@@ -59,13 +60,13 @@ impl ProcessSignals {
         })
     }
 
-    /// A console that is closed stops the process by itself.
+    /// False: on Windows, closing the console is an event of its own that stops the process.
     #[expect(clippy::unused_self, reason = "elsewhere it depends on how the process was started")]
     pub(in crate::net) const fn has_terminal(&self) -> bool {
         false
     }
 
-    /// What those ask for that have come since the last call.
+    /// Takes the events received since the last call.
     pub(in crate::net) fn take(&mut self, _: &Registry) -> SignalsTaken {
         let mut context = Context::from_waker(&self.loop_waker);
         let mut asked = SignalsTaken::default();
@@ -75,6 +76,7 @@ impl ProcessSignals {
         while let Poll::Ready(Some(())) = self.pause.poll_recv(&mut context) {
             asked.stops += 1;
         }
+        // All three are polled each time, so that each has a waker.
         let ends = [
             self.close.poll_recv(&mut context),
             self.logoff.poll_recv(&mut context),

@@ -1,33 +1,33 @@
-//! Standard error.
+//! The log on standard error.
 
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How many lines could not be written.
+/// Counts log lines that could not be written.
 #[derive(Debug, Default)]
 pub struct Dropped {
-    /// Since the start; for the metrics as well.
+    /// Since the start. The metrics show it, too.
     pub total: Arc<AtomicU64>,
-    /// As many of them as the log itself has told of.
-    told: AtomicU64,
+    /// Part of `total` that the log has reported.
+    reported: AtomicU64,
 }
 
 impl Dropped {
-    /// How many of them the log has yet to tell of.
-    pub fn untold(&self) -> u64 {
-        self.total.load(Ordering::Relaxed).saturating_sub(self.told.load(Ordering::Relaxed))
+    /// The number of dropped lines that the log has not reported yet.
+    pub fn unreported(&self) -> u64 {
+        self.total.load(Ordering::Relaxed).saturating_sub(self.reported.load(Ordering::Relaxed))
     }
 }
 
-/// Where log lines go. One that cannot be written is dropped and counted.
+/// Writes log lines to standard error. A line that cannot be written is dropped and counted.
 #[derive(Debug)]
 pub struct LogOutput {
     dropped: Arc<Dropped>,
 }
 
 impl LogOutput {
-    /// Standard error, and what counts the lines that are dropped.
+    /// An output that counts dropped lines in `dropped`.
     pub const fn new(dropped: Arc<Dropped>) -> Self {
         Self { dropped }
     }
@@ -36,7 +36,7 @@ impl LogOutput {
 impl Write for LogOutput {
     fn write(&mut self, record: &[u8]) -> io::Result<usize> {
         if io::stderr().write_all(record).is_ok() {
-            self.dropped.told.store(self.dropped.total.load(Ordering::Relaxed), Ordering::Relaxed);
+            self.dropped.reported.store(self.dropped.total.load(Ordering::Relaxed), Ordering::Relaxed);
         } else {
             self.dropped.total.fetch_add(1, Ordering::Relaxed);
         }
@@ -48,8 +48,8 @@ impl Write for LogOutput {
     }
 }
 
-/// Writes the last that is ever written: why the process ends.
+/// Writes the last text of the process: why it ends.
 pub fn write_last(text: &str) {
-    // There is nobody left to be told.
+    // An error cannot be reported anywhere.
     let _ = io::stderr().write_all(text.as_bytes());
 }
