@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The layers of `src/relay`, files and folders. Each may import only the layers before it, and itself. `mod` means
 /// `mod.rs`, which may import all of them.
@@ -157,6 +157,12 @@ const FILE_LINES_MAX: usize = 500;
 /// Lines of a function, from its signature to its last brace.
 const FUNCTION_LINES_MAX: usize = 70;
 
+/// Lines of the README: longer texts belong in the guide.
+const README_LINES_MAX: usize = 200;
+
+/// Phrases that readers have to read twice. The source, the guide and the README do without them.
+const OLD_PHRASES: &[&str] = &["whoever", "whom", "whomever", "lest", "be it", "for want of", "puts down"];
+
 /// Words that mark unfinished work, in code and comments.
 const MARKERS: &[&str] = &["FIXME", "XXX"];
 /// Macros that mark unfinished work.
@@ -211,6 +217,24 @@ fn lines_fit_into_120_columns() {
 fn files_stay_under_500_lines_and_functions_under_70() {
     hold_everywhere(long_files);
     hold_everywhere(long_functions);
+}
+
+#[test]
+fn source_guide_and_readme_have_no_old_phrases() {
+    let texts = texts();
+    let breaches = texts.iter().flat_map(|(path, text)| {
+        let place = move |(line, phrase)| format!("{path}:{line}: \"{phrase}\"; use plain words");
+        old_phrases(text).into_iter().map(place)
+    });
+    assert_none(&breaches.collect::<Vec<_>>());
+    assert_eq!(old_phrases("a\nLest we, for want\nof whom? May be: it"), [(2, "lest"), (3, "whom")]);
+}
+
+#[test]
+fn readme_has_at_most_200_lines() {
+    let texts = texts();
+    let (_, readme) = texts.iter().find(|(path, _)| path == "README.md").expect("there is a README");
+    assert!(readme.lines().count() <= README_LINES_MAX, "move a part of it to the guide");
 }
 
 #[test]
@@ -605,6 +629,39 @@ impl Source {
         let names = names.filter(|name| !matches!(*name, "lib" | "main" | "mod"));
         std::iter::once("crate").chain(names).map(str::to_owned).collect()
     }
+}
+
+/// The lines, counted from 1, that have one of [`OLD_PHRASES`], and which.
+fn old_phrases(text: &str) -> Vec<(usize, &'static str)> {
+    let mut found = Vec::new();
+    for (line, text) in (1..).zip(text.lines()) {
+        let text = text.to_lowercase();
+        let is_phrase = |phrase: &&str| {
+            text.match_indices(*phrase).any(|(at, _)| {
+                let before = text.get(..at).and_then(|before| before.chars().next_back());
+                let behind = text.get(at + phrase.len()..).and_then(|behind| behind.chars().next());
+                !before.is_some_and(is_word_character) && !behind.is_some_and(is_word_character)
+            })
+        };
+        found.extend(OLD_PHRASES.iter().copied().filter(is_phrase).map(|phrase| (line, phrase)));
+    }
+    found
+}
+
+/// The source, the guide and the README: the path and the text of each file.
+fn texts() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let chapters = fs::read_dir(root.join("src/guide")).expect("there is a guide");
+    let paths =
+        chapters.map(|entry| entry.expect("entry can be read").path()).chain([root.join("README.md")]);
+    let markdown = paths.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).expect("file is UTF-8");
+        let path =
+            path.strip_prefix(root).expect("it is below the root").to_string_lossy().replace('\\', "/");
+        (path, text)
+    };
+    sources().into_iter().map(|source| (source.path, source.text)).chain(markdown.map(read)).collect()
 }
 
 /// All Rust files of `src`, sorted by path.
