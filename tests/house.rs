@@ -220,6 +220,18 @@ fn files_stay_under_500_lines_and_functions_under_70() {
 }
 
 #[test]
+fn modules_with_parts_are_folders_with_mod_rs() {
+    let sources = sources();
+    let has_parts = |path: &str| {
+        let folder = path.replace(".rs", "/");
+        sources.iter().any(|source| source.path.starts_with(&folder))
+    };
+    let breaches = sources.iter().filter(|source| has_parts(&source.path));
+    let place = |source: &Source| format!("{}:1: has parts; move it to mod.rs in their folder", source.path);
+    assert_none(&breaches.map(place).collect::<Vec<_>>());
+}
+
+#[test]
 fn source_guide_and_readme_have_no_old_phrases() {
     let texts = texts();
     let breaches = texts.iter().flat_map(|(path, text)| {
