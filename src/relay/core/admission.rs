@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 
 use log::{debug, warn};
 
+use super::record::SESSIONS;
 use super::relay::Relay;
 use crate::relay::access::address_rules::AddressRules;
 use crate::relay::access::api_keys::ApiKeys;
@@ -73,7 +74,11 @@ impl<S: Read + Write> Relay<S> {
         self.refuse(id, refusal, form);
         let Some(client) = self.slots.get(id).map(|slot| slot.connection.remote.address) else { return };
         if let Some(lock_out) = self.gate.note_failure(client, self.now.tick) {
-            warn!("address={client} seconds={} Locked out: failed to join too often", lock_out.as_secs());
+            warn!(
+                target: SESSIONS,
+                "address={client} seconds={} Locked out: failed to join too often",
+                lock_out.as_secs()
+            );
         }
         self.settle_hosts();
     }

@@ -67,7 +67,7 @@ impl<S: Read + Write> Relay<S> {
         let Pass { claim, key_name } =
             self.gate.judge_join(upgrade.client_type, &upgrade.credentials, state)?;
         if let Some(name) = key_name {
-            info!("conn={id} key={name} API key accepted");
+            info!(target: SESSIONS, "conn={id} key={name} API key accepted");
         }
         let member = Member {
             connection: id,
@@ -211,6 +211,7 @@ impl<S: Read + Write> Relay<S> {
         let address =
             |id| self.slots.get(id).map_or(ClientAddress::default(), |slot| slot.connection.remote.address);
         warn!(
+            target: SESSIONS,
             "conn={id} session={} client={} address={} other_address={} Two clients take one place from each other: \
              give each pair a session ID of its own",
             Logged(session.id.as_str()),
@@ -228,7 +229,7 @@ impl<S: Read + Write> Relay<S> {
             return self.refuse(id, reason.into(), form);
         }
         match self.gate.judge_issue(credentials) {
-            Ok(Some(name)) => info!("conn={id} key={name} API key accepted"),
+            Ok(Some(name)) => info!(target: SESSIONS, "conn={id} key={name} API key accepted"),
             Ok(None) => {}
             Err(reason) => return self.refuse_unproven(id, reason.into(), form),
         }
