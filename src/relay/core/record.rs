@@ -15,8 +15,8 @@ use crate::relay::sessions::{Session, Traffic};
 use crate::relay::time::Now;
 use crate::relay::wire::message::{ClientError, Logged};
 
-/// Log target of the lines about joins and the life of sessions, whatever file they are in. Operators filter by it, and the
-/// simulation reads these lines: it learns from them in which order things happened.
+/// Log target of the lines about joins and the life of sessions, whatever file they are in. Operators filter by it,
+/// and the simulation reads these lines: it learns from them in which order things happened.
 pub(super) const SESSIONS: &str = "apptuner_relay::sessions";
 /// Log target of the line that each message leaves, so that it can be turned off by itself.
 pub(super) const MESSAGES: &str = "apptuner_relay::messages";
