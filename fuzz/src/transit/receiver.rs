@@ -7,6 +7,8 @@ use apptuner_relay::relay::internals::transit::{Cursor, Transits};
 /// A cursor, and what its stream has taken of the message.
 pub struct Receiver {
     pub cursor: Cursor,
+    /// Bytes that it gets although another receiver, or the connection before it, had taken them already.
+    pub repeated_bytes: usize,
     /// Bytes that the stream took and that are not parsed yet: the start of a frame.
     unread: Vec<u8>,
     /// The payload of all frames so far, including an incomplete one.
@@ -21,9 +23,10 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    pub const fn new(cursor: Cursor) -> Self {
+    pub const fn new(cursor: Cursor, repeated_bytes: usize) -> Self {
         Self {
             cursor,
+            repeated_bytes,
             unread: Vec::new(),
             payload: Vec::new(),
             compared_bytes: 0,
