@@ -6,7 +6,7 @@ use log::{debug, info, warn};
 
 use super::record::{End, SESSIONS};
 use super::relay::Relay;
-use super::slots::{Membership, Slot};
+use super::slots::Membership;
 use crate::relay::access::credentials::Credentials;
 use crate::relay::access::gate::{Pass, SessionAccess};
 use crate::relay::access::secret::{Secret, SecretHash};
@@ -33,15 +33,19 @@ impl<S: Read + Write> Relay<S> {
         );
         let path = upgrade.path();
         let form = AnswerForm { path: Some(&path), ..AnswerForm::default() };
-        let claim = match self.judge(id, upgrade) {
+        let key = self.sessions.find(&upgrade.session_id);
+        let claim = match self.judge(id, upgrade, key) {
             Ok(claim) => claim,
             Err(refusal) => return self.refuse_unproven(id, refusal, form),
         };
-        if claim.is_none() && self.is_place_contested(id, upgrade) {
-            return self.refuse(id, Refusal::Contested, form);
-        }
-        if claim.is_some() {
-            self.expel_unproven(&upgrade.session_id);
+        if let Some(key) = key {
+            if claim.is_none() && self.is_place_contested(id, upgrade.client_type, key) {
+                return self.refuse(id, Refusal::Contested, form);
+            }
+            if claim.is_some() {
+                self.expel_unproven(key);
+            }
+            self.cut_replaced(upgrade.client_type, key);
         }
         let Ok(joined) = self.join(id, upgrade) else {
             return self.refuse(id, Refusal::ConnectionLimit, form);
@@ -53,12 +57,17 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Judges the credentials of a client for the session that it wants to join. Returns the claim that it makes on
-    /// the session.
-    fn judge(&mut self, id: ConnectionId, upgrade: &Upgrade) -> Result<Option<SecretHash>, Refusal> {
+    /// the session. `key` is that of the session, if there is one.
+    fn judge(
+        &mut self,
+        id: ConnectionId,
+        upgrade: &Upgrade,
+        key: Option<SessionKey>,
+    ) -> Result<Option<SecretHash>, Refusal> {
         let Some(slot) = self.slots.get(id) else { return Ok(None) };
         // The host may have been locked out after it connected.
         self.gate.check_lock_out(slot.connection.remote.address, self.now.tick)?;
-        let session = self.sessions.find(&upgrade.session_id).and_then(|key| self.sessions.get(key));
+        let session = key.and_then(|key| self.sessions.get(key));
         let state = match session.map(Session::claimed) {
             None => SessionAccess::Missing,
             Some(None) => SessionAccess::Unclaimed,
@@ -69,20 +78,14 @@ impl<S: Read + Write> Relay<S> {
         if let Some(name) = key_name {
             info!(target: SESSIONS, "conn={id} key={name} API key accepted");
         }
-        let member = Member {
-            connection: id,
-            client_type: upgrade.client_type,
-            session_id: upgrade.session_id.as_str(),
-            address: slot.connection.remote.address.plain(),
-            key_name,
-        };
+        let member =
+            Member { key_name, ..slot.as_member(id, upgrade.client_type, upgrade.session_id.as_str()) };
         if self.hook.may_join(&member) { Ok(claim) } else { Err(Refusal::Hook) }
     }
 
     /// Whether clients replace each other on this side of the session so often that newcomers are refused.
-    fn is_place_contested(&mut self, id: ConnectionId, upgrade: &Upgrade) -> bool {
-        let (client_type, now) = (upgrade.client_type, self.now.tick);
-        let Some(key) = self.sessions.find(&upgrade.session_id) else { return false };
+    fn is_place_contested(&mut self, id: ConnectionId, client_type: ClientType, key: SessionKey) -> bool {
+        let now = self.now.tick;
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Some(there) = session.client(client_type) else { return false };
         let is_contested = session.refuses_newcomer(client_type, now);
@@ -94,26 +97,26 @@ impl<S: Read + Write> Relay<S> {
 
     /// Closes the clients of a session that is about to be claimed, because they joined without its secret. What they
     /// sent and nobody has received is dropped with them.
-    fn expel_unproven(&mut self, session_id: &SessionId) {
-        let Some(session) = self.sessions.find(session_id) else { return };
-        for client_type in [ClientType::Desktop, ClientType::Mobile] {
-            let client = self.sessions.get(session).and_then(|session| session.client(client_type));
+    fn expel_unproven(&mut self, key: SessionKey) {
+        for client_type in ClientType::ALL {
+            let client = self.sessions.get(key).and_then(|session| session.client(client_type));
             if let Some(client) = client {
                 self.fail(client, CloseReason::Claimed);
             }
         }
     }
 
-    /// Makes the connection a member of its session.
-    pub(super) fn join(&mut self, id: ConnectionId, upgrade: &Upgrade) -> Result<Joined, SessionsFull> {
-        let Upgrade { client_type, session_id, .. } = upgrade;
-        let session = self.sessions.find(session_id).and_then(|key| self.sessions.get(key));
-        if let Some(old) = session.and_then(|session| session.client(*client_type))
-            && let Some(membership) = self.slots.get(old).and_then(Slot::membership)
-        {
-            // This may close the peer. The newcomer must be told of the session as it is then.
-            self.cut_unfinished(old, membership);
+    /// Cuts short what the client that is about to be replaced has begun to send. This may close its peer, so it comes
+    /// before the join: the new client must be told of the session as it is then.
+    fn cut_replaced(&mut self, client_type: ClientType, session: SessionKey) {
+        if let Some(old) = self.sessions.get(session).and_then(|session| session.client(client_type)) {
+            self.cut_unfinished(old, Membership { session, client_type });
         }
+    }
+
+    /// Makes the connection a member of its session.
+    fn join(&mut self, id: ConnectionId, upgrade: &Upgrade) -> Result<Joined, SessionsFull> {
+        let Upgrade { client_type, session_id, .. } = upgrade;
         let now = self.now.tick;
         self.sessions.join(session_id, *client_type, id, now).or_else(|SessionsFull| {
             self.end_longest_empty_session();
@@ -140,9 +143,7 @@ impl<S: Read + Write> Relay<S> {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.join(Membership { session: joined.session, client_type });
             slot.connection.open(&self.settings);
-            let address = slot.connection.remote.address.plain();
-            let session_id = session_id.as_str();
-            self.hook.joined(&Member { connection: id, client_type, session_id, address, key_name: None });
+            self.hook.joined(&slot.as_member(id, client_type, session_id.as_str()));
         }
         let now = self.now.unix_millis;
         self.queue(id, |outbox, pool| {

@@ -9,7 +9,7 @@ use super::slots::{Membership, Slot};
 use crate::relay::client::outbox::ArrivalGroup;
 use crate::relay::client::traffic::{Carried, ClientCounts};
 use crate::relay::counts::end_reason::EndReason;
-use crate::relay::hook::{Hooked, Member};
+use crate::relay::hook::Hooked;
 use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::sessions::{Session, Traffic};
 use crate::relay::time::Now;
@@ -191,7 +191,5 @@ impl<S: Read + Write> Relay<S> {
 /// Tells the hook that the client in `slot` has left its session.
 fn tell_left<S>(hook: &mut Hooked, slot: Option<&Slot<S>>, id: ConnectionId, session_id: &str, end: End) {
     let Some(slot) = slot else { return };
-    let (client_type, address) = (slot.client_type(), slot.connection.remote.address.plain());
-    let member = Member { connection: id, client_type, session_id, address, key_name: None };
-    hook.left(&member, end.reason, end.code);
+    hook.left(&slot.as_member(id, slot.client_type(), session_id), end.reason, end.code);
 }

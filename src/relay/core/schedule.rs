@@ -6,7 +6,7 @@ use super::relay::{Relay, Timer};
 use crate::relay::access::host_limits::HostKey;
 use crate::relay::ids::ConnectionId;
 use crate::relay::sessions::SessionKey;
-use crate::relay::tables::wheel::{Alarm, TimerKey};
+use crate::relay::tables::wheel::{Alarm, TimerKey, Wheel};
 use crate::relay::time::Tick;
 
 impl<S: Read + Write> Relay<S> {
@@ -32,36 +32,24 @@ impl<S: Read + Write> Relay<S> {
 
     /// Sets the timer of a connection to what is due next.
     pub(super) fn arm(&mut self, id: ConnectionId) {
-        let Some(slot) = self.slots.get(id) else { return };
+        let Some(slot) = self.slots.get_mut(id) else { return };
         if let Some((deadline, _)) = slot.connection.due(&self.settings, self.now.tick) {
-            let armed = slot.timer;
-            if armed.is_some_and(|alarm| alarm.at <= deadline) {
-                return;
-            }
-            let timer = self.rearm(armed, deadline, Timer::Connection(id));
-            if let Some(slot) = self.slots.get_mut(id) {
-                slot.timer = timer;
-            }
+            rearm(&mut self.wheel, &mut slot.timer, deadline, Timer::Connection(id));
         }
     }
 
     /// Sets the timer of a session to its end.
     pub(super) fn arm_session(&mut self, key: SessionKey) {
-        let armed = self.sessions.get(key).and_then(|session| session.timer);
-        if let Some((deadline, _)) = self.sessions.due(key) {
-            let timer = self.rearm(armed, deadline, Timer::Session(key));
-            if let Some(session) = self.sessions.get_mut(key) {
-                session.timer = timer;
-            }
+        let deadline = self.sessions.due(key).map(|(deadline, _)| deadline);
+        if let Some((deadline, session)) = deadline.zip(self.sessions.get_mut(key)) {
+            rearm(&mut self.wheel, &mut session.timer, deadline, Timer::Session(key));
         }
     }
 
     pub(super) fn arm_host(&mut self, key: HostKey) {
-        let Some(deadline) = self.gate.hosts.due(key) else { return };
-        let armed = self.gate.hosts.timer_mut(key).and_then(|timer| *timer);
-        let armed = self.rearm(armed, deadline, Timer::Host(key));
-        if let Some(timer) = self.gate.hosts.timer_mut(key) {
-            *timer = armed;
+        let deadline = self.gate.hosts.due(key);
+        if let Some((deadline, timer)) = deadline.zip(self.gate.hosts.timer_mut(key)) {
+            rearm(&mut self.wheel, timer, deadline, Timer::Host(key));
         }
     }
 
@@ -82,21 +70,25 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Sets a timer. Keeps a timer that fires at or before `deadline`: if it fires too early, it is set again. So a
-    /// message does not have to move the timers that it puts off.
-    pub(super) fn rearm(&mut self, armed: Option<Alarm>, deadline: Tick, timer: Timer) -> Option<Alarm> {
-        if let Some(alarm) = armed {
-            if alarm.at <= deadline {
-                return armed;
-            }
-            self.wheel.cancel(alarm.key);
-        }
-        self.schedule(deadline, timer).map(|key| Alarm { at: deadline, key })
-    }
-
     pub(super) fn schedule(&mut self, deadline: Tick, timer: Timer) -> Option<TimerKey> {
-        let key = self.wheel.schedule(deadline, timer).ok();
-        debug_assert!(key.is_some(), "the wheel has room for every connection and session");
-        key
+        schedule(&mut self.wheel, deadline, timer)
     }
+}
+
+/// Sets the timer of something to `deadline`. Keeps an alarm at or before that time: if it comes too early, the timer
+/// is set again. So a message does not have to move the timers that it puts off.
+pub(super) fn rearm(wheel: &mut Wheel<Timer>, armed: &mut Option<Alarm>, deadline: Tick, timer: Timer) {
+    if let Some(alarm) = armed {
+        if alarm.at <= deadline {
+            return;
+        }
+        wheel.cancel(alarm.key);
+    }
+    *armed = schedule(wheel, deadline, timer).map(|key| Alarm { at: deadline, key });
+}
+
+fn schedule(wheel: &mut Wheel<Timer>, deadline: Tick, timer: Timer) -> Option<TimerKey> {
+    let key = wheel.schedule(deadline, timer).ok();
+    debug_assert!(key.is_some(), "the wheel has room for every connection and session");
+    key
 }

@@ -4,6 +4,7 @@
 use slab::Slab;
 
 use crate::relay::client::connection::Connection;
+use crate::relay::hook::Member;
 use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::limits::TABLE_CAPACITY;
 use crate::relay::sessions::SessionKey;
@@ -34,6 +35,17 @@ impl<S> Slot<S> {
     /// Its side of the session, also after it has left.
     pub(super) const fn client_type(&self) -> ClientType {
         self.client_type
+    }
+
+    /// The client as the host's hook sees it.
+    pub(super) fn as_member<'a>(
+        &self,
+        connection: ConnectionId,
+        client_type: ClientType,
+        session_id: &'a str,
+    ) -> Member<'a> {
+        let address = self.connection.remote.address.plain();
+        Member { connection, client_type, session_id, address, key_name: None }
     }
 
     pub(super) const fn join(&mut self, Membership { session, client_type }: Membership) {

@@ -6,6 +6,7 @@ use log::info;
 
 use super::record::SESSIONS;
 use super::relay::{Relay, Timer};
+use super::schedule::rearm;
 use crate::relay::access::host_limits::HostKey;
 use crate::relay::client::connection::Due;
 use crate::relay::client::outbox::Outbox;
@@ -99,9 +100,8 @@ impl<S: Read + Write> Relay<S> {
         match self.sessions.due(key) {
             Some((deadline, _)) if deadline <= self.now.tick && self.is_unread(key) => {
                 let retry = self.now.tick.after(UNREAD_RETRY);
-                let timer = self.rearm(None, retry, Timer::Session(key));
                 if let Some(session) = self.sessions.get_mut(key) {
-                    session.timer = timer;
+                    rearm(&mut self.wheel, &mut session.timer, retry, Timer::Session(key));
                 }
             }
             Some((deadline, expiry)) if deadline <= self.catch_up.read_until() => self.expire(key, expiry),

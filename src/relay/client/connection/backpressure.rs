@@ -38,7 +38,7 @@ impl<S: Read + Write> Connection<S> {
     /// Whether too much waits for the client or its peer, or the client is over its rate.
     fn is_congested(&self, peer: Option<&Outbox>, memory: &Memory, now: Tick) -> bool {
         // The usual case: no outbox on either side, no rate limit.
-        if self.outbox.is_none() && peer.is_none() && self.meters.is_none() {
+        if self.outbox.is_none() && peer.is_none() && self.pace().is_none() {
             return false;
         }
         let small_bytes_max = memory.small_queue_bytes_max();
