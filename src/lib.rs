@@ -21,72 +21,11 @@
 //!
 //! A host with its own event loop calls [`Server::turn`] instead of [`Server::run`]. On Unix a `Server` implements
 //! [`AsFd`](Server#impl-AsFd-for-Server) for the descriptor that such a loop waits for; see the example there.
-//! Between two turns the host can ask the server for its state:
+//! Between two turns the host can ask it for its sessions, counts and metrics.
 //!
-#![cfg_attr(feature = "net", doc = "```")]
-#![cfg_attr(not(feature = "net"), doc = "```ignore")]
-//! use std::time::Duration;
-//!
-//! use apptuner_relay::{Config, Server, Service};
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! # let config = Config { listen: vec![([127, 0, 0, 1], 0).into()], ..Config::default() };
-//! let mut server = Server::bind(&config)?;
-//! server.turn(Some(Duration::ZERO))?;
-//! assert_eq!(server.service(), Service::Ready);
-//! println!("{} connections in {} sessions", server.connections(), server.sessions());
-//! println!("{} messages", server.counters().messages_accepted.iter().sum::<u64>());
-//! let prometheus = server.metrics();
-//! assert!(prometheus.contains("\napptuner_relay_connections{client=\"desktop\"} 0\n"));
-//! # Ok(())
-//! # }
-//! ```
-//!
-//! The server is built on [`relay::Relay`], which uses neither sockets nor clocks. It works over
-//! any streams that can be read and written without blocking:
-//!
-//! ```
-//! use std::io::{self, Read, Write};
-//! use apptuner_relay::relay::{Relay, Settings, Readiness, Now};
-//!
-//! /// A client in memory: the bytes that it sends, and those that it has received.
-//! #[derive(Default)]
-//! struct Memory(io::Cursor<Vec<u8>>, Vec<u8>);
-//!
-//! impl Read for Memory {
-//!     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-//!         match self.0.read(buffer)? {
-//!             0 => Err(io::ErrorKind::WouldBlock.into()),
-//!             count => Ok(count),
-//!         }
-//!     }
-//! }
-//!
-//! impl Write for Memory {
-//!     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-//!         self.1.write(bytes)
-//!     }
-//!     fn flush(&mut self) -> io::Result<()> {
-//!         Ok(())
-//!     }
-//! }
-//!
-//! let now = Now::default();
-//! let mut relay = Relay::new(Settings::default(), [1, 2], now);
-//! let request = b"GET /health HTTP/1.1\r\nHost: relay\r\n\r\n".to_vec();
-//! let client = Memory(io::Cursor::new(request), Vec::new());
-//! let id = relay.handle_accept(client, ([127, 0, 0, 1], 4000).into(), now);
-//! relay.handle_readiness(id, Readiness::READABLE);
-//! relay.handle_turn(now);
-//! let received = &relay.stream(id).expect("the relay waits for the client to end the stream").1;
-//! assert!(received.starts_with(b"HTTP/1.1 200 OK\r\n"));
-//! while let Some(effect) = relay.poll_effect() {
-//!     println!("a real host would perform {effect:?} here");
-//! }
-//! # impl std::fmt::Debug for Memory {
-//! #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("Memory") }
-//! # }
-//! ```
+//! The server is built on [`relay::Relay`], which uses neither sockets nor clocks and works over any streams that can
+//! be read and written without blocking.
+#![cfg_attr(any(doc, doctest), doc = "\n[`guide::embed`] has an example of each.")]
 //!
 //! # Features
 //!

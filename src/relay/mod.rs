@@ -1,19 +1,7 @@
 //! The relay itself, without sockets, clocks, threads or randomness. Bytes, readiness and the time come in; effects
 //! go out. The same inputs give the same outputs, byte for byte.
 //!
-//! # How to drive it
-//!
-//! 1. Create a [`Relay`] from [`Settings`] and a secret seed. Its streams must not block. Then, in each turn:
-//! 2. report what the streams are ready for with [`handle_readiness`](Relay::handle_readiness);
-//! 3. call [`handle_turn`](Relay::handle_turn), which reads, forwards, fires timers and writes, all within bounds;
-//! 4. pass new connections to [`handle_accept`](Relay::handle_accept) while [`can_accept`](Relay::can_accept) is true;
-//! 5. carry out the [`Effect`]s that [`poll_effect`](Relay::poll_effect) returns, until it returns `None`;
-//! 6. wait for events until [`next_deadline`](Relay::next_deadline), or not at all if it [`has_work`](Relay::has_work).
-//!
-//! A host that could not accept or shut down a stream, or did not report everything, says so:
-//! [`handle_accept_exhausted`](Relay::handle_accept_exhausted), [`handle_unflushed`](Relay::handle_unflushed),
-//! [`handle_told_in_part`](Relay::handle_told_in_part). [`handle_shutdown`](Relay::handle_shutdown) begins a shutdown.
-//! The documentation of [`Relay`] says what it expects of a stream.
+//! The documentation of [`Relay`] says how to drive it, and what it expects of a stream.
 //!
 //! # Words
 //!

@@ -39,6 +39,11 @@ use crate::relay::transit::Transits;
 /// 5. Wait for readiness until [`next_deadline`](Self::next_deadline), or not at all while it
 ///    [`has_work`](Self::has_work).
 ///
+/// A host that could not accept a stream, or could not shut one down, says so:
+/// [`handle_accept_exhausted`](Self::handle_accept_exhausted), [`handle_unflushed`](Self::handle_unflushed).
+/// [`handle_shutdown`](Self::handle_shutdown) begins a shutdown; go on with turns until
+/// [`is_drained`](Self::is_drained).
+///
 /// Streams must be non-blocking. `WouldBlock` says that there is nothing to read, or no room to write. A read that
 /// fills only a part of its buffer means that nothing is left until the next readiness, as on a socket. A stream that
 /// keeps bytes returns `WouldBlock` from `flush`, which is called again when the stream takes bytes again; bytes that
