@@ -111,13 +111,28 @@ fn write_messages<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
         ("bytes_total", "Their payload bytes.", &counters.bytes_accepted),
         (
             "messages_delivered_total",
-            "Those that the peer's socket took whole.",
+            "Those that the peer confirmed, or took whole if it cannot confirm.",
             &counters.messages_delivered,
         ),
         (
+            "messages_confirmed_total",
+            "Those delivered that the peer confirmed.",
+            &counters.messages_confirmed,
+        ),
+        (
             "messages_undelivered_total",
-            "Those whose receiver was gone before it had got them.",
+            "Those that will not be delivered.",
             &counters.messages_undelivered,
+        ),
+        (
+            "messages_given_up_total",
+            "Those undelivered that had been kept for a peer.",
+            &counters.messages_given_up,
+        ),
+        (
+            "messages_redelivered_total",
+            "Messages sent again to a peer that had come back.",
+            &counters.messages_redelivered,
         ),
         (
             "messages_cut_short_total",
@@ -128,8 +143,10 @@ fn write_messages<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
         out.counters(name, help, "direction", &DIRECTIONS, counts);
     }
     out.histogram("message_size_bytes", "Payload bytes of each message.", &counters.message_bytes, WHOLE);
-    let help = "From the last byte in to the last byte out of each message delivered.";
+    let help = "From the last byte in to the last byte out of each message.";
     out.histogram("message_in_relay_seconds", help, &counters.relay_micros, MICROS);
+    let help = "From the last byte in to the confirmation of each message confirmed.";
+    out.histogram("delivery_seconds", help, &counters.confirm_millis, MILLIS);
     let help = "Error messages sent to clients, by their code.";
     out.counters("errors_total", help, "code", &ClientError::CODES, &counters.errors_sent);
     let help = "Times a client was not read because its peer, or its rate, held it back.";

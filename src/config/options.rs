@@ -57,6 +57,13 @@ pub(super) const TABLE: [Row; 32] = [
     ),
     row(
         SESSIONS,
+        "redelivery-window",
+        Field::DurationOrZero(|config| &mut config.relay.redelivery_window),
+        "Send again what a client did not confirm, if it is back within this time.\n\
+         0s counts a message as delivered once it is written.",
+    ),
+    row(
+        SESSIONS,
         "ping-interval",
         Field::Duration(|config| &mut config.relay.ping_interval),
         "Ping a client that is silent for this long; close it after twice as long.",

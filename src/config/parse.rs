@@ -140,6 +140,7 @@ fn read_flags(mut parser: Parser) -> Result<Flags, ConfigError> {
             | Field::Origins { .. }
             | Field::LogFormat(_)
             | Field::Duration(_)
+            | Field::DurationOrZero(_)
             | Field::Size { .. }
             | Field::Count { .. }
             | Field::Rate { .. }

@@ -34,6 +34,8 @@ pub(super) enum Field {
     },
     /// In milliseconds, at most [`TIMEOUT_MAX`](super::bounds::TIMEOUT_MAX).
     Duration(Place<Duration>),
+    /// The same, or zero, which turns something off.
+    DurationOrZero(Place<Duration>),
     /// In bytes.
     Size {
         place: Place<usize>,
@@ -106,7 +108,7 @@ impl Row {
             Field::Addresses(place) => joined(place(config)),
             Field::Ranges { place, unset } => or(joined(place(config)), unset),
             Field::Origins { place, unset } => or(joined(place(config)), unset),
-            Field::Duration(place) => Some(format_duration(*place(config))),
+            Field::Duration(place) | Field::DurationOrZero(place) => Some(format_duration(*place(config))),
             Field::Size { place, .. } => Some(format_size(*place(config) as u64)),
             Field::Count { place, unset, .. } => or(place(config).map(|count| count.to_string()), unset),
             Field::Rate { place, unset } => or(place(config).map(|rate| rate.to_string()), unset),

@@ -67,13 +67,14 @@ fn addresses(texts: &[&str]) -> Vec<ListenAddress> {
 type Change = fn(&mut Config);
 
 /// Option, value, and the change to the configuration. Has every option, and no value is the default.
-const CHANGES: [(&str, &str, Change); 28] = [
+const CHANGES: [(&str, &str, Change); 29] = [
     ("listen", "[::1]:9000", |config| config.listen = addresses(&["[::1]:9000"])),
     ("max-connections", "123", |config| config.relay.max_connections = Some(123)),
     ("max-message-size", "64KiB", |config| config.relay.max_message_size = 65_536),
     ("max-buffered", "128MiB", |config| config.relay.max_buffered = 128 << 20),
     ("session-timeout", "1h", |config| config.relay.session_timeout = seconds(3600)),
     ("reconnect-window", "1m30s", |config| config.relay.reconnect_window = seconds(90)),
+    ("redelivery-window", "0s", |config| config.relay.redelivery_window = Duration::ZERO),
     ("ping-interval", "15s", |config| config.relay.ping_interval = seconds(15)),
     ("handshake-timeout", "500ms", |config| config.relay.handshake_timeout = Duration::from_millis(500)),
     ("stall-timeout", "2m", |config| config.relay.stall_timeout = seconds(120)),
@@ -111,6 +112,7 @@ fn defaults_are_those_of_the_contract() {
         max_buffered: 256 << 20,
         session_timeout: seconds(30 * 60),
         reconnect_window: seconds(5 * 60),
+        redelivery_window: seconds(30 * 60),
         ping_interval: seconds(30),
         handshake_timeout: seconds(10),
         stall_timeout: seconds(60),
@@ -530,6 +532,7 @@ const BOUNDS: [(&str, &str, &str); 15] = [
     ("max-byte-rate", "1B to 1GiB", "no limit"),
     ("session-timeout", "1ms to 365d", "30m"),
     ("reconnect-window", "1ms to 365d", "5m"),
+    ("redelivery-window", "0s to 365d", "30m"),
     ("ping-interval", "1ms to 365d", "30s"),
     ("handshake-timeout", "1ms to 365d", "10s"),
     ("stall-timeout", "1ms to 365d", "1m"),
@@ -563,6 +566,7 @@ fn values_out_of_bounds_are_refused_and_values_on_the_bounds_are_accepted() {
         ("max-byte-rate", ["1", "1GiB"], ["0KB", "1025MiB", OVERFLOWING]),
         ("session-timeout", ["1ms", "365d"], ["0s", "366d", "99999999999999999999s"]),
         ("reconnect-window", ["1ms", "365d"], ["0", "365d1ms", "99999999999999999999s"]),
+        ("redelivery-window", ["0s", "365d"], ["366d", "365d1ms", "99999999999999999999s"]),
         ("ping-interval", ["1ms", "365d"], ["0ms", "9999999h", "99999999999999999999s"]),
         ("handshake-timeout", ["1ms", "365d"], ["0m", "8761h", "99999999999999999999s"]),
         ("stall-timeout", ["1ms", "365d"], ["0h", "366d", "99999999999999999999s"]),
@@ -845,6 +849,7 @@ fn help_has_a_line_for_every_option_and_its_defaults_set_nothing() {
             | Field::Address { .. }
             | Field::Token { .. }
             | Field::Duration(_)
+            | Field::DurationOrZero(_)
             | Field::Size { .. }
             | Field::Count { .. }
             | Field::Rate { .. }

@@ -17,7 +17,7 @@ impl Config {
     ///
     /// | setting | bounds |
     /// | --- | --- |
-    /// | every duration | 1 ms to 365 days |
+    /// | every duration | 1 ms to 365 days; `redelivery_window` may be 0 |
     /// | `listen` | 1 to 64 addresses; only one with port 0 may be repeated |
     /// | `max_connections`, `max_connections_per_ip` | 1 to 10,000,000 |
     /// | `max_message_size` | 1 byte to 1 GiB |
@@ -60,7 +60,7 @@ fn check(row: &Row, config: &mut Config) -> Result<(), Problem> {
         Field::Address { place, .. } => {
             return place(config).as_ref().map_or(Ok(()), ListenAddress::check);
         }
-        Field::Duration(place) => Some(millis(*place(config))),
+        Field::Duration(place) | Field::DurationOrZero(place) => Some(millis(*place(config))),
         Field::Size { place, .. } => Some(*place(config) as u64),
         Field::Count { place, .. } => place(config).map(|count| count as u64),
         Field::Rate { place, .. } => place(config).map(u64::from),
@@ -78,9 +78,15 @@ fn check(row: &Row, config: &mut Config) -> Result<(), Problem> {
 /// Returns `number` as a `T` if it is within the bounds of `row`.
 pub(super) fn bounded<T: TryFrom<u64>>(row: &Row, number: u64) -> Result<T, Problem> {
     // Kinds without numbers never come here; their bounds have no meaning.
-    let min = if let Field::Size { min, .. } = row.field { min as u64 } else { 1 };
+    let min = match row.field {
+        Field::Size { min, .. } => min as u64,
+        Field::DurationOrZero(_) => 0,
+        _ => 1,
+    };
     let (max, format): (u64, fn(u64) -> String) = match row.field {
-        Field::Duration(_) => (millis(TIMEOUT_MAX), |millis| format_duration(Duration::from_millis(millis))),
+        Field::Duration(_) | Field::DurationOrZero(_) => {
+            (millis(TIMEOUT_MAX), |millis| format_duration(Duration::from_millis(millis)))
+        }
         Field::Size { max, .. } => (max as u64, format_size),
         Field::ByteRate { max, .. } => (max, format_size),
         Field::Count { max, .. } => (max as u64, |count| count.to_string()),

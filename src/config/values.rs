@@ -59,7 +59,7 @@ impl Row {
             Field::Token { .. } => Some(("TOKEN", "\"$(openssl rand -hex 32)\"")),
             Field::Ranges { .. } => Some(("RANGE", "192.0.2.0/24")),
             Field::Origins { .. } => Some(("ORIGIN", "https://app.example.com")),
-            Field::Duration(_) => Some(("DURATION", "30s")),
+            Field::Duration(_) | Field::DurationOrZero(_) => Some(("DURATION", "30s")),
             Field::Size { .. } | Field::ByteRate { .. } => Some(("SIZE", "64MiB")),
             Field::Count { .. } | Field::Rate { .. } => Some(("N", "1000")),
             Field::Path { example, .. } => Some(("FILE", example)),
@@ -82,7 +82,7 @@ impl Row {
             Field::Path { place, .. } => *place(config) = Some(units::parse_path(text)?),
             Field::Address { place, .. } => *place(config) = Some(ListenAddress::parse(text)?),
             Field::Token { place, .. } => *place(config) = Some(parse_token(text)?),
-            Field::Duration(place) => {
+            Field::Duration(place) | Field::DurationOrZero(place) => {
                 *place(config) = Duration::from_millis(bounded(self, units::parse_millis(text)?)?);
             }
             Field::Size { place, .. } => *place(config) = bounded(self, units::parse_size(text)?)?,

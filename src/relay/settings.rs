@@ -21,6 +21,9 @@ pub struct Settings {
     pub session_timeout: Duration,
     /// A session is deleted after both its clients have been gone for this long.
     pub reconnect_window: Duration,
+    /// A client that comes back within this time gets what it did not confirm. With zero, a message counts as delivered
+    /// once it is written, and nothing is kept for a client that is away.
+    pub redelivery_window: Duration,
     /// A client that sends nothing is pinged after this long, and ended after twice as long.
     pub ping_interval: Duration,
     /// A request head must be complete within this time after the connection was accepted.
@@ -78,6 +81,7 @@ impl Default for Settings {
             max_buffered: 256 << 20,
             session_timeout: Duration::from_secs(30 * 60),
             reconnect_window: Duration::from_secs(5 * 60),
+            redelivery_window: Duration::from_secs(30 * 60),
             ping_interval: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(60),

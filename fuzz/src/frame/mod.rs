@@ -290,7 +290,7 @@ impl Reader {
             }
             Incoming::Binary(content) => Event::Binary(self.bytes(&content)),
             Incoming::Ping(payload) => Event::Ping(payload.to_vec()),
-            Incoming::Pong => Event::Pong,
+            Incoming::Pong(_) => Event::Pong,
             Incoming::Close { code, answer: CloseReason::Echo(answer, reason) } => {
                 assert_eq!(
                     answer,

@@ -115,6 +115,10 @@ const MICROS: [u64; 19] = [
 ];
 /// Bounds of round trips, in milliseconds: from a wired network to a phone with a bad connection.
 const MILLIS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 30_000];
+/// Bounds of the time to a confirmation, in milliseconds: from a wired network to a phone that was away for half an hour.
+const CONFIRM_MILLIS: [u64; 16] = [
+    1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 60_000, 300_000, 1_800_000,
+];
 /// Bounds of message sizes, in bytes: a console log has hundreds, a bundle millions.
 const BYTES: [u64; 11] =
     [64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20];
@@ -135,20 +139,29 @@ pub struct Counters {
     pub requests_refused: CountBy<RefusalReason, { RefusalReason::ALL.len() }>,
     /// Durations of the sessions that have ended, in seconds.
     pub session_seconds: Histogram<11>,
-    /// Application messages accepted for a peer, by the type of the sender; the next four are by sender, too.
+    /// Application messages accepted for a peer, by the type of the sender; the next seven are by sender, too.
     pub messages_accepted: ByClientType,
     /// Their payload bytes.
     pub bytes_accepted: ByClientType,
-    /// Of these messages, those that the receiver's stream has taken whole.
+    /// Of these messages, those that count as delivered: the receiver has confirmed them. If it cannot, or nothing is
+    /// kept for it, its stream has taken them whole.
     pub messages_delivered: ByClientType,
-    /// Of these messages, those whose receiver's connection ended before, even if no sender was left to be told.
+    /// Of the messages delivered, those that the receiver has confirmed.
+    pub messages_confirmed: ByClientType,
+    /// Of the messages accepted, those that will not be delivered, even if no sender was left to be told.
     pub messages_undelivered: ByClientType,
+    /// Of the messages undelivered, those that had been kept for a receiver that was away or did not confirm them.
+    pub messages_given_up: ByClientType,
+    /// How often a message that was written in full before was queued again for a receiver that had come back.
+    pub messages_redelivered: ByClientType,
     /// Of these messages, those that never arrived whole, or turned out not to be JSON.
     pub messages_cut_short: ByClientType,
     /// Payload bytes of the messages accepted.
     pub message_bytes: Histogram<11>,
-    /// Microseconds from the turn that read a message's last byte to the end of the turn that wrote it.
+    /// Microseconds from the turn that read a message's last byte to the end of the turn that first wrote it in full.
     pub relay_micros: Micros,
+    /// Milliseconds from the last byte of a message to the receiver's confirmation.
+    pub confirm_millis: Histogram<16>,
     /// Error messages sent to clients, in the order of [`ClientError::CODES`].
     pub errors_sent: CountBy<ClientError, { ClientError::CODES.len() }>,
     /// How often a client was not read because too much waited, or because of its rate.
@@ -172,10 +185,14 @@ impl Default for Counters {
             messages_accepted: CountBy::default(),
             bytes_accepted: CountBy::default(),
             messages_delivered: CountBy::default(),
+            messages_confirmed: CountBy::default(),
             messages_undelivered: CountBy::default(),
+            messages_given_up: CountBy::default(),
+            messages_redelivered: CountBy::default(),
             messages_cut_short: CountBy::default(),
             message_bytes: Histogram::new(&BYTES),
             relay_micros: Histogram::new(&MICROS),
+            confirm_millis: Histogram::new(&CONFIRM_MILLIS),
             errors_sent: CountBy::default(),
             reads_paused: 0,
             reads_starved: 0,

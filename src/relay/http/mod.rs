@@ -228,6 +228,8 @@ impl PartialHead {
 
 /// The first byte of TLS: the type of a handshake record (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
+/// The query parameter of a client that asks to be told what was delivered.
+const RECEIPTS: &str = "receipts=1";
 
 /// The position of the next byte in the head. The head ends with the CR LF that follows a CR LF, except for one
 /// before the request line.
@@ -318,6 +320,8 @@ pub struct Upgrade {
     pub session_id: SessionId,
     /// The client's credentials.
     pub credentials: Credentials,
+    /// It asks to be told which of its messages have been delivered: `?receipts=1`.
+    pub wants_receipts: bool,
     accept_key: String,
     subprotocol: Option<String>,
 }
@@ -403,7 +407,9 @@ fn decide(
         Target::Session(client_type, session_id, query) => {
             cors::check_origin(fields, rules.origins)?;
             let credentials = credentials::find(query, fields)?;
-            accept(client_type, session_id, credentials, fields).map(Verdict::Upgrade)
+            let upgrade = accept(client_type, session_id, credentials, fields)?;
+            let wants_receipts = query.split('&').any(|pair| pair == RECEIPTS);
+            Ok(Verdict::Upgrade(Upgrade { wants_receipts, ..upgrade }))
         }
     }
 }
@@ -481,7 +487,8 @@ fn accept(
         .find(|offered| !credentials::is_secret(offered))
         .map(|offered| token(offered).ok_or(BadRequest::Subprotocol))
         .transpose()?;
-    Ok(Upgrade { client_type, session_id, credentials, accept_key: derive_accept_key(key), subprotocol })
+    let accept_key = derive_accept_key(key);
+    Ok(Upgrade { client_type, session_id, credentials, wants_receipts: false, accept_key, subprotocol })
 }
 
 /// Whether the key is 16 bytes in base64 (RFC 6455, section 4.1, item 7; RFC 4648, section 4).

@@ -24,8 +24,8 @@ pub enum Incoming {
     Binary(Content),
     /// A ping with its payload. The pong must carry the same payload.
     Ping(Bytes),
-    /// A pong. Its payload is dropped, because the relay's pings have none.
-    Pong,
+    /// A pong with its payload, which is that of the ping that it answers.
+    Pong(Bytes),
     /// A close frame. Nothing may follow it.
     Close {
         /// Its code, or 1005 if it has none (RFC 6455, section 7.1.5).

@@ -358,7 +358,9 @@ impl Inbound {
                 let (code, answer) = answer_to_close(&payload).map_err(over)?;
                 Ok(Some(Incoming::Close { code, answer }))
             }
-            Opcode::Pong | Opcode::Text | Opcode::Binary | Opcode::Continuation => Ok(Some(Incoming::Pong)),
+            Opcode::Pong | Opcode::Text | Opcode::Binary | Opcode::Continuation => {
+                Ok(Some(Incoming::Pong(payload)))
+            }
         }
     }
 }

@@ -90,7 +90,7 @@ fn take_all(
             Incoming::Binary(content) => Event::Binary(take(content, receiver, transits)),
             Incoming::Skipped(error) => Event::Skipped(error.map(|error| error.offset)),
             Incoming::Ping(payload) => Event::Ping(payload.to_vec()),
-            Incoming::Pong => Event::Pong,
+            Incoming::Pong(_) => Event::Pong,
             Incoming::Close { code, answer } => Event::Close(code, answer),
         });
     }

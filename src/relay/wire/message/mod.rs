@@ -23,14 +23,21 @@ pub enum SystemMessage<'a> {
     Pong,
     /// An error about what the client sent.
     Error(&'a ClientError),
+    /// This many messages of the client, which asked to be told, have been confirmed by their receiver.
+    Delivered(u64),
 }
 
 /// What went wrong with what a client sent. Each variant has a `code` of the contract.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// No client of this type is connected, so the message has no receiver.
-    PeerNotConnected(ClientType),
+    /// No client of this type is connected, so the message has no receiver now.
+    PeerNotConnected {
+        /// The type of the client that is missing.
+        peer: ClientType,
+        /// The message is kept for a client that may come back.
+        is_kept: bool,
+    },
     /// The text is not JSON.
     InvalidJson(InvalidJson),
     /// The message is over the size limit.
@@ -42,7 +49,7 @@ pub enum ClientError {
         /// The limit in bytes.
         limit: usize,
     },
-    /// This many accepted messages were not written when their receiver's connection ended.
+    /// This many accepted messages are given up: their receiver is gone, or has not confirmed them in time.
     Undelivered(u64),
 }
 
@@ -55,7 +62,7 @@ impl ClientError {
     #[must_use]
     pub const fn code_index(&self) -> usize {
         match self {
-            Self::PeerNotConnected(_) => 0,
+            Self::PeerNotConnected { .. } => 0,
             Self::InvalidJson(_) => 1,
             Self::MessageTooLarge { .. } => 2,
             Self::Undelivered(_) => 3,
@@ -72,8 +79,8 @@ impl ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PeerNotConnected(ClientType::Mobile) => f.write_str("Mobile device not connected"),
-            Self::PeerNotConnected(ClientType::Desktop) => f.write_str("Desktop not connected"),
+            Self::PeerNotConnected { peer: ClientType::Mobile, .. } => f.write_str("Mobile device not connected"),
+            Self::PeerNotConnected { peer: ClientType::Desktop, .. } => f.write_str("Desktop not connected"),
             Self::InvalidJson(error) => write!(f, "{error}"),
             Self::MessageTooLarge { bytes, at_least, limit } => write!(
                 f,
@@ -112,10 +119,13 @@ impl SystemMessage<'_> {
                 // Serialising a string never fails.
                 let sentence = serde_json::to_string(&error.to_string()).unwrap_or_default();
                 write!(text, r#"{{"type":"error","error":{sentence},"code":"{}""#, error.code())?;
-                if let ClientError::Undelivered(count) = error {
-                    write!(text, r#","count":{count}"#)?;
+                match error {
+                    ClientError::Undelivered(count) => write!(text, r#","count":{count}"#)?,
+                    ClientError::PeerNotConnected { is_kept: true, .. } => text.write_str(r#","kept":true"#)?,
+                    _ => {}
                 }
             }
+            Self::Delivered(count) => write!(text, r#"{{"type":"delivered","count":{count}"#)?,
         }
         write!(text, r#","timestamp":{unix_millis}}}"#)
     }

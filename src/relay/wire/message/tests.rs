@@ -29,16 +29,24 @@ fn system_messages_are_those_of_the_contract() {
         ),
         (SystemMessage::Pong, r#"{"type":"pong","timestamp":1700000000123}"#),
         (
-            SystemMessage::Error(&ClientError::PeerNotConnected(ClientType::Mobile)),
+            SystemMessage::Error(&ClientError::PeerNotConnected { peer: ClientType::Mobile, is_kept: false }),
             concat!(
                 r#"{"type":"error","error":"Mobile device not connected","#,
                 r#""code":"peer_not_connected","timestamp":1700000000123}"#
             ),
         ),
         (
-            SystemMessage::Error(&ClientError::PeerNotConnected(ClientType::Desktop)),
+            SystemMessage::Error(&ClientError::PeerNotConnected { peer: ClientType::Desktop, is_kept: false }),
             r#"{"type":"error","error":"Desktop not connected","code":"peer_not_connected","timestamp":1700000000123}"#,
         ),
+        (
+            SystemMessage::Error(&ClientError::PeerNotConnected { peer: ClientType::Mobile, is_kept: true }),
+            concat!(
+                r#"{"type":"error","error":"Mobile device not connected","#,
+                r#""code":"peer_not_connected","kept":true,"timestamp":1700000000123}"#
+            ),
+        ),
+        (SystemMessage::Delivered(12), r#"{"type":"delivered","count":12,"timestamp":1700000000123}"#),
         (
             SystemMessage::Error(&ClientError::InvalidJson(json)),
             concat!(
