@@ -45,6 +45,7 @@ const CORE_ORDER: &[&str] = &[
     "record",
     "answers",
     "admission",
+    "delivery",
     "parting",
     "pressure",
     "joining",

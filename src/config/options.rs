@@ -19,7 +19,7 @@ const fn row(heading: &'static str, name: &'static str, field: Field, help: &'st
 }
 
 /// Every option.
-pub(super) const TABLE: [Row; 32] = [
+pub(super) const TABLE: [Row; 33] = [
     row(
         LISTENING,
         "listen",

@@ -91,6 +91,15 @@ pub const OVERFULL_BYTES: usize = 8 * HIGH_WATER_BYTES;
 /// do not limit notices, because other connections cause them.
 pub const NOTICES_WAITING_MAX: usize = 1000;
 
+/// A client is asked at once to confirm what it was sent if that is more than this.
+pub const CONFIRM_BYTES: usize = 128 * KIB;
+/// Otherwise it is asked this long after the first message. The contract allows 250 ms, and the timer may be late.
+pub const CONFIRM_DELAY: Duration = Duration::from_millis(200);
+/// Most bytes that are kept for one client that is away, unless it is a single message.
+pub const KEPT_PER_CLIENT_BYTES_MAX: usize = 16 * MIB;
+/// Of a buffer that was written, at most this many bytes are copied to be kept; a buffer with more is kept as it is.
+pub const KEPT_COPY_BYTES_MAX: usize = 16 * KIB;
+
 /// Largest buffer of small messages that wait. As they leave, memory comes back in parts of this size.
 pub const RUN_BYTES_MAX: usize = 64 * KIB;
 /// Most memory in spare buffers between two turns: the small messages of one turn.

@@ -11,6 +11,8 @@ pub(crate) struct ClientMeters {
     /// `None` if no rate is limited, which is the default. Boxed because it is seldom needed.
     pub(crate) pace: Option<Box<Pace>>,
     pub(crate) counts: ClientCounts,
+    /// It asked to be told what was delivered.
+    pub(crate) wants_receipts: bool,
 }
 
 /// Application messages that a client has sent and received, and their payload bytes.
@@ -20,6 +22,9 @@ pub(crate) struct ClientCounts {
     pub(crate) bytes_in: u64,
     pub(crate) messages_out: u64,
     pub(crate) bytes_out: u64,
+    /// Messages that it has confirmed, and those that it was sent again.
+    pub(crate) confirmed: u64,
+    pub(crate) redelivered: u64,
     /// Error messages that the relay sent to it.
     pub(crate) errors: u64,
 }

@@ -73,10 +73,12 @@ impl<S: Read + Write> Relay<S> {
         self.cut_unfinished_in(&session);
         for client_type in [ClientType::Desktop, ClientType::Mobile] {
             let Some(id) = session.client(client_type) else { continue };
+            // Nothing can be sent again after the shutdown, so what is written counts as delivered.
+            self.stop_keeping(id);
             if let Some(slot) = self.slots.get_mut(id) {
                 slot.leave();
             }
-            let end = End { reason: EndReason::ShuttingDown, code: 1001, undelivered: 0 };
+            let end = End { reason: EndReason::ShuttingDown, code: 1001, undelivered: 0, kept: 0 };
             self.note_end_with_session(id, client_type, session.id.as_str(), end);
             self.close(id, &CloseReason::ShuttingDown, deadline);
         }

@@ -85,15 +85,25 @@ impl<S: Read + Write> Relay<S> {
         end == FlushEnd::More
     }
 
-    /// Writes what waits for one connection, and counts the messages that its stream takes.
+    /// Writes what waits for one connection, and counts the messages that its stream takes, unless the client is to
+    /// confirm them.
     fn flush_connection(&mut self, id: ConnectionId, bytes_max: usize) -> Option<Flushed> {
         let slot = self.slots.get_mut(id)?;
         let backlog = |outbox: Option<&Outbox>| outbox.map_or(Backlog::default(), Outbox::backlog);
         let before = backlog(slot.connection.outbox());
         let end = slot.connection.flush(&mut self.pool, bytes_max, self.now.tick);
         let after = backlog(slot.connection.outbox());
-        let sender = slot.client_type().peer();
-        self.counters.messages_delivered.add(&sender, before.messages - after.messages);
+        let written = before.messages - after.messages;
+        let unkept = std::mem::take(&mut self.pool.unkept);
+        let delivered = if slot.connection.is_keeping() { unkept } else { written };
+        // A client that is closing has left its session, but still gets what waited for it in a shutdown.
+        match slot.membership() {
+            Some(membership) => self.note_delivered(membership, delivered),
+            None => self.counters.messages_delivered.add(&slot.client_type().peer(), delivered),
+        }
+        if written > 0 || after.messages > 0 {
+            self.list_unconfirmed(id);
+        }
         Some(Flushed { end, has_taken: after.bytes < before.bytes })
     }
 }

@@ -152,20 +152,21 @@ impl<S: Read + Write> Relay<S> {
                 self.forward(id, Opcode::Binary, content, None);
             }
             Incoming::Ping(payload) => self.pong(id, &payload),
-            Incoming::Pong => self.note_pong(id),
+            Incoming::Pong(payload) => self.note_pong(id, &payload),
             Incoming::Skipped(None) => {}
             Incoming::Skipped(Some(error)) => self.tell(id, &ClientError::InvalidJson(error)),
             Incoming::Close { code, answer } => self.close_from_client(id, code, &answer),
         }
     }
 
-    fn note_pong(&mut self, id: ConnectionId) {
+    fn note_pong(&mut self, id: ConnectionId, payload: &[u8]) {
         let now = self.now.tick;
         let round_trip = self.slots.get_mut(id).and_then(|slot| slot.connection.note_pong(now));
         if let Some(round_trip) = round_trip {
             let millis = u64::try_from(round_trip.as_millis()).unwrap_or(u64::MAX);
             self.counters.ping_millis.observe(millis, 1);
         }
+        self.confirm(id, payload);
     }
 
     fn pong(&mut self, id: ConnectionId, payload: &[u8]) {

@@ -44,16 +44,21 @@ impl<S: Read + Write> Relay<S> {
             }
             if claim.is_some() {
                 self.expel_unproven(key);
+            } else {
+                self.make_room();
             }
             self.cut_replaced(upgrade.client_type, key);
         }
+        let kept = key.map_or_else(Undelivered::default, |key| {
+            self.sessions.take_kept(key, upgrade.client_type)
+        });
         let Ok(joined) = self.join(id, upgrade) else {
             return self.refuse(id, Refusal::ConnectionLimit, form);
         };
         if let Some(claim) = claim {
             self.sessions.claim(joined.session, claim);
         }
-        self.welcome(id, upgrade, joined);
+        self.welcome(id, upgrade, joined, kept);
     }
 
     /// Judges the credentials of a client for the session that it wants to join. Returns the claim that it makes on
@@ -95,9 +100,16 @@ impl<S: Read + Write> Relay<S> {
         is_contested
     }
 
-    /// Closes the clients of a session that is about to be claimed, because they joined without its secret. What they
-    /// sent and nobody has received is dropped with them.
+    /// Closes the clients of a session that is about to be claimed, because they joined without its secret. What is kept
+    /// in the session, or not confirmed, is given up; its senders are told before they are closed.
     fn expel_unproven(&mut self, key: SessionKey) {
+        for receiver in ClientType::ALL {
+            self.give_up_kept(key, receiver);
+            let client = self.sessions.get(key).and_then(|session| session.client(receiver));
+            if let Some(client) = client {
+                self.give_up_messages(client, key, receiver);
+            }
+        }
         for client_type in ClientType::ALL {
             let client = self.sessions.get(key).and_then(|session| session.client(client_type));
             if let Some(client) = client {
@@ -126,7 +138,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Completes a join: sends the answer to the upgrade, the system messages, and what waited for the connection
     /// that was replaced; then tells the peer.
-    fn welcome(&mut self, id: ConnectionId, upgrade: &Upgrade, joined: Joined) {
+    fn welcome(&mut self, id: ConnectionId, upgrade: &Upgrade, joined: Joined, kept: Undelivered) {
         let Upgrade { client_type, session_id, .. } = upgrade;
         let client_type = *client_type;
         self.counters.joins.add(&client_type, 1);
@@ -137,12 +149,18 @@ impl<S: Read + Write> Relay<S> {
                 self.note_replacement(id, old, joined.session, client_type);
                 self.replace(old, client_type)
             }
-            None => Undelivered::default(),
+            None => kept,
         };
-        let lost = waiting.lost;
+        let lost = waiting.given_up;
+        let [again, _] = waiting.written();
+        self.counters.messages_redelivered.add(&client_type.peer(), again);
         if let Some(slot) = self.slots.get_mut(id) {
             slot.join(Membership { session: joined.session, client_type });
             slot.connection.open(&self.settings);
+            slot.connection.counts_mut_if(again > 0).iter_mut().for_each(|counts| counts.redelivered += again);
+            if upgrade.wants_receipts && self.pool.transits.keeps_written() {
+                slot.connection.want_receipts();
+            }
             self.hook.joined(&slot.as_member(id, client_type, session_id.as_str()));
         }
         let now = self.now.unix_millis;
@@ -154,8 +172,10 @@ impl<S: Read + Write> Relay<S> {
                     SystemMessage::PeerConnected(client_type.peer()).write_frame(now, out);
                 }
             });
-            outbox.append(waiting);
         });
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.append(waiting, &mut self.pool);
+        }
         if let Some(peer) = joined.peer {
             self.tell_undelivered(peer, lost);
             self.notify(peer, SystemMessage::PeerConnected(client_type));
@@ -179,17 +199,17 @@ impl<S: Read + Write> Relay<S> {
         self.warn_of_contest(id, old, key, client_type);
     }
 
-    /// Closes a connection that was replaced. Returns the messages that it did not get.
+    /// Closes a connection that was replaced. Returns the messages that it did not get or confirm.
     pub(super) fn replace(&mut self, old: ConnectionId, client_type: ClientType) -> Undelivered {
-        let Some(slot) = self.slots.get_mut(old) else { return Undelivered::default() };
+        let waiting = self.take_messages(old);
+        let Some(slot) = self.slots.get_mut(old) else { return waiting };
         let Some(membership) = slot.leave() else {
             debug_assert!(false, "{old}: a client in a session is its member");
-            return Undelivered::default();
+            return waiting;
         };
-        let waiting = slot.connection.take_messages(&mut self.pool);
-        debug!(target: SESSIONS, "conn={old} messages={} Replaced", waiting.messages);
+        debug!(target: SESSIONS, "conn={old} messages={} Replaced", waiting.messages());
         // Everything else goes to the new connection.
-        let end = End { reason: EndReason::Replaced, code: 1000, undelivered: waiting.lost };
+        let end = End { reason: EndReason::Replaced, code: 1000, undelivered: waiting.given_up, kept: waiting.messages() };
         self.note_end(old, membership, end);
         self.close(old, &CloseReason::Replaced(client_type), self.now.tick.after(CLOSE_TIMEOUT));
         // It may keep a copy of the frame that its socket has begun to take.
@@ -282,19 +302,18 @@ impl<S: Read + Write> Relay<S> {
 
     /// Ends an empty session to make room for one that a client joins.
     fn end_longest_empty_session(&mut self) {
-        let session = self.sessions.remove_longest_empty();
-        self.forget_for_room(session);
+        let key = self.sessions.longest_empty();
+        self.forget_for_room(key);
     }
 
     /// Ends an issued session that no client has joined, to make room for another one.
     fn end_longest_unused_session(&mut self) {
-        let session = self.sessions.remove_longest_unused();
-        self.forget_for_room(session);
+        let key = self.sessions.longest_unused();
+        self.forget_for_room(key);
     }
 
-    fn forget_for_room(&mut self, session: Option<Session>) {
-        let Some(session) = session else { return };
-        self.note_session_end(&session);
+    fn forget_for_room(&mut self, key: Option<SessionKey>) {
+        let Some(session) = key.and_then(|key| self.end_session(key)) else { return };
         let id = Logged(session.id.as_str());
         info!(target: SESSIONS, "session={id} Session {id} deleted: empty, and its place was needed");
     }

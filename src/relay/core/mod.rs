@@ -11,6 +11,7 @@
 //! | `record` | counters and log lines |
 //! | `answers` | what the relay itself sends to a client |
 //! | `admission` | connections that are let in or turned away, before their request |
+//! | `delivery` | confirmation; what is kept for clients that are away or did not confirm, and when it is given up |
 //! | `parting` | ends: closes, cuts, losses, and who is told |
 //! | `pressure` | notes which clients `client::connection::backpressure` holds, and keeps the memory account |
 //! | `joining` | joins, replacements and their limit (429), issued sessions |
@@ -27,6 +28,7 @@
 mod admission;
 mod answers;
 mod catch_up;
+mod delivery;
 mod drain;
 mod drain_plan;
 mod flushing;

@@ -9,7 +9,7 @@ use super::relay::Relay;
 use super::slots::{Membership, Slot};
 use crate::relay::client::connection::Phase;
 use crate::relay::client::inbound::Violation;
-use crate::relay::client::outbox::{Outbox, RemovedMessage};
+use crate::relay::client::outbox::{Outbox, RemovedMessage, Undelivered};
 use crate::relay::counts::end_reason::EndReason;
 use crate::relay::effect::Effect;
 use crate::relay::ids::{ClientType, ConnectionId};
@@ -103,18 +103,27 @@ impl<S: Read + Write> Relay<S> {
         self.leave(id, EndReason::Lost, ABNORMAL_CLOSURE);
     }
 
-    /// Takes a client out of its session and tells its peer: first how many messages of the peer it did not get, then
-    /// that it is gone. Does nothing if the client is in no session any more.
+    /// Takes a client out of its session and tells its peer: first how many messages of the peer it will not get, then
+    /// that it is gone. What it has not confirmed or received is kept for its return, if it is expected. Does nothing if the client is in no session any more.
     pub(super) fn leave(&mut self, id: ConnectionId, reason: EndReason, code: u16) {
         self.credit();
         let Some(membership) = self.slots.get_mut(id).and_then(Slot::leave) else { return };
         self.cut_unfinished(id, membership);
+        let mut messages = self.take_messages(id);
+        // What is kept may never reach a client that joined without the secret with which the session was claimed.
+        let is_expected = self.keeps_messages() && reason != EndReason::Unproven;
+        let (undelivered, kept) = if is_expected {
+            let given_up = messages.given_up + messages.trim(&mut self.pool);
+            (given_up, Some(messages))
+        } else {
+            (messages.discard(&mut self.pool), None)
+        };
+        let has_kept = kept.as_ref().map_or(0, Undelivered::messages);
         let Some(slot) = self.slots.get_mut(id) else { return };
-        let undelivered = slot.connection.take_messages(&mut self.pool).discard(&mut self.pool);
         let host = slot.connection.remote.address.host();
-        self.note_end(id, membership, End { reason, code, undelivered });
+        self.note_end(id, membership, End { reason, code, undelivered, kept: has_kept });
         let client_type = membership.client_type;
-        let left = self.sessions.leave(membership.session, client_type, id, host, self.now.tick);
+        let left = self.sessions.leave(membership.session, client_type, id, (host, kept), self.now.tick);
         let Left::Gone(peer) = left else { return };
         if let Some(session) = self.sessions.get(membership.session) {
             let logged = Logged(session.id.as_str());
@@ -127,6 +136,9 @@ impl<S: Read + Write> Relay<S> {
                 self.notify(peer, SystemMessage::PeerDisconnected(client_type));
                 // The peer may have been held back by what waited for this client.
                 self.make_ready(peer);
+                if has_kept > 0 {
+                    self.arm_session(membership.session);
+                }
             }
             // No client can return to it during a shutdown.
             None if self.drain.is_some() => drop(self.end_session(membership.session)),
@@ -162,9 +174,8 @@ impl<S: Read + Write> Relay<S> {
         let sides = [(ClientType::Desktop, desktop, mobile), (ClientType::Mobile, mobile, desktop)];
         // Both are told before the end of either is noted: its line in the log has the number of errors.
         let undelivered = sides.map(|(_, client, peer)| {
-            let slot = client.and_then(|client| self.slots.get_mut(client));
-            let undelivered =
-                slot.map_or(0, |slot| slot.connection.take_messages(&mut self.pool).discard(&mut self.pool));
+            let messages = client.map_or_else(Undelivered::default, |client| self.take_messages(client));
+            let undelivered = messages.discard(&mut self.pool);
             if let Some(peer) = peer {
                 self.tell_undelivered(peer, undelivered);
             }
@@ -176,7 +187,7 @@ impl<S: Read + Write> Relay<S> {
                 continue;
             };
             slot.leave();
-            let end = End { reason: EndReason::SessionTimeout, code: 1000, undelivered };
+            let end = End { reason: EndReason::SessionTimeout, code: 1000, undelivered, kept: 0 };
             self.note_end_with_session(id, client_type, session.id.as_str(), end);
         }
         let deadline = self.now.tick.after(CLOSE_TIMEOUT);
@@ -185,8 +196,9 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Ends a session without telling any client.
+    /// Ends a session. A client is told only if what was kept of its messages is given up.
     pub(super) fn end_session(&mut self, key: SessionKey) -> Option<Session> {
+        ClientType::ALL.into_iter().for_each(|client_type| self.give_up_kept(key, client_type));
         let session = self.sessions.remove(key)?;
         self.note_session_end(&session);
         Some(session)
@@ -225,6 +237,10 @@ impl<S: Read + Write> Relay<S> {
     pub(super) fn cut_transit(&mut self, sender: Membership, key: TransitKey) {
         let receiver = self.sessions.peer(sender.session, sender.client_type);
         let is_begun = receiver.is_some_and(|receiver| self.cut_for(receiver, sender.client_type, key));
+        let kept = self.sessions.kept_mut(sender.session, sender.client_type.peer());
+        if kept.is_some_and(|kept| kept.remove_incomplete(key, &mut self.pool.transits)) {
+            self.counters.messages_cut_short.add(&sender.client_type, 1);
+        }
         self.forget_transit(key);
         if is_begun && let Some(receiver) = receiver.filter(|&receiver| self.is_member(receiver)) {
             self.fail(receiver, CloseReason::CutShort);
@@ -245,8 +261,7 @@ impl<S: Read + Write> Relay<S> {
 
     /// Drops what waits for a client that has a part of a message: nothing can follow that part.
     fn drop_messages(&mut self, id: ConnectionId, sender: ClientType) {
-        let Some(slot) = self.slots.get_mut(id) else { return };
-        let undelivered = slot.connection.take_messages(&mut self.pool).discard(&mut self.pool);
+        let undelivered = self.take_messages(id).discard(&mut self.pool);
         self.counters.messages_undelivered.add(&sender, undelivered);
     }
 
@@ -272,10 +287,13 @@ impl<S: Read + Write> Relay<S> {
 
     /// Removes a connection and gives its stream back to the host.
     pub(super) fn remove(&mut self, id: ConnectionId) {
+        if self.slots.find(id).is_none() {
+            return;
+        }
+        // Messages can be left if it has left its session with a queue, as in a shutdown.
+        let undelivered = self.take_messages(id).discard(&mut self.pool);
         let Some(mut slot) = self.slots.remove(id) else { return };
         self.starved_clients -= usize::from(slot.is_starved);
-        // Messages can be left if it has left its session with a queue, as in a shutdown.
-        let undelivered = slot.connection.take_messages(&mut self.pool).discard(&mut self.pool);
         let sender = slot.client_type().peer();
         self.counters.messages_undelivered.add(&sender, undelivered);
         slot.connection.inbound.abandon(&mut self.pool.transits);

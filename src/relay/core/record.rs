@@ -29,14 +29,16 @@ pub(super) struct End {
     pub(super) reason: EndReason,
     /// The close code, or the HTTP status of the answer; 0 if there was neither.
     pub(super) code: u16,
-    /// Messages that waited for the client and did not reach it.
+    /// Messages for the client that are given up.
     pub(super) undelivered: u64,
+    /// Messages that are kept for its return.
+    pub(super) kept: u64,
 }
 
 impl End {
     /// The end of a connection that was in no session; `status` is that of the answer in HTTP, or 0.
     pub(super) const fn of_request(reason: EndReason, status: u16) -> Self {
-        Self { reason, code: status, undelivered: 0 }
+        Self { reason, code: status, undelivered: 0, kept: 0 }
     }
 }
 
@@ -86,6 +88,9 @@ impl<S: Read + Write> Relay<S> {
         self.counters.connections_ended.add(&end.reason, 1);
         let sender = client_type.peer();
         self.counters.messages_undelivered.add(&sender, end.undelivered);
+        if self.pool.transits.keeps_written() {
+            self.counters.messages_given_up.add(&sender, end.undelivered);
+        }
     }
 
     fn log_end(&self, id: ConnectionId, client_type: &str, session: &str, end: End) {
@@ -95,7 +100,8 @@ impl<S: Read + Write> Relay<S> {
         info!(
             target: ACCESS,
             "conn={id} address={} client={client_type} session={} seconds={}.{} messages_in={} bytes_in={} \
-             messages_out={} bytes_out={} undelivered={} errors={} reason={} code={} Connection ended",
+             messages_out={} bytes_out={} confirmed={} redelivered={} kept={} undelivered={} errors={} reason={} \
+             code={} Connection ended",
             slot.connection.remote.address,
             Logged(session),
             tenths / 10,
@@ -104,6 +110,9 @@ impl<S: Read + Write> Relay<S> {
             counts.bytes_in,
             counts.messages_out,
             counts.bytes_out,
+            counts.confirmed,
+            counts.redelivered,
+            end.kept,
             end.undelivered,
             counts.errors,
             end.reason.as_str(),

@@ -19,8 +19,9 @@ use crate::relay::hook::Hooked;
 use crate::relay::ids::ConnectionId;
 use crate::relay::limits::{IDLE_HOSTS_MAX, REFUSALS_MAX, SESSIONS_MIN, SESSIONS_PER_CONNECTION};
 use crate::relay::memory::Memory;
-use crate::relay::sessions::{SessionKey, Sessions};
+use crate::relay::sessions::{SessionKey, SessionTimes, Sessions};
 use crate::relay::settings::Settings;
+use crate::relay::tables::idle_order::IdleOrder;
 use crate::relay::tables::wheel::{TimerKey, Wheel};
 use crate::relay::time::{Now, Tick};
 use crate::relay::transit::Transits;
@@ -71,6 +72,8 @@ pub struct Relay<S> {
     pub(super) starved: VecDeque<ConnectionId>,
     /// How many of `starved` have not ended.
     pub(super) starved_clients: usize,
+    /// Connections with unconfirmed messages, in the order in which these are given up if memory is needed.
+    pub(super) unconfirmed: IdleOrder<ConnectionId>,
     /// Connections to flush and to set timers for at the end of the turn, each at most once.
     pub(super) touched: Vec<ConnectionId>,
     pub(super) effects: VecDeque<Effect<S>>,
@@ -119,17 +122,21 @@ impl<S: Read + Write> Relay<S> {
             connections_max.saturating_add(sessions_max).saturating_add(hosts_max).saturating_add(3);
         Self {
             slots: Slots::new(),
-            sessions: Sessions::new(sessions_max, settings.session_timeout, settings.reconnect_window, seed),
+            sessions: Sessions::new(sessions_max, SessionTimes::of(&settings), seed),
             gate: Gate::new(&settings, seed),
             wheel: Wheel::new(timers_max, now.tick),
             receiver: Receiver::default(),
-            pool: Pool::new(Transits::new(Memory::new(settings.max_buffered))),
+            pool: Pool::new(Transits::new(
+                Memory::new(settings.max_buffered),
+                !settings.redelivery_window.is_zero(),
+            )),
             counters: Counters::default(),
             carried: None,
             ready: VecDeque::new(),
             catch_up: CatchUp::new(now.tick),
             starved: VecDeque::new(),
             starved_clients: 0,
+            unconfirmed: IdleOrder::default(),
             touched: Vec::new(),
             effects: VecDeque::new(),
             hook: Hooked::default(),

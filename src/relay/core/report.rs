@@ -25,7 +25,7 @@ pub struct SessionReport {
     pub has_mobile: bool,
     /// Messages accepted in it, in both directions.
     pub traffic: Traffic,
-    /// Bytes that wait for its clients.
+    /// Bytes that wait for its clients, or are kept for those that are away.
     pub waiting_bytes: usize,
 }
 
@@ -110,7 +110,7 @@ impl<S: Read + Write> Relay<S> {
     fn report(&self, session: &Session) -> SessionReport {
         let [desktop, mobile] = ClientType::ALL.map(|client_type| session.client(client_type));
         let mut traffic = session.kept_traffic();
-        let mut waiting_bytes = 0;
+        let mut waiting_bytes = self.sessions.kept_bytes(session);
         for slot in [desktop, mobile].into_iter().flatten().filter_map(|id| self.slots.get(id)) {
             let counts = slot.connection.counts();
             traffic.messages += counts.messages_in;

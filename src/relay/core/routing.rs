@@ -59,7 +59,7 @@ impl<S: Read + Write> Relay<S> {
         let peer = self.sessions.peer(session, client_type);
         self.log_message(id, message_type, peer.is_some());
         let Some((peer, slot)) = peer.and_then(|peer| Some((peer, self.slots.get_mut(peer)?))) else {
-            return self.tell(id, &ClientError::PeerNotConnected(client_type.peer()));
+            return self.keep(id, Membership { session, client_type }, opcode, content);
         };
         let bytes = content.len() as u64;
         let outbox = slot.connection.outbox_mut(&mut self.pool);
@@ -74,6 +74,44 @@ impl<S: Read + Write> Relay<S> {
         carried.small_messages += 1;
         carried.bytes += bytes;
         self.touch(peer);
+    }
+
+    /// Keeps a small message for a peer that is expected to come back. Tells the sender that there is no peer now.
+    fn keep(&mut self, id: ConnectionId, sender: Membership, opcode: Opcode, content: Content) {
+        let micros = self.now.wrapped_micros();
+        let bytes = content.len() as u64;
+        let peer = sender.client_type.peer();
+        let is_keeping = self.keeps_messages();
+        let expected = self.sessions.expected(sender.session, peer, self.now.tick).filter(|_| is_keeping);
+        let Some(kept) = expected else { return self.tell_missing(id, sender, false) };
+        let is_first = kept.messages() == 0;
+        let payload = match &content {
+            Content::Received(range) => self.receiver.range(range.clone()),
+            Content::Joined(bytes) => bytes,
+            Content::InTransit(..) => &[],
+        };
+        kept.push_small(&mut self.pool.transits, opcode, payload, micros);
+        self.counters.message_bytes.observe(bytes, 1);
+        self.note_kept(id, sender, 1, bytes);
+        if is_first {
+            self.arm_session(sender.session);
+        }
+        self.tell_missing(id, sender, true);
+    }
+
+    /// Counts what was accepted for a peer that is away.
+    fn note_kept(&mut self, id: ConnectionId, sender: Membership, messages: u64, bytes: u64) {
+        self.counters.messages_accepted.add(&sender.client_type, messages);
+        self.counters.bytes_accepted.add(&sender.client_type, bytes);
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.counts_mut().add_in(messages, bytes);
+        }
+        self.trim_kept(sender.session, sender.client_type.peer());
+    }
+
+    fn tell_missing(&mut self, id: ConnectionId, sender: Membership, is_kept: bool) {
+        let peer = sender.client_type.peer();
+        self.tell(id, &ClientError::PeerNotConnected { peer, is_kept });
     }
 
     /// Passes on what has arrived of the message in transit from this client.
@@ -115,8 +153,8 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Releases a message in transit to the peer of its sender. Returns whether there is a peer. If not, the sender
-    /// is told, and the message is dropped.
+    /// Releases a message in transit to the peer of its sender, or keeps it for a peer that is expected. Returns whether
+    /// there is one. If no peer is connected, the sender is told; if none is expected, the message is dropped.
     pub(super) fn release(&mut self, id: ConnectionId, key: TransitKey) -> bool {
         let Some(Membership { session, client_type }) = self.slots.get(id).and_then(Slot::membership) else {
             debug_assert!(false, "only members send");
@@ -124,9 +162,7 @@ impl<S: Read + Write> Relay<S> {
         };
         self.sessions.note_activity(session, self.now.tick);
         let Some(peer) = self.sessions.peer(session, client_type) else {
-            self.pool.transits.detach_sender(key);
-            self.tell(id, &ClientError::PeerNotConnected(client_type.peer()));
-            return false;
+            return self.release_to_absent(id, Membership { session, client_type }, key);
         };
         let cursor = self.pool.transits.release(key);
         let bytes = self.pool.transits.take_news(key);
@@ -142,17 +178,39 @@ impl<S: Read + Write> Relay<S> {
         true
     }
 
+    /// Keeps a message in transit for a peer that is expected. Returns whether one is.
+    fn release_to_absent(&mut self, id: ConnectionId, sender: Membership, key: TransitKey) -> bool {
+        let peer = sender.client_type.peer();
+        let is_kept =
+            self.keeps_messages() && self.sessions.expected(sender.session, peer, self.now.tick).is_some();
+        self.tell_missing(id, sender, is_kept);
+        if !is_kept {
+            self.pool.transits.detach_sender(key);
+            return false;
+        }
+        let keeper = self.pool.transits.keep(key);
+        let bytes = self.pool.transits.take_news(key);
+        let Some(kept) = self.sessions.kept_mut(sender.session, peer) else {
+            debug_assert!(false, "the peer is expected");
+            return false;
+        };
+        kept.push_message(&self.pool.transits, keeper);
+        debug!(target: SESSIONS, "conn={id} bytes={bytes} Message kept");
+        self.note_kept(id, sender, 1, bytes);
+        self.arm_session(sender.session);
+        true
+    }
+
     /// Tells the receiver of a released message that more of it has arrived.
     fn note_more(&mut self, id: ConnectionId, key: TransitKey) {
         let bytes = self.pool.transits.take_news(key);
         let Some(Membership { session, client_type }) = self.slots.get(id).and_then(Slot::membership) else {
             return;
         };
-        let Some(peer) = self.sessions.peer(session, client_type) else {
-            debug_assert!(false, "a message with a receiver has one in the session");
-            return;
-        };
         self.sessions.note_activity(session, self.now.tick);
+        let Some(peer) = self.sessions.peer(session, client_type) else {
+            return self.note_more_kept(id, Membership { session, client_type }, bytes);
+        };
         if bytes > 0 {
             if let Some(slot) = self.slots.get_mut(peer) {
                 let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -163,15 +221,25 @@ impl<S: Read + Write> Relay<S> {
         self.touch(peer);
     }
 
+    /// More of a message that is kept has arrived.
+    fn note_more_kept(&mut self, id: ConnectionId, sender: Membership, bytes: u64) {
+        let kept = self.sessions.kept_mut(sender.session, sender.client_type.peer());
+        debug_assert!(kept.is_some(), "a message with a receiver has one that is expected");
+        if let Some(kept) = kept {
+            kept.note_more(usize::try_from(bytes).unwrap_or(usize::MAX));
+        }
+        self.note_kept(id, sender, 0, bytes);
+    }
+
     /// Ends a message in transit that has arrived whole and is valid.
     fn end_transit(&mut self, id: ConnectionId, key: TransitKey, message_type: Option<&str>) {
         let is_there = self.pool.transits.get(key).is_released() || self.release(id, key);
-        let is_forwarded = is_there && self.pool.transits.get(key).receivers() > 0;
+        let is_forwarded = is_there && self.pool.transits.get(key).has_receivers();
         self.log_message(id, message_type, is_forwarded);
         if !is_there {
             return;
         }
-        if is_forwarded {
+        if self.pool.transits.get(key).is_wanted() {
             self.note_more(id, key);
         }
         self.pool.transits.end(key, self.now.wrapped_micros());
@@ -181,6 +249,6 @@ impl<S: Read + Write> Relay<S> {
     /// Whether a message was released and all its receivers have left.
     fn is_orphaned(&self, key: TransitKey) -> bool {
         let transit = self.pool.transits.get(key);
-        transit.is_released() && transit.receivers() == 0
+        transit.is_released() && !transit.is_wanted()
     }
 }

@@ -1,6 +1,8 @@
 //! The slab of connections. Every look-up compares the generation, so that an identifier of an ended connection never
 //! reaches the next connection in its slot.
 
+use std::io::{Read, Write};
+
 use slab::Slab;
 
 use crate::relay::client::connection::Connection;
@@ -8,6 +10,7 @@ use crate::relay::hook::Member;
 use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::limits::TABLE_CAPACITY;
 use crate::relay::sessions::SessionKey;
+use crate::relay::tables::idle_order::{Links, Ordered};
 use crate::relay::tables::wheel::Alarm;
 
 /// A connection, and what the relay knows of it beyond its stream.
@@ -71,6 +74,14 @@ pub(super) struct Membership {
 pub(super) struct Slots<S> {
     entries: Slab<Slot<S>>,
     next_generation: u32,
+}
+
+impl<S: Read + Write> Ordered for Slots<S> {
+    type Key = ConnectionId;
+
+    fn links_mut(&mut self, key: ConnectionId) -> Option<&mut Links<ConnectionId>> {
+        Some(&mut self.get_mut(key)?.connection.unconfirmed_mut()?.links)
+    }
 }
 
 impl<S> Slots<S> {
@@ -163,6 +174,6 @@ mod tests {
     fn idle_client_takes_no_more_memory_than_it_was_found_to_need() {
         // `[u8; 4]` stands for a socket. One more flag would make every connection eight bytes larger.
         #[cfg(target_pointer_width = "64")]
-        assert_eq!((size_of::<Slot<[u8; 4]>>(), size_of::<Session>()), (144, 96));
+        assert_eq!((size_of::<Slot<[u8; 4]>>(), size_of::<Session>()), (160, 96));
     }
 }

@@ -13,10 +13,9 @@ use crate::relay::client::outbox::Outbox;
 use crate::relay::http::{AnswerForm, Refusal};
 use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::limits::UNREAD_RETRY;
-use crate::relay::sessions::{Expiry, SessionKey};
+use crate::relay::sessions::{Expiry, SessionDue, SessionKey};
 use crate::relay::time::format_duration;
 use crate::relay::wire::close_reason::CloseReason;
-use crate::relay::wire::frame::{Opcode, ServerHeader};
 use crate::relay::wire::message::Logged;
 
 impl<S: Read + Write> Relay<S> {
@@ -61,6 +60,8 @@ impl<S: Read + Write> Relay<S> {
             Due::Starved => self.end_starved(id),
             // The flush that follows queues it to be served.
             Due::Pace => {}
+            Due::Ask => self.ask(id),
+            Due::NoConfirmation => self.stop_keeping(id),
             Due::CloseAnswer => self.end(id),
             Due::End => self.remove(id),
         }
@@ -89,8 +90,17 @@ impl<S: Read + Write> Relay<S> {
         let is_blocked = slot.connection.outbox().is_some_and(Outbox::is_blocked);
         slot.connection.note_pinged(!is_blocked, now);
         if !is_blocked {
-            let ping = ServerHeader::new(Opcode::Ping, true, 0);
-            self.queue(id, |outbox, pool| outbox.control(pool, |out| out.extend_from_slice(ping.as_bytes())));
+            slot.connection.ping(&mut self.pool);
+            self.touch(id);
+        }
+    }
+
+    /// Asks a client whether it has what was written.
+    fn ask(&mut self, id: ConnectionId) {
+        let now = self.now.tick;
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.connection.ask(&mut self.pool, now);
+            self.touch(id);
         }
     }
 
@@ -98,13 +108,19 @@ impl<S: Read + Write> Relay<S> {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.timer = None;
         match self.sessions.due(key) {
-            Some((deadline, _)) if deadline <= self.now.tick && self.is_unread(key) => {
+            Some((deadline, SessionDue::End(_))) if deadline <= self.now.tick && self.is_unread(key) => {
                 let retry = self.now.tick.after(UNREAD_RETRY);
                 if let Some(session) = self.sessions.get_mut(key) {
                     rearm(&mut self.wheel, &mut session.timer, retry, Timer::Session(key));
                 }
             }
-            Some((deadline, expiry)) if deadline <= self.catch_up.read_until() => self.expire(key, expiry),
+            Some((deadline, due)) if deadline <= self.catch_up.read_until() => match due {
+                SessionDue::End(expiry) => self.expire(key, expiry),
+                SessionDue::Kept(client_type) => {
+                    self.give_up_kept(key, client_type);
+                    self.arm_session(key);
+                }
+            },
             // If it is too early for a verdict, the timer fires again in the next turn.
             Some(_) | None => self.arm_session(key),
         }

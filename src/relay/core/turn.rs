@@ -48,6 +48,7 @@ impl<S: Read + Write> Relay<S> {
                 self.make_ready(id);
                 break;
             }
+            self.make_room();
             let Some(slot) = self.slots.get_mut(id) else { break };
             let transits = &mut self.pool.transits;
             let bytes_max = slot.connection.read_bytes_max(&transits.memory);

@@ -5,6 +5,10 @@
 //! | chunks | messages in transit | seven eighths of the budget |
 //! | pieces | messages in transit while no chunk is free | a sixteenth, shared among the receivers |
 //! | small | waiting small messages, replies, notices and request heads; unfinished frames and checks | a half |
+//! | returned | small messages that wait for a client that has come back | shares the part of the chunks |
+//! | cached | messages that are written and not confirmed, or whose receiver is away | what all others leave |
+//!
+//! Cached memory counts as free in every limit, and gives way before a read may need it.
 //!
 //! Memory is charged when it is used, never when it is announced. No client reserves memory, and there is no queue
 //! for it. Instead, each receiver may have only as much waiting as is [still free](Memory::receiver_bytes_max)
@@ -31,6 +35,18 @@ pub struct Memory {
     pieces_bytes: usize,
     /// Bytes of small memory, as the table above defines it.
     small_bytes: usize,
+    /// Bytes of small messages that wait for a client that has come back.
+    returned_bytes: usize,
+    cached: Cached,
+}
+
+/// The memory that gives way: of these, `chunks` and `pieces_bytes` are included in the counts of [`Memory`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Cached {
+    chunks: usize,
+    pieces_bytes: usize,
+    /// Bytes of small messages.
+    small_bytes: usize,
 }
 
 impl Default for Memory {
@@ -45,28 +61,55 @@ impl Memory {
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
         let bytes_max = bytes_max.min(usize::try_from(1_u64 << 48).unwrap_or(usize::MAX));
-        Self { bytes_max, chunks: Chunks::default(), pieces_bytes: 0, small_bytes: 0 }
+        Self {
+            bytes_max,
+            chunks: Chunks::default(),
+            pieces_bytes: 0,
+            small_bytes: 0,
+            returned_bytes: 0,
+            cached: Cached::default(),
+        }
     }
 
-    /// Bytes in use.
+    /// Bytes in use, including those that are cached.
     #[must_use]
     pub const fn used_bytes(&self) -> usize {
-        self.chunk_bytes() + self.pieces_bytes + self.small_bytes
+        let chunk_bytes = self.chunks.used() * CHUNK_BYTES;
+        chunk_bytes + self.pieces_bytes + self.small_bytes + self.returned_bytes + self.cached.small_bytes
     }
 
-    const fn chunk_bytes(&self) -> usize {
-        self.chunks.used() * CHUNK_BYTES
+    /// Bytes in use that do not give way.
+    const fn claimed_bytes(&self) -> usize {
+        let Cached { chunks, pieces_bytes, small_bytes } = self.cached;
+        self.used_bytes() - (chunks * CHUNK_BYTES + pieces_bytes + small_bytes)
     }
 
+    /// Bytes in chunks that do not give way, and what shares their part of the budget.
+    const fn claimed_chunk_bytes(&self) -> usize {
+        (self.chunks.used() - self.cached.chunks) * CHUNK_BYTES + self.returned_bytes
+    }
+
+    /// The part of the budget for everything but small messages: an eighth is reserved for them, even if all else is
+    /// free.
+    const fn chunk_share(&self) -> usize {
+        self.bytes_max - self.bytes_max / SMALL_SHARE
+    }
+
+    /// Bytes that may still be taken. Cached memory gives way, so it counts as free.
     const fn free_bytes(&self) -> usize {
-        self.bytes_max.saturating_sub(self.used_bytes())
+        self.bytes_max.saturating_sub(self.claimed_bytes())
     }
 
     /// Bytes that chunks may still take.
     fn free_chunk_bytes(&self) -> usize {
-        // An eighth of the budget is reserved for small messages, even if all else is free.
-        let of_share = (self.bytes_max - self.bytes_max / SMALL_SHARE).saturating_sub(self.chunk_bytes());
-        of_share.min(self.free_bytes())
+        self.chunk_share().saturating_sub(self.claimed_chunk_bytes()).min(self.free_bytes())
+    }
+
+    /// Whether something cached must give way before more is read: one read then always finds the memory that the
+    /// limits below promise it.
+    #[must_use]
+    pub const fn is_crowded(&self) -> bool {
+        self.used_bytes() > self.chunk_share() && self.used_bytes() > self.claimed_bytes()
     }
 
     /// Bytes that small memory may still take.
@@ -86,7 +129,8 @@ impl Memory {
 
     /// Takes a chunk, if one is free.
     pub fn try_take_chunk(&mut self) -> Option<Chunk> {
-        (!self.is_short_of_chunks()).then(|| self.chunks.take())
+        let is_room_taken = self.bytes_max.saturating_sub(self.used_bytes()) < CHUNK_BYTES;
+        (!is_room_taken && !self.is_short_of_chunks()).then(|| self.chunks.take())
     }
 
     /// Returns a chunk.
@@ -115,6 +159,27 @@ impl Memory {
         self.small_bytes = self.small_bytes + after as usize - before as usize;
     }
 
+    /// Records that this many chunks, and bytes of other pieces, are cached from now on, or no longer.
+    pub(super) const fn note_cached(&mut self, chunks: usize, pieces_bytes: usize, is_cached: bool) {
+        if is_cached {
+            self.cached.chunks += chunks;
+            self.cached.pieces_bytes += pieces_bytes;
+        } else {
+            self.cached.chunks -= chunks;
+            self.cached.pieces_bytes -= pieces_bytes;
+        }
+    }
+
+    /// Records that cached small messages which took `before` bytes take `after`.
+    pub const fn charge_cached(&mut self, before: usize, after: usize) {
+        self.cached.small_bytes = self.cached.small_bytes + after - before;
+    }
+
+    /// Records that small messages for a client that has come back, which took `before` bytes, take `after`.
+    pub const fn charge_returned(&mut self, before: usize, after: usize) {
+        self.returned_bytes = self.returned_bytes + after - before;
+    }
+
     /// How many bytes may wait for one receiver before its sender is not read: the high-water mark, or what is free
     /// if that is less. A receiver with this much waiting leaves as much to the next one.
     #[must_use]
@@ -137,7 +202,8 @@ impl Memory {
     fn pieces_per_receiver(&self) -> usize {
         // All pieces together stay within their part of the budget, because each share shrinks with what is free.
         let share = self.bytes_max / PIECES_SHARE;
-        let free = share.saturating_sub(self.pieces_bytes).min(self.free_bytes());
+        let claimed = self.pieces_bytes - self.cached.pieces_bytes;
+        let free = share.saturating_sub(claimed).min(self.free_bytes());
         shrunk(share, free).clamp(LEAST_READ_BYTES, HIGH_WATER_BYTES)
     }
 
@@ -183,7 +249,9 @@ impl Memory {
     pub fn read_bytes_max(&self) -> usize {
         // `SMALL_ROOM_BYTES_MIN` counts on short reads while no chunk is free.
         let most = if self.is_short_of_chunks() { SHORT_READ_BYTES } else { RECEIVE_BUFFER_BYTES };
-        (self.small_queue_bytes_max() / REPLIES_PER_BYTE_MAX).clamp(LEAST_READ_BYTES, most)
+        // Cached memory counts as free, but has not given way yet.
+        let free = self.small_queue_bytes_max().min(self.bytes_max.saturating_sub(self.used_bytes()));
+        (free / REPLIES_PER_BYTE_MAX).clamp(LEAST_READ_BYTES, most)
     }
 
     /// How many bytes to read at once in the middle of a large message if no chunk is free.
@@ -206,18 +274,37 @@ fn shrunk(bytes_max: usize, free_bytes: usize) -> usize {
     usize::try_from((at_most * free_of_256.pow(3)) >> 24).unwrap_or(usize::MAX)
 }
 
+/// The memory of small messages, for the check of invariants.
+#[cfg(any(test, debug_assertions))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SmallBytes {
+    /// What waits, or is unfinished.
+    pub claimed: usize,
+    /// What waits for clients that have come back.
+    pub returned: usize,
+    /// What is kept for clients that are away or have not confirmed it.
+    pub cached: usize,
+}
+
 #[cfg(any(test, debug_assertions))]
 impl Memory {
     /// Checks the counts against the sums that connections and messages give. For tests and debug builds.
     ///
     /// # Panics
-    /// If they disagree.
-    pub fn check_invariants(&self, chunks: usize, pieces_bytes: usize, small_bytes: usize) {
+    /// If they disagree. `pieces` has the chunks and the bytes of other pieces: all of them, and the cached ones.
+    pub fn check_invariants(&self, pieces: [(usize, usize); 2], small: SmallBytes) {
+        let [(chunks, pieces_bytes), cached] = pieces;
         assert_eq!(self.chunks.used(), chunks, "chunks in use");
         assert_eq!(self.pieces_bytes, pieces_bytes, "bytes in pieces");
-        assert_eq!(self.small_bytes, small_bytes, "small memory of all connections");
-        let chunk_share = self.bytes_max - self.bytes_max / SMALL_SHARE;
-        assert!(self.chunk_bytes() <= chunk_share, "chunks leave the reserved share to small messages");
+        assert_eq!((self.cached.chunks, self.cached.pieces_bytes), cached, "cached chunks and pieces");
+        let expected = SmallBytes {
+            claimed: self.small_bytes,
+            returned: self.returned_bytes,
+            cached: self.cached.small_bytes,
+        };
+        assert_eq!(expected, small, "small memory of all connections and places");
+        let is_share_left = self.claimed_chunk_bytes() <= self.chunk_share();
+        assert!(is_share_left, "chunks leave the reserved share to small messages");
     }
 }
 

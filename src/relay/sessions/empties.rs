@@ -29,10 +29,12 @@ pub(super) enum EmptyKind {
     Open,
     /// It is claimed. If it ended, another client could begin it again and claim it.
     Claimed,
+    /// Messages were kept in it when it became empty.
+    Keeping,
 }
 
 /// One list for each [`EmptyKind`], in the order in which the sessions became empty.
-type Lists = [IdleOrder<EmptyKey>; 3];
+type Lists = [IdleOrder<EmptyKey>; 4];
 
 #[derive(Debug)]
 struct EmptySession {

@@ -5,12 +5,14 @@
 //! | after the session timeout | the last application message or join |
 //! | after the reconnect window | the moment its last client left |
 //!
+//! A client that leaves is *expected* for the redelivery window, and messages may be kept for it. A session with kept
+//! messages does not end before the window of each of its clients is over.
+//!
 //! An issued session begins empty. A claimed session needs its secret for its whole life; `access::gate` checks it.
 //!
-//! If there is no room for another session, an empty one ends. It has nothing that a client could miss, except its
-//! claim. The order is: sessions that were issued and never joined; sessions that are not claimed; claimed ones;
-//! within each of these, the one that has been empty for longest. Issuing a session ends only sessions that were
-//! never joined. But sessions of a host that holds more than its share of empty ones always end first.
+//! If there is no room for another session, an empty one ends. The order is: sessions that were issued and never joined;
+//! sessions that are not claimed; claimed ones; those in which messages were kept when they became empty; within each of
+//! these, the one that has been empty for longest. Issuing a session ends only sessions that were never joined. But sessions of a host that holds more than its share of empty ones always end first.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -20,15 +22,19 @@ use slab::Slab;
 
 use crate::relay::access::secret::SecretHash;
 use crate::relay::address::Host;
+use crate::relay::client::outbox::Undelivered;
 use crate::relay::ids::{ClientType, ConnectionId, SessionId};
 use crate::relay::limits::{EMPTY_SHARE, TABLE_CAPACITY};
+use crate::relay::settings::Settings;
 use crate::relay::tables::keyed_hash::KeyedHash;
 use crate::relay::time::Tick;
+use away::{AwayKey, Aways};
 pub use census::{Census, SessionState};
 use empties::{Empties, EmptyKind};
 use session::{Seat, seconds};
 pub use session::{Session, Traffic};
 
+mod away;
 mod census;
 mod contest;
 mod empties;
@@ -63,6 +69,15 @@ pub enum Expiry {
     Empty,
 }
 
+/// What becomes due in a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionDue {
+    /// The session ends.
+    End(Expiry),
+    /// The redelivery window of the client of this type is over.
+    Kept(ClientType),
+}
+
 /// The result of a join.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Joined {
@@ -83,7 +98,7 @@ pub enum Left {
     Gone(Option<ConnectionId>),
 }
 
-/// The limit of sessions is reached. Nothing was changed. [`Sessions::remove_longest_empty`] may make room.
+/// The limit of sessions is reached. Nothing was changed. [`Sessions::longest_empty`] could make room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionsFull;
 
@@ -100,15 +115,36 @@ pub struct Sessions {
     /// How many slots of the slab have ever been used. Keys are below it.
     slot_count: usize,
     max: usize,
-    session_timeout: Duration,
-    reconnect_window: Duration,
+    /// The places whose client is away.
+    aways: Aways,
+    times: SessionTimes,
+}
+
+/// How long a session, and what is kept in it, outlives its clients and messages.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionTimes {
+    /// See [`Settings::session_timeout`](crate::relay::Settings::session_timeout).
+    pub session_timeout: Duration,
+    /// See [`Settings::reconnect_window`](crate::relay::Settings::reconnect_window).
+    pub reconnect_window: Duration,
+    /// See [`Settings::redelivery_window`](crate::relay::Settings::redelivery_window).
+    pub redelivery_window: Duration,
+}
+
+impl SessionTimes {
+    /// The times of these settings.
+    #[must_use]
+    pub const fn of(settings: &Settings) -> Self {
+        let &Settings { session_timeout, reconnect_window, redelivery_window, .. } = settings;
+        Self { session_timeout, reconnect_window, redelivery_window }
+    }
 }
 
 impl Sessions {
     /// No session, and room for `max`. `seed` keys the hash of the table, so that no client can choose session IDs
     /// that collide. It has no other influence.
     #[must_use]
-    pub fn new(max: usize, session_timeout: Duration, reconnect_window: Duration, seed: [u64; 2]) -> Self {
+    pub fn new(max: usize, times: SessionTimes, seed: [u64; 2]) -> Self {
         // A key is the index plus one, in 32 bits.
         let max = max.min(u32::MAX as usize - 1);
         Self {
@@ -119,8 +155,8 @@ impl Sessions {
             census: Census::default(),
             slot_count: 0,
             max,
-            session_timeout,
-            reconnect_window,
+            aways: Aways::default(),
+            times,
         }
     }
 
@@ -160,7 +196,7 @@ impl Sessions {
     }
 
     /// Puts a client into its place, where it replaces an older connection. Begins the session if there is none with
-    /// this ID.
+    /// this ID. The caller has [taken](Self::take_kept) what was kept for the place.
     ///
     /// # Errors
     /// [`SessionsFull`] if the session would have to begin and there is no room.
@@ -185,6 +221,7 @@ impl Sessions {
         session.was_joined = true;
         session.last_activity = now;
         let replaced = session.client(client_type);
+        debug_assert!(session.away(client_type).is_none(), "what was kept for the place is taken");
         *session.seat_mut(client_type) = Seat(connection);
         self.census.add(session);
         Ok(Joined { session: key, replaced, peer: session.client(client_type.peer()) })
@@ -254,13 +291,13 @@ impl Sessions {
     }
 
     /// Removes a client from its place, if the place is still its own. `host` is the client's, and holds the session
-    /// if that is empty now.
+    /// if that is empty now. `kept` is what is kept for the client if it is expected to come back.
     pub fn leave(
         &mut self,
         key: SessionKey,
         client_type: ClientType,
         connection: ConnectionId,
-        host: Host,
+        (host, kept): (Host, Option<Undelivered>),
         now: Tick,
     ) -> Left {
         let Some(session) = self.slots.get_mut(key.index()) else { return Left::WasReplaced };
@@ -269,7 +306,8 @@ impl Sessions {
             return Left::WasReplaced;
         }
         self.census.remove(session);
-        *session.seat_mut(client_type) = Seat::FREE;
+        let away = kept.map(|kept| self.aways.add(key, client_type, kept, now));
+        *session.seat_mut(client_type) = away.map_or(Seat::FREE, Seat::of_away);
         self.census.add(session);
         let peer = session.client(client_type.peer());
         if peer.is_none() {
@@ -293,17 +331,78 @@ impl Sessions {
         self.get(key)?.client(client_type.peer())
     }
 
-    /// When the session ends if nothing happens until then, and why.
+    /// What becomes due next in a session if nothing happens until then, and when.
     #[must_use]
-    pub fn due(&self, key: SessionKey) -> Option<(Tick, Expiry)> {
+    pub fn due(&self, key: SessionKey) -> Option<(Tick, SessionDue)> {
         let session = self.get(key)?;
         // The session timeout runs in an empty session, too, and may end it first.
-        let inactive = (session.last_activity.after(self.session_timeout), Expiry::Inactive);
-        let empty = (session.empty_since.after(self.reconnect_window), Expiry::Empty);
-        Some(if session.is_empty() && empty.0 < inactive.0 { empty } else { inactive })
+        let inactive = (session.last_activity.after(self.times.session_timeout), Expiry::Inactive);
+        let empty = (session.empty_since.after(self.times.reconnect_window), Expiry::Empty);
+        let (at, expiry) = if session.is_empty() && empty.0 < inactive.0 { empty } else { inactive };
+        let end = (at, SessionDue::End(expiry));
+        // With something kept, the end of a window always comes first.
+        let kept = ClientType::ALL.into_iter().filter_map(|client_type| {
+            let away = session.away(client_type)?;
+            self.aways.kept(away).filter(|kept| kept.messages() > 0)?;
+            Some((self.expected_until(away), SessionDue::Kept(client_type)))
+        });
+        Some(kept.min_by_key(|(until, _)| *until).unwrap_or(end))
     }
 
-    /// Removes a session and returns it. The caller must close its clients.
+    /// When the redelivery window of a client that is away ends.
+    fn expected_until(&self, away: AwayKey) -> Tick {
+        self.aways.left_at(away).after(self.times.redelivery_window)
+    }
+
+    /// What is kept for a client that is away and expected to come back; `None` if no client is expected.
+    pub fn expected(
+        &mut self,
+        key: SessionKey,
+        client_type: ClientType,
+        now: Tick,
+    ) -> Option<&mut Undelivered> {
+        let away = self.get(key)?.away(client_type)?;
+        if now >= self.expected_until(away) {
+            return None;
+        }
+        self.aways.kept_mut(away)
+    }
+
+    /// What is kept for a client that is away; `None` if that is nothing.
+    pub fn kept_mut(&mut self, key: SessionKey, client_type: ClientType) -> Option<&mut Undelivered> {
+        let away = self.get(key)?.away(client_type)?;
+        self.aways.kept(away)?;
+        self.aways.kept_mut(away)
+    }
+
+    /// Bytes that are kept in a session.
+    #[must_use]
+    pub fn kept_bytes(&self, session: &Session) -> usize {
+        let aways = ClientType::ALL.into_iter().filter_map(|client_type| session.away(client_type));
+        aways.filter_map(|away| self.aways.kept(away)).map(Undelivered::bytes).sum()
+    }
+
+    /// No longer expects a client to come back. Returns what was kept for it.
+    pub fn take_kept(&mut self, key: SessionKey, client_type: ClientType) -> Undelivered {
+        let Some(session) = self.get_mut(key) else { return Undelivered::default() };
+        let Some(away) = session.away(client_type) else { return Undelivered::default() };
+        *session.seat_mut(client_type) = Seat::FREE;
+        self.aways.remove(away)
+    }
+
+    /// The place with kept messages whose client has been gone for longest.
+    pub fn longest_gone(&mut self) -> Option<(SessionKey, ClientType)> {
+        self.aways.longest_gone()
+    }
+
+    /// What is kept in all sessions, by the type of the client that it is for. For debug builds.
+    #[cfg(debug_assertions)]
+    pub fn all_kept(&self) -> impl Iterator<Item = (ClientType, &Undelivered)> {
+        self.aways.all_kept()
+    }
+
+    /// Removes a session and returns it. The caller has [taken](Self::take_kept) what was kept in it, and must close its
+    /// clients.
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
         // Checked first, because `leave_empty` expects the session to be there.
         if !self.contains(key) {
@@ -311,6 +410,8 @@ impl Sessions {
         }
         self.leave_empty(key);
         let session = self.slots.try_remove(key.index())?;
+        let is_anything_kept = ClientType::ALL.iter().any(|&client_type| session.away(client_type).is_some());
+        debug_assert!(!is_anything_kept, "what was kept in the session is taken");
         self.census.remove(&session);
         if let Ok(entry) = self.by_id.find_entry(self.hash.of(&session.id), |other| *other == key) {
             entry.remove();
@@ -318,16 +419,16 @@ impl Sessions {
         Some(session)
     }
 
-    /// Removes the empty session that ends first to make room for one that is being joined: see the module's
-    /// documentation.
-    pub fn remove_longest_empty(&mut self) -> Option<Session> {
-        self.remove(self.empties.first()?)
+    /// The empty session that ends first to make room for one that is being joined: see the module's documentation.
+    #[must_use]
+    pub fn longest_empty(&self) -> Option<SessionKey> {
+        self.empties.first()
     }
 
-    /// Removes the empty session that ends first to make room for one that is being issued: see the module's
-    /// documentation.
-    pub fn remove_longest_unused(&mut self) -> Option<Session> {
-        self.remove(self.empties.first_for_issue()?)
+    /// The empty session that ends first to make room for one that is being issued: see the module's documentation.
+    #[must_use]
+    pub fn longest_unused(&self) -> Option<SessionKey> {
+        self.empties.first_for_issue()
     }
 
     fn join_empty(&mut self, key: SessionKey, host: Host) {
@@ -347,6 +448,7 @@ impl Sessions {
     fn empty_kind(&self, key: SessionKey) -> EmptyKind {
         match self.get(key) {
             Some(session) if !session.was_joined => EmptyKind::Unused,
+            Some(session) if self.kept_bytes(session) > 0 => EmptyKind::Keeping,
             Some(session) if session.claimed().is_some() => EmptyKind::Claimed,
             Some(_) | None => EmptyKind::Open,
         }
@@ -411,7 +513,7 @@ mod tests {
     const HOST: Host = Host::V4(1);
 
     fn sessions(max: usize) -> Sessions {
-        Sessions::new(max, Duration::from_millis(30 * MINUTE), Duration::from_millis(5 * MINUTE), [1, 2])
+        Sessions::new(max, SessionTimes::of(&Settings::default()), [1, 2])
     }
 
     fn connection(slot: u32) -> ConnectionId {
@@ -443,35 +545,35 @@ mod tests {
         all.join(&id("a"), MOBILE, connection(2), Tick(0)).unwrap();
         let again = all.join(&id("a"), DESKTOP, connection(3), Tick(0)).unwrap();
         assert_eq!((again.replaced, again.peer), (Some(connection(1)), Some(connection(2))));
-        assert_eq!(all.leave(session, DESKTOP, connection(1), HOST, Tick(0)), Left::WasReplaced);
+        assert_eq!(all.leave(session, DESKTOP, connection(1), (HOST, None), Tick(0)), Left::WasReplaced);
         assert_eq!(all.peer(session, MOBILE), Some(connection(3)));
         assert_eq!(
-            all.leave(session, DESKTOP, connection(3), HOST, Tick(0)),
+            all.leave(session, DESKTOP, connection(3), (HOST, None), Tick(0)),
             Left::Gone(Some(connection(2)))
         );
-        assert_eq!(all.leave(session, DESKTOP, connection(3), HOST, Tick(0)), Left::WasReplaced, "only once");
-        assert_eq!(all.leave(session, MOBILE, connection(2), HOST, Tick(0)), Left::Gone(None));
+        assert_eq!(all.leave(session, DESKTOP, connection(3), (HOST, None), Tick(0)), Left::WasReplaced, "only once");
+        assert_eq!(all.leave(session, MOBILE, connection(2), (HOST, None), Tick(0)), Left::Gone(None));
     }
 
     #[test]
     fn a_session_ends_at_the_earlier_of_its_two_timeouts() {
         let mut all = sessions(10);
         let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
-        assert_eq!(all.due(session), Some((Tick(30 * MINUTE), Expiry::Inactive)));
+        assert_eq!(all.due(session), Some((Tick(30 * MINUTE), SessionDue::End(Expiry::Inactive))));
         all.note_activity(session, Tick(MINUTE));
-        assert_eq!(all.due(session), Some((Tick(31 * MINUTE), Expiry::Inactive)));
-        all.leave(session, DESKTOP, connection(1), HOST, Tick(2 * MINUTE));
-        assert_eq!(all.due(session), Some((Tick(7 * MINUTE), Expiry::Empty)));
+        assert_eq!(all.due(session), Some((Tick(31 * MINUTE), SessionDue::End(Expiry::Inactive))));
+        all.leave(session, DESKTOP, connection(1), (HOST, None), Tick(2 * MINUTE));
+        assert_eq!(all.due(session), Some((Tick(7 * MINUTE), SessionDue::End(Expiry::Empty))));
         all.join(&id("a"), MOBILE, connection(2), Tick(3 * MINUTE)).unwrap();
         assert_eq!(
             all.due(session),
-            Some((Tick(33 * MINUTE), Expiry::Inactive)),
+            Some((Tick(33 * MINUTE), SessionDue::End(Expiry::Inactive))),
             "a join counts as activity"
         );
-        all.leave(session, MOBILE, connection(2), HOST, Tick(30 * MINUTE));
+        all.leave(session, MOBILE, connection(2), (HOST, None), Tick(30 * MINUTE));
         assert_eq!(
             all.due(session),
-            Some((Tick(33 * MINUTE), Expiry::Inactive)),
+            Some((Tick(33 * MINUTE), SessionDue::End(Expiry::Inactive))),
             "the session timeout comes before the end of the window"
         );
     }
@@ -483,16 +585,17 @@ mod tests {
             all.join(&id(name), DESKTOP, connection(1), Tick(now)).map(|joined| joined.session)
         };
         let [first, second, _third] = ["a", "b", "c"].map(|name| join(&mut all, name, 0).unwrap());
-        assert!(all.remove_longest_empty().is_none());
-        all.leave(second, DESKTOP, connection(1), HOST, Tick(1));
-        all.leave(first, DESKTOP, connection(1), HOST, Tick(2));
+        assert!(all.longest_empty().is_none());
+        all.leave(second, DESKTOP, connection(1), (HOST, None), Tick(1));
+        all.leave(first, DESKTOP, connection(1), (HOST, None), Tick(2));
         join(&mut all, "b", 3).unwrap();
-        all.leave(second, DESKTOP, connection(1), HOST, Tick(4));
+        all.leave(second, DESKTOP, connection(1), (HOST, None), Tick(4));
         assert_eq!(join(&mut all, "d", 5), Err(SessionsFull));
-        assert_eq!(all.remove_longest_empty().unwrap().id, id("a"));
+        let end = |all: &mut Sessions| all.longest_empty().and_then(|key| all.remove(key)).unwrap().id;
+        assert_eq!(end(&mut all), id("a"));
         assert!(join(&mut all, "d", 5).is_ok());
-        assert_eq!(all.remove_longest_empty().unwrap().id, id("b"));
-        assert!(all.remove_longest_empty().is_none());
+        assert_eq!(end(&mut all), id("b"));
+        assert!(all.longest_empty().is_none());
         all.check_invariants();
         assert_eq!(all.len(), 2);
     }

@@ -1,5 +1,6 @@
 //! One session: its clients, its times, and what few sessions have.
 
+use super::away::AwayKey;
 use super::census::SessionState;
 use super::contest::Contest;
 use super::empties::EmptyKey;
@@ -60,6 +61,14 @@ impl Session {
         }
     }
 
+    /// The key of the place of this client type while its client is away.
+    pub(super) const fn away(&self, client_type: ClientType) -> Option<AwayKey> {
+        match client_type {
+            ClientType::Desktop => self.desktop.away(),
+            ClientType::Mobile => self.mobile.away(),
+        }
+    }
+
     /// The hash of the secret that joining needs. `None` if the session is not claimed.
     #[must_use]
     pub fn claimed(&self) -> Option<&SecretHash> {
@@ -116,15 +125,26 @@ pub(super) const fn seconds(tick: Tick) -> u32 {
     (tick.0 / 1000) as u32
 }
 
-/// The connection in one place. It takes a third less memory than an `Option<ConnectionId>`.
+/// The connection in one place, or the key of the place while its client is away. It takes a third less memory than an
+/// enum: no connection has the slot `u32::MAX`, because there are always fewer, so the generation beside it can be a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seat(pub(super) ConnectionId);
 
 impl Seat {
-    /// No client. No connection has this slot, because there are always fewer.
-    pub(super) const FREE: Self = Self(ConnectionId { slot: u32::MAX, generation: 0 });
+    /// No client, and none is expected. No place has this key, for the same reason.
+    pub(super) const FREE: Self = Self::of_away(AwayKey(u32::MAX));
+
+    /// The place with this key, whose client is away.
+    pub(super) const fn of_away(AwayKey(key): AwayKey) -> Self {
+        Self(ConnectionId { slot: u32::MAX, generation: key })
+    }
+
+    pub(super) const fn away(self) -> Option<AwayKey> {
+        let is_away = self.0.slot == u32::MAX && self.0.generation != Self::FREE.0.generation;
+        if is_away { Some(AwayKey(self.0.generation)) } else { None }
+    }
 
     pub(super) const fn taken(self) -> Option<ConnectionId> {
-        if self.0.slot == Self::FREE.0.slot { None } else { Some(self.0) }
+        if self.0.slot == u32::MAX { None } else { Some(self.0) }
     }
 }

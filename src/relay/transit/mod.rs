@@ -4,16 +4,23 @@
 //! | --- | --- | --- |
 //! | held | it arrives, and no receiver gets it yet | it is released, or its sender is told why not |
 //! | released | each receiver has a [`Cursor`] in its queue; the rest may still arrive | it is whole, or cut short |
-//! | whole | its cursors go on to its end | it is gone with the last cursor |
+//! | whole | its cursors go on to its end | it is gone with the last cursor and the last keeper |
 //!
-//! A message is in memory once, in pieces, however many receivers it has. A piece is freed once the slowest cursor
-//! has passed it. The pieces of a message of up to [`KEPT_BYTES_MAX`] stay until all receivers have it, so that a
-//! client that reconnects gets it from its start; but not if memory is short.
+//! A message is in memory once, in pieces, however many receivers it has. A receiver that is away, or has not confirmed
+//! the message, has a [`Keeper`] instead of a cursor. A piece that no cursor is still to pass is *cached*: it stays so
+//! that the message can begin again for a client that reconnects, and gives way when memory is needed.
+//!
+//! If the relay keeps nothing for clients that come back, a passed piece is freed at once. Only those of a message of up
+//! to [`KEPT_BYTES_MAX`] stay until all receivers have it, for a client that is replaced; but not if memory is short.
 //!
 //! The sender's connection has the [`TransitKey`] until the message is whole or abandoned. A cursor that is removed
-//! from a queue must go to [`Transits::finish`], [`Transits::rewind`] or [`Transits::give_up`].
+//! from a queue must go to [`Transits::finish`], [`Transits::park`] or [`Transits::give_up`]; a keeper to
+//! [`Transits::resume`] or [`Transits::drop_keeper`].
 
 mod cursor;
+#[cfg(any(test, debug_assertions))]
+mod invariants;
+mod keeper;
 mod piece;
 #[cfg(test)]
 mod tests;
@@ -26,6 +33,7 @@ use crate::relay::limits::{CHUNK_BYTES, KEPT_BYTES_MAX};
 use crate::relay::memory::Memory;
 use crate::relay::wire::frame::Opcode;
 pub use cursor::Cursor;
+pub use keeper::Keeper;
 use piece::Piece;
 
 /// Identifies a message in transit until it is gone.
@@ -42,6 +50,8 @@ pub struct Transits {
     entries: Slab<Transit>,
     /// How many messages have begun, wrapping: the last serial.
     begun: u32,
+    /// Written messages are kept until they are confirmed.
+    keeps_written: bool,
     /// The budget of the relay.
     pub memory: Memory,
 }
@@ -59,6 +69,8 @@ pub struct Transit {
     noted_bytes: u64,
     /// The number of its cursors.
     receivers: u16,
+    /// The number of its keepers.
+    keepers: u16,
     is_released: bool,
     /// When its last byte arrived, in microseconds modulo 2³².
     whole_at: Option<u32>,
@@ -73,10 +85,16 @@ impl Transit {
         self.is_released
     }
 
-    /// How many receivers have not got all of it.
+    /// Whether a receiver is still to get it, now or when it comes back.
     #[must_use]
-    pub const fn receivers(&self) -> u16 {
-        self.receivers
+    pub const fn is_wanted(&self) -> bool {
+        self.receivers > 0 || self.keepers > 0
+    }
+
+    /// Whether a receiver that is connected has not got all of it.
+    #[must_use]
+    pub const fn has_receivers(&self) -> bool {
+        self.receivers > 0
     }
 
     /// Bytes of the message that have arrived.
@@ -113,25 +131,32 @@ impl Transit {
         self.pieces.get(number.checked_sub(self.pieces_freed)? as usize)
     }
 
-    fn push(&mut self, mut piece: Piece) {
+    fn push(&mut self, mut piece: Piece, memory: &mut Memory) {
         self.arrived_bytes += piece.len() as u64;
         // No cursor has passed it yet.
         piece.awaited_by = self.receivers;
+        // Without cursors, a released message is only kept.
+        piece.set_cached(self.is_released && self.receivers == 0, memory);
         self.pieces.push_back(piece);
     }
 
     /// Whether pieces stay in memory although all cursors have passed them.
-    const fn keeps_passed(&self, is_memory_short: bool) -> bool {
+    const fn keeps_passed(&self, keeps_written: bool, is_memory_short: bool) -> bool {
         // Once the first piece is freed the message cannot begin again, so the rest is not kept, either.
-        !is_memory_short && self.pieces_freed == 0 && self.arrived_bytes <= KEPT_BYTES_MAX as u64
+        let is_short = self.arrived_bytes <= KEPT_BYTES_MAX as u64 && !is_memory_short;
+        self.pieces_freed == 0 && (keeps_written || self.keepers > 0 || is_short)
+    }
+
+    /// Frees the pieces at the front that all cursors have passed, unless they are kept.
+    fn settle_passed(&mut self, keeps_written: bool, memory: &mut Memory) {
+        // A held message has no cursors yet; all of it will be needed.
+        if self.is_released && !self.keeps_passed(keeps_written, memory.is_short_of_chunks()) {
+            self.free_passed(memory);
+        }
     }
 
     /// Frees the pieces at the front that all cursors have passed.
     fn free_passed(&mut self, memory: &mut Memory) {
-        // A held message has no cursors yet; all of it will be needed.
-        if !self.is_released || self.keeps_passed(memory.is_short_of_chunks()) {
-            return;
-        }
         while let Some(first) = self.pieces.front()
             && first.awaited_by == 0
             // The last piece may still grow, unless it is full or the message is whole.
@@ -150,10 +175,11 @@ impl Transit {
 }
 
 impl Transits {
-    /// No messages yet. `memory` is the budget.
+    /// No messages yet. `memory` is the budget. `keeps_written` says that written messages are kept until they are
+    /// confirmed, as far as memory allows.
     #[must_use]
-    pub const fn new(memory: Memory) -> Self {
-        Self { entries: Slab::new(), begun: 0, memory }
+    pub const fn new(memory: Memory, keeps_written: bool) -> Self {
+        Self { entries: Slab::new(), begun: 0, keeps_written, memory }
     }
 
     /// Begins a message, of which no byte has arrived.
@@ -169,6 +195,7 @@ impl Transits {
             arrived_bytes: 0,
             noted_bytes: 0,
             receivers: 0,
+            keepers: 0,
             is_released: false,
             whole_at: None,
             has_sender: true,
@@ -195,6 +222,12 @@ impl Transits {
         (transit, &mut self.memory)
     }
 
+    /// Whether written messages are kept until they are confirmed.
+    #[must_use]
+    pub const fn keeps_written(&self) -> bool {
+        self.keeps_written
+    }
+
     /// The number of messages.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -216,9 +249,9 @@ impl Transits {
             let count = free.len().min(bytes.len());
             let Some((now, later)) = bytes.split_at_checked(count).filter(|_| count > 0) else {
                 match memory.try_take_chunk() {
-                    Some(chunk) => transit.push(Piece::of_chunk(chunk, 0, 0)),
+                    Some(chunk) => transit.push(Piece::of_chunk(chunk, 0, 0), memory),
                     // No chunk is free: the rest becomes a piece of exactly its size.
-                    None => return transit.push(Piece::copy_of(bytes, memory)),
+                    None => return transit.push(Piece::copy_of(bytes, memory), memory),
                 }
                 continue;
             };
@@ -240,7 +273,8 @@ impl Transits {
         end: usize,
     ) {
         debug_assert!(start < end && end <= CHUNK_BYTES, "the range has bytes, and is in the chunk");
-        self.parts_mut(key).0.push(Piece::of_chunk(chunk, start, end));
+        let (transit, memory) = self.parts_mut(key);
+        transit.push(Piece::of_chunk(chunk, start, end), memory);
     }
 
     /// Memory for the next bytes of a message: at most `bytes_max`, possibly less. `None` if no chunk is free.
@@ -248,7 +282,7 @@ impl Transits {
         let (transit, memory) = self.parts_mut(key);
         let is_full = transit.pieces.back_mut().is_none_or(|piece| piece.free_mut().is_empty());
         if is_full {
-            transit.push(Piece::of_chunk(memory.try_take_chunk()?, 0, 0));
+            transit.push(Piece::of_chunk(memory.try_take_chunk()?, 0, 0), memory);
         }
         let free = transit.pieces.back_mut().map(Piece::free_mut)?;
         let bytes = free.len().min(bytes_max);
@@ -281,11 +315,12 @@ impl Transits {
 
     /// How many bytes have arrived since the last call. From now on they are counted as accepted.
     pub fn take_news(&mut self, key: TransitKey) -> u64 {
+        let keeps_written = self.keeps_written;
         let (transit, memory) = self.parts_mut(key);
         let news = transit.arrived_bytes - transit.noted_bytes;
         transit.noted_bytes = transit.arrived_bytes;
         // The message may have become too long for its passed pieces to be kept.
-        transit.free_passed(memory);
+        transit.settle_passed(keeps_written, memory);
         news
     }
 
@@ -301,9 +336,10 @@ impl Transits {
 
     /// Records that the last byte has arrived, at `micros` modulo 2³², and was checked.
     pub fn end(&mut self, key: TransitKey, micros: u32) {
+        let keeps_written = self.keeps_written;
         let (transit, memory) = self.parts_mut(key);
         transit.whole_at = Some(micros);
-        transit.free_passed(memory);
+        transit.settle_passed(keeps_written, memory);
     }
 
     /// Records that the sender adds nothing more: the message is whole, or will never be. It is removed once it has
@@ -313,29 +349,6 @@ impl Transits {
         self.remove_if_done(key);
     }
 
-    /// Moves a cursor back to the start, for another connection. If the start is not in memory any more, gives the
-    /// cursor up and returns `None`.
-    pub fn rewind(&mut self, cursor: Cursor) -> Option<Cursor> {
-        let (transit, _) = self.parts_mut(cursor.key());
-        // Pieces are freed from the front, so the start is missing.
-        if transit.pieces_freed > 0 {
-            self.give_up(cursor);
-            return None;
-        }
-        // The new cursor has to pass the pieces that the old one had released.
-        let passed = cursor.pieces_released() as usize;
-        transit.pieces.iter_mut().take(passed).for_each(|piece| piece.awaited_by += 1);
-        Some(Cursor::new(cursor.key()))
-    }
-
-    /// Removes a cursor that has reached the end of its message. Returns when the last byte had arrived.
-    pub fn finish(&mut self, cursor: &Cursor) -> u32 {
-        let whole_at = self.get(cursor.key()).whole_at;
-        debug_assert!(whole_at.is_some(), "only a whole message has an end");
-        self.drop_cursor(cursor);
-        whole_at.unwrap_or_default()
-    }
-
     /// Removes a cursor whose receiver gets no more of the message.
     #[expect(clippy::needless_pass_by_value, reason = "the cursor must not be used again")]
     pub fn give_up(&mut self, cursor: Cursor) {
@@ -343,23 +356,28 @@ impl Transits {
     }
 
     fn drop_cursor(&mut self, cursor: &Cursor) {
+        let keeps_written = self.keeps_written;
         let (transit, memory) = self.parts_mut(cursor.key());
         transit.receivers -= 1;
         // This cursor no longer waits for the pieces that it has not released.
         let passed = cursor.pieces_released().saturating_sub(transit.pieces_freed) as usize;
-        transit.pieces.iter_mut().skip(passed).for_each(|piece| piece.awaited_by -= 1);
+        let is_kept = keeps_written || transit.keepers > 0;
+        for piece in transit.pieces.iter_mut().skip(passed) {
+            piece.awaited_by -= 1;
+            piece.set_cached(is_kept && piece.awaited_by == 0, memory);
+        }
         // Without receivers the bytes are of no use, even if the sender still adds some.
-        if transit.receivers == 0 {
-            transit.free_all(memory);
+        if transit.is_wanted() {
+            transit.settle_passed(keeps_written, memory);
         } else {
-            transit.free_passed(memory);
+            transit.free_all(memory);
         }
         self.remove_if_done(cursor.key());
     }
 
     fn remove_if_done(&mut self, key: TransitKey) {
         let (transit, memory) = self.parts_mut(key);
-        if transit.receivers == 0 && !transit.has_sender {
+        if !transit.is_wanted() && !transit.has_sender {
             transit.free_all(memory);
             self.entries.remove(key.index as usize);
         }
@@ -367,6 +385,7 @@ impl Transits {
 
     /// Records that a cursor has passed the pieces with the numbers `from..to`.
     fn pass(&mut self, key: TransitKey, from: u32, to: u32) {
+        let keeps_written = self.keeps_written;
         let (transit, memory) = self.parts_mut(key);
         for number in from..to {
             let index = number.checked_sub(transit.pieces_freed).map(|index| index as usize);
@@ -374,9 +393,10 @@ impl Transits {
             debug_assert!(piece.is_some(), "a piece that a cursor has not passed is in memory");
             if let Some(piece) = piece {
                 piece.awaited_by -= 1;
+                piece.set_cached(keeps_written && piece.awaited_by == 0, memory);
             }
         }
-        transit.free_passed(memory);
+        transit.settle_passed(keeps_written, memory);
     }
 }
 
@@ -387,46 +407,5 @@ impl Transit {
             piece.extend(count);
             self.arrived_bytes += count as u64;
         }
-    }
-}
-
-#[cfg(any(test, debug_assertions))]
-impl Transits {
-    /// Checks the counts of each message against its pieces, the cursors in all queues, and the budget. Visits
-    /// everything: for tests and debug builds.
-    ///
-    /// # Panics
-    /// If they disagree.
-    pub fn check_invariants(&self, cursors: &[&Cursor], senders: usize, small_bytes: usize) {
-        let (mut chunks, mut pieces_bytes) = (0, 0);
-        for (index, transit) in &self.entries {
-            for piece in &transit.pieces {
-                let (of_piece, bytes) = piece.charged();
-                chunks += of_piece;
-                pieces_bytes += bytes;
-            }
-            let of_it = || cursors.iter().filter(|cursor| cursor.key().index as usize == index);
-            assert_eq!(usize::from(transit.receivers), of_it().count(), "each receiver has one cursor");
-            for (number, piece) in (transit.pieces_freed..).zip(&transit.pieces) {
-                let awaiting = of_it().filter(|cursor| cursor.pieces_released() <= number).count();
-                assert_eq!(
-                    usize::from(piece.awaited_by),
-                    awaiting,
-                    "cursors that have not passed piece {number}"
-                );
-            }
-            assert!(transit.receivers > 0 || transit.has_sender, "a message has a receiver or a sender");
-            assert!(transit.whole_at.is_none() || !transit.has_sender, "nothing is added to what is whole");
-        }
-        let with_sender = self.entries.iter().filter(|(_, transit)| transit.has_sender).count();
-        assert_eq!(with_sender, senders, "each sender has one message");
-        self.memory.check_invariants(chunks, pieces_bytes, small_bytes);
-    }
-
-    /// Released messages whose sizes were not recorded yet, and how many bytes of them are counted as accepted.
-    #[must_use]
-    pub fn unmeasured(&self) -> (u64, u64) {
-        let open = self.entries.iter().filter(|(_, transit)| transit.is_released && transit.has_sender);
-        open.fold((0, 0), |(messages, bytes), (_, transit)| (messages + 1, bytes + transit.noted_bytes))
     }
 }

@@ -10,8 +10,10 @@ pub(super) struct Piece {
     /// Where the bytes begin in the memory; they go to `end`.
     start: usize,
     end: usize,
-    /// How many cursors have not passed it. It is freed at zero.
+    /// How many cursors have not passed it. At zero it is freed or cached.
     pub(super) awaited_by: u16,
+    /// It is in memory only so that the message can begin again, and gives way when memory is needed.
+    is_cached: bool,
 }
 
 #[derive(Debug)]
@@ -24,13 +26,14 @@ enum PieceMemory {
 impl Piece {
     /// A piece in a chunk: the bytes from `start` to `end`.
     pub(super) const fn of_chunk(chunk: Chunk, start: usize, end: usize) -> Self {
-        Self { store: PieceMemory::Chunk(chunk), start, end, awaited_by: 0 }
+        Self { store: PieceMemory::Chunk(chunk), start, end, awaited_by: 0, is_cached: false }
     }
 
     /// A copy of `bytes` in memory of its own.
     pub(super) fn copy_of(bytes: &[u8], memory: &mut Memory) -> Self {
         memory.charge_pieces(0, bytes.len());
-        Self { store: PieceMemory::Small(bytes.into()), start: 0, end: bytes.len(), awaited_by: 0 }
+        let store = PieceMemory::Small(bytes.into());
+        Self { store, start: 0, end: bytes.len(), awaited_by: 0, is_cached: false }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -67,8 +70,18 @@ impl Piece {
         self.end += count;
     }
 
+    /// Records whether it is cached.
+    pub(super) fn set_cached(&mut self, is_cached: bool, memory: &mut Memory) {
+        if self.is_cached != is_cached {
+            self.is_cached = is_cached;
+            let (chunks, bytes) = self.charged();
+            memory.note_cached(chunks, bytes, is_cached);
+        }
+    }
+
     /// Returns its memory to the budget.
-    pub(super) fn give_back(self, memory: &mut Memory) {
+    pub(super) fn give_back(mut self, memory: &mut Memory) {
+        self.set_cached(false, memory);
         match self.store {
             PieceMemory::Chunk(chunk) => memory.give_chunk(chunk),
             PieceMemory::Small(bytes) => memory.charge_pieces(bytes.len(), 0),
@@ -76,11 +89,16 @@ impl Piece {
     }
 
     /// What it is charged for: the number of chunks, and the bytes outside of chunks.
-    #[cfg(any(test, debug_assertions))]
     pub(super) const fn charged(&self) -> (usize, usize) {
         match &self.store {
             PieceMemory::Chunk(_) => (1, 0),
             PieceMemory::Small(bytes) => (0, bytes.len()),
         }
+    }
+
+    /// Whether it is cached.
+    #[cfg(any(test, debug_assertions))]
+    pub(super) const fn is_cached(&self) -> bool {
+        self.is_cached
     }
 }

@@ -31,6 +31,7 @@ impl<S: Read + Write> Connection<S> {
                 // between two messages holds none and may wait.
                 let starved = self.starved_due(settings).filter(|_| self.inbound.missing_bytes().is_some());
                 let dues = [self.message_due(settings), self.stall_due(settings)];
+                let pace = [pace, self.confirm_due(settings)].into_iter().flatten().min_by_key(|due| due.0);
                 // At equal times `Stall` wins over `Message`, and `Message` over `Silence`.
                 let first = dues.into_iter().fold(self.silence_due(settings), earlier_or_same);
                 Some(earlier(earlier(first, starved), pace))

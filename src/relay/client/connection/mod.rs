@@ -17,6 +17,7 @@
 //! removed after one more write, and a client whose stream failed is removed at once.
 
 mod backpressure;
+mod confirming;
 mod due;
 mod frames;
 mod phase;
@@ -27,7 +28,7 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use super::inbound::{Inbound, Receiver};
-use super::outbox::{Outbox, Pool, RemovedMessage, Undelivered, WriteEnd};
+use super::outbox::{Keeping, Outbox, Pool, RemovedMessage, Unconfirmed, WriteEnd};
 use super::pace::Pace;
 use super::traffic::{ClientCounts, ClientMeters};
 use crate::relay::access::remote::Remote;
@@ -42,6 +43,7 @@ use crate::relay::time::Tick;
 use crate::relay::transit::{TransitKey, Transits};
 use crate::relay::wire::close_reason::CloseReason;
 pub use backpressure::Hold;
+pub use confirming::Evicted;
 use phase::AfterShortRead;
 pub use phase::{Due, Ending, FlushEnd, Linger, Phase, ReadEnd};
 
@@ -70,6 +72,8 @@ pub struct Connection<S> {
     /// The client's address. It takes the least memory here.
     pub(crate) remote: Remote,
     outbox: Option<Box<Outbox>>,
+    /// What was written in full and is to be confirmed; `None` if there is nothing.
+    unconfirmed: Option<Box<Unconfirmed>>,
     meters: Option<Box<ClientMeters>>,
     /// A read may return bytes or the end of the stream. Events are edge-triggered: this stays set until a read proves
     /// that the socket is empty.
@@ -87,6 +91,10 @@ pub struct Connection<S> {
     is_starved: bool,
     /// A ping was sent and its pong has not come.
     is_pong_awaited: bool,
+    /// Messages count as delivered once the client has confirmed them. If not, once they are written.
+    is_keeping: bool,
+    /// The number of the last ping that asked for a confirmation.
+    asked: u32,
     /// When bytes last came from the client, or reading was last resumed.
     received_at: Tick,
     /// When the last ping was due, or the connection was accepted.
@@ -109,6 +117,7 @@ impl<S: Read + Write> Connection<S> {
             inbound: Inbound::default(),
             remote: Remote::default(),
             outbox: None,
+            unconfirmed: None,
             meters: None,
             is_readable: false,
             is_writable: true,
@@ -118,6 +127,8 @@ impl<S: Read + Write> Connection<S> {
             is_held: false,
             is_starved: false,
             is_pong_awaited: false,
+            is_keeping: false,
+            asked: 0,
             received_at: now,
             pinged_at: now,
             progress_at: now,
@@ -139,6 +150,21 @@ impl<S: Read + Write> Connection<S> {
     /// The same, to add to. Allocates the counters on the first call.
     pub(crate) fn counts_mut(&mut self) -> &mut ClientCounts {
         &mut self.meters.get_or_insert_default().counts
+    }
+
+    /// Asks for notices of what was delivered of its messages.
+    pub(crate) fn want_receipts(&mut self) {
+        self.meters.get_or_insert_default().wants_receipts = true;
+    }
+
+    /// Whether it gets notices of what was delivered of its messages.
+    pub(crate) fn wants_receipts(&self) -> bool {
+        self.meters.as_ref().is_some_and(|meters| meters.wants_receipts)
+    }
+
+    /// The counters, to add to, if there is something to add.
+    pub(crate) fn counts_mut_if(&mut self, is_needed: bool) -> Option<&mut ClientCounts> {
+        is_needed.then(|| self.counts_mut())
     }
 
     fn pace(&self) -> Option<&Pace> {
@@ -215,16 +241,11 @@ impl<S: Read + Write> Connection<S> {
         self.outbox.as_mut()?.remove_incomplete(key, pool)
     }
 
-    /// Takes the messages that the client has not received in full; see [`Outbox::take_messages`].
-    pub(crate) fn take_messages(&mut self, pool: &mut Pool) -> Undelivered {
-        let outbox = self.outbox.as_mut();
-        outbox.map(|outbox| outbox.take_messages(&mut pool.transits)).unwrap_or_default()
-    }
-
     /// Enters the phase `Open`, after the answer to the upgrade was queued. All later bytes are frames.
     pub fn open(&mut self, settings: &Settings) {
         self.phase = Phase::Open;
         self.meters = ClientMeters::new(settings);
+        self.is_keeping = !settings.redelivery_window.is_zero();
     }
 
     /// Reads once: at most `bytes_max` bytes into `receiver`, or into the memory of a message in transit.
@@ -254,6 +275,9 @@ impl<S: Read + Write> Connection<S> {
                 self.is_readable =
                     may_have_more || self.after_short_read != AfterShortRead::Nothing || self.is_failed;
                 self.received_at = now;
+                if let Some(unconfirmed) = &mut self.unconfirmed {
+                    unconfirmed.note_heard();
+                }
                 ReadEnd::Bytes(count)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -281,7 +305,13 @@ impl<S: Read + Write> Connection<S> {
             && let Some(outbox) = &mut self.outbox
         {
             let was_blocked = outbox.is_blocked();
-            let Ok((taken, end)) = outbox.write_to(&mut self.stream, pool, bytes_max) else {
+            let has_messages = self.unconfirmed.is_some() || outbox.backlog().messages > 0;
+            let keeping = (self.is_keeping && has_messages).then(|| Keeping {
+                unconfirmed: self.unconfirmed.get_or_insert_default(),
+                asked: &mut self.asked,
+                now,
+            });
+            let Ok((taken, end)) = outbox.write_to(&mut self.stream, pool, keeping, bytes_max) else {
                 self.note_write_failed();
                 return FlushEnd::Idle;
             };

@@ -71,6 +71,10 @@ pub enum Due {
     Starved,
     /// The rate limits allow reading again.
     Pace,
+    /// The client is asked whether it has what was written.
+    Ask,
+    /// The client has sent something, but for two ping intervals no answer to the ping that asked it.
+    NoConfirmation,
     /// The client received the close frame and did not answer it in time.
     CloseAnswer,
     /// The closing or ending client did not take what waits for it, or did not end its stream, in time.
@@ -78,7 +82,7 @@ pub enum Due {
 }
 
 impl Due {
-    /// Whether the relay ends the connection, or stops reading it, because of this. Input that the kernel holds already
+    /// Whether the relay ends the connection, or trusts it less, because of this. Input that the kernel holds already
     /// could postpone such a timeout, so the relay reads before it acts.
     #[must_use]
     pub const fn is_verdict(self) -> bool {
@@ -88,10 +92,11 @@ impl Due {
             | Self::Stall
             | Self::Message
             | Self::Starved
+            | Self::NoConfirmation
             | Self::CloseAnswer
             | Self::End => true,
-            // Both keep the client, so they need no proof that nothing is unread.
-            Self::Ping | Self::Pace => false,
+            // These keep the client as it is, so they need no proof that nothing is unread.
+            Self::Ping | Self::Pace | Self::Ask => false,
         }
     }
 }

@@ -19,10 +19,16 @@ pub(super) enum Item {
 
 /// Small application messages in one buffer, a whole frame each.
 ///
-/// `unwritten_start` ≤ `frame_start` ≤ `taken` ≤ length of `bytes`.
+/// `kept_start` ≤ `unwritten_start` ≤ `frame_start` ≤ `taken` ≤ length of `bytes`.
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) bytes: Vec<u8>,
+    /// Where the first frame begins that is kept nowhere else. Without confirmations, that is `unwritten_start`.
+    pub(super) kept_start: usize,
+    /// How many frames begin at `kept_start` or after it.
+    pub(super) messages: u64,
+    /// It waits for a client that has come back, and is charged as such.
+    pub(super) is_returned: bool,
     /// Bytes that the stream has taken.
     pub(super) taken: usize,
     /// Where the first frame begins that the stream has not completely taken.
@@ -70,12 +76,12 @@ impl Item {
         }
     }
 
-    /// Memory in bytes, without that of a message in transit.
+    /// Memory in bytes, without that of a message in transit or for a client that has come back.
     pub(super) fn small_bytes(&self) -> usize {
         match self {
-            Self::Run(run) => run.bytes.capacity(),
+            Self::Run(run) if !run.is_returned => run.bytes.capacity(),
             Self::RelayFrame(frame) => frame.bytes.capacity(),
-            Self::InTransit(_) => 0,
+            Self::Run(_) | Self::InTransit(_) => 0,
         }
     }
 
@@ -110,7 +116,21 @@ impl Item {
 
 impl Run {
     pub(super) const fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, taken: 0, frame_start: 0, unwritten_start: 0 }
+        Self {
+            bytes,
+            kept_start: 0,
+            messages: 0,
+            is_returned: false,
+            taken: 0,
+            frame_start: 0,
+            unwritten_start: 0,
+        }
+    }
+
+    /// Messages that were kept, from `start` on.
+    pub(super) const fn of_kept(bytes: Vec<u8>, start: usize, messages: u64, is_returned: bool) -> Self {
+        let (kept_start, taken, frame_start, unwritten_start) = (start, start, start, start);
+        Self { bytes, kept_start, messages, is_returned, taken, frame_start, unwritten_start }
     }
 
     /// Moves on by `taken` bytes. Returns how many messages are completely taken with them.
@@ -130,10 +150,26 @@ impl Run {
         completed
     }
 
-    /// Drops the flushed messages. The rest starts again, as if no stream had taken any of it.
-    pub(super) fn rewind(&mut self) {
-        self.bytes.drain(..self.unwritten_start);
-        (self.taken, self.frame_start, self.unwritten_start) = (0, 0, 0);
+    /// Moves `kept_start` behind the messages that the stream has flushed. Returns their frames, and how many they are.
+    pub(super) fn pass_flushed(&mut self) -> (&[u8], u64) {
+        let flushed = self.kept_start..self.unwritten_start;
+        self.kept_start = self.unwritten_start;
+        let frames = self.bytes.get(flushed).unwrap_or_default();
+        let (mut at, mut messages) = (0, 0);
+        while let Some(frame) = frames.get(at..).filter(|frame| !frame.is_empty()) {
+            at += server_frame_len(frame);
+            messages += 1;
+        }
+        self.messages -= messages;
+        (frames, messages)
+    }
+
+    /// Ends the charge for a client that has come back. Returns the buffer.
+    pub(super) fn into_bytes(self, transits: &mut Transits) -> Vec<u8> {
+        if self.is_returned {
+            transits.memory.charge_returned(self.bytes.capacity(), 0);
+        }
+        self.bytes
     }
 }
 

@@ -11,14 +11,17 @@
 //! queue holds a cursor, and each fragment carries what has arrived since the last one.
 //!
 //! A stream may hold bytes that it has taken, as a TLS stream does. A message counts as written once the stream has
-//! *flushed* its last byte. Until then it stays in the queue, because it may have to move to another connection.
+//! *flushed* its last byte. Until then it stays in the queue, because it may have to move to another connection. If the
+//! client is to confirm it, it then becomes [unconfirmed](Unconfirmed).
 
 mod arrivals;
 mod item;
+mod kept;
 mod lane;
 mod pool;
 #[cfg(test)]
 mod tests;
+mod unconfirmed;
 mod undelivered;
 mod write;
 
@@ -30,10 +33,13 @@ use crate::relay::wire::frame::{Opcode, ServerHeader};
 pub use arrivals::ArrivalGroup;
 use arrivals::ArrivalTimes;
 use item::{Item, RelayFrame, Run, Slices};
+use kept::{KeptItem, KeptRun};
 use lane::Lane;
 
 pub use pool::Pool;
+pub use unconfirmed::Unconfirmed;
 pub use undelivered::{RemovedMessage, Undelivered};
+pub use write::Keeping;
 
 /// Why [`Outbox::write_to`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +90,7 @@ pub struct Outbox {
     queued_bytes: usize,
     /// Messages of the queue that are not flushed.
     queued_messages: u64,
-    /// Memory of the queue in bytes, without that of messages in transit.
+    /// Memory of the queue in bytes, without that of messages in transit or for a client that has come back.
     queue_small_bytes: usize,
     /// Notices in the queue, and the close if there is one.
     queued_relay_frames: usize,
@@ -188,7 +194,13 @@ impl Outbox {
         // A run that the stream has completely taken is counted in `unflushed.items`: nothing may be added to it.
         let is_all_taken = self.queue.len() == self.unflushed.items;
         let run = match self.queue.back_mut() {
-            Some(Item::Run(run)) if !is_all_taken && run.bytes.len() + frame_bytes <= RUN_BYTES_MAX => run,
+            Some(Item::Run(run))
+                if !is_all_taken
+                    && !run.is_returned
+                    && run.bytes.len() + frame_bytes <= RUN_BYTES_MAX =>
+            {
+                run
+            }
             Some(_) | None => {
                 let bytes = if self.is_blocked { Vec::new() } else { pool.take_buffer() };
                 self.queue_small_bytes += bytes.capacity();
@@ -207,6 +219,7 @@ impl Outbox {
         }
         run.bytes.extend_from_slice(header);
         run.bytes.extend_from_slice(payload);
+        run.messages += 1;
         self.queue_small_bytes += run.bytes.capacity() - bytes_before;
     }
 
@@ -285,48 +298,115 @@ impl Outbox {
     /// Takes the messages that are not completely written out of the queue, each from its start, and drops the relay's
     /// own frames between them, which are for this connection only. The rest of a frame that the socket has begun to
     /// take stays, so that the client still finds the start of the next frame.
-    pub fn take_messages(&mut self, transits: &mut Transits) -> Undelivered {
-        self.cut_short(transits);
-        let mut undelivered =
-            Undelivered { arrivals: std::mem::take(&mut self.arrivals), ..Undelivered::default() };
-        for mut item in std::mem::take(&mut self.queue) {
-            match &mut item {
-                Item::RelayFrame(_) => continue,
-                Item::Run(run) => {
-                    run.rewind();
-                    undelivered.bytes += run.bytes.len();
-                }
-                Item::InTransit(_) => {}
-            }
-            if let Item::InTransit(cursor) = item {
-                // The message starts again for the next connection, if its first bytes are still in memory.
-                let Some(cursor) = transits.rewind(cursor) else {
-                    undelivered.lost += 1;
-                    continue;
-                };
-                undelivered.bytes += cursor.waiting_bytes(transits.get(cursor.key()));
-                item = Item::InTransit(cursor);
-            }
-            undelivered.small_bytes += item.small_bytes();
-            undelivered.items.push_back(item);
+    ///
+    /// `unconfirmed` has what was written before and is to be kept, too. Otherwise that counts as delivered.
+    pub fn take_messages(&mut self, unconfirmed: Option<Unconfirmed>, pool: &mut Pool) -> Undelivered {
+        self.cut_short(&pool.transits);
+        let mut undelivered = Undelivered::default();
+        let (mut written, mut before) = (0, [0; 2]);
+        if let Some(mut unconfirmed) = unconfirmed {
+            (written, before) = (unconfirmed.messages(), unconfirmed.written_before);
+            let (items, arrivals) = unconfirmed.take_items();
+            undelivered.arrivals = arrivals;
+            items.into_iter().for_each(|item| undelivered.push(item, &pool.transits));
+        } else if let Some(Item::Run(run)) = self.queue.front_mut() {
+            run.pass_flushed();
         }
-        undelivered.messages = self.queued_messages - undelivered.lost;
+        undelivered.arrivals.append(&std::mem::take(&mut self.arrivals));
+        for item in std::mem::take(&mut self.queue) {
+            match item {
+                Item::RelayFrame(_) => {}
+                Item::Run(run) => {
+                    let (start, messages) = (run.kept_start, run.messages);
+                    let bytes = run.into_bytes(&mut pool.transits);
+                    let run = KeptRun::new(bytes, start, messages, pool);
+                    undelivered.push(KeptItem::Run(run), &pool.transits);
+                }
+                // The message starts again for the next connection, if its first bytes are still in memory.
+                Item::InTransit(cursor) => match pool.transits.park(cursor) {
+                    Some(keeper) => undelivered.push(KeptItem::Message(keeper), &pool.transits),
+                    None => {
+                        undelivered.given_up += 1;
+                        // Only a message that has begun can be lost; it comes right behind those that were written.
+                        before = before.map(|before| before - u64::from(before > written));
+                    }
+                },
+            }
+        }
         self.unflushed = Unflushed::default();
         self.queued_bytes = 0;
         self.queue_small_bytes = 0;
         self.queued_messages = 0;
         self.queued_relay_frames = 0;
+        undelivered.note_written(written, before, pool);
         undelivered
     }
 
-    /// Queues messages that another connection did not receive. The caller reports those that were
-    /// [lost](Undelivered::lost).
-    pub fn append(&mut self, mut undelivered: Undelivered) {
-        self.queue.append(&mut undelivered.items);
+    /// Queues messages that another connection did not receive or confirm.
+    pub fn append(&mut self, undelivered: Undelivered, pool: &mut Pool) {
+        self.queued_bytes += undelivered.bytes();
+        self.queued_messages += undelivered.messages();
         self.arrivals.append(&undelivered.arrivals);
-        self.queued_bytes += undelivered.bytes;
-        self.queue_small_bytes += undelivered.small_bytes;
-        self.queued_messages += undelivered.messages;
+        // If nothing is kept for clients that come back, these are messages like any other.
+        let is_returned = pool.transits.keeps_written();
+        for item in undelivered.items {
+            let item = match item {
+                KeptItem::Message(keeper) => Item::InTransit(pool.transits.resume(keeper)),
+                KeptItem::Run(run) => {
+                    let messages = run.messages();
+                    let (bytes, start) = run.into_bytes(&mut pool.transits);
+                    if is_returned {
+                        pool.transits.memory.charge_returned(0, bytes.capacity());
+                    } else {
+                        self.queue_small_bytes += bytes.capacity();
+                    }
+                    Item::Run(Run::of_kept(bytes, start, messages, is_returned))
+                }
+            };
+            self.queue.push_back(item);
+        }
+    }
+
+    /// Adds a ping that asks whether the client has everything that was written.
+    pub fn ask(&mut self, keeping: &mut Keeping<'_>, pool: &mut Pool) {
+        // The ping must not ask for what the run at the front still holds: that would have to be counted by message.
+        if let Some(Item::Run(run)) = self.queue.front_mut() {
+            let (frames, messages) = run.pass_flushed();
+            keeping.unconfirmed.keep_copy(frames, messages, pool);
+        }
+        *keeping.asked = keeping.asked.wrapping_add(1);
+        let number = *keeping.asked;
+        keeping.unconfirmed.note_asked(number, keeping.now);
+        self.ping(Some(number), pool);
+    }
+
+    /// Adds a ping. Its payload is `number`, or empty.
+    pub fn ping(&mut self, number: Option<u32>, pool: &mut Pool) {
+        let payload = number.map_or_else(String::new, |number| number.to_string());
+        let header = ServerHeader::new(Opcode::Ping, true, payload.len());
+        self.control(pool, |out| {
+            out.extend_from_slice(header.as_bytes());
+            out.extend_from_slice(payload.as_bytes());
+        });
+    }
+
+    /// The message in transit that is written next, or was begun.
+    #[must_use]
+    pub fn front_message(&self) -> Option<TransitKey> {
+        match self.queue.front() {
+            Some(Item::InTransit(cursor)) => Some(cursor.key()),
+            Some(Item::Run(_) | Item::RelayFrame(_)) | None => None,
+        }
+    }
+
+    /// The memory of small messages for a client that has come back, for the check of invariants.
+    #[cfg(any(test, debug_assertions))]
+    pub fn returned_bytes(&self) -> usize {
+        let returned = self.queue.iter().map(|item| match item {
+            Item::Run(run) if run.is_returned => run.bytes.capacity(),
+            Item::Run(_) | Item::InTransit(_) | Item::RelayFrame(_) => 0,
+        });
+        returned.sum()
     }
 
     /// The cursors in its queue, for the check of invariants.

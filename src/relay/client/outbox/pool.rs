@@ -14,9 +14,16 @@ pub struct Pool {
     pub(super) outboxes: Vec<Box<Outbox>>,
     /// Messages in transit, and the account of all memory.
     pub transits: Transits,
-    /// Messages that were written since the caller last emptied this, if their arrival was
+    /// Messages that were first written since the caller last emptied this, if their arrival was
     /// [recorded](Outbox::note_arrivals).
     pub delivered: Vec<ArrivalGroup>,
+    /// Scratch memory for times of arrival.
+    pub(super) written: Vec<ArrivalGroup>,
+    /// Messages that were written since the caller last reset this, and are not kept although they should be, because
+    /// memory was short. They count as delivered.
+    pub unkept: u64,
+    /// Messages that were confirmed since the caller last emptied this, in the same form.
+    pub confirmed: Vec<ArrivalGroup>,
 }
 
 impl Pool {

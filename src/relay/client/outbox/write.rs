@@ -3,9 +3,21 @@
 use std::io::{self, Write};
 
 use super::item::{Item, Slices};
-use super::{ArrivalGroup, Outbox, Pool, Unflushed, WriteEnd, arrivals, compact};
+use super::{ArrivalGroup, Outbox, Pool, Unconfirmed, Unflushed, WriteEnd, arrivals, compact};
 use crate::relay::limits::WRITE_SLICES_MAX;
-use crate::relay::transit::Transits;
+use crate::relay::time::Tick;
+use crate::relay::transit::{Cursor, Transits};
+
+/// Where messages go once they are written, if the client is to confirm them.
+#[derive(Debug)]
+pub struct Keeping<'a> {
+    /// The messages that are written and not confirmed.
+    pub unconfirmed: &'a mut Unconfirmed,
+    /// The number of the last ping that asked for a confirmation.
+    pub asked: &'a mut u32,
+    /// The current time.
+    pub now: Tick,
+}
 
 /// The result of one system call.
 enum WriteStep {
@@ -29,15 +41,18 @@ struct LaneTurns {
 impl Outbox {
     /// Writes to the socket until it refuses bytes, nothing is left, or about `allowance` bytes are written. Each write
     /// waits until the stream has flushed what it took before. Returns how many bytes were taken, and why it ended.
+    ///
+    /// Without `keeping`, a message that is written is forgotten.
     pub fn write_to<W: Write>(
         &mut self,
         socket: &mut W,
         pool: &mut Pool,
+        mut keeping: Option<Keeping<'_>>,
         allowance: usize,
     ) -> io::Result<(usize, WriteEnd)> {
         let mut total = 0;
         loop {
-            match self.write_step(socket, pool, allowance.saturating_sub(total)) {
+            match self.write_step(socket, pool, keeping.as_mut(), allowance.saturating_sub(total)) {
                 Ok(WriteStep::Taken(taken)) => total += taken,
                 Ok(WriteStep::Ended(end)) => return Ok((total, end)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -54,11 +69,17 @@ impl Outbox {
         &mut self,
         socket: &mut W,
         pool: &mut Pool,
+        mut keeping: Option<&mut Keeping<'_>>,
         allowance: usize,
     ) -> io::Result<WriteStep> {
         // A stream that cannot flush returns `WouldBlock` here, so it never holds bytes of two writes.
         socket.flush()?;
-        self.release_flushed(pool);
+        self.release_flushed(pool, keeping.as_deref_mut());
+        if let Some(keeping) = keeping
+            && keeping.unconfirmed.ask_at().is_some_and(|at| at <= keeping.now)
+        {
+            self.ask(keeping, pool);
+        }
         if self.is_empty() {
             self.is_blocked = false;
             return Ok(WriteStep::Ended(WriteEnd::Drained));
@@ -225,11 +246,15 @@ impl Outbox {
     }
 
     /// Accounts for a flush: everything that the stream had taken is written, and leaves the queue.
-    fn release_flushed(&mut self, pool: &mut Pool) {
+    fn release_flushed(&mut self, pool: &mut Pool, mut keeping: Option<&mut Keeping<'_>>) {
         let Unflushed { items, bytes, messages } = std::mem::take(&mut self.unflushed);
         self.queued_bytes -= bytes;
         self.queued_messages -= messages;
-        self.arrivals.take(messages, &mut pool.delivered);
+        match &mut keeping {
+            None => self.arrivals.take(messages, &mut pool.delivered),
+            Some(keeping) if messages > 0 => self.note_small_written(messages, bytes, pool, keeping),
+            Some(_) => {}
+        }
         for _ in 0..items {
             let Some(done) = self.queue.pop_front() else {
                 debug_assert!(false, "the items that the stream took are at the front of the queue");
@@ -237,13 +262,19 @@ impl Outbox {
             };
             self.queue_small_bytes -= done.small_bytes();
             match done {
-                Item::Run(run) => pool.give_buffer(run.bytes),
+                Item::Run(run) => {
+                    let (start, messages) = (run.kept_start, run.messages);
+                    let bytes = run.into_bytes(&mut pool.transits);
+                    match &mut keeping {
+                        None => pool.give_buffer(bytes),
+                        Some(keeping) => keeping.unconfirmed.keep_run(bytes, start, messages, pool),
+                    }
+                }
                 Item::RelayFrame(_) => self.queued_relay_frames -= 1,
                 // Small messages were subtracted above, together. This one brings its own time of arrival.
                 Item::InTransit(cursor) => {
                     self.queued_messages -= 1;
-                    let micros = pool.transits.finish(&cursor);
-                    arrivals::note(&mut pool.delivered, ArrivalGroup { micros, messages: 1 });
+                    finish_message(cursor, pool, keeping.as_deref_mut());
                 }
             }
         }
@@ -255,6 +286,28 @@ impl Outbox {
         }
     }
 
+    /// Accounts for small messages that are written and to be confirmed. Only those that were not written before, on
+    /// another connection, are measured.
+    fn note_small_written(
+        &mut self,
+        messages: u64,
+        bytes: usize,
+        pool: &mut Pool,
+        keeping: &mut Keeping<'_>,
+    ) {
+        let again = keeping.unconfirmed.again().min(messages);
+        let mut groups = std::mem::take(&mut pool.written);
+        self.arrivals.take(again, &mut groups);
+        groups.drain(..).for_each(|group| keeping.unconfirmed.note_arrivals(group));
+        self.arrivals.take(messages - again, &mut groups);
+        for group in groups.drain(..) {
+            keeping.unconfirmed.note_arrivals(group);
+            arrivals::note(&mut pool.delivered, group);
+        }
+        pool.written = groups;
+        keeping.unconfirmed.note_written(messages, bytes, keeping.now);
+    }
+
     /// Called when the socket refuses bytes. What waits may now wait for long, so it moves to memory of its size, and
     /// the large buffers return to the pool.
     fn release_spare_capacity(&mut self, pool: &mut Pool) {
@@ -264,7 +317,10 @@ impl Outbox {
         }
         self.is_blocked = true;
         for item in &mut self.queue {
-            if let Item::Run(run) = item {
+            // What was kept is in memory of its size already.
+            if let Item::Run(run) = item
+                && !run.is_returned
+            {
                 self.queue_small_bytes -= run.bytes.capacity();
                 compact(&mut run.bytes, pool);
                 self.queue_small_bytes += run.bytes.capacity();
@@ -272,5 +328,34 @@ impl Outbox {
         }
         self.controls.compact(pool);
         self.replies.compact(pool);
+    }
+}
+
+/// Accounts for a message in transit that is written.
+fn finish_message(cursor: Cursor, pool: &mut Pool, keeping: Option<&mut Keeping<'_>>) {
+    let transit = pool.transits.get(cursor.key());
+    let bytes = usize::try_from(transit.arrived_bytes()).unwrap_or(usize::MAX);
+    let micros = transit.whole_at();
+    debug_assert!(micros.is_some(), "only a whole message has an end");
+    let micros = micros.unwrap_or_default();
+    let mut is_new = true;
+    match keeping {
+        None => pool.transits.give_up(cursor),
+        Some(keeping) => {
+            is_new = keeping.unconfirmed.again() == 0;
+            match pool.transits.park(cursor) {
+                Some(keeper) => {
+                    keeping.unconfirmed.keep_message(keeper);
+                    keeping.unconfirmed.note_written(1, bytes, keeping.now);
+                }
+                None => {
+                    keeping.unconfirmed.note_unkept();
+                    pool.unkept += 1;
+                }
+            }
+        }
+    }
+    if is_new {
+        arrivals::note(&mut pool.delivered, ArrivalGroup { micros, messages: 1 });
     }
 }
