@@ -521,7 +521,7 @@ fn failures_in_the_environment_name_the_variable() {
 }
 
 /// Option, bounds, default.
-const BOUNDS: [(&str, &str, &str); 15] = [
+const BOUNDS: [(&str, &str, &str); 16] = [
     ("max-connections-per-ip", "1 to 10000000", "no limit"),
     ("max-connection-rate", "1 to 4294967295", "no limit"),
     ("max-failed-joins", "1 to 4294967295", "30"),

@@ -103,7 +103,7 @@ impl Echo {
             // An echo accepts texts that are not JSON.
             Incoming::Text(content, _) => self.echo_message(connection, Opcode::Text, content),
             Incoming::Binary(content) => self.echo_message(connection, Opcode::Binary, content),
-            Incoming::Skipped(_) | Incoming::Pong => {}
+            Incoming::Skipped(_) | Incoming::Pong(_) => {}
             Incoming::Ping(payload) => connection.pong(&payload, pool),
             Incoming::Close { answer, .. } => connection.answer_close(&answer, &self.receiver, pool, now),
         }

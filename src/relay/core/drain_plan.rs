@@ -71,12 +71,14 @@ pub struct Shutdown {
 mod tests {
     use super::*;
     use crate::relay::ids::{ClientType, ConnectionId, SessionId};
+    use crate::relay::sessions::SessionTimes;
 
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
     fn sessions_are_due_at_an_even_pace_within_a_share_of_the_grace_and_no_further_apart_than_needed() {
-        let mut sessions = Sessions::new(100_000, MS, MS, [1, 2]);
+        let times = SessionTimes { session_timeout: MS, reconnect_window: MS, redelivery_window: MS };
+        let mut sessions = Sessions::new(100_000, times, [1, 2]);
         for index in 0..10_000 {
             let id = SessionId::parse(index.to_string().as_bytes()).unwrap();
             let connection = ConnectionId { slot: 0, generation: 0 };

@@ -198,6 +198,10 @@ impl<S: Read + Write> Relay<S> {
 
     /// Ends a session. A client is told only if what was kept of its messages is given up.
     pub(super) fn end_session(&mut self, key: SessionKey) -> Option<Session> {
+        // A shutdown has the keys of sessions that have ended.
+        if !self.sessions.contains(key) {
+            return None;
+        }
         ClientType::ALL.into_iter().for_each(|client_type| self.give_up_kept(key, client_type));
         let session = self.sessions.remove(key)?;
         self.note_session_end(&session);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::relay::memory::SmallBytes;
 use crate::relay::limits::{FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES};
 use crate::relay::tests::frame::{BINARY_BEGINS, CONTINUES, ENDS, TEXT};
 
@@ -54,7 +55,7 @@ fn frames(mut wire: &[u8]) -> (Vec<(u8, usize)>, Vec<u8>) {
 }
 
 fn check(transits: &Transits, cursors: &[&Cursor], senders: usize) {
-    transits.check_invariants(cursors, senders, 0);
+    transits.check_invariants(cursors, &[], senders, SmallBytes::default());
 }
 
 #[test]
@@ -84,7 +85,8 @@ fn a_message_leaves_byte_for_byte_in_fragments_of_what_has_arrived() {
         assert_eq!((heads[0].0, heads.last().map(|head| head.0)), (BINARY_BEGINS, Some(ENDS)));
         assert!(heads.iter().all(|&(_, length)| length <= FRAGMENT_BYTES_MAX));
         assert!(heads[1..heads.len() - 1].iter().all(|&(first, _)| first == CONTINUES));
-        assert_eq!(transits.finish(&cursor), 7);
+        assert_eq!(transits.get(key).whole_at(), Some(7));
+        transits.give_up(cursor);
         assert!(transits.is_empty() && transits.memory.used_bytes() == 0);
     }
 }
@@ -100,7 +102,7 @@ fn a_short_message_that_is_whole_leaves_in_one_frame() {
         transits.detach_sender(key);
         let wire = drain(&mut transits, &mut cursor, usize::MAX);
         assert_eq!(frames(&wire), (vec![(TEXT, bytes)], numbered(bytes)));
-        transits.finish(&cursor);
+        transits.give_up(cursor);
         assert!(transits.is_empty());
     }
 }
@@ -147,7 +149,7 @@ fn a_long_message_needs_only_a_few_chunks() {
 
 #[test]
 fn a_full_chunk_that_all_receivers_have_passed_is_reused_by_the_next_read() {
-    let mut transits = Transits::new(Memory::new(usize::MAX / 2));
+    let mut transits = Transits::new(Memory::new(usize::MAX / 2), false);
     let key = transits.begin(Opcode::Binary);
     transits.append(key, &numbered(HIGH_WATER_BYTES + CHUNK_BYTES));
     let mut cursor = transits.release(key);
@@ -182,11 +184,11 @@ fn a_piece_is_freed_once_the_slowest_receiver_has_passed_it() {
     check(&transits, &[fast, slow, gone], 0);
     let [fast, mut slow, gone] = cursors;
     transits.give_up(gone);
-    transits.finish(&fast);
+    transits.give_up(fast);
     check(&transits, &[&slow], 0);
     let wire = drain(&mut transits, &mut slow, 1_000);
     assert_eq!(frames(&wire).1.len(), 3 * MIB - FRAGMENT_BYTES_MAX);
-    transits.finish(&slow);
+    transits.give_up(slow);
     assert!(transits.is_empty() && transits.memory.used_bytes() == 0);
 }
 
@@ -207,7 +209,7 @@ fn a_message_begins_again_for_another_connection_if_its_start_is_in_memory() {
                     break;
                 }
             }
-            let rewound = transits.rewind(cursor);
+            let rewound = transits.park(cursor).map(|keeper| transits.resume(keeper));
             assert_eq!(rewound.is_some(), can_rewind || taken < CHUNK_BYTES, "{bytes}, {taken} taken");
             let Some(mut cursor) = rewound else {
                 assert_eq!(transits.memory.used_bytes(), 0, "no receiver gets the rest");
@@ -220,14 +222,14 @@ fn a_message_begins_again_for_another_connection_if_its_start_is_in_memory() {
             transits.detach_sender(key);
             let (heads, joined) = frames(&drain(&mut transits, &mut cursor, 9_999));
             assert!(heads[0].0 == 1 && joined == numbered(bytes));
-            transits.finish(&cursor);
+            transits.give_up(cursor);
         }
     }
 }
 
 #[test]
 fn without_chunks_a_message_is_in_pieces_of_exact_size_and_passed_ones_are_freed() {
-    let mut transits = Transits::new(Memory::new(0));
+    let mut transits = Transits::new(Memory::new(0), false);
     let key = transits.begin(Opcode::Binary);
     assert!(transits.free_mut(key, usize::MAX).is_none());
     transits.append(key, &numbered(5_000));
@@ -243,7 +245,7 @@ fn without_chunks_a_message_is_in_pieces_of_exact_size_and_passed_ones_are_freed
     transits.detach_sender(key);
     wire.extend(drain(&mut transits, &mut cursor, 64));
     assert!(frames(&wire).1 == numbered(8_000) && cursor.is_done());
-    transits.finish(&cursor);
+    transits.give_up(cursor);
     assert_eq!(transits.memory.used_bytes(), 0);
 }
 
@@ -258,7 +260,7 @@ fn a_held_message_is_gone_with_its_sender_and_a_released_one_with_its_last_user(
     transits.append(released, &numbered(100_000));
     let cursor = transits.release(released);
     transits.give_up(cursor);
-    assert_eq!((transits.memory.used_bytes(), transits.get(released).receivers()), (0, 0));
+    assert_eq!((transits.memory.used_bytes(), transits.get(released).is_wanted()), (0, false));
     transits.append(released, &numbered(100));
     transits.detach_sender(released);
     assert!(transits.is_empty() && transits.memory.used_bytes() == 0);

@@ -394,7 +394,7 @@ fn fragments_become_a_message_in_transit_once_they_exceed_a_small_message() {
 fn incomplete_small_frame_becomes_a_message_in_transit_if_memory_is_short() {
     let rules = Rules { small_bytes_max: 256, ..RULES };
     let (mut inbound, mut shared) = (Inbound::default(), Shared::default());
-    shared.transits = Transits::new(Memory::new(0));
+    shared.transits = Transits::new(Memory::new(0), false);
     let bytes = frame(BINARY, &[7; 1_000]);
     push(&mut inbound, &mut shared, &bytes[..200], rules);
     assert!(inbound.transit().is_none());

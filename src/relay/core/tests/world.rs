@@ -62,11 +62,17 @@ impl World {
         Self::with(Settings::default())
     }
 
+    /// A relay that counts messages as delivered once they are written.
     pub(super) fn with(settings: Settings) -> Self {
         Self::seeded(settings, [3, 5])
     }
 
     pub(super) fn seeded(settings: Settings, seed: [u64; 2]) -> Self {
+        Self::keeping(Settings { redelivery_window: Duration::ZERO, ..settings }, seed)
+    }
+
+    /// A relay that keeps messages until they are confirmed.
+    pub(super) fn keeping(settings: Settings, seed: [u64; 2]) -> Self {
         Self { relay: Relay::new(settings, seed, START), now: START, clients: Vec::new(), gone: Vec::new() }
     }
 

@@ -114,6 +114,7 @@ fn upgrade(client_type: ClientType, session_id: &str, subprotocol: Option<&str>)
         client_type,
         session_id: SessionId::parse(session_id.as_bytes()).expect("the row names a session"),
         credentials: Credentials::default(),
+        wants_receipts: false,
         accept_key: SAMPLE_ACCEPT_KEY.to_owned(),
         subprotocol: subprotocol.map(str::to_owned),
     })

@@ -53,7 +53,10 @@ fn push_message(outbox: &mut Outbox, pool: &mut Pool, opcode: Opcode, payload: &
     if payload.len() > SMALL_MESSAGE_BYTES_MAX {
         let key = pool.transits.begin(opcode);
         pool.transits.append(key, payload);
-        outbox.push_transit(pool.transits.release(key), payload.len());
+        let cursor = pool.transits.release(key);
+        let bytes = pool.transits.take_news(key);
+        assert_eq!(bytes, payload.len() as u64);
+        outbox.push_transit(cursor, payload.len());
         pool.transits.end(key, 0);
         pool.transits.detach_sender(key);
     } else {
@@ -76,7 +79,7 @@ fn notice(text: &str) -> impl FnOnce(&mut Vec<u8>) {
 
 fn drain(outbox: &mut Outbox, pool: &mut Pool) -> Vec<u8> {
     let mut socket = Wire::with_room(usize::MAX);
-    let (_, end) = outbox.write_to(&mut socket, pool, usize::MAX).unwrap();
+    let (_, end) = outbox.write_to(&mut socket, pool, None, usize::MAX).unwrap();
     assert_eq!(end, WriteEnd::Drained);
     assert_eq!((outbox.queued_messages, outbox.queued_bytes, outbox.queued_relay_frames), (0, 0, 0));
     socket.from_relay
@@ -110,7 +113,7 @@ fn messages_of_every_size_are_written_in_order_and_byte_for_byte() {
             expected.push(payload);
         }
         let mut socket = Wire { step_max: step, ..Wire::with_room(usize::MAX) };
-        let (total, end) = outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+        let (total, end) = outbox.write_to(&mut socket, &mut pool, None, usize::MAX).unwrap();
         assert_eq!((total, end), (socket.from_relay.len(), WriteEnd::Drained));
         assert!(messages(&socket.from_relay) == expected, "step {step}");
         assert!(frames(&socket.from_relay).iter().all(|(_, payload)| payload.len() <= FRAGMENT_BYTES_MAX));
@@ -138,7 +141,7 @@ fn a_control_frame_overtakes_at_the_next_fragment_and_a_reply_at_the_next_messag
         push_sized(&mut outbox, &mut pool, first_message);
         push(&mut outbox, &mut pool, "second");
         let mut socket = Wire::with_room(room);
-        let (_, end) = outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+        let (_, end) = outbox.write_to(&mut socket, &mut pool, None, usize::MAX).unwrap();
         assert_eq!(end, WriteEnd::Blocked);
         outbox.control(&mut pool, |out| out.extend_from_slice(&[PONG, 0]));
         outbox.reply(&mut pool, notice("reply"));
@@ -155,9 +158,9 @@ fn a_control_frame_overtakes_at_the_next_fragment_and_a_reply_at_the_next_messag
 fn only_control_frames_follow_a_message_that_was_cut_short() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push_sized(&mut outbox, &mut pool, 3 * FRAGMENT_BYTES_MAX);
-    outbox.write_to(&mut Wire::with_room(5), &mut pool, usize::MAX).unwrap();
+    outbox.write_to(&mut Wire::with_room(5), &mut pool, None, usize::MAX).unwrap();
     outbox.reply(&mut pool, notice("reply"));
-    outbox.take_messages(&mut pool.transits).discard(&mut pool);
+    outbox.take_messages(None, &mut pool).discard(&mut pool);
     outbox.reply(&mut pool, notice("another"));
     outbox.control(&mut pool, |out| out.extend_from_slice(&[PONG, 0]));
     outbox
@@ -176,7 +179,7 @@ fn a_reply_never_splits_another_reply() {
     outbox.reply(&mut pool, notice("first reply"));
     push(&mut outbox, &mut pool, "message");
     let mut socket = Wire::with_room(4);
-    outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+    outbox.write_to(&mut socket, &mut pool, None, usize::MAX).unwrap();
     outbox.reply(&mut pool, notice("second reply"));
     let wire = [socket.from_relay, drain(&mut outbox, &mut pool)].concat();
     let texts: Vec<_> =
@@ -219,16 +222,16 @@ fn incomplete_messages_move_from_their_start_and_the_old_client_gets_whole_frame
         old.push_relay_frame(notice("notice"));
         push(&mut old, &mut pool, "last");
         let mut socket = Wire::with_room(room);
-        old.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
-        let undelivered = old.take_messages(&mut pool.transits);
-        assert_eq!(undelivered.messages, moved, "room {room}");
+        old.write_to(&mut socket, &mut pool, None, usize::MAX).unwrap();
+        let undelivered = old.take_messages(None, &mut pool);
+        assert_eq!(undelivered.messages(), moved, "room {room}");
         assert_eq!(old.backlog().messages, 0);
         let on_old = [socket.from_relay, drain(&mut old, &mut pool)].concat();
         let lengths: Vec<usize> = frames(&on_old).iter().map(|(_, payload)| payload.len()).collect();
         assert_eq!(lengths, frames_left, "room {room}");
 
         new.reply(&mut pool, notice("connected"));
-        new.append(undelivered);
+        new.append(undelivered, &mut pool);
         assert_eq!(new.backlog().messages, moved);
         let on_new = messages(&drain(&mut new, &mut pool));
         let all = [b"one".to_vec(), b"two!".to_vec(), vec![0xAB; large], b"last".to_vec()];
@@ -248,14 +251,14 @@ fn bytes_that_the_stream_holds_do_not_count_as_written() {
     let all = old.backlog();
     // The stream takes three messages and a part of the last one.
     let mut socket = without_flush(all.bytes - 1);
-    let (taken, end) = old.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+    let (taken, end) = old.write_to(&mut socket, &mut pool, None, usize::MAX).unwrap();
     assert_eq!((taken, end, old.backlog()), (all.bytes - 1, WriteEnd::Blocked, all));
     assert!(pool.delivered.is_empty() && old.is_blocked());
-    let undelivered = old.take_messages(&mut pool.transits);
-    assert_eq!(undelivered.messages, 4);
+    let undelivered = old.take_messages(None, &mut pool);
+    assert_eq!(undelivered.messages(), 4);
     let on_old = [socket.from_relay, drain(&mut old, &mut pool)].concat();
     assert_eq!(messages(&on_old).len(), 4, "the frame that had begun is completed on the old connection");
-    new.append(undelivered);
+    new.append(undelivered, &mut pool);
     assert!(messages(&on_old) == messages(&drain(&mut new, &mut pool)), "and all go to the new one");
 }
 
@@ -264,14 +267,14 @@ fn bytes_that_the_stream_has_flushed_count_as_written() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push(&mut outbox, &mut pool, "one");
     push(&mut outbox, &mut pool, "two!");
-    outbox.write_to(&mut without_flush(6), &mut pool, usize::MAX).unwrap();
+    outbox.write_to(&mut without_flush(6), &mut pool, None, usize::MAX).unwrap();
     assert_eq!(outbox.backlog().messages, 2);
     let mut socket = Wire::with_room(0);
-    outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+    outbox.write_to(&mut socket, &mut pool, None, usize::MAX).unwrap();
     assert_eq!(outbox.backlog(), Backlog { messages: 1, bytes: 5 });
     push(&mut outbox, &mut pool, "three");
-    let undelivered = outbox.take_messages(&mut pool.transits);
-    assert_eq!((undelivered.messages, undelivered.bytes), (2, 6 + 7));
+    let undelivered = outbox.take_messages(None, &mut pool);
+    assert_eq!((undelivered.messages(), undelivered.bytes()), (2, 6 + 7));
 }
 
 #[test]
@@ -287,7 +290,7 @@ fn queue_has_a_limit_of_bytes_and_with_several_messages_one_of_memory() {
     assert!(
         outbox.is_queue_over(usize::MAX, small_bytes - 1) && !outbox.is_queue_over(usize::MAX, small_bytes)
     );
-    outbox.take_messages(&mut pool.transits).discard(&mut pool);
+    outbox.take_messages(None, &mut pool).discard(&mut pool);
     assert!(!outbox.is_queue_over(0, 0));
     push_sized(&mut outbox, &mut pool, 1_000);
     assert!(!outbox.is_queue_over(usize::MAX, 0), "one small message may always wait");
@@ -301,10 +304,10 @@ fn replies_are_congested_from_above_the_high_mark_down_to_the_low_mark() {
     outbox.reply(&mut pool, |out| out.push(0));
     assert!(outbox.are_replies_congested() && !outbox.is_queue_over(0, 0));
     let mut socket = Wire::with_room(LOW_WATER_BYTES);
-    outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+    outbox.write_to(&mut socket, &mut pool, None, usize::MAX).unwrap();
     assert!(outbox.are_replies_congested());
     socket.room = 1;
-    outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+    outbox.write_to(&mut socket, &mut pool, None, usize::MAX).unwrap();
     assert!(!outbox.are_replies_congested());
 }
 
@@ -314,7 +317,7 @@ fn queue_of_a_blocked_socket_has_no_spare_capacity() {
     pool.give_buffer(Vec::with_capacity(RUN_BYTES_MAX));
     push(&mut outbox, &mut pool, "small");
     let mut socket = Wire::with_room(0);
-    outbox.write_to(&mut socket, &mut pool, usize::MAX).unwrap();
+    outbox.write_to(&mut socket, &mut pool, None, usize::MAX).unwrap();
     let Some(Item::Run(run)) = outbox.queue.front() else { panic!("a run waits") };
     assert!(run.bytes.capacity() < 64);
     assert_eq!(pool.take_buffer().capacity(), RUN_BYTES_MAX);
@@ -324,7 +327,7 @@ fn queue_of_a_blocked_socket_has_no_spare_capacity() {
 fn replies_to_a_blocked_client_take_no_spare_buffer_and_little_spare_capacity() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push(&mut outbox, &mut pool, "small");
-    outbox.write_to(&mut Wire::with_room(0), &mut pool, usize::MAX).unwrap();
+    outbox.write_to(&mut Wire::with_room(0), &mut pool, None, usize::MAX).unwrap();
     let before = outbox.small_bytes();
     pool.give_buffer(Vec::with_capacity(RUN_BYTES_MAX));
     outbox.reply(&mut pool, notice("reply"));
@@ -360,14 +363,14 @@ fn a_write_ends_at_its_allowance_and_an_error_is_returned() {
     let (mut outbox, mut pool) = (Outbox::default(), Pool::default());
     push_sized(&mut outbox, &mut pool, 20 * FRAGMENT_BYTES_MAX);
     let mut socket = Wire::with_room(usize::MAX);
-    let (taken, end) = outbox.write_to(&mut socket, &mut pool, FRAGMENT_BYTES_MAX).unwrap();
+    let (taken, end) = outbox.write_to(&mut socket, &mut pool, None, FRAGMENT_BYTES_MAX).unwrap();
     assert_eq!(end, WriteEnd::Allowance);
     assert!((FRAGMENT_BYTES_MAX..3 * FRAGMENT_BYTES_MAX).contains(&taken));
 
     let mut broken = Wire { is_reset: true, ..Wire::default() };
-    let error = outbox.write_to(&mut broken, &mut pool, usize::MAX).unwrap_err();
+    let error = outbox.write_to(&mut broken, &mut pool, None, usize::MAX).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     let nothing: &mut [u8] = &mut [];
-    let error = outbox.write_to(&mut io::Cursor::new(nothing), &mut pool, usize::MAX).unwrap_err();
+    let error = outbox.write_to(&mut io::Cursor::new(nothing), &mut pool, None, usize::MAX).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::WriteZero, "a socket that takes nothing and reports no error");
 }

@@ -205,7 +205,7 @@ impl Pair {
 
     fn write(&mut self, pool: &mut Pool, mut socket: Wire, allowance: usize) {
         let Wire { room, is_never_flushed, is_unflushed, .. } = socket;
-        let (taken, end) = self.outbox.write_to(&mut socket, pool, allowance).unwrap();
+        let (taken, end) = self.outbox.write_to(&mut socket, pool, None, allowance).unwrap();
         assert_eq!(taken, socket.from_relay.len());
         if !is_unflushed {
             self.twin.flush();
@@ -236,13 +236,13 @@ impl Pair {
 
     /// Replaces the client: its messages move to another outbox, and it gets only its close frame.
     fn replace(&mut self, pool: &mut Pool, chance: &mut Random) {
-        let undelivered = self.outbox.take_messages(&mut pool.transits);
+        let undelivered = self.outbox.take_messages(None, pool);
         let moved = self.twin.take_messages();
-        assert_eq!(undelivered.messages, moved.len() as u64);
+        assert_eq!(undelivered.messages(), moved.len() as u64);
         self.compare();
         let mut next = Self { outbox: pool.take_outbox(), ..Self::default() };
         next.reply(pool, chance);
-        next.outbox.append(undelivered);
+        next.outbox.append(undelivered, pool);
         next.twin.queue = moved;
         next.compare();
         let mut old = std::mem::replace(self, next);
