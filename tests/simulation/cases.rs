@@ -1,5 +1,7 @@
 //! Plans written by hand. Each shows one bug that a seed has found, and does not depend on how plans follow from seeds.
 
+use std::time::Duration;
+
 use apptuner_relay::relay::ClientType::{self, Desktop, Mobile};
 use apptuner_relay::relay::Settings;
 use apptuner_relay::relay::internals::limits::{BUFFERED_BYTES_MIN, LINGER_TIME_MAX};
@@ -28,7 +30,7 @@ fn connect(actor: usize, client_type: ClientType, behaviour: Behaviour) -> Step 
 
 fn plan(settings: Settings, steps: Vec<Step>) -> Plan {
     Plan {
-        settings,
+        settings: Settings { redelivery_window: Duration::ZERO, ..settings },
         hash_seed: [3, 5],
         network_seed: 0,
         logs_messages: false,

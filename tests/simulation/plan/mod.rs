@@ -227,6 +227,8 @@ const MIDWAY_INTERVAL: u64 = 4;
 const STEPS_MIN: usize = 10;
 const STEPS_MIN_IF_STOPPED: usize = 60;
 const STEPS_SPREAD: usize = 70;
+/// Redelivery windows: shorter and longer than the reconnect window, and as long as a session without messages lasts.
+const WINDOWS_MILLIS: [u64; 4] = [10_009, 60_011, 1_800_013, 7_200_017];
 /// The number of clients in crowded plans; each pair has a session.
 const CROWD: usize = 8;
 /// The same in plans with a shutdown.
@@ -237,6 +239,19 @@ const SESSIONS: usize = MANY / 2;
 
 impl Plan {
     pub fn from_seed(seed: u64) -> Self {
+        let mut plan = Self::without_delivery(seed);
+        // Independent random numbers, as above.
+        let mut delivery = Random::new(seed.rotate_left(32));
+        plan.settings.redelivery_window = if delivery.per_mille(share::KEEPS_MESSAGES) {
+            Duration::from_millis(delivery.pick(&WINDOWS_MILLIS))
+        } else {
+            Duration::ZERO
+        };
+        plan
+    }
+
+    /// The plan of a seed, but for how long messages are kept.
+    fn without_delivery(seed: u64) -> Self {
         let mut random = Random::new(seed);
         if seed % SHORTAGE_INTERVAL == 1 {
             return shortage(&mut random);
