@@ -53,20 +53,15 @@ impl Aways {
         kept: Undelivered,
         now: Tick,
     ) -> AwayKey {
-        let kept = (kept.messages() > 0).then(|| Box::new(kept));
-        let is_listed = kept.is_some();
-        let links = Links::default();
         let key = AwayKey(self.entries.insert(Away {
             session,
             client_type,
             left_at: now,
-            kept,
-            links,
-            is_listed,
+            kept: (kept.messages() > 0).then(|| Box::new(kept)),
+            links: Links::default(),
+            is_listed: true,
         }) as u32);
-        if is_listed {
-            self.order.push_back(key, &mut self.entries);
-        }
+        self.order.push_back(key, &mut self.entries);
         key
     }
 

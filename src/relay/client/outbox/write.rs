@@ -252,7 +252,7 @@ impl Outbox {
         self.queued_messages -= messages;
         match &mut keeping {
             None => self.arrivals.take(messages, &mut pool.delivered),
-            Some(keeping) if messages > 0 => self.note_small_written(messages, bytes, pool, keeping),
+            Some(keeping) if messages > 0 => self.note_small_written(messages, pool, keeping),
             Some(_) => {}
         }
         for _ in 0..items {
@@ -288,13 +288,7 @@ impl Outbox {
 
     /// Accounts for small messages that are written and to be confirmed. Only those that were not written before, on
     /// another connection, are measured.
-    fn note_small_written(
-        &mut self,
-        messages: u64,
-        bytes: usize,
-        pool: &mut Pool,
-        keeping: &mut Keeping<'_>,
-    ) {
+    fn note_small_written(&mut self, messages: u64, pool: &mut Pool, keeping: &mut Keeping<'_>) {
         let again = keeping.unconfirmed.again().min(messages);
         let mut groups = std::mem::take(&mut pool.written);
         self.arrivals.take(again, &mut groups);
@@ -305,7 +299,7 @@ impl Outbox {
             arrivals::note(&mut pool.delivered, group);
         }
         pool.written = groups;
-        keeping.unconfirmed.note_written(messages, bytes, keeping.now);
+        keeping.unconfirmed.note_written(messages, keeping.now);
     }
 
     /// Called when the socket refuses bytes. What waits may now wait for long, so it moves to memory of its size, and
@@ -334,7 +328,6 @@ impl Outbox {
 /// Accounts for a message in transit that is written.
 fn finish_message(cursor: Cursor, pool: &mut Pool, keeping: Option<&mut Keeping<'_>>) {
     let transit = pool.transits.get(cursor.key());
-    let bytes = usize::try_from(transit.arrived_bytes()).unwrap_or(usize::MAX);
     let micros = transit.whole_at();
     debug_assert!(micros.is_some(), "only a whole message has an end");
     let micros = micros.unwrap_or_default();
@@ -345,8 +338,8 @@ fn finish_message(cursor: Cursor, pool: &mut Pool, keeping: Option<&mut Keeping<
             is_new = keeping.unconfirmed.again() == 0;
             match pool.transits.park(cursor) {
                 Some(keeper) => {
-                    keeping.unconfirmed.keep_message(keeper);
-                    keeping.unconfirmed.note_written(1, bytes, keeping.now);
+                    keeping.unconfirmed.keep_message(keeper, &pool.transits);
+                    keeping.unconfirmed.note_written(1, keeping.now);
                 }
                 None => {
                     keeping.unconfirmed.note_unkept();

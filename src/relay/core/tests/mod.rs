@@ -2,6 +2,7 @@
 
 mod access;
 mod counting;
+mod delivery;
 mod drain;
 mod health;
 mod hook;

@@ -10,7 +10,7 @@ use crate::relay::effect::Effect;
 use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::readiness::Readiness;
 use crate::relay::settings::Settings;
-use crate::relay::tests::frame::{FINAL, TEXT, frame};
+use crate::relay::tests::frame::{FINAL, PONG, TEXT, frame};
 use crate::relay::tests::stream::{Stream, Wire};
 use crate::relay::time::{Now, Tick};
 use crate::relay::wire::json;
@@ -35,6 +35,8 @@ pub(super) enum Received {
     Text(String),
     Binary(Vec<u8>),
     Ping,
+    /// A ping that asks for a confirmation, with its number.
+    Asked(String),
     Pong(Vec<u8>),
     Close(u16, String),
     /// The relay ended the stream.
@@ -315,6 +317,20 @@ impl World {
         frames.iter().filter(|(first, _)| first & 0x08 == 0).map(|(_, payload)| payload.len()).sum()
     }
 
+    /// Takes everything the client received, and answers its pings as an ordinary client does. Returns the messages.
+    pub(super) fn take_and_confirm(&mut self, client: &Client) -> Vec<Received> {
+        let received = self.take(client);
+        let mut messages = Vec::new();
+        for one in received {
+            match one {
+                Received::Asked(number) => self.send(client, &frame(PONG, number.as_bytes())),
+                Received::Ping => self.send(client, &frame(PONG, b"")),
+                other => messages.push(other),
+            }
+        }
+        messages
+    }
+
     /// Takes everything the client received, and returns the control frames.
     pub(super) fn take_controls(&self, client: &Client) -> Vec<Received> {
         let is_control =
@@ -344,7 +360,7 @@ impl World {
             self.relay.handle_readiness(*id, end);
         }
         self.run_until_idle();
-        self.pass(Duration::from_secs(3600));
+        self.pass(Duration::from_secs(3 * 3600));
         let left = (self.relay.connections(), self.relay.sessions(), self.relay.timers());
         assert_eq!(left, (0, 0, 0), "connections, sessions and timers left");
         assert_eq!(self.relay.buffered_bytes(), 0, "bytes left on the account");
@@ -370,7 +386,8 @@ fn parse(mut bytes: &[u8]) -> Vec<Received> {
                 let reason = String::from_utf8(payload[2..].to_vec()).expect("UTF-8");
                 received.push(Received::Close(u16::from_be_bytes([payload[0], payload[1]]), reason));
             }
-            0x9 => received.push(Received::Ping),
+            0x9 if payload.is_empty() => received.push(Received::Ping),
+            0x9 => received.push(Received::Asked(String::from_utf8(payload.to_vec()).expect("a number"))),
             0xA => received.push(Received::Pong(payload.to_vec())),
             opcode => {
                 assert_eq!(opcode != 0, open.is_none(), "a message within a message");
