@@ -52,14 +52,14 @@ struct Test {
     name: &'static str,
     about: &'static str,
     run: fn(&Trial) -> Result<Vec<Figure>>,
-    /// Whether the pipe can run it, too.
-    has_pipe: bool,
+    /// What the relay is compared with.
+    beside: Option<Subject>,
     is_quick: bool,
 }
 
 impl Test {
     const fn new(name: &'static str, about: &'static str, run: fn(&Trial) -> Result<Vec<Figure>>) -> Self {
-        Self { name, about, run, has_pipe: true, is_quick: false }
+        Self { name, about, run, beside: Some(Subject::Pipe), is_quick: false }
     }
 
     const fn quick(self) -> Self {
@@ -67,7 +67,11 @@ impl Test {
     }
 
     const fn relay_only(self) -> Self {
-        Self { has_pipe: false, ..self }
+        Self { beside: None, ..self }
+    }
+
+    const fn beside_unconfirmed(self) -> Self {
+        Self { beside: Some(Subject::Unconfirmed), ..self }
     }
 
     /// Whether the test has this name or belongs to this group: `flood` means all three floods.
@@ -93,6 +97,25 @@ const TESTS: &[Test] = &[
         .relay_only(),
     Test::new("memory/8000", "8,000 connections, and an unread bundle", |trial| crowd::memory(trial, 8000))
         .relay_only(),
+    Test::new("confirm/ping-pong", "64 sessions, 128 B each way, confirmed or not", |trial| {
+        cost::ping_pong(trial, 64)
+    })
+    .beside_unconfirmed(),
+    Test::new("confirm/128B", "1 session, 256 at a time, confirmed or not", |trial| {
+        cost::flood(trial, 1, 128, 256)
+    })
+    .beside_unconfirmed(),
+    Test::new("confirm/1KiB", "32 sessions, 64 at a time, confirmed or not", |trial| {
+        cost::flood(trial, 32, 1024, 64)
+    })
+    .beside_unconfirmed(),
+    Test::new("confirm/64KiB", "4 sessions, 16 at a time, confirmed or not", |trial| {
+        cost::flood(trial, 4, 65_536, 16)
+    })
+    .beside_unconfirmed(),
+    Test::new("confirm/bulk", "one message of 50 MB, confirmed or not", bundles::bulk).beside_unconfirmed(),
+    Test::new("confirm/idle", "connections that do nothing, confirmed or not", crowd::idle)
+        .beside_unconfirmed(),
     Test::new("churn", "32 sessions that come and go", |trial| crowd::churn(trial, 32)).quick(),
     Test::new("growth", "64 sessions beside up to 9,000 idle connections", crowd::growth),
     Test::new("slow-peer", "a flood of unread messages of 16 KiB", pressure::slow_peer),
@@ -245,25 +268,26 @@ fn run(options: &Options) -> Result<bool> {
     Ok(are_all_well)
 }
 
-/// Runs the relay and the pipe in turn, so that both run under the same conditions.
+/// Runs the relay and what it is compared with in turn, so that both run under the same conditions.
 fn run_test(test: &Test, trial: &mut Trial, rounds: usize) -> Result<()> {
     let is_watched = std::io::stderr().is_terminal();
-    let (mut relay, mut pipe) = (Vec::new(), Vec::new());
+    let (mut relay, mut other) = (Vec::new(), Vec::new());
     for round in 0..rounds {
         if is_watched {
             eprint!("\r{}, round {} of {rounds}  ", test.name, round + 1);
         }
         trial.subject = Subject::Relay;
         relay.push((test.run)(trial)?);
-        if test.has_pipe {
-            trial.subject = Subject::Pipe;
-            pipe.push((test.run)(trial)?);
+        if let Some(subject) = test.beside {
+            trial.subject = subject;
+            other.push((test.run)(trial)?);
         }
     }
     if is_watched {
         eprint!("\r{:40}\r", "");
     }
-    table::print(&format!("{}: {}", test.name, test.about), &relay, &pipe);
+    let title = if test.beside == Some(Subject::Unconfirmed) { "0s" } else { "pipe" };
+    table::print(&format!("{}: {}", test.name, test.about), &relay, (title, &other));
     if let Some(connections) = trial.connections_short.get() {
         println!("  * no more than {connections} connections: the limit on open files is too low");
     }

@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 use crate::Result;
 use crate::pipe::PIPE_FLAG;
 
-/// The two servers that are compared.
+/// The servers that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     Relay,
+    /// The relay, which counts messages as delivered once they are written.
+    Unconfirmed,
     Pipe,
 }
 
@@ -25,7 +27,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts `subject` on a free port of the loopback interface. Only the relay gets `flags`.
+    /// Starts `subject` on a free port of the loopback interface. The pipe gets no `flags`.
     pub(crate) fn start(subject: Subject, flags: &[&str]) -> Result<Self> {
         let is_pipe = subject == Subject::Pipe;
         let mut command = if is_pipe {
@@ -37,6 +39,9 @@ impl Server {
             let mut command =
                 Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_apptuner-relay").into()));
             command.args(["--listen", "127.0.0.1:0"]).args(flags);
+            if subject == Subject::Unconfirmed {
+                command.args(["--redelivery-window", "0s"]);
+            }
             command
         };
         command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());

@@ -19,26 +19,26 @@ impl Figure {
     }
 }
 
-/// Prints one row per figure. `relay` and `pipe` hold the rounds of each, all with the same figures.
-pub(crate) fn print(name: &str, relay: &[Vec<Figure>], pipe: &[Vec<Figure>]) {
+/// Prints one row per figure. `relay` and `other` hold the rounds of each, all with the same figures.
+pub(crate) fn print(name: &str, relay: &[Vec<Figure>], (title, other): (&str, &[Vec<Figure>])) {
     let Some(first) = relay.first() else { return };
     println!("\n{name}");
-    let [relay_title, pipe_title, range_title, ratio_title] = ["relay", "pipe", "min–max", "ratio"];
+    let [relay_title, range_title, ratio_title] = ["relay", "min–max", "ratio"];
     println!(
-        "  {:<40} {relay_title:>11} {range_title:>19} {pipe_title:>11} {range_title:>19} {ratio_title:>7}",
+        "  {:<40} {relay_title:>11} {range_title:>19} {title:>11} {range_title:>19} {ratio_title:>7}",
         ""
     );
     for (at, figure) in first.iter().enumerate() {
         let digits = figure.digits;
-        let (relay, pipe) = (Column::new(relay, at), Column::new(pipe, at));
-        let ratio = match (relay.median(), pipe.median()) {
-            (Some(relay), Some(pipe)) if pipe != 0.0 => format!("{:.2}", relay / pipe),
+        let (relay, other) = (Column::new(relay, at), Column::new(other, at));
+        let ratio = match (relay.median(), other.median()) {
+            (Some(relay), Some(other)) if other != 0.0 => format!("{:.2}", relay / other),
             _ => "-".to_owned(),
         };
-        let row = [relay.shown(digits), relay.range(digits), pipe.shown(digits), pipe.range(digits), ratio];
-        let [relay, relay_range, pipe, pipe_range, ratio] = row;
+        let row = [relay.shown(digits), relay.range(digits), other.shown(digits), other.range(digits), ratio];
+        let [relay, relay_range, other, other_range, ratio] = row;
         println!(
-            "  {:<40} {relay:>11} {relay_range:>19} {pipe:>11} {pipe_range:>19} {ratio:>7}",
+            "  {:<40} {relay:>11} {relay_range:>19} {other:>11} {other_range:>19} {ratio:>7}",
             figure.name
         );
     }
