@@ -18,12 +18,6 @@ pub(crate) fn text(number: usize, bytes: usize) -> String {
     format!("{start}{}\"]", "x".repeat(bytes - start.len() - 2))
 }
 
-/// The number of a [`text`].
-pub(crate) fn number(message: &Received) -> usize {
-    let Received::Text(text) = message else { panic!("{message:?}") };
-    text[1..].split(',').next().unwrap().parse().unwrap()
-}
-
 /// A pair whose mobile answers no pings, and has received `texts` of its desktop.
 pub(crate) fn pair_with_unconfirmed(relay: &Relay, session: &str, texts: &[&str]) -> (Client, Client) {
     let (mut desktop, mut mobile) = relay.pair(session);
@@ -209,6 +203,8 @@ fn waiting_messages_come_again_from_their_start() {
             desktop.send_text(text);
         }
         assert_eq!(mobile.fill(), None);
+        // The relay has accepted all of them.
+        desktop.expect_quiet();
         let _stalled = if is_reset {
             mobile.reset();
             None

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::answer::{Answer, upgrade_request};
 use crate::client::{Client, Pings, Received};
 use crate::delivery::{
-    KIB, MIB, come_back, lose, number, pair_with_unconfirmed, text, undelivered, undelivered_at_departure,
+    KIB, MIB, come_back, lose, pair_with_unconfirmed, text, undelivered, undelivered_at_departure,
 };
 use crate::frame::{BINARY, TEXT, frame};
 use crate::harness::Relay;
@@ -61,9 +61,17 @@ fn send_many_kept(desktop: &mut Client, count: usize, bytes: usize) -> u64 {
     given_up + undelivered(desktop).iter().sum::<u64>()
 }
 
-/// The numbers of the texts that wait for `mobile`.
-fn numbers(mobile: &mut Client) -> Vec<usize> {
-    mobile.receive_all().iter().map(number).collect()
+/// The numbers of the texts that `mobile` receives before the next one of `desktop`.
+fn numbers(desktop: &mut Client, mobile: &mut Client) -> Vec<usize> {
+    desktop.send_text("\"next\"");
+    let mut numbers = Vec::new();
+    loop {
+        match mobile.receive() {
+            Received::Text(text) if text == "\"next\"" => return numbers,
+            Received::Text(text) => numbers.push(text[1..].split(',').next().unwrap().parse().unwrap()),
+            received => panic!("{received:?}"),
+        }
+    }
 }
 
 /// Requires the newest of `count` numbers, in order.
@@ -144,7 +152,7 @@ fn at_most_16_mib_are_kept_for_an_absent_client_and_the_oldest_are_given_up_firs
     let mut desktop = desktop_alone(&relay, "abc");
     let given_up = send_many_kept(&mut desktop, 40, 800 * KIB);
     let mut mobile = come_back(&relay, "abc", &mut desktop);
-    let arrived = numbers(&mut mobile);
+    let arrived = numbers(&mut desktop, &mut mobile);
     assert_newest(&arrived, 40);
     assert_eq!(given_up + arrived.len() as u64, 40);
     let bytes = arrived.len() * 800 * KIB;
@@ -163,7 +171,7 @@ fn of_unconfirmed_messages_at_most_16_mib_are_kept_when_their_receiver_leaves() 
     mobile.reset();
     let given_up: u64 = undelivered_at_departure(&mut desktop).iter().sum();
     let mut mobile = come_back(&relay, "abc", &mut desktop);
-    let arrived = numbers(&mut mobile);
+    let arrived = numbers(&mut desktop, &mut mobile);
     assert_newest(&arrived, 40);
     assert_eq!(given_up + arrived.len() as u64, 40);
     assert!(arrived.len() * 800 * KIB <= 16 * MIB, "{} messages were kept", arrived.len());
@@ -180,7 +188,8 @@ fn one_message_over_16_mib_is_kept_alone() {
     mobile.expect_quiet();
     lose(mobile, &mut desktop);
     assert_eq!(send_many_kept(&mut desktop, 1, KIB), 1);
-    assert_eq!(numbers(&mut come_back(&relay, "abc", &mut desktop)), [0]);
+    let mut mobile = come_back(&relay, "abc", &mut desktop);
+    assert_eq!(numbers(&mut desktop, &mut mobile), [0]);
 }
 
 #[test]
@@ -231,10 +240,9 @@ fn nothing_of_a_deleted_session_comes_to_a_new_one_of_its_id() {
     send_kept(&mut desktop, "1");
     desktop.leave();
     relay.wait_for_log("its end", |line| line.contains("Session abc deleted: "));
-    relay.join("mobile", "abc").expect_quiet();
-    let mut desktop = relay.join("desktop", "abc");
-    desktop.expect_notice("mobile_connected");
-    desktop.expect_quiet();
+    let mut mobile = relay.join("mobile", "abc");
+    mobile.expect_quiet();
+    relay.join_peer("desktop", "abc", &mut mobile).expect_quiet();
 }
 
 #[test]
@@ -367,7 +375,7 @@ fn unconfirmed_messages_hold_no_newer_ones_back_when_memory_is_short() {
     }
     lose(mobile, &mut desktop);
     let mut mobile = come_back(&relay, "abc", &mut desktop);
-    let arrived = numbers(&mut mobile);
+    let arrived = numbers(&mut desktop, &mut mobile);
     assert_newest(&arrived, 64);
     assert!(arrived.len() <= 16, "{} messages in 4 MiB", arrived.len());
     desktop.expect_quiet();
@@ -386,7 +394,8 @@ fn client_that_is_away_longest_loses_its_messages_first_when_memory_is_short() {
     assert!((4..8).contains(&lost), "{told:?}");
     assert!(told[lost..].iter().all(Vec::is_empty), "{told:?}");
     for (index, desktop) in desktops.iter_mut().enumerate() {
-        let arrived = numbers(&mut come_back(&relay, &session(index), desktop));
+        let mut mobile = come_back(&relay, &session(index), desktop);
+        let arrived = numbers(desktop, &mut mobile);
         assert_eq!(arrived.len(), usize::from(index >= lost), "{index} of {told:?}");
     }
 }
