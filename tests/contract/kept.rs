@@ -343,7 +343,10 @@ fn message_that_never_became_whole_does_not_come_to_a_client_that_comes_back() {
         }
         desktop.reset();
         relay.wait_for_log_ending(&format!("Desktop disconnected from session {session}: 1006"));
-        relay.join("mobile", session).expect_quiet();
+        let mut mobile = relay.join("mobile", session);
+        let mut desktop = relay.join_peer("desktop", session, &mut mobile);
+        desktop.send_text("2");
+        mobile.expect_text("2");
     }
 }
 
