@@ -63,7 +63,7 @@ pub(crate) fn metrics(address: SocketAddr) -> BTreeMap<String, u64> {
 }
 
 /// The metrics that differ from `expected`.
-fn differences<'a>(
+pub(crate) fn differences<'a>(
     samples: &BTreeMap<String, u64>,
     expected: &[(&'a str, u64)],
 ) -> Vec<(&'a str, Option<u64>)> {

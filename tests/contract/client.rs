@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
 use crate::answer::{Answer, upgrade_request};
-use crate::frame::{CLOSE, Frame, PING, TEXT, big_endian, close_payload, frame, take_frame};
+use crate::frame::{CLOSE, Frame, PING, PONG, TEXT, big_endian, close_payload, frame, take_frame};
 use crate::harness::WAIT_MAX;
 use crate::stream::Stream;
 
@@ -35,6 +35,17 @@ pub(crate) enum Received {
     Reset,
 }
 
+/// What a client does with each ping of the relay that it reads.
+#[derive(Clone, Copy)]
+pub(crate) enum Pings {
+    /// The test receives it like a message, and decides.
+    Received,
+    /// It is answered at once, as by client libraries.
+    Answered,
+    /// It is skipped without an answer.
+    Skipped,
+}
+
 /// The result of a flood: the number of whole messages that were taken, and the rest of the message that was not.
 pub(crate) struct Flood {
     pub(crate) sent: usize,
@@ -47,6 +58,7 @@ pub(crate) struct Client {
     input: BytesMut,
     /// Opcode and payload so far of a message whose last fragment is missing.
     unfinished: Option<(u8, Vec<u8>)>,
+    pub(crate) pings: Pings,
 }
 
 /// Sets timeouts so that no test hangs, and turns off Nagle's algorithm.
@@ -92,7 +104,7 @@ impl Client {
     /// Sends `request` and reads the head of the answer. Bytes after it are left to the client.
     pub(crate) fn handshake(mut stream: Stream, request: &[u8]) -> (Answer, Self) {
         stream.write_all(request).unwrap();
-        let mut client = Self { stream, input: BytesMut::new(), unfinished: None };
+        let mut client = Self { stream, input: BytesMut::new(), unfinished: None, pings: Pings::Received };
         let head_length = loop {
             if let Some(at) = client.input.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at + 4;
@@ -202,19 +214,24 @@ impl Client {
         }
     }
 
-    /// The next message, control frame or end.
+    /// The next message, control frame or end. Of the relay's pings, only those that the test wants to receive.
     pub(crate) fn receive(&mut self) -> Received {
         loop {
-            let frame = match self.receive_frame() {
+            let received = match self.receive_frame() {
                 Ok(frame) => frame,
                 Err(end) => return end,
             };
-            match frame.opcode {
-                0x8 => return parse_close(&frame.payload),
-                0x9 => return Received::Ping(frame.payload.to_vec()),
-                0xA => return Received::Pong(frame.payload.to_vec()),
+            match received.opcode {
+                0x8 => return parse_close(&received.payload),
+                0x9 => match self.pings {
+                    Pings::Received => return Received::Ping(received.payload.to_vec()),
+                    // An error means that the relay has ended the connection, which the next read tells.
+                    Pings::Answered => drop(self.stream.write_all(&frame(PONG, &received.payload))),
+                    Pings::Skipped => {}
+                },
+                0xA => return Received::Pong(received.payload.to_vec()),
                 opcode => {
-                    if let Some(message) = self.assemble(opcode, &frame) {
+                    if let Some(message) = self.assemble(opcode, &received) {
                         return message;
                     }
                 }
@@ -255,6 +272,19 @@ impl Client {
             let received = self.receive();
             if !matches!(received, Received::Ping(_)) {
                 return received;
+            }
+        }
+    }
+
+    /// Everything that waits for this client: what comes before the answer to a ping.
+    pub(crate) fn receive_all(&mut self) -> Vec<Received> {
+        self.send(PING, b"is that all?");
+        let mut all = Vec::new();
+        loop {
+            match self.receive() {
+                Received::Pong(payload) if payload == b"is that all?" => return all,
+                end @ (Received::End | Received::Reset) => panic!("{end:?} after {all:?}"),
+                received => all.push(received),
             }
         }
     }
@@ -309,6 +339,22 @@ impl Client {
         let sentence = sentence.as_str().unwrap();
         assert!(sentence.contains(&count.to_string()), "{count}: {sentence}");
         usize::try_from(count).unwrap()
+    }
+
+    /// Expects a ping of the relay, and returns the payload that a pong must have to answer it.
+    pub(crate) fn expect_ping(&mut self) -> Vec<u8> {
+        match self.receive() {
+            Received::Ping(payload) => payload,
+            received => panic!("expected a ping, received {received:?}"),
+        }
+    }
+
+    /// Expects a ping and answers it, which confirms every message before it. Nothing else may be waiting.
+    pub(crate) fn confirm(&mut self) {
+        let payload = self.expect_ping();
+        self.send(PONG, &payload);
+        // The relay has read the pong once it answers what was sent behind it.
+        self.expect_quiet();
     }
 
     /// Expects the relay's close and answers it. Then the stream must end in order.

@@ -20,6 +20,10 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 /// How much too early a deadline may seem: the relay's clock counts whole milliseconds.
 const CLOCK_STEP: Duration = Duration::from_millis(2);
 
+/// The variable of the redelivery window. It is zero unless a test asks for delivery: most clients of these tests
+/// answer no pings, and most tests state what holds without it.
+const REDELIVERY_WINDOW: &str = "APPTUNER_RELAY_REDELIVERY_WINDOW";
+
 /// Requires that `timeout` has passed since `start`: nothing may happen early.
 #[track_caller]
 pub(crate) fn assert_lasted(start: Instant, timeout: Duration) {
@@ -43,14 +47,15 @@ pub(crate) struct Ended {
     pub(crate) log: Vec<String>,
 }
 
-/// A command that runs `program`. Its environment has only `PATH`, `RUST_LOG`, the variable that tells a build with
-/// coverage where to write its counts, and `variables`.
+/// A command that runs `program`. Its environment has only `PATH`, `RUST_LOG`, a redelivery window of zero, the variable
+/// that tells a build with coverage where to write its counts, and `variables`.
 fn command(program: &str, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("RUST_LOG", "info")
+        .env(REDELIVERY_WINDOW, "0s")
         .envs(std::env::var_os("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)))
         .envs(variables.iter().copied())
         .stdin(Stdio::null())
@@ -90,6 +95,12 @@ impl Relay {
         let mut command = relay_command(variables);
         command.args(["--listen", "127.0.0.1:0"]).args(flags);
         Self::spawn(command)
+    }
+
+    /// As [`start`](Self::start), with the redelivery window of `flags` or else the contract's default.
+    pub(crate) fn start_delivering(flags: &[&str]) -> Self {
+        // An empty variable counts as unset.
+        Self::start_with(flags, &[(REDELIVERY_WINDOW, "")])
     }
 
     /// As [`start`](Self::start), in a shell that has run `preparation`, such as `ulimit -n 40`.

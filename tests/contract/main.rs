@@ -25,12 +25,15 @@ mod access;
 mod activation;
 mod admin;
 mod budget;
+mod delivery;
 mod health_check;
 mod http;
+mod kept;
 mod logging;
 mod messages;
 mod pressure;
 mod process;
+mod receipts;
 #[cfg(target_os = "linux")]
 mod rest;
 mod session_life;
