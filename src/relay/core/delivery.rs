@@ -20,7 +20,7 @@ use crate::relay::client::connection::Evicted;
 use crate::relay::client::outbox::{ArrivalGroup, Undelivered};
 use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::sessions::SessionKey;
-use crate::relay::wire::message::SystemMessage;
+use crate::relay::wire::message::{Logged, SystemMessage};
 
 impl<S: Read + Write> Relay<S> {
     /// Whether messages are kept for clients that come back: not during a shutdown, in which none can.
@@ -128,7 +128,10 @@ impl<S: Read + Write> Relay<S> {
                     }
                     return true;
                 }
-                Some(Evicted::Start) => return true,
+                Some(Evicted::Start) => {
+                    debug!(target: SESSIONS, "conn={id} messages=0 Not kept: memory is short");
+                    return true;
+                }
                 // It is listed again once it has more.
                 None => self.unlist_unconfirmed(id),
             }
@@ -181,6 +184,10 @@ impl<S: Read + Write> Relay<S> {
             return;
         }
         let sender = receiver.peer();
+        if let Some(session) = self.sessions.get(session) {
+            let (session, receiver) = (Logged(session.id.as_str()), receiver.as_str());
+            debug!(target: SESSIONS, "session={session} client={receiver} messages={messages} Given up");
+        }
         self.counters.messages_undelivered.add(&sender, messages);
         self.counters.messages_given_up.add(&sender, messages);
         if let Some(sender) = self.sessions.peer(session, receiver) {
