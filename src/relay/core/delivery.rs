@@ -17,7 +17,7 @@ use super::record::SESSIONS;
 use super::relay::Relay;
 use super::slots::{Membership, Slot};
 use crate::relay::client::connection::Evicted;
-use crate::relay::client::outbox::{ArrivalGroup, Undelivered};
+use crate::relay::client::outbox::{ArrivalGroup, Unconfirmed, Undelivered};
 use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::sessions::SessionKey;
 use crate::relay::wire::message::{Logged, SystemMessage};
@@ -87,10 +87,19 @@ impl<S: Read + Write> Relay<S> {
         slot.map_or_else(Undelivered::default, |slot| slot.connection.take_messages(&mut self.pool))
     }
 
-    /// Puts a client with unconfirmed messages at the end of the order in which these are given up.
+    /// Puts a client with something that gives way at the end of the order in which it does.
     pub(super) fn list_unconfirmed(&mut self, id: ConnectionId) {
+        let keeps_written = self.pool.transits.keeps_written();
+        let is_idle =
+            |slot: &Slot<S>| slot.connection.unconfirmed().is_some_and(Unconfirmed::is_idle);
+        if self.slots.get(id).is_some_and(is_idle) {
+            self.unlist_unconfirmed(id);
+        }
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.connection.drop_idle_unconfirmed();
+        if keeps_written {
+            slot.connection.remember_start();
+        }
         let unconfirmed = slot.connection.unconfirmed_mut().filter(|unconfirmed| !unconfirmed.is_listed);
         if let Some(unconfirmed) = unconfirmed {
             unconfirmed.is_listed = true;
