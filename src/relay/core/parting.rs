@@ -244,6 +244,8 @@ impl<S: Read + Write> Relay<S> {
         let kept = self.sessions.kept_mut(sender.session, sender.client_type.peer());
         if kept.is_some_and(|kept| kept.remove_incomplete(key, &mut self.pool.transits)) {
             self.counters.messages_cut_short.add(&sender.client_type, 1);
+            // With nothing kept, the session may end before the window is over.
+            self.arm_session(sender.session);
         }
         self.forget_transit(key);
         if is_begun && let Some(receiver) = receiver.filter(|&receiver| self.is_member(receiver)) {
