@@ -1,19 +1,20 @@
 //! Places whose client has left and may come back, and what is kept for them.
 //!
-//! The places are in the order in which their clients left. If memory is needed, the one whose client has been gone for
-//! longest loses what is kept for it first. A place for which nothing is kept leaves the order when its turn comes, so
-//! nothing is scanned.
+//! The places for which something is kept are in the order in which their clients left. If memory is needed, the one
+//! whose client has been gone for longest loses what is kept for it first. A place for which nothing is kept any more
+//! leaves the order when its turn comes, so nothing is scanned.
+
+use std::collections::BTreeSet;
 
 use slab::Slab;
 
 use super::SessionKey;
 use crate::relay::client::outbox::Undelivered;
 use crate::relay::ids::ClientType;
-use crate::relay::tables::idle_order::{IdleOrder, Links, Ordered};
 use crate::relay::time::Tick;
 
 /// Identifies a place while its client is away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct AwayKey(pub(super) u32);
 
 #[derive(Debug)]
@@ -23,24 +24,15 @@ struct Away {
     left_at: Tick,
     /// `None` if nothing is kept. Boxed because that is the usual case.
     kept: Option<Box<Undelivered>>,
-    links: Links<AwayKey>,
-    /// Whether it is in the order.
-    is_listed: bool,
 }
 
 /// All places whose client is away.
 #[derive(Debug, Default)]
 pub(super) struct Aways {
     entries: Slab<Away>,
-    order: IdleOrder<AwayKey>,
-}
-
-impl Ordered for Slab<Away> {
-    type Key = AwayKey;
-
-    fn links_mut(&mut self, key: AwayKey) -> Option<&mut Links<AwayKey>> {
-        Some(&mut self.get_mut(key.0 as usize)?.links)
-    }
+    /// When the client left, and the key, of each place for which something is kept, and perhaps of others. Not a list,
+    /// because something may be kept later for a client that left earlier.
+    order: BTreeSet<(Tick, AwayKey)>,
 }
 
 impl Aways {
@@ -53,26 +45,22 @@ impl Aways {
         kept: Undelivered,
         now: Tick,
     ) -> AwayKey {
-        let key = AwayKey(self.entries.insert(Away {
-            session,
-            client_type,
-            left_at: now,
-            kept: (kept.messages() > 0).then(|| Box::new(kept)),
-            links: Links::default(),
-            is_listed: true,
-        }) as u32);
-        self.order.push_back(key, &mut self.entries);
+        let kept = (kept.messages() > 0).then(|| Box::new(kept));
+        let is_listed = kept.is_some();
+        let key = AwayKey(self.entries.insert(Away { session, client_type, left_at: now, kept }) as u32);
+        if is_listed {
+            self.order.insert((now, key));
+        }
         key
     }
 
     /// Forgets a place. Returns what was kept for it.
     pub(super) fn remove(&mut self, key: AwayKey) -> Undelivered {
-        if self.entries.get(key.0 as usize).is_some_and(|away| away.is_listed) {
-            self.order.remove(key, &mut self.entries);
-        }
         let away = self.entries.try_remove(key.0 as usize);
         debug_assert!(away.is_some(), "a place is forgotten once");
-        away.and_then(|away| away.kept).map_or_else(Undelivered::default, |kept| *kept)
+        let Some(Away { left_at, kept, .. }) = away else { return Undelivered::default() };
+        self.order.remove(&(left_at, key));
+        kept.map_or_else(Undelivered::default, |kept| *kept)
     }
 
     /// When the client of a place left.
@@ -88,24 +76,21 @@ impl Aways {
     /// What is kept for a place, to add to it or to take from it.
     pub(super) fn kept_mut(&mut self, key: AwayKey) -> Option<&mut Undelivered> {
         let away = self.entries.get_mut(key.0 as usize)?;
-        if !std::mem::replace(&mut away.is_listed, true) {
-            // It left the order when nothing was kept for it, as the first of those that were in it then. So its client
-            // has been gone for longer than theirs.
-            self.order.push_front(key, &mut self.entries);
+        if away.kept.as_ref().is_none_or(|kept| kept.messages() == 0) {
+            self.order.insert((away.left_at, key));
         }
-        Some(self.entries.get_mut(key.0 as usize)?.kept.get_or_insert_default())
+        Some(away.kept.get_or_insert_default())
     }
 
     /// The place with something kept whose client has been gone for longest.
     pub(super) fn longest_gone(&mut self) -> Option<(SessionKey, ClientType)> {
         loop {
-            let key = self.order.first?;
-            let away = self.entries.get_mut(key.0 as usize)?;
+            let &(_, key) = self.order.first()?;
+            let away = self.entries.get(key.0 as usize)?;
             if away.kept.as_ref().is_some_and(|kept| kept.messages() > 0) {
                 return Some((away.session, away.client_type));
             }
-            away.is_listed = false;
-            self.order.remove(key, &mut self.entries);
+            self.order.pop_first();
         }
     }
 

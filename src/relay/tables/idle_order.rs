@@ -1,4 +1,4 @@
-//! A linked list of entries of a slab. Adding at an end and removing anywhere take constant time.
+//! A linked list of entries of a slab. Adding at the end and removing anywhere take constant time.
 
 /// A slab whose entries can be in a list. An entry has one [`Links`] for each list that it can be in.
 pub(crate) trait Ordered {
@@ -45,18 +45,6 @@ impl<K: Copy> IdleOrder<K> {
         }
         if let Some(links) = entries.links_mut(key) {
             *links = Links { previous, next: None };
-        }
-    }
-
-    /// Adds an entry at the start. It must not be in the list.
-    pub(crate) fn push_front(&mut self, key: K, entries: &mut impl Ordered<Key = K>) {
-        let next = self.first.replace(key);
-        match next.and_then(|next| entries.links_mut(next)) {
-            Some(next) => next.previous = Some(key),
-            None => self.last = Some(key),
-        }
-        if let Some(links) = entries.links_mut(key) {
-            *links = Links { previous: None, next };
         }
     }
 
