@@ -202,7 +202,7 @@ impl Outbox {
                 run
             }
             Some(_) | None => {
-                let bytes = if self.is_blocked { Vec::new() } else { pool.take_buffer() };
+                let bytes = if self.is_blocked { Vec::new() } else { pool.take_run_buffer() };
                 self.queue_small_bytes += bytes.capacity();
                 self.queue.push_back(Item::Run(Run::new(bytes)));
                 let Some(Item::Run(run)) = self.queue.back_mut() else {

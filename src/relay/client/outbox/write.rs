@@ -265,6 +265,7 @@ impl Outbox {
                 Item::Run(run) => {
                     let (start, messages) = (run.kept_start, run.messages);
                     let bytes = run.into_bytes(&mut pool.transits);
+                    pool.last_run_bytes = bytes.len();
                     match &mut keeping {
                         None => pool.give_buffer(bytes),
                         Some(keeping) => keeping.unconfirmed.keep_run(bytes, start, messages, pool),
