@@ -105,6 +105,10 @@ impl Unconfirmed {
         }
         let covered = self.ping.as_ref().map_or(0, |ping| ping.items);
         let is_last_covered = self.items.len() == covered;
+        if self.items.is_empty() {
+            // Most clients are sent a single small message now and then.
+            self.items.reserve_exact(1);
+        }
         match self.items.back_mut() {
             Some(KeptItem::Run(run)) if !is_last_covered && run.has_room(frames.len()) => {
                 run.append(&[frames], messages, &mut pool.transits);
