@@ -79,7 +79,8 @@ impl Memory {
     }
 
     /// Bytes in use that do not give way.
-    const fn claimed_bytes(&self) -> usize {
+    #[must_use]
+    pub const fn claimed_bytes(&self) -> usize {
         let Cached { chunks, pieces_bytes, small_bytes } = self.cached;
         self.used_bytes() - (chunks * CHUNK_BYTES + pieces_bytes + small_bytes)
     }
