@@ -17,7 +17,7 @@ use super::record::SESSIONS;
 use super::relay::Relay;
 use super::slots::{Membership, Slot};
 use crate::relay::client::connection::Evicted;
-use crate::relay::client::outbox::{ArrivalGroup, Undelivered};
+use crate::relay::client::outbox::{ArrivalGroup, Unconfirmed, Undelivered};
 use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::sessions::SessionKey;
 use crate::relay::wire::message::SystemMessage;
@@ -89,6 +89,10 @@ impl<S: Read + Write> Relay<S> {
 
     /// Puts a client with unconfirmed messages at the end of the order in which these are given up.
     pub(super) fn list_unconfirmed(&mut self, id: ConnectionId) {
+        // Its links are dropped with what is idle, so it must be out of the order before.
+        if self.slots.get(id).and_then(|slot| slot.connection.unconfirmed()).is_some_and(Unconfirmed::is_idle) {
+            self.unlist_unconfirmed(id);
+        }
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.connection.drop_idle_unconfirmed();
         let unconfirmed = slot.connection.unconfirmed_mut().filter(|unconfirmed| !unconfirmed.is_listed);

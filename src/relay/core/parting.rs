@@ -113,6 +113,7 @@ impl<S: Read + Write> Relay<S> {
         // What is kept may never reach a client that joined without the secret with which the session was claimed.
         let is_expected = self.keeps_messages() && reason != EndReason::Unproven;
         let (undelivered, kept) = if is_expected {
+            // These are counted now; what is kept counts when it is given up.
             let given_up = std::mem::take(&mut messages.given_up) + messages.trim(&mut self.pool);
             (given_up, Some(messages))
         } else {

@@ -48,18 +48,6 @@ impl<K: Copy> IdleOrder<K> {
         }
     }
 
-    /// Adds an entry at the start. It must not be in the list.
-    pub(crate) fn push_front(&mut self, key: K, entries: &mut impl Ordered<Key = K>) {
-        let next = self.first.replace(key);
-        match next.and_then(|next| entries.links_mut(next)) {
-            Some(next) => next.previous = Some(key),
-            None => self.last = Some(key),
-        }
-        if let Some(links) = entries.links_mut(key) {
-            *links = Links { previous: None, next };
-        }
-    }
-
     /// Removes an entry, which must be in the list. Its own links keep their values: the next `push_back` sets them.
     pub(crate) fn remove(&mut self, key: K, entries: &mut impl Ordered<Key = K>) {
         let Some(&mut Links { previous, next }) = entries.links_mut(key) else { return };

@@ -140,6 +140,15 @@ impl Transit {
         self.pieces.push_back(piece);
     }
 
+    /// Adds a cursor, which awaits every piece.
+    fn add_cursor(&mut self, memory: &mut Memory) {
+        self.receivers += 1;
+        for piece in &mut self.pieces {
+            piece.awaited_by += 1;
+            piece.set_cached(false, memory);
+        }
+    }
+
     /// Whether pieces stay in memory although all cursors have passed them.
     const fn keeps_passed(&self, keeps_written: bool, is_memory_short: bool) -> bool {
         // Once the first piece is freed the message cannot begin again, so the rest is not kept, either.
@@ -326,11 +335,10 @@ impl Transits {
 
     /// Releases a message to one more receiver. Its cursor begins at the start.
     pub fn release(&mut self, key: TransitKey) -> Cursor {
-        let (transit, _) = self.parts_mut(key);
+        let (transit, memory) = self.parts_mut(key);
         debug_assert!(transit.pieces_freed == 0, "the message is in memory from its start");
         transit.is_released = true;
-        transit.receivers += 1;
-        transit.pieces.iter_mut().for_each(|piece| piece.awaited_by += 1);
+        transit.add_cursor(memory);
         Cursor::new(key)
     }
 
