@@ -6,7 +6,7 @@ use apptuner_relay::relay::ClientType::{self, Desktop, Mobile};
 use apptuner_relay::relay::Settings;
 use apptuner_relay::relay::internals::limits::{BUFFERED_BYTES_MIN, LINGER_TIME_MAX};
 
-use crate::plan::{Behaviour, Fault, OnClose, Plan, Reading, Request, Say, Sending, Step};
+use crate::plan::{Behaviour, Fault, OnClose, Plan, Pongs, Reading, Request, Say, Sending, Step};
 use crate::visit::Visit;
 use crate::wire::Faults;
 use crate::world::run;
@@ -16,6 +16,8 @@ const KIB: usize = 1024;
 /// A client that answers pings and closes, but reads nothing. Its network has no faults.
 const SILENT: Behaviour = Behaviour {
     answers_pings: true,
+    pongs: Pongs::Each,
+    wants_receipts: false,
     on_close: OnClose::AnswerAndEnd,
     reading: Reading::Never,
     sending: Sending::AtOnce,

@@ -1,6 +1,7 @@
 //! A client as the network sees it: the bytes that it sends, a list of what they mean, and what it does by itself.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use apptuner_relay::relay::Tick;
@@ -10,7 +11,7 @@ use crate::frame::{
     BINARY, BINARY_BEGINS, CLOSE, CONTINUES, ENDS, FINAL, LengthForm, PING, PONG, RESERVED_DATA, RSV1, TEXT,
     TEXT_BEGINS, frame_header, frame_under, frame_with,
 };
-use crate::plan::{Behaviour, Fault, OnClose, Reading, Request, Say, Sending};
+use crate::plan::{Behaviour, Fault, OnClose, Pongs, Reading, Request, Say, Sending};
 use crate::random::Random;
 use crate::reader::{Piece, Reader};
 use crate::visit::{Caller, Credentials, Issued};
@@ -62,6 +63,7 @@ pub enum What {
     Upgrade {
         caller: Caller,
         has_protocols: bool,
+        wants_receipts: bool,
     },
     /// A request for a new session.
     Issue(Credentials),
@@ -75,7 +77,7 @@ pub enum What {
     /// A text that is not JSON.
     BadJson,
     Ping(Vec<u8>),
-    Pong,
+    Pong(Vec<u8>),
     Close {
         code: Option<u16>,
         reason: Vec<u8>,
@@ -137,6 +139,10 @@ pub struct Client {
     next_send: Option<Tick>,
     next_take: Option<Tick>,
     end_at: Option<Tick>,
+    /// Pongs that it sends late, and when.
+    late_pongs: VecDeque<(Tick, Vec<u8>)>,
+    /// The number of the last numbered ping that it has taken.
+    last_ping: u32,
     /// It never sends anything.
     is_mute: bool,
     has_vanished: bool,
@@ -161,6 +167,8 @@ impl Client {
             next_send: None,
             next_take: None,
             end_at: None,
+            late_pongs: VecDeque::new(),
+            last_ping: 0,
             is_mute: false,
             has_vanished: false,
             has_closed: false,
@@ -185,6 +193,12 @@ impl Client {
         } else {
             ("", &[][..])
         };
+        let wants_receipts = self.behaviour.wants_receipts;
+        let query = match query {
+            "" if wants_receipts => "?receipts=1",
+            "?v=1" if wants_receipts => "?v=1&receipts=1",
+            _ => query,
+        };
         let head = format!(
             "GET /{}/{}{} HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{}\r\n",
@@ -194,7 +208,7 @@ impl Client {
             caller.credentials.lines(protocols),
         );
         let issue = caller.credentials.clone();
-        let upgrade = What::Upgrade { caller, has_protocols: !protocols.is_empty() };
+        let upgrade = What::Upgrade { caller, has_protocols: !protocols.is_empty(), wants_receipts };
         match request {
             Request::Upgrade => self.say_bytes(head.as_bytes(), false, upgrade),
             Request::EagerUpgrade => {
@@ -251,7 +265,8 @@ impl Client {
                 self.message(&content, 1, false, &What::BadJson);
             }
             Say::Ping(bytes) => self.ping(bytes),
-            Say::Pong(bytes) => self.say_control(PONG, &vec![7; bytes], What::Pong),
+            Say::Pong(bytes) => self.pong(vec![7; bytes]),
+            Say::Guess { ahead } => self.pong((self.last_ping + ahead).to_string().into_bytes()),
             Say::Close { code, reason } => self.close(code, reason),
             Say::Broken(choice) => self.broken(choice, false),
             Say::NotUtf8 { fragments } => self.not_utf8(fragments),
@@ -368,6 +383,42 @@ impl Client {
         self.say_control(PING, &payload, What::Ping(payload.clone()));
     }
 
+    fn pong(&mut self, payload: Vec<u8>) {
+        self.say_control(PONG, &payload.clone(), What::Pong(payload));
+    }
+
+    /// Answers a ping, unless it is in the middle of a frame.
+    fn answer_ping(&mut self, payload: Vec<u8>) {
+        if self.held_back.is_empty() && !self.is_ending {
+            self.pong(payload);
+        }
+    }
+
+    /// Answers the pings that it has just taken, unless it answers each of them at once.
+    fn answer_pings(&mut self, mut pings: Vec<Vec<u8>>, now: Tick) {
+        match self.behaviour.pongs {
+            Pongs::Each => pings.into_iter().for_each(|ping| self.answer_ping(ping)),
+            Pongs::Last => pings.pop().into_iter().for_each(|ping| self.answer_ping(ping)),
+            Pongs::Late(millis) => {
+                self.late_pongs.extend(pings.into_iter().map(|ping| (Tick(now.0 + millis), ping)));
+            }
+            Pongs::Wrong(choice) => {
+                for mut ping in pings {
+                    match choice % 4 {
+                        0 => ping.clear(),
+                        1 => ping.insert(0, b'0'),
+                        2 => ping.push(b' '),
+                        _ => ping = (self.last_ping + 1).to_string().into_bytes(),
+                    }
+                    self.answer_ping(ping);
+                }
+            }
+            Pongs::Unnumbered => {
+                pings.into_iter().filter(Vec::is_empty).for_each(|ping| self.answer_ping(ping));
+            }
+        }
+    }
+
     fn close(&mut self, code: Option<u16>, reason: usize) {
         let reason = if code.is_some() { vec![b'r'; reason] } else { Vec::new() };
         let mut payload = code.map(|code| code.to_be_bytes().to_vec()).unwrap_or_default();
@@ -452,7 +503,8 @@ impl Client {
         let sends = self.next_send.filter(|_| !self.outgoing.is_empty());
         let is_slow = matches!(self.behaviour.reading, Reading::Slow { .. });
         let takes = self.next_take.filter(|_| is_slow && self.wire.borrow().has_waiting());
-        [sends, takes, self.end_at].into_iter().flatten().min()
+        let answers = self.late_pongs.front().map(|(at, _)| *at);
+        [sends, takes, answers, self.end_at].into_iter().flatten().min()
     }
 
     /// Does what it does by itself at `now`. Returns whether it did anything.
@@ -464,6 +516,12 @@ impl Client {
         let taken = self.take(now);
         let mut is_busy = !taken.is_empty();
         self.answer(&taken, now);
+        while self.late_pongs.front().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, ping)) = self.late_pongs.pop_front()
+        {
+            self.answer_ping(ping);
+            is_busy = true;
+        }
         if self.end_at.is_some_and(|at| at <= now) {
             self.end_at = None;
             self.answer_close();
@@ -494,6 +552,7 @@ impl Client {
     }
 
     fn answer(&mut self, mut taken: &[u8], now: Tick) {
+        let mut pings = Vec::new();
         while !taken.is_empty() {
             let (used, piece) = self.reader.push(taken).expect("checked when it was written");
             taken = &taken[used..];
@@ -501,9 +560,13 @@ impl Client {
                 self.issued = issued_in(body);
             }
             match piece {
-                Some(Piece::Frame { opcode: 9, payload, .. }) if self.behaviour.answers_pings => {
-                    if self.held_back.is_empty() && !self.is_ending {
-                        self.say_control(PONG, &payload, What::Pong);
+                Some(Piece::Frame { opcode: 9, payload, .. }) => {
+                    let number = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok());
+                    self.last_ping = number.unwrap_or(self.last_ping);
+                    match self.behaviour.pongs {
+                        _ if !self.behaviour.answers_pings => {}
+                        Pongs::Each => self.answer_ping(payload),
+                        _ => pings.push(payload),
                     }
                 }
                 Some(Piece::Frame { opcode: 8, .. } | Piece::Answer { status: 200.., .. }) => {
@@ -512,6 +575,7 @@ impl Client {
                 Some(Piece::Frame { .. } | Piece::Answer { .. }) | None => {}
             }
         }
+        self.answer_pings(pings, now);
         if self.wire.borrow().link.is_relay_done && self.behaviour.on_close != OnClose::Ignore {
             self.is_ending = true;
         }

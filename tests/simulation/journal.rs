@@ -68,6 +68,39 @@ pub enum Event {
         conn: String,
         messages: u64,
     },
+    /// Logged: a pong has confirmed this many messages.
+    Confirmed {
+        conn: String,
+        messages: u64,
+    },
+    /// Logged: a client is no longer asked to confirm, and this many messages count as delivered.
+    Unasked {
+        conn: String,
+        messages: u64,
+    },
+    /// Logged: so many of the oldest messages that a client has not confirmed are no longer kept, because memory is
+    /// short. None: the start of the message that is being written.
+    Freed {
+        conn: String,
+        messages: u64,
+    },
+    /// Logged: a client's message, of which this much has arrived, is kept for a peer that is away.
+    Kept {
+        conn: String,
+        bytes: usize,
+    },
+    /// Logged: so many messages for a client are given up.
+    GivenUp {
+        session: String,
+        client_type: ClientType,
+        messages: u64,
+    },
+    /// Logged: the end of a client, with how many messages are kept for its return, and how many are given up.
+    Ended {
+        conn: String,
+        kept: u64,
+        undelivered: u64,
+    },
     /// Logged: a client is sent an error about its message, with this code.
     Told {
         conn: String,
@@ -141,17 +174,43 @@ fn field_of(line: &str, name: &str) -> Option<String> {
 
 /// Parses a line of level `debug` by its ending.
 fn parse_debug(line: &str) -> Option<Event> {
+    let messages = field_of(line, "messages").and_then(|messages| messages.parse().ok());
+    if line.ends_with(" Given up") {
+        let (session, client_type) = (field_of(line, "session")?, client_type_of(line)?);
+        return Some(Event::GivenUp { session, client_type, messages: messages? });
+    }
     let conn = field_of(line, "conn")?;
     if line.ends_with(" Message released") {
         return Some(Event::Released { conn, bytes: field_of(line, "bytes")?.parse().ok()? });
+    }
+    if line.ends_with(" Message kept") {
+        return Some(Event::Kept { conn, bytes: field_of(line, "bytes")?.parse().ok()? });
+    }
+    if line.ends_with(" Confirmed") {
+        return Some(Event::Confirmed { conn, messages: messages? });
+    }
+    if line.ends_with(" No longer asked to confirm") {
+        return Some(Event::Unasked { conn, messages: messages? });
+    }
+    if line.ends_with(" Not kept: memory is short") {
+        return Some(Event::Freed { conn, messages: messages? });
     }
     if line.ends_with(" Message cut short") {
         return Some(Event::CutShort { conn, is_begun: field_of(line, "cut")? == "Begun" });
     }
     if line.ends_with(" Replaced") {
-        return Some(Event::Replaced { conn, messages: field_of(line, "messages")?.parse().ok()? });
+        return Some(Event::Replaced { conn, messages: messages? });
     }
     line.contains(" Client told: ").then_some(Event::Told { conn, code: field_of(line, "error")? })
+}
+
+/// The field `client` of a line.
+fn client_type_of(line: &str) -> Option<ClientType> {
+    match field_of(line, "client")?.as_str() {
+        "desktop" => Some(ClientType::Desktop),
+        "mobile" => Some(ClientType::Mobile),
+        _ => None,
+    }
 }
 
 /// Parses a line by the ending that the contract defines.
@@ -159,9 +218,13 @@ fn parse(line: &str) -> Option<Event> {
     let field = |name: &str| field_of(line, name);
     let session = field("session")?;
     if line.contains(" reason=shutting_down ") {
-        let is_desktop = field("client")? == "desktop";
-        let client_type = if is_desktop { ClientType::Desktop } else { ClientType::Mobile };
-        return Some(Event::Drained { conn: field("conn")?, client_type, session });
+        return Some(Event::Drained { conn: field("conn")?, client_type: client_type_of(line)?, session });
+    }
+    if line.ends_with(" Connection ended") {
+        client_type_of(line)?;
+        let count = |name: &str| field(name)?.parse().ok();
+        let (kept, undelivered) = (count("kept")?, count("undelivered")?);
+        return Some(Event::Ended { conn: field("conn")?, kept, undelivered });
     }
     let client_type = if line.contains(" Desktop ") { ClientType::Desktop } else { ClientType::Mobile };
     if line.ends_with(&format!(" connected to session {session}")) {

@@ -78,6 +78,11 @@ fn every_seed_keeps_the_contract() {
     );
     let _ = writeln!(
         io::stderr(),
+        "{} messages confirmed, {} kept for a receiver that was away, {} sent again, {} given up",
+        total.confirmed, total.kept_for_absent, total.redelivered, total.given_up,
+    );
+    let _ = writeln!(
+        io::stderr(),
         "{} strangers in {} seeds ({} let in), {} seeds without them, claimed sessions in {}, issued ones in {}, \
          {} refused without a secret or key, {} for their address, {} for a place that changes hands too often, \
          lock-outs in {} seeds",

@@ -13,6 +13,9 @@ pub struct Totals {
     pub messages_delivered: u64,
     pub messages_undelivered: u64,
     pub messages_cut_short: u64,
+    pub messages_confirmed: u64,
+    pub messages_redelivered: u64,
+    pub messages_given_up: u64,
 }
 
 impl Totals {
@@ -27,6 +30,9 @@ impl Totals {
             messages_delivered: counters.messages_delivered.iter().sum(),
             messages_undelivered: counters.messages_undelivered.iter().sum(),
             messages_cut_short: counters.messages_cut_short.iter().sum(),
+            messages_confirmed: counters.messages_confirmed.iter().sum(),
+            messages_redelivered: counters.messages_redelivered.iter().sum(),
+            messages_given_up: counters.messages_given_up.iter().sum(),
         }
     }
 }

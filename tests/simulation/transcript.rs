@@ -86,7 +86,7 @@ impl Transcript {
     /// Adds an event. `issued` are the members' sessions known so far.
     pub fn add(&mut self, event: &Event, tick: Tick, issued: &[Issued]) {
         let Some(wire) = self.wire_of(event) else {
-            let Event::Deleted { session, .. } = event else { return };
+            let (Event::Deleted { session, .. } | Event::GivenUp { session, .. }) = event else { return };
             let is_members = session.len() < DRAWN_BYTES || issued.iter().any(|(id, _)| id == session);
             let text = blank(without_ids(format!("{} {event:?}", tick.0).into_bytes(), issued));
             self.all.add(&text);
@@ -149,9 +149,14 @@ impl Transcript {
             | Event::Released { conn, .. }
             | Event::CutShort { conn, .. }
             | Event::Replaced { conn, .. }
+            | Event::Confirmed { conn, .. }
+            | Event::Unasked { conn, .. }
+            | Event::Freed { conn, .. }
+            | Event::Kept { conn, .. }
+            | Event::Ended { conn, .. }
             | Event::Told { conn, .. }
             | Event::Issued { conn, .. } => self.wires.iter().rposition(|wire| wire.conn == *conn),
-            Event::Deleted { .. } => None,
+            Event::Deleted { .. } | Event::GivenUp { .. } => None,
         }
     }
 
@@ -191,9 +196,14 @@ fn essence(event: &Event) -> String {
         Event::Released { bytes, .. } => format!("released {bytes}"),
         Event::CutShort { is_begun, .. } => format!("cut short {is_begun}"),
         Event::Replaced { messages, .. } => format!("replaced {messages}"),
+        Event::Confirmed { messages, .. } => format!("confirmed {messages}"),
+        Event::Unasked { messages, .. } => format!("no longer asked {messages}"),
+        Event::Freed { messages, .. } => format!("freed {messages}"),
+        Event::Kept { bytes, .. } => format!("kept {bytes}"),
+        Event::Ended { kept, undelivered, .. } => format!("ended {kept} {undelivered}"),
         Event::Told { code, .. } => format!("told {code}"),
         Event::Issued { .. } => "issued".to_owned(),
-        Event::Wrote { .. } | Event::Deleted { .. } => unreachable!("told elsewhere"),
+        Event::Wrote { .. } | Event::Deleted { .. } | Event::GivenUp { .. } => unreachable!("told elsewhere"),
     }
 }
 

@@ -48,6 +48,11 @@ pub struct Report {
     pub released_early: u64,
     /// Messages of which a replaced receiver got only the beginning.
     pub lost: u64,
+    /// Messages that were confirmed, kept for a receiver that was away, sent again, and given up.
+    pub confirmed: u64,
+    pub kept_for_absent: u64,
+    pub redelivered: u64,
+    pub given_up: u64,
     /// Strangers that connected, and those that joined.
     pub strangers: u64,
     pub strangers_joined: u64,
@@ -85,6 +90,10 @@ impl Report {
         self.runs_starved += other.runs_starved;
         self.released_early += other.released_early;
         self.lost += other.lost;
+        self.confirmed += other.confirmed;
+        self.kept_for_absent += other.kept_for_absent;
+        self.redelivered += other.redelivered;
+        self.given_up += other.given_up;
         self.strangers += other.strangers;
         self.strangers_joined += other.strangers_joined;
         self.runs_with_strangers += other.runs_with_strangers;
@@ -252,6 +261,10 @@ impl World {
             runs_starved: u64::from(self.relay.counters().reads_starved > 0),
             released_early: self.model.released_early,
             lost: self.model.lost,
+            confirmed: self.model.totals.messages_confirmed,
+            kept_for_absent: self.model.kept_for_absent,
+            redelivered: self.model.totals.messages_redelivered,
+            given_up: self.model.totals.messages_given_up,
             strangers: strangers as u64,
             strangers_joined: self.strangers_joined,
             runs_with_strangers: u64::from(strangers > 0),
@@ -573,8 +586,9 @@ impl World {
     fn is_motion(&self, event: &Event) -> bool {
         match event {
             Event::Read { .. } => self.model.has_read_more_than_pongs,
-            // Except the relay's ping.
-            Event::Wrote { bytes, .. } => bytes != &[PING, 0],
+            // Except the relay's pings.
+            Event::Wrote { bytes, .. } => !matches!(bytes.as_slice(), [PING, length, payload @ ..]
+                if usize::from(*length) == payload.len()),
             Event::Left { .. } => true,
             _ => false,
         }

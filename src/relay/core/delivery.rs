@@ -20,7 +20,7 @@ use crate::relay::client::connection::Evicted;
 use crate::relay::client::outbox::{ArrivalGroup, Unconfirmed, Undelivered};
 use crate::relay::ids::{ClientType, ConnectionId};
 use crate::relay::sessions::SessionKey;
-use crate::relay::wire::message::SystemMessage;
+use crate::relay::wire::message::{Logged, SystemMessage};
 
 impl<S: Read + Write> Relay<S> {
     /// Whether messages are kept for clients that come back: not during a shutdown, in which none can.
@@ -87,14 +87,20 @@ impl<S: Read + Write> Relay<S> {
         slot.map_or_else(Undelivered::default, |slot| slot.connection.take_messages(&mut self.pool))
     }
 
-    /// Puts a client with unconfirmed messages at the end of the order in which these are given up.
+    /// Puts a client with something that gives way at the end of the order in which it does.
     pub(super) fn list_unconfirmed(&mut self, id: ConnectionId) {
         // Its links are dropped with what is idle, so it must be out of the order before.
-        if self.slots.get(id).and_then(|slot| slot.connection.unconfirmed()).is_some_and(Unconfirmed::is_idle) {
+        let keeps_written = self.pool.transits.keeps_written();
+        let is_idle =
+            |slot: &Slot<S>| slot.connection.unconfirmed().is_some_and(Unconfirmed::is_idle);
+        if self.slots.get(id).is_some_and(is_idle) {
             self.unlist_unconfirmed(id);
         }
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.connection.drop_idle_unconfirmed();
+        if keeps_written {
+            slot.connection.remember_start();
+        }
         let unconfirmed = slot.connection.unconfirmed_mut().filter(|unconfirmed| !unconfirmed.is_listed);
         if let Some(unconfirmed) = unconfirmed {
             unconfirmed.is_listed = true;
@@ -132,7 +138,10 @@ impl<S: Read + Write> Relay<S> {
                     }
                     return true;
                 }
-                Some(Evicted::Start) => return true,
+                Some(Evicted::Start) => {
+                    debug!(target: SESSIONS, "conn={id} messages=0 Not kept: memory is short");
+                    return true;
+                }
                 // It is listed again once it has more.
                 None => self.unlist_unconfirmed(id),
             }
@@ -185,6 +194,10 @@ impl<S: Read + Write> Relay<S> {
             return;
         }
         let sender = receiver.peer();
+        if let Some(session) = self.sessions.get(session) {
+            let (session, receiver) = (Logged(session.id.as_str()), receiver.as_str());
+            debug!(target: SESSIONS, "session={session} client={receiver} messages={messages} Given up");
+        }
         self.counters.messages_undelivered.add(&sender, messages);
         self.counters.messages_given_up.add(&sender, messages);
         if let Some(sender) = self.sessions.peer(session, receiver) {

@@ -226,6 +226,7 @@ impl Model {
             }
             Ok(claim) => {
                 if claim.is_some() {
+                    self.give_up_for_claim(&caller.session);
                     self.expel_unproven(&caller.session);
                 }
                 let conn = &mut self.conns[wire];

@@ -11,7 +11,8 @@ use apptuner_relay::relay::{ClientType, ConnectionId};
 use apptuner_relay::relay::{Settings, Tick};
 
 use super::access::HostName;
-use super::expected::{Expected, Message, is_like, shown, shown_expected, wire_len};
+use super::delivery::Unconfirmed;
+use super::expected::{Expected, Message, is_like, receipt_count, shown, shown_expected, wire_len};
 use super::transit::Incoming;
 use super::{Check, expect};
 use crate::client::{Unit, What};
@@ -50,6 +51,7 @@ pub(super) struct Conn {
     pub phase: Phase,
     pub session: Option<(String, ClientType)>,
     pub has_protocols: bool,
+    pub wants_receipts: bool,
     pub address: Option<IpAddr>,
     /// The host that it is counted for.
     pub counted_for: Option<HostName>,
@@ -107,6 +109,7 @@ pub(super) struct Conn {
 
     pub replies: VecDeque<Expected>,
     pub pongs: VecDeque<Vec<u8>>,
+    pub(super) unconfirmed: Unconfirmed,
     queue: VecDeque<Expected>,
     /// Bytes of everything in `queue`, as the relay counts them.
     queue_bytes: usize,
@@ -153,6 +156,7 @@ impl Conn {
             phase: Phase::Head,
             session: None,
             has_protocols: false,
+            wants_receipts: false,
             address: None,
             counted_for: None,
             is_turned_away: false,
@@ -187,6 +191,7 @@ impl Conn {
             cut_at: None,
             replies: VecDeque::new(),
             pongs: VecDeque::new(),
+            unconfirmed: Unconfirmed::default(),
             queue: VecDeque::new(),
             queue_bytes: 0,
             messages: 0,
@@ -268,7 +273,7 @@ impl Conn {
         let starts = std::iter::once(self.unit_start).chain(ends);
         let read = self.units.iter().zip(starts).filter(|(unit, _)| unit.end > self.read);
         let said = self.units.back().map_or(self.unit_start, |unit| unit.end);
-        end > said || read.into_iter().any(|(unit, _)| !matches!(unit.what, What::Pong))
+        end > said || read.into_iter().any(|(unit, _)| !matches!(unit.what, What::Pong(_)))
     }
 
     /// The relay has read `bytes` more. A control frame between two fragments is no progress of the message. An
@@ -292,12 +297,20 @@ impl Conn {
         }
         self.read = end;
         self.heard_at = now;
+        self.unconfirmed.note_heard();
     }
 
     /// Whether its next unit is a request to join this session.
     pub(super) fn asks_for(&self, session: &str) -> bool {
         let next = self.units.front().map(|unit| &unit.what);
         matches!(next, Some(What::Upgrade { caller, .. }) if caller.session == session)
+    }
+
+    /// The same, for a client of this type.
+    pub(super) fn asks_for_place(&self, session: &str, client_type: ClientType) -> bool {
+        let next = self.units.front().map(|unit| &unit.what);
+        let is_it = matches!(next, Some(What::Upgrade { caller, .. }) if caller.client_type == client_type);
+        self.phase == Phase::Head && is_it && self.asks_for(session)
     }
 
     pub(super) fn take_whole_unit(&mut self) -> Option<Unit> {
@@ -342,6 +355,23 @@ impl Conn {
         true
     }
 
+    /// Whether this message is in its queue.
+    pub(super) fn has_message(&self, id: u64) -> bool {
+        self.queue.iter().any(|item| item.message().is_some_and(|message| message.id == id))
+    }
+
+    /// The start of the message that is being written is no longer in memory. Returns whether there is one.
+    pub(super) fn lose_start(&mut self) -> bool {
+        let is_begun = self.is_front_begun();
+        match self.queue.front_mut() {
+            Some(Expected::Message(message)) if is_begun && message.is_in_transit => {
+                message.is_start_lost = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Removes a message that will never be whole. Returns whether the client has a part of it, or `None` if it is not
     /// queued.
     pub(super) fn cut(&mut self, id: u64) -> Option<bool> {
@@ -378,7 +408,9 @@ impl Conn {
             let Some(message) = item.message().filter(|message| message.is_in_transit) else { continue };
             let written = if index == 0 { self.written_bytes() } else { 0 };
             least += message.noted - written;
-            most += super::memory::transit_bytes_max(message.noted, written);
+            // The start is kept as long as memory allows.
+            let passed = if self.unconfirmed.is_start_kept { 0 } else { written };
+            most += super::memory::transit_bytes_max(message.noted, passed);
         }
         (least, most)
     }
@@ -458,6 +490,17 @@ impl Conn {
         self.replies_bytes_given += REPLY_MARGIN + wire_len(&reply);
         self.replies.push_back(reply);
         self.mark();
+    }
+
+    /// Queues notices of delivered messages. The relay may tell them together, or one after another.
+    pub(super) fn add_receipts(&mut self, messages: u64) {
+        match self.replies.back_mut() {
+            Some(Expected::Receipts(count)) => {
+                *count += messages;
+                self.replies_bytes_given += REPLY_MARGIN;
+            }
+            _ => self.reply(Expected::Receipts(messages)),
+        }
     }
 
     pub(super) fn pong(&mut self, payload: Vec<u8>) {
@@ -589,7 +632,9 @@ impl Conn {
                 Ok(false)
             }
             Piece::Frame { opcode: 8, payload, .. } => self.complete_close(&payload).map(|()| false),
-            Piece::Frame { opcode: 9, .. } => self.complete_ping(now, settings).map(|()| false),
+            Piece::Frame { opcode: 9, payload, .. } => {
+                self.complete_ping(&payload, now, settings).map(|()| false)
+            }
             Piece::Frame { opcode: 10, payload, .. } => {
                 let expected = self.pongs.pop_front();
                 expect(expected.as_ref() == Some(&payload), || {
@@ -597,7 +642,7 @@ impl Conn {
                 })?;
                 Ok(false)
             }
-            Piece::Frame { is_final, opcode, payload } => self.complete_data(is_final, opcode, &payload),
+            Piece::Frame { is_final, opcode, payload } => self.complete_data(is_final, opcode, &payload, now),
         }
     }
 
@@ -631,17 +676,27 @@ impl Conn {
         expect(is_right, || format!("closed with {of:?} {text:?} instead of {item:?}"))
     }
 
-    /// A ping may only come after a ping interval without a sign of life.
-    fn complete_ping(&mut self, now: Tick, settings: &Settings) -> Check {
+    /// A ping asks for a confirmation, or comes after a ping interval without a sign of life.
+    fn complete_ping(&mut self, payload: &[u8], now: Tick, settings: &Settings) -> Check {
+        // A ping that had to wait was due earlier.
+        let has_waited = self.blocked_since.is_some() || self.unblocked_at == Some(now);
+        if !self.unconfirmed.take_ping(payload, now, has_waited)? {
+            return Ok(());
+        }
         let silent_since = self.heard_at.max(self.pinged_at.unwrap_or_default());
         let is_late = now >= silent_since.after(settings.ping_interval);
         self.pinged_at = Some(now);
-        // A ping that had to wait was due earlier.
-        let has_waited = self.blocked_since.is_some() || self.unblocked_at == Some(now);
         expect(is_late || has_waited, || format!("a ping after silence since {silent_since:?}"))
     }
 
-    fn complete_data(&mut self, is_final: bool, opcode: u8, payload: &[u8]) -> Result<bool, String> {
+    /// A data frame is complete. Returns whether it ends a message that counts as delivered now.
+    fn complete_data(
+        &mut self,
+        is_final: bool,
+        opcode: u8,
+        payload: &[u8],
+        now: Tick,
+    ) -> Result<bool, String> {
         let (opcode, start) = self.under_way.take().unwrap_or((opcode, 0));
         let end = start + payload.len();
         let lane = self.lane;
@@ -662,6 +717,10 @@ impl Conn {
                     && if is_final { is_end } else { may_be_part }
             }
             Some(Expected::System { start, end }) => is_final && opcode == 1 && is_like(payload, start, end),
+            Some(Expected::Receipts(most)) => {
+                let is_right = |count| (1..=*most).contains(&count);
+                is_final && opcode == 1 && receipt_count(payload).is_some_and(is_right)
+            }
             _ => false,
         };
         expect(is_right, || {
@@ -672,12 +731,29 @@ impl Conn {
             self.under_way = Some((opcode, end));
             return Ok(false);
         }
-        let done = match lane {
-            Lane::Reply => self.replies.pop_front(),
-            Lane::Queue => self.pop_queue(),
-            Lane::Begun | Lane::Control => self.begun.take(),
-        };
-        Ok(lane == Lane::Queue && done.is_some_and(|done| done.message().is_some()))
+        match lane {
+            Lane::Reply => {
+                if let Some(Expected::Receipts(left)) = self.replies.front_mut() {
+                    *left -= receipt_count(payload).unwrap_or(*left);
+                    if *left > 0 {
+                        return Ok(false);
+                    }
+                }
+                self.replies.pop_front();
+                Ok(false)
+            }
+            Lane::Queue => match self.pop_queue() {
+                Some(Expected::Message(message)) if self.unconfirmed.is_keeping && !message.is_start_lost => {
+                    self.unconfirmed.note_written(message, now);
+                    Ok(false)
+                }
+                done => Ok(done.is_some_and(|done| done.message().is_some())),
+            },
+            Lane::Begun | Lane::Control => {
+                self.begun = None;
+                Ok(false)
+            }
+        }
     }
 
     fn pop_queue(&mut self) -> Option<Expected> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use apptuner_relay::relay::{ClientType, Tick};
 
 use super::conn::Phase;
+use super::sessions::Session;
 use super::{Check, Model, expect};
 use crate::journal::Event;
 
@@ -45,7 +46,12 @@ impl Model {
             }
         }
         // No client can come back to an empty session.
-        self.sessions.retain(|_, session| session.desktop.is_some() || session.mobile.is_some());
+        let is_empty = |session: &Session| session.desktop.is_none() && session.mobile.is_none();
+        let empty = self.sessions.iter().filter(|(_, session)| is_empty(session)).map(|(id, _)| id.clone());
+        for id in empty.collect::<Vec<_>>() {
+            self.give_up_kept(&id);
+            self.sessions.remove(&id);
+        }
         let sessions = self.sessions.len();
         let spread = grace.as_nanos() * 3 / 4;
         let interval = spread.checked_div(sessions as u128).unwrap_or(0).min(INTERVAL_MAX);
@@ -72,12 +78,15 @@ impl Model {
         self.closed_later += u64::from(now > drain.began_at);
         let wire = *self.by_id.get(conn).ok_or("an unknown connection is closed")?;
         let session = self.sessions.remove(id).ok_or_else(|| format!("session {id} closed twice"))?;
+        expect(session.kept().count() == 0, || format!("session {id} is closed, and still keeps messages"))?;
         let clients = [(ClientType::Desktop, session.desktop), (ClientType::Mobile, session.mobile)];
         let mut is_member = false;
         for (client_type, client) in clients {
             let Some(client) = client else { continue };
             let conn = &mut self.conns[client];
             conn.session = None;
+            let unconfirmed = conn.unconfirmed.messages();
+            expect(unconfirmed == 0, || format!("wire {client} is closed with {unconfirmed} unconfirmed messages"))?;
             if conn.is_cut_short {
                 self.totals.messages_undelivered += conn.take_messages().len() as u64;
             }

@@ -14,6 +14,8 @@ pub(super) enum Expected {
         end: String,
     },
     Message(Message),
+    /// Notices of so many messages delivered, in one or several.
+    Receipts(u64),
     /// Without a given reason, any is accepted.
     Close {
         code: u16,
@@ -33,13 +35,38 @@ pub(super) struct Message {
     pub is_in_transit: bool,
     /// Memory may have been short while it was sent, so it may not be kept whole.
     pub was_short: bool,
+    /// On how many connections that have ended it was written in full.
+    pub written: u32,
+    /// Its start is no longer in memory: it cannot begin again.
+    pub is_start_lost: bool,
+}
+
+impl Message {
+    /// A message of which `noted` bytes have arrived.
+    pub const fn new(id: u64, content: Rc<Content>, noted: usize, is_whole: bool, is_in_transit: bool) -> Self {
+        Self {
+            id,
+            content,
+            noted,
+            is_whole,
+            is_in_transit,
+            was_short: false,
+            written: 0,
+            is_start_lost: false,
+        }
+    }
+
+    /// Its bytes, as the relay counts them: its own bytes if it is in transit, otherwise its frame.
+    pub fn queued_bytes(&self) -> usize {
+        if self.is_in_transit { self.noted } else { frame_len(self.content.payload.len()) }
+    }
 }
 
 impl Expected {
     /// Queued bytes as the relay counts them: its own bytes for a message in transit, otherwise frames.
     pub fn queued_bytes(&self) -> usize {
         match self {
-            Self::Message(message) if message.is_in_transit => message.noted,
+            Self::Message(message) => message.queued_bytes(),
             _ => wire_len(self),
         }
     }
@@ -67,13 +94,27 @@ pub(super) fn is_like(payload: &[u8], start: &str, end: &str) -> bool {
 
 /// The length of an item in one frame.
 pub(super) fn wire_len(item: &Expected) -> usize {
-    let frame = |payload: usize| header_len(payload) + payload;
     match item {
         Expected::Answer(_) => 0,
-        Expected::System { start, end } => frame(start.len() + end.len()),
-        Expected::Close { reason, .. } => frame(2 + reason.as_ref().map_or(0, String::len)),
-        Expected::Message(message) => frame(message.content.payload.len()),
+        Expected::System { start, end } => frame_len(start.len() + end.len()),
+        Expected::Close { reason, .. } => frame_len(2 + reason.as_ref().map_or(0, String::len)),
+        Expected::Message(message) => frame_len(message.content.payload.len()),
+        Expected::Receipts(_) => frame_len(RECEIPT_START.len()),
     }
+}
+
+/// How a notice of delivered messages begins.
+pub(super) const RECEIPT_START: &str = r#"{"type":"delivered","count":"#;
+
+const fn frame_len(payload: usize) -> usize {
+    header_len(payload) + payload
+}
+
+/// The number of messages in a notice that they were delivered.
+pub(super) fn receipt_count(payload: &[u8]) -> Option<u64> {
+    let payload = std::str::from_utf8(payload).ok().filter(|payload| is_like(payload.as_bytes(), RECEIPT_START, "}"))?;
+    let (count, rest) = payload.strip_prefix(RECEIPT_START)?.split_once(',')?;
+    rest.starts_with(r#""timestamp":"#).then(|| count.parse().ok()).flatten()
 }
 
 pub(super) const fn header_len(payload: usize) -> usize {

@@ -10,6 +10,7 @@ use apptuner_relay::relay::internals::limits::{
 };
 
 use super::conn::{Conn, Phase};
+use super::expected::Message;
 use super::{Check, Model, expect};
 
 const PAGE_BYTES: usize = 4096;
@@ -36,7 +37,8 @@ const ANSWERS_PER_BYTE: usize = ANSWER_BYTES_MAX / ANSWERED_BYTES_MIN + 1;
 /// The most memory of a message in transit, of which `arrived` bytes have arrived and `written` of them are written.
 /// Chunks are at least half full, except the first and the last. A partly written chunk stays.
 pub(super) fn transit_bytes_max(arrived: usize, written: usize) -> usize {
-    let kept = if arrived <= KEPT_BYTES_MAX { arrived } else { arrived - written + CHUNK_BYTES };
+    let is_kept = arrived <= KEPT_BYTES_MAX || written == 0;
+    let kept = if is_kept { arrived } else { arrived - written + CHUNK_BYTES };
     2 * kept + 2 * CHUNK_BYTES
 }
 
@@ -59,7 +61,14 @@ impl Conn {
     /// The least memory that it uses.
     fn bytes_min(&self) -> usize {
         let small = self.queued_small_bytes().saturating_sub(self.reader.len());
-        small + self.transit_bytes().0 + self.held_bytes()
+        small + self.transit_bytes().0 + self.held_bytes() + kept_bytes_min(self.unconfirmed.iter())
+    }
+
+    /// The least memory of what it has not confirmed and gives way. A buffer that is partly written does not.
+    fn cached_bytes_min(&self) -> usize {
+        let small: usize = self.unconfirmed.iter().filter(|of| !of.is_in_transit).map(Message::queued_bytes).sum();
+        let of_queue = if self.messages() > 0 { small.min(RUN_MEMORY_MAX) } else { 0 };
+        kept_bytes_min(self.unconfirmed.iter()) - of_queue
     }
 
     /// The most memory of its small items. A buffer is at most twice as large as its content since it was last empty,
@@ -109,8 +118,26 @@ impl Conn {
     fn bytes_max(&self) -> usize {
         let held = self.held_bytes();
         let held = if held > 0 { transit_bytes_max(held, 0) } else { 0 };
-        self.small_bytes_max() + self.transit_bytes().1 + held
+        self.small_bytes_max() + self.transit_bytes().1 + held + kept_bytes_max(self.unconfirmed.iter())
     }
+}
+
+/// The least memory of messages that are kept whole.
+fn kept_bytes_min<'a>(kept: impl Iterator<Item = &'a Message>) -> usize {
+    kept.map(Message::queued_bytes).sum()
+}
+
+/// The most. Of the first buffer, some of the oldest messages may have been given up.
+fn kept_bytes_max<'a>(kept: impl Iterator<Item = &'a Message>) -> usize {
+    let (mut transit, mut small) = (0, 0);
+    for message in kept {
+        if message.is_in_transit {
+            transit += 2 * message.noted + 2 * CHUNK_BYTES;
+        } else {
+            small += message.queued_bytes();
+        }
+    }
+    transit + if small > 0 { 2 * small + RUN_MEMORY_MAX } else { 0 }
 }
 
 impl Model {
@@ -119,7 +146,8 @@ impl Model {
         let max = self.settings.max_buffered;
         let besides = SHORT_READ_ANSWERS + ONE_READ_BESIDES + self.live() * UNASKED_BYTES_MAX;
         expect(buffered <= max + besides, || format!("{buffered} bytes on an account of {max}"))?;
-        let least: usize = self.conns.iter().map(Conn::bytes_min).sum();
+        let kept: usize = self.sessions.values().map(|session| kept_bytes_min(session.kept())).sum();
+        let least = self.conns.iter().map(Conn::bytes_min).sum::<usize>() + kept;
         expect(buffered >= least, || format!("{buffered} bytes on the account, where {least} wait"))?;
         if self.may_be_short_of_chunks() {
             for conn in &mut self.conns {
@@ -133,7 +161,9 @@ impl Model {
 
     /// When the relay rests, it holds only what is queued or incomplete.
     pub fn account_at_rest(&self, buffered: usize) -> Check {
-        let most: usize = self.conns.iter().map(Conn::bytes_max).sum();
+        let kept = self.sessions.values().flat_map(|session| session.away.iter().flatten());
+        let kept: usize = kept.map(|away| kept_bytes_max(away.kept.iter())).sum();
+        let most = self.conns.iter().map(Conn::bytes_max).sum::<usize>() + kept;
         expect(buffered <= most, || format!("{buffered} bytes on the account, where at most {most} wait"))
     }
 
@@ -143,18 +173,46 @@ impl Model {
         self.note_limits();
     }
 
-    /// The least memory that is free for chunks.
-    const fn free_chunk_bytes(&self) -> usize {
-        let max = self.settings.max_buffered;
-        (max - max / SMALL_SHARE).saturating_sub(self.used_max)
+    /// Notes that this many bytes were written, and that the relay may keep copies of them, and of the first of their
+    /// frames.
+    pub(super) const fn note_copied(&mut self, bytes: usize) {
+        if self.keeps() {
+            self.used_max += bytes + bytes / 4 + SMALL_MESSAGE_BYTES_MAX + PAGE_BYTES;
+        }
     }
 
-    pub(super) const fn may_be_short_of_chunks(&self) -> bool {
+    /// Notes that the messages of a client move. Their memory may be counted twice until the client is served next.
+    pub(super) fn note_moved(&mut self, wire: usize) {
+        if self.keeps() {
+            self.used_max += self.conns[wire].small_bytes_max();
+        }
+    }
+
+    /// The most memory that is in use and does not give way.
+    fn claimed_max(&self) -> usize {
+        let kept: usize = self.sessions.values().map(|session| kept_bytes_min(session.kept())).sum();
+        let cached = self.conns.iter().map(Conn::cached_bytes_min).sum::<usize>() + kept;
+        self.used_max.saturating_sub(cached)
+    }
+
+    /// Whether memory may be so short that what is kept gives way.
+    pub(super) const fn may_be_crowded(&self) -> bool {
+        let max = self.settings.max_buffered;
+        self.used_max > max - max / SMALL_SHARE
+    }
+
+    /// The least memory that is free for chunks.
+    fn free_chunk_bytes(&self) -> usize {
+        let max = self.settings.max_buffered;
+        (max - max / SMALL_SHARE).saturating_sub(self.claimed_max())
+    }
+
+    pub(super) fn may_be_short_of_chunks(&self) -> bool {
         self.free_chunk_bytes() < CHUNK_BYTES
     }
 
     /// Whether there may have been less memory than is held back of a message.
-    pub(super) const fn may_be_short_of_hold(&self) -> bool {
+    pub(super) fn may_be_short_of_hold(&self) -> bool {
         self.free_chunk_bytes() < HIGH_WATER_BYTES
     }
 
@@ -162,7 +220,7 @@ impl Model {
         let conns = self.conns.iter().map(Conn::small_bytes_max).sum::<usize>();
         let small = (SPARE_BUFFERS_BYTES_MAX + conns).min(self.used_max);
         let max = self.settings.max_buffered;
-        (max / 2).saturating_sub(small).min(max.saturating_sub(self.used_max))
+        (max / 2).saturating_sub(small).min(max.saturating_sub(self.claimed_max()))
     }
 
     /// Whether there may be too little memory for what a read may bring.

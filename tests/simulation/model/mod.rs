@@ -7,6 +7,7 @@
 
 mod access;
 mod conn;
+mod delivery;
 mod drain;
 mod expected;
 mod memory;
@@ -63,6 +64,16 @@ pub struct Model {
     /// The client that was replaced last, and its replacement.
     replacing: Option<(usize, usize)>,
     messages_begun: u64,
+    /// A client that was told that its message is kept, and how much of it had arrived. The relay must log that next.
+    keeping: Option<(usize, usize)>,
+    /// Messages that are given up, by session and receiver. The relay must log that in this turn.
+    given_up_due: BTreeMap<(String, ClientType), u64>,
+    /// A session in which everything was given up. It must end next.
+    ending: Option<String>,
+    /// Clients that are no longer asked to confirm. They must be closed for a shutdown in this turn.
+    draining: Vec<usize>,
+    /// The ends of clients that the relay has logged in detail: messages kept, and undelivered.
+    ends: BTreeMap<usize, (u64, u64)>,
     /// The last read brought more than pongs.
     pub has_read_more_than_pongs: bool,
     /// The highest memory use that the relay may report at this point of its turn.
@@ -78,6 +89,8 @@ pub struct Model {
     pub cut_through: u64,
     pub released_early: u64,
     pub lost: u64,
+    /// Messages accepted for a receiver that was away.
+    pub kept_for_absent: u64,
     /// Clients refused without a secret or key, clients refused for their address, and lock-outs.
     pub unproven: u64,
     pub turned_away: u64,
@@ -108,6 +121,11 @@ impl Model {
             leaving: Vec::new(),
             replacing: None,
             messages_begun: 0,
+            keeping: None,
+            given_up_due: BTreeMap::new(),
+            ending: None,
+            draining: Vec::new(),
+            ends: BTreeMap::new(),
             has_read_more_than_pongs: false,
             used_max: 0,
             lacked_room: false,
@@ -117,6 +135,7 @@ impl Model {
             cut_through: 0,
             released_early: 0,
             lost: 0,
+            kept_for_absent: 0,
             unproven: 0,
             turned_away: 0,
             lock_outs: 0,
@@ -168,22 +187,7 @@ impl Model {
     }
 
     pub fn apply(&mut self, event: &Event) -> Check {
-        let may_come_first = matches!(
-            event,
-            Event::Joined { .. }
-                | Event::Left { .. }
-                | Event::Drained { .. }
-                | Event::Released { .. }
-                | Event::CutShort { .. }
-                | Event::Replaced { .. }
-                | Event::Told { .. }
-        );
-        if !may_come_first {
-            self.expect_nothing_awaited(event)?;
-        }
-        if !matches!(event, Event::Released { .. } | Event::Replaced { .. } | Event::Told { .. }) {
-            self.expect_released()?;
-        }
+        self.expect_in_order(event)?;
         let is_replaced = matches!(event, Event::Replaced { .. });
         expect(is_replaced || self.replacing.is_none(), || {
             format!("{event:?} although {:?} is due to be replaced", self.replacing)
@@ -200,6 +204,43 @@ impl Model {
         if let Event::Wrote { .. } | Event::Left { .. } = event {
             self.note_room();
         }
+        self.follow(event)
+    }
+
+    /// Whether an event may come now, while others are awaited.
+    fn expect_in_order(&mut self, event: &Event) -> Check {
+        // The parts of what a client's read or end leads to.
+        let is_part = matches!(
+            event,
+            Event::Released { .. }
+                | Event::Kept { .. }
+                | Event::Confirmed { .. }
+                | Event::GivenUp { .. }
+                | Event::Ended { .. }
+                | Event::Replaced { .. }
+                | Event::Told { .. }
+        );
+        let may_come_first = matches!(
+            event,
+            Event::Joined { .. }
+                | Event::Left { .. }
+                | Event::Drained { .. }
+                | Event::CutShort { .. }
+                | Event::Unasked { .. }
+                | Event::Freed { .. }
+        );
+        if !is_part && !may_come_first {
+            self.expect_nothing_awaited(event)?;
+            let ending = if let Event::Deleted { session, .. } = event { Some(session.as_str()) } else { None };
+            self.expect_announced(ending)?;
+        }
+        if let Event::Deleted { session, .. } | Event::Drained { session, .. } = event {
+            self.ending.take_if(|ending| ending == session);
+        }
+        if is_part { Ok(()) } else { self.expect_released() }
+    }
+
+    fn follow(&mut self, event: &Event) -> Check {
         match event {
             Event::Read { wire, bytes, is_full } => {
                 self.conns[*wire].is_readable = *is_full || self.conns[*wire].has_ended_stream;
@@ -213,6 +254,17 @@ impl Model {
             Event::CutShort { conn, .. } => self.cut_short(event, self.by_id[conn]),
             Event::Replaced { conn, messages } => self.replaced(self.by_id[conn], *messages),
             Event::Told { conn, code } => self.told(self.by_id[conn], code),
+            Event::Confirmed { conn, messages } => self.confirmed(self.by_id[conn], *messages),
+            Event::Unasked { conn, messages } => self.unasked(self.by_id[conn], *messages),
+            Event::Freed { conn, messages } => self.freed(self.by_id[conn], *messages),
+            Event::Kept { conn, bytes } => self.kept(self.by_id[conn], *bytes),
+            Event::GivenUp { session, client_type, messages } => {
+                self.given_up(session, *client_type, *messages)
+            }
+            Event::Ended { conn, kept, undelivered } => {
+                self.ends.insert(self.by_id[conn], (*kept, *undelivered));
+                Ok(())
+            }
             Event::ReadFailed { wire } | Event::WriteFailed { wire } => {
                 self.conns[*wire].is_failed = true;
                 Ok(())
@@ -341,8 +393,9 @@ impl Model {
             return self.answer(wire, status);
         }
         match what {
-            What::Upgrade { caller, has_protocols } => {
+            What::Upgrade { caller, has_protocols, wants_receipts } => {
                 self.conns[wire].has_protocols = has_protocols;
+                self.conns[wire].wants_receipts = wants_receipts;
                 self.take_upgrade(wire, caller);
             }
             What::Issue(credentials) => self.take_issue(wire, &credentials),
@@ -358,7 +411,8 @@ impl Model {
 
     fn take(&mut self, wire: usize, what: What) {
         match what {
-            What::Fragment | What::Pong | What::Message { .. } | What::BadJson => {}
+            What::Fragment | What::Message { .. } | What::BadJson => {}
+            What::Pong(payload) => self.conns[wire].unconfirmed.take_pong(&payload),
             What::Ping(payload) => self.conns[wire].pong(payload),
             What::Close { code, reason } => {
                 self.conns[wire].close_answer = Some((code.unwrap_or(1000), reason));
@@ -426,9 +480,18 @@ impl Model {
         let now = self.now.tick;
         let conn = &mut self.conns[wire];
         conn.turn_written += bytes.len();
-        self.totals.messages_delivered +=
-            conn.wrote(bytes, now, &self.settings).map_err(|why| format!("wire {wire}: {why}"))?;
+        let delivered = conn.wrote(bytes, now, &self.settings).map_err(|why| format!("wire {wire}: {why}"))?;
+        self.note_delivered(wire, delivered, false);
+        self.note_copied(bytes.len());
         self.answered(wire)
+    }
+
+    /// The relay has logged the end of a client with these numbers of messages.
+    fn expect_ended(&mut self, wire: usize, kept: u64, undelivered: u64) -> Check {
+        let logged = self.ends.remove(&wire);
+        expect(logged == Some((kept, undelivered)), || {
+            format!("wire {wire} left with {logged:?} messages kept and undelivered, {kept} and {undelivered} expected")
+        })
     }
 
     /// The relay has given a connection back to its host.

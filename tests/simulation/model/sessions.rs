@@ -4,6 +4,7 @@ use apptuner_relay::relay::internals::limits::{CONTEST_WINDOW, REPLACEMENTS_MAX}
 use apptuner_relay::relay::{ClientType, Settings, Tick};
 
 use super::conn::Phase;
+use super::delivery::{Away, Undelivered};
 use super::expected::Expected;
 use super::{Check, Model, expect};
 
@@ -18,6 +19,8 @@ pub(super) struct Session {
     /// The secret that every client needs to join.
     pub claim: Option<String>,
     pub contests: [Contest; 2],
+    /// The places whose client is away, and may be expected.
+    pub away: [Option<Away>; 2],
 }
 
 /// When a place changed hands, and until when its client stays.
@@ -80,20 +83,17 @@ impl Model {
         session.last_activity = now;
         session.empty_since = None;
         let old = session.side(client_type).replace(wire);
+        let kept = session.away[client_type as usize].take().map(|away| away.kept);
         if old.is_some() {
             session.contests[client_type as usize].note_replacement(now);
         }
         let peer = session.client(client_type.peer());
         self.totals.joins += 1;
         self.replacing = old.map(|old| (old, wire));
-        let waiting = old.map(|old| {
-            let old = &mut self.conns[old];
-            let waiting = old.take_messages();
-            old.session = None;
-            let reason = format!("New {} connection", client_type.as_str());
-            old.close(1000, Some(&reason), Phase::Closing, now);
-            waiting
-        });
+        let waiting = match old {
+            Some(old) => self.replace(old, client_type),
+            None => Undelivered { kept: kept.unwrap_or_default(), given_up: 0 },
+        };
         let connected = self.system(
             &format!(r#"{{"type":"connected","clientType":"{}","sessionId":"{id}""#, client_type.as_str()),
             "",
@@ -103,29 +103,60 @@ impl Model {
         let conn = &mut self.conns[wire];
         conn.session = Some((id.to_owned(), client_type));
         conn.phase = Phase::Open;
+        conn.unconfirmed.is_keeping = !self.settings.redelivery_window.is_zero();
+        conn.unconfirmed.is_start_kept = conn.unconfirmed.is_keeping;
         for reply in
             [Some(Expected::Answer(101)), Some(connected), peer.map(|_| peer_connected)].into_iter().flatten()
         {
             conn.reply(reply);
         }
-        for message in waiting.into_iter().flatten() {
-            conn.queue(message);
+        for message in waiting.kept {
+            self.totals.messages_redelivered += u64::from(message.written > 0);
+            conn.queue(Expected::Message(message));
         }
+        self.note_lost(waiting.given_up);
         if let Some(peer) = peer {
+            self.tell_undelivered(peer, waiting.given_up);
+            self.orphan_sender_of(id, client_type);
             self.conns[peer].forget_congestion();
             self.notify(peer, client_type, "connected");
         }
         self.progress(wire)
     }
 
+    /// A client is replaced. Returns what it has not confirmed or received.
+    fn replace(&mut self, old: usize, client_type: ClientType) -> Undelivered {
+        self.cut_kept(old);
+        self.note_moved(old);
+        let now = self.now.tick;
+        let old = &mut self.conns[old];
+        let waiting = old.take_undelivered();
+        old.session = None;
+        let reason = format!("New {} connection", client_type.as_str());
+        old.close(1000, Some(&reason), Phase::Closing, now);
+        waiting
+    }
+
+    /// Messages that a client will not get, because it has left or was replaced.
+    fn note_lost(&mut self, messages: u64) {
+        self.totals.messages_undelivered += messages;
+        self.totals.messages_given_up += if self.keeps() { messages } else { 0 };
+    }
+
     /// A client has left its session. Its peer is told what was undelivered, and then that the client left.
     pub(super) fn leave(&mut self, wire: usize, code: u16) -> Check {
         let now = self.now.tick;
+        self.cut_kept(wire);
+        self.note_moved(wire);
         let (id, client_type) = self.conns[wire].session.take().ok_or("left without a session")?;
         expect(!self.is_sending_released(wire), || format!("wire {wire} left in the middle of a message"))?;
-        let undelivered = self.conns[wire].take_messages().len();
-        self.totals.messages_undelivered += undelivered as u64;
-        self.orphan(self.sessions[&id].client(client_type.peer()));
+        let messages = self.conns[wire].take_undelivered();
+        let all = messages.all();
+        // What is kept may not reach those who claim the session.
+        let is_expected = self.keeps_now() && code != 1008;
+        let undelivered = if is_expected { self.keep_for(&id, client_type, messages) } else { all };
+        self.expect_ended(wire, all - undelivered, undelivered)?;
+        self.note_lost(undelivered);
         let is_draining = self.drain.is_some();
         let session = self.session(&id);
         expect(session.client(client_type) == Some(wire), || format!("wire {wire} left for another"))?;
@@ -135,9 +166,13 @@ impl Model {
                 self.tell_undelivered(peer, undelivered);
                 self.notify(peer, client_type, "disconnected");
             }
-            None if is_draining => drop(self.sessions.remove(&id)),
+            None if is_draining => {
+                self.give_up_kept(&id);
+                self.sessions.remove(&id);
+            }
             None => session.empty_since = Some(now),
         }
+        self.orphan_sender_of(&id, client_type);
         self.end(wire, code);
         self.progress(wire)
     }
@@ -164,7 +199,7 @@ impl Model {
         }
     }
 
-    pub(super) fn tell_undelivered(&mut self, sender: usize, count: usize) {
+    pub(super) fn tell_undelivered(&mut self, sender: usize, count: u64) {
         if count > 0 {
             let end = format!(r#""code":"undelivered","count":{count}"#);
             self.tell(sender, r#"{"type":"error","error":""#, &end);
@@ -191,8 +226,8 @@ impl Model {
         let sides = [(session.desktop, session.mobile), (session.mobile, session.desktop)];
         for (wire, peer) in sides {
             let Some(wire) = wire else { continue };
-            let undelivered = self.conns[wire].take_messages().len();
-            self.totals.messages_undelivered += undelivered as u64;
+            let undelivered = self.conns[wire].take_undelivered().all();
+            self.note_lost(undelivered);
             if let Some(peer) = peer {
                 self.tell_undelivered(peer, undelivered);
             }
@@ -206,6 +241,9 @@ impl Model {
 }
 
 pub(super) fn due(session: &Session, settings: &Settings) -> (Tick, &'static str) {
+    if let Some(until) = session.kept_until(settings) {
+        return (until, "kept");
+    }
     let inactive = session.last_activity.after(settings.session_timeout);
     match session.empty_since.map(|since| since.after(settings.reconnect_window)) {
         Some(empty) if empty < inactive => (empty, "empty"),

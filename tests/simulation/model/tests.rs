@@ -20,14 +20,7 @@ fn complete_head_may_stay_unread_in_the_turn_in_which_memory_is_freed() {
         }
         model.conns[0].phase = Phase::Open;
         let content = Content::valid(2, vec![0; queued_bytes]);
-        model.conns[0].queue(Expected::Message(Message {
-            id: 1,
-            content,
-            noted: queued_bytes,
-            is_whole: true,
-            is_in_transit: false,
-            was_short: false,
-        }));
+        model.conns[0].queue(Expected::Message(Message::new(1, content, queued_bytes, true, false)));
         model.note_readiness(1, Readiness { is_read_closed: true, ..Readiness::default() });
         model.used_max = queued_bytes;
         model.begin_turn();

@@ -71,7 +71,7 @@ impl Conn {
         if arrived > content.valid_bytes { 0 } else { arrived }
     }
 
-    fn release_key(&self) -> Option<u64> {
+    pub(super) fn release_key(&self) -> Option<u64> {
         self.incoming
             .as_ref()
             .filter(|incoming| incoming.state == SessionState::Released)
@@ -117,39 +117,50 @@ impl Model {
         self.tell(wire, &start, r#"","code":"invalid_json""#);
     }
 
-    fn tell_missing_peer(&mut self, wire: usize) {
+    fn tell_missing_peer(&mut self, wire: usize, is_kept: bool) {
         let (session, client_type) = self.conns[wire].session.clone().expect("open");
         self.session(&session).last_activity = self.now.tick;
         let peer = if client_type == ClientType::Desktop { "Mobile device" } else { "Desktop" };
         let start = format!(r#"{{"type":"error","error":"{peer} not connected","#);
         self.conns[wire].told_due[0] += 1;
-        self.tell(wire, &start, r#""code":"peer_not_connected""#);
+        let kept = if is_kept { r#","kept":true"# } else { "" };
+        self.tell(wire, &start, &format!(r#""code":"peer_not_connected"{kept}"#));
     }
 
     /// A message has arrived whole, and no receiver was given any of it.
     fn forward(&mut self, wire: usize, id: u64, content: Rc<Content>) {
-        let Some(peer) = self.peer(wire) else { return self.tell_missing_peer(wire) };
         let bytes = content.payload.len();
+        if !self.accept_message(wire, Message::new(id, content, bytes, true, false)) {
+            return self.tell_missing_peer(wire, false);
+        }
         self.conns[wire].release_due.push_back((id, bytes));
-        self.accept_message(
-            wire,
-            peer,
-            Message { id, content, noted: bytes, is_whole: true, is_in_transit: false, was_short: false },
-        );
+        if self.peer(wire).is_none() {
+            self.tell_missing_peer(wire, true);
+        }
     }
 
-    fn accept_message(&mut self, wire: usize, peer: usize, message: Message) {
+    /// Accepts a message for its sender's peer, if that is connected or expected.
+    fn accept_message(&mut self, wire: usize, message: Message) -> bool {
         let (session, _) = self.conns[wire].session.clone().expect("open");
         self.session(&session).last_activity = self.now.tick;
+        let bytes = message.noted as u64;
+        if let Some(peer) = self.peer(wire) {
+            self.conns[peer].queue(Expected::Message(message));
+        } else if let Some(away) = self.expected_away(wire) {
+            away.kept.push_back(message);
+            self.kept_for_absent += 1;
+        } else {
+            return false;
+        }
         self.accepted_meanwhile += u64::from(self.drain.is_some());
         self.totals.messages_accepted += 1;
-        self.totals.bytes_accepted += message.noted as u64;
-        self.conns[peer].queue(Expected::Message(message));
+        self.totals.bytes_accepted += bytes;
+        true
     }
 
     /// Handles what a read has brought of an incomplete message.
     pub(super) fn advance(&mut self, wire: usize) -> Check {
-        let has_peer = self.peer(wire).is_some();
+        let has_receiver = self.has_receiver(wire);
         let conn = &mut self.conns[wire];
         if conn.phase != Phase::Open {
             return Ok(());
@@ -163,9 +174,9 @@ impl Model {
         let Some(Incoming { id, content, state, .. }) = &mut conn.incoming else { return Ok(()) };
         let (id, is_valid, is_bad_json) = (*id, arrived <= content.valid_bytes, content.is_bad_json);
         match state {
-            SessionState::Held if is_valid && arrived >= HIGH_WATER_BYTES && !has_peer => {
+            SessionState::Held if is_valid && arrived >= HIGH_WATER_BYTES && !has_receiver => {
                 *state = SessionState::Skipped;
-                self.tell_missing_peer(wire);
+                self.tell_missing_peer(wire, false);
             }
             SessionState::Released if is_valid => return self.note_more(wire, id, arrived, false),
             SessionState::Released if is_bad_json => return self.spoil(wire),
@@ -174,11 +185,25 @@ impl Model {
         Ok(())
     }
 
+    /// Whether its messages are accepted: its peer is connected, or expected.
+    fn has_receiver(&mut self, wire: usize) -> bool {
+        self.peer(wire).is_some() || self.expected_away(wire).is_some()
+    }
+
+    /// Changes a message that waits for a sender's peer, or is kept for it. Returns whether it is there.
+    fn change_released(&mut self, wire: usize, id: u64, change: impl FnOnce(&mut Message)) -> bool {
+        if let Some(peer) = self.peer(wire) {
+            return self.conns[peer].change(id, change);
+        }
+        let kept = self.away_of_peer(wire).map(|away| &mut away.kept);
+        let message = kept.and_then(|kept| kept.iter_mut().rfind(|message| message.id == id));
+        message.map(change).is_some()
+    }
+
     /// More of a released message has arrived.
     fn note_more(&mut self, wire: usize, id: u64, noted: usize, is_whole: bool) -> Check {
-        let peer = self.peer(wire).ok_or("released without a peer")?;
         let mut news = 0;
-        let is_there = self.conns[peer].change(id, |message| {
+        let is_there = self.change_released(wire, id, |message| {
             news = noted - message.noted;
             message.noted = noted;
             message.is_whole = is_whole;
@@ -188,7 +213,7 @@ impl Model {
             let (session, _) = self.conns[wire].session.clone().expect("open");
             self.session(&session).last_activity = self.now.tick;
         }
-        expect(is_there, || format!("wire {wire} goes on with a message that does not wait for {peer}"))
+        expect(is_there, || format!("wire {wire} goes on with a message that does not wait for its peer"))
     }
 
     /// A released message turns out to be invalid JSON: its sender is told and stays, its receiver cannot get the rest.
@@ -196,6 +221,9 @@ impl Model {
         let content = self.conns[wire].incoming.as_ref().map(|incoming| Rc::clone(&incoming.content));
         let content = content.ok_or("nothing to spoil")?;
         self.tell_bad_json(wire, &content);
+        if self.peer(wire).is_none() {
+            return expect(self.cut_kept(wire), || format!("the message of wire {wire} is not kept"));
+        }
         let events = self.cut_message(wire, false)?;
         self.awaited.extend(events);
         self.interrupted = Some(wire);
@@ -281,14 +309,20 @@ impl Model {
     /// From now on the relay gives a message to its sender's peer.
     pub(super) fn released(&mut self, wire: usize, bytes: usize) -> Check {
         expect(self.releasing == Some(wire), || format!("wire {wire} has a message released unread"))?;
-        let peer = self.peer(wire).ok_or("released without a peer")?;
         while let Some((id, length)) = self.conns[wire].release_due.pop_front() {
             if length == bytes {
-                let is_there = self.conns[peer].change(id, |message| message.is_in_transit = true);
+                let is_there = self.change_released(wire, id, |message| message.is_in_transit = true);
                 return expect(is_there, || format!("wire {wire} has a message released twice"));
             }
             expect_small(length)?;
         }
+        let message = self.release_early(wire, bytes)?;
+        let is_accepted = self.accept_message(wire, message);
+        expect(is_accepted, || format!("wire {wire} has a message released to nobody"))
+    }
+
+    /// Releases a message that has not arrived whole.
+    fn release_early(&mut self, wire: usize, bytes: usize) -> Result<Message, String> {
         let may_be_short = self.may_be_short_of_hold();
         let conn = &mut self.conns[wire];
         let arrived = conn.arrived_bytes();
@@ -305,22 +339,25 @@ impl Model {
         *state = SessionState::Released;
         self.cut_through += 1;
         self.released_early += u64::from(arrived < HIGH_WATER_BYTES);
-        let message = Message {
-            id: *id,
-            content: Rc::clone(content),
-            noted: arrived,
-            is_whole: false,
-            is_in_transit: true,
-            was_short: false,
-        };
-        self.accept_message(wire, peer, message);
-        Ok(())
+        Ok(Message::new(*id, Rc::clone(content), arrived, false, true))
+    }
+
+    /// From now on the relay keeps a message for its sender's peer, which is away.
+    pub(super) fn kept(&mut self, wire: usize, bytes: usize) -> Check {
+        expect(self.peer(wire).is_none(), || format!("wire {wire} has a message kept, and a peer"))?;
+        match self.keeping.take() {
+            Some((of, arrived)) => expect((of, arrived) == (wire, bytes), || {
+                format!("wire {wire} has {bytes} bytes kept, {arrived} of wire {of} expected")
+            }),
+            None => self.released(wire, bytes),
+        }
     }
 
     /// A message that had to be released must have been, before anything else happens.
     pub(super) fn expect_released(&mut self) -> Check {
         let Some(wire) = self.releasing.take() else { return Ok(()) };
-        let has_peer = self.peer(wire).is_some();
+        expect(self.keeping.is_none(), || format!("wire {wire} has a message that is told as kept, and is not"))?;
+        let has_receiver = self.has_receiver(wire);
         let conn = &mut self.conns[wire];
         for (_, length) in conn.release_due.drain(..) {
             expect_small(length)?;
@@ -328,7 +365,7 @@ impl Model {
         // If the same read ends the client, its message ends, too.
         let is_leaving =
             matches!(self.awaited.front(), Some(Event::Left { conn: of, .. }) if *of == conn.id.to_string());
-        let is_held = conn.phase == Phase::Open && has_peer && !is_leaving;
+        let is_held = conn.phase == Phase::Open && has_receiver && !is_leaving;
         let held = if is_held { conn.held_bytes() } else { 0 };
         expect(held < HIGH_WATER_BYTES, || format!("wire {wire} has {held} bytes held back"))
     }
@@ -348,8 +385,16 @@ impl Model {
         Ok(())
     }
 
-    /// That there is no peer may be reported earlier if memory is short.
+    /// That there is no peer may be reported earlier if memory is short. If the message is kept, that is logged next.
     fn told_early(&mut self, wire: usize, code: &str) -> Check {
+        if self.expected_away(wire).is_some() && self.peer(wire).is_none() {
+            let arrived = self.conns[wire].arrived_bytes();
+            let message = self.release_early(wire, arrived)?;
+            self.accept_message(wire, message);
+            self.keeping = Some((wire, arrived));
+            self.tell_missing_peer(wire, true);
+            return Ok(());
+        }
         let is_short = self.may_be_short_of_hold();
         let has_peer = self.peer(wire).is_some();
         let arrived = self.conns[wire].arrived_bytes();
@@ -360,7 +405,7 @@ impl Model {
         let is_valid = arrived <= content.valid_bytes;
         let may_be_told = before == SessionState::Held && is_short && !has_peer && is_valid && arrived > 0;
         expect(may_be_told, || format!("wire {wire} is told {code} after {arrived} bytes, {before:?}"))?;
-        self.tell_missing_peer(wire);
+        self.tell_missing_peer(wire, false);
         Ok(())
     }
 
@@ -381,6 +426,7 @@ impl Model {
         if moved == waiting {
             return Ok(());
         }
+        expect(!self.keeps(), || format!("wire {new} has {moved} of {waiting} messages"))?;
         expect(moved + 1 == waiting, || format!("wire {new} has {moved} of {waiting} messages"))?;
         let may_be_short = self.may_be_short_of_chunks();
         let lost = self.conns[new].lose_first().ok_or("lost what is no message")?;
@@ -416,9 +462,11 @@ impl Model {
         Ok(())
     }
 
-    /// Each accepted message was delivered, or reported to its sender, or cut short, or is still queued.
+    /// Each accepted message was delivered, or reported to its sender, or cut short, or is queued, unconfirmed or kept.
     pub fn expect_all_accounted_for(&self) -> Check {
-        let waiting: u64 = self.conns.iter().map(Conn::messages).sum();
+        let unwritten_and_unconfirmed = |conn: &Conn| conn.messages() + conn.unconfirmed.messages();
+        let kept = self.sessions.values().map(|session| session.kept().count() as u64).sum::<u64>();
+        let waiting = self.conns.iter().map(unwritten_and_unconfirmed).sum::<u64>() + kept;
         let totals = &self.totals;
         let gone = totals.messages_delivered + totals.messages_undelivered + totals.messages_cut_short;
         expect(totals.messages_accepted == gone + waiting, || format!("{totals:?} and {waiting} that wait"))

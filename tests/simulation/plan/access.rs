@@ -3,7 +3,7 @@
 use ipnet::IpNet;
 
 use super::{
-    Behaviour, ClientType, OnClose, Plan, Reading, Request, SESSIONS, Sending, Settings, Step, UNLIMITED,
+    Behaviour, ClientType, OnClose, Plan, Pongs, Reading, Request, SESSIONS, Sending, Settings, Step, UNLIMITED,
 };
 use crate::random::Random;
 use crate::visit::{ISSUED, Key, Visit, Way, Which};
@@ -294,6 +294,8 @@ fn issue(random: &mut Random, scope: &Scope, is_eager: bool) -> Step {
 const fn calm() -> Behaviour {
     Behaviour {
         answers_pings: true,
+        pongs: Pongs::Each,
+        wants_receipts: false,
         on_close: OnClose::AnswerAndEnd,
         reading: Reading::Eager,
         sending: Sending::AtOnce,
@@ -307,6 +309,8 @@ fn behaviour(random: &mut Random) -> Behaviour {
     let is_calm = random.per_mille(IS_CALM);
     Behaviour {
         answers_pings: random.per_mille(ANSWERS_PINGS),
+        pongs: Pongs::Each,
+        wants_receipts: false,
         on_close: random.among(&[
             (70, OnClose::AnswerAndEnd),
             (10, OnClose::End),

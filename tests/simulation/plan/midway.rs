@@ -6,7 +6,7 @@ use apptuner_relay::relay::internals::limits::BUFFERED_BYTES_MIN;
 use apptuner_relay::relay::{ClientType, Settings};
 
 use super::{
-    Behaviour, OnClose, Plan, Reading, Request, Say, Sending, Step, UNLIMITED, share, speech::spoiled, visit,
+    Behaviour, OnClose, Plan, Pongs, Reading, Request, Say, Sending, Step, UNLIMITED, share, speech::spoiled, visit,
 };
 use crate::random::Random;
 use crate::wire::Faults;
@@ -150,6 +150,8 @@ fn connect(random: &mut Random, actor: usize) -> Step {
     let rough = random.per_mille(IS_ROUGH);
     let behaviour = Behaviour {
         answers_pings: true,
+        pongs: Pongs::Each,
+        wants_receipts: false,
         on_close: random.among(&[(2, OnClose::AnswerAndEnd), (1, OnClose::End), (1, OnClose::Late(3_000))]),
         reading,
         sending: random

@@ -2,6 +2,7 @@
 //! A step that has become impossible does nothing, so any part of a plan is a plan.
 
 mod access;
+mod delivery;
 mod midway;
 mod share;
 mod shortage;
@@ -17,6 +18,7 @@ use crate::random::Random;
 use crate::visit::Visit;
 use crate::wire::Faults;
 use access::guard;
+use delivery::deliver;
 use midway::midway;
 use shortage::shortage;
 use speech::{offence, speech};
@@ -122,12 +124,30 @@ pub enum Request {
 #[derive(Clone, Copy, Debug)]
 pub struct Behaviour {
     pub answers_pings: bool,
+    /// If it answers pings.
+    pub pongs: Pongs,
+    /// It asks to be told which of its messages are delivered.
+    pub wants_receipts: bool,
     pub on_close: OnClose,
     pub reading: Reading,
     pub sending: Sending,
     /// Bytes that the kernel takes for it.
     pub capacity: usize,
     pub faults: Faults,
+}
+
+/// How a client answers pings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pongs {
+    Each,
+    /// Of the pings that it takes at once, only the last one.
+    Last,
+    /// Each of them, this many milliseconds later.
+    Late(u64),
+    /// Each of them, with another payload.
+    Wrong(usize),
+    /// Only those without a payload.
+    Unnumbered,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +196,10 @@ pub enum Say {
     BadJson(usize),
     Ping(usize),
     Pong(usize),
+    /// A pong that answers no ping. Its payload is the number of the last ping, and this much more.
+    Guess {
+        ahead: u32,
+    },
     Close {
         code: Option<u16>,
         reason: usize,
@@ -247,6 +271,9 @@ impl Plan {
         } else {
             Duration::ZERO
         };
+        if !plan.settings.redelivery_window.is_zero() {
+            deliver(&mut plan, &mut delivery);
+        }
         plan
     }
 
@@ -517,6 +544,8 @@ fn behaviour(random: &mut Random, scope: &Scope) -> Behaviour {
     };
     Behaviour {
         answers_pings: random.per_mille(share::ANSWERS_PINGS),
+        pongs: Pongs::Each,
+        wants_receipts: false,
         on_close: random.among(&[
             (60, OnClose::AnswerAndEnd),
             (8, OnClose::Answer),

@@ -50,4 +50,4 @@ pub(super) const IS_HEAVY: u32 = 300;
 pub(super) const IS_BAD_JSON_IF_SLOW: u32 = 100;
 pub(super) const IS_LONG_TEXT_IF_SLOW: u32 = 400;
 /// Plans in which messages are kept until they are confirmed.
-pub(super) const KEEPS_MESSAGES: u32 = 0;
+pub(super) const KEEPS_MESSAGES: u32 = 500;

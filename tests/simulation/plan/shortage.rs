@@ -6,7 +6,7 @@ use apptuner_relay::relay::internals::limits::BUFFERED_BYTES_MIN;
 use apptuner_relay::relay::{ClientType, Settings};
 
 use super::{
-    ACTORS_MAX, Behaviour, OnClose, Plan, Reading, Request, Say, Sending, Step, UNLIMITED, share,
+    ACTORS_MAX, Behaviour, OnClose, Plan, Pongs, Reading, Request, Say, Sending, Step, UNLIMITED, share,
     speech::spoiled, visit,
 };
 use crate::random::Random;
@@ -138,6 +138,8 @@ fn crowd(random: &mut Random) -> Plan {
         let sending = Sending::Trickle { bytes: 1 + random.below(4_000), every_millis: 10 };
         let behaviour = Behaviour {
             answers_pings: true,
+            pongs: Pongs::Each,
+            wants_receipts: false,
             on_close: OnClose::AnswerAndEnd,
             reading: if random.per_mille(NEVER_READS_IN_CROWD) { Reading::Never } else { Reading::Eager },
             sending: if trickles { sending } else { Sending::AtOnce },
@@ -176,6 +178,8 @@ fn crowd(random: &mut Random) -> Plan {
 fn behaviour(random: &mut Random, is_honest: bool) -> Behaviour {
     Behaviour {
         answers_pings: true,
+        pongs: Pongs::Each,
+        wants_receipts: false,
         on_close: OnClose::AnswerAndEnd,
         reading: if is_honest || random.per_mille(READS) { Reading::Eager } else { Reading::Never },
         sending: if random.per_mille(SENDS_AT_ONCE) {

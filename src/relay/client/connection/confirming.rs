@@ -35,7 +35,8 @@ impl<S: Read + Write> Connection<S> {
     /// Takes the messages that the client has not confirmed, or not received in full; see
     /// [`Outbox::take_messages`].
     pub fn take_messages(&mut self, pool: &mut Pool) -> Undelivered {
-        let unconfirmed = self.unconfirmed.take().map(|unconfirmed| *unconfirmed);
+        // If it is not asked, what is written counts as delivered.
+        let unconfirmed = self.unconfirmed.take().filter(|_| self.is_keeping).map(|unconfirmed| *unconfirmed);
         if unconfirmed.is_some() || self.outbox.is_some() {
             return self.outbox_mut(pool).take_messages(unconfirmed, pool);
         }
@@ -89,6 +90,14 @@ impl<S: Read + Write> Connection<S> {
     /// Drops what is remembered of confirmations if there is nothing to remember.
     pub fn drop_idle_unconfirmed(&mut self) {
         self.unconfirmed = self.unconfirmed.take().filter(|unconfirmed| !unconfirmed.is_idle());
+    }
+
+    /// Has a record of what gives way if there is none and a message in transit is being written: its start is kept, even
+    /// if nothing is unconfirmed.
+    pub fn remember_start(&mut self) {
+        if self.outbox().and_then(Outbox::front_message).is_some() {
+            self.unconfirmed.get_or_insert_default();
+        }
     }
 
     /// Gives up the oldest cached memory of the client. `None` if there is none.
