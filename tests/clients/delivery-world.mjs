@@ -158,6 +158,8 @@ export class PagePhone extends EventEmitter {
 
   async start() {
     this.page = await this.browser.newPage(); // With a storage of its own.
+    // The consent that a user gives to a page that connects to a relay in a private network.
+    await this.page.context().grantPermissions(["local-network-access"], { origin: "http://localhost" });
     await this.page.exposeFunction("report", (line) => {
       this.lines.push(line);
       this.emit("line", line);
