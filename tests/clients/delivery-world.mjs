@@ -3,7 +3,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { EventEmitter, once } from "node:events";
-import { chmodSync, mkdtempSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,6 +15,7 @@ export const WebSocket = require("ws");
 const program = process.argv[2];
 const phones = (name) => fileURLToPath(new URL(`phones/${name}`, import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "delivery-"));
+process.on("exit", (code) => code || rmSync(folder, { recursive: true, force: true }));
 const run = (command) => execFileSync("sh", ["-ec", command], { stdio: ["ignore", "ignore", "inherit"] });
 
 /** Starts a relay for all networks. Its log is in a file, whose name an error tells. */
@@ -53,7 +54,8 @@ export class Network {
     const number = ++Network.#count;
     network.host = `10.77.${number}.1`;
     network.device = `relay${number}`;
-    network.holder = spawn("unshare", ["--net", "sh", "-c", "echo; exec sleep infinity"], { stdio: ["ignore", "pipe", "inherit"] });
+    const hold = ["--net", "sh", "-c", "echo; exec sleep infinity"]; // The line says that the namespace is there.
+    network.holder = spawn("unshare", hold, { stdio: ["ignore", "pipe", "inherit"] });
     await once(network.holder.stdout, "data");
     network.enter = ["nsenter", `--net=/proc/${network.holder.pid}/ns/net`];
     run(`
@@ -61,7 +63,10 @@ export class Network {
       ip addr add ${network.host}/24 dev ${network.device}
       ip link set ${network.device} up
       tc qdisc add dev ${network.device} root tbf rate 32mbit burst 64kb latency 400ms
-      ${network.enter.join(" ")} sh -ec 'ip link set lo up; ip addr add 10.77.${number}.2/24 dev phone; ip link set phone up'
+      ${network.enter.join(" ")} sh -ec '
+        ip link set lo up
+        ip addr add 10.77.${number}.2/24 dev phone
+        ip link set phone up'
     `);
     return network;
   }
@@ -83,8 +88,8 @@ export class Network {
   }
 
   #carried() {
-    const line = readFileSync("/proc/net/dev", "utf8").split("\n").find((line) => line.trim().startsWith(`${this.device}:`));
-    return Number(line.split(":")[1].trim().split(/\s+/)[8]);
+    const counters = readFileSync("/proc/net/dev", "utf8").split(`${this.device}:`)[1];
+    return Number(counters.trim().split(/\s+/)[8]); // Bytes sent.
   }
 }
 
@@ -106,7 +111,11 @@ export class ProcessPhone extends EventEmitter {
   async start() {
     const [name, ...options] = this.command;
     this.process = spawn(name, options, { stdio: ["ignore", "pipe", "inherit"] });
-    this.ended = once(this.process, "close");
+    this.hasEnded = false;
+    this.ended = once(this.process, "close").then(() => {
+      this.hasEnded = true;
+      this.emit("end");
+    });
     createInterface(this.process.stdout).on("line", (line) => {
       this.lines.push(line);
       this.emit("line", line);
@@ -189,6 +198,7 @@ export class Desktop extends EventEmitter {
   delivered = 0;
   undelivered = 0;
   mobiles = 0;
+  departures = 0;
   /** Errors that promise nothing about their message. */
   refused = [];
 
@@ -204,6 +214,7 @@ export class Desktop extends EventEmitter {
   #take(message) {
     if (message.type === "delivered") this.delivered += message.count;
     else if (message.type === "mobile_connected") this.mobiles++;
+    else if (message.type === "mobile_disconnected") this.departures++;
     else if (message.code === "undelivered") this.undelivered += message.count;
     else if (message.type === "error" && message.kept !== true) this.refused.push(JSON.stringify(message));
     this.emit("told");

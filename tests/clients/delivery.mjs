@@ -35,7 +35,8 @@ await startRelay(PORTS[1], ["--ping-interval", `${CUT_MS / 5}ms`]);
 // Each client has a network of its own, so that they can be cut off at the same time.
 await Promise.all(clients.map(lane));
 if (faults.includes("repeats")) await report("repeats", repeats);
-if (rows.length) print(["client", "fault", "in", "rounds", "missing", "out of order", "changed", "repeats"], rows.sort());
+const head = ["client", "fault", "in", "rounds", "missing", "out of order", "changed", "repeats"];
+if (rows.length) print(head, rows.sort());
 console.log(`${passed} passed, ${failed} failed`);
 process.exit(failed ? 1 : 0);
 
@@ -44,7 +45,8 @@ async function lane(client) {
   const isPage = client === "chromium";
   const browser = isPage && (await PagePhone.browser(network));
   const url = (port, session) => `ws://${network.host}:${port}/mobile/${session}`;
-  const phone = (...at) => (isPage ? new PagePhone(browser, url(...at)) : new ProcessPhone(client, network, url(...at)));
+  const process = (...at) => new ProcessPhone(client, network, url(...at));
+  const phone = isPage ? (...at) => new PagePhone(browser, url(...at)) : process;
   const restart = (phone) => phone.restart();
   const kinds = { kill: !isPage && restart, reload: isPage && restart, cut };
   for (const [fault, happens] of Object.entries(kinds)) {
@@ -53,16 +55,17 @@ async function lane(client) {
       const total = { rounds: 0, missing: 0, disordered: 0, changed: 0, repeats: 0 };
       for (let round = 1; round <= ROUNDS; round++) {
         const port = PORTS[fault === "cut" ? round % 2 : 0];
-        await report(`${client}, ${fault}, ${place}, round ${round}`, () => trial(phone, port, network, happens, send, total));
+        const what = `${client}, ${fault}, ${place}, round ${round}`;
+        await report(what, () => trial(phone, port, network, happens, send, total));
       }
       rows.push([client, fault, place, ...Object.values(total)]);
     }
   }
-  // A ping is answered before the program sees the message by Chromium, outside the page, and by Python's `websockets`.
+  // Chromium, outside its pages, and Python's `websockets` answer a ping before the program sees the message.
   if (faults.includes("crash") && ["node", "okhttp"].includes(client)) {
     await report(`${client}, crash on each bundle`, () => crash(client, network, url));
   }
-  await browser?.close?.();
+  if (browser) await browser.close();
 }
 
 async function cut(_phone, network) {
@@ -76,7 +79,7 @@ async function trial(newPhone, port, network, happens, send, total) {
   const session = newSession();
   const desktop = await Desktop.join(port, session);
   const phone = newPhone(port, session);
-  let lines;
+  let lines, result;
   try {
     await phone.start();
     await desktop.until((desktop) => desktop.mobiles > 0, LIMIT_MS);
@@ -88,14 +91,16 @@ async function trial(newPhone, port, network, happens, send, total) {
   } finally {
     lines = await phone.stop();
     desktop.leave();
-    const result = audit(lines, desktop.sent);
+    result = audit(lines, desktop.sent);
     total.rounds++;
     for (const [name, count] of Object.entries(result)) total[name] += count;
   }
-  const { missing, disordered, changed } = audit(lines, desktop.sent);
+  const { missing, disordered, changed } = result;
   equal([missing, disordered, changed].join(), "0,0,0", "missing, out of order, changed");
   equal(desktop.undelivered, 0, "messages that were given up");
   equal(desktop.refused.join(), "", "errors to the desktop");
+  check(lines.filter((line) => line === "system connected").length > 1, "the fault has ended no connection");
+  if (port === PORTS[1]) check(desktop.departures > 0, "the relay has not noticed the cut");
 }
 
 /** The fault comes when half of the bundle has been carried to the phone. */
@@ -153,14 +158,15 @@ async function crash(client, network, url) {
   const session = newSession();
   const desktop = await Desktop.join(PORTS[0], session);
   const phone = new ProcessPhone(client, network, url(PORTS[0], session), ["crash"]);
-  const bundles = () => phone.lines.filter((line) => line === `1 ${desktop.sent[1].bytes} ${desktop.sent[1].sha256}`).length;
+  const whole = () => `1 ${desktop.sent[1].bytes} ${desktop.sent[1].sha256}`;
+  const bundles = () => phone.lines.filter((line) => line === whole()).length;
   try {
     await phone.start();
     await desktop.until((desktop) => desktop.mobiles === 1, LIMIT_MS);
     desktop.send(BUNDLE);
     for (const connection of [1, 2, 3]) {
       if (connection > 1) await phone.start();
-      await phone.ended;
+      await until(phone, "end", () => phone.hasEnded, () => `end of phone ${connection}`, LIMIT_MS);
       equal(bundles(), connection, "whole bundles at the phone");
       equal(phone.process.signalCode, "SIGKILL", "the phone's end");
       if (connection < 3) equal(desktop.undelivered, 0, "messages given up before the third connection");

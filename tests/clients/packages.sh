@@ -16,9 +16,11 @@ debian() {
 mkdir -p "$packages"
 if ! cmp -s "$here/package.json" "$packages/package.json" || [[ ! -d $packages/node_modules ]]; then
     cp "$here/package.json" "$packages/"
-    npm install --prefix "$packages" --no-package-lock --no-audit --no-fund --silent || die 'npm could not install the packages'
+    npm install --prefix "$packages" --no-package-lock --no-audit --no-fund --silent ||
+        die 'npm could not install the packages'
 fi
 if ! "$packages/venv/bin/python" -c 'import websockets' 2>/dev/null; then
-    python3 -m venv "$packages/venv" && "$packages/venv/bin/pip" install --quiet websockets==17.4 || die 'pip could not install websockets'
+    python3 -m venv "$packages/venv" && "$packages/venv/bin/pip" install --quiet websockets==17.4 ||
+        die 'pip could not install websockets'
 fi
 [[ -x ${CHROMIUM:-/usr/bin/chromium} ]] || debian chromium

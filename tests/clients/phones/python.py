@@ -1,5 +1,5 @@
-"""A phone with Python's `websockets`. Writes a line for each message and comes back whenever it has lost its connection.
-Run: python phones/python.py ws://host:port/mobile/SESSION"""
+"""A phone with Python's `websockets`. Writes a line for each message, and connects again whenever it has lost its
+connection. Run: python phones/python.py ws://host:port/mobile/SESSION"""
 
 import asyncio
 import hashlib
