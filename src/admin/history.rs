@@ -13,8 +13,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// Samples kept: 15 minutes.
 const SAMPLES_MAX: usize = 180;
 
-/// The names of a [`Sample`]'s numbers. `latency_` (time in the relay), `delivery_` (time to the confirmation) and `lag_`
-/// are percentiles in microseconds: upper bounds, or 0 if nothing was measured.
+/// The names of a [`Sample`]'s numbers. `latency_` (time in the relay), `delivery_` (time to the confirmation) and
+/// `lag_` are percentiles in microseconds: upper bounds, or 0 if nothing was measured.
 const COLUMNS: [&str; 25] = [
     "time",
     "interval_ms",

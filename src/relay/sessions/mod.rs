@@ -10,9 +10,10 @@
 //!
 //! An issued session begins empty. A claimed session needs its secret for its whole life; `access::gate` checks it.
 //!
-//! If there is no room for another session, an empty one ends. The order is: sessions that were issued and never joined;
-//! sessions that are not claimed; claimed ones; those in which messages were kept when they became empty; within each of
-//! these, the one that has been empty for longest. Issuing a session ends only sessions that were never joined. But sessions of a host that holds more than its share of empty ones always end first.
+//! If there is no room for another session, an empty one ends. The order is: sessions that were issued and never
+//! joined; sessions that are not claimed; claimed ones; those in which messages were kept when they became empty;
+//! within each of these, the one that has been empty for longest. Issuing a session ends only sessions that were
+//! never joined. But sessions of a host that holds more than its share of empty ones always end first.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use crate::relay::limits::{EMPTY_SHARE, TABLE_CAPACITY};
 use crate::relay::settings::Settings;
 use crate::relay::tables::keyed_hash::KeyedHash;
 use crate::relay::time::Tick;
-use away::{AwayKey, Aways};
+use away::Aways;
 pub use census::{Census, SessionState};
 use empties::{Empties, EmptyKind};
 use session::{Seat, seconds};
@@ -38,6 +39,7 @@ mod away;
 mod census;
 mod contest;
 mod empties;
+mod kept;
 mod session;
 
 /// Identifies a session while it lives; cheaper than its ID. A later session may get the same key.
@@ -349,60 +351,8 @@ impl Sessions {
         Some(kept.min_by_key(|(until, _)| *until).unwrap_or(end))
     }
 
-    /// When the redelivery window of a client that is away ends.
-    fn expected_until(&self, away: AwayKey) -> Tick {
-        self.aways.left_at(away).after(self.times.redelivery_window)
-    }
-
-    /// What is kept for a client that is away and expected to come back; `None` if no client is expected.
-    pub fn expected(
-        &mut self,
-        key: SessionKey,
-        client_type: ClientType,
-        now: Tick,
-    ) -> Option<&mut Undelivered> {
-        let away = self.get(key)?.away(client_type)?;
-        if now >= self.expected_until(away) {
-            return None;
-        }
-        self.aways.kept_mut(away)
-    }
-
-    /// What is kept for a client that is away; `None` if that is nothing.
-    pub fn kept_mut(&mut self, key: SessionKey, client_type: ClientType) -> Option<&mut Undelivered> {
-        let away = self.get(key)?.away(client_type)?;
-        self.aways.kept(away)?;
-        self.aways.kept_mut(away)
-    }
-
-    /// Bytes that are kept in a session.
-    #[must_use]
-    pub fn kept_bytes(&self, session: &Session) -> usize {
-        let aways = ClientType::ALL.into_iter().filter_map(|client_type| session.away(client_type));
-        aways.filter_map(|away| self.aways.kept(away)).map(Undelivered::bytes).sum()
-    }
-
-    /// No longer expects a client to come back. Returns what was kept for it.
-    pub fn take_kept(&mut self, key: SessionKey, client_type: ClientType) -> Undelivered {
-        let Some(session) = self.get_mut(key) else { return Undelivered::default() };
-        let Some(away) = session.away(client_type) else { return Undelivered::default() };
-        *session.seat_mut(client_type) = Seat::FREE;
-        self.aways.remove(away)
-    }
-
-    /// The place with kept messages whose client has been gone for longest.
-    pub fn longest_gone(&mut self) -> Option<(SessionKey, ClientType)> {
-        self.aways.longest_gone()
-    }
-
-    /// What is kept in all sessions, by the type of the client that it is for. For debug builds.
-    #[cfg(debug_assertions)]
-    pub fn all_kept(&self) -> impl Iterator<Item = (ClientType, &Undelivered)> {
-        self.aways.all_kept()
-    }
-
-    /// Removes a session and returns it. The caller has [taken](Self::take_kept) what was kept in it, and must close its
-    /// clients.
+    /// Removes a session and returns it. The caller has [taken](Self::take_kept) what was kept in it, and must close
+    /// its clients.
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
         // Checked first, because `leave_empty` expects the session to be there.
         if !self.contains(key) {
@@ -551,7 +501,11 @@ mod tests {
             all.leave(session, DESKTOP, connection(3), (HOST, None), Tick(0)),
             Left::Gone(Some(connection(2)))
         );
-        assert_eq!(all.leave(session, DESKTOP, connection(3), (HOST, None), Tick(0)), Left::WasReplaced, "only once");
+        assert_eq!(
+            all.leave(session, DESKTOP, connection(3), (HOST, None), Tick(0)),
+            Left::WasReplaced,
+            "only once"
+        );
         assert_eq!(all.leave(session, MOBILE, connection(2), (HOST, None), Tick(0)), Left::Gone(None));
     }
 

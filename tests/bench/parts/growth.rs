@@ -143,11 +143,8 @@ struct World {
 impl World {
     fn new(entries: usize, pick: Pick) -> Self {
         let minute = Duration::from_secs(60);
-        let times = SessionTimes {
-            session_timeout: minute,
-            reconnect_window: minute,
-            redelivery_window: minute,
-        };
+        let times =
+            SessionTimes { session_timeout: minute, reconnect_window: minute, redelivery_window: minute };
         let mut world = Self {
             sessions: Sessions::new(entries, times, [1, 2]),
             ids: Vec::new(),

@@ -231,7 +231,8 @@ impl Model {
         );
         if !is_part && !may_come_first {
             self.expect_nothing_awaited(event)?;
-            let ending = if let Event::Deleted { session, .. } = event { Some(session.as_str()) } else { None };
+            let ending =
+                if let Event::Deleted { session, .. } = event { Some(session.as_str()) } else { None };
             self.expect_announced(ending)?;
         }
         if let Event::Deleted { session, .. } | Event::Drained { session, .. } = event {
@@ -480,7 +481,8 @@ impl Model {
         let now = self.now.tick;
         let conn = &mut self.conns[wire];
         conn.turn_written += bytes.len();
-        let delivered = conn.wrote(bytes, now, &self.settings).map_err(|why| format!("wire {wire}: {why}"))?;
+        let delivered =
+            conn.wrote(bytes, now, &self.settings).map_err(|why| format!("wire {wire}: {why}"))?;
         self.note_delivered(wire, delivered, false);
         self.note_copied(bytes.len());
         self.answered(wire)
@@ -490,7 +492,9 @@ impl Model {
     fn expect_ended(&mut self, wire: usize, kept: u64, undelivered: u64) -> Check {
         let logged = self.ends.remove(&wire);
         expect(logged == Some((kept, undelivered)), || {
-            format!("wire {wire} left with {logged:?} messages kept and undelivered, {kept} and {undelivered} expected")
+            format!(
+                "wire {wire} left with {logged:?} messages kept and undelivered, {kept} and {undelivered} expected"
+            )
         })
     }
 

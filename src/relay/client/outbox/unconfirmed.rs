@@ -223,6 +223,7 @@ impl Unconfirmed {
 
     /// The keepers among its items, and the memory of its small messages in bytes, for the check of invariants.
     #[cfg(any(test, debug_assertions))]
+    #[must_use]
     pub fn kept(&self) -> (Vec<&Keeper>, usize) {
         super::kept::memory_of(&self.items)
     }

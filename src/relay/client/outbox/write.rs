@@ -337,15 +337,12 @@ fn finish_message(cursor: Cursor, pool: &mut Pool, keeping: Option<&mut Keeping<
         None => pool.transits.give_up(cursor),
         Some(keeping) => {
             is_new = keeping.unconfirmed.again() == 0;
-            match pool.transits.park(cursor) {
-                Some(keeper) => {
-                    keeping.unconfirmed.keep_message(keeper, &pool.transits);
-                    keeping.unconfirmed.note_written(1, keeping.now);
-                }
-                None => {
-                    keeping.unconfirmed.note_unkept();
-                    pool.unkept += 1;
-                }
+            if let Some(keeper) = pool.transits.park(cursor) {
+                keeping.unconfirmed.keep_message(keeper, &pool.transits);
+                keeping.unconfirmed.note_written(1, keeping.now);
+            } else {
+                keeping.unconfirmed.note_unkept();
+                pool.unkept += 1;
             }
         }
     }
