@@ -160,6 +160,8 @@ impl<S: Read + Write> Relay<S> {
             messages += kept.evict(&mut self.pool);
         }
         self.note_given_up(session, client_type, messages);
+        // With nothing kept, the session may end before the window is over.
+        self.arm_session(session);
         true
     }
 

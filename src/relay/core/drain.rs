@@ -78,7 +78,10 @@ impl<S: Read + Write> Relay<S> {
         let clients = self.sessions.get(key).map(|session| ClientType::ALL.map(|side| session.client(side)));
         clients.into_iter().flatten().flatten().for_each(|id| self.stop_keeping(id));
         let Some(session) = self.end_session(key) else { return };
-        self.cut_unfinished_in(&session);
+        for id in self.cut_unfinished_in(&session) {
+            let messages = self.take_messages(id).discard(&mut self.pool);
+            debug_assert_eq!(messages, 0, "the message that was cut short was the last one of its sender");
+        }
         for client_type in [ClientType::Desktop, ClientType::Mobile] {
             let Some(id) = session.client(client_type) else { continue };
             if let Some(slot) = self.slots.get_mut(id) {

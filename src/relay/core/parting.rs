@@ -172,6 +172,7 @@ impl<S: Read + Write> Relay<S> {
         let clients =
             [ClientType::Desktop, ClientType::Mobile].map(|client_type| session.client(client_type));
         let [desktop, mobile] = clients;
+        // What waits for a client that has a part is taken next, like what waits for the others.
         self.cut_unfinished_in(session);
         let sides = [(ClientType::Desktop, desktop, mobile), (ClientType::Mobile, mobile, desktop)];
         // Both are told before the end of either is noted: its line in the log has the number of errors.
@@ -223,8 +224,9 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Cuts short the messages that the clients of an ended session have begun to send. The clients are about to be
-    /// closed.
-    pub(super) fn cut_unfinished_in(&mut self, session: &Session) {
+    /// closed. Returns those that have a part of such a message: nothing that waits for them can follow it.
+    pub(super) fn cut_unfinished_in(&mut self, session: &Session) -> Vec<ConnectionId> {
+        let mut begun = Vec::new();
         for sender in ClientType::ALL {
             let Some(id) = session.client(sender) else { continue };
             let transit = self.slots.get(id).and_then(|slot| slot.connection.inbound.transit());
@@ -234,10 +236,11 @@ impl<S: Read + Write> Relay<S> {
             if let Some(receiver) = session.client(sender.peer())
                 && self.cut_for(receiver, sender, key)
             {
-                self.drop_messages(receiver, sender);
+                begun.push(receiver);
             }
             self.forget_transit(key);
         }
+        begun
     }
 
     /// Takes a message that will never be whole from its receiver. A receiver that has a part of it is closed,
@@ -248,6 +251,8 @@ impl<S: Read + Write> Relay<S> {
         let kept = self.sessions.kept_mut(sender.session, sender.client_type.peer());
         if kept.is_some_and(|kept| kept.remove_incomplete(key, &mut self.pool.transits)) {
             self.counters.messages_cut_short.add(&sender.client_type, 1);
+            // With nothing kept, the session may end before the window is over.
+            self.arm_session(sender.session);
         }
         self.forget_transit(key);
         if is_begun && let Some(receiver) = receiver.filter(|&receiver| self.is_member(receiver)) {
@@ -265,12 +270,6 @@ impl<S: Read + Write> Relay<S> {
         self.counters.messages_cut_short.add(&sender, 1);
         self.touch(receiver);
         cut == RemovedMessage::Begun
-    }
-
-    /// Drops what waits for a client that has a part of a message: nothing can follow that part.
-    fn drop_messages(&mut self, id: ConnectionId, sender: ClientType) {
-        let undelivered = self.take_messages(id).discard(&mut self.pool);
-        self.counters.messages_undelivered.add(&sender, undelivered);
     }
 
     /// Detaches a message from its sender. If it was released, its size is measured.

@@ -1,4 +1,4 @@
-//! A linked list of entries of a slab. Adding at an end and removing anywhere take constant time.
+//! A linked list of entries of a slab. Adding at the end and removing anywhere take constant time.
 
 /// A slab whose entries can be in a list. An entry has one [`Links`] for each list that it can be in.
 pub(crate) trait Ordered {

@@ -67,7 +67,7 @@ pub struct Model {
     /// A client that was told that its message is kept, and how much of it had arrived. The relay must log that next.
     keeping: Option<(usize, usize)>,
     /// Messages that are given up, by session and receiver. The relay must log that in this turn.
-    given_up_due: BTreeMap<(String, ClientType), u64>,
+    given_up_due: BTreeMap<(String, ClientType), VecDeque<u64>>,
     /// A session in which everything was given up. It must end next.
     ending: Option<String>,
     /// Clients that are no longer asked to confirm. They must be closed for a shutdown in this turn.

@@ -134,9 +134,15 @@ impl Model {
             return self.tell_missing_peer(wire, false);
         }
         self.conns[wire].release_due.push_back((id, bytes));
-        if self.peer(wire).is_none() {
-            self.tell_missing_peer(wire, true);
+        if self.peer(wire).is_some() {
+            return;
         }
+        // A short message is first kept, and the rest of what follows from that is told before.
+        if bytes <= SMALL_MESSAGE_BYTES_MAX {
+            self.trim_kept(wire);
+        }
+        self.tell_missing_peer(wire, true);
+        self.trim_kept(wire);
     }
 
     /// Accepts a message for its sender's peer, if that is connected or expected.
@@ -209,6 +215,9 @@ impl Model {
             message.is_whole = is_whole;
         });
         self.totals.bytes_accepted += news as u64;
+        if self.peer(wire).is_none() {
+            self.trim_kept(wire);
+        }
         if news > 0 {
             let (session, _) = self.conns[wire].session.clone().expect("open");
             self.session(&session).last_activity = self.now.tick;
@@ -395,6 +404,7 @@ impl Model {
             self.accept_message(wire, message);
             self.keeping = Some((wire, arrived));
             self.tell_missing_peer(wire, true);
+            self.trim_kept(wire);
             return Ok(());
         }
         let is_short = self.may_be_short_of_hold();
