@@ -1,8 +1,8 @@
 //! What is kept for receivers that are away or have not confirmed a message, and how it gives way.
 
 use super::super::choices::Choices;
-use super::receiver::Receiver;
 use super::World;
+use super::receiver::Receiver;
 
 impl World {
     /// Small messages are kept, as far as there is room.

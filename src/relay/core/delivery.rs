@@ -90,7 +90,8 @@ impl<S: Read + Write> Relay<S> {
     /// Puts a client with unconfirmed messages at the end of the order in which these are given up.
     pub(super) fn list_unconfirmed(&mut self, id: ConnectionId) {
         // Its links are dropped with what is idle, so it must be out of the order before.
-        if self.slots.get(id).and_then(|slot| slot.connection.unconfirmed()).is_some_and(Unconfirmed::is_idle) {
+        if self.slots.get(id).and_then(|slot| slot.connection.unconfirmed()).is_some_and(Unconfirmed::is_idle)
+        {
             self.unlist_unconfirmed(id);
         }
         let Some(slot) = self.slots.get_mut(id) else { return };

@@ -304,7 +304,7 @@ impl Memory {
             cached: self.cached.small_bytes,
         };
         assert_eq!(expected, small, "small memory of all connections and places");
-        // Without what is returned: if its client was replaced, it was small memory before, and may not fit beside them.
+        // Without what is returned: if its client was replaced, it was small memory before, and may not fit.
         let claimed_chunks = (self.chunks.used() - self.cached.chunks) * CHUNK_BYTES;
         assert!(claimed_chunks <= self.chunk_share(), "chunks leave the reserved share to small messages");
     }

@@ -31,8 +31,8 @@ struct Away {
 #[derive(Debug, Default)]
 pub(super) struct Aways {
     entries: Slab<Away>,
-    /// Those for which something is kept, by their numbers. A place for which nothing is kept any more leaves it when its
-    /// turn comes.
+    /// Those for which something is kept, by their numbers. A place for which nothing is kept any more leaves it when
+    /// its turn comes.
     order: BTreeMap<u64, AwayKey>,
     /// How many clients have left.
     count: u64,

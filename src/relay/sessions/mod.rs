@@ -553,7 +553,11 @@ mod tests {
             all.leave(session, DESKTOP, connection(3), (HOST, None), Tick(0)),
             Left::Gone(Some(connection(2)))
         );
-        assert_eq!(all.leave(session, DESKTOP, connection(3), (HOST, None), Tick(0)), Left::WasReplaced, "only once");
+        assert_eq!(
+            all.leave(session, DESKTOP, connection(3), (HOST, None), Tick(0)),
+            Left::WasReplaced,
+            "only once"
+        );
         assert_eq!(all.leave(session, MOBILE, connection(2), (HOST, None), Tick(0)), Left::Gone(None));
     }
 
@@ -640,10 +644,7 @@ mod tests {
         assert!(all.expected(session, MOBILE, Tick(0)).is_none(), "it is there");
         let left = Tick(MINUTE);
         let with = (HOST, Some(kept(&mut pool, 0)));
-        assert_eq!(
-            all.leave(session, MOBILE, connection(2), with, left),
-            Left::Gone(Some(connection(1)))
-        );
+        assert_eq!(all.leave(session, MOBILE, connection(2), with, left), Left::Gone(Some(connection(1))));
         assert_eq!(all.peer(session, DESKTOP), None, "a client that is expected is no peer");
         assert!(all.kept_mut(session, MOBILE).is_none(), "nothing is kept");
         for at in [left, Tick(11 * MINUTE - 1)] {

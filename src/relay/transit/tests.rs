@@ -1,6 +1,6 @@
 use super::*;
-use crate::relay::memory::SmallBytes;
 use crate::relay::limits::{FRAGMENT_BYTES_MAX, HIGH_WATER_BYTES};
+use crate::relay::memory::SmallBytes;
 use crate::relay::tests::frame::{BINARY_BEGINS, CONTINUES, ENDS, TEXT};
 
 const MIB: usize = 1 << 20;

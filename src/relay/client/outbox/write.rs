@@ -316,12 +316,7 @@ impl Outbox {
 
 /// Accounts for small messages of a run that are written and to be confirmed. Only those that were not written before,
 /// on another connection, are measured. So runs and messages in transit are noted in the order of the queue.
-fn note_run_written(
-    run: &mut Run,
-    arrivals: &mut ArrivalTimes,
-    pool: &mut Pool,
-    keeping: &mut Keeping<'_>,
-) {
+fn note_run_written(run: &mut Run, arrivals: &mut ArrivalTimes, pool: &mut Pool, keeping: &mut Keeping<'_>) {
     let (messages, bytes) = run.note_flushed();
     if messages == 0 {
         return;

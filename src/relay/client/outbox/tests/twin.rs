@@ -1,5 +1,5 @@
-//! Compares the outbox with a simple twin, which holds whole frames and chooses the next one by rule. In half of the runs
-//! the client is to confirm what it is sent.
+//! Compares the outbox with a simple twin, which holds whole frames and chooses the next one by rule. In half of the
+//! runs the client is to confirm what it is sent.
 
 use std::io::{IoSlice, Write};
 
