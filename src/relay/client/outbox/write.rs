@@ -338,6 +338,7 @@ fn note_run_written(run: &mut Run, arrivals: &mut ArrivalTimes, pool: &mut Pool,
 /// Accounts for a message in transit that is written.
 fn finish_message(cursor: Cursor, pool: &mut Pool, keeping: Option<&mut Keeping<'_>>) {
     let transit = pool.transits.get(cursor.key());
+    let bytes = usize::try_from(transit.arrived_bytes()).unwrap_or(usize::MAX);
     let micros = transit.whole_at();
     debug_assert!(micros.is_some(), "only a whole message has an end");
     let micros = micros.unwrap_or_default();
@@ -347,8 +348,8 @@ fn finish_message(cursor: Cursor, pool: &mut Pool, keeping: Option<&mut Keeping<
         Some(keeping) => {
             is_new = keeping.unconfirmed.again() == 0;
             if let Some(keeper) = pool.transits.park(cursor) {
-                keeping.unconfirmed.keep_message(keeper, &pool.transits);
-                keeping.unconfirmed.note_written(1, keeping.now);
+                keeping.unconfirmed.keep_message(keeper);
+                keeping.unconfirmed.note_written(1, bytes, keeping.now);
             } else {
                 keeping.unconfirmed.note_unkept();
                 pool.unkept += 1;
