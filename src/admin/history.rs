@@ -13,9 +13,9 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// Samples kept: 15 minutes.
 const SAMPLES_MAX: usize = 180;
 
-/// The names of a [`Sample`]'s numbers. `latency_` and `lag_` are percentiles in microseconds: upper bounds, or 0 if
-/// nothing was measured.
-const COLUMNS: [&str; 22] = [
+/// The names of a [`Sample`]'s numbers. `latency_` (time in the relay), `delivery_` (time to the confirmation) and
+/// `lag_` are percentiles in microseconds: upper bounds, or 0 if nothing was measured.
+const COLUMNS: [&str; 25] = [
     "time",
     "interval_ms",
     "desktops",
@@ -32,6 +32,9 @@ const COLUMNS: [&str; 22] = [
     "latency_p50",
     "latency_p90",
     "latency_p99",
+    "delivery_p50",
+    "delivery_p90",
+    "delivery_p99",
     "lag_p50",
     "lag_p99",
     "lag_max",
@@ -41,7 +44,7 @@ const COLUMNS: [&str; 22] = [
 ];
 
 /// The columns in which 0 means that nothing was measured.
-const MEASURED: std::ops::Range<usize> = 13..19;
+const MEASURED: std::ops::Range<usize> = 13..22;
 
 // `sample` relies on this order.
 const _: () =
@@ -49,7 +52,7 @@ const _: () =
 
 type Sample = [u64; COLUMNS.len()];
 
-/// Samples, the oldest first. Uses a fixed amount of memory, about 34 KB.
+/// Samples, the oldest first. Uses a fixed amount of memory, about 37 KB.
 #[derive(Debug)]
 pub(super) struct History {
     samples: VecDeque<Sample>,
@@ -139,6 +142,8 @@ fn sample<S: Read + Write>(now: Now, interval: Duration, relay: &Relay<S>, befor
     let latency = counters.relay_micros.since(&before.relay_micros);
     let lag = counters.turn_micros.since(&before.turn_micros);
     let percentile = |micros: &Micros, percent| micros.percentile(percent).unwrap_or(0);
+    let confirmed = counters.confirm_millis.since(&before.confirm_millis);
+    let delivery = |percent| confirmed.percentile(percent).unwrap_or(0) * 1_000;
     let grown = |now: &[u64], before: &[u64]| now.iter().sum::<u64>() - before.iter().sum::<u64>();
     [
         now.unix_millis,
@@ -158,6 +163,9 @@ fn sample<S: Read + Write>(now: Now, interval: Duration, relay: &Relay<S>, befor
         percentile(&latency, 50),
         percentile(&latency, 90),
         percentile(&latency, 99),
+        delivery(50),
+        delivery(90),
+        delivery(99),
         percentile(&lag, 50),
         percentile(&lag, 99),
         percentile(&lag, 100),

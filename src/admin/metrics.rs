@@ -119,11 +119,7 @@ fn write_messages<S: Read + Write>(out: &mut Exposition, relay: &Relay<S>) {
             "Those delivered that the peer confirmed.",
             &counters.messages_confirmed,
         ),
-        (
-            "messages_undelivered_total",
-            "Those that will not be delivered.",
-            &counters.messages_undelivered,
-        ),
+        ("messages_undelivered_total", "Those that will not be delivered.", &counters.messages_undelivered),
         (
             "messages_given_up_total",
             "Those undelivered that had been kept for a peer.",

@@ -78,10 +78,10 @@ fn check(row: &Row, config: &mut Config) -> Result<(), Problem> {
 /// Returns `number` as a `T` if it is within the bounds of `row`.
 pub(super) fn bounded<T: TryFrom<u64>>(row: &Row, number: u64) -> Result<T, Problem> {
     // Kinds without numbers never come here; their bounds have no meaning.
-    let min = match row.field {
-        Field::Size { min, .. } => min as u64,
-        Field::DurationOrZero(_) => 0,
-        _ => 1,
+    let min = if let Field::Size { min, .. } = row.field {
+        min as u64
+    } else {
+        u64::from(!matches!(row.field, Field::DurationOrZero(_)))
     };
     let (max, format): (u64, fn(u64) -> String) = match row.field {
         Field::Duration(_) | Field::DurationOrZero(_) => {

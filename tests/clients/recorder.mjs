@@ -1,9 +1,11 @@
-// A proxy in front of the relay. It records what clients write, and can attack them as a malicious relay could.
+// A proxy in front of the relay. It records what both write, and can attack clients as a malicious relay could.
 
 export class Recorder {
   /** What clients wrote: request heads as texts, and messages as `{ from, data }`. */
   heads = [];
   messages = [];
+  /** What the relay wrote to the newest connection of each client type. */
+  arrived = { desktop: [], mobile: [] };
   /** Turns a message to a client into a list of texts that are sent instead. The list may be empty. */
   twist = (_to, text) => [text];
   clients = {};
@@ -16,13 +18,16 @@ export class Recorder {
       const upstream = new WebSocket(relay + request.url, { perMessageDeflate: false, maxPayload: 0 });
       const opened = new Promise((resolve) => upstream.once("open", resolve));
       this.clients[from] = client;
+      const arrived = (this.arrived[from] = []);
       client.on("message", async (data, binary) => {
         this.messages.push({ from, data });
         await opened;
         upstream.send(data, { binary });
       });
       upstream.on("message", (data) => {
-        for (const text of this.twist(from, data.toString())) client.send(text);
+        const text = data.toString();
+        arrived.push(text);
+        for (const twisted of this.twist(from, text)) client.send(twisted);
       });
       for (const [one, other] of [[client, upstream], [upstream, client]]) {
         one.on("error", () => other.terminate());
@@ -38,7 +43,20 @@ export class Recorder {
 
   /** The envelopes that this client type has sealed. */
   sealed(from) {
-    const own = this.messages.filter((message) => message.from === from).map(({ data }) => data.toString());
-    return own.filter((text) => JSON.parse(text).type === "sealed");
+    return this.messages.filter((message) => message.from === from).map(({ data }) => data.toString()).filter(isSealed);
+  }
+
+  /**
+   * How many of the envelopes that arrived at the newest connection of this client type came again: they are the last
+   * ones that its peer had sealed by then, of which it has sealed `later` more since.
+   */
+  repeats(to, later) {
+    const sealed = this.sealed(to === "mobile" ? "desktop" : "mobile");
+    const arrived = this.arrived[to].filter(isSealed);
+    const expected = sealed.slice(sealed.length - arrived.length);
+    if (arrived.some((text, i) => text !== expected[i])) throw new Error(`other messages to the ${to} than its peer's last`);
+    return arrived.length - later;
   }
 }
+
+const isSealed = (text) => JSON.parse(text).type === "sealed";

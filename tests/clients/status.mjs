@@ -18,12 +18,13 @@ const PATIENCE_MS = 5_000;
 const SIZE_MAX = 16 * 1024;
 const MIB = 1 << 20;
 const TITLES = ["Connections", "Sessions", "Messages", "Bytes", "Waiting in memory", "Time in the relay"].concat(
-  ["Event-loop lag", "Trouble"],
+  ["Delivery latency", "Event-loop lag", "Trouble"],
 );
 const COLUMNS = [
   ..."time interval_ms desktops mobiles other sessions_paired sessions_waiting sessions_empty".split(" "),
   ..."messages_to_mobile messages_to_desktop bytes_to_mobile bytes_to_desktop buffered_bytes".split(" "),
-  ..."latency_p50 latency_p90 latency_p99 lag_p50 lag_p99 lag_max undelivered errors refused".split(" "),
+  ..."latency_p50 latency_p90 latency_p99 delivery_p50 delivery_p90 delivery_p99".split(" "),
+  ..."lag_p50 lag_p99 lag_max undelivered errors refused".split(" "),
 ];
 
 const { chromium } = createRequire(import.meta.url)("playwright-core");
@@ -67,7 +68,8 @@ const NOW = Date.UTC(2026, 0, 15, 14, 32, 10);
 const SAMPLE = {
   interval_ms: 5_000, desktops: 12, mobiles: 11, other: 2, sessions_paired: 9, sessions_waiting: 5, sessions_empty: 1,
   messages_to_mobile: 3, messages_to_desktop: 61_725, bytes_to_mobile: 16 * MIB, bytes_to_desktop: 2_560,
-  buffered_bytes: 8 * MIB, latency_p50: 64, latency_p90: 512, latency_p99: 2_048, lag_p50: 8, lag_p99: 1_024,
+  buffered_bytes: 8 * MIB, latency_p50: 64, latency_p90: 512, latency_p99: 2_048,
+  delivery_p50: 25_000, delivery_p90: 250_000, delivery_p99: 500_000, lag_p50: 8, lag_p99: 1_024,
   lag_max: 1_500_000, undelivered: 0, errors: 0, refused: 0,
 };
 /** A row of /history: `SAMPLE`, ended `back` intervals ago, with `changes`. */
@@ -96,6 +98,7 @@ function busy() {
       bytes_to_desktop: Math.round(2.6 * MIB * wave),
       buffered_bytes: Math.round(MIB * (1 + 90 * burst * random())),
       latency_p50: 64, latency_p90: bucket(90 + 90 * random()), latency_p99: bucket(300 * (1 + 8 * burst)),
+      delivery_p50: 50_000, delivery_p90: 250_000, delivery_p99: burst ? 2_500_000 : 500_000,
       lag_p50: 32, lag_p99: bucket(200 * wave), lag_max: Math.round(700 + 9_000 * burst * random()),
       refused: i % 61 === 0 ? 7 : 0, errors: i % 47 === 9 ? 2 : 0, undelivered: i > 120 && i < 126 ? 3 : 0,
     });
@@ -210,9 +213,10 @@ await checking("every chart shows the last sample in units that people read", as
   equal(values.slice(0, 2), [["12", "11", "2"], ["9", "5", "1"]], "values");
   equal(values.slice(2, 4), [["0.6/s", "12,345/s"], ["3.2 MiB/s", "512 B/s"]], "values");
   equal(values.slice(4, 6), [["8 MiB"], ["64 µs", "512 µs", "2.05 ms"]], "values");
-  equal(values.slice(6), [["8 µs", "1.02 ms", "1.5 s"], ["0", "0", "0"]], "values");
+  equal(values[6], ["25 ms", "250 ms", "500 ms"], "values");
+  equal(values.slice(7), [["8 µs", "1.02 ms", "1.5 s"], ["0", "0", "0"]], "values");
   equal(TITLES.map((title) => cards[title].note),
-    ["1 % of 10,000", "", "", "", "4 % of 256 MiB", "per message", "", "in 15 min"], "notes");
+    ["1 % of 10,000", "", "", "", "4 % of 256 MiB", "per message", "to confirm", "", "in 15 min"], "notes");
   equal(Object.keys(cards.Messages.values), ["to mobile", "to desktop"], "labels");
 });
 
@@ -226,8 +230,8 @@ await checking("axes have round values in units, and times of day", async () => 
   equal(texts[3].slice(0, -3), ["0", "1 MiB/s", "2 MiB/s", "3 MiB/s", "4 MiB/s"], "bytes");
   equal(texts[4].slice(0, -3), ["0", "2 MiB", "4 MiB", "6 MiB", "8 MiB"], "waiting");
   equal(texts[5].slice(0, -3), ["10 µs", "100 µs", "1 ms", "10 ms"], "latency");
-  equal(texts[6].slice(0, -3), ["1 µs", "100 µs", "10 ms", "1 s"], "lag");
-  equal(texts[7].slice(0, -3), ["0", "1"], "trouble");
+  equal(texts[7].slice(0, -3), ["1 µs", "100 µs", "10 ms", "1 s"], "lag");
+  equal(texts[8].slice(0, -3), ["0", "1"], "trouble");
 });
 
 await checking("a limit is drawn once the chart comes near it", async () => {

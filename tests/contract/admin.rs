@@ -240,7 +240,7 @@ fn history_has_a_column_for_each_number_of_a_sample() {
     let (_relay, admin) = start(&[]);
     let history = get_json(admin, "/history");
     assert_eq!(history["state"], "ready");
-    assert_eq!(history["columns"].as_array().unwrap().len(), 22);
+    assert_eq!(history["columns"].as_array().unwrap().len(), 25);
     assert_eq!(history["samples"], json!([]), "the first comes after five seconds");
     assert!(history["now"].as_u64() >= history["started"].as_u64());
 }

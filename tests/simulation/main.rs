@@ -79,7 +79,10 @@ fn every_seed_keeps_the_contract() {
     let _ = writeln!(
         io::stderr(),
         "{} messages confirmed, {} kept for a receiver that was away, {} sent again, {} given up",
-        total.confirmed, total.kept_for_absent, total.redelivered, total.given_up,
+        total.confirmed,
+        total.kept_for_absent,
+        total.redelivered,
+        total.given_up,
     );
     let _ = writeln!(
         io::stderr(),

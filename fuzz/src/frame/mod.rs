@@ -8,6 +8,8 @@ use apptuner_relay::relay::internals::close_reason::CloseReason;
 use apptuner_relay::relay::internals::inbound::{Content, Inbound, Incoming, Receiver, Rules};
 use apptuner_relay::relay::internals::limits::{LEAST_READ_BYTES, SMALL_MESSAGE_BYTES_MAX};
 use apptuner_relay::relay::internals::memory::Memory;
+#[cfg(debug_assertions)]
+use apptuner_relay::relay::internals::memory::SmallBytes;
 use apptuner_relay::relay::internals::transit::Transits;
 use serde_json::Value;
 
@@ -183,7 +185,7 @@ fn read_in_pieces(plan: &Plan) -> (Vec<Event>, Option<usize>, bool) {
     let mut reader = Reader {
         inbound: Inbound::default(),
         receiver: Receiver::default(),
-        transits: Transits::new(Memory::new(plan.memory_bytes)),
+        transits: Transits::new(Memory::new(plan.memory_bytes), false),
         rules: Rules {
             size_max: plan.size_max,
             wants_type: false,
@@ -268,7 +270,12 @@ impl Reader {
 
     fn check(&self) {
         #[cfg(debug_assertions)]
-        self.transits.check_invariants(&[], self.inbound.transit().iter().count(), 0);
+        self.transits.check_invariants(
+            &[],
+            &[],
+            self.inbound.transit().iter().count(),
+            SmallBytes::default(),
+        );
     }
 
     /// Makes the current message lose its receiver, if the plan says so.

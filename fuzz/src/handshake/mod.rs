@@ -76,7 +76,7 @@ const PIECES: [&str; 48] = [
     "\x7F",
 ];
 /// Pieces for secrets, origins and proxies.
-const ACCESS_PIECES: [&str; 50] = [
+const ACCESS_PIECES: [&str; 51] = [
     "GET /desktop/abc?secret=0123456789abcdef HTTP/1.1\r\nHost: relay\r\n",
     "POST /sessions HTTP/1.1\r\nHost: relay\r\n",
     "/sessions",
@@ -127,6 +127,7 @@ const ACCESS_PIECES: [&str; 50] = [
     "PROXY TCP4 192.0.2.1 10.0.0.1 8080 8787\r\n",
     "PROXY TCP6 2001:db8::7 ::1 1 2\r\n",
     "PROXY UNKNOWN\r\n",
+    "receipts=1",
 ];
 /// Origins whose pages may connect.
 const ORIGINS: [&[&str]; 4] = [
@@ -305,13 +306,14 @@ fn compare(verdict: &Verdict, reading: &Reading, head: &[u8]) {
     match (verdict, reading) {
         (
             Verdict::Upgrade(upgrade),
-            Reading::Upgrade { client_type, session_id, key, subprotocol, brought },
+            Reading::Upgrade { client_type, session_id, key, subprotocol, brought, wants_receipts },
         ) => {
             assert_eq!(upgrade.client_type.as_str(), *client_type);
             assert_eq!(upgrade.session_id.as_str(), session_id);
             assert_eq!(upgrade.accept_key(), derive_accept_key(key.as_bytes()));
             assert_eq!(upgrade.subprotocol(), subprotocol.as_deref());
             assert_eq!(upgrade.credentials, credentials(brought), "{brought:?}");
+            assert_eq!(upgrade.wants_receipts, *wants_receipts, "receipts");
         }
         (Verdict::Issue(found), Reading::Issue(brought)) => {
             assert_eq!(*found, credentials(brought), "{brought:?}");
@@ -375,13 +377,13 @@ fn open_debug(verdict: &Verdict, reading: &Reading) -> String {
         format!("Credentials {{ secret: {secret}, key: {key}, bearer: {bearer} }}")
     };
     match reading {
-        Reading::Upgrade { client_type, session_id, key, subprotocol, brought } => {
+        Reading::Upgrade { client_type, session_id, key, subprotocol, brought, wants_receipts } => {
             let client_type = if *client_type == "desktop" { "Desktop" } else { "Mobile" };
             let accept = derive_accept_key(key.as_bytes());
             let session_id = SessionId::parse(session_id.as_bytes()).expect("a session ID");
             format!(
                 "Upgrade(Upgrade {{ client_type: {client_type}, session_id: {session_id:?}, credentials: {}, \
-                 accept_key: {accept:?}, subprotocol: {subprotocol:?} }})",
+                 wants_receipts: {wants_receipts}, accept_key: {accept:?}, subprotocol: {subprotocol:?} }})",
                 credentials(brought)
             )
         }

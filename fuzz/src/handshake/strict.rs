@@ -19,6 +19,7 @@ pub enum Reading {
         key: String,
         subprotocol: Option<String>,
         brought: Brought,
+        wants_receipts: bool,
     },
     Issue(Brought),
     Health,
@@ -227,6 +228,8 @@ impl Request<'_> {
                 key: self.key().map(text).expect("no key is a fault"),
                 subprotocol: self.echoed().map(text),
                 brought,
+                // Nothing else of the query is looked at, and nothing is decoded.
+                wants_receipts: format!("&{}&", query.unwrap_or_default()).contains("&receipts=1&"),
             },
             (_, Some(brought)) => Reading::Issue(brought),
             (_, None) if is_icon => Reading::Nothing,

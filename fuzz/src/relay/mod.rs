@@ -21,7 +21,7 @@ use apptuner_relay::relay::{ConnectionId, Effect, Readiness, Relay, Settings};
 use apptuner_relay::relay::{Now, Tick};
 
 use super::choices::Choices;
-use super::frames::{LengthForm, TEXT, UNCHANGED, frame_under, monotonous_frame};
+use super::frames::{LengthForm, PONG, TEXT, UNCHANGED, frame_under, monotonous_frame};
 use super::wire::{Stream, Wire};
 
 /// Memory that may be used beyond the budget: error messages of at most 160 bytes for each frame of 6 bytes in one
@@ -47,8 +47,12 @@ const LENGTHS: [usize; 16] = [
 /// Runs the plan in `data`.
 pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
-    let settings = settings(&mut choices);
+    let mut settings = settings(&mut choices);
     let bits = choices.byte();
+    // Without the bit, so that inputs from before there was a window keep their meaning.
+    if bits & 4 == 0 {
+        settings.redelivery_window = Duration::ZERO;
+    }
     log_reader::start(bits & 1 != 0, &access::SECRETS);
     let has_demands = bits & 2 != 0;
     let settings = if has_demands { access::demand(&mut choices, &settings) } else { settings };
@@ -395,7 +399,17 @@ impl World {
             }
             2 if self.has_demands => self.relay.set_api_keys(access::api_keys(choices)),
             3 if self.has_demands => self.relay.set_address_rules(&access::rules(choices)),
+            4 => self.answer_ping(choices.byte()),
             _ => self.settle(),
+        }
+    }
+
+    /// A client answers the last ping that it was sent, which confirms what came before it.
+    fn answer_ping(&mut self, client: u8) {
+        let Some(Client { wire, .. }) = self.client(client) else { return };
+        let ping = output::last_ping(wire.borrow().received());
+        if let Some(payload) = ping {
+            self.send(client, &frame_under([1, 2, 3, 4], PONG, &payload));
         }
     }
 
@@ -453,12 +467,14 @@ impl Client {
     }
 }
 
-/// The head that joins one of six places in sessions.
+/// The head that joins one of six places in sessions, and may ask for receipts.
 fn upgrade(choice: u8) -> Vec<u8> {
+    let query = if choice & 0x80 == 0 { "" } else { "?receipts=1" };
+    let choice = choice & 0x7F;
     let client_type = if choice & 1 == 0 { "desktop" } else { "mobile" };
     let session = ["a", "b", "c"][usize::from(choice >> 1) % 3];
     format!(
-        "GET /{client_type}/{session} HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\n\
+        "GET /{client_type}/{session}{query} HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\n\
          Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )

@@ -21,6 +21,19 @@ pub fn check(bytes: &[u8], is_whole: bool, has_spoken: bool) -> bool {
     }
 }
 
+/// The payload of the last ping that a client has received as a whole.
+pub fn last_ping(bytes: &[u8]) -> Option<Vec<u8>> {
+    let Answer::SwitchingProtocols(mut bytes) = answer::read(bytes, false) else { return None };
+    let mut last = None;
+    while let Some((frame, behind)) = Frame::split_from(bytes) {
+        bytes = behind;
+        if frame.opcode == 9 {
+            last = Some(frame.payload.to_vec());
+        }
+    }
+    last
+}
+
 /// One whole frame of a server.
 struct Frame<'a> {
     is_final: bool,

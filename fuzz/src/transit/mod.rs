@@ -1,7 +1,8 @@
-//! Messages arrive, leave for several receivers, are cut short and begin again, in any order and with little memory.
-//! Each receiver is sent exactly the bytes that a plain list of them holds, in frames that RFC 6455 allows. Memory use
-//! stays within its limit, and is zero at the end.
+//! Messages arrive, leave for several receivers, are kept, are cut short and begin again, in any order and with little
+//! memory. Each receiver is sent exactly the bytes that a plain list of them holds, in frames that RFC 6455 allows.
+//! Memory use stays within its limit, what is cached can always be freed, and nothing is left at the end.
 
+mod keeping;
 mod receiver;
 
 use apptuner_relay::relay::internals::frame::Opcode;
@@ -10,7 +11,9 @@ use apptuner_relay::relay::internals::limits::{
     RECEIVE_BUFFER_BYTES, SMALL_MESSAGE_BYTES_MAX, SMALL_SHARE,
 };
 use apptuner_relay::relay::internals::memory::Memory;
-use apptuner_relay::relay::internals::transit::{Cursor, TransitKey, Transits};
+#[cfg(debug_assertions)]
+use apptuner_relay::relay::internals::memory::SmallBytes;
+use apptuner_relay::relay::internals::transit::{Cursor, Keeper, TransitKey, Transits};
 
 use super::choices::Choices;
 use receiver::Receiver;
@@ -35,7 +38,7 @@ const LENGTHS: [usize; 12] = [
 ];
 /// Messages at once.
 const MESSAGES_MAX: usize = 8;
-/// Receivers of one message.
+/// Receivers of one message, and those that are away.
 const RECEIVERS_MAX: usize = 4;
 /// Bytes of all messages of one input.
 const SENT_BYTES_MAX: usize = 8 << 20;
@@ -43,11 +46,14 @@ const SENT_BYTES_MAX: usize = 8 << 20;
 /// Runs the plan in `data`.
 pub fn check(data: &[u8]) {
     let mut choices = Choices::new(data);
-    let bytes_max = choices.pick(LIMITS);
+    let setting = choices.byte();
+    let bytes_max = LIMITS[usize::from(setting) % LIMITS.len()];
     let mut world = World {
-        transits: Transits::new(Memory::new(bytes_max)),
+        transits: Transits::new(Memory::new(bytes_max), setting >= 128),
         bytes_max,
         small_bytes: 0,
+        cached_bytes: 0,
+        returned_bytes: 0,
         messages: Vec::new(),
         next_number: 0,
         sendable_bytes: SENT_BYTES_MAX,
@@ -72,9 +78,26 @@ struct Message {
     is_whole: bool,
     has_sender: bool,
     receivers: Vec<Receiver>,
+    /// Those that are away, or have not confirmed the message.
+    keepers: Vec<Keeper>,
 }
 
 impl Message {
+    const fn is_wanted(&self) -> bool {
+        !self.receivers.is_empty() || !self.keepers.is_empty()
+    }
+
+    const fn has_place(&self) -> bool {
+        self.receivers.len() + self.keepers.len() < RECEIVERS_MAX
+    }
+
+    /// What one more receiver gets although others had it, or although it was read while all were away.
+    fn repeated_bytes(&self) -> usize {
+        let passed = |receiver: &Receiver| receiver.repeated_bytes + receiver.payload_bytes();
+        let read = if self.is_released { self.bytes.len() } else { 0 };
+        self.receivers.iter().map(passed).max().unwrap_or(read)
+    }
+
     /// Its next `count` bytes.
     fn next_bytes(&self, count: usize) -> Vec<u8> {
         let start = self.bytes.len();
@@ -88,6 +111,9 @@ struct World {
     bytes_max: usize,
     /// Memory used by everything else.
     small_bytes: usize,
+    /// Memory of small messages that are kept, and of those that wait for a client that has come back.
+    cached_bytes: usize,
+    returned_bytes: usize,
     messages: Vec<Message>,
     next_number: u8,
     sendable_bytes: usize,
@@ -95,10 +121,16 @@ struct World {
 
 impl World {
     fn step(&mut self, choices: &mut Choices<'_>) {
-        let operation = choices.byte() % 13;
+        let operation = choices.byte() % 20;
+        // Before a read, and before a client comes back.
+        if matches!(operation, 2..=4 | 8 | 10 | 15 | 18 | 19) {
+            self.make_room();
+        }
         match operation {
             0 => return self.begin(choices.pick([Opcode::Text, Opcode::Binary])),
             1 => return self.charge(choices.word()),
+            18 => return self.charge_kept(choices.word()),
+            19 => return self.return_kept(choices.flag()),
             _ => {}
         }
         let index = choices.below(self.messages.len());
@@ -114,13 +146,23 @@ impl World {
             9 => self.cut_short(index, choices.flag()),
             10 => self.rewind(index, choices),
             11 => self.give_up(index, choices),
-            _ => self.compare_memory(index),
+            12 => self.compare_memory(index),
+            13 => self.keep(index),
+            14 => {
+                let which = choices.below(self.messages[index].receivers.len());
+                if which < self.messages[index].receivers.len() {
+                    self.park(index, which, self.is_all_there(index));
+                }
+            }
+            15 => self.resume(index, choices.below(RECEIVERS_MAX)),
+            16 => self.drop_keeper(index, choices.below(RECEIVERS_MAX)),
+            _ => _ = self.free_passed(index),
         }
         self.forget_gone();
     }
 
     fn forget_gone(&mut self) {
-        self.messages.retain(|message| message.has_sender || !message.receivers.is_empty());
+        self.messages.retain(|message| message.has_sender || message.is_wanted());
     }
 
     fn begin(&mut self, opcode: Opcode) {
@@ -136,6 +178,7 @@ impl World {
                 is_whole: false,
                 has_sender: true,
                 receivers: Vec::new(),
+                keepers: Vec::new(),
             });
         }
     }
@@ -222,7 +265,7 @@ impl World {
         let news = self.transits.take_news(message.key);
         assert_eq!(news as usize, message.bytes.len() - message.noted_bytes, "what has arrived is news");
         message.noted_bytes = message.bytes.len();
-        if message.receivers.is_empty() && message.has_sender {
+        if !message.is_wanted() && message.has_sender {
             message.has_sender = false;
             self.transits.detach_sender(message.key);
         }
@@ -233,13 +276,16 @@ impl World {
         self.transits.get(key).bytes().map(<[u8]>::len).sum()
     }
 
+    fn is_all_there(&self, index: usize) -> bool {
+        self.memory_bytes(self.messages[index].key) == self.messages[index].bytes.len()
+    }
+
     /// Gives a message to one more receiver, if all of it is in memory.
     fn release(&mut self, index: usize) {
-        let memory_bytes = self.memory_bytes(self.messages[index].key);
+        let is_all_there = self.is_all_there(index);
         let message = &mut self.messages[index];
-        if memory_bytes == message.bytes.len() && message.receivers.len() < RECEIVERS_MAX {
-            let passed = |receiver: &Receiver| receiver.repeated_bytes + receiver.payload_bytes();
-            let repeated_bytes = message.receivers.iter().map(passed).max().unwrap_or(0);
+        if is_all_there && message.has_place() {
+            let repeated_bytes = message.repeated_bytes();
             message.receivers.push(Receiver::new(self.transits.release(message.key), repeated_bytes));
             message.is_released = true;
             self.note_news(index);
@@ -249,6 +295,7 @@ impl World {
     /// A receiver's stream takes some of a message. It may keep the bytes instead of sending them.
     fn write(&mut self, index: usize, choices: &mut Choices<'_>) {
         let (room, keeps) = (choices.pick(LENGTHS), choices.flag());
+        let is_all_there = self.is_all_there(index);
         let message = &mut self.messages[index];
         let which = choices.below(message.receivers.len());
         let Some(receiver) = message.receivers.get_mut(which) else { return };
@@ -257,9 +304,13 @@ impl World {
         if !keeps {
             receiver.cursor.release(&mut self.transits);
             if receiver.cursor.is_done() {
-                let whole_at = self.transits.finish(&receiver.cursor);
-                assert_eq!(whole_at, u32::from(message.number), "when it was whole");
-                message.receivers.swap_remove(which);
+                let whole_at = self.transits.get(message.key).whole_at();
+                assert_eq!(whole_at, Some(message.number.into()), "when it was whole");
+                if self.transits.keeps_written() {
+                    self.park(index, which, is_all_there);
+                } else {
+                    self.transits.give_up(message.receivers.swap_remove(which).cursor);
+                }
             }
         }
     }
@@ -303,24 +354,13 @@ impl World {
         for receiver in message.receivers.drain(..) {
             self.transits.give_up(receiver.cursor);
         }
+        for keeper in message.keepers.drain(..) {
+            self.transits.drop_keeper(keeper);
+        }
         if !is_sender_first {
             self.transits.detach_sender(message.key);
         }
         message.has_sender = false;
-    }
-
-    /// A receiver connects again, and gets the message from its start if all of it is in memory.
-    fn rewind(&mut self, index: usize, choices: &mut Choices<'_>) {
-        let is_all_there = self.memory_bytes(self.messages[index].key) == self.messages[index].bytes.len();
-        let message = &mut self.messages[index];
-        let which = choices.below(message.receivers.len());
-        if which < message.receivers.len() {
-            let receiver = message.receivers.swap_remove(which);
-            let repeated_bytes = receiver.repeated_bytes + receiver.payload_bytes();
-            let cursor = self.transits.rewind(receiver.cursor);
-            assert_eq!(cursor.is_some(), is_all_there, "all of it is sent again, or nothing");
-            message.receivers.extend(cursor.map(|cursor| Receiver::new(cursor, repeated_bytes)));
-        }
     }
 
     fn give_up(&mut self, index: usize, choices: &mut Choices<'_>) {
@@ -345,7 +385,13 @@ impl World {
         #[cfg(debug_assertions)]
         {
             let senders = self.messages.iter().filter(|message| message.has_sender).count();
-            self.transits.check_invariants(&cursors, senders, self.small_bytes);
+            let keepers: Vec<&Keeper> = self.messages.iter().flat_map(|message| &message.keepers).collect();
+            let small = SmallBytes {
+                claimed: self.small_bytes,
+                returned: self.returned_bytes,
+                cached: self.cached_bytes,
+            };
+            self.transits.check_invariants(&cursors, &keepers, senders, small);
         }
         assert_eq!(self.transits.len(), self.messages.len(), "no message outlives those that need it");
         for message in &self.messages {
@@ -374,7 +420,10 @@ impl World {
         );
         let threshold = memory.receiver_bytes_max();
         assert!((LEAST_READ_BYTES..=HIGH_WATER_BYTES).contains(&threshold), "{threshold} may wait");
-        let free = self.bytes_max.saturating_sub(used);
+        let claimed = memory.claimed_bytes();
+        assert!(claimed <= used, "{claimed} of {used} bytes do not give way");
+        // What is cached counts as free.
+        let free = self.bytes_max.saturating_sub(claimed);
         assert!(
             memory.is_short_of_chunks() || threshold <= free,
             "{threshold} may wait where {free} are free"
@@ -383,35 +432,51 @@ impl World {
         assert!(memory.piece_bytes_max() >= LEAST_READ_BYTES, "some of every message goes on");
     }
 
-    /// Each sender sends a little more, and every receiver takes all that it is sent.
+    /// Each sender sends a little more, and every receiver takes all that it is sent, also one that was away.
     fn finish(mut self) {
         self.charge_small(0);
+        for is_back in [true, false] {
+            self.make_room();
+            self.return_kept(is_back);
+        }
         self.sendable_bytes = self.messages.len();
         while !self.messages.is_empty() {
-            self.send(0, 1, 3);
+            self.make_room();
+            if !self.messages.is_empty() {
+                self.send(0, 1, 3);
+            }
             self.forget_gone();
             self.check();
-            if self.messages.is_empty() {
-                break;
-            }
-            self.end(0, true);
-            let message = self.messages.remove(0);
-            for mut receiver in message.receivers {
-                while !receiver.cursor.is_done() {
-                    let before = receiver.payload_bytes();
-                    receiver.write(&self.transits, 100_000);
-                    receiver.cursor.release(&mut self.transits);
-                    let is_more = receiver.payload_bytes() > before || receiver.cursor.is_done();
-                    assert!(is_more, "nothing more comes of a message that is whole");
-                }
-                receiver.compare(message.opcode, &message.bytes, true);
-                self.transits.finish(&receiver.cursor);
+            if !self.messages.is_empty() {
+                self.end(0, true);
+                self.finish_first();
             }
         }
         assert!(self.transits.is_empty(), "messages left");
         let memory = &self.transits.memory;
-        assert_eq!(memory.used_bytes(), 0, "bytes left on the account");
+        assert_eq!((memory.used_bytes(), memory.claimed_bytes()), (0, 0), "bytes left on the account");
         let chunk_share = self.bytes_max - self.bytes_max / SMALL_SHARE;
         assert_eq!(memory.receiver_bytes_max(), chunk_share.min(HIGH_WATER_BYTES), "all is free again");
+    }
+
+    /// The receivers of the first message take the rest of it.
+    fn finish_first(&mut self) {
+        while !self.messages[0].keepers.is_empty() {
+            self.resume(0, 0);
+        }
+        let message = self.messages.remove(0);
+        for mut receiver in message.receivers {
+            while !receiver.cursor.is_done() {
+                let before = receiver.payload_bytes();
+                receiver.write(&self.transits, 100_000);
+                receiver.cursor.release(&mut self.transits);
+                let is_more = receiver.payload_bytes() > before || receiver.cursor.is_done();
+                assert!(is_more, "nothing more comes of a message that is whole");
+            }
+            receiver.compare(message.opcode, &message.bytes, true);
+            if let Some(keeper) = self.transits.park(receiver.cursor) {
+                self.transits.drop_keeper(keeper);
+            }
+        }
     }
 }

@@ -89,9 +89,9 @@ impl<S: Read + Write> Relay<S> {
 
     /// Puts a client with something that gives way at the end of the order in which it does.
     pub(super) fn list_unconfirmed(&mut self, id: ConnectionId) {
+        // Its links are dropped with what is idle, so it must be out of the order before.
         let keeps_written = self.pool.transits.keeps_written();
-        let is_idle =
-            |slot: &Slot<S>| slot.connection.unconfirmed().is_some_and(Unconfirmed::is_idle);
+        let is_idle = |slot: &Slot<S>| slot.connection.unconfirmed().is_some_and(Unconfirmed::is_idle);
         if self.slots.get(id).is_some_and(is_idle) {
             self.unlist_unconfirmed(id);
         }
@@ -148,8 +148,8 @@ impl<S: Read + Write> Relay<S> {
         false
     }
 
-    /// Gives up what is kept for the client that has been gone for longest, as far as necessary. Returns false if nothing
-    /// is kept.
+    /// Gives up what is kept for the client that has been gone for longest, as far as necessary. Returns false if
+    /// nothing is kept.
     fn evict_kept(&mut self) -> bool {
         let Some((session, client_type)) = self.sessions.longest_gone() else { return false };
         let mut messages = 0;

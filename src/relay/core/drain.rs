@@ -69,13 +69,14 @@ impl<S: Read + Write> Relay<S> {
 
     /// Closes both clients of a session at once. Each gets what waits for it, and then a close frame.
     fn close_for_shutdown(&mut self, key: SessionKey, deadline: Tick) {
-        // Nothing can be sent again after the shutdown, so what is written counts as delivered.
-        for client_type in ClientType::ALL {
-            let session = self.sessions.contains(key).then(|| self.sessions.get(key)).flatten();
-            if let Some(id) = session.and_then(|session| session.client(client_type)) {
-                self.stop_keeping(id);
-            }
+        // A client may have left it before, as the last one.
+        if !self.sessions.contains(key) {
+            return;
         }
+        // Nothing can be sent again after the shutdown, so what is written counts as delivered. Its sender is found in
+        // the session, which must still be there.
+        let clients = self.sessions.get(key).map(|session| ClientType::ALL.map(|side| session.client(side)));
+        clients.into_iter().flatten().flatten().for_each(|id| self.stop_keeping(id));
         let Some(session) = self.end_session(key) else { return };
         for id in self.cut_unfinished_in(&session) {
             let messages = self.take_messages(id).discard(&mut self.pool);

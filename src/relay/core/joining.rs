@@ -49,9 +49,8 @@ impl<S: Read + Write> Relay<S> {
             }
             self.cut_replaced(upgrade.client_type, key);
         }
-        let kept = key.map_or_else(Undelivered::default, |key| {
-            self.sessions.take_kept(key, upgrade.client_type)
-        });
+        let kept =
+            key.map_or_else(Undelivered::default, |key| self.sessions.take_kept(key, upgrade.client_type));
         let Ok(joined) = self.join(id, upgrade) else {
             return self.refuse(id, Refusal::ConnectionLimit, form);
         };
@@ -100,8 +99,8 @@ impl<S: Read + Write> Relay<S> {
         is_contested
     }
 
-    /// Closes the clients of a session that is about to be claimed, because they joined without its secret. What is kept
-    /// in the session, or not confirmed, is given up; its senders are told before they are closed.
+    /// Closes the clients of a session that is about to be claimed, because they joined without its secret. What is
+    /// kept in the session, or not confirmed, is given up; its senders are told before they are closed.
     fn expel_unproven(&mut self, key: SessionKey) {
         for receiver in ClientType::ALL {
             self.give_up_kept(key, receiver);
@@ -157,7 +156,10 @@ impl<S: Read + Write> Relay<S> {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.join(Membership { session: joined.session, client_type });
             slot.connection.open(&self.settings);
-            slot.connection.counts_mut_if(again > 0).iter_mut().for_each(|counts| counts.redelivered += again);
+            slot.connection
+                .counts_mut_if(again > 0)
+                .iter_mut()
+                .for_each(|counts| counts.redelivered += again);
             if upgrade.wants_receipts && self.pool.transits.keeps_written() {
                 slot.connection.want_receipts();
             }
@@ -209,7 +211,12 @@ impl<S: Read + Write> Relay<S> {
         };
         debug!(target: SESSIONS, "conn={old} messages={} Replaced", waiting.messages());
         // Everything else goes to the new connection.
-        let end = End { reason: EndReason::Replaced, code: 1000, undelivered: waiting.given_up, kept: waiting.messages() };
+        let end = End {
+            reason: EndReason::Replaced,
+            code: 1000,
+            undelivered: waiting.given_up,
+            kept: waiting.messages(),
+        };
         self.note_end(old, membership, end);
         self.close(old, &CloseReason::Replaced(client_type), self.now.tick.after(CLOSE_TIMEOUT));
         // It may keep a copy of the frame that its socket has begun to take.

@@ -103,8 +103,9 @@ impl<S: Read + Write> Relay<S> {
         self.leave(id, EndReason::Lost, ABNORMAL_CLOSURE);
     }
 
-    /// Takes a client out of its session and tells its peer: first how many messages of the peer it will not get, then
-    /// that it is gone. What it has not confirmed or received is kept for its return, if it is expected. Does nothing if the client is in no session any more.
+    /// Takes a client out of its session and tells its peer: first how many messages of the peer it will not get,
+    /// then that it is gone. What it has not confirmed or received is kept for its return, if it is expected. Does
+    /// nothing if the client is in no session any more.
     pub(super) fn leave(&mut self, id: ConnectionId, reason: EndReason, code: u16) {
         self.credit();
         let Some(membership) = self.slots.get_mut(id).and_then(Slot::leave) else { return };
@@ -113,6 +114,7 @@ impl<S: Read + Write> Relay<S> {
         // What is kept may never reach a client that joined without the secret with which the session was claimed.
         let is_expected = self.keeps_messages() && reason != EndReason::Unproven;
         let (undelivered, kept) = if is_expected {
+            // These are counted now; what is kept counts when it is given up.
             let given_up = std::mem::take(&mut messages.given_up) + messages.trim(&mut self.pool);
             (given_up, Some(messages))
         } else {
@@ -203,7 +205,9 @@ impl<S: Read + Write> Relay<S> {
         if !self.sessions.contains(key) {
             return None;
         }
-        ClientType::ALL.into_iter().for_each(|client_type| self.give_up_kept(key, client_type));
+        for client_type in ClientType::ALL {
+            self.give_up_kept(key, client_type);
+        }
         let session = self.sessions.remove(key)?;
         self.note_session_end(&session);
         Some(session)

@@ -59,7 +59,7 @@ impl<S: Read + Write> Relay<S> {
         let peer = self.sessions.peer(session, client_type);
         self.log_message(id, message_type, peer.is_some());
         let Some((peer, slot)) = peer.and_then(|peer| Some((peer, self.slots.get_mut(peer)?))) else {
-            return self.keep(id, Membership { session, client_type }, opcode, content);
+            return self.keep(id, Membership { session, client_type }, opcode, &content);
         };
         let bytes = content.len() as u64;
         let outbox = slot.connection.outbox_mut(&mut self.pool);
@@ -77,15 +77,17 @@ impl<S: Read + Write> Relay<S> {
     }
 
     /// Keeps a small message for a peer that is expected to come back. Tells the sender that there is no peer now.
-    fn keep(&mut self, id: ConnectionId, sender: Membership, opcode: Opcode, content: Content) {
+    fn keep(&mut self, id: ConnectionId, sender: Membership, opcode: Opcode, content: &Content) {
         let micros = self.now.wrapped_micros();
         let bytes = content.len() as u64;
         let peer = sender.client_type.peer();
-        let is_keeping = self.keeps_messages();
-        let expected = self.sessions.expected(sender.session, peer, self.now.tick).filter(|_| is_keeping);
+        if !self.keeps_messages() {
+            return self.tell_missing(id, sender, false);
+        }
+        let expected = self.sessions.expected(sender.session, peer, self.now.tick);
         let Some(kept) = expected else { return self.tell_missing(id, sender, false) };
         let is_first = kept.messages() == 0;
-        let payload = match &content {
+        let payload = match content {
             Content::Received(range) => self.receiver.range(range.clone()),
             Content::Joined(bytes) => bytes,
             Content::InTransit(..) => &[],
@@ -153,8 +155,9 @@ impl<S: Read + Write> Relay<S> {
         }
     }
 
-    /// Releases a message in transit to the peer of its sender, or keeps it for a peer that is expected. Returns whether
-    /// there is one. If no peer is connected, the sender is told; if none is expected, the message is dropped.
+    /// Releases a message in transit to the peer of its sender, or keeps it for a peer that is expected. Returns
+    /// whether there is one. If no peer is connected, the sender is told; if none is expected, the message is
+    /// dropped.
     pub(super) fn release(&mut self, id: ConnectionId, key: TransitKey) -> bool {
         let Some(Membership { session, client_type }) = self.slots.get(id).and_then(Slot::membership) else {
             debug_assert!(false, "only members send");

@@ -115,10 +115,10 @@ const MICROS: [u64; 19] = [
 ];
 /// Bounds of round trips, in milliseconds: from a wired network to a phone with a bad connection.
 const MILLIS: [u64; 12] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 5_000, 30_000];
-/// Bounds of the time to a confirmation, in milliseconds: from a wired network to a phone that was away for half an hour.
-const CONFIRM_MILLIS: [u64; 16] = [
-    1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 60_000, 300_000, 1_800_000,
-];
+/// Bounds of the time to a confirmation, in milliseconds: from a wired network to a phone that was away for half an
+/// hour.
+const CONFIRM_MILLIS: [u64; 16] =
+    [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 60_000, 300_000, 1_800_000];
 /// Bounds of message sizes, in bytes: a console log has hundreds, a bundle millions.
 const BYTES: [u64; 11] =
     [64, 256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20, 64 << 20];

@@ -10,9 +10,10 @@
 //!
 //! An issued session begins empty. A claimed session needs its secret for its whole life; `access::gate` checks it.
 //!
-//! If there is no room for another session, an empty one ends. The order is: sessions that were issued and never joined;
-//! sessions that are not claimed; claimed ones; those in which messages were kept when they became empty; within each of
-//! these, the one that has been empty for longest. Issuing a session ends only sessions that were never joined. But sessions of a host that holds more than its share of empty ones always end first.
+//! If there is no room for another session, an empty one ends. The order is: sessions that were issued and never
+//! joined; sessions that are not claimed; claimed ones; those in which messages were kept when they became empty;
+//! within each of these, the one that has been empty for longest. Issuing a session ends only sessions that were
+//! never joined. But sessions of a host that holds more than its share of empty ones always end first.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use crate::relay::limits::{EMPTY_SHARE, TABLE_CAPACITY};
 use crate::relay::settings::Settings;
 use crate::relay::tables::keyed_hash::KeyedHash;
 use crate::relay::time::Tick;
-use away::{AwayKey, Aways};
+use away::Aways;
 pub use census::{Census, SessionState};
 use empties::{Empties, EmptyKind};
 use session::{Seat, seconds};
@@ -38,6 +39,7 @@ mod away;
 mod census;
 mod contest;
 mod empties;
+mod kept;
 mod session;
 
 /// Identifies a session while it lives; cheaper than its ID. A later session may get the same key.
@@ -349,60 +351,8 @@ impl Sessions {
         Some(kept.min_by_key(|(until, _)| *until).unwrap_or(end))
     }
 
-    /// When the redelivery window of a client that is away ends.
-    fn expected_until(&self, away: AwayKey) -> Tick {
-        self.aways.left_at(away).after(self.times.redelivery_window)
-    }
-
-    /// What is kept for a client that is away and expected to come back; `None` if no client is expected.
-    pub fn expected(
-        &mut self,
-        key: SessionKey,
-        client_type: ClientType,
-        now: Tick,
-    ) -> Option<&mut Undelivered> {
-        let away = self.get(key)?.away(client_type)?;
-        if now >= self.expected_until(away) {
-            return None;
-        }
-        self.aways.kept_mut(away)
-    }
-
-    /// What is kept for a client that is away; `None` if that is nothing.
-    pub fn kept_mut(&mut self, key: SessionKey, client_type: ClientType) -> Option<&mut Undelivered> {
-        let away = self.get(key)?.away(client_type)?;
-        self.aways.kept(away)?;
-        self.aways.kept_mut(away)
-    }
-
-    /// Bytes that are kept in a session.
-    #[must_use]
-    pub fn kept_bytes(&self, session: &Session) -> usize {
-        let aways = ClientType::ALL.into_iter().filter_map(|client_type| session.away(client_type));
-        aways.filter_map(|away| self.aways.kept(away)).map(Undelivered::bytes).sum()
-    }
-
-    /// No longer expects a client to come back. Returns what was kept for it.
-    pub fn take_kept(&mut self, key: SessionKey, client_type: ClientType) -> Undelivered {
-        let Some(session) = self.get_mut(key) else { return Undelivered::default() };
-        let Some(away) = session.away(client_type) else { return Undelivered::default() };
-        *session.seat_mut(client_type) = Seat::FREE;
-        self.aways.remove(away)
-    }
-
-    /// The place with kept messages whose client has been gone for longest.
-    pub fn longest_gone(&mut self) -> Option<(SessionKey, ClientType)> {
-        self.aways.longest_gone()
-    }
-
-    /// What is kept in all sessions, by the type of the client that it is for. For debug builds.
-    #[cfg(debug_assertions)]
-    pub fn all_kept(&self) -> impl Iterator<Item = (ClientType, &Undelivered)> {
-        self.aways.all_kept()
-    }
-
-    /// Removes a session and returns it. The caller has [taken](Self::take_kept) what was kept in it, and must close its
-    /// clients.
+    /// Removes a session and returns it. The caller has [taken](Self::take_kept) what was kept in it, and must close
+    /// its clients.
     pub fn remove(&mut self, key: SessionKey) -> Option<Session> {
         // Checked first, because `leave_empty` expects the session to be there.
         if !self.contains(key) {
@@ -506,6 +456,8 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::client::outbox::Pool;
+    use crate::relay::wire::frame::Opcode;
 
     const DESKTOP: ClientType = ClientType::Desktop;
     const MOBILE: ClientType = ClientType::Mobile;
@@ -551,7 +503,11 @@ mod tests {
             all.leave(session, DESKTOP, connection(3), (HOST, None), Tick(0)),
             Left::Gone(Some(connection(2)))
         );
-        assert_eq!(all.leave(session, DESKTOP, connection(3), (HOST, None), Tick(0)), Left::WasReplaced, "only once");
+        assert_eq!(
+            all.leave(session, DESKTOP, connection(3), (HOST, None), Tick(0)),
+            Left::WasReplaced,
+            "only once"
+        );
         assert_eq!(all.leave(session, MOBILE, connection(2), (HOST, None), Tick(0)), Left::Gone(None));
     }
 
@@ -614,5 +570,107 @@ mod tests {
         assert!(all.is_empty() && all.by_id.is_empty());
         assert!(all.remove(session).is_none() && !all.contains(session));
         assert_eq!(all.join(&id("a"), DESKTOP, connection(4), Tick(0)).unwrap().peer, None);
+    }
+    /// What is kept for a client: so many messages.
+    fn kept(pool: &mut Pool, messages: u64) -> Undelivered {
+        let mut kept = Undelivered::default();
+        for _ in 0..messages {
+            kept.push_small(&mut pool.transits, Opcode::Text, b"kept", 0);
+        }
+        kept
+    }
+
+    const WINDOW: SessionTimes = SessionTimes {
+        session_timeout: Duration::from_secs(30 * 60),
+        reconnect_window: Duration::from_secs(5 * 60),
+        redelivery_window: Duration::from_secs(10 * 60),
+    };
+
+    #[test]
+    fn a_client_that_has_left_is_expected_for_the_redelivery_window() {
+        let (mut all, mut pool) = (Sessions::new(10, WINDOW, [1, 2]), Pool::default());
+        let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
+        all.join(&id("a"), MOBILE, connection(2), Tick(0)).unwrap();
+        assert!(all.expected(session, MOBILE, Tick(0)).is_none(), "it is there");
+        let left = Tick(MINUTE);
+        let with = (HOST, Some(kept(&mut pool, 0)));
+        assert_eq!(all.leave(session, MOBILE, connection(2), with, left), Left::Gone(Some(connection(1))));
+        assert_eq!(all.peer(session, DESKTOP), None, "a client that is expected is no peer");
+        assert!(all.kept_mut(session, MOBILE).is_none(), "nothing is kept");
+        for at in [left, Tick(11 * MINUTE - 1)] {
+            assert_eq!(all.expected(session, MOBILE, at).map(|kept| kept.messages()), Some(0));
+        }
+        assert!(all.expected(session, MOBILE, Tick(11 * MINUTE)).is_none(), "its window is over");
+        assert!(all.expected(session, DESKTOP, left).is_none(), "the other one is there");
+        all.leave(session, DESKTOP, connection(1), (HOST, None), left);
+        assert!(all.expected(session, DESKTOP, left).is_none(), "a client that is not to come back");
+        assert_eq!(all.take_kept(session, DESKTOP).messages(), 0);
+        assert_eq!(all.take_kept(session, MOBILE).messages(), 0);
+        assert!(all.expected(session, MOBILE, left).is_none(), "it is back, or is no longer expected");
+        all.check_invariants();
+        assert!(all.remove(session).is_some() && all.is_empty());
+    }
+
+    #[test]
+    fn a_session_with_kept_messages_does_not_end_before_the_windows_of_its_clients_are_over() {
+        let (mut all, mut pool) = (Sessions::new(10, WINDOW, [1, 2]), Pool::default());
+        let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
+        all.join(&id("a"), MOBILE, connection(2), Tick(0)).unwrap();
+        let empty = kept(&mut pool, 0);
+        all.leave(session, MOBILE, connection(2), (HOST, Some(empty)), Tick(MINUTE));
+        let inactive = |from: u64| Some((Tick((from + 30) * MINUTE), SessionDue::End(Expiry::Inactive)));
+        assert_eq!(all.due(session), inactive(0), "nothing is kept");
+        let of_mobile = all.expected(session, MOBILE, Tick(2 * MINUTE)).unwrap();
+        of_mobile.push_small(&mut pool.transits, Opcode::Text, b"kept", 0);
+        let over = |client_type, minute: u64| Some((Tick(minute * MINUTE), SessionDue::Kept(client_type)));
+        assert_eq!(all.due(session), over(MOBILE, 11), "counted from when it left");
+        let unconfirmed = kept(&mut pool, 2);
+        all.leave(session, DESKTOP, connection(1), (HOST, Some(unconfirmed)), Tick(3 * MINUTE));
+        assert_eq!(all.due(session), over(MOBILE, 11), "the earlier one, and not the reconnect window");
+        assert_eq!(all.take_kept(session, MOBILE).discard(&mut pool), 1);
+        assert_eq!(all.due(session), over(DESKTOP, 13));
+        let of_desktop = all.kept_mut(session, DESKTOP).unwrap();
+        assert_eq!(of_desktop.evict(&mut pool), 2);
+        let empty = Some((Tick(8 * MINUTE), SessionDue::End(Expiry::Empty)));
+        assert_eq!(all.due(session), empty, "what gave way keeps no session");
+        assert_eq!(all.take_kept(session, DESKTOP).messages(), 0);
+        assert_eq!(pool.transits.memory.used_bytes(), 0);
+        all.check_invariants();
+    }
+
+    #[test]
+    fn an_inactive_session_with_kept_messages_does_not_end_either() {
+        let times = SessionTimes { redelivery_window: Duration::from_secs(60 * 60), ..WINDOW };
+        let (mut all, mut pool) = (Sessions::new(10, times, [1, 2]), Pool::default());
+        let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
+        all.join(&id("a"), MOBILE, connection(2), Tick(0)).unwrap();
+        let unconfirmed = kept(&mut pool, 1);
+        all.leave(session, MOBILE, connection(2), (HOST, Some(unconfirmed)), Tick(MINUTE));
+        assert_eq!(all.due(session), Some((Tick(61 * MINUTE), SessionDue::Kept(MOBILE))));
+        assert_eq!(all.take_kept(session, MOBILE).discard(&mut pool), 1);
+        assert_eq!(all.due(session), Some((Tick(30 * MINUTE), SessionDue::End(Expiry::Inactive))));
+    }
+
+    #[test]
+    fn a_session_in_which_messages_are_kept_makes_room_last() {
+        let (mut all, mut pool) = (Sessions::new(3, WINDOW, [1, 2]), Pool::default());
+        for (at, (name, messages)) in [("kept", 1), ("first", 0), ("second", 0)].into_iter().enumerate() {
+            let now = Tick(at as u64);
+            let session = all.join(&id(name), DESKTOP, connection(1), now).unwrap().session;
+            let kept = kept(&mut pool, messages);
+            all.leave(session, DESKTOP, connection(1), (Host::V4(at as u32), Some(kept)), now);
+            assert_eq!(all.kept_bytes(all.get(session).unwrap()) > 0, messages > 0);
+        }
+        let end = |all: &mut Sessions| {
+            let key = all.longest_empty().unwrap();
+            let messages = all.take_kept(key, DESKTOP).messages();
+            (all.remove(key).unwrap().id, messages)
+        };
+        assert_eq!(end(&mut all), (id("first"), 0));
+        assert_eq!(end(&mut all), (id("second"), 0));
+        assert_eq!(all.longest_gone().map(|(_, client_type)| client_type), Some(DESKTOP));
+        assert_eq!(end(&mut all), (id("kept"), 1));
+        assert_eq!(all.longest_gone(), None);
+        all.check_invariants();
     }
 }

@@ -125,8 +125,9 @@ pub(super) const fn seconds(tick: Tick) -> u32 {
     (tick.0 / 1000) as u32
 }
 
-/// The connection in one place, or the key of the place while its client is away. It takes a third less memory than an
-/// enum: no connection has the slot `u32::MAX`, because there are always fewer, so the generation beside it can be a key.
+/// The connection in one place, or the key of the place while its client is away. It takes a third less memory than
+/// an enum: no connection has the slot `u32::MAX`, because there are always fewer, so the generation beside it can be
+/// a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seat(pub(super) ConnectionId);
 

@@ -1,6 +1,7 @@
 //! Keepers: what keeps a message in memory for a receiver that is away, or has not confirmed it.
 
-use super::{Cursor, TransitKey, Transits};
+use super::{Cursor, Transit, TransitKey, Transits};
+use crate::relay::memory::Memory;
 
 /// The right of one receiver to get a message from its start. The memory of the message is *cached* meanwhile.
 #[derive(Debug)]
@@ -16,6 +17,15 @@ impl Keeper {
     }
 }
 
+impl Transit {
+    /// Records that what no cursor awaits is kept, so it is cached.
+    fn cache_passed(&mut self, memory: &mut Memory) {
+        for piece in self.pieces.iter_mut().filter(|piece| piece.awaited_by == 0) {
+            piece.set_cached(true, memory);
+        }
+    }
+}
+
 impl Transits {
     /// Releases a message to a receiver that is away.
     pub fn keep(&mut self, key: TransitKey) -> Keeper {
@@ -23,8 +33,7 @@ impl Transits {
         debug_assert!(transit.pieces_freed == 0, "the message is in memory from its start");
         transit.is_released = true;
         transit.keepers += 1;
-        let is_cached = transit.receivers == 0;
-        transit.pieces.iter_mut().for_each(|piece| piece.set_cached(is_cached, memory));
+        transit.cache_passed(memory);
         Keeper { key }
     }
 
@@ -40,7 +49,7 @@ impl Transits {
         }
         transit.keepers += 1;
         // What it has passed may not be cached yet, if nothing else was to be kept.
-        transit.pieces.iter_mut().filter(|piece| piece.awaited_by == 0).for_each(|piece| piece.set_cached(true, memory));
+        transit.cache_passed(memory);
         self.give_up(cursor);
         Some(Keeper { key })
     }
@@ -50,11 +59,7 @@ impl Transits {
     pub fn resume(&mut self, keeper: Keeper) -> Cursor {
         let (transit, memory) = self.parts_mut(keeper.key);
         transit.keepers -= 1;
-        transit.receivers += 1;
-        for piece in &mut transit.pieces {
-            piece.awaited_by += 1;
-            piece.set_cached(false, memory);
-        }
+        transit.add_cursor(memory);
         Cursor::new(keeper.key)
     }
 

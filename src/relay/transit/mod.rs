@@ -6,16 +6,17 @@
 //! | released | each receiver has a [`Cursor`] in its queue; the rest may still arrive | it is whole, or cut short |
 //! | whole | its cursors go on to its end | it is gone with the last cursor and the last keeper |
 //!
-//! A message is in memory once, in pieces, however many receivers it has. A receiver that is away, or has not confirmed
-//! the message, has a [`Keeper`] instead of a cursor. A piece that no cursor is still to pass is *cached*: it stays so
-//! that the message can begin again for a client that reconnects, and gives way when memory is needed.
+//! A message is in memory once, in pieces, however many receivers it has. A receiver that is away, or has not
+//! confirmed the message, has a [`Keeper`] instead of a cursor. A piece that no cursor is still to pass is *cached*:
+//! it stays so that the message can begin again for a client that reconnects, and gives way when memory is needed.
 //!
-//! If the relay keeps nothing for clients that come back, a passed piece is freed at once. Only those of a message of up
-//! to [`KEPT_BYTES_MAX`] stay until all receivers have it, for a client that is replaced; but not if memory is short.
+//! If the relay keeps nothing for clients that come back, a passed piece is freed at once. Only those of a message of
+//! up to [`KEPT_BYTES_MAX`] stay until all receivers have it, for a client that is replaced; but not if memory is
+//! short.
 //!
 //! The sender's connection has the [`TransitKey`] until the message is whole or abandoned. A cursor that is removed
-//! from a queue must go to [`Transits::finish`], [`Transits::park`] or [`Transits::give_up`]; a keeper to
-//! [`Transits::resume`] or [`Transits::drop_keeper`].
+//! from a queue must go to [`Transits::park`] or [`Transits::give_up`]; a keeper to [`Transits::resume`] or
+//! [`Transits::drop_keeper`].
 
 mod cursor;
 #[cfg(any(test, debug_assertions))]
@@ -138,6 +139,15 @@ impl Transit {
         // Without cursors, a released message is only kept.
         piece.set_cached(self.is_released && self.receivers == 0, memory);
         self.pieces.push_back(piece);
+    }
+
+    /// Adds a cursor, which awaits every piece.
+    fn add_cursor(&mut self, memory: &mut Memory) {
+        self.receivers += 1;
+        for piece in &mut self.pieces {
+            piece.awaited_by += 1;
+            piece.set_cached(false, memory);
+        }
     }
 
     /// Whether pieces stay in memory although all cursors have passed them.
@@ -326,11 +336,10 @@ impl Transits {
 
     /// Releases a message to one more receiver. Its cursor begins at the start.
     pub fn release(&mut self, key: TransitKey) -> Cursor {
-        let (transit, _) = self.parts_mut(key);
+        let (transit, memory) = self.parts_mut(key);
         debug_assert!(transit.pieces_freed == 0, "the message is in memory from its start");
         transit.is_released = true;
-        transit.receivers += 1;
-        transit.pieces.iter_mut().for_each(|piece| piece.awaited_by += 1);
+        transit.add_cursor(memory);
         Cursor::new(key)
     }
 

@@ -10,7 +10,7 @@ use apptuner_relay::relay::internals::address::Host;
 use apptuner_relay::relay::internals::frame::Opcode;
 use apptuner_relay::relay::internals::limits::LEAST_READ_BYTES;
 use apptuner_relay::relay::internals::memory::Memory;
-use apptuner_relay::relay::internals::sessions::{SessionKey, Sessions};
+use apptuner_relay::relay::internals::sessions::{SessionKey, SessionTimes, Sessions};
 use apptuner_relay::relay::internals::transit::{Cursor, Transits};
 use apptuner_relay::relay::internals::wheel::{TimerKey, Wheel};
 use apptuner_relay::relay::{ClientType, ConnectionId, SessionId, Tick};
@@ -142,9 +142,11 @@ struct World {
 
 impl World {
     fn new(entries: usize, pick: Pick) -> Self {
-        let timeout = Duration::from_secs(60);
+        let minute = Duration::from_secs(60);
+        let times =
+            SessionTimes { session_timeout: minute, reconnect_window: minute, redelivery_window: minute };
         let mut world = Self {
-            sessions: Sessions::new(entries, timeout, timeout, [1, 2]),
+            sessions: Sessions::new(entries, times, [1, 2]),
             ids: Vec::new(),
             keys: Vec::new(),
             random: Random::new(),
@@ -172,7 +174,7 @@ impl World {
             key,
             client_type,
             connection,
-            Host::V6(number as u64),
+            (Host::V6(number as u64), None),
             Tick(self.tick),
         ));
     }
@@ -246,7 +248,7 @@ fn session_among_empty(entries: usize, pick: Pick) -> Operations {
 /// `entries` messages in transit without chunks: a piece of one arrives, its receiver's stream takes it, and it is
 /// freed.
 fn transit(entries: usize, pick: Pick) -> Operations {
-    let mut transits = Transits::new(Memory::new(0));
+    let mut transits = Transits::new(Memory::new(0), false);
     let piece = [b'x'; LEAST_READ_BYTES];
     let mut cursors: Vec<Cursor> = (0..entries)
         .map(|_| {

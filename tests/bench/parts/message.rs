@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::io::{self, IoSlice, Read, Write};
+use std::time::Duration;
 
 use apptuner_relay::relay::internals::frame::{Opcode, parse_header};
 use apptuner_relay::relay::internals::http::{HeadProgress, HeadReader, HeadRules, Verdict};
@@ -13,7 +14,7 @@ use apptuner_relay::relay::internals::outbox::{Outbox, Pool};
 use apptuner_relay::relay::internals::transit::Transits;
 use apptuner_relay::relay::{Effect, Now, Readiness, Relay, Settings, Tick};
 
-use crate::frame::{TEXT, UNCHANGED, frame_header as header_of, frame_under};
+use crate::frame::{PING, PONG, TEXT, UNCHANGED, frame_header as header_of, frame_under};
 use crate::text::message_text;
 use crate::{Kind, Operations, Part};
 
@@ -30,7 +31,9 @@ pub(crate) const PARTS: &[Part] = &[
     // A long message that is read in pieces of this many bytes, each of which is sent at once.
     Part { name: "cursor", sizes: &[256, 16_384, 65_536], kind: Kind::Bytes, prepare: cursor },
     // Messages of 128 bytes that arrive in one turn.
-    Part { name: "relay", sizes: &[1, 8, 256], kind: Kind::Count, prepare: relay },
+    Part { name: "relay", sizes: &[1, 8, 256], kind: Kind::Count, prepare: relay_unconfirmed },
+    // The same, when the receiver confirms them.
+    Part { name: "relay-confirmed", sizes: &[1, 8, 256], kind: Kind::Count, prepare: relay_confirmed },
 ];
 
 /// The relay's JSON check. Only this function calls it.
@@ -109,7 +112,7 @@ fn outbox(waiting: usize) -> Operations {
             queued += 1;
             if queued >= waiting {
                 queued = 0;
-                let end = outbox.write_to(&mut Sink, &mut pool, usize::MAX);
+                let end = outbox.write_to(&mut Sink, &mut pool, None, usize::MAX);
                 assert!(end.is_ok() && outbox.is_empty(), "a sink takes everything");
             }
         }
@@ -175,6 +178,18 @@ fn cursor(read_bytes: usize) -> Operations {
 struct Wire {
     to_relay: Vec<u8>,
     taken: usize,
+    /// The frame that answers the last ping.
+    pong: Option<Vec<u8>>,
+}
+
+impl Wire {
+    /// Takes what the relay writes at once: the relay gives a ping as a part of its own.
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        if let [PING, _, payload @ ..] = black_box(bytes) {
+            self.pong = Some(frame_under(UNCHANGED, PONG, payload));
+        }
+        bytes.len()
+    }
 }
 
 impl Read for Wire {
@@ -191,11 +206,11 @@ impl Read for Wire {
 
 impl Write for Wire {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(black_box(bytes).len())
+        Ok(self.take(bytes))
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        Ok(slices.iter().map(|slice| black_box(slice).len()).sum())
+        Ok(slices.iter().map(|slice| self.take(slice)).sum())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -203,22 +218,30 @@ impl Write for Wire {
     }
 }
 
+fn relay_unconfirmed(per_turn: usize) -> Operations {
+    relay(per_turn, Settings { redelivery_window: Duration::ZERO, ..Settings::default() })
+}
+
+fn relay_confirmed(per_turn: usize) -> Operations {
+    relay(per_turn, Settings::default())
+}
+
 /// Forwards messages from a desktop to a mobile, `per_turn` in each turn, without system calls.
-fn relay(per_turn: usize) -> Operations {
+fn relay(per_turn: usize, settings: Settings) -> Operations {
     let mut now = Now { tick: Tick(1), ..Now::default() };
-    let mut relay = Relay::new(Settings::default(), [1, 2], now);
+    let mut relay = Relay::new(settings, [1, 2], now);
     let mut join = |client_type: &str| {
         let request = format!(
             "GET /{client_type}/a HTTP/1.1\r\nHost: relay\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        let wire = Wire { to_relay: request.into_bytes(), taken: 0 };
+        let wire = Wire { to_relay: request.into_bytes(), ..Wire::default() };
         let id = relay.handle_accept(wire, ([127, 0, 0, 1], 1).into(), now);
         relay.handle_readiness(id, Readiness::READABLE);
         relay.handle_turn(now);
         id
     };
-    let (desktop, _mobile) = (join("desktop"), join("mobile"));
+    let (desktop, mobile) = (join("desktop"), join("mobile"));
     let payload = message_text(128).into_bytes();
     let frame = frame_under(UNCHANGED, TEXT, &payload);
     if let Some(wire) = relay.stream(desktop) {
@@ -235,6 +258,12 @@ fn relay(per_turn: usize) -> Operations {
             relay.handle_turn(now);
             relay.handle_turn_end(now.micros + 10);
             assert!(!matches!(relay.poll_effect(), Some(Effect::Close { .. })), "no connection ends");
+            if let Some(wire) = relay.stream(mobile)
+                && let Some(pong) = wire.pong.take()
+            {
+                (wire.to_relay, wire.taken) = (pong, 0);
+                relay.handle_readiness(mobile, Readiness::READABLE);
+            }
         }
         assert!(count == 0 || relay.counters().bytes_accepted.iter().sum::<u64>() > 0, "they are carried");
     })

@@ -146,8 +146,12 @@ impl Unconfirmed {
         if self.last_ping > 0 && is_it(self.last_ping) {
             return Ok(true);
         }
-        expect(is_it(self.last_ping + 1), || format!("a ping with {payload:?} after number {}", self.last_ping))?;
-        expect(self.asked.is_none(), || format!("number {} is outstanding and another follows", self.last_ping))?;
+        expect(is_it(self.last_ping + 1), || {
+            format!("a ping with {payload:?} after number {}", self.last_ping)
+        })?;
+        expect(self.asked.is_none(), || {
+            format!("number {} is outstanding and another follows", self.last_ping)
+        })?;
         self.last_ping += 1;
         if self.is_keeping && self.last_ping > self.last_known {
             self.asked = Some((now, false));
@@ -339,7 +343,9 @@ impl Model {
 
     /// Memory was taken back from a client that is connected.
     pub(super) fn freed(&mut self, wire: usize, messages: u64) -> Check {
-        expect(self.may_be_crowded(), || format!("wire {wire} has {messages} messages freed, and memory is not short"))?;
+        expect(self.may_be_crowded(), || {
+            format!("wire {wire} has {messages} messages freed, and memory is not short")
+        })?;
         if messages == 0 {
             let is_begun = self.conns[wire].lose_start();
             return expect(is_begun, || format!("wire {wire} has nothing begun whose start can be freed"));
@@ -408,8 +414,10 @@ impl Model {
         let Some(session) = self.sessions.get(id) else { return };
         let Some(sender) = session.client(receiver.peer()) else { return };
         let Some(key) = self.conns[sender].release_key() else { return };
-        let is_kept = session.away(receiver).is_some_and(|away| away.kept.iter().any(|message| message.id == key));
-        let is_queued = session.client(receiver).is_some_and(|receiver| self.conns[receiver].has_message(key));
+        let is_kept =
+            session.away(receiver).is_some_and(|away| away.kept.iter().any(|message| message.id == key));
+        let is_queued =
+            session.client(receiver).is_some_and(|receiver| self.conns[receiver].has_message(key));
         if !is_kept && !is_queued {
             self.orphan(Some(sender));
         }

@@ -86,7 +86,9 @@ impl Model {
             let conn = &mut self.conns[client];
             conn.session = None;
             let unconfirmed = conn.unconfirmed.messages();
-            expect(unconfirmed == 0, || format!("wire {client} is closed with {unconfirmed} unconfirmed messages"))?;
+            expect(unconfirmed == 0, || {
+                format!("wire {client} is closed with {unconfirmed} unconfirmed messages")
+            })?;
             if conn.is_cut_short {
                 self.totals.messages_undelivered += conn.take_messages().len() as u64;
             }

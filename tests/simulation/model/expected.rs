@@ -43,7 +43,13 @@ pub(super) struct Message {
 
 impl Message {
     /// A message of which `noted` bytes have arrived.
-    pub const fn new(id: u64, content: Rc<Content>, noted: usize, is_whole: bool, is_in_transit: bool) -> Self {
+    pub const fn new(
+        id: u64,
+        content: Rc<Content>,
+        noted: usize,
+        is_whole: bool,
+        is_in_transit: bool,
+    ) -> Self {
         Self {
             id,
             content,
@@ -112,7 +118,9 @@ const fn frame_len(payload: usize) -> usize {
 
 /// The number of messages in a notice that they were delivered.
 pub(super) fn receipt_count(payload: &[u8]) -> Option<u64> {
-    let payload = std::str::from_utf8(payload).ok().filter(|payload| is_like(payload.as_bytes(), RECEIPT_START, "}"))?;
+    let payload = std::str::from_utf8(payload)
+        .ok()
+        .filter(|payload| is_like(payload.as_bytes(), RECEIPT_START, "}"))?;
     let (count, rest) = payload.strip_prefix(RECEIPT_START)?.split_once(',')?;
     rest.starts_with(r#""timestamp":"#).then(|| count.parse().ok()).flatten()
 }

@@ -66,7 +66,8 @@ impl Conn {
 
     /// The least memory of what it has not confirmed and gives way. A buffer that is partly written does not.
     fn cached_bytes_min(&self) -> usize {
-        let small: usize = self.unconfirmed.iter().filter(|of| !of.is_in_transit).map(Message::queued_bytes).sum();
+        let small: usize =
+            self.unconfirmed.iter().filter(|of| !of.is_in_transit).map(Message::queued_bytes).sum();
         let of_queue = if self.messages() > 0 { small.min(RUN_MEMORY_MAX) } else { 0 };
         kept_bytes_min(self.unconfirmed.iter()) - of_queue
     }

@@ -479,7 +479,8 @@ impl Model {
         let now = self.now.tick;
         let conn = &mut self.conns[wire];
         conn.turn_written += bytes.len();
-        let delivered = conn.wrote(bytes, now, &self.settings).map_err(|why| format!("wire {wire}: {why}"))?;
+        let delivered =
+            conn.wrote(bytes, now, &self.settings).map_err(|why| format!("wire {wire}: {why}"))?;
         self.note_delivered(wire, delivered, false);
         self.note_copied(bytes.len());
         self.answered(wire)
@@ -489,7 +490,9 @@ impl Model {
     fn expect_ended(&mut self, wire: usize, kept: u64, undelivered: u64) -> Check {
         let logged = self.ends.remove(&wire);
         expect(logged == Some((kept, undelivered)), || {
-            format!("wire {wire} left with {logged:?} messages kept and undelivered, {kept} and {undelivered} expected")
+            format!(
+                "wire {wire} left with {logged:?} messages kept and undelivered, {kept} and {undelivered} expected"
+            )
         })
     }
 

@@ -131,7 +131,8 @@ impl Model {
         let now = self.now.tick;
         for (id, session) in &self.sessions {
             let (deadline, why) = due(session, &self.settings);
-            let is_excused = session.unread_at.is_some_and(|at| now <= at.after(UNREAD_RETRY)) && why != "kept";
+            let is_excused =
+                session.unread_at.is_some_and(|at| now <= at.after(UNREAD_RETRY)) && why != "kept";
             expect(now < deadline || is_excused, || {
                 format!("session {id} is {why} since {deadline:?} and still there")
             })?;
@@ -166,7 +167,8 @@ impl Model {
         let is_drained = conn.phase == Phase::Ending && conn.waiting() == 0 && conn.blocked_since.is_none();
         expect(!is_drained || of.link.is_relay_done, || format!("wire {wire} has not been ended"))?;
         expect(!is_drained || !conn.is_input_over, || format!("wire {wire} is over and still there"))?;
-        let may_be_asked = conn.phase == Phase::Open && conn.blocked_since.is_none() && !is_held && !is_unread;
+        let may_be_asked =
+            conn.phase == Phase::Open && conn.blocked_since.is_none() && !is_held && !is_unread;
         if may_be_asked && !of.link.is_write_broken {
             let asked = conn.unconfirmed.expect_asked(self.now.tick, &self.settings);
             asked.map_err(|why| format!("wire {wire}: {why}"))?;

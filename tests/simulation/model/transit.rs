@@ -365,7 +365,9 @@ impl Model {
     /// A message that had to be released must have been, before anything else happens.
     pub(super) fn expect_released(&mut self) -> Check {
         let Some(wire) = self.releasing.take() else { return Ok(()) };
-        expect(self.keeping.is_none(), || format!("wire {wire} has a message that is told as kept, and is not"))?;
+        expect(self.keeping.is_none(), || {
+            format!("wire {wire} has a message that is told as kept, and is not")
+        })?;
         let has_receiver = self.has_receiver(wire);
         let conn = &mut self.conns[wire];
         for (_, length) in conn.release_due.drain(..) {

@@ -3,7 +3,8 @@
 use ipnet::IpNet;
 
 use super::{
-    Behaviour, ClientType, OnClose, Plan, Pongs, Reading, Request, SESSIONS, Sending, Settings, Step, UNLIMITED,
+    Behaviour, ClientType, OnClose, Plan, Pongs, Reading, Request, SESSIONS, Sending, Settings, Step,
+    UNLIMITED,
 };
 use crate::random::Random;
 use crate::visit::{ISSUED, Key, Visit, Way, Which};

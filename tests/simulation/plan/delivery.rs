@@ -151,7 +151,10 @@ fn crashes(random: &mut Random, settings: &Settings, mut pair: Pair) -> Vec<Step
 fn guesses(random: &mut Random, pair: Pair) -> Vec<Step> {
     let mut steps = Vec::new();
     for _ in 0..=random.below(3) {
-        steps.push(Step::Say { actor: pair.actor, what: Say::Guess { ahead: random.among(&[(1, 0), (3, 1), (1, 2)]) } });
+        steps.push(Step::Say {
+            actor: pair.actor,
+            what: Say::Guess { ahead: random.among(&[(1, 0), (3, 1), (1, 2)]) },
+        });
         if random.per_mille(WAITS_BEFORE) {
             steps.push(Step::Wait { millis: random.pick(&[1, 100, 200, 300, 29_000]) });
         }

@@ -6,7 +6,8 @@ use apptuner_relay::relay::internals::limits::BUFFERED_BYTES_MIN;
 use apptuner_relay::relay::{ClientType, Settings};
 
 use super::{
-    Behaviour, OnClose, Plan, Pongs, Reading, Request, Say, Sending, Step, UNLIMITED, share, speech::spoiled, visit,
+    Behaviour, OnClose, Plan, Pongs, Reading, Request, Say, Sending, Step, UNLIMITED, share, speech::spoiled,
+    visit,
 };
 use crate::random::Random;
 use crate::wire::Faults;

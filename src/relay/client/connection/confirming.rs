@@ -92,8 +92,8 @@ impl<S: Read + Write> Connection<S> {
         self.unconfirmed = self.unconfirmed.take().filter(|unconfirmed| !unconfirmed.is_idle());
     }
 
-    /// Has a record of what gives way if there is none and a message in transit is being written: its start is kept, even
-    /// if nothing is unconfirmed.
+    /// Has a record of what gives way if there is none and a message in transit is being written: its start is kept,
+    /// even if nothing is unconfirmed.
     pub fn remember_start(&mut self) {
         if self.outbox().and_then(Outbox::front_message).is_some() {
             self.unconfirmed.get_or_insert_default();

@@ -12,15 +12,26 @@ pub struct ArrivalGroup {
     pub messages: u32,
 }
 
-/// The arrival times of queued messages, in the order of the queue. The memory is constant: messages that arrived
+impl ArrivalGroup {
+    /// Adds the messages of a later group if it is within `step` microseconds. Returns whether it is.
+    const fn try_join(&mut self, later: Self, step: u32) -> bool {
+        // The subtraction wraps as the clock does, so it is right for messages that wait less than 71 minutes.
+        let is_near = later.micros.wrapping_sub(self.micros) <= step;
+        if is_near {
+            self.messages = self.messages.saturating_add(later.messages);
+        }
+        is_near
+    }
+}
+
+/// The arrival times of queued messages, in the order of the queue. The memory is bounded: messages that arrived
 /// within one step form a group with the time of the first, and the step doubles when there would be too many groups.
 ///
 /// A message may seem older than it is, but never younger.
 #[derive(Debug, Default)]
 pub(super) struct ArrivalTimes {
-    /// Only the first `len` are valid.
-    groups: [ArrivalGroup; GROUPS_MAX],
-    len: usize,
+    /// At most [`GROUPS_MAX`].
+    groups: Vec<ArrivalGroup>,
     /// Starts again at 0, which is exact, whenever the queue is empty.
     step_micros: u32,
 }
@@ -32,52 +43,49 @@ impl ArrivalTimes {
     }
 
     fn push_group(&mut self, arrived: ArrivalGroup) {
-        if self.len == 0 {
+        if self.groups.is_empty() {
             self.step_micros = 0;
         }
         while !self.try_push(arrived) {
-            self.step_micros = self.step_micros.saturating_mul(2).max(1);
-            let (groups, len) = (self.groups, self.len);
-            self.len = 0;
-            // A wider step never needs more groups than before, so each of these is stored.
-            groups.iter().take(len).for_each(|&group| _ = self.try_push(group));
+            let step = self.step_micros.saturating_mul(2).max(1);
+            self.step_micros = step;
+            self.groups.dedup_by(|later, earlier| earlier.try_join(*later, step));
         }
     }
 
     /// Adds a group, or adds its messages to the last one if that is within one step. Returns false if all are in use.
     fn try_push(&mut self, arrived: ArrivalGroup) -> bool {
-        // The subtraction wraps as the clock does, so it is right for messages that wait less than 71 minutes.
-        let last = self.len.checked_sub(1).and_then(|last| self.groups.get_mut(last));
-        if let Some(last) = last.filter(|last| arrived.micros.wrapping_sub(last.micros) <= self.step_micros) {
-            last.messages = last.messages.saturating_add(arrived.messages);
+        let step = self.step_micros;
+        if self.groups.last_mut().is_some_and(|last| last.try_join(arrived, step)) {
             return true;
         }
-        let Some(free) = self.groups.get_mut(self.len) else { return false };
-        *free = arrived;
-        self.len += 1;
-        true
+        let has_room = self.groups.len() < GROUPS_MAX;
+        if has_room {
+            self.groups.push(arrived);
+        }
+        has_room
     }
 
     /// Takes `messages` messages from the front of the queue, and adds their times to `taken`. Messages whose arrival
     /// was not recorded are left out.
     pub(super) fn take(&mut self, mut messages: u64, taken: &mut Vec<ArrivalGroup>) {
-        while messages > 0 && self.len > 0 {
-            let [first, ..] = &mut self.groups;
+        while messages > 0
+            && let Some(first) = self.groups.first_mut()
+        {
             let from_group = u32::try_from(messages).unwrap_or(u32::MAX).min(first.messages);
             note(taken, ArrivalGroup { messages: from_group, ..*first });
             messages -= u64::from(from_group);
             first.messages -= from_group;
             // At most 15 groups move, and only when one is used up.
             if first.messages == 0 {
-                self.groups.copy_within(1..self.len, 0);
-                self.len -= 1;
+                self.groups.remove(0);
             }
         }
     }
 
     /// Adds the times of another queue behind these.
     pub(super) fn append(&mut self, other: &Self) {
-        other.groups.iter().take(other.len).for_each(|&group| self.push_group(group));
+        other.groups.iter().for_each(|&group| self.push_group(group));
     }
 }
 

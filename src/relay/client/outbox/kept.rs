@@ -45,7 +45,9 @@ impl KeptRun {
     /// Adds whole frames.
     pub(super) fn append(&mut self, parts: &[&[u8]], messages: u64, transits: &mut Transits) {
         let before = self.bytes.capacity();
-        parts.iter().for_each(|part| append_kept(&mut self.bytes, part));
+        for part in parts {
+            append_kept(&mut self.bytes, part);
+        }
         self.messages += messages;
         transits.memory.charge_cached(before, self.bytes.capacity());
     }

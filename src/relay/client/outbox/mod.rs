@@ -195,14 +195,12 @@ impl Outbox {
         let is_all_taken = self.queue.len() == self.unflushed.items;
         let run = match self.queue.back_mut() {
             Some(Item::Run(run))
-                if !is_all_taken
-                    && !run.is_returned
-                    && run.bytes.len() + frame_bytes <= RUN_BYTES_MAX =>
+                if !is_all_taken && !run.is_returned && run.bytes.len() + frame_bytes <= RUN_BYTES_MAX =>
             {
                 run
             }
             Some(_) | None => {
-                let bytes = if self.is_blocked { Vec::new() } else { pool.take_buffer() };
+                let bytes = if self.is_blocked { Vec::new() } else { pool.take_run_buffer() };
                 self.queue_small_bytes += bytes.capacity();
                 self.queue.push_back(Item::Run(Run::new(bytes)));
                 let Some(Item::Run(run)) = self.queue.back_mut() else {
@@ -308,7 +306,9 @@ impl Outbox {
             (written, before) = (unconfirmed.messages(), unconfirmed.written_before);
             let (items, arrivals) = unconfirmed.take_items();
             undelivered.arrivals = arrivals;
-            items.into_iter().for_each(|item| undelivered.push(item, &pool.transits));
+            for item in items {
+                undelivered.push(item, &pool.transits);
+            }
         } else if let Some(Item::Run(run)) = self.queue.front_mut() {
             run.pass_flushed();
         }
@@ -322,15 +322,16 @@ impl Outbox {
                     let run = KeptRun::new(bytes, start, messages, pool);
                     undelivered.push(KeptItem::Run(run), &pool.transits);
                 }
-                // The message starts again for the next connection, if its first bytes are still in memory.
-                Item::InTransit(cursor) => match pool.transits.park(cursor) {
-                    Some(keeper) => undelivered.push(KeptItem::Message(keeper), &pool.transits),
-                    None => {
-                        undelivered.given_up += 1;
-                        // Only a message that has begun can be lost; it comes right behind those that were written.
-                        before = before.map(|before| before - u64::from(before > written));
+                Item::InTransit(cursor) => {
+                    // The message starts again for the next connection, if its first bytes are still in memory.
+                    if let Some(keeper) = pool.transits.park(cursor) {
+                        undelivered.push(KeptItem::Message(keeper), &pool.transits);
+                        continue;
                     }
-                },
+                    undelivered.given_up += 1;
+                    // Only a message that has begun can be lost; it comes right behind those that were written.
+                    before = before.map(|before| before - u64::from(before > written));
+                }
             }
         }
         self.unflushed = Unflushed::default();
@@ -401,6 +402,7 @@ impl Outbox {
 
     /// The memory of small messages for a client that has come back, for the check of invariants.
     #[cfg(any(test, debug_assertions))]
+    #[must_use]
     pub fn returned_bytes(&self) -> usize {
         let returned = self.queue.iter().map(|item| match item {
             Item::Run(run) if run.is_returned => run.bytes.capacity(),

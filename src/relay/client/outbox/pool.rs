@@ -12,6 +12,9 @@ pub struct Pool {
     pub(super) buffers_bytes: usize,
     #[expect(clippy::vec_box, reason = "connections hold boxes, and get them back as they are")]
     pub(super) outboxes: Vec<Box<Outbox>>,
+    /// Bytes of the last run that was written in full. A new buffer begins with as much memory, because the next run is
+    /// usually about as long, and growing would copy it several times.
+    pub(super) last_run_bytes: usize,
     /// Messages in transit, and the account of all memory.
     pub transits: Transits,
     /// Messages that were first written since the caller last emptied this, if their arrival was
@@ -37,6 +40,14 @@ impl Pool {
         let buffer = self.buffers.pop().unwrap_or_default();
         self.buffers_bytes -= buffer.capacity();
         buffer
+    }
+
+    /// A buffer for a run of small messages.
+    pub(super) fn take_run_buffer(&mut self) -> Vec<u8> {
+        if self.buffers.is_empty() {
+            return Vec::with_capacity(self.last_run_bytes);
+        }
+        self.take_buffer()
     }
 
     pub(super) fn give_buffer(&mut self, mut buffer: Vec<u8>) {

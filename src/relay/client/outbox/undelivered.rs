@@ -100,8 +100,8 @@ impl Undelivered {
         self.give_up_front(thrice, pool);
     }
 
-    /// Gives up the oldest messages, as far as these are more than may be kept for one client. One message may always be
-    /// kept. Returns how many it gave up.
+    /// Gives up the oldest messages, as far as these are more than may be kept for one client. One message may always
+    /// be kept. Returns how many it gave up.
     pub fn trim(&mut self, pool: &mut Pool) -> u64 {
         let before = self.messages;
         while self.bytes > KEPT_PER_CLIENT_BYTES_MAX && self.messages > 1 {
@@ -155,6 +155,7 @@ impl Undelivered {
 
     /// The keepers among its items, and the memory of its small messages in bytes, for the check of invariants.
     #[cfg(any(test, debug_assertions))]
+    #[must_use]
     pub fn kept(&self) -> (Vec<&Keeper>, usize) {
         super::kept::memory_of(&self.items)
     }

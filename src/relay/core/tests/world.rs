@@ -322,10 +322,12 @@ impl World {
         let received = self.take(client);
         let mut messages = Vec::new();
         for one in received {
-            match one {
-                Received::Asked(number) => self.send(client, &frame(PONG, number.as_bytes())),
-                Received::Ping => self.send(client, &frame(PONG, b"")),
-                other => messages.push(other),
+            if let Received::Asked(number) = one {
+                self.send(client, &frame(PONG, number.as_bytes()));
+            } else if one == Received::Ping {
+                self.send(client, &frame(PONG, b""));
+            } else {
+                messages.push(one);
             }
         }
         messages

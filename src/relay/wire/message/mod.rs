@@ -79,7 +79,9 @@ impl ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::PeerNotConnected { peer: ClientType::Mobile, .. } => f.write_str("Mobile device not connected"),
+            Self::PeerNotConnected { peer: ClientType::Mobile, .. } => {
+                f.write_str("Mobile device not connected")
+            }
             Self::PeerNotConnected { peer: ClientType::Desktop, .. } => f.write_str("Desktop not connected"),
             Self::InvalidJson(error) => write!(f, "{error}"),
             Self::MessageTooLarge { bytes, at_least, limit } => write!(
@@ -119,10 +121,10 @@ impl SystemMessage<'_> {
                 // Serialising a string never fails.
                 let sentence = serde_json::to_string(&error.to_string()).unwrap_or_default();
                 write!(text, r#"{{"type":"error","error":{sentence},"code":"{}""#, error.code())?;
-                match error {
-                    ClientError::Undelivered(count) => write!(text, r#","count":{count}"#)?,
-                    ClientError::PeerNotConnected { is_kept: true, .. } => text.write_str(r#","kept":true"#)?,
-                    _ => {}
+                if let ClientError::Undelivered(count) = error {
+                    write!(text, r#","count":{count}"#)?;
+                } else if matches!(error, ClientError::PeerNotConnected { is_kept: true, .. }) {
+                    text.write_str(r#","kept":true"#)?;
                 }
             }
             Self::Delivered(count) => write!(text, r#"{{"type":"delivered","count":{count}"#)?,

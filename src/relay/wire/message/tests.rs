@@ -36,7 +36,10 @@ fn system_messages_are_those_of_the_contract() {
             ),
         ),
         (
-            SystemMessage::Error(&ClientError::PeerNotConnected { peer: ClientType::Desktop, is_kept: false }),
+            SystemMessage::Error(&ClientError::PeerNotConnected {
+                peer: ClientType::Desktop,
+                is_kept: false,
+            }),
             r#"{"type":"error","error":"Desktop not connected","code":"peer_not_connected","timestamp":1700000000123}"#,
         ),
         (
