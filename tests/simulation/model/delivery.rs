@@ -204,8 +204,8 @@ impl Unconfirmed {
         Some(at.after(settings.ping_interval * 2))
     }
 
-    /// When the relay rests, and nothing hinders the client.
-    pub fn expect_asked(&self, now: Tick, settings: &Settings) -> Check {
+    /// When the relay rests, and nothing hinders the client. `taken_at` is when its socket last took a part of what waited.
+    pub fn expect_asked(&self, now: Tick, taken_at: Tick, settings: &Settings) -> Check {
         if !self.is_keeping {
             return Ok(());
         }
@@ -213,7 +213,7 @@ impl Unconfirmed {
         expect(due.is_none_or(|due| now < due), || {
             format!("{} messages are unconfirmed, and not asked for since {due:?}", self.messages.len())
         })?;
-        let until = self.ignored_until(settings);
+        let until = self.ignored_until(settings).map(|until| until.max(taken_at.after(settings.ping_interval * 2)));
         expect(until.is_none_or(|until| now < until), || {
             format!("still asked, although it answers nothing since {until:?}")
         })
