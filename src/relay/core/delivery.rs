@@ -200,7 +200,9 @@ impl<S: Read + Write> Relay<S> {
             debug!(target: SESSIONS, "session={session} client={receiver} messages={messages} Given up");
         }
         self.counters.messages_undelivered.add(&sender, messages);
-        self.counters.messages_given_up.add(&sender, messages);
+        if self.pool.transits.keeps_written() {
+            self.counters.messages_given_up.add(&sender, messages);
+        }
         if let Some(sender) = self.sessions.peer(session, receiver) {
             self.tell_undelivered(sender, messages);
         }
