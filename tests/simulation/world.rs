@@ -53,6 +53,11 @@ pub struct Report {
     pub kept_for_absent: u64,
     pub redelivered: u64,
     pub given_up: u64,
+    /// Messages that gave way to others, of clients that were connected and of clients that were away; clients that are
+    /// no longer asked to confirm.
+    pub freed: u64,
+    pub evicted: u64,
+    pub unasked: u64,
     /// Strangers that connected, and those that joined.
     pub strangers: u64,
     pub strangers_joined: u64,
@@ -94,6 +99,9 @@ impl Report {
         self.kept_for_absent += other.kept_for_absent;
         self.redelivered += other.redelivered;
         self.given_up += other.given_up;
+        self.freed += other.freed;
+        self.evicted += other.evicted;
+        self.unasked += other.unasked;
         self.strangers += other.strangers;
         self.strangers_joined += other.strangers_joined;
         self.runs_with_strangers += other.runs_with_strangers;
@@ -265,6 +273,9 @@ impl World {
             kept_for_absent: self.model.kept_for_absent,
             redelivered: self.model.totals.messages_redelivered,
             given_up: self.model.totals.messages_given_up,
+            freed: self.model.freed,
+            evicted: self.model.evicted,
+            unasked: self.model.unasked,
             strangers: strangers as u64,
             strangers_joined: self.strangers_joined,
             runs_with_strangers: u64::from(strangers > 0),

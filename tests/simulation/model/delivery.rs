@@ -124,7 +124,7 @@ impl Unconfirmed {
         }
         if is_it(self.last_ping) && self.asked.take().is_some() {
             self.answered = Some(Answered::Ping);
-        } else if self.asked.is_none() && is_it(self.last_known + 1) {
+        } else if self.asked.is_none() && self.answered.is_none() && is_it(self.last_known + 1) {
             self.answered = Some(Answered::Guess);
         }
     }
@@ -213,7 +213,8 @@ impl Unconfirmed {
         expect(due.is_none_or(|due| now < due), || {
             format!("{} messages are unconfirmed, and not asked for since {due:?}", self.messages.len())
         })?;
-        let until = self.ignored_until(settings).map(|until| until.max(taken_at.after(settings.ping_interval * 2)));
+        let until =
+            self.ignored_until(settings).map(|until| until.max(taken_at.after(settings.ping_interval * 2)));
         expect(until.is_none_or(|until| now < until), || {
             format!("still asked, although it answers nothing since {until:?}")
         })
@@ -305,8 +306,7 @@ impl Model {
 
     /// Messages are given up: their sender is told, if it is there.
     fn note_given_up(&mut self, session: &str, receiver: ClientType, messages: u64) {
-        self.totals.messages_undelivered += messages;
-        self.totals.messages_given_up += messages;
+        self.note_lost(messages);
         let sender = self.sessions.get(session).and_then(|session| session.client(receiver.peer()));
         if let Some(sender) = sender {
             self.tell_undelivered(sender, messages);
@@ -328,7 +328,9 @@ impl Model {
         expect(conn.unconfirmed.is_keeping && (is_ignored || self.drain.is_some()), || {
             format!("wire {wire} is no longer asked, due {until:?}")
         })?;
-        if !is_ignored {
+        if is_ignored {
+            self.unasked += 1;
+        } else {
             self.draining.push(wire);
         }
         let unconfirmed = std::mem::take(&mut conn.unconfirmed.messages).len() as u64;
@@ -351,7 +353,8 @@ impl Model {
             return expect(is_begun, || format!("wire {wire} has nothing begun whose start can be freed"));
         }
         let freed = self.conns[wire].unconfirmed.drop_oldest(messages)?;
-        self.used_max -= freed;
+        self.freed += messages;
+        self.used_max = self.used_max.saturating_sub(freed);
         self.note_delivered(wire, messages, true);
         Ok(())
     }
@@ -370,6 +373,7 @@ impl Model {
             self.expect_nobody_comes_back(id, receiver, until)?;
         } else if self.may_be_crowded() {
             self.expect_gone_longest(id, receiver, messages)?;
+            self.evicted += messages;
         } else {
             // Only a shutdown ends a session before the windows of its clients are over.
             expect(messages == all && self.drain.is_some(), || {
@@ -381,7 +385,8 @@ impl Model {
         let away = self.session(id).away_mut(receiver).expect("it is away");
         expect(count <= away.kept.len(), || format!("{messages} given up in {id} of {all}"))?;
         let dropped: Vec<Message> = away.kept.drain(..count).collect();
-        self.used_max -= dropped.iter().map(Message::queued_bytes).sum::<usize>();
+        let freed = dropped.iter().map(Message::queued_bytes).sum();
+        self.used_max = self.used_max.saturating_sub(freed);
         self.note_given_up(id, receiver, messages);
         self.orphan_sender_of(id, receiver);
         Ok(())

@@ -1,8 +1,8 @@
 //! What each client must see, derived only from the contract. The model is a simple twin of the relay. It is told what
 //! the relay read and when, and checks what the relay writes.
 //!
-//! From the relay it uses only the order of its actions, and when it released a message or cut one short. What the
-//! relay reads means what its sender says. When the relay logs that a client joined or left, that must be due. What it
+//! From the relay it uses only the order of its actions, when it released a message or cut one short, how many messages
+//! a pong confirmed, and which memory it took back. What the relay reads means what its sender says. When the relay logs that a client joined or left, that must be due. What it
 //! writes must be what the model expects next for that client. When the relay rests, nothing may be owed to a client.
 
 mod access;
@@ -91,6 +91,11 @@ pub struct Model {
     pub lost: u64,
     /// Messages accepted for a receiver that was away.
     pub kept_for_absent: u64,
+    /// Messages that gave way to others: of clients that were connected, and of clients that were away.
+    pub freed: u64,
+    pub evicted: u64,
+    /// Clients that are no longer asked to confirm because they answer nothing.
+    pub unasked: u64,
     /// Clients refused without a secret or key, clients refused for their address, and lock-outs.
     pub unproven: u64,
     pub turned_away: u64,
@@ -136,6 +141,9 @@ impl Model {
             released_early: 0,
             lost: 0,
             kept_for_absent: 0,
+            freed: 0,
+            evicted: 0,
+            unasked: 0,
             unproven: 0,
             turned_away: 0,
             lock_outs: 0,

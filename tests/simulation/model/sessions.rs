@@ -138,7 +138,7 @@ impl Model {
     }
 
     /// Messages that a client will not get, because it has left or was replaced.
-    fn note_lost(&mut self, messages: u64) {
+    pub(super) fn note_lost(&mut self, messages: u64) {
         self.totals.messages_undelivered += messages;
         self.totals.messages_given_up += if self.keeps() { messages } else { 0 };
     }
