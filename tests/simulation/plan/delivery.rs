@@ -5,7 +5,7 @@ use apptuner_relay::relay::Settings;
 
 use super::{Behaviour, Plan, Pongs, Reading, Request, Say, Sending, Step};
 use crate::random::Random;
-use crate::visit::Visit;
+use crate::visit::{Visit, Way, Which};
 
 /// Episodes that are added to a plan, at most.
 const EPISODES_MAX: usize = 6;
@@ -19,10 +19,15 @@ const WAITS_MEANWHILE: u32 = 600;
 const COMES_BACK: u32 = 850;
 const SPEAKS_AFTER: u32 = 500;
 const WAITS_AFTER: u32 = 500;
-/// More is kept for one client than may be, per mille of the episodes with enough memory.
-const FLOODS: u32 = 15;
+/// Floods that are kept for a client that was there and has confirmed nothing, per mille.
+const FLOODS_BEFORE: u32 = 400;
+/// More than may be kept for one client.
 const FLOOD_MESSAGES: usize = 62;
 const FLOOD_BYTES: usize = 290_000;
+/// Guesses of a client that has not been sent the ping yet, per mille.
+const GUESSES_EARLY: u32 = 600;
+/// Messages that are longer than what is held back.
+const LONG_BYTES_MIN: usize = 1_200_000;
 
 /// The kind of episode.
 #[derive(Clone, Copy)]
@@ -33,9 +38,22 @@ enum Kind {
     Crashes,
     /// A client sends pongs that answer nothing.
     Guess,
+    /// A client goes away and comes back in the middle of a message.
+    Midway,
+    /// Another client claims the session, in which messages are kept.
+    Claim,
+    /// More is kept for one client than may be.
+    Flood,
 }
 
-const KINDS: [(u32, Kind); 3] = [(7, Kind::Absence), (3, Kind::Crashes), (2, Kind::Guess)];
+const KINDS: [(u32, Kind); 6] = [
+    (700, Kind::Absence),
+    (300, Kind::Crashes),
+    (200, Kind::Guess),
+    (200, Kind::Midway),
+    (40, Kind::Claim),
+    (10, Kind::Flood),
+];
 
 /// A client of the plan, and one of its possible peers.
 #[derive(Clone, Copy)]
@@ -60,7 +78,10 @@ pub(super) fn deliver(plan: &mut Plan, random: &mut Random) {
         let episode = match random.among(&KINDS) {
             Kind::Absence => absence(random, &plan.settings, pair),
             Kind::Crashes => crashes(random, &plan.settings, pair),
-            Kind::Guess => guesses(random, pair),
+            Kind::Guess => guesses(random, &plan.settings, pair),
+            Kind::Midway => midway(random, &plan.settings, pair),
+            Kind::Claim => claim(random, &plan.settings, pair),
+            Kind::Flood => flood(random, &plan.settings, pair),
         };
         plan.steps.splice(at..at, episode);
     }
@@ -107,10 +128,6 @@ fn absence(random: &mut Random, settings: &Settings, pair: Pair) -> Vec<Step> {
         steps.push(Step::Wait { millis: random.pick(&[1, 100, 199, 200, 250, 300, 1_000]) });
     }
     steps.push(departure(random, actor));
-    if settings.max_buffered >= Settings::default().max_buffered && random.per_mille(FLOODS) {
-        let bytes = FLOOD_BYTES.min(settings.max_message_size);
-        steps.push(Step::Say { actor: peer, what: Say::Burst { messages: FLOOD_MESSAGES, bytes } });
-    }
     while random.per_mille(SPEAKS_MEANWHILE) {
         speak(random, settings, peer, &mut steps);
     }
@@ -148,8 +165,18 @@ fn crashes(random: &mut Random, settings: &Settings, mut pair: Pair) -> Vec<Step
     steps
 }
 
-fn guesses(random: &mut Random, pair: Pair) -> Vec<Step> {
+fn guesses(random: &mut Random, settings: &Settings, pair: Pair) -> Vec<Step> {
+    let Pair { actor, peer, .. } = pair;
     let mut steps = Vec::new();
+    let is_early = random.per_mille(GUESSES_EARLY);
+    if is_early {
+        let bytes = random.pick(&[1_000, 50_000, 300_000]).min(settings.max_message_size);
+        steps.extend([
+            Step::Read { actor, reading: Reading::Never },
+            Step::Say { actor: peer, what: Say::Burst { messages: 8, bytes } },
+            Step::Wait { millis: random.pick(&[100, 200, 300]) },
+        ]);
+    }
     for _ in 0..=random.below(3) {
         steps.push(Step::Say {
             actor: pair.actor,
@@ -159,6 +186,74 @@ fn guesses(random: &mut Random, pair: Pair) -> Vec<Step> {
             steps.push(Step::Wait { millis: random.pick(&[1, 100, 200, 300, 29_000]) });
         }
     }
+    if is_early {
+        steps.push(Step::Read { actor, reading: Reading::Eager });
+    }
+    steps
+}
+
+fn midway(random: &mut Random, settings: &Settings, pair: Pair) -> Vec<Step> {
+    let Pair { actor, peer, .. } = pair;
+    if settings.max_message_size < LONG_BYTES_MIN {
+        return absence(random, settings, pair);
+    }
+    let (bytes, sent_per_mille) = (settings.max_message_size, random.pick(&[850, 950, 999]));
+    let part = Step::Say { actor: peer, what: Say::Part { bytes, sent_per_mille } };
+    let departure = departure(random, actor);
+    let mut steps =
+        if random.per_mille(SPEAKS_BEFORE) { vec![part, departure] } else { vec![departure, part] };
+    if random.per_mille(WAITS_MEANWHILE) {
+        steps.push(Step::Wait { millis: random.pick(&[1, 500, 10_000, 20_000]) });
+    }
+    if random.per_mille(COMES_BACK) {
+        steps.push(arrival(random, pair));
+    }
+    if random.per_mille(WAITS_BEFORE) {
+        steps.push(Step::Wait { millis: random.pick(&[1, 500, 10_000]) });
+    }
+    // The rest, or the end of the message in its middle.
+    match random.below(3) {
+        0 | 1 => speak(random, settings, peer, &mut steps),
+        _ => steps.push(Step::Reset { actor: peer }),
+    }
+    steps
+}
+
+fn claim(random: &mut Random, settings: &Settings, pair: Pair) -> Vec<Step> {
+    let Pair { actor, peer, .. } = pair;
+    let mut steps = Vec::new();
+    speak(random, settings, peer, &mut steps);
+    if random.per_mille(WAITS_BEFORE) {
+        steps.push(departure(random, actor));
+        speak(random, settings, peer, &mut steps);
+    }
+    if random.per_mille(WAITS_BEFORE) {
+        steps.push(departure(random, peer));
+    }
+    let visit = Visit { secret: Some((Way::Query, Which::Right)), ..pair.visit };
+    steps.push(arrival(random, Pair { visit, ..pair }));
+    steps
+}
+
+fn flood(random: &mut Random, settings: &Settings, mut pair: Pair) -> Vec<Step> {
+    let Pair { actor, peer, .. } = pair;
+    let has_memory = settings.max_buffered >= Settings::default().max_buffered;
+    if !has_memory || settings.max_message_size < FLOOD_BYTES {
+        return absence(random, settings, pair);
+    }
+    let what = Say::Burst { messages: FLOOD_MESSAGES, bytes: FLOOD_BYTES };
+    let flood = Step::Say { actor: peer, what };
+    let mut steps = Vec::new();
+    if random.per_mille(FLOODS_BEFORE) {
+        pair.behaviour = Behaviour { answers_pings: false, reading: Reading::Eager, ..pair.behaviour };
+        let visit = pair.visit;
+        steps.push(Step::Connect { actor, visit, request: Request::Upgrade, behaviour: pair.behaviour });
+        steps.extend([flood, Step::Wait { millis: 5_000 }, departure(random, actor)]);
+    } else {
+        steps.extend([departure(random, actor), flood]);
+    }
+    speak(random, settings, peer, &mut steps);
+    steps.push(arrival(random, pair));
     steps
 }
 
