@@ -453,7 +453,7 @@ fn messages_for_a_client_that_is_away_are_kept_in_order() {
     kept.push_message(&pool.transits, keeper);
     kept.push_small(&mut pool.transits, Opcode::Text, b"three", 7);
     assert_eq!((kept.messages(), kept.bytes(), kept.items.len()), (4, 5 + 6 + 7, 3));
-    pool.transits.append(key, &[0xAB; 70_000]);
+    pool.transits.append(key, &vec![0xAB; 70_000]);
     let news = usize::try_from(pool.transits.take_news(key)).unwrap();
     kept.note_more(news);
     assert_eq!((kept.messages(), kept.bytes(), kept.written()), (4, 5 + 6 + 70_000 + 7, [0, 0]));
@@ -481,7 +481,7 @@ fn a_kept_message_that_will_never_be_whole_is_removed() {
     let mut kept = Undelivered::default();
     kept.push_small(&mut pool.transits, Opcode::Text, b"before", 0);
     let key = pool.transits.begin(Opcode::Binary);
-    pool.transits.append(key, &[0; 70_000]);
+    pool.transits.append(key, &vec![0; 70_000]);
     let keeper = pool.transits.keep(key);
     pool.transits.take_news(key);
     kept.push_message(&pool.transits, keeper);
