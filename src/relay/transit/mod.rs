@@ -7,11 +7,12 @@
 //! | whole | its cursors go on to its end | it is gone with the last cursor and the last keeper |
 //!
 //! A message is in memory once, in pieces, however many receivers it has. A receiver that is away, or has not
-//! confirmed the message, has a [`Keeper`] instead of a cursor. A piece that no cursor is still to pass is *cached*: it
-//! stays so that the message can begin again for a client that reconnects, and gives way when memory is needed.
+//! confirmed the message, has a [`Keeper`] instead of a cursor. A piece that no cursor is still to pass is *cached*:
+//! it stays so that the message can begin again for a client that reconnects, and gives way when memory is needed.
 //!
-//! If the relay keeps nothing for clients that come back, a passed piece is freed at once. Only those of a message of up
-//! to [`KEPT_BYTES_MAX`] stay until all receivers have it, for a client that is replaced; but not if memory is short.
+//! If the relay keeps nothing for clients that come back, a passed piece is freed at once. Only those of a message of
+//! up to [`KEPT_BYTES_MAX`] stay until all receivers have it, for a client that is replaced; but not if memory is
+//! short.
 //!
 //! The sender's connection has the [`TransitKey`] until the message is whole or abandoned. A cursor that is removed
 //! from a queue must go to [`Transits::park`] or [`Transits::give_up`]; a keeper to [`Transits::resume`] or
