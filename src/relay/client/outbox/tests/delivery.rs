@@ -405,6 +405,24 @@ fn little_that_was_written_is_copied_and_much_is_kept_in_its_buffer() {
 }
 
 #[test]
+fn what_is_kept_does_not_hold_one_of_the_large_buffers() {
+    for is_written in [true, false] {
+        let (mut client, mut pool) = (Client::default(), keeping_pool());
+        pool.give_buffer(Vec::with_capacity(RUN_BYTES_MAX));
+        push_sized(&mut client.outbox, &mut pool, 10_000);
+        push_sized(&mut client.outbox, &mut pool, 10_000);
+        assert!(pool.buffers.is_empty());
+        if is_written {
+            client.drain(&mut pool);
+        }
+        let undelivered = client.take(&mut pool);
+        assert_eq!((undelivered.messages(), account(&pool)), (2, (0, 2 * 10_004)), "written: {is_written}");
+        assert_eq!(pool.take_buffer().capacity(), RUN_BYTES_MAX);
+        undelivered.discard(&mut pool);
+    }
+}
+
+#[test]
 fn small_messages_that_are_written_one_by_one_share_their_memory() {
     let (mut client, mut pool) = (Client::default(), keeping_pool());
     for count in 1..=1_000 {
