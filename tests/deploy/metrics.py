@@ -948,7 +948,8 @@ async def main(folder):
     )  # fmt: skip
     strict = Relay(
         folder, "strict", "--api-keys", keys, "--max-connections", "4", "--session-timeout", "5s", "--deny", "198.51.100.0/24",
-        "--trust-proxy", "127.0.0.1", "--max-connections-per-ip", "1", "--message-timeout", "2s", "--redelivery-window", "0s",
+        "--trust-proxy", "127.0.0.1", "--max-connections-per-ip", "1", "--message-timeout", "2s",
+        "--redelivery-window", "0s",
     )  # fmt: skip
     # With the default window.
     keeping = Relay(folder, "keeping", "--ping-interval", "2s")
@@ -970,7 +971,7 @@ async def main(folder):
         _, strict_text, _ = await asyncio.to_thread(compare, strict, "metrics of the strict one")
         count = samples_of(text)[f"{PREFIX}ping_round_trip_seconds_count"]
         report(0 < count <= pings.count, f"metrics: {count:g} round trips of {pings.count} pings")
-        keeping_checks, keeping_text, _ = await asyncio.to_thread(compare, keeping, "metrics of the one that keeps messages")
+        keeping_checks, keeping_text, _ = await asyncio.to_thread(compare, keeping, "metrics of the keeping one")
         compare_access_lines(keeping)
         check_everything_was_tried([text, strict_text, keeping_text])
         plant_faults(checks, text, content_type)
