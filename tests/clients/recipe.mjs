@@ -14,7 +14,7 @@ import { resolve } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { checks } from "./recipe-checks.mjs";
 
-const LIMIT_MS = 300_000;
+const LIMIT_MS = 450_000;
 const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const recipe = resolve(process.env.RECIPE ?? here("recipe.js"));
 const target = process.env.CARGO_TARGET_DIR ?? here("../../target");
