@@ -107,3 +107,90 @@ impl Aways {
         self.entries.iter().filter_map(|(_, away)| Some((away.client_type, away.kept.as_deref()?)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::relay::client::outbox::Pool;
+    use crate::relay::wire::frame::Opcode;
+
+    const DESKTOP: ClientType = ClientType::Desktop;
+
+    fn kept(pool: &mut Pool, messages: u64) -> Undelivered {
+        let mut kept = Undelivered::default();
+        for _ in 0..messages {
+            kept.push_small(&mut pool.transits, Opcode::Text, b"kept", 0);
+        }
+        kept
+    }
+
+    fn add(aways: &mut Aways, pool: &mut Pool, index: usize, messages: u64) -> AwayKey {
+        aways.add(SessionKey::of(index), DESKTOP, kept(pool, messages), Tick(index as u64))
+    }
+
+    /// Keeps one more message for a place.
+    fn keep(aways: &mut Aways, pool: &mut Pool, key: AwayKey) {
+        let kept = aways.kept_mut(key).unwrap();
+        kept.push_small(&mut pool.transits, Opcode::Text, b"kept", 0);
+    }
+
+    /// The places, the one that loses what is kept for it first.
+    fn in_order(aways: &mut Aways, pool: &mut Pool, keys: &[AwayKey]) -> Vec<usize> {
+        let mut order = Vec::new();
+        while let Some((session, DESKTOP)) = aways.longest_gone() {
+            let index = session.index();
+            assert!(aways.kept_mut(keys[index]).unwrap().evict(pool) > 0);
+            order.push(index);
+        }
+        order
+    }
+
+    #[test]
+    fn a_client_that_left_earlier_loses_its_messages_earlier() {
+        let (mut aways, mut pool) = (Aways::default(), Pool::default());
+        let keys: Vec<AwayKey> = (0..4).map(|index| add(&mut aways, &mut pool, index, 1)).collect();
+        keep(&mut aways, &mut pool, keys[0]);
+        assert_eq!(aways.longest_gone(), Some((SessionKey::of(0), DESKTOP)));
+        assert_eq!(aways.remove(keys[0]).discard(&mut pool), 2);
+        assert_eq!(aways.remove(keys[2]).discard(&mut pool), 1);
+        assert_eq!(in_order(&mut aways, &mut pool, &keys), [1, 3]);
+        assert_eq!(aways.longest_gone(), None);
+    }
+
+    #[test]
+    fn the_order_is_that_of_leaving_whenever_the_first_message_is_kept() {
+        for (first, second) in [(0, 2), (2, 0), (3, 1)] {
+            let (mut aways, mut pool) = (Aways::default(), Pool::default());
+            // Nothing is kept for the odd ones when they leave.
+            let keys: Vec<AwayKey> =
+                (0..4).map(|index| add(&mut aways, &mut pool, index, 1 - index as u64 % 2)).collect();
+            keep(&mut aways, &mut pool, keys[3]);
+            keep(&mut aways, &mut pool, keys[1]);
+            assert_eq!(in_order(&mut aways, &mut pool, &keys), [0, 1, 2, 3]);
+            // All have lost everything, so none is in the order.
+            keep(&mut aways, &mut pool, keys[first]);
+            keep(&mut aways, &mut pool, keys[second]);
+            let mut both = [first, second];
+            both.sort_unstable();
+            assert_eq!(in_order(&mut aways, &mut pool, &keys), both);
+            for key in keys {
+                assert_eq!(aways.remove(key).discard(&mut pool), 0);
+            }
+            assert!(aways.entries.is_empty() && aways.order.is_empty());
+            assert_eq!(pool.transits.memory.used_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_place_for_which_nothing_is_kept_costs_little_and_is_never_in_the_way() {
+        let (mut aways, mut pool) = (Aways::default(), Pool::default());
+        let key = add(&mut aways, &mut pool, 0, 0);
+        assert!(aways.kept(key).is_none() && aways.order.is_empty());
+        assert_eq!((aways.longest_gone(), aways.left_at(key)), (None, Tick(0)));
+        assert_eq!(aways.kept_mut(key).map(|kept| kept.messages()), Some(0), "a message may be kept for it");
+        assert_eq!(aways.longest_gone(), None);
+        assert!(aways.kept(key).is_none() && aways.order.is_empty(), "its turn has come");
+        assert_eq!(aways.remove(key).messages(), 0);
+        assert_eq!(aways.all_kept().count(), 0);
+    }
+}

@@ -456,6 +456,8 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::relay::client::outbox::Pool;
+    use crate::relay::wire::frame::Opcode;
 
     const DESKTOP: ClientType = ClientType::Desktop;
     const MOBILE: ClientType = ClientType::Mobile;
@@ -568,5 +570,107 @@ mod tests {
         assert!(all.is_empty() && all.by_id.is_empty());
         assert!(all.remove(session).is_none() && !all.contains(session));
         assert_eq!(all.join(&id("a"), DESKTOP, connection(4), Tick(0)).unwrap().peer, None);
+    }
+    /// What is kept for a client: so many messages.
+    fn kept(pool: &mut Pool, messages: u64) -> Undelivered {
+        let mut kept = Undelivered::default();
+        for _ in 0..messages {
+            kept.push_small(&mut pool.transits, Opcode::Text, b"kept", 0);
+        }
+        kept
+    }
+
+    const WINDOW: SessionTimes = SessionTimes {
+        session_timeout: Duration::from_secs(30 * 60),
+        reconnect_window: Duration::from_secs(5 * 60),
+        redelivery_window: Duration::from_secs(10 * 60),
+    };
+
+    #[test]
+    fn a_client_that_has_left_is_expected_for_the_redelivery_window() {
+        let (mut all, mut pool) = (Sessions::new(10, WINDOW, [1, 2]), Pool::default());
+        let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
+        all.join(&id("a"), MOBILE, connection(2), Tick(0)).unwrap();
+        assert!(all.expected(session, MOBILE, Tick(0)).is_none(), "it is there");
+        let left = Tick(MINUTE);
+        let with = (HOST, Some(kept(&mut pool, 0)));
+        assert_eq!(all.leave(session, MOBILE, connection(2), with, left), Left::Gone(Some(connection(1))));
+        assert_eq!(all.peer(session, DESKTOP), None, "a client that is expected is no peer");
+        assert!(all.kept_mut(session, MOBILE).is_none(), "nothing is kept");
+        for at in [left, Tick(11 * MINUTE - 1)] {
+            assert_eq!(all.expected(session, MOBILE, at).map(|kept| kept.messages()), Some(0));
+        }
+        assert!(all.expected(session, MOBILE, Tick(11 * MINUTE)).is_none(), "its window is over");
+        assert!(all.expected(session, DESKTOP, left).is_none(), "the other one is there");
+        all.leave(session, DESKTOP, connection(1), (HOST, None), left);
+        assert!(all.expected(session, DESKTOP, left).is_none(), "a client that is not to come back");
+        assert_eq!(all.take_kept(session, DESKTOP).messages(), 0);
+        assert_eq!(all.take_kept(session, MOBILE).messages(), 0);
+        assert!(all.expected(session, MOBILE, left).is_none(), "it is back, or is no longer expected");
+        all.check_invariants();
+        assert!(all.remove(session).is_some() && all.is_empty());
+    }
+
+    #[test]
+    fn a_session_with_kept_messages_does_not_end_before_the_windows_of_its_clients_are_over() {
+        let (mut all, mut pool) = (Sessions::new(10, WINDOW, [1, 2]), Pool::default());
+        let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
+        all.join(&id("a"), MOBILE, connection(2), Tick(0)).unwrap();
+        let empty = kept(&mut pool, 0);
+        all.leave(session, MOBILE, connection(2), (HOST, Some(empty)), Tick(MINUTE));
+        let inactive = |from: u64| Some((Tick((from + 30) * MINUTE), SessionDue::End(Expiry::Inactive)));
+        assert_eq!(all.due(session), inactive(0), "nothing is kept");
+        let of_mobile = all.expected(session, MOBILE, Tick(2 * MINUTE)).unwrap();
+        of_mobile.push_small(&mut pool.transits, Opcode::Text, b"kept", 0);
+        let over = |client_type, minute: u64| Some((Tick(minute * MINUTE), SessionDue::Kept(client_type)));
+        assert_eq!(all.due(session), over(MOBILE, 11), "counted from when it left");
+        let unconfirmed = kept(&mut pool, 2);
+        all.leave(session, DESKTOP, connection(1), (HOST, Some(unconfirmed)), Tick(3 * MINUTE));
+        assert_eq!(all.due(session), over(MOBILE, 11), "the earlier one, and not the reconnect window");
+        assert_eq!(all.take_kept(session, MOBILE).discard(&mut pool), 1);
+        assert_eq!(all.due(session), over(DESKTOP, 13));
+        let of_desktop = all.kept_mut(session, DESKTOP).unwrap();
+        assert_eq!(of_desktop.evict(&mut pool), 2);
+        let empty = Some((Tick(8 * MINUTE), SessionDue::End(Expiry::Empty)));
+        assert_eq!(all.due(session), empty, "what gave way keeps no session");
+        assert_eq!(all.take_kept(session, DESKTOP).messages(), 0);
+        assert_eq!(pool.transits.memory.used_bytes(), 0);
+        all.check_invariants();
+    }
+
+    #[test]
+    fn an_inactive_session_with_kept_messages_does_not_end_either() {
+        let times = SessionTimes { redelivery_window: Duration::from_secs(60 * 60), ..WINDOW };
+        let (mut all, mut pool) = (Sessions::new(10, times, [1, 2]), Pool::default());
+        let session = all.join(&id("a"), DESKTOP, connection(1), Tick(0)).unwrap().session;
+        all.join(&id("a"), MOBILE, connection(2), Tick(0)).unwrap();
+        let unconfirmed = kept(&mut pool, 1);
+        all.leave(session, MOBILE, connection(2), (HOST, Some(unconfirmed)), Tick(MINUTE));
+        assert_eq!(all.due(session), Some((Tick(61 * MINUTE), SessionDue::Kept(MOBILE))));
+        assert_eq!(all.take_kept(session, MOBILE).discard(&mut pool), 1);
+        assert_eq!(all.due(session), Some((Tick(30 * MINUTE), SessionDue::End(Expiry::Inactive))));
+    }
+
+    #[test]
+    fn a_session_in_which_messages_are_kept_makes_room_last() {
+        let (mut all, mut pool) = (Sessions::new(3, WINDOW, [1, 2]), Pool::default());
+        for (at, (name, messages)) in [("kept", 1), ("first", 0), ("second", 0)].into_iter().enumerate() {
+            let now = Tick(at as u64);
+            let session = all.join(&id(name), DESKTOP, connection(1), now).unwrap().session;
+            let kept = kept(&mut pool, messages);
+            all.leave(session, DESKTOP, connection(1), (Host::V6(at as u64), Some(kept)), now);
+            assert_eq!(all.kept_bytes(all.get(session).unwrap()) > 0, messages > 0);
+        }
+        let end = |all: &mut Sessions| {
+            let key = all.longest_empty().unwrap();
+            let messages = all.take_kept(key, DESKTOP).messages();
+            (all.remove(key).unwrap().id, messages)
+        };
+        assert_eq!(end(&mut all), (id("first"), 0));
+        assert_eq!(end(&mut all), (id("second"), 0));
+        assert_eq!(all.longest_gone().map(|(_, client_type)| client_type), Some(DESKTOP));
+        assert_eq!(end(&mut all), (id("kept"), 1));
+        assert_eq!(all.longest_gone(), None);
+        all.check_invariants();
     }
 }

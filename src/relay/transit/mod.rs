@@ -15,8 +15,8 @@
 //! short.
 //!
 //! The sender's connection has the [`TransitKey`] until the message is whole or abandoned. A cursor that is removed
-//! from a queue must go to [`Transits::finish`], [`Transits::park`] or [`Transits::give_up`]; a keeper to
-//! [`Transits::resume`] or [`Transits::drop_keeper`].
+//! from a queue must go to [`Transits::park`] or [`Transits::give_up`]; a keeper to [`Transits::resume`] or
+//! [`Transits::drop_keeper`].
 
 mod cursor;
 #[cfg(any(test, debug_assertions))]

@@ -294,3 +294,196 @@ fn bytes_that_the_stream_has_not_flushed_stay_in_memory() {
     assert_eq!((used - transits.memory.used_bytes(), cursor.unflushed_bytes()), (FRAGMENT_BYTES_MAX, 0));
     assert_eq!(cursor.unwritten_bytes(transits.get(key)), 3 * MIB - FRAGMENT_BYTES_MAX);
 }
+
+/// Messages that are kept once they are written, as far as memory allows.
+fn keeping(bytes_max: usize) -> Transits {
+    Transits::new(Memory::new(bytes_max), true)
+}
+
+/// A message that has arrived whole.
+fn whole(transits: &mut Transits, bytes: usize) -> TransitKey {
+    let key = transits.begin(Opcode::Binary);
+    transits.append(key, &numbered(bytes));
+    transits.take_news(key);
+    transits.end(key, 7);
+    key
+}
+
+fn check_kept(transits: &Transits, cursors: &[&Cursor], keepers: &[&Keeper], senders: usize) {
+    transits.check_invariants(cursors, keepers, senders, SmallBytes::default());
+}
+
+/// Bytes that do not give way, and all.
+fn account(transits: &Transits) -> (usize, usize) {
+    (transits.memory.claimed_bytes(), transits.memory.used_bytes())
+}
+
+#[test]
+fn what_was_written_stays_in_memory_as_cached_and_can_begin_again() {
+    let mut transits = keeping(16 * MIB);
+    let key = whole(&mut transits, 3 * MIB);
+    let mut cursor = transits.release(key);
+    transits.detach_sender(key);
+    assert_eq!(account(&transits), (3 * MIB, 3 * MIB));
+    for _ in 0..3 {
+        let (heads, joined) = frames(&drain(&mut transits, &mut cursor, 99_999));
+        assert!(heads[0].0 == BINARY_BEGINS && joined == numbered(3 * MIB), "all of it, from its start");
+        assert_eq!(account(&transits), (0, 3 * MIB), "also while its last bytes are not confirmed");
+        check_kept(&transits, &[&cursor], &[], 0);
+        let keeper = transits.park(cursor).expect("all of it is there");
+        assert_eq!((account(&transits), transits.get(key).has_receivers()), ((0, 3 * MIB), false));
+        check_kept(&transits, &[], &[&keeper], 0);
+        cursor = transits.resume(keeper);
+        assert_eq!(account(&transits), (3 * MIB, 3 * MIB), "what is to be written does not give way");
+        check_kept(&transits, &[&cursor], &[], 0);
+    }
+    let keeper = transits.park(cursor).expect("all of it is there");
+    transits.drop_keeper(keeper);
+    assert!(transits.is_empty());
+    assert_eq!(account(&transits), (0, 0));
+}
+
+#[test]
+fn what_the_slowest_receiver_has_passed_is_cached() {
+    let mut transits = keeping(16 * MIB);
+    let key = whole(&mut transits, 3 * MIB);
+    let (mut fast, mut slow) = (transits.release(key), transits.release(key));
+    transits.detach_sender(key);
+    drain(&mut transits, &mut fast, usize::MAX);
+    assert_eq!(account(&transits), (3 * MIB, 3 * MIB), "one receiver has not begun");
+    for fragments in 1..=4 {
+        slow.plan(transits.get(key));
+        advance(&mut transits, &mut slow, usize::MAX);
+        assert_eq!(account(&transits), (3 * MIB - fragments * FRAGMENT_BYTES_MAX, 3 * MIB));
+    }
+    check_kept(&transits, &[&fast, &slow], &[], 0);
+    let slow = transits.park(slow).expect("all of it is there");
+    assert_eq!(account(&transits), (0, 3 * MIB), "nothing is to be written");
+    transits.give_up(fast);
+    check_kept(&transits, &[], &[&slow], 0);
+    transits.drop_keeper(slow);
+    assert!(transits.is_empty() && transits.memory.used_bytes() == 0);
+}
+
+#[test]
+fn a_message_whose_start_has_given_way_goes_on_and_cannot_begin_again() {
+    let mut transits = keeping(16 * MIB);
+    let key = whole(&mut transits, MIB);
+    let mut cursor = transits.release(key);
+    transits.detach_sender(key);
+    assert!(!transits.free_passed(key), "nothing is passed");
+    cursor.plan(transits.get(key));
+    let mut wire = Vec::new();
+    cursor.gather(transits.get(key), 0, |bytes| {
+        wire.extend_from_slice(bytes);
+        false
+    });
+    advance(&mut transits, &mut cursor, usize::MAX);
+    assert!(transits.free_passed(key) && !transits.free_passed(key));
+    assert_eq!(account(&transits), (MIB - FRAGMENT_BYTES_MAX, MIB - FRAGMENT_BYTES_MAX));
+    wire.extend(drain(&mut transits, &mut cursor, usize::MAX));
+    assert!(frames(&wire).1 == numbered(MIB) && cursor.is_done(), "the rest is written");
+    assert_eq!(transits.memory.used_bytes(), 0, "none of the rest is kept");
+    assert!(transits.park(cursor).is_none() && transits.is_empty());
+}
+
+#[test]
+fn nothing_is_freed_of_a_message_that_is_kept_for_a_receiver() {
+    let mut transits = keeping(16 * MIB);
+    let key = whole(&mut transits, MIB);
+    let (mut writing, away) = (transits.release(key), transits.keep(key));
+    transits.detach_sender(key);
+    drain(&mut transits, &mut writing, usize::MAX);
+    assert!(!transits.free_passed(key), "the other is still to get all of it");
+    assert_eq!(account(&transits), (0, MIB));
+    transits.drop_keeper(away);
+    assert!(transits.free_passed(key));
+    assert!(transits.park(writing).is_none() && transits.is_empty());
+    assert_eq!(account(&transits), (0, 0));
+}
+
+#[test]
+fn a_message_is_kept_while_it_arrives_and_goes_on_when_its_receiver_is_back() {
+    let mut transits = keeping(16 * MIB);
+    let content = numbered(3 * MIB);
+    let key = transits.begin(Opcode::Binary);
+    transits.append(key, &content[..100_000]);
+    assert_eq!(account(&transits), (2 * CHUNK_BYTES, 2 * CHUNK_BYTES), "held, so it cannot give way");
+    let keeper = transits.keep(key);
+    assert!(transits.get(key).is_wanted() && !transits.get(key).has_receivers());
+    for part in content[100_000..MIB].chunks(70_000) {
+        transits.append(key, part);
+        transits.take_news(key);
+        check_kept(&transits, &[], &[&keeper], 1);
+        assert_eq!(transits.memory.claimed_bytes(), 0, "what arrives is cached, too");
+    }
+    let mut cursor = transits.resume(keeper);
+    let mut wire = drain(&mut transits, &mut cursor, 50_000);
+    for part in content[MIB..].chunks(70_000) {
+        transits.append(key, part);
+        transits.take_news(key);
+        wire.extend(drain(&mut transits, &mut cursor, 50_000));
+        check_kept(&transits, &[&cursor], &[], 1);
+    }
+    transits.end(key, 7);
+    transits.detach_sender(key);
+    wire.extend(drain(&mut transits, &mut cursor, 50_000));
+    assert!(frames(&wire).1 == content && cursor.is_done());
+    let keeper = transits.park(cursor).expect("all of it is there");
+    transits.drop_keeper(keeper);
+    assert!(transits.is_empty() && transits.memory.used_bytes() == 0);
+}
+
+#[test]
+fn a_kept_message_that_is_given_up_while_it_arrives_uses_no_memory() {
+    let mut transits = keeping(16 * MIB);
+    let key = transits.begin(Opcode::Binary);
+    transits.append(key, &numbered(MIB));
+    let keeper = transits.keep(key);
+    transits.drop_keeper(keeper);
+    assert_eq!((account(&transits), transits.get(key).is_wanted()), ((0, 0), false));
+    check_kept(&transits, &[], &[], 1);
+    transits.detach_sender(key);
+    assert!(transits.is_empty());
+}
+
+#[test]
+fn what_a_newcomer_is_to_get_is_no_longer_cached() {
+    let mut transits = keeping(16 * MIB);
+    let key = whole(&mut transits, MIB);
+    let away = transits.keep(key);
+    transits.detach_sender(key);
+    assert_eq!(account(&transits), (0, MIB));
+    let there = transits.release(key);
+    assert_eq!(account(&transits), (MIB, MIB));
+    check_kept(&transits, &[&there], &[&away], 0);
+    transits.give_up(there);
+    assert_eq!(account(&transits), (0, MIB));
+    check_kept(&transits, &[], &[&away], 0);
+}
+
+#[test]
+fn without_confirmations_a_written_message_is_freed_unless_it_is_parked() {
+    let mut transits = Transits::new(Memory::new(16 * MIB), false);
+    for bytes in [MIB, 3 * MIB] {
+        let key = whole(&mut transits, bytes);
+        let mut cursor = transits.release(key);
+        transits.detach_sender(key);
+        drain(&mut transits, &mut cursor, usize::MAX);
+        assert_eq!(transits.memory.used_bytes(), if bytes > MIB { 0 } else { MIB });
+        transits.give_up(cursor);
+        assert!(transits.is_empty() && transits.memory.used_bytes() == 0);
+    }
+    let key = whole(&mut transits, MIB);
+    let mut cursor = transits.release(key);
+    transits.detach_sender(key);
+    cursor.plan(transits.get(key));
+    advance(&mut transits, &mut cursor, usize::MAX);
+    assert_eq!(account(&transits), (MIB, MIB));
+    let keeper = transits.park(cursor).expect("a short message stays whole");
+    check_kept(&transits, &[], &[&keeper], 0);
+    let mut cursor = transits.resume(keeper);
+    assert!(frames(&drain(&mut transits, &mut cursor, usize::MAX)).1 == numbered(MIB));
+    transits.give_up(cursor);
+    assert!(transits.is_empty() && transits.memory.used_bytes() == 0);
+}

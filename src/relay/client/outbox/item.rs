@@ -35,6 +35,8 @@ pub(super) struct Run {
     pub(super) frame_start: usize,
     /// Where the first frame begins that the stream has not flushed.
     pub(super) unwritten_start: usize,
+    /// How many frames there are between `unwritten_start` and `frame_start`.
+    pub(super) unflushed_messages: u64,
 }
 
 /// One frame of the relay itself.
@@ -124,13 +126,23 @@ impl Run {
             taken: 0,
             frame_start: 0,
             unwritten_start: 0,
+            unflushed_messages: 0,
         }
     }
 
     /// Messages that were kept, from `start` on.
     pub(super) const fn of_kept(bytes: Vec<u8>, start: usize, messages: u64, is_returned: bool) -> Self {
         let (kept_start, taken, frame_start, unwritten_start) = (start, start, start, start);
-        Self { bytes, kept_start, messages, is_returned, taken, frame_start, unwritten_start }
+        Self {
+            bytes,
+            kept_start,
+            messages,
+            is_returned,
+            taken,
+            frame_start,
+            unwritten_start,
+            unflushed_messages: 0,
+        }
     }
 
     /// Moves on by `taken` bytes. Returns how many messages are completely taken with them.
@@ -147,7 +159,16 @@ impl Run {
             self.frame_start = frame_end;
             completed += 1;
         }
+        self.unflushed_messages += completed;
         completed
+    }
+
+    /// Records that the stream has flushed what it took. Returns how many messages are written with that, and their
+    /// bytes.
+    pub(super) const fn note_flushed(&mut self) -> (u64, usize) {
+        let bytes = self.frame_start - self.unwritten_start;
+        self.unwritten_start = self.frame_start;
+        (std::mem::replace(&mut self.unflushed_messages, 0), bytes)
     }
 
     /// Moves `kept_start` behind the messages that the stream has flushed. Returns their frames, and how many they are.

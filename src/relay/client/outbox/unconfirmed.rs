@@ -14,7 +14,7 @@ use crate::relay::ids::ConnectionId;
 use crate::relay::limits::{CONFIRM_BYTES, CONFIRM_DELAY, KEPT_COPY_BYTES_MAX};
 use crate::relay::tables::idle_order::Links;
 use crate::relay::time::Tick;
-use crate::relay::transit::{Keeper, Transits};
+use crate::relay::transit::Keeper;
 
 /// What one connection has been sent in full and has not confirmed. Its memory is charged as cached.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub struct Unconfirmed {
     ping: Option<Ping>,
     /// When the first message was written that the ping does not cover.
     unasked_since: Option<Tick>,
-    /// Bytes of the items that the ping does not cover.
+    /// Bytes of the messages that the ping does not cover.
     unasked_bytes: usize,
     /// How many of the oldest messages of this client, written or waiting, were written in full on at least one earlier
     /// connection, and on at least two.
@@ -77,8 +77,9 @@ impl Unconfirmed {
     }
 
     /// Records that messages were written in full, at `now`.
-    pub(super) fn note_written(&mut self, messages: u64, now: Tick) {
+    pub(super) fn note_written(&mut self, messages: u64, bytes: usize, now: Tick) {
         self.messages += messages;
+        self.unasked_bytes += bytes;
         self.unasked_since.get_or_insert(now);
     }
 
@@ -89,7 +90,6 @@ impl Unconfirmed {
 
     /// Keeps a buffer that was written in full. It has `messages` messages from `start` on.
     pub(super) fn keep_run(&mut self, bytes: Vec<u8>, start: usize, messages: u64, pool: &mut Pool) {
-        self.unasked_bytes += bytes.len() - start;
         if messages > 0 && bytes.len() - start > KEPT_COPY_BYTES_MAX {
             self.items.push_back(KeptItem::Run(KeptRun::new(bytes, start, messages, pool)));
         } else {
@@ -118,8 +118,7 @@ impl Unconfirmed {
     }
 
     /// Keeps a message in transit that was written in full.
-    pub(super) fn keep_message(&mut self, keeper: Keeper, transits: &Transits) {
-        self.unasked_bytes += super::kept::noted_bytes(&keeper, transits);
+    pub(super) fn keep_message(&mut self, keeper: Keeper) {
         self.items.push_back(KeptItem::Message(keeper));
     }
 

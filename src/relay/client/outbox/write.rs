@@ -2,7 +2,8 @@
 
 use std::io::{self, Write};
 
-use super::item::{Item, Slices};
+use super::arrivals::ArrivalTimes;
+use super::item::{Item, Run, Slices};
 use super::{ArrivalGroup, Outbox, Pool, Unconfirmed, Unflushed, WriteEnd, arrivals, compact};
 use crate::relay::limits::WRITE_SLICES_MAX;
 use crate::relay::time::Tick;
@@ -250,10 +251,8 @@ impl Outbox {
         let Unflushed { items, bytes, messages } = std::mem::take(&mut self.unflushed);
         self.queued_bytes -= bytes;
         self.queued_messages -= messages;
-        match &mut keeping {
-            None => self.arrivals.take(messages, &mut pool.delivered),
-            Some(keeping) if messages > 0 => self.note_small_written(messages, pool, keeping),
-            Some(_) => {}
+        if keeping.is_none() {
+            self.arrivals.take(messages, &mut pool.delivered);
         }
         for _ in 0..items {
             let Some(done) = self.queue.pop_front() else {
@@ -262,7 +261,10 @@ impl Outbox {
             };
             self.queue_small_bytes -= done.small_bytes();
             match done {
-                Item::Run(run) => {
+                Item::Run(mut run) => {
+                    if let Some(keeping) = &mut keeping {
+                        note_run_written(&mut run, &mut self.arrivals, pool, keeping);
+                    }
                     let (start, messages) = (run.kept_start, run.messages);
                     let bytes = run.into_bytes(&mut pool.transits);
                     pool.last_run_bytes = bytes.len();
@@ -281,26 +283,13 @@ impl Outbox {
         }
         // The new front may be partly written.
         match self.queue.front_mut() {
-            Some(Item::Run(run)) => run.unwritten_start = run.frame_start,
+            Some(Item::Run(run)) => match keeping {
+                None => _ = run.note_flushed(),
+                Some(keeping) => note_run_written(run, &mut self.arrivals, pool, keeping),
+            },
             Some(Item::InTransit(cursor)) => cursor.release(&mut pool.transits),
             Some(Item::RelayFrame(_)) | None => {}
         }
-    }
-
-    /// Accounts for small messages that are written and to be confirmed. Only those that were not written before, on
-    /// another connection, are measured.
-    fn note_small_written(&mut self, messages: u64, pool: &mut Pool, keeping: &mut Keeping<'_>) {
-        let again = keeping.unconfirmed.again().min(messages);
-        let mut groups = std::mem::take(&mut pool.written);
-        self.arrivals.take(again, &mut groups);
-        groups.drain(..).for_each(|group| keeping.unconfirmed.note_arrivals(group));
-        self.arrivals.take(messages - again, &mut groups);
-        for group in groups.drain(..) {
-            keeping.unconfirmed.note_arrivals(group);
-            arrivals::note(&mut pool.delivered, group);
-        }
-        pool.written = groups;
-        keeping.unconfirmed.note_written(messages, keeping.now);
     }
 
     /// Called when the socket refuses bytes. What waits may now wait for long, so it moves to memory of its size, and
@@ -326,9 +315,30 @@ impl Outbox {
     }
 }
 
+/// Accounts for small messages of a run that are written and to be confirmed. Only those that were not written before,
+/// on another connection, are measured. So runs and messages in transit are noted in the order of the queue.
+fn note_run_written(run: &mut Run, arrivals: &mut ArrivalTimes, pool: &mut Pool, keeping: &mut Keeping<'_>) {
+    let (messages, bytes) = run.note_flushed();
+    if messages == 0 {
+        return;
+    }
+    let again = keeping.unconfirmed.again().min(messages);
+    let mut groups = std::mem::take(&mut pool.written);
+    arrivals.take(again, &mut groups);
+    groups.drain(..).for_each(|group| keeping.unconfirmed.note_arrivals(group));
+    arrivals.take(messages - again, &mut groups);
+    for group in groups.drain(..) {
+        keeping.unconfirmed.note_arrivals(group);
+        arrivals::note(&mut pool.delivered, group);
+    }
+    pool.written = groups;
+    keeping.unconfirmed.note_written(messages, bytes, keeping.now);
+}
+
 /// Accounts for a message in transit that is written.
 fn finish_message(cursor: Cursor, pool: &mut Pool, keeping: Option<&mut Keeping<'_>>) {
     let transit = pool.transits.get(cursor.key());
+    let bytes = usize::try_from(transit.arrived_bytes()).unwrap_or(usize::MAX);
     let micros = transit.whole_at();
     debug_assert!(micros.is_some(), "only a whole message has an end");
     let micros = micros.unwrap_or_default();
@@ -338,8 +348,8 @@ fn finish_message(cursor: Cursor, pool: &mut Pool, keeping: Option<&mut Keeping<
         Some(keeping) => {
             is_new = keeping.unconfirmed.again() == 0;
             if let Some(keeper) = pool.transits.park(cursor) {
-                keeping.unconfirmed.keep_message(keeper, &pool.transits);
-                keeping.unconfirmed.note_written(1, keeping.now);
+                keeping.unconfirmed.keep_message(keeper);
+                keeping.unconfirmed.note_written(1, bytes, keeping.now);
             } else {
                 keeping.unconfirmed.note_unkept();
                 pool.unkept += 1;

@@ -1,3 +1,4 @@
+mod delivery;
 mod twin;
 
 use std::io;
