@@ -128,3 +128,52 @@ fn discarding_a_message_ends_even_without_any_free_memory() {
     ];
     keeps_the_contract(&plan(settings, steps));
 }
+
+/// A plan in which messages are kept.
+fn keeping(steps: Vec<Step>) -> Plan {
+    let plan = plan(Settings::default(), steps);
+    let settings = Settings { redelivery_window: Duration::from_secs(30 * 60), ..plan.settings };
+    Plan { settings, ..plan }
+}
+
+const fn text(actor: usize, bytes: usize) -> Step {
+    Step::Say { actor, what: Say::Text { bytes, fragments: 1, pings_between: false } }
+}
+
+#[test]
+fn ping_that_waits_in_the_relay_is_not_unanswered() {
+    let reading = Reading::Slow { bytes: 300, every_millis: 45_000 };
+    let eager = Behaviour { reading: Reading::Eager, ..SILENT };
+    let steps = vec![
+        connect(0, Desktop, eager),
+        connect(1, Mobile, Behaviour { answers_pings: false, reading, capacity: 300, ..SILENT }),
+        text(0, 150),
+        text(0, 400),
+        Step::Wait { millis: 50_000 },
+        text(1, 10),
+        Step::Wait { millis: 20_000 },
+        text(1, 10),
+        Step::Wait { millis: 50_000 },
+    ];
+    keeps_the_contract(&keeping(steps));
+}
+
+#[test]
+fn at_most_16_mib_are_kept_for_one_client_and_the_newest_of_them() {
+    let eager = Behaviour { reading: Reading::Eager, capacity: 1 << 30, ..SILENT };
+    let steps = vec![
+        connect(0, Desktop, eager),
+        connect(1, Mobile, eager),
+        Step::Wait { millis: 1_000 },
+        Step::Reset { actor: 1 },
+        Step::Say { actor: 0, what: Say::Burst { messages: 9, bytes: 2 << 20 } },
+        text(0, 10),
+        Step::Say { actor: 0, what: Say::Binary { bytes: 17 << 20, fragments: 1, pings_between: false } },
+        connect(1, Mobile, Behaviour { answers_pings: false, ..eager }),
+        Step::Reset { actor: 1 },
+        text(0, 10),
+        connect(1, Mobile, eager),
+        Step::Wait { millis: 1_000 },
+    ];
+    keeps_the_contract(&keeping(steps));
+}

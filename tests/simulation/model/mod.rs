@@ -68,7 +68,7 @@ pub struct Model {
     keeping: Option<(usize, usize)>,
     /// Messages that are given up, by session and receiver. The relay must log that in this turn.
     given_up_due: BTreeMap<(String, ClientType), VecDeque<u64>>,
-    /// A session in which everything was given up. It must end next.
+    /// A session in which everything was given up. It must be closed for a shutdown next.
     ending: Option<String>,
     /// Clients that are no longer asked to confirm. They must be closed for a shutdown in this turn.
     draining: Vec<usize>,
@@ -231,11 +231,9 @@ impl Model {
         );
         if !is_part && !may_come_first {
             self.expect_nothing_awaited(event)?;
-            let ending =
-                if let Event::Deleted { session, .. } = event { Some(session.as_str()) } else { None };
-            self.expect_announced(ending)?;
+            self.expect_announced()?;
         }
-        if let Event::Deleted { session, .. } | Event::Drained { session, .. } = event {
+        if let Event::Drained { session, .. } = event {
             self.ending.take_if(|ending| ending == session);
         }
         if is_part { Ok(()) } else { self.expect_released() }

@@ -170,7 +170,7 @@ impl Model {
         let may_be_asked =
             conn.phase == Phase::Open && conn.blocked_since.is_none() && !is_held && !is_unread;
         if may_be_asked && !of.link.is_write_broken {
-            let asked = conn.unconfirmed.expect_asked(self.now.tick, &self.settings);
+            let asked = conn.unconfirmed.expect_asked(self.now.tick, conn.progress_at, &self.settings);
             asked.map_err(|why| format!("wire {wire}: {why}"))?;
         }
         let conn = &self.conns[wire];

@@ -117,7 +117,8 @@ impl<S: Read + Write> Connection<S> {
         }
         // Its pong is not read while it is held, and the ping may not have left while its socket is blocked.
         let is_judged = !self.is_held && !self.outbox().is_some_and(Outbox::is_blocked);
-        let ignored_since = unconfirmed.ignored_since().filter(|_| is_judged)?;
-        Some((ignored_since.after(settings.ping_interval.saturating_mul(2)), Due::NoConfirmation))
+        let asked_at = unconfirmed.ignored_since().filter(|_| is_judged)?;
+        // If its socket refused bytes meanwhile, the ping may have left only when it took them.
+        Some((asked_at.max(self.progress_at).after(settings.ping_interval.saturating_mul(2)), Due::NoConfirmation))
     }
 }
