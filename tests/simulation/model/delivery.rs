@@ -213,7 +213,8 @@ impl Unconfirmed {
         expect(due.is_none_or(|due| now < due), || {
             format!("{} messages are unconfirmed, and not asked for since {due:?}", self.messages.len())
         })?;
-        let until = self.ignored_until(settings).map(|until| until.max(taken_at.after(settings.ping_interval * 2)));
+        let until =
+            self.ignored_until(settings).map(|until| until.max(taken_at.after(settings.ping_interval * 2)));
         expect(until.is_none_or(|until| now < until), || {
             format!("still asked, although it answers nothing since {until:?}")
         })

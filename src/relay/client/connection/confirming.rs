@@ -119,6 +119,9 @@ impl<S: Read + Write> Connection<S> {
         let is_judged = !self.is_held && !self.outbox().is_some_and(Outbox::is_blocked);
         let asked_at = unconfirmed.ignored_since().filter(|_| is_judged)?;
         // If its socket refused bytes meanwhile, the ping may have left only when it took them.
-        Some((asked_at.max(self.progress_at).after(settings.ping_interval.saturating_mul(2)), Due::NoConfirmation))
+        Some((
+            asked_at.max(self.progress_at).after(settings.ping_interval.saturating_mul(2)),
+            Due::NoConfirmation,
+        ))
     }
 }
