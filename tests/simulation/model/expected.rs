@@ -25,6 +25,7 @@ pub(super) enum Expected {
 
 /// An application message in transit to a receiver.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about a message")]
 pub(super) struct Message {
     pub id: u64,
     pub content: Rc<Content>,
