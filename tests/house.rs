@@ -1,5 +1,5 @@
-//! The style rules of this repository as tests: which imports are allowed, how large files and functions may be, and
-//! what must not be left in the code.
+//! The style rules of this repository as tests: which imports are allowed, how large files and functions may be, what
+//! must not be left in the code, and that the guide shows the examples that are tested.
 //!
 //! The rules see tokens without comments and literals, and rely on rustfmt's format. They catch mistakes, not
 //! deliberate tricks. The tables come first: a new file needs a row there.
@@ -248,6 +248,18 @@ fn readme_has_at_most_200_lines() {
     let texts = texts();
     let (_, readme) = texts.iter().find(|(path, _)| path == "README.md").expect("there is a README");
     assert!(readme.lines().count() <= README_LINES_MAX, "move a part of it to the guide");
+}
+
+/// Readers copy these from the guide, and only the files are tested.
+#[test]
+fn guide_shows_the_examples_as_they_are_tested() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("file is UTF-8");
+    let chapter = read("src/guide/clients.md");
+    for path in ["tests/clients/recipe.js", "tests/clients/repeats.mjs"] {
+        let shown = chapter.matches(&format!("\n```javascript\n{}```\n", read(path))).count();
+        assert_eq!(shown, 1, "src/guide/clients.md must show {path} once, unchanged");
+    }
 }
 
 #[test]

@@ -24,6 +24,11 @@
 //! | released | of a message in transit: enough of it has been checked, so its receivers may get it |
 //! | cursor | how far one receiver has got in a message in transit |
 //! | chunk, piece | a unit of memory of 64 KiB; a part of a message in transit, in a chunk or in memory of its size |
+//! | written | of a message: the client's stream has taken all of it |
+//! | confirmed | of a written message: the client has answered a ping behind it |
+//! | kept | of a message: in memory until it is confirmed, for a client that is connected, or *away* and expected back |
+//! | cached | of memory: it holds only what is kept, and gives way when memory is needed |
+//! | given up | of a message: no longer kept, and it will not be delivered |
 //! | budget | all memory for messages: `--max-buffered` |
 //!
 //! # Layers
@@ -39,9 +44,9 @@
 //! | `wire` | frames, close codes, system messages, the check of UTF-8 and JSON: bytes to values |
 //! | `http` | from the request head to a verdict; all answers in HTTP |
 //! | `memory` | the budget of all memory for messages, and its chunks |
-//! | `transit` | messages in transit: chunks, and a cursor for each receiver |
+//! | `transit` | messages in transit: chunks, and a cursor or a keeper for each receiver |
 //! | `client` | one connection: phases, what is due, inbound, outbox, pace |
-//! | `sessions` | which clients are peers; when a session is due to end |
+//! | `sessions` | which clients are peers; what is kept for those that are away; when a session is due to end |
 //! | `counts` | counters, histograms, and why connections end |
 //! | `hook` | what a host may decide and hear about clients |
 //! | `core` | [`Relay`] and its parts |

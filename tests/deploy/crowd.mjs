@@ -15,7 +15,7 @@ const fail = (error) => {
 };
 setTimeout(() => fail(new Error(`not done within ${LIMIT_MS / 1000} s`)), LIMIT_MS).unref();
 try {
-  const pairs = await Promise.all(Array.from({ length: PAIRS }, (_, i) => pair(`crowd-${i}`)));
+  const pairs = await Promise.all(Array.from({ length: PAIRS }, (_, i) => pair(`crowd-${process.pid}-${i}`)));
   console.log(`ok crowd: ${2 * PAIRS} connections at once, each with a message to and fro`);
   await Promise.all(pairs.map(replace));
   console.log(`ok crowd: ${PAIRS} mobiles are replaced, and get what their desktop sends`);
@@ -37,7 +37,8 @@ async function pair(session) {
 }
 
 async function replace({ session, desktop, mobile }) {
-  const second = await Client.join(base, "mobile", session);
+  // What the first one has not confirmed comes again.
+  const second = await Client.join(base, "mobile", session, [], mobile.had);
   await second.expect({ type: "desktop_connected" });
   equal((await mobile.closed).code, 1000, "close code");
   await desktop.expect({ type: "mobile_connected" });

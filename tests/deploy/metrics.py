@@ -41,6 +41,8 @@ DRAINED_PAIRS = 40
 TIMED = {"reads_paused_total"}
 # Ended sessions of the first relay: thirteen that both clients left, and one that was issued and never joined.
 SESSIONS_OF_PLAIN = 14
+# Of the histograms, these counts are the clients' own, too.
+COUNTS = {f"{PREFIX}{name}_count" for name in ("message_size_bytes", "message_in_relay_seconds", "delivery_seconds")}
 # Not caused by any client here: they need a relay without free memory, and an unread log.
 UNTRIED = {'connections_closed_total{reason="no_room"}', "log_lines_dropped_total", "reads_starved_total"}
 SETTLE_S = 20
@@ -57,6 +59,10 @@ class Relay:
     def __init__(self, folder, name, *options):
         self.port, self.admin = free_port(), free_port()
         self.tally, self.sizes = collections.Counter(), []
+        # Messages that were written in full at least once, but never delivered.
+        self.written_in_vain = 0
+        # (session, client type) -> what the access lines must say of its connections, in the order in which they end.
+        self.ended = collections.defaultdict(list)
         self.tasks, self.log = set(), folder / f"{name}.log"
         command = [RELAY, "--listen", f"127.0.0.1:{self.port}", "--admin", f"127.0.0.1:{self.admin}", *options]
         self.process = subprocess.Popen(
@@ -103,13 +109,19 @@ class Relay:
         await self.expect(desktop, "mobile_connected")
         return desktop, mobile
 
-    def accepted(self, sender, size, delivered=True):
+    def accepted(self, sender, size, delivered=True, confirmed=False):
         """Counts a message of `size` bytes that the relay accepts."""
-        direction = f'{{direction="{"to_mobile" if sender == "desktop" else "to_desktop"}"}}'
+        direction = direction_from(sender)
         self.count(f"messages_total{direction}")
         self.count(f"bytes_total{direction}", size)
         self.count(f"messages_{'' if delivered else 'un'}delivered_total{direction}")
+        self.count(f"messages_confirmed_total{direction}", confirmed)
         self.sizes.append(size)
+
+    def left(self, session, client_type, confirmed=0, redelivered=0, kept=0, undelivered=0):
+        """Counts what the relay must say of a connection that has ended."""
+        fields = {"confirmed": confirmed, "redelivered": redelivered, "kept": kept, "undelivered": undelivered}
+        self.ended[session, client_type].append(fields)
 
     async def carry(self, sender, receiver, message):
         await sender.send(message)
@@ -165,13 +177,18 @@ class Relay:
             tally[f'{PREFIX}message_size_bytes_bucket{{le="{bound}"}}'] = bisect.bisect_right(sizes, bound)
         tally[f'{PREFIX}message_size_bytes_bucket{{le="+Inf"}}'] = len(sizes)
         tally |= {f"{PREFIX}message_size_bytes_count": len(sizes), f"{PREFIX}message_size_bytes_sum": sum(sizes)}
-        delivered = sum(value for sample, value in self.tally.items() if sample.startswith("messages_delivered"))
-        tally[f"{PREFIX}message_in_relay_seconds_count"] = delivered
+        total = lambda family: sum(value for sample, value in self.tally.items() if sample.startswith(f"{family}{{"))
+        tally[f"{PREFIX}message_in_relay_seconds_count"] = total("messages_delivered_total") + self.written_in_vain
+        tally[f"{PREFIX}delivery_seconds_count"] = total("messages_confirmed_total")
         return tally
 
     def stop(self):
         self.process.terminate()
         return self.process.wait(30)
+
+
+def direction_from(sender):
+    return f'{{direction="{"to_mobile" if sender == "desktop" else "to_desktop"}"}}'
 
 
 async def closed(client):
@@ -520,11 +537,199 @@ async def cut_short(relay, sender, bearer, key):
     await asyncio.sleep(0.5)
     stream.close()
     assert await closed(receiver) == 1011
-    direction = f'{{direction="{"to_mobile" if sender == "desktop" else "to_desktop"}"}}'
+    direction = direction_from(sender)
     relay.count(f"messages_total{direction}")
     relay.count(f"messages_cut_short_total{direction}")
     relay.count(f"bytes_total{direction}", len(begun))
     relay.sizes.append(len(begun))
+
+
+# Actions for a relay that keeps messages until they are confirmed. `receiver` is "mobile" or "desktop".
+
+
+def other(client_type):
+    return "mobile" if client_type == "desktop" else "desktop"
+
+
+class Deaf:
+    """A raw client that answers no ping. The peer must be there already."""
+
+    @classmethod
+    async def join(cls, relay, client_type, session):
+        deaf = cls()
+        deaf.stream = await asyncio.to_thread(lambda: relay.upgrade(client_type, session, closes="lost"))
+        deaf.file = deaf.stream.makefile("rb")
+        while await asyncio.to_thread(deaf.file.readline) != b"\r\n":
+            pass
+        for kind in "connected", f"{other(client_type)}_connected":
+            message = json.loads((await deaf.take(1))[0])
+            assert message["type"] == kind, f"{message} instead of {kind}"
+        return deaf
+
+    async def take(self, count):
+        """The next messages. They must be short and unfragmented."""
+        return [await asyncio.to_thread(self.next) for _ in range(count)]
+
+    def next(self):
+        while True:
+            first, length = self.file.read(2)
+            length = int.from_bytes(self.file.read(2), "big") if length == 126 else length
+            payload = self.file.read(length)
+            if first == 0x81:
+                return payload.decode()
+            assert first in (0x89, 0x8A), f"frame {first:x}"
+
+    def ping(self):
+        self.stream.sendall(b"\x89\x80\0\0\0\0")
+
+    def vanish(self):
+        self.file.close()
+        self.stream.close()
+
+
+async def confirmations(relay, sender, count):
+    """Waits until the relay has told a sender of so many confirmations."""
+    while count > 0:
+        count -= (await relay.expect(sender, "delivered"))["count"]
+    assert count == 0, f"{-count} confirmations too many"
+
+
+async def repeated(relay, receiver):
+    """Messages to a client that vanishes twice before it confirms them, and confirms them on its third connection."""
+    session, sender = f"repeated-{receiver}", other(receiver)
+    client = await relay.join(sender, session, query="?receipts=1")
+    texts = [json.dumps({"n": n}) for n in range(5)]
+    for connection in range(2):
+        deaf = await Deaf.join(relay, receiver, session)
+        await relay.expect(client, f"{receiver}_connected")
+        if connection == 0:
+            await send_each(client, texts)
+        assert await deaf.take(len(texts)) == texts
+        deaf.vanish()
+        await relay.expect(client, f"{receiver}_disconnected")
+        relay.left(session, receiver, redelivered=connection * len(texts), kept=len(texts))
+    third = await relay.join(receiver, session)
+    await relay.expect(third, f"{sender}_connected")
+    await relay.expect(client, f"{receiver}_connected")
+    assert [await third.recv() for _ in texts] == texts
+    await confirmations(relay, client, len(texts))
+    for text in texts:
+        relay.accepted(sender, len(text), confirmed=True)
+    relay.count(f"messages_redelivered_total{direction_from(sender)}", 2 * len(texts))
+    await leave(relay, session, (third, {"confirmed": 5, "redelivered": 5}), (client, {}))
+
+
+async def given_up(relay, receiver):
+    """Messages to a client that vanishes three times before it confirms them."""
+    session, sender = f"given-up-{receiver}", other(receiver)
+    client = await relay.join(sender, session)
+    texts = [json.dumps({"n": n}) for n in range(3)]
+    for connection in range(3):
+        deaf = await Deaf.join(relay, receiver, session)
+        await relay.expect(client, f"{receiver}_connected")
+        if connection == 0:
+            await send_each(client, texts)
+        assert await deaf.take(len(texts)) == texts
+        deaf.vanish()
+        if connection == 2:
+            assert (await relay.expect(client, "error"))["count"] == len(texts)
+        await relay.expect(client, f"{receiver}_disconnected")
+        waits = {"undelivered" if connection == 2 else "kept": len(texts)}
+        relay.left(session, receiver, redelivered=len(texts) if connection else 0, **waits)
+    for text in texts:
+        relay.accepted(sender, len(text), delivered=False)
+    relay.count(f"messages_redelivered_total{direction_from(sender)}", 2 * len(texts))
+    relay.count(f"messages_given_up_total{direction_from(sender)}", len(texts))
+    relay.written_in_vain += len(texts)
+    await leave(relay, session, (client, {}))
+
+
+async def away(relay, receiver):
+    """Messages to a client that is away, more than are kept for it."""
+    session, sender, size, count = f"away-{receiver}", other(receiver), 1_000_000, 20
+    client = await relay.join(sender, session, query="?receipts=1")
+    await (await relay.join(receiver, session)).close()
+    relay.left(session, receiver)
+    await relay.expect(client, f"{receiver}_connected")
+    await relay.expect(client, f"{receiver}_disconnected")
+    texts = [f"[{n:9}{' ' * (size - 11)}]" for n in range(count)]
+    await send_each(client, [*texts, "not JSON"])
+    missed = lost = 0
+    while (error := await relay.expect(client, "error"))["code"] != "invalid_json":
+        missed += error.get("kept", False)
+        lost += error.get("count", 0)
+    assert missed == count and 0 < lost < count, f"{missed} messages were missed, {lost} were given up"
+    receiving = await relay.join(receiver, session)
+    await relay.expect(receiving, f"{sender}_connected")
+    await relay.expect(client, f"{receiver}_connected")
+    assert [await receiving.recv() for _ in texts[lost:]] == texts[lost:]
+    await confirmations(relay, client, count - lost)
+    for n in range(count):
+        relay.accepted(sender, size, delivered=n >= lost, confirmed=n >= lost)
+    relay.count(f"messages_given_up_total{direction_from(sender)}", lost)
+    await leave(relay, session, (receiving, {"confirmed": count - lost}), (client, {}))
+
+
+async def unable(relay, receiver):
+    """Messages to a client that is there and never answers a ping: they are delivered, but not confirmed."""
+    session, sender = f"unable-{receiver}", other(receiver)
+    client = await relay.join(sender, session, query="?receipts=1")
+    deaf = await Deaf.join(relay, receiver, session)
+    await relay.expect(client, f"{receiver}_connected")
+    text = '{"never":"confirmed"}'
+    await send_each(client, 3 * [text])
+    assert await deaf.take(3) == 3 * [text]
+    told = asyncio.create_task(confirmations(relay, client, 3))
+    while not told.done():
+        await asyncio.to_thread(deaf.ping)
+        await asyncio.sleep(0.5)
+    await told
+    await send_each(client, 2 * [text])
+    assert await deaf.take(2) == 2 * [text]
+    await confirmations(relay, client, 2)
+    for _ in range(5):
+        relay.accepted(sender, len(text))
+    deaf.vanish()
+    await relay.expect(client, f"{receiver}_disconnected")
+    relay.left(session, receiver)
+    await leave(relay, session, (client, {}))
+
+
+async def send_each(client, messages):
+    for message in messages:
+        await client.send(message)
+
+
+async def leave(relay, session, *clients):
+    for client, fields in clients:
+        await client.close()
+        relay.left(session, client.client_type, **fields)
+
+
+async def deliveries(relay):
+    acts = repeated, given_up, away, unable
+    await asyncio.gather(*(act(relay, receiver) for act in acts for receiver in ("mobile", "desktop")))
+
+
+def check_access_lines(log, ended):
+    """The access lines say of each connection what it confirmed, got again and left behind."""
+    said = collections.defaultdict(list)
+    for line in log.splitlines():
+        if line.endswith("Connection ended"):
+            fields = dict(re.findall(r"(\w+)=(\S+)", line))
+            numbers = {name: int(fields[name]) for name in ("confirmed", "redelivered", "kept", "undelivered")}
+            said[fields["session"].removeprefix(f"{MARK}-"), fields["client"]].append(numbers)
+    return "; ".join(f"{key}: {said[key]} instead of {own}" for key, own in ended.items() if said[key] != own)
+
+
+def compare_access_lines(relay):
+    log, count = relay.log.read_text(), sum(map(len, relay.ended.values()))
+    wrong = check_access_lines(log, relay.ended)
+    report(count > 20 and not wrong, f"access lines: what {count} connections confirmed, got again and left", wrong)
+    for field in " confirmed=5 ", " redelivered=5 ", " kept=3 ", " undelivered=3 ":
+        assert field in log, f"no access line has{field}"
+        faulty = log.replace(field, f"{field[:-2]}4 ", 1)
+        report(check_access_lines(faulty, relay.ended), f"fault found: another number than{field}(access lines)")
 
 
 async def draining(relay):
@@ -602,18 +807,24 @@ def plant_faults(checks, text, content_type):
         report(checks[what](faulty, content_type), f"fault found: {fault} ({what})")
     report(checks[kind](text, "text/plain"), f"fault found: plain text ({kind})")
 
-    # Of every sample that is compared: one more, one less, and none.
+    plant_miscounts(checks, text, content_type)
+
+
+def plant_miscounts(checks, text, content_type, least=80):
+    """Of every sample that is compared, shows the check one more and one less."""
+    tally = next(iter(checks))
     missed, tried = [], 0
     for name, value in samples_of(text).items():
         family = name.partition("{")[0]
-        if f"# TYPE {family} counter" not in text or family.startswith("process_") or family.removeprefix(PREFIX) in TIMED:
+        is_count = f"# TYPE {family} counter" in text or family in COUNTS
+        if not is_count or family.startswith("process_") or family.removeprefix(PREFIX) in TIMED:
             continue
-        sample = line(f"{name} ")
+        sample = re.search(rf"^{re.escape(name)} .*\n", text, re.M)[0]
         for changed in f"{name} {value + 1:g}\n", f"{name} {value - 1:g}\n":
             tried += 1
             if not checks[tally](text.replace(sample, changed), content_type):
                 missed.append(changed.strip())
-    report(tried > 80 and not missed, f"faults found: each of {tried} counts that is one off", "; ".join(missed))
+    report(tried > least and not missed, f"faults found: each of {tried} counts that is one off", "; ".join(missed))
 
 
 def check_everything_was_tried(texts):
@@ -733,13 +944,17 @@ async def main(folder):
     plain = Relay(
         folder, "plain", "--max-message-size", "1MiB", "--ping-interval", "3s", "--stall-timeout", "4s",
         "--handshake-timeout", "3s", "--reconnect-window", "1s", "--allow-origin", ORIGIN, "--shutdown-grace", "4s",
+        "--redelivery-window", "0s",
     )  # fmt: skip
     strict = Relay(
         folder, "strict", "--api-keys", keys, "--max-connections", "4", "--session-timeout", "5s", "--deny", "198.51.100.0/24",
         "--trust-proxy", "127.0.0.1", "--max-connections-per-ip", "1", "--message-timeout", "2s",
+        "--redelivery-window", "0s",
     )  # fmt: skip
+    # With the default window.
+    keeping = Relay(folder, "keeping", "--ping-interval", "2s")
     try:
-        stay, _ = await asyncio.gather(everything(plain), limits(strict))
+        stay, *_ = await asyncio.gather(everything(plain), limits(strict), deliveries(keeping))
         # These three, and one who has not said what it is, are connected while the gauges are read.
         idle = await asyncio.to_thread(plain.stream)
         samples = samples_of(plain.ask()[1])
@@ -756,20 +971,24 @@ async def main(folder):
         _, strict_text, _ = await asyncio.to_thread(compare, strict, "metrics of the strict one")
         count = samples_of(text)[f"{PREFIX}ping_round_trip_seconds_count"]
         report(0 < count <= pings.count, f"metrics: {count:g} round trips of {pings.count} pings")
-        check_everything_was_tried([text, strict_text])
+        keeping_checks, keeping_text, _ = await asyncio.to_thread(compare, keeping, "metrics of the keeping one")
+        compare_access_lines(keeping)
+        check_everything_was_tried([text, strict_text, keeping_text])
         plant_faults(checks, text, content_type)
+        plant_miscounts(keeping_checks, keeping_text, content_type)
         pair = await plain.pair("scraped")
         await scraped(folder, plain, text, pair)
         for client in pair:
             await client.close()
         await draining(plain)
-        report(plain.process.wait(30) == 0 and strict.stop() == 0, "metrics: both relays end with exit code 0")
-        for relay in plain, strict:
+        codes = [plain.process.wait(30), strict.stop(), keeping.stop()]
+        report(codes == [0, 0, 0], "metrics: the relays end with exit code 0", codes)
+        for relay in plain, strict, keeping:
             # Two clients took one place from each other on purpose.
             log = "\n".join(line for line in relay.log.read_text().splitlines() if "Two clients take one place" not in line)
             report("ERROR" not in log and "WARN" not in log, "metrics: nothing went wrong in the relay", log[-300:])
     finally:
-        for relay in plain, strict:
+        for relay in plain, strict, keeping:
             relay.process.kill()
 
 

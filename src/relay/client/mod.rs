@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`connection`] | the phases of a connection (their table is there), its timeouts, and when it is not read |
 //! | [`inbound`] | bytes from the client to checked messages and control frames |
-//! | [`outbox`] | what the client is still to get, and in which order the stream gets it |
+//! | [`outbox`] | what the client is still to get or to confirm, and in which order the stream gets it |
 //! | [`pace`] | rate limits: how long the next read is delayed |
 //! | [`traffic`] | how many messages and bytes a client has sent and received |
 //!

@@ -156,10 +156,9 @@ impl<S: Read + Write> Relay<S> {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.join(Membership { session: joined.session, client_type });
             slot.connection.open(&self.settings);
-            slot.connection
-                .counts_mut_if(again > 0)
-                .iter_mut()
-                .for_each(|counts| counts.redelivered += again);
+            if again > 0 {
+                slot.connection.counts_mut().redelivered += again;
+            }
             if upgrade.wants_receipts && self.pool.transits.keeps_written() {
                 slot.connection.want_receipts();
             }

@@ -658,7 +658,7 @@ mod tests {
             let now = Tick(at as u64);
             let session = all.join(&id(name), DESKTOP, connection(1), now).unwrap().session;
             let kept = kept(&mut pool, messages);
-            all.leave(session, DESKTOP, connection(1), (Host::V4(at as u32), Some(kept)), now);
+            all.leave(session, DESKTOP, connection(1), (Host::V6(at as u64), Some(kept)), now);
             assert_eq!(all.kept_bytes(all.get(session).unwrap()) > 0, messages > 0);
         }
         let end = |all: &mut Sessions| {

@@ -111,10 +111,10 @@ fn pair(random: &mut Random, steps: &[Step]) -> Option<Pair> {
     };
     let count = members().count();
     let (actor, visit, behaviour) = members().nth(random.below(count.max(1)))?;
-    let mut peers = members().filter(|(other, of, _)| {
+    let is_peer = |(other, of, _): &(usize, Visit, Behaviour)| {
         *other != actor && of.session == visit.session && of.client_type != visit.client_type
-    });
-    let (peer, ..) = peers.next_back()?;
+    };
+    let (peer, ..) = members().rfind(is_peer)?;
     Some(Pair { actor, visit, behaviour, peer })
 }
 

@@ -119,9 +119,7 @@ impl<S: Read + Write> Connection<S> {
         let is_judged = !self.is_held && !self.outbox().is_some_and(Outbox::is_blocked);
         let asked_at = unconfirmed.ignored_since().filter(|_| is_judged)?;
         // If its socket refused bytes meanwhile, the ping may have left only when it took them.
-        Some((
-            asked_at.max(self.progress_at).after(settings.ping_interval.saturating_mul(2)),
-            Due::NoConfirmation,
-        ))
+        let unanswered_since = asked_at.max(self.progress_at);
+        Some((unanswered_since.after(settings.ping_interval.saturating_mul(2)), Due::NoConfirmation))
     }
 }

@@ -162,11 +162,6 @@ impl<S: Read + Write> Connection<S> {
         self.meters.as_ref().is_some_and(|meters| meters.wants_receipts)
     }
 
-    /// The counters, to add to, if there is something to add.
-    pub(crate) fn counts_mut_if(&mut self, is_needed: bool) -> Option<&mut ClientCounts> {
-        is_needed.then(|| self.counts_mut())
-    }
-
     fn pace(&self) -> Option<&Pace> {
         self.meters.as_ref()?.pace.as_deref()
     }

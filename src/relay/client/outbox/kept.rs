@@ -52,14 +52,15 @@ impl KeptRun {
         transits.memory.charge_cached(before, self.bytes.capacity());
     }
 
-    /// Removes at most `count` messages from the front. Returns how many messages and bytes these were.
-    fn drop_front(&mut self, count: u64) -> (u64, usize) {
-        let before = (self.messages, self.start);
-        for _ in 0..count.min(self.messages) {
+    /// Removes the first `count` messages; there are more. Returns their bytes.
+    fn drop_front(&mut self, count: u64) -> usize {
+        debug_assert!(count < self.messages, "something is left");
+        let start = self.start;
+        for _ in 0..count {
             self.start += server_frame_len(self.bytes.get(self.start..).unwrap_or_default());
-            self.messages -= 1;
         }
-        (before.0 - self.messages, self.start - before.1)
+        self.messages -= count;
+        self.start - start
     }
 
     pub(super) const fn messages(&self) -> u64 {
@@ -97,12 +98,11 @@ impl KeptItem {
         }
     }
 
-    /// Removes at most `count` messages from its front, but not the last one. Returns how many messages and bytes these
-    /// were.
-    pub(super) fn drop_front(&mut self, count: u64) -> (u64, usize) {
+    /// Removes the first `count` messages; there are more. Returns their bytes.
+    pub(super) fn drop_front(&mut self, count: u64) -> usize {
         match self {
-            Self::Run(run) => run.drop_front(count.min(run.messages - 1)),
-            Self::Message(_) => (0, 0),
+            Self::Run(run) => run.drop_front(count),
+            Self::Message(_) => 0,
         }
     }
 

@@ -97,7 +97,8 @@ impl Undelivered {
         let [once, twice] = before;
         let thrice = messages.min(twice);
         self.written = [messages.max(once), messages.min(once).max(twice)];
-        self.give_up_front(thrice, pool);
+        self.drop_front(thrice, pool);
+        self.given_up += thrice;
     }
 
     /// Gives up the oldest messages, as far as these are more than may be kept for one client. One message may always
@@ -105,7 +106,7 @@ impl Undelivered {
     pub fn trim(&mut self, pool: &mut Pool) -> u64 {
         let before = self.messages;
         while self.bytes > KEPT_PER_CLIENT_BYTES_MAX && self.messages > 1 {
-            self.drop_one(pool);
+            self.drop_front(1, pool);
         }
         before - self.messages
     }
@@ -113,38 +114,33 @@ impl Undelivered {
     /// Gives up the oldest item. Returns how many messages it had.
     pub fn evict(&mut self, pool: &mut Pool) -> u64 {
         let messages = self.items.front().map_or(0, KeptItem::messages);
-        for _ in 0..messages {
-            self.drop_one(pool);
-        }
+        self.drop_front(messages, pool);
         messages
     }
 
-    fn give_up_front(&mut self, messages: u64, pool: &mut Pool) {
-        for _ in 0..messages {
-            self.drop_one(pool);
+    /// Drops the first messages. Visits items, and messages only of the last item that it reaches.
+    fn drop_front(&mut self, mut count: u64, pool: &mut Pool) {
+        self.messages -= count;
+        self.written = self.written.map(|written| written.saturating_sub(count));
+        while count > 0 {
+            let Some(first) = self.items.front_mut() else {
+                debug_assert!(false, "a message that is counted is there");
+                return;
+            };
+            let messages = first.messages().min(count);
+            if let KeptItem::Run(_) = first {
+                self.arrivals.take(messages, &mut Vec::new());
+            }
+            if messages == first.messages() {
+                self.bytes -= first.bytes(&pool.transits);
+                if let Some(first) = self.items.pop_front() {
+                    first.discard(pool);
+                }
+            } else {
+                self.bytes -= first.drop_front(messages);
+            }
+            count -= messages;
         }
-        self.given_up += messages;
-    }
-
-    /// Drops the first message.
-    fn drop_one(&mut self, pool: &mut Pool) {
-        let Some(first) = self.items.front_mut() else {
-            debug_assert!(false, "a message that is counted is there");
-            return;
-        };
-        if let KeptItem::Run(_) = first {
-            self.arrivals.take(1, &mut Vec::new());
-        }
-        let (messages, bytes) = first.drop_front(1);
-        self.bytes -= bytes;
-        if messages == 0
-            && let Some(last_of_item) = self.items.pop_front()
-        {
-            self.bytes -= last_of_item.bytes(&pool.transits);
-            last_of_item.discard(pool);
-        }
-        self.messages -= 1;
-        self.written = self.written.map(|count| count.saturating_sub(1));
     }
 
     /// Frees the memory of the messages. Returns how many they were, including those given up before.

@@ -405,6 +405,24 @@ fn little_that_was_written_is_copied_and_much_is_kept_in_its_buffer() {
 }
 
 #[test]
+fn what_is_kept_does_not_hold_one_of_the_large_buffers() {
+    for is_written in [true, false] {
+        let (mut client, mut pool) = (Client::default(), keeping_pool());
+        pool.give_buffer(Vec::with_capacity(RUN_BYTES_MAX));
+        push_sized(&mut client.outbox, &mut pool, 10_000);
+        push_sized(&mut client.outbox, &mut pool, 10_000);
+        assert!(pool.buffers.is_empty());
+        if is_written {
+            client.drain(&mut pool);
+        }
+        let undelivered = client.take(&mut pool);
+        assert_eq!((undelivered.messages(), account(&pool)), (2, (0, 2 * 10_004)), "written: {is_written}");
+        assert_eq!(pool.take_buffer().capacity(), RUN_BYTES_MAX);
+        undelivered.discard(&mut pool);
+    }
+}
+
+#[test]
 fn small_messages_that_are_written_one_by_one_share_their_memory() {
     let (mut client, mut pool) = (Client::default(), keeping_pool());
     for count in 1..=1_000 {
@@ -453,7 +471,7 @@ fn messages_for_a_client_that_is_away_are_kept_in_order() {
     kept.push_message(&pool.transits, keeper);
     kept.push_small(&mut pool.transits, Opcode::Text, b"three", 7);
     assert_eq!((kept.messages(), kept.bytes(), kept.items.len()), (4, 5 + 6 + 7, 3));
-    pool.transits.append(key, &[0xAB; 70_000]);
+    pool.transits.append(key, &vec![0xAB; 70_000]);
     let news = usize::try_from(pool.transits.take_news(key)).unwrap();
     kept.note_more(news);
     assert_eq!((kept.messages(), kept.bytes(), kept.written()), (4, 5 + 6 + 70_000 + 7, [0, 0]));
@@ -481,7 +499,7 @@ fn a_kept_message_that_will_never_be_whole_is_removed() {
     let mut kept = Undelivered::default();
     kept.push_small(&mut pool.transits, Opcode::Text, b"before", 0);
     let key = pool.transits.begin(Opcode::Binary);
-    pool.transits.append(key, &[0; 70_000]);
+    pool.transits.append(key, &vec![0; 70_000]);
     let keeper = pool.transits.keep(key);
     pool.transits.take_news(key);
     kept.push_message(&pool.transits, keeper);

@@ -202,7 +202,9 @@ impl Twin {
     /// The messages to be sent again, and how many are given up.
     fn take_messages(&mut self) -> (VecDeque<Entry>, u64) {
         let mut written = self.keeping.take().map(|kept| kept.messages).unwrap_or_default();
-        written.iter_mut().for_each(|entry| entry.written += 1);
+        for entry in &mut written {
+            entry.written += 1;
+        }
         let waiting = self.take_waiting();
         let all = written.len() + waiting.len();
         let is_kept = |entry: &Entry| !entry.is_lost && entry.written < 3;
