@@ -204,7 +204,8 @@ impl Unconfirmed {
         Some(at.after(settings.ping_interval * 2))
     }
 
-    /// When the relay rests, and nothing hinders the client. `taken_at` is when its socket last took a part of what waited.
+    /// When the relay rests, and nothing hinders the client. `taken_at` is when its socket last took a part of what
+    /// waited.
     pub fn expect_asked(&self, now: Tick, taken_at: Tick, settings: &Settings) -> Check {
         if !self.is_keeping {
             return Ok(());

@@ -2,8 +2,9 @@
 //! the relay read and when, and checks what the relay writes.
 //!
 //! From the relay it uses only the order of its actions, when it released a message or cut one short, how many messages
-//! a pong confirmed, and which memory it took back. What the relay reads means what its sender says. When the relay logs that a client joined or left, that must be due. What it
-//! writes must be what the model expects next for that client. When the relay rests, nothing may be owed to a client.
+//! a pong confirmed, and which memory it took back. What the relay reads means what its sender says. When the relay logs
+//! that a client joined or left, that must be due. What it writes must be what the model expects next for that client.
+//! When the relay rests, nothing may be owed to a client.
 
 mod access;
 mod conn;
