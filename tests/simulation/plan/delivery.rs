@@ -241,6 +241,8 @@ fn flood(random: &mut Random, settings: &Settings, mut pair: Pair) -> Vec<Step> 
     if !has_memory || settings.max_message_size < FLOOD_BYTES {
         return absence(random, settings, pair);
     }
+    // Megabytes in pieces of 300 bytes show nothing more, and take more turns than a run may have.
+    pair.behaviour.capacity = pair.behaviour.capacity.max(4_096);
     let what = Say::Burst { messages: FLOOD_MESSAGES, bytes: FLOOD_BYTES };
     let flood = Step::Say { actor: peer, what };
     let mut steps = Vec::new();
