@@ -84,6 +84,16 @@ pub(super) fn deliver(plan: &mut Plan, random: &mut Random) {
             Kind::Flood => flood(random, &plan.settings, pair),
         };
         plan.steps.splice(at..at, episode);
+        let is_flood =
+            |step: &Step| matches!(step, Step::Say { what: Say::Burst { bytes: FLOOD_BYTES.., .. }, .. });
+        if plan.steps.iter().any(is_flood) {
+            // Megabytes in pieces of 300 bytes show nothing more, and take more turns than a run may have.
+            for step in &mut plan.steps {
+                if let Step::Connect { behaviour, .. } = step {
+                    behaviour.capacity = behaviour.capacity.max(4_096);
+                }
+            }
+        }
     }
 }
 
@@ -241,8 +251,6 @@ fn flood(random: &mut Random, settings: &Settings, mut pair: Pair) -> Vec<Step> 
     if !has_memory || settings.max_message_size < FLOOD_BYTES {
         return absence(random, settings, pair);
     }
-    // Megabytes in pieces of 300 bytes show nothing more, and take more turns than a run may have.
-    pair.behaviour.capacity = pair.behaviour.capacity.max(4_096);
     let what = Say::Burst { messages: FLOOD_MESSAGES, bytes: FLOOD_BYTES };
     let flood = Step::Say { actor: peer, what };
     let mut steps = Vec::new();
