@@ -26,7 +26,7 @@
 //! | chunk, piece | a unit of memory of 64 KiB; a part of a message in transit, in a chunk or in memory of its size |
 //! | written | of a message: the client's stream has taken all of it |
 //! | confirmed | of a written message: the client has answered a ping behind it |
-//! | kept | of a message: in memory until it is confirmed, for a client that is connected, or *away* and expected back |
+//! | kept | of a message: in memory until it is confirmed, for a client that is connected, or *away* but expected |
 //! | cached | of memory: it holds only what is kept, and gives way when memory is needed |
 //! | given up | of a message: no longer kept, and it will not be delivered |
 //! | budget | all memory for messages: `--max-buffered` |
