@@ -1,6 +1,9 @@
 //! The whole relay under simulated faults: the same code as in the binary, with clients and a network that follow from
 //! a seed, on a clock that the test moves.
 //!
+//! In half of the runs messages are kept until they are confirmed, and clients answer pings in different ways, go away
+//! and come back. In the others a message counts as delivered once it is written.
+//!
 //! In many runs some sessions are claimed, and strangers try to join them. If strangers share no place, memory or
 //! address with members, the run is repeated without strangers: members must see the same, byte for byte.
 //!
@@ -78,11 +81,15 @@ fn every_seed_keeps_the_contract() {
     );
     let _ = writeln!(
         io::stderr(),
-        "{} messages confirmed, {} kept for a receiver that was away, {} sent again, {} given up",
+        "{} messages confirmed, {} kept for a receiver that was away, {} sent again, {} given up, {} freed early, {} of \
+         receivers that were away, {} clients that confirm nothing",
         total.confirmed,
         total.kept_for_absent,
         total.redelivered,
         total.given_up,
+        total.freed,
+        total.evicted,
+        total.unasked,
     );
     let _ = writeln!(
         io::stderr(),
