@@ -106,7 +106,12 @@ impl Undelivered {
     pub fn trim(&mut self, pool: &mut Pool) -> u64 {
         let before = self.messages;
         while self.bytes > KEPT_PER_CLIENT_BYTES_MAX && self.messages > 1 {
-            self.drop_front(1, pool);
+            // Whole items while too much is left without them: a client may leave millions of messages.
+            let first = self.items.front();
+            let (messages, bytes) =
+                first.map_or((1, 0), |first| (first.messages(), first.bytes(&pool.transits)));
+            let is_whole = self.items.len() > 1 && self.bytes - bytes >= KEPT_PER_CLIENT_BYTES_MAX;
+            self.drop_front(if is_whole { messages } else { 1 }, pool);
         }
         before - self.messages
     }
