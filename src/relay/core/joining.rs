@@ -202,7 +202,11 @@ impl<S: Read + Write> Relay<S> {
 
     /// Closes a connection that was replaced. Returns the messages that it did not get or confirm.
     pub(super) fn replace(&mut self, old: ConnectionId, client_type: ClientType) -> Undelivered {
-        let waiting = self.take_messages(old);
+        let mut waiting = self.take_messages(old);
+        if self.keeps_messages() {
+            // The same limit as for a client that leaves: from here on this memory does not give way.
+            waiting.given_up += waiting.trim(&mut self.pool);
+        }
         let Some(slot) = self.slots.get_mut(old) else { return waiting };
         let Some(membership) = slot.leave() else {
             debug_assert!(false, "{old}: a client in a session is its member");

@@ -79,7 +79,7 @@ impl Undelivered {
     }
 
     /// Drops the oldest messages if these are more than may be kept for one client.
-    fn trim(&mut self) {
+    pub fn trim(&mut self) {
         let surplus = surplus(&self.kept);
         self.kept.drain(..surplus);
         self.given_up += surplus as u64;

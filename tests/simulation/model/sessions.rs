@@ -129,8 +129,12 @@ impl Model {
         self.cut_kept(old);
         self.note_moved(old);
         let now = self.now.tick;
+        let keeps_now = self.keeps_now();
         let old = &mut self.conns[old];
-        let waiting = old.take_undelivered();
+        let mut waiting = old.take_undelivered();
+        if keeps_now {
+            waiting.trim();
+        }
         old.session = None;
         let reason = format!("New {} connection", client_type.as_str());
         old.close(1000, Some(&reason), Phase::Closing, now);

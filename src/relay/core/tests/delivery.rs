@@ -194,6 +194,21 @@ fn what_waits_for_a_replaced_client_comes_again_with_what_it_did_not_confirm() {
 }
 
 #[test]
+fn client_that_replaces_another_gets_no_more_than_one_that_comes_back() {
+    let mut world = keeping();
+    let (desktop, mobile) = world.pair("a");
+    for number in 0..18 {
+        world.send(&desktop, &frame(BINARY, &vec![number; MIB]));
+        world.take(&mobile);
+    }
+    let (_, again) = come_back(&mut world);
+    let expected: Vec<Received> = (2..18).map(|number| Received::Binary(vec![number; MIB])).collect();
+    assert!(again == expected, "the last 16 MiB, in order");
+    assert_eq!(world.take(&desktop), [undelivered(2), system(r#""type":"mobile_connected""#)]);
+    world.expect_empty_in_the_end();
+}
+
+#[test]
 fn message_that_was_written_on_three_connections_is_given_up_and_one_that_was_begun_is_not() {
     let mut world = keeping();
     let (desktop, mut mobile) = world.pair("a");
